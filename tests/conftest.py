@@ -1,0 +1,21 @@
+"""Shared fixtures: where the optional reference data lie, and a seeded generator."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20201121)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of reference data (chips, field pairs, SNAP vectors); skip where absent."""
+    folder = Path(os.environ.get("LAI_SHARED_DATA", "../shared/data"))
+    if not folder.is_dir():
+        pytest.skip(f"reference data not found at {folder}; set LAI_SHARED_DATA to run this test")
+    return folder
