@@ -1,0 +1,72 @@
+"""Errors of lai_udf: one family, each message says what is wrong, where, and what to do.
+
+```
+LaiUdfError
+├── ProductError                 an input scene cannot be used
+│   ├── UnreadableProductError   missing, truncated or foreign file; no answer from a server
+│   ├── MetadataError            product metadata are missing, broken or contradict each other
+│   ├── MissingBandError         an input band is not there
+│   ├── UndeclaredScaleError     integer data whose reflectance scale or offset nobody declares
+│   ├── GridError                wrong CRS, wrong pixel size, grids that differ, empty extent
+│   └── EmptySceneError          no pixel holds data in every band
+├── RasterError                  a raster cannot be written or read back
+│   ├── EncodingError            values that the encoding on disk cannot hold
+│   └── OutputNotWritableError   the target folder or disk refuses the files
+└── BundleError                  a model bundle cannot be used
+    └── BundleChecksumError      the model is not the one that its description speaks of
+```
+
+`predict.py` ships alone and has an error of its own, `LaiInputError`.
+"""
+
+
+class LaiUdfError(Exception):
+    """Base of every error that lai_udf raises on purpose."""
+
+
+class ProductError(LaiUdfError):
+    """An input scene cannot be used."""
+
+
+class UnreadableProductError(ProductError):
+    """A file of the scene is missing, truncated, of a foreign kind, or cannot be fetched."""
+
+
+class MetadataError(ProductError):
+    """Product metadata are missing, broken or contradict each other."""
+
+
+class MissingBandError(ProductError):
+    """The scene lacks an input band."""
+
+
+class UndeclaredScaleError(ProductError):
+    """Integer data whose reflectance scale or offset is declared nowhere, or implausibly."""
+
+
+class GridError(ProductError):
+    """Wrong CRS, wrong pixel size, grids that do not fit each other, or an empty extent."""
+
+
+class EmptySceneError(ProductError):
+    """No pixel of the scene holds data in every band."""
+
+
+class RasterError(LaiUdfError):
+    """A raster cannot be written or read back."""
+
+
+class EncodingError(RasterError):
+    """Values that the encoding on disk cannot hold."""
+
+
+class OutputNotWritableError(RasterError):
+    """The target folder, file or disk refuses what is to be written."""
+
+
+class BundleError(LaiUdfError):
+    """A model bundle cannot be used."""
+
+
+class BundleChecksumError(BundleError):
+    """The model in the bundle is not the one that its description speaks of."""
