@@ -6,8 +6,8 @@ Goes out: the variable and SNAP's flag bits. Values and flags are SNAP's, with t
 NaN input gives NaN and `INPUT_OUT_OF_RANGE` (SNAP leaves a NaN angle, and every NaN of FCOVER 2_1,
 unflagged), and `clip=False` leaves the output as the network made it.
 
-Arithmetic is done in float32 for float32 input (within 3e-6 LAI of float64) and in float64 for
-everything else, in blocks that stay in the processor's cache.
+Arithmetic is done in float32 for float32 input (within 3e-5 LAI of float64 anywhere in the input
+box) and in float64 for everything else, in blocks that stay in the processor's cache.
 
 Source: SNAP `BiophysicalAlgo.java`, `BiophysicalOp.java` (senbox-org/optical-toolbox, 08dc555).
 """
