@@ -135,12 +135,17 @@ def draw_canopy_parameters(
 
 
 def _soil_reflectance(
-    soil: NDArray[np.intp] | Array, brightness: Array, wavelength_nm: Array
+    soil: NDArray[np.intp] | Array, brightness: Array, film_cm: Array, wavelength_nm: Array
 ) -> Array:
-    """Soil reflectance (n, wavelength) from indices (n,) or mixing shares (n, 7)."""
+    """Soil reflectance (n, wavelength) from indices (n,) or mixing shares (n, 7).
+
+    A film of water dims the soil twice on the way of the light (Lekner & Dorf 1988, Bach & Mauser
+    1994, without the change of refractive index): most of all in the shortwave infrared.
+    """
     spectra = soil_spectra(wavelength_nm)
     mixed = spectra[soil] if soil.ndim == 1 else soil @ spectra
-    result: Array = np.clip(brightness[:, None] * mixed, 0.001, 0.95)
+    film = np.exp(-2 * film_cm[:, None] * leaf_optics(wavelength_nm).water_absorption)
+    result: Array = np.clip(brightness[:, None] * mixed * film, 0.001, 0.95)
     return result
 
 
@@ -151,6 +156,7 @@ def simulate_reflectance(
     relative_azimuth_deg: Array,
     soil: NDArray[np.intp] | Array,
     sensor: Sensor = "S2A",
+    water_film_cm: Array | None = None,
 ) -> NDArray[np.float32]:
     """Compute noise-free reflectance of canopies in the ten bands.
 
@@ -162,6 +168,7 @@ def simulate_reflectance(
         soil: one of the seven soils by index 0-6, integers of shape (n,); or their shares in a
             mixture, shape (n, 7).
         sensor: whose band responses.
+        water_film_cm: water on the soil, shape (n,), cm, 0-0.05; none: dry soil.
 
     Returns:
         Bidirectional reflectance, unit 1, float32, shape (n, 10), in the order of `BANDS`.
@@ -172,6 +179,7 @@ def simulate_reflectance(
     bands = band_quadrature(sensor)
     optics = leaf_optics(bands.wavelength_nm)
     n = len(parameters.lai)
+    film_cm = np.zeros(n) if water_film_cm is None else water_film_cm
     reflectance = np.empty((n, bands.weights.shape[1]), np.float32)
     for start in range(0, n, _CHUNK):
         here = slice(start, min(start + _CHUNK, n))
@@ -188,7 +196,9 @@ def simulate_reflectance(
             axis=1,
         )
         leaf = leaf_reflectance(p.leaf_layers, chemistry, optics)
-        ground = _soil_reflectance(soil[here], p.soil_brightness, bands.wavelength_nm)
+        ground = _soil_reflectance(
+            soil[here], p.soil_brightness, film_cm[here], bands.wavelength_nm
+        )
         angles = (
             p.average_leaf_angle_deg,
             sun_zenith_deg[here],

@@ -32,6 +32,11 @@ class LeafOptics:
     """Shape (5, wavelength): chlorophyll a+b and carotenoids (cm2 per ug), brown pigment (1),
     water (1/cm), dry matter (cm2 per g)."""
 
+    @property
+    def water_absorption(self) -> Array:
+        """Absorption of liquid water, 1/cm, shape (wavelength,)."""
+        return self.absorption[3]
+
 
 @cache
 def _package_constants() -> tuple[Array, Array, Array]:
