@@ -1,0 +1,44 @@
+"""Errors of lai_stac: one family, so that a caller needs one ``except``.
+
+::
+
+    LaiStacError
+    ├── InvalidItemError    a STAC object breaks the core, our schema or a neighbour's
+    ├── UnknownSchemaError  an extension URI has no local schema; nothing is fetched
+    ├── RasterError         a COG is missing, unreadable or not as the contract says
+    └── DescriptionError    what was passed in (time, model, target) cannot describe an item
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DescriptionError",
+    "InvalidItemError",
+    "LaiStacError",
+    "RasterError",
+    "UnknownSchemaError",
+]
+
+
+class LaiStacError(Exception):
+    """Base of every error that lai_stac raises on purpose."""
+
+
+class InvalidItemError(LaiStacError):
+    """A STAC object is not valid; ``field`` is the JSON path of the first fault."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownSchemaError(LaiStacError):
+    """An extension is declared whose schema is not held locally."""
+
+
+class RasterError(LaiStacError):
+    """A raster is missing, unreadable, or does not follow the product contract."""
+
+
+class DescriptionError(LaiStacError):
+    """The description passed in is incomplete or contradicts itself."""
