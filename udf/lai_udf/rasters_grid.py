@@ -1,0 +1,152 @@
+"""The grid of a raster: CRS, transform, size; from and to labelled arrays.
+
+Shared by what reads scenes (`products_source`) and what writes LAI (`rasters`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rioxarray  # noqa: F401  (registers DataArray.rio)
+import xarray as xr
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+from rasterio.windows import transform as window_transform
+
+from lai_udf.errors import GridError
+
+TOLERANCE = 1e-3
+"""How far two grids may lie apart, in pixels, and still be one."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A north-up grid of square pixels."""
+
+    crs: CRS
+    """Coordinate reference system."""
+
+    transform: Affine
+    """From (column, row) to coordinates of the upper left corner of that pixel."""
+
+    height: int
+    """Rows."""
+
+    width: int
+    """Columns."""
+
+    @classmethod
+    def of_dataset(cls, dataset: DatasetReader, decimation: int = 1) -> "Grid":
+        """Return the grid of an open raster, its pixels merged `decimation`×`decimation`."""
+        t, d = dataset.transform, decimation
+        coarse = Affine(t.a * d, t.b * d, t.c, t.d * d, t.e * d, t.f)
+        return cls(dataset.crs, coarse, dataset.height // d, dataset.width // d)
+
+    @classmethod
+    def of_data_array(cls, array: xr.DataArray, where: str) -> "Grid":
+        """Return the grid of an array with dims (…, y, x), coordinates and a CRS.
+
+        Raises:
+            GridError: no CRS, no coordinates, or fewer than one pixel.
+        """
+        if array.rio.crs is None:
+            raise GridError(f"{where} has no CRS: write it with array.rio.write_crs(...)")
+        if 0 in array.shape or "x" not in array.coords or "y" not in array.coords:
+            raise GridError(f"{where}: need coordinates x and y and a pixel, got {array.sizes}")
+        transform = array.rio.transform(recalc=array.sizes["x"] > 1 and array.sizes["y"] > 1)
+        return cls(array.rio.crs, transform, array.sizes["y"], array.sizes["x"])
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north in units of the CRS."""
+        t = self.transform
+        return t.c, t.f + t.e * self.height, t.c + t.a * self.width, t.f
+
+    @property
+    def x(self) -> npt.NDArray[np.float64]:
+        """Coordinates of the pixel centres, shape (width,)."""
+        return self.transform.c + self.transform.a * (np.arange(self.width, dtype=float) + 0.5)
+
+    @property
+    def y(self) -> npt.NDArray[np.float64]:
+        """Coordinates of the pixel centres, shape (height,), falling."""
+        return self.transform.f + self.transform.e * (
+            np.arange(self.height, dtype=np.float64) + 0.5
+        )
+
+    def crop(self, window: Window, where: str) -> "Grid":
+        """Return the grid of a window of this one.
+
+        Raises:
+            GridError: the window is empty or reaches outside.
+        """
+        rows = (int(window.row_off), int(window.row_off + window.height))
+        columns = (int(window.col_off), int(window.col_off + window.width))
+        if not (
+            0 <= rows[0] < rows[1] <= self.height and 0 <= columns[0] < columns[1] <= self.width
+        ):
+            raise GridError(
+                f"window of rows {rows} and columns {columns} is empty or reaches outside "
+                f"{where}, which has {self.height} rows and {self.width} columns"
+            )
+        size = (rows[1] - rows[0], columns[1] - columns[0])
+        return Grid(self.crs, window_transform(window, self.transform), *size)
+
+    def require_metric(self, pixel_size_m: float, where: str) -> None:
+        """Raise `GridError` unless the CRS is projected in metres and the pixels are right."""
+        if self.crs is None:
+            raise GridError(f"{where} has no CRS: set it (for example with rio edit-info --crs)")
+        if not self.crs.is_projected or self.crs.linear_units_factor[1] != 1.0:
+            raise GridError(
+                f"{where} is in {self.crs.to_string()}; LAI is computed on a projected grid in "
+                f"metres: reproject it to its UTM zone at {pixel_size_m:g} m"
+            )
+        t = self.transform
+        off = max(abs(t.a - pixel_size_m), abs(t.e + pixel_size_m), abs(t.b), abs(t.d))
+        if off > TOLERANCE * pixel_size_m:
+            raise GridError(
+                f"{where} has pixels of {t.a:g} x {-t.e:g} m (rotation {t.b:g}, {t.d:g}); needed "
+                f"is a north-up grid of {pixel_size_m:g} m: resample it"
+            )
+
+    def require_same(self, other: "Grid", where: str) -> None:
+        """Raise `GridError` unless `other` has the same CRS, origin, pixels and size."""
+        near = np.allclose(
+            self.transform[:6], other.transform[:6], rtol=0, atol=TOLERANCE * abs(self.transform.a)
+        )
+        if self.crs != other.crs or not near or self.shape != other.shape:
+            raise GridError(
+                f"{where} lies on another grid ({other}) than the bands before it ({self}): "
+                "all bands of a scene must share CRS, corner and extent"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.height, self.width
+
+    def to_data_array(
+        self,
+        values: npt.NDArray[Any],
+        labels: Sequence[str],
+        attributes: Mapping[str, Any] | None = None,
+    ) -> xr.DataArray:
+        """Label an array of shape (bands, y, x) with bands, coordinates and CRS."""
+        array = xr.DataArray(
+            values,
+            dims=("bands", "y", "x"),
+            coords={"bands": list(labels), "y": self.y, "x": self.x},
+            attrs=dict(attributes or {}),
+        )
+        labelled: xr.DataArray = array.rio.write_crs(self.crs).rio.write_transform(self.transform)
+        return labelled
+
+    def __str__(self) -> str:
+        """Say CRS, corner, pixel and size in one phrase."""
+        t = self.transform
+        name = "no CRS" if self.crs is None else self.crs.to_string()
+        return f"{name}, corner ({t.c:g}, {t.f:g}), pixel {t.a:g}, {self.height} x {self.width} px"
