@@ -179,7 +179,7 @@ def _bare(n: int, rng: np.random.Generator, geometry: Geometry, sensor: Sensor) 
     rows = np.repeat(np.arange(n), levels)
     canopy = draw_canopy_parameters(n, rng).take(rows)
     canopy = replace(canopy, lai=np.zeros(n * levels), soil_brightness=brightness.ravel())
-    return simulate_reflectance(
+    spectra = simulate_reflectance(
         canopy,
         geometry.sun_zenith_deg[rows],
         geometry.view_zenith_deg[rows],
@@ -187,7 +187,8 @@ def _bare(n: int, rng: np.random.Generator, geometry: Geometry, sensor: Sensor) 
         soil[rows],
         sensor,
         film[rows],
-    ).reshape(n, levels, len(BANDS))
+    )
+    return spectra.astype(np.float64).reshape(n, levels, len(BANDS))
 
 
 _BUILT = np.array(
