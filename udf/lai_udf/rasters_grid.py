@@ -57,8 +57,15 @@ class Grid:
             raise GridError(f"{where} has no CRS: write it with array.rio.write_crs(...)")
         if 0 in array.shape or "x" not in array.coords or "y" not in array.coords:
             raise GridError(f"{where}: need coordinates x and y and a pixel, got {array.sizes}")
-        transform = array.rio.transform(recalc=array.sizes["x"] > 1 and array.sizes["y"] > 1)
-        return cls(array.rio.crs, transform, array.sizes["y"], array.sizes["x"])
+        x, y = (array.coords[axis].values.astype(float) for axis in ("x", "y"))
+        steps = [step for step in (_step(x, where), -_step(y, where)) if step]
+        width = steps[0] if steps else abs(array.rio.transform(recalc=False).a)
+        height = steps[-1] if steps else width
+        if width <= 0 or height <= 0:
+            raise GridError(f"{where}: x must rise and y fall: use array.sortby(...)")
+        corner = (float(x[0]) - width / 2, float(y[0]) + height / 2)
+        transform = Affine(width, 0.0, corner[0], 0.0, -height, corner[1])
+        return cls(array.rio.crs, transform, len(y), len(x))
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -150,3 +157,13 @@ class Grid:
         t = self.transform
         name = "no CRS" if self.crs is None else self.crs.to_string()
         return f"{name}, corner ({t.c:g}, {t.f:g}), pixel {t.a:g}, {self.height} x {self.width} px"
+
+
+def _step(coordinates: npt.NDArray[np.float64], where: str) -> float:
+    """Return the even step of coordinates, 0 for a single one."""
+    if len(coordinates) == 1:
+        return 0.0
+    step = float(coordinates[-1] - coordinates[0]) / (len(coordinates) - 1)
+    if not np.allclose(np.diff(coordinates), step, rtol=0, atol=TOLERANCE * abs(step)):
+        raise GridError(f"{where}: coordinates are not evenly spaced")
+    return step

@@ -1,0 +1,357 @@
+"""LAI on disk: one COG per output band, written by windows and moved into place when whole.
+
+In: cubes with dims (bands, y, x), float32, NaN = no data, bands of `lai_udf.predict.OUTPUT_BANDS`.
+Out: `lai.tif`, `lai_sd.tif`, `lai_lower.tif`, `lai_upper.tif` (int16, scale 0.001, no data -32768)
+and `lai_flags.tif` (uint8, no no-data value), DEFLATE; and the way back to the cube.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import rasterio.shutil
+import xarray as xr
+from rasterio.errors import RasterioIOError
+from rasterio.io import DatasetReader, DatasetWriter
+from rasterio.windows import Window
+from rio_cogeo.cogeo import cog_validate
+
+from lai_udf.errors import EncodingError, RasterError
+from lai_udf.predict import NO_DATA_WITHIN_REACH, OUTPUT_BANDS
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+from lai_udf.rasters_grid import Grid
+from lai_udf.rasters_scene import write_scene_geotiff
+
+__all__ = [
+    "ENCODINGS",
+    "Encoding",
+    "LaiCogWriter",
+    "read_lai_cogs",
+    "read_lai_geotiff",
+    "write_lai_cogs",
+    "write_scene_geotiff",
+]
+
+BLOCK_PX = 512
+"""Side of a tile of the COGs."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How one output band lies on disk."""
+
+    band: str
+    """Band of the cube, for example `LAI_SD`."""
+
+    title: str
+    """Description of the band in the file."""
+
+    dtype: str = "int16"
+    """Type of the numbers on disk."""
+
+    scale: float = 0.001
+    """Value = number * scale."""
+
+    nodata: int | None = -32768
+    """Number of no data; None where every number is data."""
+
+    unit: str = "m2 m-2"
+    """Unit of the values; empty for flags."""
+
+    overview: str = "AVERAGE"
+    """Resampling of the overviews. The overview of a spread is the mean spread of its pixels."""
+
+    @property
+    def key(self) -> str:
+        """STAC asset key, and stem of the file name."""
+        return self.band.lower()
+
+    def encode(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn values of the cube into numbers on disk; NaN becomes no data.
+
+        Raises:
+            EncodingError: a value that the type cannot hold, or a flag without a value.
+        """
+        numbers = np.rint(values * np.float32(1 / self.scale))
+        gaps = np.isnan(numbers)
+        if self.nodata is None and gaps.any():
+            raise EncodingError(
+                f"{self.band} has no value at {int(gaps.sum())} pixels: flags are finite "
+                f"everywhere, {NO_DATA_WITHIN_REACH} where there is no data"
+            )
+        info = np.iinfo(self.dtype)
+        low = info.min if self.nodata is None else self.nodata + 1
+        outside = ~gaps & ((numbers < low) | (numbers > info.max))
+        if outside.any():
+            raise EncodingError(
+                f"{self.band} holds {float(values[outside].flat[0]):g}; on disk it must lie "
+                f"between {low * self.scale:g} and {info.max * self.scale:g} {self.unit}".rstrip()
+            )
+        return np.where(gaps, self.nodata or 0, numbers).astype(self.dtype)
+
+
+ENCODINGS = {
+    encoding.band: encoding
+    for encoding in (
+        Encoding("LAI", "Leaf area index"),
+        Encoding("LAI_SD", "Standard deviation of the Monte-Carlo draws of LAI"),
+        Encoding("LAI_LOWER", "Lower bound of the 95 % prediction interval of LAI"),
+        Encoding("LAI_UPPER", "Upper bound of the 95 % prediction interval of LAI"),
+        Encoding("LAI_FLAGS", "Quality flags of LAI (bits)", "uint8", 1.0, None, "", "MODE"),
+    )
+}
+"""Encoding of each output band, in the order of the cube."""
+
+
+class LaiCogWriter:
+    """Writes LAI window by window; at the end, and only if all went well, the COGs appear.
+
+    ```python
+    with LaiCogWriter(directory, grid) as writer:
+        for window in windows:
+            writer.write(predicted, window)
+    writer.paths["lai"]
+    ```
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        grid: Grid,
+        *,
+        bands: tuple[str, ...] = OUTPUT_BANDS,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Plan the files; nothing is touched before `with`.
+
+        Args:
+            directory: where the COGs will lie; made if missing.
+            grid: grid of the whole raster.
+            bands: output bands to write.
+            tags: GDAL metadata of each file, for example the model and the time.
+        """
+        unknown = [band for band in bands if band not in ENCODINGS]
+        if unknown or not bands:
+            raise EncodingError(f"unknown bands {unknown}: write some of {', '.join(ENCODINGS)}")
+        self.directory = directory
+        self.grid = grid
+        self.paths = {ENCODINGS[b].key: directory / f"{ENCODINGS[b].key}.tif" for b in bands}
+        """Files by asset key, there once the `with` block has ended."""
+        self._bands = bands
+        self._tags = dict(tags or {})
+        self._stack = ExitStack()
+        self._pixels = 0
+
+    def __enter__(self) -> Self:
+        """Open one uncompressed working raster per band beside the target."""
+        with ExitStack() as stack:
+            self._work = stack.enter_context(work_folder(self.directory))
+            with disk_errors(self.directory):
+                self._open = {b: stack.enter_context(self._working_raster(b)) for b in self._bands}
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, block: xr.DataArray, window: Window | None = None) -> None:
+        """Write one window; every pixel of the grid is to be written once.
+
+        Args:
+            block: dims (bands, y, x), float; at least the bands of this writer.
+            window: where in the grid it belongs; None for the whole grid.
+
+        Raises:
+            EncodingError: a band is missing, the shape differs, or a value does not fit the type.
+        """
+        window = window or Window(0, 0, self.grid.width, self.grid.height)
+        missing = [band for band in self._bands if band not in block.coords["bands"].values]
+        if missing:
+            raise EncodingError(f"the cube lacks {', '.join(missing)}")
+        shape = (int(window.height), int(window.width))
+        for band in self._bands:
+            values = block.sel(bands=band).transpose("y", "x").values
+            if values.shape != shape:
+                raise EncodingError(f"block of {values.shape} pixels for a window of {shape}")
+            numbers = ENCODINGS[band].encode(values)
+            with disk_errors(self.directory):
+                self._open[band].write(numbers, 1, window=window)
+        self._pixels += shape[0] * shape[1]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Turn the working rasters into COGs and move them into place, or leave nothing."""
+        with self._stack:  # closes the working rasters and removes their folder
+            if error is None:
+                self._complete()
+
+    def _complete(self) -> None:
+        expected = self.grid.height * self.grid.width
+        if self._pixels != expected:
+            raise RasterError(
+                f"{self._pixels} pixels were written to {self.directory}, the grid has {expected}: "
+                "write every window once"
+            )
+        with disk_errors(self.directory):
+            for dataset in self._open.values():
+                dataset.close()
+            encodings = [ENCODINGS[band] for band in self._bands]
+            move_finished({self._finish(e): self.paths[e.key] for e in encodings})
+
+    def _working_raster(self, band: str) -> DatasetWriter:
+        encoding = ENCODINGS[band]
+        dataset = rasterio.open(
+            self._work / f"{encoding.key}.raw.tif",
+            "w",
+            driver="GTiff",
+            height=self.grid.height,
+            width=self.grid.width,
+            count=1,
+            dtype=encoding.dtype,
+            nodata=encoding.nodata,
+            crs=self.grid.crs,
+            transform=self.grid.transform,
+            tiled=True,
+            blockxsize=BLOCK_PX,
+            blockysize=BLOCK_PX,
+            BIGTIFF="IF_SAFER",
+        )
+        dataset.descriptions = (encoding.title,)
+        dataset.scales, dataset.offsets = (encoding.scale,), (0.0,)
+        dataset.units = (encoding.unit,)
+        dataset.update_tags(**self._tags)
+        return dataset
+
+    def _finish(self, encoding: Encoding) -> Path:
+        """Copy a working raster into a COG, and check that the COG is one and holds the same."""
+        raw = self._work / f"{encoding.key}.raw.tif"
+        cog = self._work / f"{encoding.key}.tif"
+        rasterio.shutil.copy(
+            raw,
+            cog,
+            driver="COG",
+            compress="DEFLATE",  # 7 % larger than ZSTD, and every client reads it
+            predictor="YES",
+            blocksize=BLOCK_PX,
+            overviews="IGNORE_EXISTING",
+            overview_resampling=encoding.overview,
+            num_threads="ALL_CPUS",
+            bigtiff="IF_SAFER",
+        )
+        valid, errors, warnings = cog_validate(cog, strict=True, quiet=True)
+        if not valid:
+            raise RasterError(f"{cog.name} is no valid COG ({'; '.join([*errors, *warnings])})")
+        with rasterio.open(raw) as before, rasterio.open(cog) as after:
+            if before.checksum(1) != after.checksum(1):
+                raise OSError(f"{cog.name} differs from what was computed; is the disk full?")
+        return cog
+
+
+def write_lai_cogs(
+    lai: xr.DataArray, directory: Path, *, tags: Mapping[str, str] | None = None
+) -> dict[str, Path]:
+    """Write a cube as one COG per band; all of them appear, or none.
+
+    Args:
+        lai: dims (bands, y, x), float32, NaN = no data (flags finite), with coordinates and CRS.
+        directory: where the files go; made if missing, existing files are replaced.
+        tags: GDAL metadata of each file.
+
+    Returns:
+        Paths by asset key (`lai`, `lai_sd`, `lai_lower`, `lai_upper`, `lai_flags`).
+
+    Raises:
+        EncodingError: a foreign band, or values outside what the type on disk holds.
+        GridError: no CRS or no coordinates.
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    grid = Grid.of_data_array(lai, "the LAI cube")
+    bands = tuple(str(band) for band in lai.coords["bands"].values)
+    with LaiCogWriter(directory, grid, bands=bands, tags=tags) as writer:
+        writer.write(lai)
+    return writer.paths
+
+
+def read_lai_cogs(directory: Path) -> xr.DataArray:
+    """Read the COGs of a folder back into a cube.
+
+    Args:
+        directory: holds `lai.tif` and what else `write_lai_cogs` wrote.
+
+    Returns:
+        Dims (bands, y, x), float32, NaN = no data; tags of `lai.tif` as attributes.
+
+    Raises:
+        RasterError: no `lai.tif`, a file cannot be read, or the grids differ.
+    """
+    found = {b: directory / f"{e.key}.tif" for b, e in ENCODINGS.items()}
+    paths = {band: path for band, path in found.items() if path.is_file()}
+    if "LAI" not in paths:
+        raise RasterError(f"{directory} holds no lai.tif: give the folder of an LAI item")
+    layers: list[npt.NDArray[np.float32]] = []
+    grids: list[Grid] = []
+    tags: dict[str, str] = {}
+    for path in paths.values():
+        try:
+            with rasterio.open(path) as dataset:
+                grids.append(Grid.of_dataset(dataset))
+                tags = tags or _tags(dataset)
+                layers.append(_decode(dataset, 1))
+        except RasterioIOError as error:
+            raise RasterError(f"cannot read {path} ({error})") from error
+        grids[0].require_same(grids[-1], str(path))
+    return grids[0].to_data_array(np.stack(layers), tuple(paths), tags)
+
+
+def read_lai_geotiff(path: Path) -> xr.DataArray:
+    """Read LAI as an openEO back-end saves it: one GeoTIFF, bands described by name.
+
+    Args:
+        path: the GeoTIFF, any type; GDAL scale, offset and no data are honoured.
+
+    Returns:
+        Dims (bands, y, x), float32, NaN = no data, LAI_FLAGS finite (64 where it had no value);
+        bands in the order of the contract; tags as attributes.
+
+    Raises:
+        RasterError: it cannot be read, or no band is described as `LAI`.
+    """
+    try:
+        with rasterio.open(path) as dataset:
+            indices = {text: i for i, text in enumerate(dataset.descriptions, start=1)}
+            bands = [band for band in OUTPUT_BANDS if band in indices]
+            if "LAI" not in bands:
+                raise RasterError(
+                    f"{path} has no band described as LAI, only {', '.join(map(str, indices))}"
+                )
+            layers = np.stack([_decode(dataset, indices[band]) for band in bands])
+            grid, tags = Grid.of_dataset(dataset), _tags(dataset)
+    except RasterioIOError as error:
+        raise RasterError(f"cannot read {path} ({error})") from error
+    if "LAI_FLAGS" in bands:
+        flags = layers[bands.index("LAI_FLAGS")]
+        flags[np.isnan(flags)] = NO_DATA_WITHIN_REACH
+    return grid.to_data_array(layers, bands, tags)
+
+
+def _decode(dataset: DatasetReader, index: int) -> npt.NDArray[np.float32]:
+    raw = dataset.read(index)
+    values: npt.NDArray[np.float32] = raw.astype(np.float32)
+    values *= np.float32(dataset.scales[index - 1])
+    values += np.float32(dataset.offsets[index - 1])
+    nodata = dataset.nodatavals[index - 1]
+    if nodata is not None and not np.isnan(nodata):
+        values[raw == nodata] = np.nan
+    return values
+
+
+def _tags(dataset: DatasetReader) -> dict[str, str]:
+    foreign = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")
+    return {key: value for key, value in dataset.tags().items() if key not in foreign}
