@@ -85,7 +85,7 @@ def _lai_of_pixels(parcels: ParcelMap, cover: ParcelCover, rng: np.random.Genera
     """LAI (green parcels) or ladder position (others) of each pixel, shape (y, x)."""
     height, width = parcels.parcel.shape
     slow = random_fields(1, height, width, rng, 7.0)[0]
-    fast = random_fields(1, height, width, rng, 1.2)[0]
+    fast = random_fields(1, height, width, rng, 1.0)[0]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     across = y * np.cos(parcels.direction_rad)[parcels.parcel]
     across -= x * np.sin(parcels.direction_rad)[parcels.parcel]
@@ -94,7 +94,7 @@ def _lai_of_pixels(parcels: ParcelMap, cover: ParcelCover, rng: np.random.Genera
     def of(values: NDArray[np.float64]) -> Float32:
         return values.astype(np.float32)[parcels.parcel]
 
-    change = of(cover.variation) * (np.float32(0.85) * slow + np.float32(0.5) * fast)
+    change = of(cover.variation) * (np.float32(0.7) * slow + np.float32(0.7) * fast)
     change += of(cover.row_contrast) * rows
     result: Float32 = of(cover.lai) * np.exp(change)
     return result
@@ -124,7 +124,7 @@ def paint(
     upper_share = (position - lower).ravel()
     spots = random_fields(1, height, width, rng, 3.0)[0]
     mean_share = cover.second_share.astype(np.float32)[parcels.parcel]
-    second_share = np.clip(mean_share * (1 + np.float32(0.5) * spots), 0, 1).ravel()
+    second_share = np.clip(mean_share * (1 + np.float32(0.6) * spots), 0, 1).ravel()
 
     spectra = np.concatenate([library.reflectance, library.lai[:, :, None]], axis=2)
     spectra = spectra.reshape(-1, spectra.shape[2])
@@ -134,7 +134,10 @@ def paint(
         mixed += (share * (1 - upper_share))[:, None] * spectra[step]
         mixed += (share * upper_share)[:, None] * spectra[step + 1]
     image = np.ascontiguousarray(mixed.T).reshape(-1, height, width)
-    return image[:-1], image[-1]
+    light = 1 + cover.shade.astype(np.float32)[parcels.parcel] * random_fields(
+        1, height, width, rng, 0.8
+    )[0].clip(-3, 3)
+    return image[:-1] * light, image[-1]
 
 
 def _landscape(
@@ -214,11 +217,13 @@ def simulate_patches(
     library: SpectralLibrary,
     *,
     patches_per_scene: int = 16,
+    veiled_share: float = 0.15,
 ) -> SimulatedPatches:
     """Simulate noise-free patches for training; add noise with `add_noise`.
 
     Landscapes of several patches are drawn on random days between March and November and cut up;
-    each patch has its own haze, band gains and angles.
+    each patch has its own haze, band gains and angles. Thin cloud and deep shadow that a cloud mask
+    would miss count as part of the noise-free spectrum: SL2P is asked what it makes of them.
 
     Args:
         n: number of patches.
@@ -227,6 +232,7 @@ def simulate_patches(
         library: the spectra.
         patches_per_scene: patches cut from one landscape (a square number): more is faster,
             fewer is more varied.
+        veiled_share: share of landscapes under a veil of thin cloud with shadows.
 
     Returns:
         The patches, float32.
@@ -239,6 +245,14 @@ def simulate_patches(
         count = min(per_scene, n - start)
         day = rng.triangular(30, 175, 345)
         image, lai, _, _ = _landscape(side * size, side * size, rng, library, day)
+        if rng.random() < veiled_share:
+            image, _, _ = add_clouds(
+                image,
+                rng,
+                cover=rng.uniform(0.1, 0.6),
+                thickest=rng.uniform(0.02, 0.35),
+                shadow_depth=rng.uniform(0.2, 0.9),
+            )
         tiles = image.reshape(10, side, size, side, size).transpose(1, 3, 0, 2, 4)
         clean[start : start + count] = tiles.reshape(per_scene, 10, size, size)[:count]
         tiles = lai.reshape(side, size, side, size).transpose(0, 2, 1, 3)

@@ -58,6 +58,7 @@ CALENDARS: dict[LandUse, tuple[Calendar, ...]] = {
         Calendar(1.0, SurfaceClass.BROADLEAF, 90, 150, 260, 310, (1.5, 5.5), (0.3, 1.5)),
     ),
 }
+WOODY = (SurfaceClass.BROADLEAF, SurfaceClass.CONIFER)
 VILLAGE_SURFACES = (SurfaceClass.BUILT, SurfaceClass.GRASS, SurfaceClass.BROADLEAF)
 
 
@@ -79,6 +80,8 @@ class ParcelCover:
     """Relative standard deviation of LAI within the parcel."""
     row_contrast: Array
     """Relative amplitude of rows or tramlines."""
+    shade: Array
+    """Relative standard deviation of illumination: slopes, and shadows between crowns."""
 
 
 def season(
@@ -168,12 +171,15 @@ def draw_cover(
     )
     built = surface == SurfaceClass.BUILT
     second_class[built] = rng.choice(np.array([0, 1, 2, 6]), built.sum())
+    if snow_share > 0:
+        second_class[rng.random(n) < 0.5] = SurfaceClass.SNOW  # patchy, under trees
     return ParcelCover(
         first=_pick(library, surface, rng),
         second=_pick(library, second_class, rng),
         second_share=np.maximum(dry, rng.beta(1.0, 2.5, n)),
         lai=lai,
         green=has_leaves,
-        variation=np.where(has_leaves, rng.gamma(2.0, 0.09, n), 0.1),
+        variation=np.where(has_leaves, rng.gamma(2.0, 0.13, n), 0.1),
         row_contrast=np.where(rng.random(n) < 0.3, rng.uniform(0, 0.25, n), 0.0),
+        shade=np.where(np.isin(surface, WOODY), 0.10, 0.04) * rng.uniform(0.3, 1.5, n),
     )

@@ -141,6 +141,8 @@ def add_clouds(
     rng: np.random.Generator,
     *,
     cover: float,
+    thickest: float = 1.0,
+    shadow_depth: float = 0.65,
     shadow_offset_px: tuple[int, int] = (9, -7),
 ) -> tuple[Float32, Float32, Float32]:
     """Lay clouds, some of them thin, and their shadows over a scene.
@@ -149,6 +151,8 @@ def add_clouds(
         reflectance: shape (10, y, x).
         rng: source of randomness.
         cover: share of the scene under cloud, 0-1.
+        thickest: opacity where the cloud is thickest, 0-1; low: a veil of haze.
+        shadow_depth: share of light that the thickest cloud takes from its shadow.
         shadow_offset_px: where the shadow of a cloud falls, (y, x) pixels.
 
     Returns:
@@ -158,8 +162,9 @@ def add_clouds(
     field = random_fields(1, height, width, rng, 12.0)[0]
     field += np.float32(0.25) * random_fields(1, height, width, rng, 2.5)[0]
     edge = np.float32(np.quantile(field, 1 - cover))
-    opacity = np.clip((field - edge) / np.float32(0.5), 0, 1)
-    depth = np.roll(opacity, shadow_offset_px, (0, 1)) * (1 - opacity)
-    lit = reflectance * (1 - np.float32(0.65) * depth)
+    thickness = np.clip((field - edge) / np.float32(0.5), 0, 1)
+    opacity = thickness * np.float32(thickest)
+    depth = np.roll(thickness, shadow_offset_px, (0, 1)) * (1 - opacity)
+    lit = reflectance * (1 - np.float32(shadow_depth) * depth)
     bright = CLOUD_BRIGHTNESS[:, None, None] * (1 + np.float32(0.05) * field)
     return (lit * (1 - opacity) + bright * opacity).astype(np.float32), opacity, depth

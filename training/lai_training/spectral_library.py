@@ -36,7 +36,7 @@ Float32 = NDArray[np.float32]
 LAI_LEVELS = np.array([0.0, 0.2, 0.5, 0.9, 1.4, 2.0, 2.8, 3.8, 5.2, 7.0, 10.0])
 """LAI at the steps of a vegetation ladder, m2 m-2; between two steps spectra are linear."""
 
-LIBRARY_VERSION = 1
+LIBRARY_VERSION = 2
 """Grows when the spectra change, so that an old cache is made anew."""
 
 
@@ -109,7 +109,7 @@ def _draw_soils(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
     rows = np.arange(n)
     np.add.at(shares, (rows, rng.integers(0, 7, n)), first)
     np.add.at(shares, (rows, rng.integers(0, 7, n)), 1 - first)
-    film = np.where(rng.random(n) < 0.5, rng.exponential(0.006, n), 0.0)
+    film = np.where(rng.random(n) < 0.35, rng.exponential(0.006, n), 0.0)
     return shares, np.minimum(film, 0.04)
 
 
@@ -141,8 +141,10 @@ def _vegetation(
             dry_matter=rng.uniform(0.003, 0.012, n),
         )
         green_share = np.clip(chlorophyll / 30, 0, 1)
-    elif surface_class in (SurfaceClass.BROADLEAF, SurfaceClass.CONIFER):
-        canopy = replace(canopy, soil_brightness=rng.uniform(0.3, 1.5, n))  # litter and moss
+    else:
+        canopy = _widen(canopy, rng)
+    if surface_class in (SurfaceClass.BROADLEAF, SurfaceClass.CONIFER):
+        canopy = replace(canopy, soil_brightness=rng.uniform(0.3, 1.8, n))  # litter and moss
     soil, film = _draw_soils(n, rng)
     levels = len(LAI_LEVELS)
 
@@ -160,6 +162,23 @@ def _vegetation(
     ).reshape(n, levels, len(BANDS))
     lit = 1 - _crown_shadow(surface_class, n, rng)[:, None, :]
     return spectra * lit, green_share[:, None] * LAI_LEVELS
+
+
+def _widen(canopy: CanopyParameters, rng: np.random.Generator) -> CanopyParameters:
+    """Let half of the canopies have paler leaves and brighter soil than the laws of SL2P give.
+
+    Real 20 m pixels of equal SL2P LAI are brighter in the red and at the red edge than the laws.
+    """
+    n = len(canopy.lai)
+    paler = rng.random(n) < 0.5
+    return replace(
+        canopy,
+        chlorophyll=np.where(paler, rng.uniform(10, 50, n), canopy.chlorophyll),
+        brown_pigment=np.where(paler, rng.uniform(0, 0.6, n), canopy.brown_pigment),
+        soil_brightness=np.where(
+            rng.random(n) < 0.5, rng.uniform(0.8, 3.5, n), canopy.soil_brightness
+        ),
+    )
 
 
 def _crown_shadow(surface_class: SurfaceClass, n: int, rng: np.random.Generator) -> Array:
