@@ -2,8 +2,9 @@
 
 LaiTrainingError
 ├── Sl2pError             a set, variable or input that SL2P does not have
-├── PairsError            a table of field pairs that cannot be scored
-└── SceneError            a raster that cannot be read as a Sentinel-2 scene
+└── PairsError            a table of field pairs that cannot be scored
+
+Scenes that cannot be read and folders that cannot be written raise `lai_udf.errors.LaiUdfError`.
 """
 
 
@@ -17,7 +18,3 @@ class Sl2pError(LaiTrainingError, ValueError):
 
 class PairsError(LaiTrainingError, ValueError):
     """The table of field pairs lacks columns or rows that scoring needs."""
-
-
-class SceneError(LaiTrainingError, ValueError):
-    """The raster is not a scene whose bands and scaling are known."""
