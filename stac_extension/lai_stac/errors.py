@@ -6,7 +6,8 @@
     ├── InvalidItemError    a STAC object breaks the core, our schema or a neighbour's
     ├── UnknownSchemaError  an extension URI has no local schema; nothing is fetched
     ├── RasterError         a COG is missing, unreadable or not as the contract says
-    └── DescriptionError    what was passed in (time, model, target) cannot describe an item
+    ├── DescriptionError    what was passed in (time, model, target) cannot describe an item
+    └── OutputError         a file cannot be written
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ __all__ = [
     "DescriptionError",
     "InvalidItemError",
     "LaiStacError",
+    "OutputError",
     "RasterError",
     "UnknownSchemaError",
 ]
@@ -42,3 +44,7 @@ class RasterError(LaiStacError):
 
 class DescriptionError(LaiStacError):
     """The description passed in is incomplete or contradicts itself."""
+
+
+class OutputError(LaiStacError):
+    """A file cannot be written; nothing is left half done."""

@@ -8,7 +8,6 @@ tile costs as little as a field.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -112,7 +111,7 @@ def bounding_box(geometry: dict[str, Any]) -> list[float]:
 
 def _step(observed: Mask) -> int:
     height, width = observed.shape
-    return max(1, math.ceil(max(height, width) / MAX_SIDE_PX))
+    return max(1, -(-max(int(height), int(width)) // MAX_SIDE_PX))
 
 
 def _merge(observed: Mask, step: int) -> Mask:
