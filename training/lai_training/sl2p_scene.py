@@ -13,7 +13,7 @@ from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
 from lai_training.errors import Sl2pError
-from lai_training.sl2p import predict_image
+from lai_training.sl2p import ANGLE_BANDS, predict_image
 from lai_training.sl2p_tables import load_network
 from lai_udf.errors import EmptySceneError
 from lai_udf.products_source import SceneSource
@@ -136,11 +136,12 @@ def _create(
     )
     dataset.descriptions = [name for v in variables for name in (v, f"{v}_FLAGS")]
     dataset.units = [unit for own in units for unit in (own, "")]
+    angles = len(set(ANGLE_BANDS) & set(source.labels))
     known = {
         "DATETIME": source.metadata.datetime,
         "PRODUCT_ID": source.metadata.product_id,
         "SL2P_NETWORK": network if network == "2_1" else f"{network} {sensor}",
-        "ANGLES": "of the scene" if source.angles else "nominal",
+        "ANGLES": {0: "nominal", 4: "of the scene"}.get(angles, "partly nominal"),
     }
     dataset.update_tags(**{key: value for key, value in known.items() if value})
     return dataset
