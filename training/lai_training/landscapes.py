@@ -30,7 +30,8 @@ from lai_training.landscapes_observation import (
     spread_points,
 )
 from lai_training.landscapes_parcels import ParcelMap, draw_parcels, random_fields
-from lai_training.spectral_library import LAI_LEVELS, SpectralLibrary, SurfaceClass
+from lai_training.spectral_library import SpectralLibrary
+from lai_training.surfaces import LAI_LEVELS, SurfaceClass
 
 Float32 = NDArray[np.float32]
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lai_training.landscapes_parcels import LandUse
-from lai_training.spectral_library import GREEN, SpectralLibrary, SurfaceClass
+from lai_training.spectral_library import SpectralLibrary
+from lai_training.surfaces import GREEN, SurfaceClass
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]

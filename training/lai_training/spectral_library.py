@@ -3,8 +3,7 @@
 In: a number and a seed. Out: `SpectralLibrary`, the spectra of some thousand surfaces. Each surface
 is a ladder: the same leaves, soil and geometry at growing LAI (for surfaces without leaves, at
 growing brightness), so that a field whose LAI varies from pixel to pixel keeps one leaf chemistry
-and stays physical. Vegetation comes from PROSAIL with the laws of SL2P; crowns of forests cast
-shadow; water, built-up ground and snow are simple curves.
+and stays physical.
 
 The true LAI is the LAI of green leaves: it is 0 on bare, built-up, water and snow, and a dry canopy
 counts by its share of chlorophyll.
@@ -13,45 +12,35 @@ Every surface deviates a little from its model, in all bands together and in eac
 do not lie on PROSAIL's surface either, and what learns from them must not rely on it.
 """
 
-import enum
+import logging
 import os
 import tempfile
-from dataclasses import dataclass, replace
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lai_training.prosail import (
-    CanopyParameters,
-    Law,
-    draw_canopy_parameters,
-    simulate_reflectance,
+from lai_training.prosail import Law
+from lai_training.spectral_tables import Sensor
+from lai_training.surfaces import (
+    GREEN,
+    LAI_LEVELS,
+    SurfaceClass,
+    bare_spectra,
+    deviate,
+    draw_geometry,
+    leafless_spectra,
+    vegetation_spectra,
 )
-from lai_training.spectral_tables import BANDS, Sensor
 
-Array = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 
-LAI_LEVELS = np.array([0.0, 0.2, 0.5, 0.9, 1.4, 2.0, 2.8, 3.8, 5.2, 7.0, 10.0])
-"""LAI at the steps of a vegetation ladder, m2 m-2; between two steps spectra are linear."""
+logger = logging.getLogger("lai_training")
 
 LIBRARY_VERSION = 2
 """Grows when the spectra change, so that an old cache is made anew."""
-
-
-class SurfaceClass(enum.IntEnum):
-    """What a surface is made of."""
-
-    CROP = 0
-    GRASS = 1
-    BROADLEAF = 2
-    CONIFER = 3
-    SENESCENT = 4
-    BARE = 5
-    BUILT = 6
-    WATER = 7
-    SNOW = 8
 
 
 SHARE = {
@@ -66,8 +55,6 @@ SHARE = {
     SurfaceClass.SNOW: 0.02,
 }
 """Share of each class among the surfaces of a library (not of a landscape)."""
-
-GREEN = (SurfaceClass.CROP, SurfaceClass.GRASS, SurfaceClass.BROADLEAF, SurfaceClass.CONIFER)
 
 
 @dataclass(frozen=True)
@@ -86,168 +73,6 @@ class SpectralLibrary:
     def of_class(self, surface_class: SurfaceClass) -> NDArray[np.intp]:
         """Positions of the surfaces of one class."""
         return np.flatnonzero(self.surface_class == surface_class)
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Sun and view angles of n surfaces, each of shape (n,), degrees."""
-
-    sun_zenith_deg: Array
-    view_zenith_deg: Array
-    relative_azimuth_deg: Array
-
-
-def draw_geometry(n: int, rng: np.random.Generator) -> Geometry:
-    """Draw Sentinel-2 geometries: sun 15-70, view 0-12, relative azimuth 0-180 degrees."""
-    return Geometry(rng.uniform(15, 70, n), rng.uniform(0, 12, n), rng.uniform(0, 180, n))
-
-
-def _draw_soils(n: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Draw mixtures of two of the seven soils (n, 7) and water films (n,), cm."""
-    shares = np.zeros((n, 7))
-    first = rng.uniform(0, 1, n)
-    rows = np.arange(n)
-    np.add.at(shares, (rows, rng.integers(0, 7, n)), first)
-    np.add.at(shares, (rows, rng.integers(0, 7, n)), 1 - first)
-    film = np.where(rng.random(n) < 0.35, rng.exponential(0.006, n), 0.0)
-    return shares, np.minimum(film, 0.04)
-
-
-def _ladder(parameters: CanopyParameters) -> CanopyParameters:
-    """Repeat each canopy at every LAI level: n canopies become n x levels."""
-    levels = len(LAI_LEVELS)
-    repeated = parameters.take(np.repeat(np.arange(len(parameters.lai)), levels))
-    return replace(repeated, lai=np.tile(LAI_LEVELS, len(parameters.lai)))
-
-
-def _vegetation(
-    surface_class: SurfaceClass,
-    n: int,
-    rng: np.random.Generator,
-    geometry: Geometry,
-    law: Law,
-    sensor: Sensor,
-) -> tuple[Array, Array]:
-    """Spectra (n, level, 10) and true LAI (n, level) of one vegetation class."""
-    canopy = draw_canopy_parameters(n, rng, law)
-    green_share = np.ones(n)
-    if surface_class == SurfaceClass.SENESCENT:
-        chlorophyll = rng.uniform(0, 15, n)
-        canopy = replace(
-            canopy,
-            chlorophyll=chlorophyll,
-            brown_pigment=rng.uniform(0.3, 2.0, n),
-            relative_water=rng.uniform(0.05, 0.6, n),
-            dry_matter=rng.uniform(0.003, 0.012, n),
-        )
-        green_share = np.clip(chlorophyll / 30, 0, 1)
-    else:
-        canopy = _widen(canopy, rng)
-    if surface_class in (SurfaceClass.BROADLEAF, SurfaceClass.CONIFER):
-        canopy = replace(canopy, soil_brightness=rng.uniform(0.3, 1.8, n))  # litter and moss
-    soil, film = _draw_soils(n, rng)
-    levels = len(LAI_LEVELS)
-
-    def each(values: Array) -> Array:
-        return np.repeat(values, levels, axis=0)
-
-    spectra = simulate_reflectance(
-        _ladder(canopy),
-        each(geometry.sun_zenith_deg),
-        each(geometry.view_zenith_deg),
-        each(geometry.relative_azimuth_deg),
-        each(soil),
-        sensor,
-        each(film),
-    ).reshape(n, levels, len(BANDS))
-    lit = 1 - _crown_shadow(surface_class, n, rng)[:, None, :]
-    return spectra * lit, green_share[:, None] * LAI_LEVELS
-
-
-def _widen(canopy: CanopyParameters, rng: np.random.Generator) -> CanopyParameters:
-    """Let half of the canopies have paler leaves and brighter soil than the laws of SL2P give.
-
-    Real 20 m pixels of equal SL2P LAI are brighter in the red and at the red edge than the laws.
-    """
-    n = len(canopy.lai)
-    paler = rng.random(n) < 0.5
-    return replace(
-        canopy,
-        chlorophyll=np.where(paler, rng.uniform(10, 50, n), canopy.chlorophyll),
-        brown_pigment=np.where(paler, rng.uniform(0, 0.6, n), canopy.brown_pigment),
-        soil_brightness=np.where(
-            rng.random(n) < 0.5, rng.uniform(0.8, 3.5, n), canopy.soil_brightness
-        ),
-    )
-
-
-def _crown_shadow(surface_class: SurfaceClass, n: int, rng: np.random.Generator) -> Array:
-    """Light lost to shadow between crowns, shape (n, 10): less in the blue, which the sky fills."""
-    deepest = {SurfaceClass.BROADLEAF: (0.0, 0.35), SurfaceClass.CONIFER: (0.25, 0.65)}
-    low, high = deepest.get(surface_class, (0.0, 0.0))
-    fill = np.array([0.72, 0.82, 0.88, 0.92, 0.95, 0.96, 0.97, 0.97, 1.0, 1.0])
-    shadow: Array = rng.uniform(low, high, (n, 1)) * fill
-    return shadow
-
-
-def _bare(n: int, rng: np.random.Generator, geometry: Geometry, sensor: Sensor) -> Array:
-    """Bare soils of growing brightness, shape (n, level, 10)."""
-    soil, film = _draw_soils(n, rng)
-    levels = len(LAI_LEVELS)
-    brightness = np.linspace(0.7, 1.3, levels) * rng.uniform(0.7, 2.8, (n, 1))
-    rows = np.repeat(np.arange(n), levels)
-    canopy = draw_canopy_parameters(n, rng).take(rows)
-    canopy = replace(canopy, lai=np.zeros(n * levels), soil_brightness=brightness.ravel())
-    spectra = simulate_reflectance(
-        canopy,
-        geometry.sun_zenith_deg[rows],
-        geometry.view_zenith_deg[rows],
-        geometry.relative_azimuth_deg[rows],
-        soil[rows],
-        sensor,
-        film[rows],
-    )
-    return spectra.astype(np.float64).reshape(n, levels, len(BANDS))
-
-
-_BUILT = np.array(
-    [
-        [0.09, 0.10, 0.11, 0.115, 0.12, 0.125, 0.13, 0.13, 0.15, 0.14],  # asphalt
-        [0.18, 0.20, 0.22, 0.23, 0.24, 0.25, 0.255, 0.26, 0.29, 0.27],  # concrete
-        [0.06, 0.09, 0.16, 0.19, 0.21, 0.23, 0.25, 0.26, 0.32, 0.30],  # clay tiles
-        [0.25, 0.27, 0.28, 0.28, 0.28, 0.29, 0.29, 0.29, 0.28, 0.25],  # bright roofs
-    ]
-)
-"""Typical reflectance of built-up surfaces, our own round numbers."""
-_WATER_CLEAR = np.array([0.030, 0.022, 0.010, 0.007, 0.004, 0.004, 0.003, 0.003, 0.002, 0.001])
-_WATER_TURBID = np.array([0.060, 0.095, 0.085, 0.075, 0.040, 0.042, 0.035, 0.030, 0.004, 0.003])
-_SNOW = np.array([0.90, 0.91, 0.91, 0.90, 0.88, 0.87, 0.85, 0.83, 0.12, 0.10])
-
-
-def _leafless(surface_class: SurfaceClass, n: int, rng: np.random.Generator) -> Array:
-    """Built-up ground, water or snow of growing brightness (water: turbidity), (n, level, 10)."""
-    level = np.linspace(0, 1, len(LAI_LEVELS))[:, None]
-    if surface_class == SurfaceClass.WATER:
-        turbid = rng.beta(0.7, 1.5, (n, 1, 1))
-        share = np.clip(turbid + 0.3 * (level - 0.5), 0, 1)
-        water: Array = (1 - share) * _WATER_CLEAR + share * _WATER_TURBID
-        return water * rng.uniform(0.5, 1.5, (n, 1, 1))
-    if surface_class == SurfaceClass.SNOW:
-        snow: Array = _SNOW * rng.uniform(0.5, 1.0, (n, 1, 1)) * (0.7 + 0.35 * level)
-        return snow
-    mix = rng.dirichlet(np.full(len(_BUILT), 0.6), n) @ _BUILT
-    built: Array = mix[:, None, :] * (0.6 + 0.8 * level)
-    return built
-
-
-def _deviate(spectra: Array, rng: np.random.Generator, spread: float) -> Array:
-    """Let each surface deviate from its model: all bands together, and each band by itself."""
-    n = len(spectra)
-    common = rng.normal(0, spread, (n, 1, 1))
-    own = rng.normal(0, spread, (n, 1, len(BANDS)))
-    shift = rng.normal(0, 0.1 * spread, (n, 1, len(BANDS)))
-    result: Array = np.maximum(spectra * np.exp(common + own) + shift, 0.0005)
-    return result
 
 
 def spectral_library(
@@ -277,12 +102,12 @@ def spectral_library(
         geometry = draw_geometry(count, rng)
         true_lai = np.zeros((count, len(LAI_LEVELS)))
         if surface_class in GREEN or surface_class == SurfaceClass.SENESCENT:
-            made, true_lai = _vegetation(surface_class, count, rng, geometry, law, sensor)
+            made, true_lai = vegetation_spectra(surface_class, count, rng, geometry, law, sensor)
         elif surface_class == SurfaceClass.BARE:
-            made = _bare(count, rng, geometry, sensor)
+            made = bare_spectra(count, rng, geometry, sensor)
         else:
-            made = _leafless(surface_class, count, rng)
-        spectra.append(_deviate(made, rng, spread))
+            made = leafless_spectra(surface_class, count, rng)
+        spectra.append(deviate(made, rng, spread))
         lai.append(true_lai)
         classes.append(np.full(count, surface_class, np.uint8))
         angles.append(
@@ -315,13 +140,30 @@ def load_or_make_library(path: Path, n: int = 40_000, seed: int = 0) -> Spectral
         The library of (n, seed) at its default settings.
     """
     recipe = np.array([LIBRARY_VERSION, n, seed])
-    if path.is_file():
-        with np.load(path) as stored:
-            if np.array_equal(stored["recipe"], recipe):
-                return SpectralLibrary(
-                    **{name: stored[name] for name in SpectralLibrary.__dataclass_fields__}
-                )
+    cached = _read_cache(path, recipe) if path.is_file() else None
+    if cached is not None:
+        return cached
     library = spectral_library(n, np.random.default_rng(seed))
+    _write_cache(path, recipe, library)
+    return library
+
+
+def _read_cache(path: Path, recipe: NDArray[np.int_]) -> SpectralLibrary | None:
+    """Read a stored library; None where it was made otherwise or the file is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file) as stored:
+            if not np.array_equal(stored["recipe"], recipe):
+                return None
+            return SpectralLibrary(
+                **{name: stored[name] for name in SpectralLibrary.__dataclass_fields__}
+            )
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError):
+        logger.warning("%s is not a readable spectral library: it is made anew", path)
+        return None
+
+
+def _write_cache(path: Path, recipe: NDArray[np.int_], library: SpectralLibrary) -> None:
+    """Write the whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
     try:
@@ -333,4 +175,3 @@ def load_or_make_library(path: Path, n: int = 40_000, seed: int = 0) -> Spectral
     except BaseException:
         os.unlink(temporary)
         raise
-    return library
