@@ -1,0 +1,193 @@
+"""The application: `create_app(settings)` puts the rooms together, and holds no logic."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic_settings import SettingsConfigDict
+from stac_fastapi.api.app import StacApi
+from stac_fastapi.api.models import (
+    ItemCollectionUri,
+    create_get_request_model,
+    create_post_request_model,
+)
+from stac_fastapi.extensions.bulk_transactions import BulkTransactionExtension
+from stac_fastapi.extensions.fields import FieldsExtension
+from stac_fastapi.extensions.filter import FilterConformanceClasses, FilterExtension
+from stac_fastapi.extensions.pagination import TokenPaginationExtension
+from stac_fastapi.extensions.query import QueryExtension
+from stac_fastapi.extensions.sort import SearchSortExtension
+from stac_fastapi.extensions.transaction import TransactionExtension
+from stac_fastapi.types.config import ApiSettings
+from stac_fastapi.types.extension import ApiExtension
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from lai_service.access import TokenGuard
+from lai_service.catalogue import Catalogue
+from lai_service.catalogue_sqlite import SqliteCatalogue
+from lai_service.errors import LaiServiceError
+from lai_service.limits import BodyLimit
+from lai_service.metrics import Metrics, MetricsMiddleware
+from lai_service.problems import problem
+from lai_service.publishing import Publisher
+from lai_service.routes import add_routes
+from lai_service.settings import Settings
+from lai_service.stac_api import FiltersClient, StacClient
+from lai_service.tiles import add_tiles
+from lai_service.transactions import BulkClient, TransactionsClient
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings | None = None, catalogue: Catalogue | None = None) -> FastAPI:
+    """Build the service.
+
+    Args:
+        settings: what to serve; read from the environment where not given.
+        catalogue: database; the SQLite file of the settings where not given.
+
+    Returns:
+        An ASGI application: the STAC API at `/`, files at `/data`, tiles at `/cog`, `/publish`,
+        `/timeseries`, `/browser` and `/_mgmt`.
+
+    Raises:
+        SettingsError: the settings cannot work.
+    """
+    settings = settings or Settings()
+    tokens = settings.tokens()
+    settings.data.mkdir(parents=True, exist_ok=True)
+    catalogue = catalogue or SqliteCatalogue(
+        settings.database_path, busy_timeout_s=settings.busy_timeout_s
+    )
+    app = FastAPI(
+        title=settings.title,
+        description=settings.description,
+        version="1",
+        openapi_url="/api",
+        docs_url="/api.html",
+        redoc_url=None,
+        lifespan=partial(_lifespan, catalogue=catalogue),
+    )
+    app.add_exception_handler(LaiServiceError, _on_error)
+    _add_stac(app, settings, catalogue)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    add_tiles(app, settings.data)
+    publisher = Publisher(
+        catalogue, settings.data, settings.allowed_roots, settings.default_collection
+    )
+    metrics = Metrics()
+    add_routes(app, settings, catalogue, publisher, metrics)
+    # The last one added is the first one asked.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(TokenGuard, tokens=tokens)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "HEAD", "OPTIONS", "POST"],
+        allow_headers=["Content-Type", "Range", "If-Range"],
+        expose_headers=["Content-Range", "Content-Length", "Accept-Ranges", "ETag"],
+        max_age=600,
+    )
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, catalogue: Catalogue) -> AsyncIterator[None]:
+    yield
+    catalogue.close()
+
+
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, LaiServiceError)
+    return problem(error)
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    """Answer 400 with the first thing that is wrong, and without repeating the body."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    text = f"{place}: {first['msg']}"
+    return JSONResponse({"code": "BadRequest", "description": text}, 400)
+
+
+def _sort_extension() -> SearchSortExtension:
+    extension = SearchSortExtension()
+    extension.conformance_classes = [
+        *extension.conformance_classes,
+        "https://api.stacspec.org/v1.0.0/item-search#sort",  # what pystac-client looks for
+    ]
+    return extension
+
+
+def _filter_extension(catalogue: Catalogue) -> FilterExtension:
+    return FilterExtension(
+        client=FiltersClient(catalogue=catalogue),
+        conformance_classes=[
+            FilterConformanceClasses.FILTER,
+            FilterConformanceClasses.SEARCH,
+            FilterConformanceClasses.ITEMS,
+            FilterConformanceClasses.BASIC_CQL2,
+            FilterConformanceClasses.CQL2_JSON,
+            FilterConformanceClasses.CQL2_TEXT,
+            FilterConformanceClasses.BASIC_SPATIAL_FUNCTIONS,
+            FilterConformanceClasses.ADVANCED_COMPARISON_OPERATORS,
+            FilterConformanceClasses.ARITHMETIC,
+            FilterConformanceClasses.PROPERTY_PROPERTY,
+        ],
+    )
+
+
+class _StacSettings(ApiSettings):
+    """Settings of stac-fastapi, from our own only: it would read a `.env` and bare names."""
+
+    model_config = SettingsConfigDict(env_file=None, env_prefix="LAI_SERVICE_STAC_", extra="ignore")
+
+
+def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
+    api_settings = _StacSettings(
+        stac_fastapi_title=settings.title,
+        stac_fastapi_description=settings.description,
+        stac_fastapi_landing_id=settings.landing_id,
+        stac_fastapi_version="1",
+        enable_response_models=False,
+    )
+    searching: list[ApiExtension] = [
+        _filter_extension(catalogue),
+        _sort_extension(),
+        FieldsExtension(),
+        QueryExtension(),
+        TokenPaginationExtension(),
+    ]
+    writing: list[ApiExtension] = [
+        TransactionExtension(
+            client=TransactionsClient(catalogue=catalogue, data=settings.data),
+            settings=api_settings,
+        ),
+        BulkTransactionExtension(client=BulkClient(catalogue=catalogue, data=settings.data)),
+    ]
+    StacApi(
+        settings=api_settings,
+        app=app,
+        client=StacClient(
+            catalogue=catalogue,
+            landing_page_id=settings.landing_id,
+            title=settings.title,
+            description=settings.description,
+        ),
+        extensions=[*searching, *writing],
+        title=settings.title,
+        description=settings.description,
+        stac_version="1.1.0",
+        exceptions={},
+        middlewares=[],
+        health_check=lambda: {"status": "UP", **catalogue.health()},
+        search_get_request_model=create_get_request_model(searching),
+        search_post_request_model=create_post_request_model(searching),
+        items_get_request_model=create_get_request_model(searching, ItemCollectionUri),
+    )

@@ -1,0 +1,102 @@
+"""STAC Browser: built from npm into a cache folder, served at `/browser`.
+
+Where it has not been built, `/browser` is a small page of our own that lists the collections and
+links to the hosted STAC Browser, which reads this service from outside (CORS is open for it).
+"""
+
+import json
+import os
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from stac_fastapi.types.requests import get_base_url
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from lai_service.settings import Settings
+
+__all__ = ["add_browser", "cache_folder", "is_built"]
+
+HOSTED = "https://radiantearth.github.io/stac-browser/#/external/"
+
+
+def cache_folder() -> Path:
+    """Return the folder where `lai-service browser` puts the built browser."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "sentinel2-lai" / "stac-browser"
+
+
+def is_built(folder: Path) -> bool:
+    """Return whether a folder holds a built STAC Browser."""
+    return (folder / "index.html").is_file()
+
+
+def add_browser(app: FastAPI, settings: Settings) -> None:
+    """Serve STAC Browser, or the small page in its place, at `/browser`."""
+    folder = settings.browser or cache_folder()
+    if is_built(folder):
+
+        @app.get("/browser/config.js", include_in_schema=False)
+        def config(request: Request) -> Response:
+            text = _CONFIG.replace("{base}", json.dumps(get_base_url(request)))
+            return Response(text, media_type="text/javascript")
+
+        app.mount("/browser", StaticFiles(directory=folder, html=True), name="browser")
+        return
+
+    @app.get("/browser/", include_in_schema=False)
+    def landing(request: Request) -> HTMLResponse:
+        base = get_base_url(request)
+        page = _PAGE.replace("{title}", settings.title).replace("{hosted}", HOSTED + base)
+        return HTMLResponse(page)
+
+    @app.get("/browser", include_in_schema=False)
+    def to_landing(request: Request) -> RedirectResponse:
+        return RedirectResponse(f"{get_base_url(request)}browser/")
+
+
+# `config.js` is read when the page opens, so one build serves any address.
+_CONFIG = """const base = {base};
+window.STAC_BROWSER_CONFIG = {
+  catalogUrl: base,
+  allowExternalAccess: true,
+  displayGeoTiffByDefault: true,
+  useTileLayerAsFallback: false,
+  buildTileUrlTemplate: (asset) => asset.key === 'lai_flags'
+    ? base + 'cog/tiles/WebMercatorQuad/{z}/{x}/{y}@2x.png?url='
+      + encodeURIComponent(asset.getAbsoluteUrl())
+    : base + 'cog/tiles/WebMercatorQuad/{z}/{x}/{y}@2x.png?rescale=0,6000&colormap_name=ylgn&url='
+      + encodeURIComponent(asset.getAbsoluteUrl()),
+};
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width">
+<style>body{font:16px/1.5 system-ui;margin:2rem auto;max-width:60rem;padding:0 1rem}
+td,th{padding:.2rem .8rem .2rem 0;text-align:left}img{max-width:10rem}</style>
+<h1>{title}</h1>
+<p><a href="../">STAC API</a> · <a href="../api.html">documentation</a> ·
+<a href="{hosted}">open in the hosted STAC Browser</a> ·
+<code>lai-service browser</code> builds a browser of your own for this page.</p>
+<table><thead><tr><th></th><th>Item</th><th>Time</th><th>Mean LAI</th><th>Valid</th></tr></thead>
+<tbody id="items"></tbody></table>
+<script>
+const cell = (row, ...nodes) => row.insertCell().append(...nodes);
+const link = (href, text) => Object.assign(document.createElement('a'), {href, textContent: text});
+const number = (value) => value === undefined ? '' : value.toFixed(2);
+fetch('../search?limit=100').then(r => r.json()).then(found => {
+  for (const item of found.features) {
+    const row = document.getElementById('items').insertRow();
+    const thumbnail = item.assets.thumbnail;
+    const image = thumbnail ? Object.assign(new Image(), {src: thumbnail.href, alt: ''}) : '';
+    cell(row, image);
+    cell(row, link(item.links.find(l => l.rel === 'self').href, item.id));
+    cell(row, item.properties.datetime || item.properties.start_datetime || '');
+    cell(row, number(item.properties['laiq:lai_mean']));
+    cell(row, number(item.properties['laiq:valid_fraction']));
+  }
+});
+</script></html>
+"""

@@ -1,0 +1,126 @@
+"""Build STAC Browser from its npm package, with labels for our fields.
+
+The recipe: `npm pack`, our `fields.config.js`, `npm install`, an older `ol-stac` (the newest one
+does not build against the `ol` of STAC Browser 4.0.1), `npm run build:minimal`. The address of the
+catalogue is not built in: `browser.py` serves a `config.js` that says it.
+"""
+
+import logging
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from lai_service.browser import is_built
+from lai_service.errors import LaiServiceError
+
+__all__ = ["BROWSER_VERSION", "build_browser"]
+
+BROWSER_VERSION = "4.0.1"
+_PACKAGE = f"@radiantearth/stac-browser@{BROWSER_VERSION}"
+_OL_STAC = "ol-stac@1.2.0"
+_log = logging.getLogger("lai_service")
+
+_LABELS = {
+    "quantity": ("LAI definition", ""),
+    "uncertainty_type": ("Type of uncertainty", ""),
+    "uncertainty_method": ("Method of uncertainty", ""),
+    "uncertainty_components": ("Components of uncertainty", ""),
+    "confidence_level": ("Confidence level", ""),
+    "coverage_factor": ("Coverage factor", ""),
+    "mc_samples": ("Monte-Carlo samples", ""),
+    "dropout_rate": ("Dropout rate", ""),
+    "random_seed": ("Random seed", ""),
+    "model_id": ("Model", ""),
+    "model_version": ("Model version", ""),
+    "model_checksum": ("Checksum of the model", ""),
+    "lai_mean": ("Mean LAI", "m² m⁻²"),
+    "lai_median": ("Median LAI", "m² m⁻²"),
+    "lai_p05": ("LAI, 5th percentile", "m² m⁻²"),
+    "lai_p95": ("LAI, 95th percentile", "m² m⁻²"),
+    "uncertainty_mean": ("Mean uncertainty", "m² m⁻²"),
+    "uncertainty_median": ("Median uncertainty", "m² m⁻²"),
+    "uncertainty_p95": ("Uncertainty, 95th percentile", "m² m⁻²"),
+    "relative_uncertainty_median": ("Median relative uncertainty", ""),
+    "pixel_count": ("Pixels", ""),
+    "valid_fraction": ("Valid pixels (fraction)", ""),
+    "cloud_fraction": ("Cloud (fraction)", ""),
+    "shadow_fraction": ("Cloud shadow (fraction)", ""),
+    "snow_fraction": ("Snow (fraction)", ""),
+    "water_fraction": ("Water (fraction)", ""),
+    "nodata_fraction": ("No data (fraction)", ""),
+    "input_out_of_domain_fraction": ("Input out of domain (fraction)", ""),
+    "output_out_of_range_fraction": ("Output out of range (fraction)", ""),
+    "valid_range": ("Valid range of LAI", "m² m⁻²"),
+    "gcos_goal_fraction": ("Predicted within GCOS goal (fraction)", ""),
+    "gcos_threshold_fraction": ("Predicted within GCOS threshold (fraction)", ""),
+    "requirements": ("Requirements", ""),
+    "calibration": ("Calibration", ""),
+    "validation": ("Validation", ""),
+}
+
+
+def build_browser(target: Path, *, rebuild: bool = False) -> Path:
+    """Build STAC Browser into a folder that appears complete or not at all.
+
+    Args:
+        target: folder of the built files.
+        rebuild: build again although it is there.
+
+    Returns:
+        The folder.
+
+    Raises:
+        LaiServiceError: npm is missing, or one of its steps failed.
+    """
+    if is_built(target) and not rebuild:
+        return target
+    npm = shutil.which("npm")
+    if npm is None:
+        raise LaiServiceError("npm is not installed; node 20 with npm builds STAC Browser")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as work:
+        package = _unpack(npm, Path(work))
+        (package / "fields.config.js").write_text(fields_config(), encoding="utf-8")
+        _npm(npm, package, "install", "--no-audit", "--no-fund")
+        _npm(npm, package, "install", _OL_STAC, "--no-save", "--legacy-peer-deps", "--no-audit")
+        options = ["--pathPrefix=/browser/", "--historyMode=hash"]
+        _npm(npm, package, "run", "build:minimal", "--", *options)
+        if not is_built(package / "dist"):
+            raise LaiServiceError("the build of STAC Browser left no index.html")
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(package / "dist", target)
+    return target
+
+
+def _unpack(npm: str, work: Path) -> Path:
+    _npm(npm, work, "pack", _PACKAGE)
+    (archive,) = work.glob("*.tgz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(work, filter="data")
+    return work / "package"
+
+
+def _npm(npm: str, folder: Path, *arguments: str) -> None:
+    _log.info("npm %s", " ".join(arguments))
+    done = subprocess.run(
+        [npm, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        lines = (done.stdout + done.stderr).strip().splitlines()[-5:]
+        raise LaiServiceError(f"npm {' '.join(arguments)} failed: {' / '.join(lines)}")
+
+
+def fields_config() -> str:
+    """Return the `fields.config.js` that gives our fields their labels and units."""
+    lines = [
+        "import { Registry } from '@radiantearth/stac-fields';",
+        "Registry.addExtension('laiq', 'LAI quality');",
+    ]
+    for name, (label, unit) in _LABELS.items():
+        options = f"label: '{label}'" + (f", unit: '{unit}'" if unit else "")
+        lines.append(f"Registry.addMetadataField('laiq:{name}', {{ {options} }});")
+    return "\n".join(lines) + "\n"

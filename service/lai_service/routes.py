@@ -1,0 +1,60 @@
+"""Routes of our own, beside the STAC API: publish, files, metrics, the browser."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from stac_fastapi.types.requests import get_base_url
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from lai_service.browser import add_browser
+from lai_service.catalogue import Catalogue
+from lai_service.documents import served_item
+from lai_service.hrefs import DATA_ROUTE
+from lai_service.metrics import Metrics
+from lai_service.publishing import Publisher, PublishRequest
+from lai_service.settings import Settings
+from lai_service.timeseries import add_timeseries
+
+__all__ = ["add_routes"]
+
+
+class PublishedFiles(StaticFiles):
+    """Published files with Range requests; hidden folders (catalogue, locks, staging) are not."""
+
+    async def get_response(self, path: str, scope: Any) -> Response:  # noqa: ANN401 (ASGI scope)
+        """Answer a file, or 404 for what is hidden."""
+        if any(part.startswith(".") for part in path.split("/") if part != "."):
+            return JSONResponse({"code": "NotFound", "description": f"no file {path}"}, 404)
+        return await super().get_response(path, scope)
+
+
+def add_routes(
+    app: FastAPI,
+    settings: Settings,
+    catalogue: Catalogue,
+    publisher: Publisher,
+    metrics: Metrics,
+) -> None:
+    """Add our routes to an application."""
+
+    @app.post("/publish", tags=["Publish"], status_code=201)
+    def publish(body: PublishRequest, request: Request) -> JSONResponse:
+        """Take in an item with its rasters; 201 where it is new, 200 where it was known."""
+        published = publisher.publish(body)
+        served = served_item(published.item, get_base_url(request))
+        status = 201 if published.outcome == "created" else 200
+        headers = {
+            "Location": served["links"][0]["href"],
+            "LAI-Publish-Outcome": published.outcome,
+        }
+        return JSONResponse(served, status, headers, media_type="application/geo+json")
+
+    @app.get("/_mgmt/metrics", include_in_schema=False)
+    def prometheus() -> Response:
+        return metrics.response()
+
+    add_timeseries(app, catalogue, settings.data)
+    app.mount(f"/{DATA_ROUTE}", PublishedFiles(directory=settings.data), name="data")
+    add_browser(app, settings)

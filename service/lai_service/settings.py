@@ -1,0 +1,85 @@
+"""Settings of the service: environment variables with the prefix `LAI_SERVICE_`.
+
+`LAI_SERVICE_DATA=/srv/lai LAI_SERVICE_TOKEN=... lai-service serve` is a whole configuration.
+`create_app(settings)` reads nothing else.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from lai_service.errors import SettingsError
+
+__all__ = ["Settings"]
+
+
+def _split(value: object) -> object:
+    """Read `a,b` from the environment as two entries."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """What one running service needs to know; every field has a safe default but the data root."""
+
+    model_config = SettingsConfigDict(env_prefix="LAI_SERVICE_", extra="forbid", frozen=True)
+
+    data: Path = Path("lai-data")
+    """Root of the published files; the service reads and serves nothing outside it."""
+    database: Path | None = None
+    """SQLite file of the catalogue; `<data>/.catalogue/catalogue.sqlite` where not set."""
+    allowed_roots: Paths = ()
+    """Folders on this machine from which `POST /publish` may take files."""
+    token: SecretStr | None = None
+    """Bearer token of writers; without a token (here or in `token_file`) writes are off."""
+    token_file: Path | None = None
+    """File with one token a line, read at start; empty lines and `#` lines are skipped."""
+    max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
+    """Largest request body; a larger one is answered 413 without being read."""
+    busy_timeout_s: float = Field(default=30.0, gt=0)
+    """How long a writer waits for another writer of the catalogue."""
+    cors_origins: Words = ("*",)
+    """Origins whose browsers may read; STAC Browser on another host needs this."""
+    browser: Path | None = None
+    """Folder of a built STAC Browser; the cache of `lai-service browser` where not set."""
+    default_collection: str = "lai"
+    """Collection of published items that name none."""
+    title: str = "Leaf area index from Sentinel-2"
+    """Title on the landing page."""
+    description: str = (
+        "Leaf area index (LAI, m2 m-2) from Sentinel-2 L2A with a calibrated interval per pixel."
+    )
+    """Description on the landing page."""
+    landing_id: str = "sentinel2-lai"
+    """Id of the root catalogue."""
+
+    @property
+    def database_path(self) -> Path:
+        """Return the SQLite file of the catalogue."""
+        return self.database or self.data / ".catalogue" / "catalogue.sqlite"
+
+    def tokens(self) -> tuple[str, ...]:
+        """Return the tokens that may write.
+
+        Raises:
+            SettingsError: the token file cannot be read, or a token has fewer than 8 characters.
+        """
+        found = [self.token.get_secret_value()] if self.token else []
+        if self.token_file is not None:
+            try:
+                lines = self.token_file.read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(
+                    f"token file {self.token_file} cannot be read: {error}"
+                ) from error
+            found += [line.strip() for line in lines if line.strip() and line[0] != "#"]
+        if any(len(token) < 8 for token in found):
+            raise SettingsError("a writing token has fewer than 8 characters; use a longer one")
+        return tuple(found)

@@ -1,0 +1,127 @@
+"""Files below the data root: safe paths, staging, and the step that makes them public.
+
+Published files lie in `<data>/<collection>/<item>/<digest>/`, where the digest is of their bytes.
+A new version is staged in a hidden folder beside it, flushed to disk, and renamed into place in
+one step; the item that points to it is stored after that. So a crash leaves the old version
+complete or the new one complete, and at worst a folder that no item names, which `repair` removes.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from lai_service.errors import ForbiddenPathError, NotFoundError
+
+__all__ = [
+    "file_digest",
+    "folder_of",
+    "locked",
+    "remove_item_files",
+    "resolve_below",
+    "staged",
+]
+
+_STAGING = ".staging-"
+
+
+def resolve_below(path: Path, roots: Iterable[Path]) -> Path:
+    """Return the real path of a file or folder that lies below one of the roots.
+
+    Args:
+        path: absolute or relative; links are followed before the check.
+        roots: folders that may be read.
+
+    Raises:
+        ForbiddenPathError: it lies outside, or there are no roots.
+        NotFoundError: it does not exist.
+    """
+    real = Path(os.path.realpath(path))
+    if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
+        raise ForbiddenPathError(f"{path} does not lie below a root that the service may read")
+    if not real.exists():
+        raise NotFoundError(f"{path} does not exist")
+    return real
+
+
+def folder_of(data: Path, collection_id: str, item_id: str) -> Path:
+    """Return the folder of an item's published files; ids were checked before."""
+    return data / collection_id / item_id
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(data: Path, collection_id: str, item_id: str) -> Iterator[None]:
+    """Hold the lock of an item's files; it is released even when the process dies.
+
+    The lock is of the file system (flock), so it also holds between worker processes.
+    """
+    folder = data / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{collection_id}+{item_id}").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def staged(target: Path, files: Mapping[str, Path]) -> Iterator[None]:
+    """Copy files into a folder that appears complete or not at all.
+
+    Args:
+        target: folder to make; where it exists already, nothing is copied (its name is the digest
+            of its content).
+        files: source file of each name inside the folder.
+
+    Yields:
+        Once the folder is in place. If the block raises, a folder made here is removed again.
+    """
+    if target.is_dir():
+        yield
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.parent / f"{_STAGING}{uuid.uuid4().hex}"
+    staging.mkdir()
+    try:
+        for name, source in files.items():
+            _copy(source, staging / name)
+        _sync_folder(staging)
+        os.rename(staging, target)
+        _sync_folder(target.parent)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as read, target.open("xb") as write:
+        shutil.copyfileobj(read, write, 1024 * 1024)
+        write.flush()
+        os.fsync(write.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_item_files(data: Path, collection_id: str, item_id: str | None) -> None:
+    """Remove the files of an item, or of a whole collection where `item_id` is None."""
+    folder = data / collection_id if item_id is None else folder_of(data, collection_id, item_id)
+    shutil.rmtree(folder, ignore_errors=True)
