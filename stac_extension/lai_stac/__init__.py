@@ -1,6 +1,60 @@
 """Describe: LAI rasters and their model become STAC Items with the lai-quality extension.
 
-The road through the room: `item.build_item` reads the COGs of a result, `statistics` says what
-their pixels say, `footprint` where they are, `extension` holds the fields, `validation` checks
-the outcome offline.
+The road through the room: `describe` reads the COGs of a result, `statistics` says what their
+pixels say, `footprint` where they are, `provenance` where they come from; `extension` gives the
+``laiq:`` fields pystac's manner, `validation` checks the outcome offline.
+
+pystac loads `lai_stac.extension` when it starts, so the names of this package are imported when
+they are asked for.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lai_stac.collection import build_collection, write_collection
+    from lai_stac.errors import LaiStacError
+    from lai_stac.extension import LaiQualityExtension
+    from lai_stac.identity import item_id
+    from lai_stac.item import build_item, describe, write_item
+    from lai_stac.quicklook import write_quicklook
+    from lai_stac.thumbnail import write_thumbnail
+    from lai_stac.validation import validate_collection, validate_item
+
+__all__ = [
+    "LaiQualityExtension",
+    "LaiStacError",
+    "build_collection",
+    "build_item",
+    "describe",
+    "item_id",
+    "validate_collection",
+    "validate_item",
+    "write_collection",
+    "write_item",
+    "write_quicklook",
+    "write_thumbnail",
+]
+
+_HOME = {
+    "LaiQualityExtension": "extension",
+    "LaiStacError": "errors",
+    "build_collection": "collection",
+    "build_item": "item",
+    "describe": "item",
+    "item_id": "identity",
+    "validate_collection": "validation",
+    "validate_item": "validation",
+    "write_collection": "collection",
+    "write_item": "item",
+    "write_quicklook": "quicklook",
+    "write_thumbnail": "thumbnail",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -19,6 +19,9 @@ from lai_stac.errors import RasterError
 from lai_stac.files import replace_file
 
 MAX_SIDE_PX = 512
+MIN_SIDE_PX = 256
+"""A picture of a few fields is magnified by a whole number until it is about this large."""
+
 LAI_RANGE = (0.0, 6.0)
 """m2 m-2; values beyond take the outermost colour."""
 
@@ -89,6 +92,12 @@ def shrink(lai: npt.NDArray[Any], max_side: int = MAX_SIDE_PX) -> npt.NDArray[np
     return np.asarray(mean, dtype="float32")
 
 
+def magnify(picture: npt.NDArray[np.uint8], min_side: int = MIN_SIDE_PX) -> npt.NDArray[np.uint8]:
+    """Repeat the pixels of a small picture, (channel, y, x), up to about `min_side`."""
+    factor = max(1, min_side // max(picture.shape[1:]))
+    return picture.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
 def write_thumbnail(lai: npt.NDArray[Any], path: Path) -> Path:
     """Write a PNG of LAI of at most 512 px a side, whole or not at all.
 
@@ -100,7 +109,7 @@ def write_thumbnail(lai: npt.NDArray[Any], path: Path) -> Path:
         OutputError: the file cannot be written.
         RasterError: GDAL has no PNG driver.
     """
-    picture = colour_lai(shrink(lai))
+    picture = magnify(colour_lai(shrink(lai)))
     try:
         with rasterio.MemoryFile() as memory:
             with warnings.catch_warnings():  # a thumbnail has no place on earth

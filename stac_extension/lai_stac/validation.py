@@ -20,7 +20,8 @@ import pystac
 from jsonschema import Draft7Validator, ValidationError
 from jsonschema.exceptions import best_match
 from pystac.validation.local_validator import get_local_schema_cache
-from referencing import Registry, Resource
+from referencing import Registry
+from referencing.jsonschema import DRAFT7
 
 from lai_stac.errors import InvalidItemError, UnknownSchemaError
 from lai_stac.fields import SCHEMA_URI
@@ -113,7 +114,7 @@ def _check(document: Mapping[str, Any], uri: str, schemas: Mapping[str, Schema])
     """Check a document against one schema; references resolve among `schemas` and the core."""
     resources = {**get_local_schema_cache(), **schemas}
     registry: Registry[Any] = Registry().with_resources(
-        (name, Resource.from_contents(schema)) for name, schema in resources.items()
+        (name, DRAFT7.create_resource(schema)) for name, schema in resources.items()
     )
     error = best_match(Draft7Validator(schemas[uri], registry=registry).iter_errors(document))
     if error is not None:

@@ -1,0 +1,182 @@
+"""A Collection of LAI items: extents, summaries and asset definitions taken from the items.
+
+What a reader of a catalogue wants to know before opening an item: where, when, which LAI, which
+models, how clear, how certain.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pystac
+
+from lai_stac import fields
+from lai_stac.errors import DescriptionError
+from lai_stac.files import replace_file
+from lai_stac.objects import Validation
+from lai_stac.validation import validate_collection
+
+COLLECTION_ID = "sentinel2-lai"
+
+LISTED = (
+    "platform",
+    "constellation",
+    "instruments",
+    "gsd",
+    "proj:code",
+    "grid:code",
+    fields.QUANTITY,
+    fields.ELEMENTS,
+    fields.TARGET,
+    fields.UNCERTAINTY_METHOD,
+    fields.UNCERTAINTY_COMPONENTS,
+    fields.MC_SAMPLES,
+    fields.MODEL_ID,
+    fields.MODEL_VERSION,
+)
+"""Fields whose distinct values are listed; the values of lists are listed one by one."""
+
+RANGED = fields.STATISTIC_FIELDS
+"""Fields of which minimum and maximum are given."""
+
+SHARED_ASSET_FIELDS = (
+    "raster:scale",
+    "raster:offset",
+    "raster:spatial_resolution",
+    "raster:sampling",
+    "classification:bitfields",
+    fields.QUANTITY,
+    fields.ELEMENTS,
+    fields.UNCERTAINTY_TYPE,
+    fields.COVERAGE_FACTOR,
+    fields.CONFIDENCE_LEVEL,
+    fields.UNCERTAINTY_METHOD,
+    fields.UNCERTAINTY_COMPONENTS,
+    fields.MC_SAMPLES,
+)
+"""Fields of an asset that a definition may state where all items agree."""
+
+
+def build_collection(
+    items: Sequence[pystac.Item],
+    *,
+    collection_id: str = COLLECTION_ID,
+    licence: str = "other",
+    validation: Validation | None = None,
+) -> pystac.Collection:
+    """Describe a set of LAI items.
+
+    Args:
+        items: at least one, as `build_item` makes them.
+        collection_id: id of the Collection.
+        licence: SPDX identifier of the data; `other` where the publisher decides.
+        validation: how the product compares with reference measurements; absent unless known.
+
+    Returns:
+        A valid Collection without links: where it lives is for who publishes it to say.
+
+    Raises:
+        DescriptionError: there is no item, or one has no place or time.
+    """
+    if not items:
+        raise DescriptionError("a collection needs at least one item to describe")
+    collection = pystac.Collection(
+        id=collection_id,
+        title="Leaf area index from Sentinel-2",
+        description=(
+            "Leaf area index at 20 m from Sentinel-2 L2A, with a calibrated 95 % prediction "
+            "interval, a standard deviation and quality flags for every pixel."
+        ),
+        keywords=["leaf area index", "LAI", "Sentinel-2", "uncertainty", "vegetation"],
+        license=licence,
+        extent=_extent(items),
+        stac_extensions=_extensions(items),
+    )
+    for name in LISTED:
+        values = _distinct(item.properties.get(name) for item in items)
+        if values:
+            collection.summaries.add(name, values)
+    for name in RANGED:
+        numbers = [item.properties[name] for item in items if name in item.properties]
+        if numbers:
+            collection.summaries.add(name, pystac.RangeSummary(min(numbers), max(numbers)))
+    collection.item_assets = _item_assets(items)
+    if validation is not None:
+        collection.extra_fields[fields.VALIDATION] = validation.to_dict()
+    validate_collection(collection)
+    return collection
+
+
+def write_collection(collection: pystac.Collection, path: Path) -> Path:
+    """Write a Collection as JSON, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    document = collection.to_dict(include_self_link=False, transform_hrefs=False)
+    return replace_file(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _extent(items: Sequence[pystac.Item]) -> pystac.Extent:
+    boxes, times = [], []
+    for item in items:
+        if item.bbox is None or item.datetime is None:
+            raise DescriptionError(f"item {item.id} has no bbox or no datetime")
+        boxes.append(item.bbox)
+        times.append(item.datetime.astimezone(dt.UTC))
+    crossing = any(box[0] > box[2] for box in boxes)
+    whole = [
+        -180.0 if crossing else min(box[0] for box in boxes),
+        min(box[1] for box in boxes),
+        180.0 if crossing else max(box[2] for box in boxes),
+        max(box[3] for box in boxes),
+    ]
+    return pystac.Extent(
+        pystac.SpatialExtent([whole]), pystac.TemporalExtent([[min(times), max(times)]])
+    )
+
+
+def _extensions(items: Sequence[pystac.Item]) -> list[str]:
+    """Return what the Collection itself uses: ours, raster and classification of its assets."""
+    wanted = ("/lai-quality/", "/raster/", "/classification/")
+    declared = {uri for item in items for uri in item.stac_extensions}
+    return sorted(uri for uri in declared if any(part in uri for part in wanted))
+
+
+def _distinct(values: Any) -> list[Any]:  # noqa: ANN401  (whatever JSON holds)
+    """Return the distinct values, sorted, lists taken apart, without None."""
+    single: set[Any] = set()
+    for value in values:
+        single.update(value if isinstance(value, list) else [] if value is None else [value])
+    return sorted(single)
+
+
+def _item_assets(
+    items: Sequence[pystac.Item],
+) -> dict[str, pystac.ItemAssetDefinition | dict[str, Any]]:
+    """Define the assets: what is the same in every item that has them."""
+    keys = list(dict.fromkeys(key for item in items for key in item.assets))
+    return {key: _definition([i.assets[key] for i in items if key in i.assets]) for key in keys}
+
+
+def _definition(assets: Sequence[pystac.Asset]) -> pystac.ItemAssetDefinition:
+    first = assets[0].to_dict()
+    others = [asset.to_dict() for asset in assets[1:]]
+    values = {
+        name: first[name]
+        for name in ("type", "roles", *SHARED_ASSET_FIELDS)
+        if name in first and all(other.get(name) == first[name] for other in others)
+    }
+    drawn = values.get(fields.UNCERTAINTY_METHOD) == "mc_dropout"
+    if drawn and fields.MC_SAMPLES not in values:  # without its number it says too little
+        del values[fields.UNCERTAINTY_METHOD]
+    titles = {asset.get("title") for asset in (first, *others)}
+    values["title"] = first["title"] if len(titles) == 1 else first["bands"][0]["description"]
+    if "bands" in first:
+        keep = ("name", "description", "data_type", "nodata", "unit")
+        values["bands"] = [{k: band[k] for k in keep if k in band} for band in first["bands"]]
+    return pystac.ItemAssetDefinition(values)
