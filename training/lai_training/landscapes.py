@@ -38,6 +38,8 @@ Float32 = NDArray[np.float32]
 ANGLE_NAMES = ("sunZenithAngles", "sunAzimuthAngles", "viewZenithMean", "viewAzimuthMean")
 """Order of the four angles everywhere below; labels of the CDSE openEO collection."""
 
+_PIXELS_AT_A_TIME = 1 << 14  # their spectra stay in the processor's cache
+
 
 @dataclass(frozen=True)
 class SimulatedScene:
@@ -129,16 +131,22 @@ def paint(
 
     spectra = np.concatenate([library.reflectance, library.lai[:, :, None]], axis=2)
     spectra = spectra.reshape(-1, spectra.shape[2])
-    mixed = np.zeros((height * width, spectra.shape[1]), np.float32)
-    for surface, share in ((cover.first, 1 - second_share), (cover.second, second_share)):
-        step = (surface[parcels.parcel] * levels + lower).ravel()
-        mixed += (share * (1 - upper_share))[:, None] * spectra[step]
-        mixed += (share * upper_share)[:, None] * spectra[step + 1]
-    image = np.ascontiguousarray(mixed.T).reshape(-1, height, width)
+    image = np.empty((spectra.shape[1], height * width), np.float32)
+    for start in range(0, height * width, _PIXELS_AT_A_TIME):
+        here = slice(start, start + _PIXELS_AT_A_TIME)
+        parcel, level, upper = parcels.parcel.ravel()[here], lower.ravel()[here], upper_share[here]
+        mixed = np.zeros((len(parcel), spectra.shape[1]), np.float32)
+        for surface, share in ((cover.first, 1 - second_share), (cover.second, second_share)):
+            step = surface[parcel] * levels + level
+            mixed += (share[here] * (1 - upper))[:, None] * spectra[step]
+            mixed += (share[here] * upper)[:, None] * spectra[step + 1]
+        image[:, here] = mixed.T
+    image = image.reshape(-1, height, width)
     light = 1 + cover.shade.astype(np.float32)[parcels.parcel] * random_fields(
         1, height, width, rng, 0.8
     )[0].clip(-3, 3)
-    return image[:-1] * light, image[-1]
+    image[:-1] *= light
+    return image[:-1], image[-1]
 
 
 def _landscape(
@@ -160,6 +168,7 @@ def simulate_scene(
     *,
     library: SpectralLibrary,
     date_of_year: float = 160.0,
+    angles_deg: Float32 | None = None,
     noise: NoiseModel | None = None,
     cloud_cover: float = 0.0,
 ) -> SimulatedScene:
@@ -171,6 +180,7 @@ def simulate_scene(
         rng: source of randomness.
         library: the spectra.
         date_of_year: 1-366, of the northern temperate zone.
+        angles_deg: the four angles of `ANGLE_NAMES`; none: drawn.
         noise: noise of the observation; none: the default model.
         cloud_cover: share of the scene under cloud, 0-1.
 
@@ -196,7 +206,7 @@ def simulate_scene(
         observed_reflectance=observed,
         true_lai=true_lai,
         scene_classification=classes,
-        angles_deg=draw_angles(1, rng)[0],
+        angles_deg=draw_angles(1, rng)[0] if angles_deg is None else angles_deg,
         parcel_id=parcels.parcel.astype(np.int32),
     )
 

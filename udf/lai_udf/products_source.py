@@ -15,10 +15,10 @@ import numpy.typing as npt
 import rasterio
 import rioxarray  # noqa: F401  (registers DataArray.rio)
 import xarray as xr
-from rasterio.errors import RasterioError, RasterioIOError, WindowError
+from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform_bounds
-from rasterio.windows import Window, from_bounds
+from rasterio.windows import Window
 
 from lai_udf.errors import (
     EmptySceneError,
@@ -212,22 +212,17 @@ class SceneSource:
         west, south, east, north = bbox
         if not (west < east and south < north):
             raise GridError(f"bbox {list(bbox)} is empty: give west < east and south < north")
-        bounds = transform_bounds("EPSG:4326", self.grid.crs, west, south, east, north)
-        raw = from_bounds(*bounds, transform=self.grid.transform)
-        row_start, column_start = np.floor([raw.row_off + 1e-6, raw.col_off + 1e-6]).astype(int)
-        row_stop = int(np.ceil(raw.row_off + raw.height - 1e-6))
-        column_stop = int(np.ceil(raw.col_off + raw.width - 1e-6))
-        asked = Window.from_slices(
-            (int(row_start), row_stop), (int(column_start), column_stop), boundless=True
+        here = transform_bounds(self.grid.crs, "EPSG:4326", *self.grid.bounds)
+        clipped = _clip((west, south, east, north), here)
+        if clipped is not None:
+            bounds = transform_bounds("EPSG:4326", self.grid.crs, *clipped)
+            window = self.grid.covering(bounds)
+            if window is not None:
+                return window
+        raise GridError(
+            f"bbox {list(bbox)} does not touch {self.name}, which covers "
+            f"{[round(degrees, 4) for degrees in here]} (west, south, east, north)"
         )
-        try:
-            return asked.intersection(Window(0, 0, self.grid.width, self.grid.height))
-        except WindowError as error:
-            here = transform_bounds(self.grid.crs, "EPSG:4326", *self.grid.bounds)
-            raise GridError(
-                f"bbox {list(bbox)} does not touch {self.name}, which covers "
-                f"{[round(degrees, 4) for degrees in here]} (west, south, east, north)"
-            ) from error
 
     def _attributes(self) -> dict[str, str | bool]:
         return {
@@ -237,6 +232,23 @@ class SceneSource:
             "processing_baseline": self.metadata.processing_baseline,
             "reflectance_offset_applied": True,
         }
+
+
+def _clip(
+    bbox: tuple[float, float, float, float], scene: tuple[float, float, float, float]
+) -> tuple[float, float, float, float] | None:
+    """Clip a box to the scene's, both in degrees; None where they do not touch.
+
+    A box much larger than the scene has no meaningful bounds in the scene's UTM zone. A scene on
+    the antimeridian has west > east, and a box may name its longitudes from either side.
+    """
+    scene_east = scene[2] + (360 if scene[2] < scene[0] else 0)
+    for turn in (0, 360, -360):
+        west, east = max(bbox[0] + turn, scene[0]), min(bbox[2] + turn, scene_east)
+        south, north = max(bbox[1], scene[1]), min(bbox[3], scene[3])
+        if west < east and south < north:
+            return west, south, east, north
+    return None
 
 
 def read_band(band: BandSource, window: Window, *, out: FloatArray) -> None:

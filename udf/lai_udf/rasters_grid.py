@@ -3,6 +3,7 @@
 Shared by what reads scenes (`products_source`) and what writes LAI (`rasters`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,6 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
-from rasterio.windows import transform as window_transform
 
 from lai_udf.errors import GridError
 
@@ -101,7 +101,24 @@ class Grid:
                 f"{where}, which has {self.height} rows and {self.width} columns"
             )
         size = (rows[1] - rows[0], columns[1] - columns[0])
-        return Grid(self.crs, window_transform(window, self.transform), *size)
+        t = self.transform
+        moved = Affine(t.a, t.b, t.c + columns[0] * t.a, t.d, t.e, t.f + rows[0] * t.e)
+        return Grid(self.crs, moved, *size)
+
+    def covering(self, bounds: tuple[float, float, float, float]) -> Window | None:
+        """Return the smallest window that covers bounds in the CRS, clipped; None if outside.
+
+        Args:
+            bounds: west, south, east, north.
+        """
+        t = self.transform
+        left = max(0, math.floor((bounds[0] - t.c) / t.a + 1e-6))
+        right = min(self.width, math.ceil((bounds[2] - t.c) / t.a - 1e-6))
+        top = max(0, math.floor((bounds[3] - t.f) / t.e + 1e-6))
+        bottom = min(self.height, math.ceil((bounds[1] - t.f) / t.e - 1e-6))
+        if left >= right or top >= bottom:
+            return None
+        return Window(left, top, right - left, bottom - top)
 
     def require_metric(self, pixel_size_m: float, where: str) -> None:
         """Raise `GridError` unless the CRS is projected in metres and the pixels are right."""

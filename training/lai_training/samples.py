@@ -1,0 +1,261 @@
+"""Training samples: simulated patches -> noisy, partly missing features and SL2P labels.
+
+Comes in: a pool of noise-free simulated patches on disk, shape (n, 10, y, x), read through a
+memory map, so that no data set need fit in memory. Goes out: batches for Keras. Every batch is a
+function of (seed, epoch, index) alone, so a resumed run sees what an uninterrupted one would.
+
+The label is SL2P of the noise-free patch: the network learns what SL2P would say if the sensor
+were perfect. Angles are drawn per patch; for a share of the patches they are withheld, that is,
+the network and SL2P both get the nominal angles, which is what a cube without angle bands means.
+"""
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from lai_training import sl2p
+from lai_training.landscapes import simulate_patches
+from lai_training.networks import NetworkSpec
+from lai_training.spectral_library import SpectralLibrary
+from lai_udf.predict import BANDS, FEATURES, NOMINAL_COSINES, Inputs, build_features
+
+Floats = NDArray[np.float32]
+SL2P_BANDS = ("B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
+SL2P_ROWS = [BANDS.index(band) for band in SL2P_BANDS]
+NORMALISATION_LIMIT = 8.0
+POOL_STEP = 64  # patches simulated at a time
+
+
+class SampleConfig(BaseModel):
+    """How a clean simulated patch becomes a training sample."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    patch_px: int = Field(64, ge=16, multiple_of=16)
+    batch: int = Field(32, ge=2)
+    noisy_share: float = Field(0.6, ge=0, le=1)
+    """Share of the patches with band noise; the others are as clean as simulated."""
+    noise_relative: float = Field(0.03, ge=0)
+    """Band noise, fraction of the reflectance, at level 1; levels are drawn from 0 to 1.5."""
+    noise_absolute: float = Field(0.005, ge=0)
+    """Band noise, reflectance, at level 1."""
+    nominal_angle_share: float = Field(0.5, ge=0, le=1)
+    """Share of the patches whose angles are withheld."""
+    missing_share: float = Field(0.3, ge=0, le=1)
+    """Share of the patches with a rectangle or a border without data."""
+    masked_draw_share: float = Field(0.5, ge=0, le=1)
+    """Share of the patches seen through a draw of dropout masks."""
+    clean_weight: float = Field(4.0, gt=0)
+    """Weight of a noise-free, undropped patch; the error of the others is larger anyway, and
+    without it the network would smooth what needs no smoothing."""
+    label_low: float = -1.0
+    label_high: float = 10.0
+    """SL2P labels are limited to this range; beyond it lies no vegetation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """Constants of eq. 1 (section 4.2), frozen in reflectance units for all images."""
+
+    mean: Floats
+    """(10,), reflectance."""
+    std: Floats
+    """(10,), reflectance."""
+
+    def contract(self) -> dict[str, Any]:
+        """Return what `model.json` says of it."""
+        return {
+            "mean": [round(float(value), 6) for value in self.mean],
+            "std": [round(float(value), 6) for value in self.std],
+            "limit": NORMALISATION_LIMIT,
+        }
+
+
+def measure_normalisation(pool: Floats) -> Normalisation:
+    """Return mean and standard deviation per band over every tenth patch of the pool."""
+    some = np.asarray(pool[::10], dtype="float64")
+    return Normalisation(
+        mean=some.mean(axis=(0, 2, 3)).astype("float32"),
+        std=some.std(axis=(0, 2, 3)).astype("float32"),
+    )
+
+
+def make_pool(
+    path: Path, library: SpectralLibrary, *, patches: int, size_px: int, seed: int
+) -> None:
+    """Simulate a pool of clean patches into a float16 `.npy`, a few at a time, atomically.
+
+    Half precision costs 0.05 % of the reflectance, and the label is made of what is stored.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    shape = (patches, len(BANDS), size_px, size_px)
+    pool = np.lib.format.open_memmap(temporary, mode="w+", dtype="float16", shape=shape)
+    rng = np.random.default_rng(seed)
+    for start in range(0, patches, POOL_STEP):
+        count = min(POOL_STEP, patches - start)
+        made = simulate_patches(count, size_px, rng, library, patches_per_scene=4)
+        pool[start : start + count] = made.boa_reflectance
+    pool.flush()
+    os.replace(temporary, path)
+
+
+def open_pool(path: Path) -> Floats:
+    """Map a pool of clean patches, shape (n, 10, y, x), float16 or float32 reflectance."""
+    pool: Floats = np.load(path, mmap_mode="r")
+    return pool
+
+
+def label_patches(clean: Floats, cosines: Floats) -> Floats:
+    """Return SL2P's unclipped LAI (set 2_1) of clean patches.
+
+    Args:
+        clean: (n, 10, y, x) reflectance.
+        cosines: (n, 3), in the order view zenith, sun zenith, relative azimuth.
+
+    Returns:
+        (n, y, x) float32.
+    """
+    count, _, height, width = clean.shape
+    rows = np.empty((count, height, width, 11), dtype="float32")
+    rows[..., :8] = clean[:, SL2P_ROWS].transpose(0, 2, 3, 1)
+    rows[..., 8:] = cosines[:, None, None, :]
+    lai, _ = sl2p.predict(rows.reshape(-1, 11), variable="LAI", network="2_1", clip=False)
+    return np.asarray(lai, dtype="float32").reshape(count, height, width)
+
+
+def draw_cosines(count: int, nominal_share: float, rng: np.random.Generator) -> Floats:
+    """Draw the cosines of the angles, (n, 3); a share of the rows is nominal."""
+    view_zenith = np.radians(rng.uniform(0, 12, count))
+    sun_zenith = np.radians(rng.uniform(15, 70, count))
+    relative_azimuth = np.radians(rng.uniform(0, 180, count))
+    cosines = np.cos(np.stack([view_zenith, sun_zenith, relative_azimuth], axis=1))
+    nominal = rng.random(count) < nominal_share
+    return np.where(nominal[:, None], NOMINAL_COSINES, cosines).astype("float32")
+
+
+def add_noise(
+    clean: Floats, config: SampleConfig, rng: np.random.Generator
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Add independent band noise of a level drawn per patch: sd = relative * r + absolute.
+
+    Returns:
+        The noisy patches and (n,) bool: which of them got noise.
+    """
+    noisy = rng.random(len(clean)) < config.noisy_share
+    level = rng.uniform(0, 1.5, (2, len(clean), 1, 1, 1)).astype("float32")
+    level *= noisy[:, None, None, None]
+    sd = level[0] * config.noise_relative * np.abs(clean) + level[1] * config.noise_absolute
+    return clean + sd * rng.standard_normal(clean.shape, dtype="float32"), noisy
+
+
+def draw_missing(shape: tuple[int, int, int], share: float, rng: np.random.Generator) -> Any:
+    """Draw (n, y, x) bool: rectangles, some of them touching a border, without data."""
+    count, height, width = shape
+    missing = np.zeros(shape, dtype=bool)
+    for index in np.flatnonzero(rng.random(count) < share):
+        top, left = rng.integers(-height // 2, height), rng.integers(-width // 2, width)
+        bottom, right = top + rng.integers(2, height), left + rng.integers(2, width)
+        missing[index, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
+    return missing
+
+
+def draw_training_masks(
+    count: int, spec: NetworkSpec, share: float, rng: np.random.Generator
+) -> Floats:
+    """Draw dropout masks, (n, mask_count); rows outside `share` are all ones."""
+    kept = rng.random((count, spec.mask_count)) >= spec.dropout_rate
+    masks = np.where(kept, 1 / (1 - spec.dropout_rate), 0.0)
+    masks[rng.random(count) >= share] = 1.0
+    return masks.astype("float32")
+
+
+def cut_patches(pool: Floats, config: SampleConfig, rng: np.random.Generator) -> Floats:
+    """Cut random patches out of the pool, turned and flipped at random."""
+    size = config.patch_px
+    patches = np.empty((config.batch, len(BANDS), size, size), dtype="float32")
+    slack = pool.shape[-1] - size + 1
+    for index, source in enumerate(rng.integers(0, len(pool), config.batch)):
+        top, left = rng.integers(0, slack, 2)
+        patch = pool[source, :, top : top + size, left : left + size]
+        patch = np.rot90(patch, int(rng.integers(4)), axes=(1, 2))
+        patches[index] = patch[:, ::-1] if rng.random() < 0.5 else patch
+    return patches
+
+
+def build_batch(
+    clean: Floats,
+    normalisation: Normalisation,
+    spec: NetworkSpec,
+    config: SampleConfig,
+    rng: np.random.Generator,
+) -> tuple[tuple[Floats, Floats], Floats, Floats]:
+    """Turn clean patches (n, 10, y, x) into ((features, masks), label, weight) for Keras.
+
+    Features are (n, y, x, 14); label and weight (n, y, x, 1), weight 0 where data are missing.
+    """
+    count, _, height, width = clean.shape
+    cosines = draw_cosines(count, config.nominal_angle_share, rng)
+    label = np.clip(label_patches(clean, cosines), config.label_low, config.label_high)
+    missing = draw_missing((count, height, width), config.missing_share, rng)
+    observed, noisy = add_noise(clean, config, rng)
+    contract = {"normalisation": normalisation.contract()}
+    features = np.empty((count, height, width, len(FEATURES)), dtype="float32")
+    nothing_masked = np.zeros((height, width), dtype=bool)
+    for index in range(count):
+        observed[index, :, missing[index]] = np.nan
+        inputs = Inputs(
+            observed[index], cosines[index, :, None, None], nothing_masked, missing[index]
+        )
+        features[index] = build_features(inputs, contract).transpose(1, 2, 0)
+    masks = draw_training_masks(count, spec, config.masked_draw_share, rng)
+    untouched = ~noisy & (masks == 1).all(axis=1)
+    weight = np.where(untouched, np.float32(config.clean_weight), np.float32(1))
+    weights = np.where(missing, np.float32(0), weight[:, None, None])
+    return (features, masks), label[..., None], weights[..., None]
+
+
+class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
+    """Batches drawn from a pool; batch `index` of epoch `epoch` is always the same."""
+
+    def __init__(
+        self,
+        pool: Floats,
+        normalisation: Normalisation,
+        spec: NetworkSpec,
+        config: SampleConfig,
+        *,
+        steps: int,
+        seed: int,
+        fixed: bool = False,
+    ) -> None:
+        """Draw `steps` batches an epoch; with `fixed`, the same ones in every epoch."""
+        super().__init__(workers=1)
+        self._source = (pool, normalisation, spec, config)
+        self._steps, self._seed, self._fixed = steps, seed, fixed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, index: int) -> tuple[tuple[Floats, Floats], Floats, Floats]:
+        pool, normalisation, spec, config = self._source
+        rng = np.random.default_rng((self._seed, 0 if self._fixed else self.epoch, index))
+        clean = cut_patches(pool, config, rng)
+        return build_batch(clean, normalisation, spec, config, rng)
+
+    def on_epoch_end(self) -> None:
+        """Move on to the draws of the next epoch."""
+        self.epoch += 1
+
+
+def steps_for(patches: int, config: SampleConfig) -> int:
+    """Return how many batches hold `patches` samples."""
+    return math.ceil(patches / config.batch)
