@@ -1,0 +1,128 @@
+"""`udf-dependency-archives`: zip files unpacked into the worker's folder before the UDF runs.
+
+An entry is `address#folder`, as on the cloud back-ends: `https://host/model.zip#lai_model` appears
+as `./lai_model`. Archives are hostile until proven otherwise: names that leave the folder, links,
+and bombs are refused before anything is written.
+"""
+
+import shutil
+import stat
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import urldefrag
+
+import requests
+
+from lai_backend.access import allowed_path, is_web_address
+from lai_backend.errors import ArchiveError
+from lai_backend.files import replacing
+
+OPTION = "udf-dependency-archives"
+MAX_ARCHIVE_BYTES = 2_000_000_000
+MAX_UNPACKED_BYTES = 6_000_000_000
+MAX_MEMBERS = 50_000
+MAX_RATIO = 200
+HTTP_TIMEOUT_S = 60
+
+
+def unpack_archives(entries: object, folder: Path, roots: Sequence[Path]) -> list[Path]:
+    """Fetch and unpack the archives of a job.
+
+    Args:
+        entries: value of the job option `udf-dependency-archives`; None: no archives.
+        folder: the worker's folder.
+        roots: folders below which local archives may lie.
+
+    Returns:
+        The folders made, in order.
+
+    Raises:
+        AccessError: an address that may not be read.
+        ArchiveError: a wrong entry, two archives for one folder, or a refused archive.
+    """
+    if entries is None:
+        return []
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise ArchiveError(f"{OPTION} must be a list of strings 'address#folder'.")
+    targets: list[Path] = []
+    for entry in entries:
+        address, name = urldefrag(entry)
+        target = _target(name, folder, entry)
+        if target in targets:
+            raise ArchiveError(f"Two archives of {OPTION} go into ./{name}; one folder each.")
+        unpack(_fetch(address, folder, roots), target, address)
+        targets.append(target)
+    return targets
+
+
+def _target(name: str, folder: Path, entry: str) -> Path:
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or path == PurePosixPath("."):
+        raise ArchiveError(f"{entry!r}: write the folder after '#', as in model.zip#lai_model.")
+    return folder / path
+
+
+def _fetch(address: str, folder: Path, roots: Sequence[Path]) -> Path:
+    if not is_web_address(address):
+        path = allowed_path(address, roots)
+        if not path.is_file():
+            raise ArchiveError(f"There is no archive {path}.")
+        return path
+    path = folder / f".{abs(hash(address)):x}.zip"
+    try:
+        with (
+            replacing(path) as temporary,
+            requests.get(address, timeout=HTTP_TIMEOUT_S, stream=True) as response,
+            temporary.open("wb") as file,
+        ):
+            response.raise_for_status()
+            for chunk in response.iter_content(1 << 20):
+                file.write(chunk)
+                if file.tell() > MAX_ARCHIVE_BYTES:
+                    raise ArchiveError(f"{address} is larger than {MAX_ARCHIVE_BYTES} bytes.")
+    except requests.RequestException as error:
+        raise ArchiveError(f"Cannot fetch the archive {address}: {error}.") from error
+    return path
+
+
+def unpack(archive: Path, target: Path, name: str) -> None:
+    """Unpack a zip file into a new folder, or refuse it whole.
+
+    Args:
+        archive: the zip file.
+        target: folder to make.
+        name: how the user named the archive, for messages.
+
+    Raises:
+        ArchiveError: not a zip file, a member that leaves the folder, a link, or a bomb.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = opened.infolist()
+            _check_members(members, name)
+            target.mkdir(parents=True, exist_ok=True)
+            opened.extractall(target)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise ArchiveError(f"The archive {name} is not a readable zip file: {error}.") from error
+    except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
+        raise ArchiveError(f"The archive {name} cannot be unpacked: {error}.") from error
+
+
+def _check_members(members: Sequence[zipfile.ZipInfo], name: str) -> None:
+    if len(members) > MAX_MEMBERS:
+        raise ArchiveError(f"The archive {name} has more than {MAX_MEMBERS} members.")
+    unpacked = sum(member.file_size for member in members)
+    packed = sum(member.compress_size for member in members)
+    if unpacked > MAX_UNPACKED_BYTES or unpacked > MAX_RATIO * max(packed, 4096):
+        raise ArchiveError(
+            f"The archive {name} would unpack from {packed} to {unpacked} bytes and is refused."
+        )
+    for member in members:
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts:
+            raise ArchiveError(f"The archive {name} is refused: {member.filename!r} leaves it.")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise ArchiveError(f"The archive {name} is refused: {member.filename!r} is a link.")

@@ -1,0 +1,166 @@
+"""The batch-job endpoints of openEO over our registry and supervisor."""
+
+import shutil
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from openeo_driver.backend import BatchJobMetadata, BatchJobResultMetadata, BatchJobs
+from openeo_driver.errors import JobNotFinishedException, JobNotFoundException
+from openeo_driver.users import User
+
+from lai_backend.extents import parse_instant
+from lai_backend.joblog import read_log
+from lai_backend.store import Job, Store
+from lai_backend.supervisor import Supervisor
+
+
+class LocalBatchJobs(BatchJobs):
+    """Batch jobs of this machine."""
+
+    def __init__(self, store: Store, supervisor: Supervisor) -> None:
+        super().__init__()
+        self._store = store
+        self._supervisor = supervisor
+
+    def create_job(
+        self,
+        *,
+        user: User,
+        process: dict[str, Any],
+        api_version: str,
+        metadata: dict[str, Any],
+        job_options: dict[str, Any] | None = None,
+    ) -> BatchJobMetadata:
+        """Register a job; it waits for `start_job`."""
+        now = datetime.now(UTC)
+        job = Job(
+            id=f"j-{now:%y%m%d%H%M%S}{uuid.uuid4().hex[:12]}",
+            user=user.user_id,
+            status="created",
+            process=process,
+            options=job_options or {},
+            details=metadata,
+            created=now,
+            updated=now,
+        )
+        self._store.add_job(job)
+        return self._describe(job)
+
+    def get_job_info(self, job_id: str, user_id: str) -> BatchJobMetadata:
+        """Describe one job."""
+        self._supervisor.settle()
+        return self._describe(self._job(job_id, user_id))
+
+    def get_user_jobs(
+        self,
+        user_id: str,
+        limit: int | None = None,
+        request_parameters: dict[str, Any] | None = None,
+    ) -> list[BatchJobMetadata]:
+        """List the jobs of a user, the newest first."""
+        self._supervisor.settle()
+        return [self._describe(job) for job in self._store.jobs_of(user_id)[:limit]]
+
+    def start_job(self, job_id: str, user: User) -> None:
+        """Put a job into the queue."""
+        job = self._job(job_id, user.user_id)
+        shutil.rmtree(self._supervisor.job_folder(job.id), ignore_errors=True)
+        self._store.move_job(
+            job.id, ("created", "canceled"), "queued", started=None, finished=None, reason=None
+        )
+
+    def cancel_job(self, job_id: str, user_id: str) -> None:
+        """Stop a job."""
+        self._supervisor.cancel(self._job(job_id, user_id))
+
+    def delete_job(self, job_id: str, user_id: str) -> None:
+        """Stop a job and delete what it left."""
+        self._supervisor.remove(self._job(job_id, user_id))
+
+    def get_log_entries(
+        self,
+        job_id: str,
+        *,
+        user_id: str,
+        offset: str | None = None,
+        limit: int | None = None,
+        level: str = "debug",
+    ) -> Iterable[dict[str, Any]]:
+        """Return the log of a job."""
+        job = self._job(job_id, user_id)
+        path = self._supervisor.job_folder(job.id) / "log.jsonl"
+        return list(read_log(path, level, offset))[:limit]
+
+    def get_result_assets(self, job_id: str, user_id: str) -> dict[str, dict[str, Any]]:
+        """Return the files of a finished job, as openeo-driver wants them."""
+        job = self._job(job_id, user_id)
+        outcome = self._supervisor.outcome(job.id) or {}
+        if job.status != "finished":
+            raise JobNotFinishedException
+        folder = self._supervisor.job_folder(job.id) / "results"
+        return {
+            asset["name"]: {
+                **asset,
+                "href": str(folder / asset["name"]),
+                "output_dir": str(folder),
+                "roles": ["data"],
+            }
+            for asset in outcome.get("assets", [])
+        }
+
+    def get_result_metadata(self, job_id: str, user_id: str) -> BatchJobResultMetadata:
+        """Describe the result of a job as STAC: one item per file."""
+        assets = self.get_result_assets(job_id, user_id)
+        items = {}
+        for name, asset in assets.items():
+            times = ("datetime", "start_datetime", "end_datetime")
+            properties = {key: asset[key] for key in times if key in asset}
+            items[name.rpartition(".")[0]] = {
+                "geometry": asset["geometry"],
+                "bbox": asset["bbox"],
+                "properties": {"datetime": None, **properties},
+                "assets": {name: asset},
+            }
+        return BatchJobResultMetadata(
+            assets=assets,
+            items=items,
+            links=[],
+            providers=self._get_providers(job_id=job_id, user_id=user_id),
+        )
+
+    def _job(self, job_id: str, user_id: str) -> Job:
+        job = self._store.job(job_id)
+        if job is None or job.user != user_id:
+            raise JobNotFoundException(job_id=job_id)
+        return job
+
+    def _describe(self, job: Job) -> BatchJobMetadata:
+        outcome = (self._supervisor.outcome(job.id) or {}) if job.status == "finished" else {}
+        assets = outcome.get("assets", [])
+        first: dict[str, Any] = assets[0] if assets else {}
+        starts = [a.get("datetime") or a.get("start_datetime") for a in assets]
+        ends = [a.get("datetime") or a.get("end_datetime") for a in assets]
+        return BatchJobMetadata(
+            id=job.id,
+            status=job.status,
+            created=job.created,
+            updated=job.updated,
+            process=job.process,
+            job_options=job.options or None,
+            title=job.details.get("title"),
+            description=job.details.get("description"),
+            plan=job.details.get("plan"),
+            budget=job.details.get("budget"),
+            progress=self._supervisor.progress(job.id) if job.status == "running" else None,
+            started=job.started,
+            finished=job.finished,
+            geometry=first.get("geometry"),
+            bbox=first.get("bbox"),
+            epsg=first.get("proj:epsg"),
+            proj_shape=first.get("proj:shape"),
+            proj_bbox=first.get("proj:bbox"),
+            start_datetime=parse_instant(starts[0]) if starts else None,
+            end_datetime=parse_instant(ends[-1]) if ends else None,
+        )

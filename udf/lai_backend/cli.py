@@ -1,0 +1,58 @@
+"""`lai-backend`: serve an openEO back-end on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """Run an openEO back-end for one machine."""
+
+
+@app.command()
+def serve(
+    collections: Annotated[
+        list[Path], typer.Option(help="Folder with STAC collections; may be repeated.")
+    ],
+    data: Annotated[Path, typer.Option(help="Folder for jobs, results and the password.")] = Path(
+        "lai-backend-data"
+    ),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0: a free one.")] = 8081,
+    allow: Annotated[
+        list[Path] | None, typer.Option(help="Further folder that requests may read.")
+    ] = None,
+    user: Annotated[str, typer.Option(help="Name of the account.")] = "lai",
+    password: Annotated[
+        str | None, typer.Option(envvar="LAI_BACKEND_PASSWORD", help="Drawn if not given.")
+    ] = None,
+    strict: Annotated[bool, typer.Option(help="Behave like the cloud back-ends.")] = False,
+    max_jobs: Annotated[int, typer.Option(min=1, help="Batch jobs at the same time.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one worker.")] = 2,
+) -> None:
+    """Serve the openEO API until interrupted; prints the address when ready."""
+    from lai_backend.errors import LaiBackendError
+    from lai_backend.serving import serve as serve_forever
+    from lai_backend.settings import Settings
+
+    try:
+        settings = Settings(
+            data_dir=data.expanduser().resolve(),
+            collection_dirs=tuple(collections),
+            allowed_roots=tuple(allow or ()),
+            host=host,
+            port=port,
+            user=user,
+            password=password,
+            strict=strict,
+            max_jobs=max_jobs,
+            threads=threads,
+        )
+        serve_forever(settings, on_ready=typer.echo)
+    except LaiBackendError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from error

@@ -1,0 +1,110 @@
+"""Collections of this back-end: folders with a STAC `collection.json` and its items.
+
+A collection folder holds `collection.json` and, anywhere below it, one JSON file per item. The
+openEO description (`cube:dimensions`, band summaries, extent) is completed from the items. Items
+that another program adds while the server runs are found at the next request.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lai_backend.errors import SourceError
+from lai_backend.files import read_json
+from lai_backend.sources import Scene, read_scene, read_stac
+
+COLLECTION_FILE = "collection.json"
+
+
+def find_collections(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return the collection files below some folders, by collection identifier.
+
+    Args:
+        folders: folders to search; one may be a collection folder itself.
+
+    Raises:
+        SourceError: two collections share an identifier, or a file is not a collection.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob(COLLECTION_FILE)):
+            identifier = str(_read_collection(path)["id"])
+            if found.setdefault(identifier, path) != path:
+                raise SourceError(f"{path} and {found[identifier]} both describe {identifier!r}.")
+    return found
+
+
+def read_scenes(collection_file: Path, roots: Sequence[Path]) -> list[Scene]:
+    """Return the scenes of a local collection, sorted by time.
+
+    Raises:
+        AccessError, SourceError: an item or asset is unreadable or outside the roots.
+    """
+    items = (read_stac(str(path), roots) for path in _item_files(collection_file))
+    scenes = [read_scene(item, roots) for item in items]
+    return sorted(scenes, key=lambda scene: (scene.instant, scene.id))
+
+
+def describe_collection(collection_file: Path, roots: Sequence[Path]) -> dict[str, Any]:
+    """Return the openEO description of a collection.
+
+    What the file says is kept; the dimensions, bands and extents it leaves out come from its
+    items. Values are delivered as they are stored: `raster:scale` and `raster:offset` are
+    reported, not applied.
+    """
+    description = _read_collection(collection_file)
+    description["links"] = [
+        link
+        for link in description.get("links", [])
+        if str(link.get("href", "")).startswith("http")
+    ]
+    scenes = read_scenes(collection_file, roots)
+    names = list(dict.fromkeys(name for scene in scenes for name in scene.bands))
+    _complete_extent(description, scenes)
+    summaries = description.setdefault("summaries", {})
+    declared = {band.get("name"): band for band in summaries.get("bands", [])}
+    summaries["bands"] = [declared.get(name, {"name": name}) for name in names]
+    description.setdefault("cube:dimensions", _dimensions(description["extent"], names))
+    return description
+
+
+def _read_collection(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"Cannot read the collection {path}: {error}.") from error
+    if not isinstance(content, dict) or content.get("type") != "Collection" or "id" not in content:
+        raise SourceError(f"{path} is not a STAC collection.")
+    return content
+
+
+def _item_files(collection_file: Path) -> Iterator[Path]:
+    for path in sorted(collection_file.parent.rglob("*.json")):
+        if path.name == COLLECTION_FILE:
+            continue
+        try:
+            content = read_json(path)
+        except json.JSONDecodeError as error:
+            raise SourceError(f"{path} is not valid JSON: {error}.") from error
+        if isinstance(content, dict) and content.get("type") == "Feature":
+            yield path
+
+
+def _complete_extent(description: dict[str, Any], scenes: Sequence[Scene]) -> None:
+    extent = description.setdefault("extent", {})
+    boxes = [scene.bbox for scene in scenes if scene.bbox is not None]
+    west, south, east, north = zip(*boxes, strict=True) if boxes else ([-180], [-90], [180], [90])
+    times = [scene.instant.isoformat().replace("+00:00", "Z") for scene in scenes] or [None]
+    extent.setdefault("spatial", {"bbox": [[min(west), min(south), max(east), max(north)]]})
+    extent.setdefault("temporal", {"interval": [[times[0], times[-1]]]})
+
+
+def _dimensions(extent: dict[str, Any], bands: Sequence[str]) -> dict[str, Any]:
+    west, south, east, north = extent["spatial"]["bbox"][0][:4]
+    return {
+        "x": {"type": "spatial", "axis": "x", "extent": [west, east]},
+        "y": {"type": "spatial", "axis": "y", "extent": [south, north]},
+        "t": {"type": "temporal", "extent": extent["temporal"]["interval"][0]},
+        "bands": {"type": "bands", "values": list(bands)},
+    }

@@ -1,0 +1,154 @@
+"""Extents of a request, and how they meet a pixel grid.
+
+Comes in: the `spatial_extent` and `temporal_extent` of openEO (bounding box or GeoJSON, dates or
+date-times, half open). Goes out: `odc.geo` geometries, grids and instants. A spatial extent is
+snapped outward to the pixels it touches; nothing is resampled for it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+from odc.geo.geom import BoundingBox, Geometry
+
+from lai_backend.errors import ParameterError
+
+SNAP_TOLERANCE_PX = 1e-4
+"""An extent this close to a pixel edge ends at that edge, so that rounding adds no pixel."""
+
+
+@dataclass(frozen=True)
+class TimeSpan:
+    """A half-open span of time, in UTC."""
+
+    start: datetime | None
+    """First instant inside; None: open."""
+    end: datetime | None
+    """First instant outside; None: open."""
+
+    def contains(self, instant: datetime) -> bool:
+        """Return whether an instant (with time zone) lies in the span."""
+        after_start = self.start is None or instant >= self.start
+        return after_start and (self.end is None or instant < self.end)
+
+
+def parse_temporal_extent(value: Any) -> TimeSpan:  # noqa: ANN401 - JSON of a client
+    """Read the `temporal_extent` of `load_collection`, `load_stac` or `filter_temporal`.
+
+    Args:
+        value: null or `[start, end]` of RFC 3339 dates or date-times, each may be null.
+
+    Returns:
+        The span; the end is exclusive, as openEO specifies.
+
+    Raises:
+        ParameterError: not such a pair, or the end is not later than the start.
+    """
+    if value is None:
+        return TimeSpan(None, None)
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ParameterError(f"temporal_extent must be [start, end], not {value!r}.")
+    start, end = (parse_instant(item) for item in value)
+    if start is not None and end is not None and end <= start:
+        raise ParameterError(
+            f"The temporal extent {list(value)} is empty: the end is exclusive and must be later "
+            "than the start."
+        )
+    return TimeSpan(start, end)
+
+
+def parse_instant(value: Any) -> datetime | None:  # noqa: ANN401 - JSON of a client
+    """Read an RFC 3339 date or date-time; without a zone it is UTC; null and `..` are open."""
+    if value is None or value == "..":
+        return None
+    try:
+        instant = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ParameterError(f"{value!r} is not an RFC 3339 date or date-time.") from None
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def parse_spatial_extent(value: Any) -> Geometry | None:  # noqa: ANN401 - JSON of a client
+    """Read the `spatial_extent` of `load_collection` or `load_stac`.
+
+    Args:
+        value: null, a bounding box (west, south, east, north, optional crs) or GeoJSON.
+
+    Returns:
+        A geometry with its CRS, or None for everything.
+
+    Raises:
+        ParameterError: neither of these, an unknown CRS, or an empty box.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ParameterError(f"spatial_extent must be a bounding box or GeoJSON, not {value!r}.")
+    if "type" in value:
+        return _parse_geojson(value)
+    missing = [side for side in ("west", "south", "east", "north") if value.get(side) is None]
+    if missing:
+        raise ParameterError(f"spatial_extent lacks {', '.join(missing)}.")
+    crs = parse_crs(value.get("crs") or "EPSG:4326")
+    west, south, east, north = (float(value[side]) for side in ("west", "south", "east", "north"))
+    if east <= west or north <= south:
+        raise ParameterError(
+            f"The spatial extent is empty: west {west}, south {south}, east {east}, north {north}."
+        )
+    return BoundingBox(west, south, east, north, crs=crs).polygon
+
+
+def parse_crs(value: Any) -> CRS:  # noqa: ANN401 - JSON of a client
+    """Read an EPSG code, WKT or PROJ string; a wrong one is a `ParameterError`."""
+    try:
+        return CRS(f"EPSG:{value}" if str(value).isdigit() else value)
+    except Exception as error:
+        raise ParameterError(f"{value!r} is not a coordinate reference system.") from error
+
+
+def _parse_geojson(value: dict[str, Any]) -> Geometry:
+    if value["type"] == "FeatureCollection":
+        parts = [_parse_geojson(feature) for feature in value.get("features", [])]
+        if not parts:
+            raise ParameterError("spatial_extent is a FeatureCollection without features.")
+        merged = parts[0]
+        for part in parts[1:]:
+            merged = merged | part
+        return merged
+    if value["type"] == "Feature":
+        return _parse_geojson(value.get("geometry") or {"type": "null geometry"})
+    try:
+        return Geometry(value, crs="EPSG:4326")
+    except Exception as error:
+        raise ParameterError(f"spatial_extent is not valid GeoJSON: {error}.") from error
+
+
+def snap_outward(grid: GeoBox, region: Geometry, margin_px: int = 0) -> GeoBox:
+    """Return the part of the infinite pixel grid that a region touches.
+
+    Args:
+        grid: any grid with the wanted pixels; its size does not matter.
+        region: what must be covered, in any CRS.
+        margin_px: further pixels on every side.
+
+    Returns:
+        A grid whose pixels coincide with those of `grid`.
+    """
+    box = region.boundingbox
+    step = max(box.span_x, box.span_y) / 32  # edges of a box bend in another projection
+    projected = region if region.crs == grid.crs else region.to_crs(grid.crs, resolution=step)
+    pixels = grid.project(projected).boundingbox
+    left = math.floor(pixels.left + SNAP_TOLERANCE_PX) - margin_px
+    top = math.floor(pixels.bottom + SNAP_TOLERANCE_PX) - margin_px
+    right = max(math.ceil(pixels.right - SNAP_TOLERANCE_PX) + margin_px, left + 1)
+    bottom = max(math.ceil(pixels.top - SNAP_TOLERANCE_PX) + margin_px, top + 1)
+    return GeoBox((bottom - top, right - left), grid.translate_pix(left, top).affine, grid.crs)
+
+
+def midnight(day: date) -> datetime:
+    """Return the first instant of a UTC day."""
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

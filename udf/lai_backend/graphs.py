@@ -1,0 +1,334 @@
+"""From the process graph of a client to the flat graph that a worker evaluates.
+
+Three steps, none of which runs user code:
+
+1. `inline`: user-defined and remote processes are replaced by their graphs, every parameter by its
+   value; a `context` that a child process refers to becomes the value its parent gives.
+2. `lower`: a child process that is one `run_udf` becomes plain data of its parent (`udf`), and the
+   arguments of loading processes one `request`, so that the graph library leaves both untouched.
+3. `add_margins`: where a cube goes through pixel-wise processes into one `apply_neighborhood`, it
+   is loaded with that overlap, and cropped to the extent asked for afterwards.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lai_backend.errors import GraphError, ParameterError, UnsupportedError
+
+Graph = dict[str, dict[str, Any]]
+FindProcess = Callable[[str, str | None], Mapping[str, Any] | None]
+
+MAX_NODES = 2000
+MAX_DEPTH = 12
+LOADERS = ("load_collection", "load_stac")
+UDF_PARENTS = ("apply", "apply_dimension", "apply_neighborhood", "reduce_dimension")
+CHILD_PARAMETERS = frozenset({"x", "y", "data", "context", "value", "label", "key", "index"})
+PIXELWISE = frozenset(
+    {
+        "apply",
+        "apply_dimension",
+        "reduce_dimension",
+        "filter_bands",
+        "filter_temporal",
+        "filter_labels",
+        "rename_labels",
+        "rename_dimension",
+        "add_dimension",
+        "drop_dimension",
+        "mask",
+        "ndvi",
+        "aggregate_temporal",
+        "aggregate_temporal_period",
+    }
+)
+CROP_PROCESS = "crop_to_extent"
+
+
+def prepare_graph(graph: Mapping[str, Any], find_process: FindProcess, margins: bool) -> Graph:
+    """Resolve and lower the process graph of a client.
+
+    Args:
+        graph: flat graph of the client; not changed.
+        find_process: returns the definition of a user-defined or remote process by identifier and
+            namespace, None for a predefined one.
+        margins: load neighbourhoods with their overlap (off in strict mode).
+
+    Returns:
+        A flat graph of predefined processes with exactly one result node.
+
+    Raises:
+        GraphError, ParameterError, UnsupportedError: the graph cannot be resolved.
+    """
+    resolved = inline(graph, {}, find_process)
+    lowered = {name: _lower_node(name, node) for name, node in resolved.items()}
+    return add_margins(lowered) if margins else lowered
+
+
+def inline(
+    graph: Mapping[str, Any],
+    scope: Mapping[str, Any],
+    find_process: FindProcess,
+    prefix: str = "",
+    depth: int = 0,
+) -> Graph:
+    """Replace user-defined processes by their graphs and parameters by their values.
+
+    Args:
+        graph: flat graph.
+        scope: values of the parameters that the graph may refer to.
+        find_process: see `prepare_graph`.
+        prefix: put before the names of the nodes, to keep them unique.
+        depth: how many processes enclose this graph.
+
+    Returns:
+        A new flat graph; exactly one node is marked as the result.
+
+    Raises:
+        GraphError, ParameterError: the graph cannot be resolved.
+    """
+    if depth > MAX_DEPTH:
+        raise GraphError(f"User-defined processes call each other more than {MAX_DEPTH} deep.")
+    names = {name: prefix + name for name in graph}
+    result: Graph = {}
+    replaced: dict[str, str] = {}
+    for name, raw in graph.items():
+        node = _check_node(name, raw)
+        node["arguments"] = _rename_references(node["arguments"], names, strict=True)
+        node["arguments"] = _substitute(node["arguments"], scope, find_process, depth)
+        definition = find_process(node["process_id"], node.pop("namespace", None))
+        if definition is None:
+            result[prefix + name] = node
+            continue
+        values = _bind_parameters(definition, node["arguments"], node["process_id"])
+        inner_prefix = f"{prefix}{name}__"
+        body = inline(definition["process_graph"], values, find_process, inner_prefix, depth + 1)
+        end = next(key for key, inner in body.items() if inner.get("result"))
+        body[end]["result"] = bool(node.get("result"))
+        replaced[prefix + name] = end
+        result.update(body)
+        if len(result) > MAX_NODES:
+            raise GraphError(f"The process graph has more than {MAX_NODES} nodes.")
+    for node in result.values():
+        node["arguments"] = _rename_references(node["arguments"], replaced)
+    _mark_result(result)
+    return result
+
+
+def _check_node(name: str, raw: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON of a client
+    if not isinstance(raw, Mapping) or not isinstance(raw.get("process_id"), str):
+        raise GraphError(f"Node {name!r} of the process graph has no process_id.")
+    if not isinstance(raw.get("arguments", {}), Mapping):
+        raise GraphError(f"The arguments of node {name!r} are not an object.")
+    node = copy.deepcopy(dict(raw))
+    node.setdefault("arguments", {})
+    return node
+
+
+def _rename_references(value: Any, names: Mapping[str, str], strict: bool = False) -> Any:  # noqa: ANN401
+    """Rename the `from_node` references of one level; child graphs have names of their own."""
+    if isinstance(value, dict):
+        if isinstance(value.get("from_node"), str) and len(value) == 1:
+            target = value["from_node"]
+            if strict and target not in names:
+                raise GraphError(
+                    f"The process graph refers to a node {target!r} that is not there."
+                )
+            return {"from_node": names.get(target, target)}
+        if "process_graph" in value:
+            return value
+        return {key: _rename_references(item, names, strict) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rename_references(item, names, strict) for item in value]
+    return value
+
+
+def _substitute(
+    value: Any,
+    scope: Mapping[str, Any],
+    find_process: FindProcess,
+    depth: int,
+) -> Any:  # noqa: ANN401
+    """Replace `from_parameter` by values; names that a parent process provides stay."""
+    if isinstance(value, list):
+        return [_substitute(item, scope, find_process, depth) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(value.get("from_parameter"), str) and len(value) == 1:
+        name = value["from_parameter"]
+        if name in scope:
+            return copy.deepcopy(scope[name])
+        if depth == 0 or name not in CHILD_PARAMETERS:
+            raise ParameterError(f"The process graph needs a value for its parameter {name!r}.")
+        return value
+    context = value.get("context")
+    result = {}
+    for key, item in value.items():
+        if isinstance(item, dict) and isinstance(item.get("process_graph"), dict):
+            given = _substitute(context, scope, find_process, depth)
+            child_scope = {k: v for k, v in scope.items() if k not in CHILD_PARAMETERS}
+            child_scope["context"] = given
+            child = inline(item["process_graph"], child_scope, find_process, "", max(depth, 1))
+            result[key] = {"process_graph": child}
+        else:
+            result[key] = _substitute(item, scope, find_process, depth)
+    return result
+
+
+def _bind_parameters(
+    definition: Mapping[str, Any], arguments: Mapping[str, Any], process_id: str
+) -> dict[str, Any]:
+    """Return the value of every parameter of a user-defined process: given, or its default."""
+    if not isinstance(definition.get("process_graph"), Mapping):
+        raise GraphError(f"The process {process_id!r} has no process graph.")
+    values: dict[str, Any] = {}
+    for parameter in definition.get("parameters") or []:
+        name = parameter["name"]
+        if name in arguments:
+            values[name] = arguments[name]
+        elif parameter.get("optional") or "default" in parameter:
+            values[name] = parameter.get("default")
+        else:
+            raise ParameterError(f"{process_id} needs an argument {name!r}.")
+    unknown = set(arguments) - set(values)
+    if unknown:
+        raise ParameterError(f"{process_id} has no parameter {', '.join(sorted(unknown))}.")
+    return values
+
+
+def _mark_result(graph: Graph) -> None:
+    """Leave one result node: the marked one, or the only node that nothing refers to."""
+    marked = [name for name, node in graph.items() if node.get("result")]
+    if not marked:
+        used = {name for node in graph.values() for name in references(node["arguments"])}
+        marked = [name for name in graph if name not in used]
+    if len(marked) != 1:
+        raise GraphError(f"The process graph must have one result node, it has {len(marked)}.")
+    for name, node in graph.items():
+        node["result"] = name == marked[0]
+
+
+def references(value: Any) -> list[str]:  # noqa: ANN401 - JSON
+    """Return the names of the nodes that some arguments refer to, child graphs left out."""
+    if isinstance(value, dict):
+        if isinstance(value.get("from_node"), str) and len(value) == 1:
+            return [value["from_node"]]
+        if "process_graph" in value:
+            return []
+        return [name for item in value.values() for name in references(item)]
+    if isinstance(value, list):
+        return [name for item in value for name in references(item)]
+    return []
+
+
+def _lower_node(name: str, node: dict[str, Any]) -> dict[str, Any]:
+    """Turn loading requests and UDFs into plain data."""
+    process_id, arguments = node["process_id"], node["arguments"]
+    if process_id in LOADERS:
+        return {**node, "arguments": {"request": arguments}}
+    if process_id == "run_udf":
+        return {**node, "arguments": {"data": arguments.get("data"), "udf": _read_udf(arguments)}}
+    child = arguments.get("reducer" if process_id == "reduce_dimension" else "process")
+    nodes = child.get("process_graph", {}) if isinstance(child, dict) else {}
+    udf_nodes = [item for item in nodes.values() if item["process_id"] == "run_udf"]
+    if not udf_nodes:
+        if process_id == "apply_neighborhood":
+            raise UnsupportedError(
+                "apply_neighborhood needs a process that is a single run_udf on this back-end."
+            )
+        return node
+    if len(nodes) > 1 or process_id not in UDF_PARENTS:
+        raise UnsupportedError(
+            f"In {process_id} (node {name!r}) run_udf must be the only process of the child graph, "
+            f"and the parent one of {', '.join(UDF_PARENTS)}."
+        )
+    dropped = {"process", "reducer", "context"}
+    kept = {key: item for key, item in arguments.items() if key not in dropped}
+    return {**node, "arguments": {**kept, "udf": _read_udf(udf_nodes[0]["arguments"])}}
+
+
+def _read_udf(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    code, runtime = arguments.get("udf"), arguments.get("runtime", "Python")
+    if not isinstance(code, str) or "\n" not in code.strip():
+        raise ParameterError(
+            "run_udf needs the text of the UDF in `udf`; addresses and file names are not read "
+            "(with the Python client: openeo.UDF.from_file)."
+        )
+    if str(runtime).lower() != "python":
+        raise UnsupportedError(f"The UDF runtime {runtime!r} is not offered; use 'Python'.")
+    context = arguments.get("context") or {}
+    if not isinstance(context, dict):
+        raise ParameterError(f"context of run_udf must be an object, not {context!r}.")
+    return {"code": code, "context": context}
+
+
+def add_margins(graph: Graph) -> Graph:
+    """Load the neighbours that an `apply_neighborhood` needs, and crop after it.
+
+    Only where every path from the loading node leads through pixel-wise processes into one
+    neighbourhood; anything else (a spatial mean, say) must not see more than was asked for.
+
+    Args:
+        graph: lowered flat graph.
+
+    Returns:
+        A graph with `margin_px` in loading requests and `crop_to_extent` nodes.
+    """
+    result = copy.deepcopy(graph)
+    for name, node in graph.items():
+        extent = node["arguments"].get("request", {}).get("spatial_extent")
+        if node["process_id"] not in LOADERS or extent is None:
+            continue
+        target = _only_neighborhood(graph, name)
+        if target is None or _sources(graph, target) != {name}:
+            continue
+        margin = _largest_overlap(graph[target]["arguments"].get("overlap"))
+        if margin:
+            result[name]["arguments"]["request"]["margin_px"] = margin
+            _insert_crop(result, target, extent)
+    return result
+
+
+def _only_neighborhood(graph: Graph, source: str) -> str | None:
+    """Return the neighbourhood that all paths from a node lead into, None if there is none."""
+    found: set[str] = set()
+    waiting = [source]
+    while waiting:
+        name = waiting.pop()
+        users = [key for key, node in graph.items() if name in references(node["arguments"])]
+        if not users:
+            return None
+        for user in users:
+            if graph[user]["process_id"] == "apply_neighborhood":
+                found.add(user)
+            elif graph[user]["process_id"] in PIXELWISE:
+                waiting.append(user)
+            else:
+                return None
+    return found.pop() if len(found) == 1 else None
+
+
+def _sources(graph: Graph, target: str) -> set[str]:
+    """Return the nodes without inputs that a node depends on."""
+    before = references(graph[target]["arguments"])
+    return {target} if not before else {s for name in before for s in _sources(graph, name)}
+
+
+def _largest_overlap(overlap: Any) -> int:  # noqa: ANN401 - JSON of a client
+    entries = overlap if isinstance(overlap, list) else []
+    values = [
+        entry.get("value")
+        for entry in entries
+        if isinstance(entry, dict) and entry.get("unit") == "px" and entry.get("dimension") != "t"
+    ]
+    return max((int(value) for value in values if isinstance(value, int | float)), default=0)
+
+
+def _insert_crop(graph: Graph, target: str, extent: Any) -> None:  # noqa: ANN401 - JSON of a client
+    crop = f"{target}__crop"
+    for node in graph.values():
+        node["arguments"] = _rename_references(node["arguments"], {target: crop})
+    arguments = {"data": {"from_node": target}, "request": {"spatial_extent": extent}}
+    graph[crop] = {"process_id": CROP_PROCESS, "arguments": arguments}
+    graph[crop]["result"] = graph[target].get("result", False)
+    graph[target]["result"] = False

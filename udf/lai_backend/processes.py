@@ -1,0 +1,196 @@
+"""The processes that a worker offers: those of openeo-processes-dask, and ours in front.
+
+Ours replace or add what that library lacks: loading with extents, UDFs with labels,
+`apply_neighborhood`, `save_result`. `process_specs` needs no heavy import and serves the listing.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import xarray as xr
+from odc.geo.geobox import GeoBox
+from openeo_pg_parser_networkx import ProcessRegistry
+from openeo_pg_parser_networkx.process_registry import Process
+from openeo_processes_dask import process_implementations, specs
+from openeo_processes_dask.process_implementations.core import process
+
+from lai_backend import neighborhood
+from lai_backend.collections import find_collections, read_scenes
+from lai_backend.errors import GraphError, ParameterError, SourceError
+from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, snap_outward
+from lai_backend.formats import check_format
+from lai_backend.loading import Request, load_cube
+from lai_backend.saving import SavedResult
+from lai_backend.settings import Task
+from lai_backend.sources import read_scene, walk_items
+from lai_backend.udf_runner import UdfCall
+from lai_backend.windows import Quirks
+
+Udf = dict[str, Any]
+
+
+def build_registry(task: Task) -> ProcessRegistry:
+    """Return the processes of one worker.
+
+    Args:
+        task: what the worker may read and how strict it is.
+    """
+    registry = ProcessRegistry(wrap_funcs=[process])
+    for name, function in inspect.getmembers(process_implementations, inspect.isfunction):
+        spec = getattr(specs, name, None)
+        if spec is not None:
+            registry[name] = Process(spec=spec, implementation=function)
+    own = OwnProcesses(task)
+    for name, method in inspect.getmembers(own, inspect.ismethod):
+        if not name.startswith("_"):
+            registry[name] = Process(spec={"id": name}, implementation=_as_function(method))
+    return registry
+
+
+def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a method, because the library sets attributes and inspects signatures of functions."""
+
+    def call(**arguments: Any) -> Any:  # noqa: ANN401 - arguments of any process
+        return method(**arguments)
+
+    call.__name__ = method.__name__
+    call.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return call
+
+
+@dataclass(frozen=True)
+class OwnProcesses:
+    """The processes that this back-end brings itself; each public method is one."""
+
+    task: Task
+    """What the worker may read and how strict it is."""
+    _plain: dict[str, Callable[..., Any]] = field(
+        default_factory=lambda: dict(
+            inspect.getmembers(process_implementations, inspect.isfunction)
+        )
+    )
+
+    def load_collection(self, request: dict[str, Any]) -> xr.DataArray:
+        """Load a local collection; see `loading`."""
+        found = find_collections(self.task.collection_dirs)
+        identifier = request.get("id")
+        if identifier not in found:
+            known = ", ".join(found) or "none"
+            raise ParameterError(f"There is no collection {identifier!r}; there are: {known}.")
+        scenes = read_scenes(found[identifier], self.task.readable_roots)
+        return load_cube(scenes, _read_request(request), f"Collection {identifier!r}")
+
+    def load_stac(self, request: dict[str, Any]) -> xr.DataArray:
+        """Load a STAC item, collection or page of items; see `loading`."""
+        href = request.get("url")
+        if not isinstance(href, str):
+            raise ParameterError("load_stac needs `url`.")
+        roots = self.task.readable_roots
+        scenes = [read_scene(item, roots) for item in walk_items(href, roots)]
+        if not scenes:
+            raise SourceError(f"{href} leads to no STAC item.")
+        scenes.sort(key=lambda scene: (scene.instant, scene.id))
+        return load_cube(scenes, _read_request(request), href)
+
+    def run_udf(self, data: xr.DataArray, udf: Udf) -> xr.DataArray:
+        """Run a UDF on a whole cube."""
+        return neighborhood.run_on_cube(as_cube(data), UdfCall(**udf))
+
+    def apply_neighborhood(
+        self,
+        data: xr.DataArray,
+        size: Any,
+        udf: Udf,
+        overlap: Any = None,  # noqa: ANN401
+    ) -> xr.DataArray:
+        """Run a UDF on overlapping windows."""
+        quirks = Quirks(seed=0) if self.task.strict else None
+        return neighborhood.apply_neighborhood(as_cube(data), UdfCall(**udf), size, overlap, quirks)
+
+    def apply(
+        self,
+        data: xr.DataArray,
+        process: Callable[..., Any] | None = None,
+        context: Any = None,  # noqa: ANN401 - JSON of a client
+        udf: Udf | None = None,
+    ) -> Any:  # noqa: ANN401 - result of any process
+        """Run a process or a UDF on every pixel."""
+        if udf is None:
+            return self._plain["apply"](data=data, process=process, context=context)
+        return neighborhood.apply_pixels(as_cube(data), UdfCall(**udf))
+
+    def apply_dimension(
+        self,
+        data: xr.DataArray,
+        dimension: str,
+        process: Callable[..., Any] | None = None,
+        target_dimension: str | None = None,
+        context: Any = None,  # noqa: ANN401 - JSON of a client
+        udf: Udf | None = None,
+    ) -> Any:  # noqa: ANN401 - result of any process
+        """Run a process or a UDF along one dimension."""
+        if udf is None:
+            return self._plain["apply_dimension"](
+                data=data,
+                process=process,
+                dimension=dimension,
+                target_dimension=target_dimension,
+                context=context,
+            )
+        return neighborhood.apply_along(as_cube(data), UdfCall(**udf), dimension, target_dimension)
+
+    def reduce_dimension(
+        self,
+        data: xr.DataArray,
+        dimension: str,
+        reducer: Callable[..., Any] | None = None,
+        context: Any = None,  # noqa: ANN401 - JSON of a client
+        udf: Udf | None = None,
+    ) -> Any:  # noqa: ANN401 - result of any process
+        """Reduce one dimension with a process or a UDF."""
+        if udf is None:
+            return self._plain["reduce_dimension"](
+                data=data, reducer=reducer, dimension=dimension, context=context
+            )
+        return neighborhood.reduce_with_udf(as_cube(data), UdfCall(**udf), dimension)
+
+    def crop_to_extent(self, data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
+        """Cut off what was loaded beyond the extent asked for (see `graphs.add_margins`)."""
+        region = parse_spatial_extent(request["spatial_extent"])
+        assert region is not None  # only inserted for requests with an extent
+        grid = GeoBox((data.sizes["y"], data.sizes["x"]), data.rio.transform(), str(data.rio.crs))
+        wanted = snap_outward(grid, region)
+        left, top = (round(value) for value in ~grid.affine * (wanted.affine.c, wanted.affine.f))
+        return data.isel(y=slice(top, top + wanted.height), x=slice(left, left + wanted.width))
+
+    def save_result(
+        self,
+        data: Any,
+        format: str = "GTiff",
+        options: dict[str, Any] | None = None,
+    ) -> SavedResult:
+        """Say how the result is written; the worker writes it."""
+        return SavedResult(as_cube(data), check_format(format), dict(options or {}))
+
+
+def as_cube(data: Any) -> xr.DataArray:  # noqa: ANN401 - result of any process
+    """Return a raster cube; anything else is a `GraphError`."""
+    if not isinstance(data, xr.DataArray):
+        raise GraphError(f"A raster cube is needed here, not {type(data).__name__}.")
+    return data
+
+
+def _read_request(request: dict[str, Any]) -> Request:
+    bands = request.get("bands")
+    if bands is not None and (not isinstance(bands, list) or not bands):
+        raise ParameterError(f"bands must be a list of names, not {bands!r}.")
+    if request.get("properties"):
+        raise ParameterError("Filtering by properties is not supported; leave `properties` out.")
+    return Request(
+        span=parse_temporal_extent(request.get("temporal_extent")),
+        region=parse_spatial_extent(request.get("spatial_extent")),
+        bands=None if bands is None else tuple(str(name) for name in bands),
+        margin_px=int(request.get("margin_px", 0)),
+    )

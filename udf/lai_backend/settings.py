@@ -1,0 +1,90 @@
+"""What the operator decides when the server starts, and what a worker is told.
+
+`Settings` lives in the server; `Task` is the border to the worker process: one JSON file per job.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lai_backend.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one server."""
+
+    data_dir: Path
+    """Folder of the back-end: registry, jobs, password; made if absent."""
+    collection_dirs: tuple[Path, ...] = ()
+    """Folders that are searched for `collection.json` files."""
+    allowed_roots: tuple[Path, ...] = ()
+    """Folders below which `load_stac` and archives may read, besides collections and results."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = 8081
+    """Port to listen on; 0 lets the system choose."""
+    user: str = "lai"
+    """Name of the one account."""
+    password: str | None = None
+    """Password of the account; None: one is drawn and kept in `data_dir/password`."""
+    strict: bool = False
+    """Reproduce the quirks of cloud back-ends (see `neighborhood.Quirks`)."""
+    max_jobs: int = 1
+    """Batch jobs that run at the same time; others wait as `queued`."""
+    threads: int = 2
+    """Threads of one worker process."""
+
+    def __post_init__(self) -> None:
+        if not is_loopback(self.host) and not self.password:
+            raise SettingsError(
+                f"Refusing to listen on {self.host} without a password, because clients of this "
+                "back-end run their own code on this machine: set LAI_BACKEND_PASSWORD, or "
+                "listen on 127.0.0.1."
+            )
+        for folder in (*self.collection_dirs, *self.allowed_roots):
+            if not folder.is_dir():
+                raise SettingsError(f"{folder} is not a folder.")
+
+    @property
+    def readable_roots(self) -> tuple[Path, ...]:
+        """All folders below which a worker may read local files, resolved."""
+        jobs = self.data_dir / "jobs"
+        folders = (*self.collection_dirs, *self.allowed_roots, jobs)
+        return tuple(folder.resolve() for folder in folders)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Task(BaseModel):
+    """What a worker process has to do; `task.json` in its job folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    graph: dict[str, Any]
+    """Resolved and lowered process graph (see `graphs`)."""
+    job_options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the user; those meant for other back-ends are ignored."""
+    collection_dirs: list[Path] = Field(default_factory=list)
+    """Folders of the local collections."""
+    readable_roots: list[Path] = Field(default_factory=list)
+    """Folders below which local files may be read."""
+    strict: bool = False
+    """Reproduce the quirks of cloud back-ends."""
+    threads: int = 2
+    """Threads that compute."""
+    log_level: str = "info"
+    """Lowest level that goes into the job log."""
+    single_file: bool = False
+    """A synchronous request: the result must be one file."""

@@ -1,0 +1,192 @@
+"""From STAC items to band sources: which file and which band of it holds `B8A` of a scene.
+
+Reads STAC 1.0 and 1.1 items and collections from local folders or over http. Knows nothing of
+pixels beyond what the headers of the files say.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+import requests
+
+from lai_backend.access import allowed_path, is_web_address
+from lai_backend.errors import SourceError
+from lai_backend.extents import parse_instant
+
+HTTP_TIMEOUT_S = 30
+MAX_ITEMS = 2000
+MAX_JSON_BYTES = 20_000_000
+RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff")
+RASTER_SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
+
+
+@dataclass(frozen=True)
+class BandSource:
+    """One band of one raster file."""
+
+    href: str
+    """Local path or http address of the file."""
+    index: int
+    """Band number in the file, from 1."""
+    nodata: float | None
+    """No-data value the STAC metadata declare; None: whatever the file says."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One STAC item, reduced to what loading needs."""
+
+    id: str
+    """Identifier of the item."""
+    instant: datetime
+    """Acquisition time, UTC."""
+    bbox: tuple[float, float, float, float] | None
+    """West, south, east, north in degrees; None: the item does not say."""
+    bands: dict[str, BandSource]
+    """Source of each band, in the order of the item."""
+
+
+def read_stac(href: str, roots: Sequence[Path]) -> dict[str, Any]:
+    """Read a STAC object and make its links and assets absolute.
+
+    Args:
+        href: http address, `file://` address or absolute path.
+        roots: folders below which local files may be read.
+
+    Returns:
+        The JSON object; each link and asset href absolute.
+
+    Raises:
+        AccessError: the place may not be read.
+        SourceError: it cannot be read, or is no STAC object.
+    """
+    try:
+        if is_web_address(href):
+            response = requests.get(href, timeout=HTTP_TIMEOUT_S, stream=True)
+            response.raise_for_status()
+            text = response.raw.read(MAX_JSON_BYTES, decode_content=True).decode("utf-8")
+            base = href
+        else:
+            path = allowed_path(href, roots)
+            text = path.read_text(encoding="utf-8")
+            base = str(path)
+        content = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"Cannot read STAC from {href}: {error}.") from error
+    if not isinstance(content, dict) or content.get("type") not in {
+        "Feature",
+        "Collection",
+        "Catalog",
+        "FeatureCollection",
+    }:
+        raise SourceError(f"{href} is not a STAC item, collection or catalogue.")
+    _make_absolute(content, base)
+    return content
+
+
+def _make_absolute(content: dict[str, Any], base: str) -> None:
+    for entry in (*content.get("links", []), *content.get("assets", {}).values()):
+        if "href" in entry:
+            entry["href"] = _join(base, entry["href"])
+    for feature in content.get("features", []):
+        _make_absolute(feature, base)
+
+
+def _join(base: str, href: str) -> str:
+    if is_web_address(href) or href.startswith(("file:", "/")):
+        return href
+    if is_web_address(base):
+        return urljoin(base, href)
+    return str((Path(base).parent / href).resolve())
+
+
+def walk_items(href: str, roots: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Yield the items behind a STAC address: an item, a collection, a catalogue or a page of items.
+
+    Follows `item`, `items`, `child` and `next` links; each address is read once.
+
+    Raises:
+        AccessError, SourceError: see `read_stac`; also for more than `MAX_ITEMS` addresses.
+    """
+    waiting = [href]
+    seen: set[str] = set()
+    while waiting:
+        address = waiting.pop(0)
+        if address in seen:
+            continue
+        seen.add(address)
+        if len(seen) > MAX_ITEMS:
+            raise SourceError(f"{href} leads to more than {MAX_ITEMS} STAC objects; narrow it.")
+        content = read_stac(address, roots)
+        if content["type"] == "Feature":
+            yield content
+            continue
+        yield from content.get("features", [])
+        for link in content.get("links", []):
+            if link.get("rel") in {"item", "items", "child", "next"} and "href" in link:
+                waiting.append(link["href"])
+
+
+def read_scene(item: dict[str, Any], roots: Sequence[Path]) -> Scene:
+    """Reduce a STAC item to a scene.
+
+    Bands are found by name: `bands` (STAC 1.1) or `eo:bands` of an asset; an asset without them
+    is one band named by its key.
+
+    Args:
+        item: STAC item with absolute hrefs.
+        roots: folders below which local files may be read.
+
+    Raises:
+        AccessError: an asset lies outside the roots.
+        SourceError: the item has no time.
+    """
+    properties = item.get("properties", {})
+    time = properties.get("datetime") or properties.get("start_datetime")
+    if not time:
+        raise SourceError(f"Item {item.get('id')} has neither datetime nor start_datetime.")
+    instant = parse_instant(time)
+    assert instant is not None  # "time" is not null here
+    bands: dict[str, BandSource] = {}
+    for key, asset in item.get("assets", {}).items():
+        if _is_raster(asset):
+            for name, source in _asset_bands(key, asset, roots):
+                bands.setdefault(name, source)
+    return Scene(str(item.get("id")), instant, _read_bbox(item), bands)
+
+
+def _read_bbox(item: dict[str, Any]) -> tuple[float, float, float, float] | None:
+    bbox = item.get("bbox")
+    if not bbox:
+        return None
+    half = len(bbox) // 2  # a bbox may have heights: west south low east north high
+    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
+
+
+def _is_raster(asset: dict[str, Any]) -> bool:
+    roles = asset.get("roles") or []
+    if {"thumbnail", "overview", "visual", "metadata"} & set(roles):
+        return False
+    media_type = str(asset.get("type", "")).split(";")[0].strip()
+    return media_type in RASTER_TYPES or str(asset.get("href", "")).lower().endswith(
+        RASTER_SUFFIXES
+    )
+
+
+def _asset_bands(
+    key: str, asset: dict[str, Any], roots: Sequence[Path]
+) -> Iterator[tuple[str, BandSource]]:
+    href = asset["href"]
+    place = href if is_web_address(href) else str(allowed_path(href, roots))
+    declared = asset.get("bands") or asset.get("eo:bands") or [{"name": key}]
+    raster = asset.get("raster:bands") or []
+    for position, band in enumerate(declared):
+        details = {**asset, **(raster[position] if position < len(raster) else {}), **band}
+        nodata = details.get("nodata")
+        value = None if nodata is None else float(nodata)
+        yield str(band.get("name", key)), BandSource(place, position + 1, value)

@@ -1,0 +1,181 @@
+"""Run a user-defined function on one labelled window of a cube.
+
+Runs in worker processes only. In: the text of the UDF, its context, a `DataArray` with named
+dimensions and coordinates. Out: a `DataArray` with the same dimensions, checked against what the
+calling process expects. Everything the user's code raises becomes a `UdfError` with its sentence.
+"""
+
+import importlib.metadata
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from openeo.metadata import (
+    Band,
+    BandDimension,
+    CubeMetadata,
+    Dimension,
+    SpatialDimension,
+    TemporalDimension,
+)
+from openeo.udf import OpenEoUdfException, UdfData, XarrayDataCube
+from openeo.udf.run_code import extract_udf_dependencies, load_module_from_string, run_udf_code
+
+from lai_backend.errors import UdfError
+
+_log = logging.getLogger(__name__)
+
+RUNTIMES = ("Python",)
+APPLY_METADATA = re.compile(r"^def\s+apply_metadata\s*\(", re.MULTILINE)
+DEPENDENCY_NAME = re.compile(r"^[A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class UdfCall:
+    """A UDF with its context, ready to run."""
+
+    code: str
+    """Text of the UDF."""
+    context: dict[str, Any] = field(default_factory=dict)
+    """The user's context."""
+
+    def prepare(self) -> None:
+        """Execute the module text once, so that threads share one module and one model.
+
+        Raises:
+            UdfError: the text has a syntax error, or raises when it is imported.
+        """
+        for dependency in missing_dependencies(self.code):
+            _log.warning(
+                "The UDF declares %r, which is not installed here: ship it as an archive "
+                "(udf-dependency-archives) or install it beside the back-end.",
+                dependency,
+            )
+        try:
+            load_module_from_string(self.code)
+        except Exception as error:
+            raise UdfError(f"The UDF cannot be loaded: {_sentence(error)}") from error
+
+    def output_bands(self, bands: Sequence[str], other_dims: Sequence[str]) -> list[str]:
+        """Return the band labels of the result: those of `apply_metadata`, else the input's.
+
+        Args:
+            bands: band labels of the input.
+            other_dims: the other dimensions of the input.
+
+        Raises:
+            UdfError: `apply_metadata` fails or drops the band dimension.
+        """
+        if not APPLY_METADATA.search(self.code):
+            return list(bands)
+        apply_metadata = load_module_from_string(self.code)["apply_metadata"]
+        try:
+            described = apply_metadata(_cube_metadata(bands, other_dims), self.context)
+            return list(described.band_names)
+        except Exception as error:
+            raise UdfError(f"apply_metadata of the UDF failed: {_sentence(error)}") from error
+
+    def run(self, window: xr.DataArray) -> xr.DataArray:
+        """Run the UDF on one window.
+
+        Args:
+            window: labelled values; the UDF gets a copy.
+
+        Returns:
+            What the UDF returned, with the dimensions of the window that it kept first in order.
+
+        Raises:
+            UdfError: the UDF raised, was not found, or returned something else than one cube.
+        """
+        data = UdfData(datacube_list=[XarrayDataCube(window.copy())], user_context=self.context)
+        try:
+            cubes = run_udf_code(self.code, data).get_datacube_list()
+        except OpenEoUdfException as error:
+            raise UdfError(_explain_loader(error)) from error
+        except Exception as error:
+            raise UdfError(f"The UDF failed: {_sentence(error)}") from error
+        if len(cubes) != 1:
+            raise UdfError(f"The UDF must return one data cube, it returned {len(cubes)}.")
+        return _named_like(cubes[0].get_array(), window)
+
+
+def check_shape(result: xr.DataArray, expected: dict[str, int], where: str) -> None:
+    """Check that a UDF kept the sizes its caller needs.
+
+    Args:
+        result: what the UDF returned.
+        expected: size of each dimension.
+        where: what the UDF was applied to, for the message.
+
+    Raises:
+        UdfError: a dimension is missing, new, or has another size.
+    """
+    sizes = {str(name): size for name, size in result.sizes.items()}
+    if sizes == expected:
+        return
+    hint = ""
+    if "bands" in expected and sizes.get("bands") != expected["bands"]:
+        hint = " Define apply_metadata in the UDF to declare the bands it returns."
+    if any(sizes.get(axis, 0) < expected.get(axis, 0) for axis in ("y", "x")):
+        hint = " Return the whole window including the overlap; the back-end trims it."
+    raise UdfError(f"The UDF returned {sizes} for {where}, expected {expected}.{hint}")
+
+
+def missing_dependencies(code: str) -> list[str]:
+    """Return the distributions that the UDF declares (PEP 723) and this environment lacks.
+
+    Nothing is installed: a back-end on a laptop runs what lies on it.
+    """
+    missing = []
+    for requirement in extract_udf_dependencies(code) or []:
+        match = DEPENDENCY_NAME.match(requirement.strip())
+        name = match.group() if match else requirement
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    return missing
+
+
+def _cube_metadata(bands: Sequence[str], other_dims: Sequence[str]) -> CubeMetadata:
+    dimensions: list[Dimension] = [
+        TemporalDimension(name, extent=("", ""))
+        if name == "t"
+        else SpatialDimension(name, extent=[])
+        for name in other_dims
+    ]
+    dimensions.append(BandDimension("bands", [Band(name) for name in bands]))
+    return CubeMetadata(dimensions)
+
+
+def _named_like(result: xr.DataArray, window: xr.DataArray) -> xr.DataArray:
+    """Give unnamed dimensions the window's names, and bring named ones into its order."""
+    unnamed = all(str(name).startswith("dim_") for name in result.dims)
+    if unnamed and result.ndim == window.ndim:
+        result = xr.DataArray(result.values, dims=window.dims)
+    order = [name for name in window.dims if name in result.dims]
+    return result.transpose(*order, ...)
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error) or "no message"
+    return f"{type(error).__name__}: {text}"
+
+
+def _explain_loader(error: OpenEoUdfException) -> str:
+    if "No UDF found" not in str(error):
+        return f"The UDF failed: {_sentence(error)}"
+    return (
+        "OpenEoUdfException: No UDF found. Define `def apply_datacube(cube: xarray.DataArray, "
+        "context: dict) -> xarray.DataArray` with these annotations, unquoted and without "
+        "`from __future__ import annotations`."
+    )
+
+
+def as_float32(values: xr.DataArray) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return the values of a result as float32, the type of every cube here."""
+    return np.asarray(values.values, dtype=np.float32)

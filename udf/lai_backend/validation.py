@@ -1,0 +1,112 @@
+"""Look at a process graph before anyone pays for it; runs no user code and reads no pixels."""
+
+import ast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lai_backend.errors import LaiBackendError, ParameterError, describe_error
+from lai_backend.extents import parse_spatial_extent, parse_temporal_extent
+from lai_backend.graphs import FindProcess, Graph, prepare_graph
+from lai_backend.listing import process_specs
+from lai_backend.window_sizes import parse_windows
+
+Problem = dict[str, Any]
+
+
+def validate_graph(
+    graph: Mapping[str, Any], find_process: FindProcess, bands_of: Mapping[str, Sequence[str]]
+) -> list[Problem]:
+    """Return what is wrong with a process graph; an empty list if nothing is.
+
+    Args:
+        graph: flat graph of a client.
+        find_process: see `graphs.prepare_graph`.
+        bands_of: band names of each collection.
+    """
+    try:
+        prepared = prepare_graph(graph, find_process, margins=False)
+    except LaiBackendError as error:
+        return [_problem(error)]
+    return list(_check_nodes(prepared, bands_of))
+
+
+def _check_nodes(graph: Graph, bands_of: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+    specs = process_specs()
+    for name, node in graph.items():
+        process_id, arguments = node["process_id"], node["arguments"]
+        if process_id not in specs:
+            message = f"There is no process {process_id!r} (node {name!r})."
+            yield {"code": "ProcessUnsupported", "message": message}
+            continue
+        try:
+            _check_arguments(specs[process_id], arguments)
+            if "request" in arguments:
+                _check_request(arguments["request"], bands_of)
+            if process_id == "apply_neighborhood":
+                parse_windows(arguments.get("size"), arguments.get("overlap"))
+            if "udf" in arguments:
+                check_udf_text(arguments["udf"]["code"])
+        except LaiBackendError as error:
+            yield _problem(error, name)
+
+
+def _check_arguments(spec: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    given = set(arguments["request"] if "request" in arguments else arguments)
+    lowered = {"process", "reducer", "udf", "runtime", "version", "context", "margin_px"}
+    for parameter in spec["parameters"]:
+        needed = not parameter.get("optional") and parameter["name"] not in lowered
+        if needed and parameter["name"] not in given:
+            raise ParameterError(f"{spec['id']} needs an argument {parameter['name']!r}.")
+    unknown = given - {parameter["name"] for parameter in spec["parameters"]} - lowered
+    if unknown:
+        raise ParameterError(f"{spec['id']} has no parameter {', '.join(sorted(unknown))}.")
+
+
+def _check_request(request: Mapping[str, Any], bands_of: Mapping[str, Sequence[str]]) -> None:
+    parse_spatial_extent(request.get("spatial_extent"))
+    parse_temporal_extent(request.get("temporal_extent"))
+    if "id" not in request:
+        return
+    identifier = request["id"]
+    if identifier not in bands_of:
+        known = ", ".join(bands_of) or "none"
+        raise ParameterError(f"There is no collection {identifier!r}; there are: {known}.")
+    unknown = [band for band in request.get("bands") or [] if band not in bands_of[identifier]]
+    if unknown:
+        raise ParameterError(
+            f"Collection {identifier!r} has no band {', '.join(map(str, unknown))}; its bands are "
+            f"{', '.join(bands_of[identifier])}."
+        )
+
+
+def check_udf_text(code: str) -> None:
+    """Check what can be seen of a UDF without running it.
+
+    Raises:
+        ParameterError: a syntax error, or no entry point.
+    """
+    try:
+        tree = ast.parse(code)
+    except SyntaxError as error:
+        raise ParameterError(
+            f"The UDF has a syntax error in line {error.lineno}: {error.msg}."
+        ) from error
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    imported = {
+        alias.asname or alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    entry_points = {"apply_datacube", "apply_hypercube", "apply_timeseries", "apply_vectorcube"}
+    takes_udf_data = any(
+        isinstance(node, ast.FunctionDef) and len(node.args.args) == 1 for node in tree.body
+    )
+    if not (names | imported) & entry_points and not takes_udf_data:
+        raise ParameterError("The UDF defines no apply_datacube(cube, context).")
+
+
+def _problem(error: LaiBackendError, node: str | None = None) -> Problem:
+    described = describe_error(error)
+    where = f" (node {node!r})" if node else ""
+    return {"code": described["code"], "message": described["message"] + where}

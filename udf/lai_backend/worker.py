@@ -1,0 +1,128 @@
+"""The worker process: one job folder in, files and an outcome out.
+
+Layout of a job folder::
+
+    task.json       what to do (`settings.Task`)
+    work/           current folder of the worker; dependency archives are unpacked here
+    results/        the files of the result
+    log.jsonl       one log entry a line, as `GET /jobs/{id}/logs` serves them
+    progress.json   percent done
+    output.txt      what user code prints
+    outcome.json    written last: finished with its files, or an error with its sentence
+
+Users' code runs here and nowhere else.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.callbacks
+
+from lai_backend.errors import LaiBackendError, describe_error
+from lai_backend.files import read_json, write_json
+from lai_backend.joblog import JobLogHandler
+from lai_backend.settings import Task
+
+_log = logging.getLogger("lai_backend.worker")
+OPTIONS_USED = frozenset({"udf-dependency-archives", "task-cpus"})
+
+
+def run_job(job_folder: str) -> None:
+    """Run the task of a job folder in this process; entry point of the worker.
+
+    Never raises: the outcome is written to `outcome.json`.
+
+    Args:
+        job_folder: absolute path of the job folder.
+    """
+    folder = Path(job_folder)
+    _detach(folder)
+    task = Task.model_validate(read_json(folder / "task.json"))
+    handler = JobLogHandler(folder / "log.jsonl", task.log_level)
+    try:
+        assets = execute(task, folder)
+        _log.info("Finished: %s", ", ".join(asset["name"] for asset in assets))
+        outcome: dict[str, Any] = {"status": "finished", "assets": assets}
+    except BaseException as error:  # the outcome is the only way to report anything
+        described = describe_error(error)
+        if isinstance(error, LaiBackendError):
+            _log.error(described["message"])
+            cause = error.__cause__ or error
+            _log.info("Traceback:\n%s", "".join(traceback.format_exception(cause)))
+        else:
+            _log.error(described["message"], exc_info=error)
+        outcome = {"status": "error", "error": described}
+    handler.close()
+    write_json(folder / "outcome.json", outcome)
+
+
+def _detach(folder: Path) -> None:
+    """Make this process a group of its own, in its folder, printing into a file."""
+    os.setsid()
+    work = folder / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    os.chdir(work)
+    output = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+        os.dup2(output, stream.fileno())
+    os.close(output)
+
+
+def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
+    """Evaluate the process graph of a task and write its result.
+
+    Args:
+        task: what to do.
+        folder: the job folder.
+
+    Returns:
+        Descriptions of the files in `results/`.
+
+    Raises:
+        LaiBackendError: whatever is wrong with the request, its data or its UDF.
+    """
+    from openeo_pg_parser_networkx import OpenEOProcessGraph  # seconds to import: worker only
+
+    from lai_backend.archives import OPTION, unpack_archives
+    from lai_backend.processes import as_cube, build_registry
+    from lai_backend.saving import SavedResult, write_result
+
+    ignored = sorted(set(task.job_options) - OPTIONS_USED)
+    if ignored:
+        _log.info("Job options without effect on this back-end: %s.", ", ".join(ignored))
+    unpack_archives(task.job_options.get(OPTION), Path.cwd(), task.readable_roots)
+    evaluate = OpenEOProcessGraph({"process_graph": task.graph}).to_callable(build_registry(task))
+    with dask.config.set(scheduler="threads", num_workers=task.threads):
+        result = evaluate()
+        if not isinstance(result, SavedResult):
+            result = SavedResult(as_cube(result), "GTiff")
+        with Progress(folder / "progress.json"):
+            return write_result(result, folder / "results", task.single_file)
+
+
+class Progress(dask.callbacks.Callback):  # type: ignore[misc]
+    """Writes the share of finished Dask tasks to a file, at most once a second."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+        self._lock = threading.Lock()
+        self._written = 0.0
+
+    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:  # noqa: ANN401
+        with self._lock:
+            now = time.monotonic()
+            if now - self._written < 1.0:
+                return
+            self._written = now
+            done = len(state["finished"])
+            total = sum(len(state[name]) for name in ("ready", "waiting", "running")) + done
+            write_json(self._path, {"percent": round(100 * done / max(total, 1), 1)})
