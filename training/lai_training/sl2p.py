@@ -37,6 +37,11 @@ viewAzimuthMean, as in the CDSE openEO collection."""
 
 _BLOCK = 1 << 15  # pixels; twelve float32 rows of it are 1.5 MB
 
+# Columns per matrix product. OpenBLAS keeps products of at most 2**18 multiplications on one
+# thread; larger ones of this shape gain nothing from a second, and wait for it on a busy machine
+# (12.6 s instead of 0.7 s for a tile).
+_GEMM = 1 << 12
+
 Floats = NDArray[np.floating[Any]]
 Fill = Callable[[slice, Floats], None]
 
@@ -245,15 +250,23 @@ def _run(
         n = part.stop - start
         fill(part, rows[:-1, :n])
         with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinite inputs
-            np.matmul(model.hidden, rows[:, :n], out=hidden[:, :n])
-            np.tanh(hidden[:, :n], out=hidden[:, :n])
-            np.matmul(model.output, hidden[:, :n], out=value[part])
-        value[part] += model.output_bias
+            _evaluate(model, rows[:, :n], hidden[:, :n], value[part])
         flags[part] = _flag_and_clip(model.net, value[part], clip)
         if model.domain is not None:
             bands = rows[: model.domain.domain.minimum.size, :n]
             flags[part] |= model.domain.find_outside(bands)  # True is 1, INPUT_OUT_OF_RANGE
     return value, flags
+
+
+def _evaluate(model: _FoldedNetwork, rows: Floats, hidden: Floats, value: Floats) -> None:
+    """Write the raw output of a block, shape (n,), to `value`; `hidden` is working space."""
+    for start in range(0, rows.shape[1], _GEMM):
+        columns = slice(start, start + _GEMM)
+        np.matmul(model.hidden, rows[:, columns], out=hidden[:, columns])
+    np.tanh(hidden, out=hidden)
+    hidden *= model.output[:, None]
+    np.sum(hidden, axis=0, out=value)
+    value += model.output_bias
 
 
 def _flag_and_clip(net: Network, value: Floats, clip: bool) -> NDArray[np.uint8]:
