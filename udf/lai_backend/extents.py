@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.geom import BoundingBox, Geometry
 
 from lai_backend.errors import ParameterError
+from lai_backend.files import Json
 
 SNAP_TOLERANCE_PX = 1e-4
 """An extent this close to a pixel edge ends at that edge, so that rounding adds no pixel."""
@@ -36,7 +37,7 @@ class TimeSpan:
         return after_start and (self.end is None or instant < self.end)
 
 
-def parse_temporal_extent(value: Any) -> TimeSpan:  # noqa: ANN401 - JSON of a client
+def parse_temporal_extent(value: Json) -> TimeSpan:
     """Read the `temporal_extent` of `load_collection`, `load_stac` or `filter_temporal`.
 
     Args:
@@ -61,7 +62,7 @@ def parse_temporal_extent(value: Any) -> TimeSpan:  # noqa: ANN401 - JSON of a c
     return TimeSpan(start, end)
 
 
-def parse_instant(value: Any) -> datetime | None:  # noqa: ANN401 - JSON of a client
+def parse_instant(value: Json) -> datetime | None:
     """Read an RFC 3339 date or date-time; without a zone it is UTC; null and `..` are open."""
     if value is None or value == "..":
         return None
@@ -72,7 +73,7 @@ def parse_instant(value: Any) -> datetime | None:  # noqa: ANN401 - JSON of a cl
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
-def parse_spatial_extent(value: Any) -> Geometry | None:  # noqa: ANN401 - JSON of a client
+def parse_spatial_extent(value: Json) -> Geometry | None:
     """Read the `spatial_extent` of `load_collection` or `load_stac`.
 
     Args:
@@ -102,7 +103,7 @@ def parse_spatial_extent(value: Any) -> Geometry | None:  # noqa: ANN401 - JSON 
     return BoundingBox(west, south, east, north, crs=crs).polygon
 
 
-def parse_crs(value: Any) -> CRS:  # noqa: ANN401 - JSON of a client
+def parse_crs(value: Json) -> CRS:
     """Read an EPSG code, WKT or PROJ string; a wrong one is a `ParameterError`."""
     try:
         return CRS(f"EPSG:{value}" if str(value).isdigit() else value)

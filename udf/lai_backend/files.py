@@ -6,7 +6,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+Json: TypeAlias = Any
+"""A value that a client or a file wrote; checked where it is read."""
 
 
 @contextmanager
@@ -29,12 +32,12 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - any JSON value
+def write_json(path: Path, content: Json) -> None:
     """Write a JSON file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
+def read_json(path: Path) -> Json:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lai_backend.errors import GraphError, ParameterError, UnsupportedError
+from lai_backend.files import Json
 
 Graph = dict[str, dict[str, Any]]
 FindProcess = Callable[[str, str | None], Mapping[str, Any] | None]
@@ -23,7 +24,20 @@ MAX_NODES = 2000
 MAX_DEPTH = 12
 LOADERS = ("load_collection", "load_stac")
 UDF_PARENTS = ("apply", "apply_dimension", "apply_neighborhood", "reduce_dimension")
-CHILD_PARAMETERS = frozenset({"x", "y", "data", "context", "value", "label", "key", "index"})
+CHILD_PARAMETERS = {
+    "apply": frozenset({"x", "context"}),
+    "apply_dimension": frozenset({"data", "context"}),
+    "apply_neighborhood": frozenset({"data", "context"}),
+    "reduce_dimension": frozenset({"data", "context"}),
+    "merge_cubes": frozenset({"x", "y", "context"}),
+    "filter_labels": frozenset({"value", "context"}),
+    "load_collection": frozenset({"value", "context"}),
+    "load_stac": frozenset({"value", "context"}),
+    "array_apply": frozenset({"x", "index", "label", "context"}),
+    "array_filter": frozenset({"x", "index", "label", "context"}),
+}
+"""Parameters that a process gives to its child process; they hide those of the graph around."""
+OTHER_CHILD_PARAMETERS = frozenset({"data", "x", "context"})
 PIXELWISE = frozenset(
     {
         "apply",
@@ -71,6 +85,7 @@ def inline(
     find_process: FindProcess,
     prefix: str = "",
     depth: int = 0,
+    provided: frozenset[str] = frozenset(),
 ) -> Graph:
     """Replace user-defined processes by their graphs and parameters by their values.
 
@@ -79,7 +94,8 @@ def inline(
         scope: values of the parameters that the graph may refer to.
         find_process: see `prepare_graph`.
         prefix: put before the names of the nodes, to keep them unique.
-        depth: how many processes enclose this graph.
+        depth: how many user-defined processes enclose this graph.
+        provided: parameters that an enclosing process gives while it runs.
 
     Returns:
         A new flat graph; exactly one node is marked as the result.
@@ -95,14 +111,17 @@ def inline(
     for name, raw in graph.items():
         node = _check_node(name, raw)
         node["arguments"] = _rename_references(node["arguments"], names, strict=True)
-        node["arguments"] = _substitute(node["arguments"], scope, find_process, depth)
+        node["arguments"] = _substitute(node["arguments"], scope, provided)
+        node["arguments"] = _inline_children(node, scope, find_process, depth)
         definition = find_process(node["process_id"], node.pop("namespace", None))
         if definition is None:
             result[prefix + name] = node
             continue
         values = _bind_parameters(definition, node["arguments"], node["process_id"])
         inner_prefix = f"{prefix}{name}__"
-        body = inline(definition["process_graph"], values, find_process, inner_prefix, depth + 1)
+        body = inline(
+            definition["process_graph"], values, find_process, inner_prefix, depth + 1, provided
+        )
         end = next(key for key, inner in body.items() if inner.get("result"))
         body[end]["result"] = bool(node.get("result"))
         replaced[prefix + name] = end
@@ -115,7 +134,7 @@ def inline(
     return result
 
 
-def _check_node(name: str, raw: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON of a client
+def _check_node(name: str, raw: Json) -> dict[str, Any]:
     if not isinstance(raw, Mapping) or not isinstance(raw.get("process_id"), str):
         raise GraphError(f"Node {name!r} of the process graph has no process_id.")
     if not isinstance(raw.get("arguments", {}), Mapping):
@@ -125,7 +144,7 @@ def _check_node(name: str, raw: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON o
     return node
 
 
-def _rename_references(value: Any, names: Mapping[str, str], strict: bool = False) -> Any:  # noqa: ANN401
+def _rename_references(value: Json, names: Mapping[str, str], strict: bool = False) -> Json:
     """Rename the `from_node` references of one level; child graphs have names of their own."""
     if isinstance(value, dict):
         if isinstance(value.get("from_node"), str) and len(value) == 1:
@@ -143,36 +162,47 @@ def _rename_references(value: Any, names: Mapping[str, str], strict: bool = Fals
     return value
 
 
-def _substitute(
-    value: Any,
-    scope: Mapping[str, Any],
-    find_process: FindProcess,
-    depth: int,
-) -> Any:  # noqa: ANN401
-    """Replace `from_parameter` by values; names that a parent process provides stay."""
+def _substitute(value: Json, scope: Mapping[str, Json], provided: frozenset[str]) -> Json:
+    """Replace `from_parameter` by values.
+
+    Args:
+        value: any part of the arguments of a node, child graphs left as they are.
+        scope: values by parameter.
+        provided: parameters that the enclosing process gives while it runs; they stay.
+    """
     if isinstance(value, list):
-        return [_substitute(item, scope, find_process, depth) for item in value]
-    if not isinstance(value, dict):
+        return [_substitute(item, scope, provided) for item in value]
+    if not isinstance(value, dict) or "process_graph" in value:
         return value
     if isinstance(value.get("from_parameter"), str) and len(value) == 1:
         name = value["from_parameter"]
         if name in scope:
             return copy.deepcopy(scope[name])
-        if depth == 0 or name not in CHILD_PARAMETERS:
-            raise ParameterError(f"The process graph needs a value for its parameter {name!r}.")
-        return value
-    context = value.get("context")
-    result = {}
-    for key, item in value.items():
-        if isinstance(item, dict) and isinstance(item.get("process_graph"), dict):
-            given = _substitute(context, scope, find_process, depth)
-            child_scope = {k: v for k, v in scope.items() if k not in CHILD_PARAMETERS}
-            child_scope["context"] = given
-            child = inline(item["process_graph"], child_scope, find_process, "", max(depth, 1))
-            result[key] = {"process_graph": child}
-        else:
-            result[key] = _substitute(item, scope, find_process, depth)
-    return result
+        if name in provided:
+            return value
+        raise ParameterError(f"The process graph needs a value for its parameter {name!r}.")
+    return {key: _substitute(item, scope, provided) for key, item in value.items()}
+
+
+def _inline_children(
+    node: dict[str, Any], scope: Mapping[str, Json], find_process: FindProcess, depth: int
+) -> dict[str, Any]:
+    """Return the arguments of a node with its child graphs resolved."""
+    provided = CHILD_PARAMETERS.get(node["process_id"], OTHER_CHILD_PARAMETERS)
+    inner = {name: value for name, value in scope.items() if name not in provided}
+    inner["context"] = node["arguments"].get("context")
+
+    def visit(value: Json) -> Json:
+        if isinstance(value, list):
+            return [visit(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if isinstance(value.get("process_graph"), dict):
+            child = inline(value["process_graph"], inner, find_process, "", depth, provided)
+            return {"process_graph": child}
+        return {key: visit(item) for key, item in value.items()}
+
+    return {key: visit(item) for key, item in node["arguments"].items()}
 
 
 def _bind_parameters(
@@ -208,7 +238,7 @@ def _mark_result(graph: Graph) -> None:
         node["result"] = name == marked[0]
 
 
-def references(value: Any) -> list[str]:  # noqa: ANN401 - JSON
+def references(value: Json) -> list[str]:
     """Return the names of the nodes that some arguments refer to, child graphs left out."""
     if isinstance(value, dict):
         if isinstance(value.get("from_node"), str) and len(value) == 1:
@@ -314,7 +344,7 @@ def _sources(graph: Graph, target: str) -> set[str]:
     return {target} if not before else {s for name in before for s in _sources(graph, name)}
 
 
-def _largest_overlap(overlap: Any) -> int:  # noqa: ANN401 - JSON of a client
+def _largest_overlap(overlap: Json) -> int:
     entries = overlap if isinstance(overlap, list) else []
     values = [
         entry.get("value")
@@ -324,7 +354,7 @@ def _largest_overlap(overlap: Any) -> int:  # noqa: ANN401 - JSON of a client
     return max((int(value) for value in values if isinstance(value, int | float)), default=0)
 
 
-def _insert_crop(graph: Graph, target: str, extent: Any) -> None:  # noqa: ANN401 - JSON of a client
+def _insert_crop(graph: Graph, target: str, extent: Json) -> None:
     crop = f"{target}__crop"
     for node in graph.values():
         node["arguments"] = _rename_references(node["arguments"], {target: crop})

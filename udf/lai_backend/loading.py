@@ -89,7 +89,7 @@ def load_cube(scenes: Sequence[Scene], request: Request, what: str) -> xr.DataAr
         dims=("t", "bands", "y", "x"),
         coords={"t": np.array(days, "datetime64[ns]"), "bands": list(bands), **_axes(grid)},
     )
-    return cube.rio.write_crs(grid.crs.to_wkt())
+    return cube.rename(None).rio.write_crs(grid.crs.to_wkt())
 
 
 def _axes(grid: GeoBox) -> dict[str, Any]:

@@ -7,9 +7,11 @@ decides which labels the result has, and leaves the cutting to `windows`.
 from typing import Any
 
 import numpy as np
+import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 
 from lai_backend.errors import ParameterError, UdfError
+from lai_backend.files import Json
 from lai_backend.udf_runner import UdfCall, as_float32, check_shape
 from lai_backend.window_sizes import Windows, parse_windows
 from lai_backend.windows import AXIS_ORDER, Quirks, map_windows
@@ -23,8 +25,8 @@ PROBE_PX = 32
 def apply_neighborhood(
     cube: xr.DataArray,
     call: UdfCall,
-    size: Any,
-    overlap: Any,
+    size: Json,
+    overlap: Json,
     quirks: Quirks | None,
 ) -> xr.DataArray:
     """Apply a UDF to overlapping windows; only the bands may change (through `apply_metadata`)."""

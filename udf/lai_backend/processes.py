@@ -20,6 +20,7 @@ from lai_backend import neighborhood
 from lai_backend.collections import find_collections, read_scenes
 from lai_backend.errors import GraphError, ParameterError, SourceError
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, snap_outward
+from lai_backend.files import Json
 from lai_backend.formats import check_format
 from lai_backend.loading import Request, load_cube
 from lai_backend.saving import SavedResult
@@ -101,9 +102,9 @@ class OwnProcesses:
     def apply_neighborhood(
         self,
         data: xr.DataArray,
-        size: Any,
+        size: Json,
         udf: Udf,
-        overlap: Any = None,  # noqa: ANN401
+        overlap: Json = None,
     ) -> xr.DataArray:
         """Run a UDF on overlapping windows."""
         quirks = Quirks(seed=0) if self.task.strict else None
@@ -113,9 +114,9 @@ class OwnProcesses:
         self,
         data: xr.DataArray,
         process: Callable[..., Any] | None = None,
-        context: Any = None,  # noqa: ANN401 - JSON of a client
+        context: Json = None,
         udf: Udf | None = None,
-    ) -> Any:  # noqa: ANN401 - result of any process
+    ) -> Json:
         """Run a process or a UDF on every pixel."""
         if udf is None:
             return self._plain["apply"](data=data, process=process, context=context)
@@ -127,9 +128,9 @@ class OwnProcesses:
         dimension: str,
         process: Callable[..., Any] | None = None,
         target_dimension: str | None = None,
-        context: Any = None,  # noqa: ANN401 - JSON of a client
+        context: Json = None,
         udf: Udf | None = None,
-    ) -> Any:  # noqa: ANN401 - result of any process
+    ) -> Json:
         """Run a process or a UDF along one dimension."""
         if udf is None:
             return self._plain["apply_dimension"](
@@ -146,9 +147,9 @@ class OwnProcesses:
         data: xr.DataArray,
         dimension: str,
         reducer: Callable[..., Any] | None = None,
-        context: Any = None,  # noqa: ANN401 - JSON of a client
+        context: Json = None,
         udf: Udf | None = None,
-    ) -> Any:  # noqa: ANN401 - result of any process
+    ) -> Json:
         """Reduce one dimension with a process or a UDF."""
         if udf is None:
             return self._plain["reduce_dimension"](
@@ -167,7 +168,7 @@ class OwnProcesses:
 
     def save_result(
         self,
-        data: Any,
+        data: Json,
         format: str = "GTiff",
         options: dict[str, Any] | None = None,
     ) -> SavedResult:
@@ -175,7 +176,7 @@ class OwnProcesses:
         return SavedResult(as_cube(data), check_format(format), dict(options or {}))
 
 
-def as_cube(data: Any) -> xr.DataArray:  # noqa: ANN401 - result of any process
+def as_cube(data: Json) -> xr.DataArray:
     """Return a raster cube; anything else is a `GraphError`."""
     if not isinstance(data, xr.DataArray):
         raise GraphError(f"A raster cube is needed here, not {type(data).__name__}.")

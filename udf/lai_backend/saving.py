@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import rasterio
 import rasterio.shutil
+import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 from odc.geo.geom import BoundingBox
 from rasterio.windows import Window

@@ -51,7 +51,7 @@ def _check_nodes(graph: Graph, bands_of: Mapping[str, Sequence[str]]) -> Iterato
 
 
 def _check_arguments(spec: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    given = set(arguments["request"] if "request" in arguments else arguments)
+    given = set(arguments.get("request", arguments))
     lowered = {"process", "reducer", "udf", "runtime", "version", "context", "margin_px"}
     for parameter in spec["parameters"]:
         needed = not parameter.get("optional") and parameter["name"] not in lowered

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lai_backend.errors import ParameterError
+from lai_backend.files import Json
 
 MIN_CORE_PX = 4
 """Smaller windows are refused, as cloud back-ends do."""
@@ -22,7 +23,7 @@ class Windows:
     """One date per call, without a t dimension; False: all dates at once."""
 
 
-def parse_windows(size: Any, overlap: Any) -> Windows:  # noqa: ANN401 - JSON of a client
+def parse_windows(size: Json, overlap: Json) -> Windows:
     """Read `size` and `overlap` of `apply_neighborhood`.
 
     Args:
@@ -57,7 +58,7 @@ def parse_windows(size: Any, overlap: Any) -> Windows:  # noqa: ANN401 - JSON of
     return Windows(core=core, overlap=around, per_date=period == "P1D")
 
 
-def _by_dimension(entries: Any, what: str) -> dict[str, dict[str, Any]]:  # noqa: ANN401
+def _by_dimension(entries: Json, what: str) -> dict[str, dict[str, Any]]:
     if not isinstance(entries, Sequence) or not all(
         isinstance(entry, Mapping) for entry in entries
     ):

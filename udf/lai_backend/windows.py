@@ -15,6 +15,7 @@ import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 
 from lai_backend.udf_runner import UdfCall, as_float32, check_shape
@@ -95,7 +96,7 @@ def map_windows(
     else:
         result = _map_array(values, cube, call, windows, (labels_in, labels_out), quirks, None)
     coords = {**labels_out, "y": cube["y"].values, "x": cube["x"].values}
-    named = xr.DataArray(result, dims=(*labels_out, "y", "x"), coords=coords)
+    named = xr.DataArray(result, dims=(*labels_out, "y", "x"), coords=coords).rename(None)
     return named if cube.rio.crs is None else named.rio.write_crs(cube.rio.crs)
 
 

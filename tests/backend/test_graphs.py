@@ -1,0 +1,206 @@
+"""Resolving and lowering of process graphs."""
+
+import pytest
+
+from backend.udfs import CONTEXT_VALUE, px
+from lai_backend.errors import GraphError, ParameterError, UnsupportedError
+from lai_backend.graphs import prepare_graph
+
+EXTENT = {"west": 1, "south": 2, "east": 3, "north": 4}
+LOAD = {"process_id": "load_collection", "arguments": {"id": "S2", "spatial_extent": EXTENT}}
+
+
+def run_udf(context=None):
+    arguments = {"data": {"from_parameter": "data"}, "udf": CONTEXT_VALUE, "runtime": "Python"}
+    if context is not None:
+        arguments["context"] = context
+    return {
+        "process_graph": {"u": {"process_id": "run_udf", "arguments": arguments, "result": True}}
+    }
+
+
+def around(process, **arguments):
+    base = {"data": {"from_node": "load"}, "size": px(96), "overlap": px(16), "process": process}
+    return {"process_id": "apply_neighborhood", "arguments": {**base, **arguments}}
+
+
+def prepare(graph, processes=None, margins=False):
+    known = processes or {}
+    return prepare_graph(graph, lambda name, namespace: known.get(name), margins)
+
+
+def udf_of(graph):
+    return next(n["arguments"]["udf"] for n in graph.values() if "udf" in n["arguments"])
+
+
+def test_udf_becomes_data_of_its_parent():
+    graph = prepare({"load": LOAD, "an": around(run_udf({"value": 1}))})
+    assert udf_of(graph) == {"code": CONTEXT_VALUE, "context": {"value": 1}}
+    assert graph["an"]["result"]
+    assert "process" not in graph["an"]["arguments"]
+
+
+def test_context_of_the_parent_reaches_the_udf():
+    child = run_udf({"from_parameter": "context"})
+    graph = prepare({"load": LOAD, "an": around(child, context={"value": 2})})
+    assert udf_of(graph)["context"] == {"value": 2}
+
+
+def test_missing_parent_context_is_empty():
+    graph = prepare({"load": LOAD, "an": around(run_udf({"from_parameter": "context"}))})
+    assert udf_of(graph)["context"] == {}
+
+
+def test_context_of_the_udf_wins_over_the_parent():
+    graph = prepare({"load": LOAD, "an": around(run_udf({"value": 1}), context={"value": 2})})
+    assert udf_of(graph)["context"] == {"value": 1}
+
+
+def make_udp():
+    context = {"value": {"from_parameter": "value"}, "model": "m"}
+    body = {
+        "load": {
+            "process_id": "load_collection",
+            "arguments": {
+                "id": "S2",
+                "spatial_extent": {"from_parameter": "box"},
+                "temporal_extent": ["2024-06-01", {"from_parameter": "end"}],
+            },
+        },
+        "an": {**around(run_udf(context)), "result": True},
+    }
+    parameters = [
+        {"name": "box", "schema": {}},
+        {"name": "end", "schema": {}},
+        {"name": "value", "schema": {}, "optional": True, "default": 7},
+    ]
+    return {"process_graph": body, "parameters": parameters}
+
+
+def call_udp(**arguments):
+    return {
+        "call": {"process_id": "lai", "arguments": arguments},
+        "save": {
+            "process_id": "save_result",
+            "arguments": {"data": {"from_node": "call"}, "format": "GTiff"},
+            "result": True,
+        },
+    }
+
+
+def test_parameters_reach_nested_values_of_a_user_defined_process():
+    graph = prepare(call_udp(box=EXTENT, end="2024-07-01", value=9), {"lai": make_udp()})
+    request = graph["call__load"]["arguments"]["request"]
+    assert request["spatial_extent"] == EXTENT
+    assert request["temporal_extent"] == ["2024-06-01", "2024-07-01"]
+    assert udf_of(graph)["context"] == {"value": 9, "model": "m"}
+    assert graph["save"]["arguments"]["data"] == {"from_node": "call__an"}
+    assert [name for name, node in graph.items() if node["result"]] == ["save"]
+
+
+def test_parameters_have_defaults():
+    graph = prepare(call_udp(box=EXTENT, end=None), {"lai": make_udp()})
+    assert udf_of(graph)["context"]["value"] == 7
+
+
+def test_a_cube_can_be_an_argument_of_a_user_defined_process():
+    body = {
+        "load": {"process_id": "apply", "arguments": {"data": {"from_parameter": "cube"}}},
+        "an": {**around(run_udf()), "result": True},
+    }
+    udp = {"process_graph": body, "parameters": [{"name": "cube", "schema": {}}]}
+    graph = prepare(
+        {"load": LOAD, "call": {"process_id": "lai", "arguments": {"cube": {"from_node": "load"}}}},
+        {"lai": udp},
+    )
+    assert graph["call__load"]["arguments"]["data"] == {"from_node": "load"}
+    assert graph["call__an"]["arguments"]["data"] == {"from_node": "call__load"}
+    assert graph["call__an"]["result"]
+
+
+def test_user_defined_processes_may_call_each_other():
+    outer = {
+        "process_graph": {
+            "x": {
+                "process_id": "lai",
+                "arguments": {"box": {"from_parameter": "b"}, "end": None},
+                "result": True,
+            }
+        },
+        "parameters": [{"name": "b", "schema": {}}],
+    }
+    graph = prepare(
+        {"c": {"process_id": "outer", "arguments": {"b": EXTENT}}},
+        {"lai": make_udp(), "outer": outer},
+    )
+    assert graph["c__x__load"]["arguments"]["request"]["spatial_extent"] == EXTENT
+
+
+def test_child_processes_without_a_udf_stay_as_they_are():
+    child = {
+        "process_graph": {
+            "m": {
+                "process_id": "multiply",
+                "arguments": {"x": {"from_parameter": "x"}, "y": 0.0001},
+                "result": True,
+            }
+        }
+    }
+    apply = {"process_id": "apply", "arguments": {"data": {"from_node": "load"}, "process": child}}
+    assert prepare({"load": LOAD, "a": apply})["a"]["arguments"]["process"] == child
+
+
+@pytest.mark.parametrize(
+    ("graph", "error", "sentence"),
+    [
+        (call_udp(end=None), ParameterError, "needs an argument 'box'"),
+        (call_udp(box=EXTENT, end=None, colour=1), ParameterError, "no parameter colour"),
+        ({"a": around(run_udf())}, GraphError, "'load' that is not there"),
+        ({}, GraphError, "one result node"),
+        ({"a": LOAD, "b": LOAD}, GraphError, "one result node"),
+        ({"a": {"arguments": {}}}, GraphError, "no process_id"),
+        (
+            {"a": {"process_id": "load_collection", "arguments": {"id": {"from_parameter": "x"}}}},
+            ParameterError,
+            "value for its parameter 'x'",
+        ),
+        ({"load": LOAD, "a": around({"process_graph": {"m": LOAD}})}, UnsupportedError, "run_udf"),
+        ({"r": {"process_id": "endless", "arguments": {}}}, GraphError, "12 deep"),
+    ],
+)
+def test_a_wrong_graph_is_refused_with_a_sentence(graph, error, sentence):
+    endless = {"process_graph": {"e": {"process_id": "endless", "arguments": {}, "result": True}}}
+    with pytest.raises(error, match=sentence):
+        prepare(graph, {"lai": make_udp(), "endless": endless})
+
+
+def filter_bands(source):
+    return {
+        "process_id": "filter_bands",
+        "arguments": {"data": {"from_node": source}, "bands": ["B04"]},
+    }
+
+
+def test_a_neighbourhood_is_loaded_with_its_overlap_and_cropped():
+    graph = prepare({"load": LOAD, "an": around(run_udf({}))}, margins=True)
+    assert graph["load"]["arguments"]["request"]["margin_px"] == 16
+    assert graph["an__crop"]["result"]
+    assert not graph["an"]["result"]
+    assert graph["an__crop"]["arguments"]["request"] == {"spatial_extent": EXTENT}
+
+
+def test_pixelwise_processes_may_lie_between():
+    an = around(run_udf({}), data={"from_node": "f"})
+    graph = prepare({"load": LOAD, "f": filter_bands("load"), "an": an}, margins=True)
+    assert graph["load"]["arguments"]["request"]["margin_px"] == 16
+
+
+def test_another_use_of_the_cube_forbids_the_margin():
+    merged = {
+        "process_id": "merge_cubes",
+        "arguments": {"cube1": {"from_node": "an"}, "cube2": {"from_node": "load"}},
+        "result": True,
+    }
+    graph = prepare({"load": LOAD, "an": around(run_udf({})), "m": merged}, margins=True)
+    assert "margin_px" not in graph["load"]["arguments"]["request"]
+    assert "an__crop" not in graph
