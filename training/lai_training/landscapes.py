@@ -155,7 +155,7 @@ def _landscape(
     """Draw and paint one landscape, blurred by the instrument."""
     parcels = draw_parcels(height, width, rng, block_px=rng.uniform(35, 80))
     winter = day < 100 or day > 320
-    snow = rng.uniform(0, 0.3) if rng.random() < (0.5 if winter else 0.02) else 0.0
+    snow = rng.uniform(0, 0.3) if rng.random() < (0.3 if winter else 0.02) else 0.0
     cover = draw_cover(parcels.land_use, day, library, rng, snow_share=snow)
     reflectance, true_lai = paint(parcels, cover, library, rng)
     return spread_points(reflectance, rng), blur(true_lai, 0.1), parcels, cover

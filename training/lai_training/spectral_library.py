@@ -39,7 +39,7 @@ Float32 = NDArray[np.float32]
 
 logger = logging.getLogger("lai_training")
 
-LIBRARY_VERSION = 2
+LIBRARY_VERSION = 3
 """Grows when the spectra change, so that an old cache is made anew."""
 
 
@@ -90,7 +90,8 @@ def spectral_library(
         rng: source of randomness.
         law: canopy parameter law.
         sensor: whose band responses.
-        spread: relative standard deviation of surfaces around their model, common and per band.
+        spread: relative standard deviation of surfaces around their model in each band; that of
+            all bands together is 2.5 times as large.
 
     Returns:
         The library; the same generator state gives the same library.

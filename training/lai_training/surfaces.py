@@ -195,9 +195,12 @@ def leafless_spectra(surface_class: SurfaceClass, n: int, rng: np.random.Generat
 
 
 def deviate(spectra: Array, rng: np.random.Generator, spread: float) -> Array:
-    """Let each surface deviate from its model: all bands together, and each band by itself."""
+    """Let each surface deviate from its model: all bands together, and each band by itself.
+
+    All bands together most of all: clumps of leaves and rows cast shadow, slopes face the sun.
+    """
     n = len(spectra)
-    common = rng.normal(0, spread, (n, 1, 1))
+    common = rng.normal(0, 2.5 * spread, (n, 1, 1))
     own = rng.normal(0, spread, (n, 1, len(BANDS)))
     shift = rng.normal(0, 0.1 * spread, (n, 1, len(BANDS)))
     result: Array = np.maximum(spectra * np.exp(common + own) + shift, 0.0005)
