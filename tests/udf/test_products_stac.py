@@ -111,6 +111,13 @@ def test_unknown_offset_is_refused_with_what_to_set(tmp_path, properties):
     np.testing.assert_allclose(reflectance(scene, "B02"), make_dn()["B02"] * 1e-4, atol=1e-6)
 
 
+def test_impossible_scale_is_refused_not_replaced(tmp_path):
+    item = earth_search_item(tmp_path, make_dn())
+    for scale in (0, -1, float("nan")):
+        with pytest.raises(UndeclaredScaleError, match="the scale must be above 0"):
+            read_scene(item, reflectance_scale=scale)
+
+
 def test_twenty_metre_assets_are_preferred_as_cdse_names_them(tmp_path):
     dn = make_dn()
     wrong = {band: np.full((2 * SIZE, 2 * SIZE), 9999, "uint16") for band in TEN_METRE}

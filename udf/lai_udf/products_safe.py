@@ -137,7 +137,7 @@ def _scalings(
         raise MetadataError(
             f"{folder}: no BOA_QUANTIFICATION_VALUE in the metadata; set SCALE= (reflectance_scale)"
         )
-    scale = declared.scale or 1 / float(quantification or 1)
+    scale = 1 / float(quantification or 1) if declared.scale is None else declared.scale
     offsets_dn = {
         BAND_IDS[int(entry.get("band_id", "0"))]: float(entry.text or "nan")
         for entry in product.iterfind(".//BOA_ADD_OFFSET")

@@ -254,7 +254,7 @@ def item_scaling(
         return declared
     file_scale = dataset.scales[asset.index - 1]
     baseline = baseline_number(metadata.processing_baseline)
-    scale = declared.scale or asset.facts.get("raster:scale")
+    scale = asset.facts.get("raster:scale") if declared.scale is None else declared.scale
     if scale is None:
         scale = file_scale if file_scale != 1.0 else (L2A_SCALE if baseline is not None else None)
     offset = None if scale is None else declared.offset_at(scale)
