@@ -52,7 +52,7 @@ def outline(observed: Mask, transform: Affine) -> Outline | None:
     merged = _merge(observed, step)
     if not merged.any():
         return None
-    block = transform * Affine.scale(step)
+    block = transform @ Affine.scale(step)
     traced = shapes(merged.astype("uint8"), mask=merged, connectivity=4, transform=block)
     parts = [Polygon(geometry["coordinates"][0]) for geometry, _ in traced]  # outer ring only
     largest = max(part.area for part in parts)
@@ -126,7 +126,7 @@ def _merge(observed: Mask, step: int) -> Mask:
 
 def _rectangle(transform: Affine, width: int, height: int) -> Polygon:
     corners = [(0, 0), (width, 0), (width, height), (0, height)]
-    return Polygon([transform * corner for corner in corners])
+    return Polygon([transform @ corner for corner in corners])
 
 
 def _drop_straight_points(part: Polygon) -> Polygon:

@@ -1,0 +1,119 @@
+"""The pystac classes: fields as attributes where they live, hooks, summaries."""
+
+import pystac
+import pytest
+from pydantic import ValidationError
+
+from lai_stac import fields
+from lai_stac.collection import build_collection, write_collection
+from lai_stac.errors import DescriptionError
+from lai_stac.extension import LAIQ_EXTENSION_HOOKS, SCHEMA_URI, LaiQualityExtension
+from lai_stac.objects import Calibration, Requirement, Validation
+from lai_stac.validation import validate_collection
+
+
+def test_hooks_are_found_through_the_entry_point():
+    pystac.EXTENSION_HOOKS._discover()
+    assert pystac.EXTENSION_HOOKS.hooks[SCHEMA_URI] is LAIQ_EXTENSION_HOOKS
+
+
+def test_item_fields_read_and_write_the_properties(item):
+    laiq = LaiQualityExtension.ext(item)
+    assert laiq.quantity == "effective"
+    assert laiq.valid_fraction == item.properties[fields.VALID_FRACTION]
+    laiq.valid_fraction = 0.5
+    assert item.properties[fields.VALID_FRACTION] == 0.5
+    laiq.random_seed = None
+    assert fields.RANDOM_SEED not in item.properties
+
+
+def test_objects_round_trip(item):
+    laiq = LaiQualityExtension.ext(item)
+    requirements = laiq.requirements
+    assert [entry.id for entry in requirements] == ["GCOS-2022-goal", "GCOS-2022-threshold"]
+    laiq.requirements = requirements
+    laiq.calibration = Calibration(applied=False)
+    assert item.properties[fields.CALIBRATION] == {"applied": False}
+    assert laiq.calibration == Calibration(applied=False)
+    assert LaiQualityExtension.ext(item).requirements == requirements
+
+
+def test_apply_sets_several_fields_and_refuses_unknown_ones(item):
+    laiq = LaiQualityExtension.ext(item)
+    laiq.apply(quantity="true", lai_mean=2.0)
+    assert item.properties[fields.LAI_MEAN] == 2.0
+    with pytest.raises(AttributeError, match="has no field 'lai_average'"):
+        laiq.apply(lai_average=2.0)
+
+
+def test_asset_fields_fall_back_on_the_item(item):
+    upper = LaiQualityExtension.ext(item.assets["lai_upper"])
+    assert upper.confidence_level == 0.95
+    assert upper.quantity == "effective"  # said by the item
+    assert fields.QUANTITY not in item.assets["lai_upper"].extra_fields
+
+
+def test_extension_is_added_only_when_asked_for(item):
+    LaiQualityExtension.remove_from(item)
+    with pytest.raises(pystac.ExtensionNotImplemented):
+        LaiQualityExtension.ext(item)
+    LaiQualityExtension.ext(item, add_if_missing=True)
+    assert SCHEMA_URI in item.stac_extensions
+    with pytest.raises(pystac.ExtensionTypeError):
+        LaiQualityExtension.ext("item")
+
+
+def test_collection_sums_up_its_items(item):
+    other = item.clone()
+    other.properties[fields.VALID_FRACTION] = 0.25
+    other.properties[fields.MODEL_VERSION] = "0.2.0"
+    other.bbox = [9.0, 44.0, 9.5, 44.5]
+    collection = build_collection([item, other], validation=Validation(stage=1, rmse=1.09))
+    validate_collection(collection)
+    summaries = LaiQualityExtension.summaries(collection)
+    assert summaries.valid_fraction.minimum == 0.25
+    assert summaries.model_version == ["0.1.0", "0.2.0"]
+    assert summaries.uncertainty_components == sorted(
+        ["epistemic", "aleatoric", "input", "representativeness"]
+    )
+    assert collection.extent.spatial.bboxes[0][:2] == [9.0, 44.0]
+    assert collection.extra_fields[fields.VALIDATION] == {"stage": 1, "rmse": 1.09}
+    upper = LaiQualityExtension.ext(collection.item_assets["lai_upper"])
+    assert upper.uncertainty_type == "interval_upper"
+    summaries.valid_fraction = None
+    assert summaries.valid_fraction is None
+
+
+def test_collection_states_only_what_its_items_share(item):
+    other = item.clone()
+    other.assets["lai_sd"].extra_fields[fields.MC_SAMPLES] = 30
+    collection = build_collection([item, other])
+    spread = collection.item_assets["lai_sd"].properties
+    assert fields.MC_SAMPLES not in spread
+    assert fields.UNCERTAINTY_METHOD not in spread
+
+
+def test_collection_without_items_is_refused():
+    with pytest.raises(DescriptionError, match="at least one item"):
+        build_collection([])
+
+
+def test_collection_reads_back(item, tmp_path):
+    path = write_collection(build_collection([item]), tmp_path / "collection.json")
+    validate_collection(pystac.Collection.from_file(str(path)))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: Requirement(id="x", coverage_factor=2, fraction=0.5, basis="predicted"),
+        lambda: Requirement(id="x", relative=0.1, coverage_factor=2, fraction=3, basis="predicted"),
+        lambda: Calibration(applied=True, coverage={"95": 0.9}),
+        lambda: Calibration.from_dict({"applied": True, "sigma": 1}),
+        lambda: Validation(stage=7),
+        lambda: Validation(stage=1, doi="https://doi.org/10.1000/x"),
+    ],
+)
+def test_impossible_objects_are_refused_when_built(build):
+    with pytest.raises(ValidationError):
+        build()
