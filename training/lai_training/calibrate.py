@@ -173,7 +173,10 @@ def cross_validate(pairs: Pairs) -> dict[str, dict[str, float]]:
         correction = fit_correction(rest)
         corrected[out] = correct(pairs.take(out), correction)
         for row, (fitted, held) in enumerate(
-            ((rest.estimated_lai, pairs.estimated_lai[out]), (correct(rest, correction), corrected[out]))
+            (
+                (rest.estimated_lai, pairs.estimated_lai[out]),
+                (correct(rest, correction), corrected[out]),
+            )
         ):
             interval = fit_interval(fitted, rest.measured_lai, rest.group)
             lower[row, out], upper[row, out] = bounds(held, interval)

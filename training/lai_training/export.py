@@ -42,7 +42,9 @@ def export_onnx(model: keras.Model, path: Path) -> bytes:
     first = keras.Model(
         [features, masks], [layers.Permute((3, 1, 2))(output) for output in outputs]
     )
-    first([np.zeros((1, FEATURE_COUNT, 32, 32), "float32"), np.ones((1, masks.shape[1]), "float32")])
+    first(
+        [np.zeros((1, FEATURE_COUNT, 32, 32), "float32"), np.ones((1, masks.shape[1]), "float32")]
+    )
     with warnings.catch_warnings():  # np.object, inside Keras' bundled tf2onnx shim
         warnings.simplefilter("ignore", FutureWarning)
         first.export(path, format="onnx", verbose=False)
@@ -148,9 +150,7 @@ def describe_model(
     }
 
 
-def _mlm_properties(
-    spec: NetworkSpec, provenance: dict[str, Any], model_id: str
-) -> dict[str, Any]:
+def _mlm_properties(spec: NetworkSpec, provenance: dict[str, Any], model_id: str) -> dict[str, Any]:
     config = provenance["config"]
     return {
         "mlm:name": model_id,

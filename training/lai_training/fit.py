@@ -148,7 +148,9 @@ def compile_model(model: keras.Model, config: FitConfig) -> None:
             warmup_target=config.learning_rate,
             warmup_steps=min(500, total // 10),
         )
-    smoothing = {"use_ema": True, "ema_momentum": config.ema_momentum} if config.ema_momentum else {}
+    smoothing = (
+        {"use_ema": True, "ema_momentum": config.ema_momentum} if config.ema_momentum else {}
+    )
     if config.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(
             rate, weight_decay=config.weight_decay, clipnorm=1.0, **smoothing
