@@ -175,7 +175,7 @@ def draw_parcels(
 def _add_lines(key: Index, block: Index, neighbour: Index, gap: Float32, dice: Float32) -> Index:
     """Lay roads and hedges along some block borders; lines have negative keys."""
     low, high = np.minimum(block, neighbour), np.maximum(block, neighbour)
-    border = low * 4096 + high
+    border = low * max(4096, int(high.max()) + 1) + high
     luck = dice[(border * 2_654_435_761) & (len(dice) - 1)]
     kind = np.where(luck < 0.3, LandUse.ROAD, LandUse.HEDGE)
     on_line = (luck < 0.65) & (gap < 1.0 + 2.0 * luck)
@@ -190,4 +190,4 @@ def _add_river(key: Index, rng: np.random.Generator) -> Index:
     field = random_fields(1, height, width, rng, 0.2 * max(height, width))[0]
     slope = np.hypot(*np.gradient(field))
     on_river = np.abs(field - np.float32(rng.normal(0, 0.5))) < rng.uniform(0.4, 1.5) * slope
-    return np.where(on_river, -(16 * 4096 * 4096 + LandUse.RIVER), key)
+    return np.where(on_river, -((1 << 48) + LandUse.RIVER), key)
