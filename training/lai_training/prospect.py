@@ -35,7 +35,8 @@ class LeafOptics:
     @property
     def water_absorption(self) -> Array:
         """Absorption of liquid water, 1/cm, shape (wavelength,)."""
-        return self.absorption[3]
+        water: Array = self.absorption[3]
+        return water
 
 
 @cache
