@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from http import HTTPStatus
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +23,7 @@ from stac_fastapi.extensions.sort import SearchSortExtension
 from stac_fastapi.extensions.transaction import TransactionExtension
 from stac_fastapi.types.config import ApiSettings
 from stac_fastapi.types.extension import ApiExtension
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -30,13 +32,12 @@ from lai_service.access import TokenGuard
 from lai_service.catalogue import Catalogue
 from lai_service.catalogue_sqlite import SqliteCatalogue
 from lai_service.errors import LaiServiceError
-from lai_service.limits import BodyLimit
 from lai_service.metrics import Metrics, MetricsMiddleware
 from lai_service.problems import problem
 from lai_service.publishing import Publisher
 from lai_service.routes import add_routes
 from lai_service.settings import Settings
-from lai_service.stac_api import FiltersClient, StacClient
+from lai_service.stac_api import FiltersClient, SearchBody, StacClient
 from lai_service.tiles import add_tiles
 from lai_service.transactions import BulkClient, TransactionsClient
 
@@ -70,11 +71,13 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
         openapi_url="/api",
         docs_url="/api.html",
         redoc_url=None,
+        max_body_size=settings.max_body_bytes,
         lifespan=partial(_lifespan, catalogue=catalogue),
     )
     app.add_exception_handler(LaiServiceError, _on_error)
     _add_stac(app, settings, catalogue)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
     add_tiles(app, settings.data)
     publisher = Publisher(
         catalogue, settings.data, settings.allowed_roots, settings.default_collection
@@ -82,7 +85,6 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     metrics = Metrics()
     add_routes(app, settings, catalogue, publisher, metrics)
     # The last one added is the first one asked.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(TokenGuard, tokens=tokens)
     app.add_middleware(
         CORSMiddleware,
@@ -105,6 +107,14 @@ async def _lifespan(app: FastAPI, catalogue: Catalogue) -> AsyncIterator[None]:
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LaiServiceError)
     return problem(error)
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    """Give the refusals of the frameworks below us the same form as ours."""
+    assert isinstance(error, HTTPException)
+    code = HTTPStatus(error.status_code).phrase.title().replace(" ", "")
+    body = {"code": code, "description": str(error.detail)}
+    return JSONResponse(body, error.status_code, error.headers)
 
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
@@ -188,6 +198,6 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
         middlewares=[],
         health_check=lambda: {"status": "UP", **catalogue.health()},
         search_get_request_model=create_get_request_model(searching),
-        search_post_request_model=create_post_request_model(searching),
+        search_post_request_model=create_post_request_model(searching, SearchBody),
         items_get_request_model=create_get_request_model(searching, ItemCollectionUri),
     )

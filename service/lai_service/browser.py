@@ -5,8 +5,6 @@ links to the hosted STAC Browser, which reads this service from outside (CORS is
 """
 
 import json
-import os
-from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -14,22 +12,12 @@ from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from lai_service.browser_build import cache_folder, is_built
 from lai_service.settings import Settings
 
-__all__ = ["add_browser", "cache_folder", "is_built"]
+__all__ = ["add_browser"]
 
 HOSTED = "https://radiantearth.github.io/stac-browser/#/external/"
-
-
-def cache_folder() -> Path:
-    """Return the folder where `lai-service browser` puts the built browser."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "sentinel2-lai" / "stac-browser"
-
-
-def is_built(folder: Path) -> bool:
-    """Return whether a folder holds a built STAC Browser."""
-    return (folder / "index.html").is_file()
 
 
 def add_browser(app: FastAPI, settings: Settings) -> None:

@@ -13,10 +13,9 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from lai_service.browser import is_built
 from lai_service.errors import LaiServiceError
 
-__all__ = ["BROWSER_VERSION", "build_browser"]
+__all__ = ["BROWSER_VERSION", "build_browser", "cache_folder", "fields_config", "is_built"]
 
 BROWSER_VERSION = "4.0.1"
 _PACKAGE = f"@radiantearth/stac-browser@{BROWSER_VERSION}"
@@ -60,6 +59,17 @@ _LABELS = {
     "calibration": ("Calibration", ""),
     "validation": ("Validation", ""),
 }
+
+
+def cache_folder() -> Path:
+    """Return the folder where `lai-service browser` puts the built browser."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "sentinel2-lai" / "stac-browser"
+
+
+def is_built(folder: Path) -> bool:
+    """Return whether a folder holds a built STAC Browser."""
+    return (folder / "index.html").is_file()
 
 
 def build_browser(target: Path, *, rebuild: bool = False) -> Path:

@@ -1,20 +1,15 @@
-"""The command line of the service: `lai-service serve | publish | browser | export | repair`."""
+"""The command line: `lai-service serve | publish | browser | export | repair | backup`.
+
+Each command imports what it needs, so that `publish` does not wait for GDAL and titiler.
+"""
 
 import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
 
-from lai_service.app import create_app
-from lai_service.browser import cache_folder
-from lai_service.browser_build import build_browser
-from lai_service.catalogue_sqlite import SqliteCatalogue
-from lai_service.client import publish_directory
 from lai_service.errors import LaiServiceError
-from lai_service.export import export_catalogue
-from lai_service.repair import repair_data
 from lai_service.settings import Settings
 
 __all__ = ["app"]
@@ -42,6 +37,11 @@ def serve(
 ) -> None:
     """Serve the catalogue; writes need LAI_SERVICE_TOKEN."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)  # warns about defaults
+    import uvicorn
+
+    from lai_service.app import create_app
+
     defaults = Settings()
     roots = tuple(allow) if allow else defaults.allowed_roots
     try:
@@ -61,6 +61,8 @@ def publish(
     collection: Annotated[str | None, typer.Option(help="Collection to publish into.")] = None,
 ) -> None:
     """Publish an item through a running service; prints its address."""
+    from lai_service.client import publish_directory
+
     try:
         published = publish_directory(source, url, token, collection)
     except LaiServiceError as error:
@@ -74,6 +76,8 @@ def browser(
     folder: Annotated[Path | None, typer.Option(help="Where to put it.")] = None,
 ) -> None:
     """Build STAC Browser from npm (node 20); `serve` then shows it at /browser."""
+    from lai_service.browser_build import build_browser, cache_folder
+
     try:
         built = build_browser(folder or cache_folder(), rebuild=rebuild)
     except LaiServiceError as error:
@@ -87,6 +91,9 @@ def export(
     files: Annotated[bool, typer.Option(help="Copy the rasters too.")] = True,
 ) -> None:
     """Write the whole catalogue as plain STAC files that any web server can show."""
+    from lai_service.catalogue_sqlite import SqliteCatalogue
+    from lai_service.export import export_catalogue
+
     settings = Settings()
     try:
         catalogue = SqliteCatalogue(settings.database_path)
@@ -101,6 +108,9 @@ def repair(
     dry_run: Annotated[bool, typer.Option(help="Only list what would go.")] = False,
 ) -> None:
     """Remove files that no item names, left by a crash; lists items whose files are gone."""
+    from lai_service.catalogue_sqlite import SqliteCatalogue
+    from lai_service.repair import repair_data
+
     settings = Settings()
     try:
         report = repair_data(
@@ -121,6 +131,8 @@ def backup(
     target: Annotated[Path, typer.Argument(help="New SQLite file.")],
 ) -> None:
     """Copy the catalogue's database while the service runs; restoring is copying it back."""
+    from lai_service.catalogue_sqlite import SqliteCatalogue
+
     try:
         SqliteCatalogue(Settings().database_path).backup(target)
     except LaiServiceError as error:

@@ -111,8 +111,8 @@ def _compare(operator: str, args: list[Any], depth: int) -> Sql:
     for side, other in ((left, right), (right, left)):
         types = {"number": "('integer', 'real')", "text": "('text')"}.get(other.kind)
         if side.kind == "value" and types and operator != "=":
-            text += f" and (typeof({side.text}) in {types} or null)"
-            params += side.params
+            text = f"case when typeof({side.text}) in {types} then {text} end"
+            params = side.params + params
     return Sql(f"({text})", params, "truth")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import attr
 from fastapi.responses import JSONResponse
+from pydantic import model_validator
 from stac_fastapi.extensions.filter.client import BaseFiltersClient
 from stac_fastapi.types.core import BaseCoreClient
 from stac_fastapi.types.requests import get_base_url
@@ -22,7 +23,7 @@ from lai_service.links import page_links
 from lai_service.queryables import queryables
 from lai_service.times import interval_from_text
 
-__all__ = ["FiltersClient", "StacClient", "parse_json", "search_of"]
+__all__ = ["FiltersClient", "SearchBody", "StacClient", "parse_json", "search_of"]
 
 
 def parse_json(text: str | None, what: str) -> Any:  # noqa: ANN401 (JSON can be anything)
@@ -119,6 +120,20 @@ def _sort(sortby: list[Any] | None) -> tuple[SortKey, ...]:
     if any(not key.field for key in keys):
         raise BadRequestError("sortby has an empty field name")
     return tuple(keys)
+
+
+class SearchBody(BaseSearchPostRequest):
+    """Body of `POST /search`; stac-pydantic takes for granted that it is an object."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def validate_spatial(cls, values: object) -> object:
+        """Refuse what is no object, and a bbox together with a geometry."""
+        if not isinstance(values, dict):
+            raise ValueError("the body must be a JSON object")
+        if values.get("intersects") and values.get("bbox") is not None:
+            raise ValueError("intersects and bbox exclude each other")
+        return values
 
 
 @attr.s(auto_attribs=True)

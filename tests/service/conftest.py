@@ -1,0 +1,94 @@
+"""A service over a temporary data root, in process and on a real port."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from service.fake_items import KEYS, TOKEN, cog_bytes, stac_item
+
+from lai_service import Settings, create_app
+from lai_service.catalogue_sqlite import SqliteCatalogue
+
+
+@pytest.fixture
+def make_result(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a folder of item and COGs; LAI rises from west to east."""
+
+    def make(
+        item_id: str = "lai_s2_32tpu_20240621",
+        when: str = "2024-06-21T10:36:31Z",
+        *,
+        offset: float = 0.0,
+        **properties: Any,
+    ) -> Path:
+        folder = tmp_path / "results" / item_id
+        folder.mkdir(parents=True, exist_ok=True)
+        for key in KEYS:
+            (folder / f"{key}.tif").write_bytes(cog_bytes(key, offset))
+        item = stac_item(item_id, when, **properties)
+        item["assets"] = {
+            key: {
+                "href": f"./{key}.tif",
+                "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+                "roles": ["data"],
+            }
+            for key in KEYS
+        }
+        (folder / f"{item_id}.json").write_text(json.dumps(item), encoding="utf-8")
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "results").mkdir(exist_ok=True)
+    return Settings(
+        data=tmp_path / "data",
+        allowed_roots=(tmp_path / "results",),
+        token=TOKEN,
+        browser=tmp_path / "no-browser",
+    )
+
+
+@pytest.fixture
+def catalogue(settings: Settings) -> Iterator[SqliteCatalogue]:
+    made = SqliteCatalogue(settings.database_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    """Return a client that reads."""
+    with TestClient(create_app(settings)) as made:
+        yield made
+
+
+@pytest.fixture
+def writer(client: TestClient) -> TestClient:
+    """Return the same client, with the token."""
+    client.headers["Authorization"] = f"Bearer {TOKEN}"
+    return client
+
+
+@pytest.fixture
+def live(settings: Settings) -> Iterator[str]:
+    """Return the address of a real server on a free port of the loopback."""
+    config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started and time.monotonic() < deadline:
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(timeout=10)

@@ -1,0 +1,97 @@
+"""Tiny items: 64 x 64 px COGs at 20 m in UTM zone 32, one per band."""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import rasterio.shutil
+from rasterio.io import MemoryFile
+from rasterio.transform import from_origin
+from rasterio.warp import transform_bounds
+
+TOKEN = "correct-horse-battery"
+SIZE = 64
+ORIGIN = (600_000.0, 5_300_000.0)  # upper left corner, EPSG:32632
+
+
+KEYS = ("lai", "lai_sd", "lai_lower", "lai_upper", "lai_flags")
+
+
+def layer(key: str, offset: float) -> np.ndarray:
+    """Return one band as stored: LAI 1.00, 1.05, ... from west to east, no data in one corner."""
+    lai = np.broadcast_to(1.0 + offset + np.arange(SIZE) * 0.05, (SIZE, SIZE))
+    stored = np.round(lai * 1000).astype("int16")
+    values = {
+        "lai": stored,
+        "lai_sd": np.full_like(stored, 100),
+        "lai_lower": stored - 500,
+        "lai_upper": stored + 500,
+        "lai_flags": np.zeros_like(stored),
+    }[key]
+    values[:8, :8] = 64 if key == "lai_flags" else -32768
+    if key == "lai_flags":
+        values[-8:, -8:] = 32
+    return values.astype("uint8" if key == "lai_flags" else "int16")
+
+
+@cache
+def cog_bytes(key: str, offset: float) -> bytes:
+    """Return the COG of one band as the product contract has it."""
+    values = layer(key, offset)
+    profile = {
+        "driver": "GTiff",
+        "width": SIZE,
+        "height": SIZE,
+        "count": 1,
+        "dtype": values.dtype,
+        "crs": "EPSG:32632",
+        "transform": from_origin(*ORIGIN, 20, 20),
+        "nodata": None if key == "lai_flags" else -32768,
+    }
+    with MemoryFile() as memory, MemoryFile() as target:
+        with memory.open(**profile) as raster:
+            raster.write(values, 1)
+            raster.scales = (1.0 if key == "lai_flags" else 0.001,)
+        with memory.open() as raster:
+            rasterio.shutil.copy(raster, target.name, driver="COG", compress="DEFLATE")
+        return target.read()
+
+
+def footprint() -> tuple[list[float], dict[str, Any]]:
+    """Return bbox and geometry of the tiny scene, slightly inside its raster, in degrees."""
+    x, y = ORIGIN
+    west, south, east, north = transform_bounds(
+        "EPSG:32632", "EPSG:4326", x, y - SIZE * 20, x + SIZE * 20, y
+    )
+    ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+    return [west, south, east, north], {"type": "Polygon", "coordinates": [ring]}
+
+
+def stac_item(item_id: str, when: str, **properties: Any) -> dict[str, Any]:
+    """Return a plain STAC item without assets."""
+    bbox, geometry = footprint()
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "id": item_id,
+        "bbox": bbox,
+        "geometry": geometry,
+        "properties": {"datetime": when, **properties},
+        "links": [],
+        "assets": {},
+    }
+
+
+def collection(collection_id: str = "lai") -> dict[str, Any]:
+    return {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "id": collection_id,
+        "description": "a collection for tests",
+        "license": "other",
+        "extent": {
+            "spatial": {"bbox": [[-180, -90, 180, 90]]},
+            "temporal": {"interval": [["2020-01-01T00:00:00Z", None]]},
+        },
+        "links": [],
+    }
