@@ -25,6 +25,7 @@ MODEL: dict[str, Any] = {
             "output": {"minimum": 0.0, "maximum": 8.0, "tolerance": 0.2},
             "masks": {"count": 24, "rate": 0.2},
             "calibration": {
+                "n_site_dates": 21,
                 "level": 0.95,
                 "method": "split-conformal",
                 "n_pairs": 173,

@@ -61,18 +61,19 @@ def build_assets(
         encoding = ENCODINGS[band]
         values = cube.sel(bands=band).values
         path = directory / f"{encoding.key}.tif"
+        empty = not np.isfinite(values).any()
         extra = {
             "bands": [_band(encoding, values, inside)],
             **_raster_fields(encoding, grid),
             **_projection_fields(grid),
-            **_laiq_fields(band, samples),
+            **({} if band == "LAI_SD" and empty else _laiq_fields(band, samples)),
             **file_fields(path),
         }
         if band == "LAI_FLAGS":
             extra["classification:bitfields"] = bitfields()
         assets[encoding.key] = pystac.Asset(
             href=f"./{path.name}",
-            title=asset_title(band, samples),
+            title=asset_title(band, samples, empty),
             media_type=pystac.MediaType.COG,
             roles=["data"],
             extra_fields=extra,
@@ -120,14 +121,14 @@ def bitfields() -> list[dict[str, Any]]:
     ]
 
 
-def asset_title(band: str, samples: int) -> str:
-    """Return the title of an output band."""
-    if band == "LAI_SD":
-        source = (
-            f"of {samples} Monte-Carlo dropout draws" if samples else "by the network's own head"
-        )
-        return f"Standard deviation of LAI {source}"
-    return ENCODINGS[band].title
+def asset_title(band: str, samples: int, empty: bool) -> str:
+    """Return the title of an output band; `LAI_SD` is empty where nothing was drawn."""
+    if band != "LAI_SD":
+        return ENCODINGS[band].title
+    if empty:
+        return "Standard deviation of LAI (empty: no Monte-Carlo draws)"
+    source = f"of {samples} Monte-Carlo dropout draws" if samples else "as the network says"
+    return f"Standard deviation of LAI {source}"
 
 
 def _band(

@@ -80,10 +80,17 @@ def _calibration(contract: Mapping[str, Any], target: str) -> Calibration | None
     return Calibration(
         applied=True,
         method=contract.get("method"),
-        dataset=contract.get("dataset"),
+        dataset=_dataset(contract),
         n=contract.get("n_pairs"),
         coverage=None if observed is None else {f"{contract.get('level', 0.95):g}": observed},
     )
+
+
+def _dataset(contract: Mapping[str, Any]) -> str | None:
+    """Say what the interval was calibrated against, as far as the bundle tells."""
+    if "n_site_dates" in contract:
+        return f"Field measurements of LAI at {contract['n_site_dates']} site-dates"
+    return contract.get("data")
 
 
 def processing_fields(

@@ -108,9 +108,9 @@ def test_holes_and_specks_are_not_drawn():
 
 
 def test_large_rasters_are_traced_in_blocks_within_the_raster():
-    observed = np.ones((1500, 1100), dtype=bool)
+    observed = np.ones((1501, 1101), dtype=bool)
     shape = outline(observed, UTM32.transform)
-    assert shape.area == pytest.approx(1500 * 1100 * 400)
+    assert shape.area == pytest.approx(1501 * 1101 * 400)
 
 
 def test_footprint_across_the_antimeridian_is_cut_there():
@@ -206,6 +206,13 @@ def test_point_estimate_claims_no_monte_carlo(product):
     item = build_item(product, **ARGUMENTS)
     assert fields.MC_SAMPLES not in item.properties
     assert item.assets["lai_sd"].extra_fields[fields.UNCERTAINTY_METHOD] == "heteroscedastic"
+
+
+def test_empty_standard_deviation_claims_nothing(tmp_path, layers):
+    layers["LAI_SD"][:] = np.nan
+    spread = build_item(write_product(tmp_path, layers), **ARGUMENTS).assets["lai_sd"]
+    assert not [name for name in spread.extra_fields if name.startswith("laiq:")]
+    assert "no Monte-Carlo draws" in spread.title
 
 
 def test_product_without_standard_deviation_is_described(tmp_path, layers):
