@@ -107,7 +107,7 @@ def build_seamless() -> keras.Model:
     bands = features[..., :BAND_COUNT]
     angles = features[..., ANGLE_SLICE]
 
-    level0 = _conv(16, "level0")(features)
+    level0 = _conv(24, "level0")(features)
     level1 = _conv(24, "level1")(layers.AveragePooling2D(2, name="pool1")(level0))
     level2 = _conv(40, "level2")(layers.AveragePooling2D(2, name="pool2")(level1))
     up1 = layers.Concatenate(name="skip1")([layers.UpSampling2D(name="up1")(level2), level1])

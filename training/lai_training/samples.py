@@ -52,7 +52,7 @@ class SampleConfig(BaseModel):
     """Share of the patches with a rectangle or a border without data."""
     masked_draw_share: float = Field(0.5, ge=0, le=1)
     """Share of the patches seen through a draw of dropout masks."""
-    clean_weight: float = Field(4.0, gt=0)
+    clean_weight: float = Field(8.0, gt=0)
     """Weight of a noise-free, undropped patch; the error of the others is larger anyway, and
     without it the network would smooth what needs no smoothing."""
     label_low: float = -1.0
