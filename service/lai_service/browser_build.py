@@ -24,6 +24,8 @@ _log = logging.getLogger("lai_service")
 
 _LABELS = {
     "quantity": ("LAI definition", ""),
+    "elements": ("Plant elements counted", ""),
+    "target": ("What LAI is trained on", ""),
     "uncertainty_type": ("Type of uncertainty", ""),
     "uncertainty_method": ("Method of uncertainty", ""),
     "uncertainty_components": ("Components of uncertainty", ""),

@@ -33,6 +33,7 @@ __all__ = ["DEFAULT_EXCLUDE", "Observation", "Place", "observe"]
 DEFAULT_EXCLUDE = 32 | 64
 """Flags that make a pixel unusable: cloud, shadow or snow within reach; no data within reach."""
 MAX_PIXELS = 4_000_000
+_SLIVER = 1e-6  # a share of a pixel that is rounding of coordinates, not area
 _VALUES = {"lai": "lai", "lower": "lai_lower", "upper": "lai_upper", "sd": "lai_sd"}
 _DEGREES = "EPSG:4326"
 
@@ -133,7 +134,7 @@ def observe(
             if _VALUES[name] in paths:
                 with rasterio.open(paths[_VALUES[name]], driver="GTiff") as raster:
                     layers[name] = _read(raster, weights.window)
-    weight = np.where(usable, weights.weight, 0.0)
+    weight = np.where(usable & (weights.weight > _SLIVER), weights.weight, 0.0)
     means = {name: _mean(layer, weight) for name, layer in layers.items()}
     properties = item["properties"]
     return Observation(

@@ -1,0 +1,94 @@
+"""titiler shows published rasters and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from service.fake_items import footprint
+
+# rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+
+
+@pytest.fixture
+def href(writer: TestClient, make_result: Callable[..., Path]) -> str:
+    answer = writer.post("/publish", json={"directory": str(make_result())})
+    return answer.json()["assets"]["lai"]["href"]
+
+
+def test_preview_point_and_statistics_are_in_physical_units(client: TestClient, href: str) -> None:
+    west, south, east, north = footprint()[0]
+    lon, lat = (west + east) / 2, (south + north) / 2
+    point = client.get(f"/cog/point/{lon},{lat}", params={"url": href, "unscale": True}).json()
+    assert 1.0 < point["values"][0] < 4.2
+    statistics = client.get("/cog/statistics", params={"url": href, "unscale": True}).json()
+    (band,) = statistics.values()
+    assert (band["min"], band["max"]) == (pytest.approx(1.0), pytest.approx(4.15))
+
+
+def test_preview_and_tiles_are_pictures(client: TestClient, href: str) -> None:
+    look = {"url": href, "rescale": "0,6000", "colormap_name": "ylgn"}
+    preview = client.get("/cog/preview.png", params=look)
+    assert (preview.status_code, preview.content[:4]) == (200, b"\x89PNG")
+    tilejson = client.get("/cog/WebMercatorQuad/tilejson.json", params=look).json()
+    z = 14
+    west, south, east, north = tilejson["bounds"]
+    x, y = _tile((west + east) / 2, (south + north) / 2, z)
+    tile = client.get(f"/cog/tiles/WebMercatorQuad/{z}/{x}/{y}.png", params=look)
+    assert (tile.status_code, tile.content[:4]) == (200, b"\x89PNG")
+    assert client.get(f"/cog/tiles/WebMercatorQuad/{z}/0/0.png", params=look).status_code == 404
+
+
+def _tile(lon: float, lat: float, zoom: int) -> tuple[int, int]:
+    import morecantile
+
+    tile = morecantile.tms.get("WebMercatorQuad").tile(lon, lat, zoom)
+    return tile.x, tile.y
+
+
+def test_path_below_the_data_root_names_a_raster_too(client: TestClient, href: str) -> None:
+    path = href.split("/data/")[1]
+    assert client.get("/cog/info", params={"url": path}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/etc/passwd",
+        "../secret.tif",
+        "lai/../../secret.tif",
+        "%2e%2e/secret.tif",
+        "http://169.254.169.254/latest.tif",
+        "https://example.org/x.tif",
+        "/vsicurl/http://127.0.0.1/x.tif",
+        "vsicurl/../../x",
+        "file:///etc/passwd",
+        "s3://bucket/x.tif",
+        "x.vrt",
+        "<VRTDataset></VRTDataset>",
+        ".catalogue/catalogue.sqlite",
+        "http://testserver/data/../../etc/passwd",
+        "http://testserver/data/%2e%2e/%2e%2e/etc/passwd",
+        "http://testserver/data//etc/passwd",
+        "http://testserver.evil.org/data/x.tif",
+        "",
+        "lai",
+        "nothing.tif",
+        "GTIFF_DIR:1:/etc/passwd",
+        "NETCDF:/etc/passwd:x",
+    ],
+)
+def test_anything_else_is_refused_before_gdal_sees_it(
+    client: TestClient, href: str, url: str
+) -> None:
+    for route in ("info", "statistics", "preview.png", "WebMercatorQuad/tilejson.json"):
+        answer = client.get(f"/cog/{route}", params={"url": url})
+        assert answer.status_code in (400, 403, 404), (route, answer.text)
+
+
+def test_vrt_that_calls_itself_tif_is_not_opened(client: TestClient, href: str, settings) -> None:
+    trap = settings.data / "lai" / "trap.tif"
+    trap.write_text("<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>")
+    answer = client.get("/cog/info", params={"url": "lai/trap.tif"})
+    assert (answer.status_code, "raster" in answer.json()["description"]) == (400, True)
