@@ -12,11 +12,11 @@ LaiUdfError
 ├── RasterError                  a raster cannot be written or read back
 │   ├── EncodingError            values that the encoding on disk cannot hold
 │   └── OutputNotWritableError   the target folder or disk refuses the files
-└── BundleError                  a model bundle cannot be used
-    └── BundleChecksumError      the model is not the one that its description speaks of
+└── LaiGraphError                a process graph that no back-end would treat well
 ```
 
-`predict.py` ships alone and has an error of its own, `LaiInputError`.
+`predict.py` ships alone and has a family of its own: `LaiInputError` and, for bundles,
+`LaiModelError`.
 """
 
 
@@ -64,9 +64,13 @@ class OutputNotWritableError(RasterError):
     """The target folder, file or disk refuses what is to be written."""
 
 
-class BundleError(LaiUdfError):
-    """A model bundle cannot be used."""
+class LaiGraphError(LaiUdfError):
+    """A process graph that no back-end would treat well."""
 
 
-class BundleChecksumError(BundleError):
-    """The model in the bundle is not the one that its description speaks of."""
+class LaiGraphError(LaiUdfError):
+    """A process graph that no back-end would treat well: window, overlap, settings."""
+
+
+class PackError(LaiUdfError):
+    """An archive for a back-end cannot be made: no network, no installer, foreign bundle."""
