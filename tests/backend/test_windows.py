@@ -20,10 +20,6 @@ from lai_backend.udf_runner import UdfCall
 from lai_backend.window_sizes import parse_windows
 from lai_backend.windows import Quirks
 
-pytestmark = pytest.mark.filterwarnings(
-    # planetary_computer, which openeo-processes-dask imports, configures pydantic the old way
-    "ignore:Support for class-based `config` is deprecated"
-)
 P1D = [{"dimension": "t", "value": "P1D"}]
 
 

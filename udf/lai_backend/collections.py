@@ -60,12 +60,15 @@ def describe_collection(collection_file: Path, roots: Sequence[Path]) -> dict[st
         if str(link.get("href", "")).startswith("http")
     ]
     scenes = read_scenes(collection_file, roots)
-    names = list(dict.fromkeys(name for scene in scenes for name in scene.bands))
+    bands: dict[str, dict[str, Any]] = {}
+    for scene in scenes:
+        for name, source in scene.bands.items():
+            bands.setdefault(name, source.description)
     _complete_extent(description, scenes)
     summaries = description.setdefault("summaries", {})
     declared = {band.get("name"): band for band in summaries.get("bands", [])}
-    summaries["bands"] = [declared.get(name, {"name": name}) for name in names]
-    description.setdefault("cube:dimensions", _dimensions(description["extent"], names))
+    summaries["bands"] = [{**found, **declared.get(name, {})} for name, found in bands.items()]
+    description.setdefault("cube:dimensions", _dimensions(description["extent"], list(bands)))
     return description
 
 

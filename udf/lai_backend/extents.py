@@ -142,11 +142,13 @@ def snap_outward(grid: GeoBox, region: Geometry, margin_px: int = 0) -> GeoBox:
     box = region.boundingbox
     step = max(box.span_x, box.span_y) / 32  # edges of a box bend in another projection
     projected = region if region.crs == grid.crs else region.to_crs(grid.crs, resolution=step)
-    pixels = grid.project(projected).boundingbox
-    left = math.floor(pixels.left + SNAP_TOLERANCE_PX) - margin_px
-    top = math.floor(pixels.bottom + SNAP_TOLERANCE_PX) - margin_px
-    right = max(math.ceil(pixels.right - SNAP_TOLERANCE_PX) + margin_px, left + 1)
-    bottom = max(math.ceil(pixels.top - SNAP_TOLERANCE_PX) + margin_px, top + 1)
+    area, pixel = projected.boundingbox, grid.affine
+    columns = sorted((edge - pixel.c) / pixel.a for edge in (area.left, area.right))
+    rows = sorted((edge - pixel.f) / pixel.e for edge in (area.top, area.bottom))
+    left = math.floor(columns[0] + SNAP_TOLERANCE_PX) - margin_px
+    top = math.floor(rows[0] + SNAP_TOLERANCE_PX) - margin_px
+    right = max(math.ceil(columns[1] - SNAP_TOLERANCE_PX) + margin_px, left + 1)
+    bottom = max(math.ceil(rows[1] - SNAP_TOLERANCE_PX) + margin_px, top + 1)
     return GeoBox((bottom - top, right - left), grid.translate_pix(left, top).affine, grid.crs)
 
 

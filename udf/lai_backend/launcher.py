@@ -6,6 +6,7 @@ Each worker is the leader of its own process group and outlives a killed server.
 """
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import signal
 import time
@@ -15,7 +16,14 @@ from pathlib import Path
 
 from lai_backend.worker import run_job
 
-PRELOAD = ("lai_backend.processes", "lai_backend.worker", "lai_backend.archives", "netCDF4")
+PRELOAD = (
+    "lai_backend.cli",
+    "openeo_pg_parser_networkx",
+    "lai_backend.processes",
+    "lai_backend.worker",
+    "lai_backend.archives",
+    "netCDF4",
+)
 STOP_TIMEOUT_S = 5.0
 CLOCK_FILE = "/proc/{pid}/stat"
 
@@ -63,6 +71,10 @@ class Launcher:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOAD))
+
+    def warm_up(self) -> None:
+        """Start the helper process, which then imports the slow libraries on its own."""
+        multiprocessing.forkserver.ensure_running()
 
     def start(self, job_folder: Path) -> Worker:
         """Start a worker on a job folder that holds `task.json`."""

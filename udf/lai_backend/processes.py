@@ -163,7 +163,8 @@ class OwnProcesses:
         assert region is not None  # only inserted for requests with an extent
         grid = GeoBox((data.sizes["y"], data.sizes["x"]), data.rio.transform(), str(data.rio.crs))
         wanted = snap_outward(grid, region)
-        left, top = (round(value) for value in ~grid.affine * (wanted.affine.c, wanted.affine.f))
+        left = round((wanted.affine.c - grid.affine.c) / grid.affine.a)
+        top = round((wanted.affine.f - grid.affine.f) / grid.affine.e)
         return data.isel(y=slice(top, top + wanted.height), x=slice(left, left + wanted.width))
 
     def save_result(

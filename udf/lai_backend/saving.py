@@ -107,7 +107,7 @@ def _normalise(cube: xr.DataArray) -> xr.DataArray:
     cube = cube.drop_vars([name for name in cube.coords if name not in kept])
     ordered = cube.transpose("t", "bands", "y", "x").astype(np.float32)
     ordered = ordered.assign_coords(bands=[str(name) for name in ordered["bands"].values])
-    return ordered.rio.write_crs(crs)
+    return ordered.drop_attrs().rename(None).rio.write_crs(crs)
 
 
 def _write_gtiffs(cube: xr.DataArray, folder: Path, prefix: str) -> list[dict[str, Any]]:

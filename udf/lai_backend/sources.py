@@ -6,7 +6,7 @@ pixels beyond what the headers of the files say.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class BandSource:
     """Band number in the file, from 1."""
     nodata: float | None
     """No-data value the STAC metadata declare; None: whatever the file says."""
+    description: dict[str, Any] = field(default_factory=dict, compare=False)
+    """What STAC says about the band: name, raster:scale, raster:offset, eo:common_name, …"""
 
 
 @dataclass(frozen=True)
@@ -189,4 +191,13 @@ def _asset_bands(
         details = {**asset, **(raster[position] if position < len(raster) else {}), **band}
         nodata = details.get("nodata")
         value = None if nodata is None else float(nodata)
-        yield str(band.get("name", key)), BandSource(place, position + 1, value)
+        name = str(band.get("name", key))
+        description = {"name": name, **{k: v for k, v in details.items() if _is_band_field(k)}}
+        yield name, BandSource(place, position + 1, value, description)
+
+
+def _is_band_field(name: str) -> bool:
+    """Return whether a field of an asset describes its band, and so belongs into a collection."""
+    return name in {"scale", "offset", "nodata", "data_type", "unit"} or name.startswith(
+        ("raster:scale", "raster:offset", "eo:common_name", "eo:center_wavelength")
+    )

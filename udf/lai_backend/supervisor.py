@@ -50,6 +50,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Take over the jobs of an earlier server and begin to watch."""
+        self._launcher.warm_up()
         for job in self._store.jobs_in("running"):
             if job.pid is not None:
                 worker = Worker(job.pid, job.pid_started or "", None)

@@ -1,0 +1,99 @@
+"""Dependency archives: useful ones are unpacked, hostile ones refused whole."""
+
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lai_backend.archives import unpack_archives
+from lai_backend.errors import AccessError, ArchiveError
+
+
+@pytest.fixture
+def work(tmp_path):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+def make_zip(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def unpack(work, *entries):
+    return unpack_archives(list(entries), work, [work.parent.resolve()])
+
+
+def test_archive_appears_under_the_name_after_the_hash(work):
+    archive = make_zip(work.parent / "m.zip", {"model.json": b"{}", "deep/x.txt": b"x"})
+    assert unpack(work, f"{archive.as_uri()}#lai_model") == [work / "lai_model"]
+    assert (work / "lai_model" / "deep" / "x.txt").read_bytes() == b"x"
+
+
+def test_plain_paths_work_too(work):
+    archive = make_zip(work.parent / "m.zip", {"a": b"1"})
+    unpack(work, f"{archive}#tmp/venv")
+    assert (work / "tmp" / "venv" / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "member", ["../evil.txt", "/tmp/evil.txt", "a/../../evil.txt", "..\\evil.txt"]
+)
+def test_a_member_that_leaves_the_folder_is_refused(work, member):
+    archive = make_zip(work.parent / "m.zip", {"good.txt": b"", member: b"evil"})
+    with pytest.raises(ArchiveError, match="leaves it"):
+        unpack(work, f"{archive}#m")
+    assert not list(work.iterdir())
+    assert not (work.parent / "evil.txt").exists()
+
+
+def test_a_link_is_refused(work):
+    archive = work.parent / "m.zip"
+    with zipfile.ZipFile(archive, "w") as opened:
+        link = zipfile.ZipInfo("link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        opened.writestr(link, "/etc/passwd")
+    with pytest.raises(ArchiveError, match="is a link"):
+        unpack(work, f"{archive}#m")
+
+
+def test_a_bomb_is_refused(work):
+    archive = make_zip(work.parent / "m.zip", {"zeros": bytes(30_000_000)})
+    with pytest.raises(ArchiveError, match="is refused"):
+        unpack(work, f"{archive}#m")
+    assert not (work / "m").exists()
+
+
+@pytest.mark.parametrize("name", ["", "..", "../out", "/abs", "."])
+def test_the_folder_must_lie_inside_the_work_folder(work, name):
+    archive = make_zip(work.parent / "m.zip", {"a": b"1"})
+    with pytest.raises(ArchiveError, match="after '#'"):
+        unpack(work, f"{archive}#{name}")
+
+
+def test_two_archives_need_two_folders(work):
+    archive = make_zip(work.parent / "m.zip", {"a": b"1"})
+    with pytest.raises(ArchiveError, match="one folder each"):
+        unpack(work, f"{archive}#m", f"{archive}#m")
+
+
+def test_something_else_than_a_zip_is_refused(work):
+    (work.parent / "m.zip").write_bytes(b"no zip")
+    with pytest.raises(ArchiveError, match="not a readable zip"):
+        unpack(work, f"{work.parent / 'm.zip'}#m")
+
+
+def test_archives_outside_the_allowed_folders_are_refused(work):
+    with pytest.raises(AccessError, match="outside"):
+        unpack(work, "file:///etc/hostname#m")
+    with pytest.raises(AccessError, match="only http, https and file"):
+        unpack(work, "ftp://host/m.zip#m")
+
+
+def test_a_missing_archive_is_named(work):
+    with pytest.raises(ArchiveError, match=r"nothing\.zip"):
+        unpack(work, f"{work.parent / 'nothing.zip'}#m")

@@ -1,0 +1,225 @@
+"""Scenes on disk -> cubes."""
+
+import json
+import shutil
+
+import dask
+import numpy as np
+import pytest
+import rasterio
+from rasterio.warp import transform_bounds
+
+from backend.conftest import NORTH, STEP, WEST
+from lai_backend.collections import describe_collection, find_collections, read_scenes
+from lai_backend.errors import AccessError, NoDataError, ParameterError, SourceError
+from lai_backend.extents import parse_spatial_extent, parse_temporal_extent
+from lai_backend.loading import Request, load_cube
+from lai_backend.sources import read_scene, walk_items
+
+ALL_TIME = parse_temporal_extent(None)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+@pytest.fixture
+def scenes(tiny):
+    return read_scenes(tiny.folder / "TINY" / "collection.json", [tiny.folder])
+
+
+def box(left: float, top: float, right: float, bottom: float, crs: int = 32633):
+    """Return an extent given in pixels of the collection."""
+    bounds = (WEST + left * STEP, NORTH - bottom * STEP, WEST + right * STEP, NORTH - top * STEP)
+    if crs != 32633:
+        bounds = transform_bounds(32633, crs, *bounds, densify_pts=21)
+    west, south, east, north = bounds
+    extent = {"west": west, "south": south, "east": east, "north": north, "crs": crs}
+    return parse_spatial_extent(extent)
+
+
+def load(scenes, region=None, span=ALL_TIME, bands=None, margin=0):
+    return load_cube(scenes, Request(span, region, bands, margin), "TINY").compute()
+
+
+def test_values_come_as_stored_and_no_data_is_nan(tiny, scenes):
+    cube = load(scenes)
+    assert cube.dtype == np.float32
+    assert cube.dims == ("t", "bands", "y", "x")
+    np.testing.assert_array_equal(cube, tiny.reflectance)
+    assert cube["bands"].values.tolist() == ["B04", "B08", "SCL"]
+
+
+def test_coordinates_are_cell_centres(scenes):
+    cube = load(scenes)
+    assert (cube["x"][0], cube["y"][0]) == (WEST + STEP / 2, NORTH - STEP / 2)
+    assert cube.rio.crs.to_epsg() == 32633
+    assert cube.rio.transform().c == WEST
+
+
+def test_bands_come_in_the_order_asked_for(tiny, scenes):
+    cube = load(scenes, bands=("SCL", "B04"))
+    np.testing.assert_array_equal(cube, tiny.reflectance[:, [2, 0]])
+
+
+def test_extents_are_snapped_outward(tiny, scenes):
+    cube = load(scenes, box(10.4, 20.0, 29.1, 50.6))
+    np.testing.assert_array_equal(cube, tiny.reflectance[:, :, 20:51, 10:30])
+
+
+def test_extent_on_pixel_edges_takes_no_further_pixel(tiny, scenes):
+    np.testing.assert_array_equal(load(scenes, box(10, 20, 30, 50)).shape[-2:], (30, 20))
+
+
+def test_extent_in_degrees_covers_what_was_asked_for(scenes):
+    cube = load(scenes, box(40, 40, 60, 70, crs=4326))
+    left, bottom, right, top = cube.rio.bounds()
+    assert left <= WEST + 40 * STEP
+    assert right >= WEST + 60 * STEP
+    assert top >= NORTH - 40 * STEP
+    assert bottom <= NORTH - 70 * STEP
+    assert cube.sizes["x"] <= 23
+    assert cube.sizes["y"] <= 33
+
+
+def test_extent_beyond_the_data_is_nan_there(tiny, scenes):
+    cube = load(scenes, box(-5, -3, 20, 20))
+    assert cube.shape[-2:] == (23, 25)
+    assert np.isnan(cube[..., :3, :]).all()
+    assert np.isnan(cube[..., :5]).all()
+    np.testing.assert_array_equal(cube[..., 3:, 5:], tiny.reflectance[:, :, :20, :20])
+
+
+def test_margin_adds_real_neighbours(tiny, scenes):
+    cube = load(scenes, box(30, 30, 40, 40), margin=16)
+    np.testing.assert_array_equal(cube, tiny.reflectance[:, :, 14:56, 14:56])
+
+
+def test_end_of_the_temporal_extent_is_exclusive(scenes):
+    cube = load(scenes, span=parse_temporal_extent(["2024-06-01", "2024-06-21"]))
+    assert [str(day)[:10] for day in cube["t"].values] == ["2024-06-01", "2024-06-11"]
+
+
+@pytest.mark.parametrize(
+    ("region", "span", "sentence"),
+    [
+        (box(5000, 0, 5010, 10), ALL_TIME, "area asked for"),
+        (None, parse_temporal_extent(["2020-01-01", "2020-02-01"]), "holds 2024-06-01 to 2024"),
+    ],
+)
+def test_an_empty_extent_is_a_clear_error(scenes, region, span, sentence):
+    with pytest.raises(NoDataError, match=sentence):
+        load(scenes, region, span)
+
+
+def test_an_unknown_band_names_the_known_ones(scenes):
+    with pytest.raises(ParameterError, match=r"no band B99; its bands are B04, B08, SCL"):
+        load(scenes, bands=("B99",))
+
+
+@pytest.mark.parametrize(
+    ("extent", "sentence"),
+    [
+        ({"west": 1, "south": 2, "east": 0, "north": 3}, "empty"),
+        ({"west": 1, "south": 2}, "lacks east, north"),
+        ({"west": 1, "south": 2, "east": 3, "north": 4, "crs": "EPSG:99999"}, "not a coordinate"),
+        ([1, 2, 3, 4], "bounding box or GeoJSON"),
+    ],
+)
+def test_a_wrong_spatial_extent_is_refused(extent, sentence):
+    with pytest.raises(ParameterError, match=sentence):
+        parse_spatial_extent(extent)
+
+
+@pytest.mark.parametrize("extent", [["2024-06-02", "2024-06-01"], ["June", None], "2024", [1]])
+def test_a_wrong_temporal_extent_is_refused(extent):
+    with pytest.raises(ParameterError):
+        parse_temporal_extent(extent)
+
+
+def test_tiles_of_one_day_become_one_date(tiny, scenes, tmp_path):
+    first = scenes[0]
+    place = tmp_path / "east.tif"
+    with rasterio.open(first.bands["B04"].href) as dataset:
+        profile, values = dataset.profile, dataset.read()
+    profile["transform"] *= rasterio.Affine.translation(140, 0)
+    with rasterio.open(place, "w", **profile) as dataset:
+        dataset.write(values)
+    item = {
+        "id": "east",
+        "properties": {"datetime": "2024-06-01T10:20:44Z"},
+        "assets": {"B04": {"href": str(place), "type": "image/tiff"}},
+    }
+    east = read_scene(item, [tmp_path.resolve()])
+    cube = load([first, east], bands=("B04",))
+    assert cube.shape == (1, 1, 131, 290)
+    np.testing.assert_array_equal(
+        cube[0, 0, :, :150][~np.isnan(tiny.reflectance[0, 0])],
+        tiny.reflectance[0, 0][~np.isnan(tiny.reflectance[0, 0])],
+    )
+    np.testing.assert_array_equal(cube[0, 0, :, 150:], tiny.reflectance[0, 0, :, 10:])
+
+
+def test_coarser_bands_are_brought_to_the_finest_grid(scenes, tmp_path):
+    place = tmp_path / "coarse.tif"
+    with rasterio.open(scenes[0].bands["SCL"].href) as dataset:
+        profile, values = dataset.profile, dataset.read()[:, ::2, ::2]
+    profile.update(height=values.shape[1], width=values.shape[2])
+    profile["transform"] *= rasterio.Affine.scale(2)
+    with rasterio.open(place, "w", **profile) as dataset:
+        dataset.write(values)
+    item = {
+        "id": "both",
+        "properties": {"datetime": "2024-06-01T10:20:44Z"},
+        "assets": {
+            "fine": {"href": scenes[0].bands["B04"].href, "bands": [{"name": "fine"}]},
+            "coarse": {"href": str(place)},
+        },
+    }
+    cube = load([read_scene(item, [tmp_path.resolve(), tmp_path.parent.parent])])
+    np.testing.assert_array_equal(cube[0, 1], values[0].repeat(2, 0).repeat(2, 1)[:131])
+
+
+def test_an_unreadable_asset_is_named(scenes, tmp_path):
+    broken = tmp_path / "broken.tif"
+    broken.write_bytes(b"not a picture")
+    item = {
+        "id": "x",
+        "properties": {"datetime": "2024-06-01"},
+        "assets": {"B04": {"href": str(broken)}},
+    }
+    with pytest.raises(SourceError, match=r"broken\.tif"):
+        load([read_scene(item, [tmp_path.resolve()])])
+
+
+def test_items_are_found_behind_an_item_or_a_collection(tiny, tmp_path):
+    home = tiny.folder / "TINY"
+    item = home / "2024-06-01" / "scene-2024-06-01.json"
+    assert [found["id"] for found in walk_items(str(item), [tiny.folder])] == ["scene-2024-06-01"]
+    collection = json.loads((home / "collection.json").read_text())
+    collection["links"] = [{"rel": "item", "href": str(item)}]
+    place = tmp_path / "linked.json"
+    place.write_text(json.dumps(collection))
+    found = walk_items(place.as_uri(), [tiny.folder.resolve(), tmp_path.resolve()])
+    assert [one["id"] for one in found] == ["scene-2024-06-01"]
+
+
+def test_files_outside_the_allowed_folders_are_not_read(tiny, tmp_path):
+    home = tiny.folder / "TINY" / "2024-06-01"
+    with pytest.raises(AccessError, match="outside the folders"):
+        list(walk_items("file:///etc/passwd", [tiny.folder]))
+    shutil.copy(home / "scene-2024-06-01.json", tmp_path / "copy.json")
+    (tmp_path / "reflectance.tif").symlink_to("/etc/passwd")
+    item = next(iter(walk_items(str(tmp_path / "copy.json"), [tmp_path.resolve()])))
+    with pytest.raises(AccessError, match="/etc/passwd"):
+        read_scene(item, [tmp_path.resolve()])
+
+
+def test_collection_description_is_completed_from_its_items(tiny):
+    found = find_collections([tiny.folder])
+    description = describe_collection(found["TINY"], [tiny.folder])
+    assert description["cube:dimensions"]["bands"]["values"] == ["B04", "B08", "SCL"]
+    scales = [band.get("raster:scale") for band in description["summaries"]["bands"]]
+    assert scales == [0.0001, 0.0001, None]
