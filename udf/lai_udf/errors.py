@@ -12,7 +12,9 @@ LaiUdfError
 ├── RasterError                  a raster cannot be written or read back
 │   ├── EncodingError            values that the encoding on disk cannot hold
 │   └── OutputNotWritableError   the target folder or disk refuses the files
-└── LaiGraphError                a process graph that no back-end would treat well
+├── LaiGraphError                a process graph that no back-end would treat well
+├── ContractError                a file or cube that `lai-udf check` refuses
+└── PackError                    an archive for a back-end cannot be made
 ```
 
 `predict.py` ships alone and has a family of its own: `LaiInputError` and, for bundles,
@@ -65,11 +67,11 @@ class OutputNotWritableError(RasterError):
 
 
 class LaiGraphError(LaiUdfError):
-    """A process graph that no back-end would treat well."""
-
-
-class LaiGraphError(LaiUdfError):
     """A process graph that no back-end would treat well: window, overlap, settings."""
+
+
+class ContractError(LaiUdfError):
+    """A UDF or a cube that `lai-udf check` cannot read or judge."""
 
 
 class PackError(LaiUdfError):

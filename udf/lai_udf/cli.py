@@ -1,0 +1,84 @@
+"""`lai-udf`: run the UDF here, or prepare it for a back-end. Commands parse, call and print.
+
+Result paths go to stdout, progress and errors to stderr. Exit code 1: the work could not be done,
+with one sentence why; 2: wrong use of the command.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from tqdm import tqdm
+
+from lai_udf.errors import LaiUdfError
+from lai_udf.predict import OUTPUT_BANDS, LaiInputError
+from lai_udf.products import open_scene
+from lai_udf.run import Request, run_scene
+
+app = typer.Typer(
+    help="Leaf area index from Sentinel-2: run the function here or send it to the data.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _main() -> None:
+    """Keep the commands as sub-commands even while there is only one."""
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Print our own errors as one sentence and exit with code 1."""
+    try:
+        yield
+    except (LaiUdfError, LaiInputError) as error:
+        typer.echo(f"lai-udf: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def _progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr, moved by calls with (done, total)."""
+    with tqdm(desc=title, unit=unit, leave=False, disable=None) as bar:
+
+        def move(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield move
+
+
+def _split_bands(text: str) -> tuple[str, ...]:
+    """Split `LAI,LAI_SD`; refuse names that are no output band."""
+    bands = tuple(name.strip() for name in text.split(",") if name.strip())
+    if unknown := [name for name in bands if name not in OUTPUT_BANDS]:
+        raise typer.BadParameter(
+            f"{', '.join(unknown)}: give some of {', '.join(OUTPUT_BANDS)}, separated by commas"
+        )
+    return bands or OUTPUT_BANDS
+
+
+@app.command()
+def run(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="GeoTIFF, STAC Item or SAFE.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the COGs.")],
+    model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
+    target: Annotated[
+        Literal["sl2p", "field"], typer.Option(help="What SNAP would say, or field LAI.")
+    ] = "sl2p",
+    samples: Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = one pass.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    bands: Annotated[str, typer.Option(help="Output bands.")] = ",".join(OUTPUT_BANDS),
+    scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
+    offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
+) -> None:
+    """Predict LAI of a scene: one COG per output band."""
+    request = Request(model, target, samples, seed, _split_bands(bands))
+    with _one_sentence(), _progress("LAI", "window") as progress:
+        scene = open_scene(source, reflectance_scale=scale, reflectance_offset=offset)
+        paths = run_scene(scene, output, request, progress=progress)
+    for path in paths.values():
+        typer.echo(path)
