@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lai_stac.extension import LaiQualityExtension
     from lai_stac.identity import item_id
     from lai_stac.item import build_item, describe, write_item
+    from lai_stac.model import write_model_item
     from lai_stac.quicklook import write_quicklook
     from lai_stac.thumbnail import write_thumbnail
     from lai_stac.validation import validate_collection, validate_item
@@ -34,6 +35,7 @@ __all__ = [
     "validate_item",
     "write_collection",
     "write_item",
+    "write_model_item",
     "write_quicklook",
     "write_thumbnail",
 ]
@@ -49,6 +51,7 @@ _HOME = {
     "validate_item": "validation",
     "write_collection": "collection",
     "write_item": "item",
+    "write_model_item": "model",
     "write_quicklook": "quicklook",
     "write_thumbnail": "thumbnail",
 }
