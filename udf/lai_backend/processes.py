@@ -5,7 +5,8 @@ Ours replace or add what that library lacks: loading with extents, UDFs with lab
 """
 
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +26,11 @@ from lai_backend.formats import check_format
 from lai_backend.loading import Request, load_cube
 from lai_backend.saving import SavedResult
 from lai_backend.settings import Task
-from lai_backend.sources import read_scene, walk_items
+from lai_backend.sources import Scene, read_scene, walk_items
 from lai_backend.udf_runner import UdfCall
 from lai_backend.windows import Quirks
 
+_log = logging.getLogger(__name__)
 Udf = dict[str, Any]
 
 
@@ -81,7 +83,7 @@ class OwnProcesses:
             known = ", ".join(found) or "none"
             raise ParameterError(f"There is no collection {identifier!r}; there are: {known}.")
         scenes = read_scenes(found[identifier], self.task.readable_roots)
-        return load_cube(scenes, _read_request(request), f"Collection {identifier!r}")
+        return _load(scenes, request, f"Collection {identifier!r}")
 
     def load_stac(self, request: dict[str, Any]) -> xr.DataArray:
         """Load a STAC item, collection or page of items; see `loading`."""
@@ -93,7 +95,7 @@ class OwnProcesses:
         if not scenes:
             raise SourceError(f"{href} leads to no STAC item.")
         scenes.sort(key=lambda scene: (scene.instant, scene.id))
-        return load_cube(scenes, _read_request(request), href)
+        return _load(scenes, request, href)
 
     def run_udf(self, data: xr.DataArray, udf: Udf) -> xr.DataArray:
         """Run a UDF on a whole cube."""
@@ -157,6 +159,25 @@ class OwnProcesses:
             )
         return neighborhood.reduce_with_udf(as_cube(data), UdfCall(**udf), dimension)
 
+    def rename_labels(
+        self,
+        data: xr.DataArray,
+        dimension: str,
+        target: list[Any],
+        source: list[Any] | None = None,
+    ) -> xr.DataArray:
+        """Rename labels; giving a cube the labels it has already changes nothing.
+
+        The specification's `LabelExists` is meant for real clashes; a graph that also runs on
+        back-ends without `apply_metadata` names the bands of a UDF once more after it.
+        """
+        if not source and dimension in data.dims and data[dimension].values.tolist() == target:
+            return data
+        renamed: xr.DataArray = self._plain["rename_labels"](
+            data=data, dimension=dimension, target=target, source=source or []
+        )
+        return renamed
+
     def crop_to_extent(self, data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
         """Cut off what was loaded beyond the extent asked for (see `graphs.add_margins`)."""
         region = parse_spatial_extent(request["spatial_extent"])
@@ -182,6 +203,13 @@ def as_cube(data: Json) -> xr.DataArray:
     if not isinstance(data, xr.DataArray):
         raise GraphError(f"A raster cube is needed here, not {type(data).__name__}.")
     return data
+
+
+def _load(scenes: Sequence[Scene], request: dict[str, Any], what: str) -> xr.DataArray:
+    cube = load_cube(scenes, _read_request(request), what)
+    sizes = ", ".join(f"{name} {size}" for name, size in cube.sizes.items())
+    _log.info("%s: %s; EPSG %s.", what, sizes, cube.rio.crs.to_epsg())
+    return cube
 
 
 def _read_request(request: dict[str, Any]) -> Request:
