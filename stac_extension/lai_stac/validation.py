@@ -13,7 +13,7 @@ import functools
 import importlib.resources
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pystac
@@ -97,26 +97,45 @@ def _validate(
             "only 1.1.0 can be checked offline",
             "stac_version",
         )
-    _check(document, CORE_URI.format(KINDS[kind]), get_local_schema_cache())
+    uris = document.get("stac_extensions", [])
     known = {**local_schemas(), **schemas}
-    for uri in document.get("stac_extensions", []):
-        if uri in known:
-            _check(document, uri, known)
-        elif unknown == "refuse":
+    if unknown == "refuse":
+        _refuse_unknown(document, uris, known)
+    validators = _validators(schemas) if schemas else _local_validators()
+    for uri in (CORE_URI.format(KINDS[kind]), *uris):
+        if uri in validators:
+            _check(document, uri, validators[uri])
+    _check_order(document)
+
+
+def _refuse_unknown(
+    document: Mapping[str, Any], uris: Sequence[str], known: Mapping[str, Schema]
+) -> None:
+    for uri in uris:
+        if uri not in known:
             raise UnknownSchemaError(
                 f"{_name(document)}: no local schema for the extension {uri}; nothing is fetched: "
                 "remove it from stac_extensions or pass its schema"
             )
-    _check_order(document)
 
 
-def _check(document: Mapping[str, Any], uri: str, schemas: Mapping[str, Schema]) -> None:
-    """Check a document against one schema; references resolve among `schemas` and the core."""
-    resources = {**get_local_schema_cache(), **schemas}
+@functools.cache
+def _local_validators() -> dict[str, Draft7Validator]:
+    return _validators({})
+
+
+def _validators(schemas: Mapping[str, Schema]) -> dict[str, Draft7Validator]:
+    """Return a validator per schema; references resolve among the schemas and the core."""
+    resources = {**get_local_schema_cache(), **local_schemas(), **schemas}
     registry: Registry[Any] = Registry().with_resources(
-        (name, DRAFT7.create_resource(schema)) for name, schema in resources.items()
+        (uri, DRAFT7.create_resource(schema)) for uri, schema in resources.items()
     )
-    error = best_match(Draft7Validator(schemas[uri], registry=registry).iter_errors(document))
+    return {uri: Draft7Validator(schema, registry=registry) for uri, schema in resources.items()}
+
+
+def _check(document: Mapping[str, Any], uri: str, validator: Draft7Validator) -> None:
+    """Check a document against one schema."""
+    error = best_match(validator.iter_errors(document))
     if error is not None:
         field = _path(error)
         raise InvalidItemError(f"{_name(document)}: {field}: {error.message} ({uri})", field)
