@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pystac_client
 import xarray as xr
+from pystac_client.exceptions import APIError
 
 from lai_demo.errors import LaiDemoError
 from lai_demo.predict import Prediction, predict_scene
@@ -142,14 +143,18 @@ def serving(out: Path) -> Iterator[tuple[str, str]]:
 def find_item(url: str, item_id: str, scene: DemoScene) -> str:
     """Find the item as any client would: by place, time and a field of the extension."""
     bounds = scene.reflectance.rio.transform_bounds("EPSG:4326")
+    some_data = {"op": ">", "args": [{"property": "laiq:valid_fraction"}, 0]}
     search = pystac_client.Client.open(url).search(
         collections=["lai"],
         bbox=list(bounds),
         datetime=scene.reflectance.attrs["datetime"],
-        filter="laiq:valid_fraction > 0",
-        filter_lang="cql2-text",
+        filter=some_data,
+        filter_lang="cql2-json",
     )
-    found = [item.id for item in search.items()]
+    try:
+        found = [item.id for item in search.items()]
+    except APIError as error:
+        raise LaiDemoError(f"{url} refused the search: {error}") from error
     if item_id not in found:
         raise LaiDemoError(
             f"{url}: the search by place, time and laiq:valid_fraction found {found}"
