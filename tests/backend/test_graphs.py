@@ -5,6 +5,7 @@ import pytest
 from backend.udfs import CONTEXT_VALUE, px
 from lai_backend.errors import GraphError, ParameterError, UnsupportedError
 from lai_backend.graphs import prepare_graph
+from lai_backend.margins import add_margins
 
 EXTENT = {"west": 1, "south": 2, "east": 3, "north": 4}
 LOAD = {"process_id": "load_collection", "arguments": {"id": "S2", "spatial_extent": EXTENT}}
@@ -26,7 +27,8 @@ def around(process, **arguments):
 
 def prepare(graph, processes=None, margins=False):
     known = processes or {}
-    return prepare_graph(graph, lambda name, namespace: known.get(name), margins)
+    prepared = prepare_graph(graph, lambda name, namespace: known.get(name))
+    return add_margins(prepared) if margins else prepared
 
 
 def udf_of(graph):

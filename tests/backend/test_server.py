@@ -299,28 +299,18 @@ def start_long_job(server: Server, seconds: float):
     return job
 
 
-def test_after_a_crash_of_everything_the_job_is_an_error_with_a_reason(launch, tmp_path):
-    first = launch(tmp_path)
-    job = start_long_job(first, 60)
-    first.process.kill()
-    for task in (tmp_path / "jobs").iterdir():
-        _kill_worker_of(task)
-    first.process.wait()
-    second = launch(tmp_path).connect()
-    again = second.job(job.job_id)
-    assert wait(again, 20) == "error"
-    assert "Start the job again" in again.logs(level="error")[0]["message"]
-
-
-def test_a_job_outlives_a_killed_server(launch, tmp_path):
-    first = launch(tmp_path)
-    job = start_long_job(first, 8)
+def test_after_a_crash_jobs_go_on_or_fail_with_a_reason_but_none_is_lost(launch, tmp_path):
+    first = launch(tmp_path, "--max-jobs=2")
+    dead, alive = start_long_job(first, 60), start_long_job(first, 15)
     first.process.kill()
     first.process.wait()
+    _kill_worker_of(tmp_path / "jobs" / dead.job_id)
     second = launch(tmp_path).connect()
-    again = second.job(job.job_id)
-    assert wait(again, 40) == "finished"
-    assert again.get_results().get_assets()
+    dead, alive = second.job(dead.job_id), second.job(alive.job_id)
+    assert wait(dead, 20) == "error"
+    assert "Start the job again" in dead.logs(level="error")[0]["message"]
+    assert wait(alive, 40) == "finished"
+    assert alive.get_results().get_assets()
 
 
 def test_strict_mode_gives_the_same_pixels(launch, tmp_path):

@@ -36,7 +36,6 @@ def serve(
 ) -> None:
     """Serve the openEO API until interrupted; prints the address when ready."""
     from lai_backend.errors import LaiBackendError
-    from lai_backend.serving import serve as serve_forever
     from lai_backend.settings import Settings
 
     try:
@@ -52,6 +51,8 @@ def serve(
             max_jobs=max_jobs,
             threads=threads,
         )
+        from lai_backend.serving import serve as serve_forever  # takes seconds to import
+
         serve_forever(settings, on_ready=typer.echo)
     except LaiBackendError as error:
         typer.echo(f"Error: {error}", err=True)

@@ -98,7 +98,8 @@ def _complete_extent(description: dict[str, Any], scenes: Sequence[Scene]) -> No
     extent = description.setdefault("extent", {})
     boxes = [scene.bbox for scene in scenes if scene.bbox is not None]
     west, south, east, north = zip(*boxes, strict=True) if boxes else ([-180], [-90], [180], [90])
-    times = [scene.instant.isoformat().replace("+00:00", "Z") for scene in scenes] or [None]
+    times: list[str | None] = [scene.instant.isoformat().replace("+00:00", "Z") for scene in scenes]
+    times = times or [None]
     extent.setdefault("spatial", {"bbox": [[min(west), min(south), max(east), max(north)]]})
     extent.setdefault("temporal", {"interval": [[times[0], times[-1]]]})
 

@@ -8,7 +8,7 @@ snapped outward to the pixels it touches; nothing is resampled for it.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from odc.geo.crs import CRS
@@ -139,6 +139,7 @@ def snap_outward(grid: GeoBox, region: Geometry, margin_px: int = 0) -> GeoBox:
     Returns:
         A grid whose pixels coincide with those of `grid`.
     """
+    assert grid.crs is not None  # grids are made with a CRS
     box = region.boundingbox
     step = max(box.span_x, box.span_y) / 32  # edges of a box bend in another projection
     projected = region if region.crs == grid.crs else region.to_crs(grid.crs, resolution=step)
@@ -150,8 +151,3 @@ def snap_outward(grid: GeoBox, region: Geometry, margin_px: int = 0) -> GeoBox:
     right = max(math.ceil(columns[1] - SNAP_TOLERANCE_PX) + margin_px, left + 1)
     bottom = max(math.ceil(rows[1] - SNAP_TOLERANCE_PX) + margin_px, top + 1)
     return GeoBox((bottom - top, right - left), grid.translate_pix(left, top).affine, grid.crs)
-
-
-def midnight(day: date) -> datetime:
-    """Return the first instant of a UTC day."""
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)

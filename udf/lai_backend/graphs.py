@@ -1,13 +1,13 @@
 """From the process graph of a client to the flat graph that a worker evaluates.
 
-Three steps, none of which runs user code:
+Two steps, neither of which runs user code:
 
 1. `inline`: user-defined and remote processes are replaced by their graphs, every parameter by its
    value; a `context` that a child process refers to becomes the value its parent gives.
 2. `lower`: a child process that is one `run_udf` becomes plain data of its parent (`udf`), and the
    arguments of loading processes one `request`, so that the graph library leaves both untouched.
-3. `add_margins`: where a cube goes through pixel-wise processes into one `apply_neighborhood`, it
-   is loaded with that overlap, and cropped to the extent asked for afterwards.
+
+`margins` may then load more than was asked for.
 """
 
 import copy
@@ -38,35 +38,15 @@ CHILD_PARAMETERS = {
 }
 """Parameters that a process gives to its child process; they hide those of the graph around."""
 OTHER_CHILD_PARAMETERS = frozenset({"data", "x", "context"})
-PIXELWISE = frozenset(
-    {
-        "apply",
-        "apply_dimension",
-        "reduce_dimension",
-        "filter_bands",
-        "filter_temporal",
-        "filter_labels",
-        "rename_labels",
-        "rename_dimension",
-        "add_dimension",
-        "drop_dimension",
-        "mask",
-        "ndvi",
-        "aggregate_temporal",
-        "aggregate_temporal_period",
-    }
-)
-CROP_PROCESS = "crop_to_extent"
 
 
-def prepare_graph(graph: Mapping[str, Any], find_process: FindProcess, margins: bool) -> Graph:
+def prepare_graph(graph: Mapping[str, Any], find_process: FindProcess) -> Graph:
     """Resolve and lower the process graph of a client.
 
     Args:
         graph: flat graph of the client; not changed.
         find_process: returns the definition of a user-defined or remote process by identifier and
             namespace, None for a predefined one.
-        margins: load neighbourhoods with their overlap (off in strict mode).
 
     Returns:
         A flat graph of predefined processes with exactly one result node.
@@ -74,9 +54,11 @@ def prepare_graph(graph: Mapping[str, Any], find_process: FindProcess, margins: 
     Raises:
         GraphError, ParameterError, UnsupportedError: the graph cannot be resolved.
     """
-    resolved = inline(graph, {}, find_process)
-    lowered = {name: _lower_node(name, node) for name, node in resolved.items()}
-    return add_margins(lowered) if margins else lowered
+    try:
+        resolved = inline(graph, {}, find_process)
+        return {name: _lower_node(name, node) for name, node in resolved.items()}
+    except RecursionError:
+        raise GraphError("The process graph is nested too deeply.") from None
 
 
 def inline(
@@ -110,7 +92,7 @@ def inline(
     replaced: dict[str, str] = {}
     for name, raw in graph.items():
         node = _check_node(name, raw)
-        node["arguments"] = _rename_references(node["arguments"], names, strict=True)
+        node["arguments"] = rename_references(node["arguments"], names, strict=True)
         node["arguments"] = _substitute(node["arguments"], scope, provided)
         node["arguments"] = _inline_children(node, scope, find_process, depth)
         definition = find_process(node["process_id"], node.pop("namespace", None))
@@ -129,7 +111,7 @@ def inline(
         if len(result) > MAX_NODES:
             raise GraphError(f"The process graph has more than {MAX_NODES} nodes.")
     for node in result.values():
-        node["arguments"] = _rename_references(node["arguments"], replaced)
+        node["arguments"] = rename_references(node["arguments"], replaced)
     _mark_result(result)
     return result
 
@@ -144,7 +126,7 @@ def _check_node(name: str, raw: Json) -> dict[str, Any]:
     return node
 
 
-def _rename_references(value: Json, names: Mapping[str, str], strict: bool = False) -> Json:
+def rename_references(value: Json, names: Mapping[str, str], strict: bool = False) -> Json:
     """Rename the `from_node` references of one level; child graphs have names of their own."""
     if isinstance(value, dict):
         if isinstance(value.get("from_node"), str) and len(value) == 1:
@@ -156,9 +138,9 @@ def _rename_references(value: Json, names: Mapping[str, str], strict: bool = Fal
             return {"from_node": names.get(target, target)}
         if "process_graph" in value:
             return value
-        return {key: _rename_references(item, names, strict) for key, item in value.items()}
+        return {key: rename_references(item, names, strict) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rename_references(item, names, strict) for item in value]
+        return [rename_references(item, names, strict) for item in value]
     return value
 
 
@@ -290,75 +272,3 @@ def _read_udf(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(context, dict):
         raise ParameterError(f"context of run_udf must be an object, not {context!r}.")
     return {"code": code, "context": context}
-
-
-def add_margins(graph: Graph) -> Graph:
-    """Load the neighbours that an `apply_neighborhood` needs, and crop after it.
-
-    Only where every path from the loading node leads through pixel-wise processes into one
-    neighbourhood; anything else (a spatial mean, say) must not see more than was asked for.
-
-    Args:
-        graph: lowered flat graph.
-
-    Returns:
-        A graph with `margin_px` in loading requests and `crop_to_extent` nodes.
-    """
-    result = copy.deepcopy(graph)
-    for name, node in graph.items():
-        extent = node["arguments"].get("request", {}).get("spatial_extent")
-        if node["process_id"] not in LOADERS or extent is None:
-            continue
-        target = _only_neighborhood(graph, name)
-        if target is None or _sources(graph, target) != {name}:
-            continue
-        margin = _largest_overlap(graph[target]["arguments"].get("overlap"))
-        if margin:
-            result[name]["arguments"]["request"]["margin_px"] = margin
-            _insert_crop(result, target, extent)
-    return result
-
-
-def _only_neighborhood(graph: Graph, source: str) -> str | None:
-    """Return the neighbourhood that all paths from a node lead into, None if there is none."""
-    found: set[str] = set()
-    waiting = [source]
-    while waiting:
-        name = waiting.pop()
-        users = [key for key, node in graph.items() if name in references(node["arguments"])]
-        if not users:
-            return None
-        for user in users:
-            if graph[user]["process_id"] == "apply_neighborhood":
-                found.add(user)
-            elif graph[user]["process_id"] in PIXELWISE:
-                waiting.append(user)
-            else:
-                return None
-    return found.pop() if len(found) == 1 else None
-
-
-def _sources(graph: Graph, target: str) -> set[str]:
-    """Return the nodes without inputs that a node depends on."""
-    before = references(graph[target]["arguments"])
-    return {target} if not before else {s for name in before for s in _sources(graph, name)}
-
-
-def _largest_overlap(overlap: Json) -> int:
-    entries = overlap if isinstance(overlap, list) else []
-    values = [
-        entry.get("value")
-        for entry in entries
-        if isinstance(entry, dict) and entry.get("unit") == "px" and entry.get("dimension") != "t"
-    ]
-    return max((int(value) for value in values if isinstance(value, int | float)), default=0)
-
-
-def _insert_crop(graph: Graph, target: str, extent: Json) -> None:
-    crop = f"{target}__crop"
-    for node in graph.values():
-        node["arguments"] = _rename_references(node["arguments"], {target: crop})
-    arguments = {"data": {"from_node": target}, "request": {"spatial_extent": extent}}
-    graph[crop] = {"process_id": CROP_PROCESS, "arguments": arguments}
-    graph[crop]["result"] = graph[target].get("result", False)
-    graph[target]["result"] = False

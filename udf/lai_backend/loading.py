@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import rasterio
 import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
+from dask.delayed import delayed
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import BoundingBox, Geometry
 from rasterio.enums import Resampling
@@ -89,7 +89,13 @@ def load_cube(scenes: Sequence[Scene], request: Request, what: str) -> xr.DataAr
         dims=("t", "bands", "y", "x"),
         coords={"t": np.array(days, "datetime64[ns]"), "bands": list(bands), **_axes(grid)},
     )
-    return cube.rename(None).rio.write_crs(grid.crs.to_wkt())
+    result: xr.DataArray = cube.rename(None).rio.write_crs(_wkt(grid))
+    return result
+
+
+def _wkt(grid: GeoBox) -> str:
+    assert grid.crs is not None  # read_grid refuses files without one
+    return str(grid.crs.to_wkt())
 
 
 def _axes(grid: GeoBox) -> dict[str, Any]:
@@ -160,7 +166,7 @@ def read_grid(source: BandSource) -> GeoBox:
 
 
 def _lazy_day(scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox) -> da.Array:
-    read = dask.delayed(read_block)
+    read = delayed(read_block)
     rows = []
     for top in range(0, grid.height, CHUNK_PX):
         row = []
@@ -171,7 +177,8 @@ def _lazy_day(scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox) -> da
             block = read(tuple(scenes), tuple(bands), part)
             row.append(da.from_delayed(block, shape=shape, dtype=np.float32))
         rows.append(row)
-    return da.block(rows)
+    result: da.Array = da.block(rows)
+    return result
 
 
 def read_block(scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox) -> FloatArray:
@@ -209,7 +216,7 @@ def _read_band(source: BandSource, grid: GeoBox) -> FloatArray:
                 values,
                 src_nodata=dataset.nodata if source.nodata is None else source.nodata,
                 dst_transform=grid.affine,
-                dst_crs=grid.crs.to_wkt(),
+                dst_crs=_wkt(grid),
                 dst_nodata=np.nan,
                 resampling=Resampling.nearest,
             )

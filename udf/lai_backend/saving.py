@@ -107,7 +107,8 @@ def _normalise(cube: xr.DataArray) -> xr.DataArray:
     cube = cube.drop_vars([name for name in cube.coords if name not in kept])
     ordered = cube.transpose("t", "bands", "y", "x").astype(np.float32)
     ordered = ordered.assign_coords(bands=[str(name) for name in ordered["bands"].values])
-    return ordered.drop_attrs().rename(None).rio.write_crs(crs)
+    result: xr.DataArray = ordered.drop_attrs().rename(None).rio.write_crs(crs)
+    return result
 
 
 def _write_gtiffs(cube: xr.DataArray, folder: Path, prefix: str) -> list[dict[str, Any]]:
@@ -158,7 +159,8 @@ def _write_blocks(layer: xr.DataArray, path: Path) -> None:
     }
     with rasterio.open(path, "w", **profile) as dataset:
         dataset.descriptions = tuple(layer["bands"].values)
-        da.store(da.asarray(layer.data), _Target(dataset), lock=threading.Lock())
+        target: Any = _Target(dataset)  # typed as an array, but dask only sets items
+        da.store(da.asarray(layer.data), target, lock=threading.Lock())
 
 
 class _Target:
@@ -189,14 +191,17 @@ def _write_netcdf(cube: xr.DataArray, path: Path) -> dict[str, Any]:
 
 def _describe(cube: xr.DataArray, dates: Sequence[Any] | npt.NDArray[Any]) -> dict[str, Any]:
     box = cube.rio.bounds()
-    footprint = BoundingBox(*box, crs=str(cube.rio.crs)).polygon.to_crs("EPSG:4326")
+    west, south, east, north = box
+    footprint = BoundingBox(west, south, east, north, crs=str(cube.rio.crs)).polygon.to_crs(
+        "EPSG:4326"
+    )
     description: dict[str, Any] = {
         "bands": [{"name": name} for name in cube["bands"].values.tolist()],
         "bbox": list(footprint.boundingbox.bbox),
         "geometry": footprint.json,
         "proj:epsg": cube.rio.crs.to_epsg(),
         "proj:shape": [cube.sizes["y"], cube.sizes["x"]],
-        "proj:bbox": list(box),
+        "proj:bbox": [west, south, east, north],
     }
     known = sorted(pd.Timestamp(date) for date in dates if not np.isnat(date))
     if len(known) == 1:

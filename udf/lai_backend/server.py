@@ -14,7 +14,6 @@ import openeo_driver.views
 from openeo_driver.backend import (
     AbstractCollectionCatalog,
     OpenEoBackendImplementation,
-    Processing,
     UdfRuntimes,
     UserDefinedProcesses,
     UserDefinedProcessesListing,
@@ -27,23 +26,19 @@ from openeo_driver.errors import (
     ProcessGraphNotFoundException,
     TokenInvalidException,
 )
-from openeo_driver.processes import ProcessRegistry
-from openeo_driver.processgraph import get_process_definition_from_url
 from openeo_driver.urlsigning import UrlSigner
 from openeo_driver.users import User
-from openeo_driver.util.http import is_http_url
 
 from lai_backend.accounts import Account, read_secret
 from lai_backend.batch_jobs import LocalBatchJobs
 from lai_backend.collections import describe_collection, find_collections
 from lai_backend.errors import LaiBackendError
 from lai_backend.formats import file_formats
-from lai_backend.graphs import FindProcess, prepare_graph
 from lai_backend.listing import process_specs, udf_runtimes
-from lai_backend.settings import Settings, Task
-from lai_backend.store import Job, Store
+from lai_backend.processing import LocalProcessing, as_api_error
+from lai_backend.settings import Settings
+from lai_backend.store import Store
 from lai_backend.supervisor import Supervisor
-from lai_backend.validation import Problem, validate_graph
 
 LINK_LIFETIME_S = 7 * 24 * 3600
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
@@ -171,100 +166,6 @@ class LocalProcesses(UserDefinedProcesses):
             raise ProcessGraphNotFoundException(process_id)
 
 
-class LocalProcessing(Processing):
-    """Lists, validates and evaluates process graphs; evaluation happens in workers."""
-
-    supervisor: Supervisor
-
-    def __init__(self, settings: Settings, store: Store) -> None:
-        self._settings = settings
-        self._store = store
-
-    def get_process_registry(self, api_version: Any) -> ProcessRegistry:  # noqa: ANN401
-        """Return the predefined processes."""
-        return _driver_registry()
-
-    def validate(self, process_graph: dict[str, Any], env: Any = None) -> list[Problem]:  # noqa: ANN401
-        """Return what is wrong with a process graph."""
-        catalog = LocalCatalog(self._settings).get_all_metadata()
-        bands_of = {c["id"]: [band["name"] for band in c["summaries"]["bands"]] for c in catalog}
-        return validate_graph(process_graph, self._finder(_user_of_request()), bands_of)
-
-    def evaluate(self, process_graph: dict[str, Any], env: Any = None) -> flask.Response:  # noqa: ANN401
-        """Run a synchronous request in a worker and answer with its one file."""
-        try:
-            task = self._make_task(
-                process_graph, env["job_options"] or {}, env["user"].user_id, env["log_level"], True
-            )
-        except LaiBackendError as error:
-            raise as_api_error(error) from error
-        folder, outcome = self.supervisor.run_now(task)
-        try:
-            if outcome["status"] != "finished":
-                error = outcome["error"]
-                raise OpenEOApiException(error["message"], error["code"], error["status"])
-            asset = outcome["assets"][0]
-            response = flask.send_file(
-                folder / "results" / asset["name"],
-                mimetype=asset["type"],
-                download_name=asset["name"],
-            )
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        response.call_on_close(functools.partial(shutil.rmtree, folder, ignore_errors=True))
-        return response
-
-    def task_of_job(self, job: Job) -> Task:
-        """Return what the worker of a batch job is told."""
-        level = job.details.get("log_level", "info")
-        return self._make_task(
-            job.process["process_graph"], job.options, job.user, level, single_file=False
-        )
-
-    def _make_task(
-        self,
-        graph: dict[str, Any],
-        options: dict[str, Any],
-        user: str,
-        log_level: str,
-        single_file: bool,
-    ) -> Task:
-        settings = self._settings
-        defaults: dict[str, Any] = {}
-        for node in graph.values():
-            stored = self._store.process(user, str(node.get("process_id")))
-            defaults.update((stored or {}).get("default_job_options") or {})
-        return Task(
-            graph=prepare_graph(graph, self._finder(user), margins=not settings.strict),
-            job_options={**defaults, **options},
-            collection_dirs=[folder.resolve() for folder in settings.collection_dirs],
-            readable_roots=list(settings.readable_roots),
-            strict=settings.strict,
-            threads=settings.threads,
-            log_level=log_level,
-            single_file=single_file,
-        )
-
-    def _finder(self, user: str | None) -> FindProcess:
-        def find(process_id: str, namespace: str | None) -> Mapping[str, Any] | None:
-            if user is not None and namespace is not None and is_http_url(namespace):
-                remote = get_process_definition_from_url(process_id, namespace)
-                return {"process_graph": remote.process_graph, "parameters": remote.parameters}
-            if namespace in {"backend", "predefined"} or user is None:
-                return None
-            if namespace is None and process_id in process_specs():
-                return None
-            return self._store.process(user, process_id)
-
-        return find
-
-
-def as_api_error(error: LaiBackendError) -> OpenEOApiException:
-    """Turn an error of ours into one that openeo-driver answers with its status."""
-    return OpenEOApiException(str(error), error.code, error.status)
-
-
 def build_app(backend: Backend) -> flask.Flask:
     """Return the WSGI application of a back-end.
 
@@ -289,25 +190,6 @@ def _user_of_token(account: Account, access_token: str) -> User:
     if user is None:
         raise TokenInvalidException
     return User(user_id=user, internal_auth_data={"authentication_method": "Basic"})
-
-
-def _user_of_request() -> str | None:
-    """Return the user of a request to a public endpoint, None for an anonymous one."""
-    if "Authorization" not in flask.request.headers:
-        return None
-    handler = flask.current_app.extensions["auth_handler"]
-    try:
-        return str(handler.get_user_from_bearer_token(flask.request).user_id)
-    except OpenEOApiException:
-        return None
-
-
-@functools.cache
-def _driver_registry() -> ProcessRegistry:
-    registry = ProcessRegistry(target_version="2.0.0-rc.1")
-    for spec in process_specs().values():
-        registry.add_spec(spec)
-    return registry
 
 
 def _driver_config(account: Account, secret: str) -> OpenEoBackendConfig:

@@ -22,8 +22,10 @@ from openeo.metadata import (
     SpatialDimension,
     TemporalDimension,
 )
-from openeo.udf import OpenEoUdfException, UdfData, XarrayDataCube
+from openeo.udf import OpenEoUdfException
 from openeo.udf.run_code import extract_udf_dependencies, load_module_from_string, run_udf_code
+from openeo.udf.udf_data import UdfData
+from openeo.udf.xarraydatacube import XarrayDataCube
 
 from lai_backend.errors import UdfError
 
@@ -93,7 +95,7 @@ class UdfCall:
         """
         data = UdfData(datacube_list=[XarrayDataCube(window.copy())], user_context=self.context)
         try:
-            cubes = run_udf_code(self.code, data).get_datacube_list()
+            cubes = run_udf_code(self.code, data).get_datacube_list() or []
         except OpenEoUdfException as error:
             raise UdfError(_explain_loader(error)) from error
         except Exception as error:

@@ -24,7 +24,7 @@ def validate_graph(
         bands_of: band names of each collection.
     """
     try:
-        prepared = prepare_graph(graph, find_process, margins=False)
+        prepared = prepare_graph(graph, find_process)
     except LaiBackendError as error:
         return [_problem(error)]
     return list(_check_nodes(prepared, bands_of))

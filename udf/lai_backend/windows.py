@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import dask
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
+from dask.delayed import delayed
 
 from lai_backend.udf_runner import UdfCall, as_float32, check_shape
 from lai_backend.window_sizes import Windows
@@ -24,7 +24,7 @@ from lai_backend.window_sizes import Windows
 BLOCK_PX = 960
 AXIS_ORDER = ("t", "bands", "y", "x")
 FloatArray = npt.NDArray[np.float32]
-Labels = Mapping[str, Sequence[Any]]
+Labels = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _map_array(
     first = (float(cube["y"][0]), float(cube["x"][0]))
     step = (_step(cube["y"].values), _step(cube["x"].values))
     sizes_out = tuple(len(names) for names in labels[1].values())
-    run = dask.delayed(run_block)
+    run = delayed(run_block)
     rows = []
     for y_start, y_count in spans[0]:
         row = []
@@ -148,7 +148,8 @@ def _map_array(
             task = run(values[(..., *read)], block)
             row.append(da.from_delayed(task, shape=(*sizes_out, *kept), dtype=np.float32))
         rows.append(row)
-    return da.block(rows)
+    result: da.Array = da.block(rows)
+    return result
 
 
 def _spans(length: int, core: int, shift: int) -> list[tuple[int, int]]:

@@ -108,11 +108,11 @@ def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
             return write_result(result, folder / "results", task.single_file)
 
 
-class Progress(dask.callbacks.Callback):  # type: ignore[misc]
+class Progress(dask.callbacks.Callback):
     """Writes the share of finished Dask tasks to a file, at most once a second."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._path = path
         self._lock = threading.Lock()
         self._written = 0.0
