@@ -20,7 +20,6 @@ from stac_fastapi.extensions.filter import FilterConformanceClasses, FilterExten
 from stac_fastapi.extensions.pagination import TokenPaginationExtension
 from stac_fastapi.extensions.query import QueryExtension
 from stac_fastapi.extensions.sort import SearchSortExtension
-from stac_fastapi.extensions.transaction import TransactionExtension
 from stac_fastapi.types.config import ApiSettings
 from stac_fastapi.types.extension import ApiExtension
 from starlette.exceptions import HTTPException
@@ -39,6 +38,7 @@ from lai_service.routes import add_routes
 from lai_service.settings import Settings
 from lai_service.stac_api import FiltersClient, SearchBody, StacClient
 from lai_service.tiles import add_tiles
+from lai_service.transaction_routes import TransactionRoutes
 from lai_service.transactions import BulkClient, TransactionsClient
 
 __all__ = ["create_app"]
@@ -175,10 +175,7 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
         TokenPaginationExtension(),
     ]
     writing: list[ApiExtension] = [
-        TransactionExtension(
-            client=TransactionsClient(catalogue=catalogue, data=settings.data),
-            settings=api_settings,
-        ),
+        TransactionRoutes(client=TransactionsClient(catalogue=catalogue, data=settings.data)),
         BulkTransactionExtension(client=BulkClient(catalogue=catalogue, data=settings.data)),
     ]
     StacApi(

@@ -123,6 +123,8 @@ def _is_null(operator: str, args: list[Any], depth: int) -> Sql:
 
 
 def _between(operator: str, args: list[Any], depth: int) -> Sql:
+    if len(args) == 2 and isinstance(args[1], list):  # the form of the drafts of CQL2
+        args = [args[0], *args[1]]
     value, low, high = _exactly(3, operator, args)
     return _connect(
         "and", [{"op": ">=", "args": [value, low]}, {"op": "<=", "args": [value, high]}], depth

@@ -123,7 +123,10 @@ def _sort(sortby: list[Any] | None) -> tuple[SortKey, ...]:
 
 
 class SearchBody(BaseSearchPostRequest):
-    """Body of `POST /search`; stac-pydantic takes for granted that it is an object."""
+    """Body of `POST /search`; stac-pydantic takes for granted that it is an object.
+
+    `collections` and `ids` may be one text instead of a list, as some clients send them.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -133,7 +136,11 @@ class SearchBody(BaseSearchPostRequest):
             raise ValueError("the body must be a JSON object")
         if values.get("intersects") and values.get("bbox") is not None:
             raise ValueError("intersects and bbox exclude each other")
-        return values
+        lists = {key: [values[key]] for key in _LISTS if isinstance(values.get(key), str)}
+        return {**values, **lists}
+
+
+_LISTS = ("collections", "ids")
 
 
 @attr.s(auto_attribs=True)

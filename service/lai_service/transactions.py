@@ -4,35 +4,30 @@ Documents are validated before they are stored, their hrefs are checked and neve
 come in through `publishing`, not here.
 """
 # mypy: disable-error-code="override"
-# stac-fastapi passes the request as a keyword that its base classes leave in **kwargs.
+# stac-fastapi passes the request of a bulk load as a keyword that its base leaves in **kwargs.
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import attr
-import jsonpatch
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel
 from stac_fastapi.extensions.bulk_transactions import (
     BaseBulkTransactionsClient,
     BulkTransactionMethod,
     Items,
 )
-from stac_fastapi.extensions.transaction.client import BaseTransactionsClient
 from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
-from starlette.responses import Response
 
 from lai_service.catalogue import Catalogue, Document, WriteMode
-from lai_service.documents import served_collection, served_item
 from lai_service.errors import BadRequestError, InvalidItemError, PatchError
 from lai_service.hrefs import read_stored_hrefs
+from lai_service.patches import change_of
 from lai_service.storage import locked, remove_item_files
 from lai_service.validation import validate_collection, validate_item
 
 __all__ = ["BulkClient", "TransactionsClient", "checked_id"]
 
+Patch = dict[str, Any] | list[Any]
 _FORBIDDEN = frozenset("/\\:?#[]@!$&'\"()*+,;=%<>{}|^`\x00\n\r\t ")
 
 
@@ -50,11 +45,6 @@ def checked_id(value: object, what: str) -> str:
     return value
 
 
-def _document(model: BaseModel) -> Document:
-    document: Document = model.model_dump(mode="json", exclude_unset=True, by_alias=True)
-    return document
-
-
 @attr.s(auto_attribs=True)
 class _Writer:
     """What both writing clients share."""
@@ -70,8 +60,10 @@ class _Writer:
                 f"item {document['id']} names collection {document['collection']!r}, "
                 f"but was sent to {collection_id!r}"
             )
-        document = {**document, "collection": collection_id}
-        document.setdefault("links", [])
+        links = document.get("links") or []
+        if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
+            raise InvalidItemError(f"item {document['id']} has links that are no list of objects")
+        document = {**document, "collection": collection_id, "links": links}
         if not any(link.get("rel") == "collection" for link in document["links"]):
             link = {"rel": "collection", "href": f"{base_url}collections/{collection_id}"}
             document["links"] = [*document["links"], link]  # the schema demands it
@@ -80,138 +72,83 @@ class _Writer:
 
 
 @attr.s(auto_attribs=True)
-class TransactionsClient(_Writer, BaseTransactionsClient):
+class TransactionsClient(_Writer):
     """Create, replace, patch and delete items and collections."""
 
-    def create_item(
-        self,
-        collection_id: str,
-        item: BaseModel,
-        request: Request,
-        **_: Any,  # noqa: ANN401
-    ) -> Response:
-        """Answer `POST /collections/{collection_id}/items`, an item or a FeatureCollection."""
-        base = get_base_url(request)
-        document = _document(item)
-        self.catalogue.collection(collection_id)
-        several = document.get("type") == "FeatureCollection"
-        documents = document["features"] if several else [document]
-        stored = [self._item(each, collection_id, base) for each in documents]
-        self.catalogue.put_items(collection_id, stored, "insert")
-        if several:
-            return Response(status_code=201)
-        served = served_item(self.catalogue.item(collection_id, stored[0]["id"]), base)
-        own = served["links"][0]["href"]
-        return JSONResponse(served, status_code=201, headers={"Location": own})
+    def create_items(self, collection_id: str, document: Document, base_url: str) -> str | None:
+        """Store a new item, or the items of a FeatureCollection: all or none.
 
-    def update_item(
-        self,
-        collection_id: str,
-        item_id: str,
-        item: BaseModel,
-        request: Request,
-        **_: Any,  # noqa: ANN401
-    ) -> Document:
-        """Answer `PUT /collections/{collection_id}/items/{item_id}`."""
-        base = get_base_url(request)
-        document = _document(item)
+        Returns:
+            Address of the item; None for a FeatureCollection.
+        """
+        self.catalogue.collection(collection_id)
+        if document.get("type") == "FeatureCollection":
+            features = document.get("features")
+            if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
+                raise BadRequestError("a FeatureCollection needs a list of features")
+            stored = [self._item(each, collection_id, base_url) for each in features]
+            self.catalogue.put_items(collection_id, stored, "insert")
+            return None
+        item = self._item(document, collection_id, base_url)
+        self.catalogue.put_items(collection_id, [item], "insert")
+        return f"{base_url}collections/{collection_id}/items/{item['id']}"
+
+    def replace_item(
+        self, collection_id: str, item_id: str, document: Document, base_url: str
+    ) -> None:
+        """Replace an item that exists."""
         if document.get("id") != item_id:
             raise BadRequestError(f"the body has id {document.get('id')!r}, not {item_id!r}")
         self.catalogue.item(collection_id, item_id)
-        self.catalogue.put_items(
-            collection_id, [self._item(document, collection_id, base)], "replace"
-        )
-        return served_item(self.catalogue.item(collection_id, item_id), base)
+        item = self._item(document, collection_id, base_url)
+        self.catalogue.put_items(collection_id, [item], "replace")
 
-    def patch_item(
-        self,
-        collection_id: str,
-        item_id: str,
-        patch: Any,  # noqa: ANN401 (merge patch or operations)
-        request: Request,
-        **_: Any,  # noqa: ANN401
-    ) -> Document:
-        """Answer `PATCH /collections/{collection_id}/items/{item_id}`."""
-        base = get_base_url(request)
-        change = _change(patch)
+    def patch_item(self, collection_id: str, item_id: str, patch: Patch, base_url: str) -> None:
+        """Change an item by a merge patch or a JSON patch."""
+        change = change_of(patch)
         self.catalogue.change_item(
-            collection_id,
-            item_id,
-            lambda old: self._item(change(_patchable(old)), collection_id, base),
+            collection_id, item_id, lambda old: self._item(change(old), collection_id, base_url)
         )
-        return served_item(self.catalogue.item(collection_id, item_id), base)
 
-    def delete_item(
-        self,
-        item_id: str,
-        collection_id: str,
-        **_: Any,  # noqa: ANN401
-    ) -> Document:
-        """Answer `DELETE /collections/{collection_id}/items/{item_id}`; its files go too."""
+    def delete_item(self, collection_id: str, item_id: str) -> None:
+        """Remove an item, then its files."""
         self.catalogue.item(collection_id, item_id)
         with locked(self.data, collection_id, item_id):
             self.catalogue.remove_item(collection_id, item_id)
             remove_item_files(self.data, collection_id, item_id)
-        return {"deleted item": item_id}
 
-    def create_collection(
-        self,
-        collection: BaseModel,
-        request: Request,
-        **_: Any,  # noqa: ANN401
-    ) -> Response:
-        """Answer `POST /collections`."""
-        base = get_base_url(request)
-        stored = self._collection(_document(collection), base)
-        self.catalogue.put_collection(stored, "insert")
-        served = served_collection(self.catalogue.collection(stored["id"]), base)
-        own = served["links"][0]["href"]
-        return JSONResponse(served, status_code=201, headers={"Location": own})
+    def create_collection(self, document: Document, base_url: str) -> str:
+        """Store a new collection; return its address."""
+        collection = self._collection(document, base_url)
+        self.catalogue.put_collection(collection, "insert")
+        return f"{base_url}collections/{collection['id']}"
 
-    def update_collection(
-        self,
-        collection: BaseModel,
-        collection_id: str,
-        request: Request,
-        **_: Any,  # noqa: ANN401
-    ) -> Document:
-        """Answer `PUT /collections/{collection_id}`."""
-        document = _document(collection)
+    def replace_collection(self, collection_id: str, document: Document, base_url: str) -> None:
+        """Replace a collection that exists."""
         if document.get("id") != collection_id:
             raise BadRequestError(f"the body has id {document.get('id')!r}, not {collection_id!r}")
-        base = get_base_url(request)
-        self.catalogue.put_collection(self._collection(document, base), "replace")
-        return served_collection(self.catalogue.collection(collection_id), base)
+        self.catalogue.put_collection(self._collection(document, base_url), "replace")
 
-    def patch_collection(
-        self,
-        collection_id: str,
-        patch: Any,  # noqa: ANN401 (merge patch or operations)
-        request: Request,
-        **_: Any,  # noqa: ANN401
-    ) -> Document:
-        """Answer `PATCH /collections/{collection_id}`."""
-        base = get_base_url(request)
-        change = _change(patch)
+    def patch_collection(self, collection_id: str, patch: Patch, base_url: str) -> None:
+        """Change a collection by a merge patch or a JSON patch."""
+        change = change_of(patch)
 
         def changed(old: Document) -> Document:
-            document = self._collection(change(_patchable(old)), base)
+            document = self._collection(change(old), base_url)
             if document["id"] != collection_id:
                 raise PatchError("a patch cannot change the id of a collection")
             return document
 
         self.catalogue.change_collection(collection_id, changed)
-        return served_collection(self.catalogue.collection(collection_id), base)
 
-    def delete_collection(self, collection_id: str, **_: Any) -> Document:  # noqa: ANN401
-        """Answer `DELETE /collections/{collection_id}`; its items and files go too."""
+    def delete_collection(self, collection_id: str) -> None:
+        """Remove a collection with its items and their files."""
         self.catalogue.remove_collection(collection_id)
         remove_item_files(self.data, collection_id, None)
-        return {"deleted collection": collection_id}
 
     def _collection(self, document: Document, base_url: str) -> Document:
         checked_id(document.get("id"), "a collection")
-        document.setdefault("links", [])
+        document = {**document, "links": document.get("links") or []}
         validate_collection(document)
         return read_stored_hrefs(document, base_url, self.data)
 
@@ -243,41 +180,3 @@ class BulkClient(_Writer, BaseBulkTransactionsClient):
             "skipped": written.count("unchanged"),
             "errors": [],
         }
-
-
-def _patchable(stored: Document) -> Document:
-    """Return a stored document as a patch expects it; `collection` and `links` are there."""
-    return {**stored, "links": list(stored.get("links") or [])}
-
-
-def _change(patch: Any) -> Callable[[Document], Document]:  # noqa: ANN401 (merge patch or operations)
-    """Return the function that applies a merge patch (RFC 7396) or a JSON patch (RFC 6902)."""
-    if isinstance(patch, BaseModel):
-        merge = patch.model_dump(mode="json", exclude_unset=True, by_alias=True)
-        return lambda old: _merged(old, merge)
-    operations = [operation.model_dump(mode="json", by_alias=True) for operation in patch]
-
-    def apply(old: Document) -> Document:
-        try:
-            result = jsonpatch.apply_patch(old, operations)
-        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
-            raise PatchError(f"the patch cannot be applied: {error}") from error
-        if not isinstance(result, dict):
-            raise PatchError("the patch does not leave a document")
-        return result
-
-    return apply
-
-
-def _merged(old: Document, patch: Document) -> Document:
-    """Apply a merge patch (RFC 7396): null removes, objects merge, all else replaces."""
-    merged = dict(old)
-    for key, value in patch.items():
-        if value is None:
-            merged.pop(key, None)
-        elif isinstance(value, dict):
-            inner = merged.get(key)
-            merged[key] = _merged(inner if isinstance(inner, dict) else {}, value)
-        else:
-            merged[key] = value
-    return merged

@@ -1,0 +1,96 @@
+"""Routes of the Transaction extension over plain JSON.
+
+stac-fastapi's own routes read items into pydantic models, which rewrite times and demand members
+that the schemas do not; here a document is checked by the schemas and stored as it was sent.
+Replacing, patching and deleting are answered 204, creating 201 with the address.
+"""
+
+from typing import Annotated, Any
+
+import attr
+from fastapi import APIRouter, Body, FastAPI
+from stac_fastapi.extensions.transaction.transaction import TransactionConformanceClasses
+from stac_fastapi.types.extension import ApiExtension
+from stac_fastapi.types.requests import get_base_url
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lai_service.transactions import TransactionsClient
+
+__all__ = ["TransactionRoutes"]
+
+Document = Annotated[dict[str, Any], Body(description="STAC item or collection")]
+Patch = Annotated[
+    dict[str, Any] | list[Any], Body(description="Merge patch (object) or JSON patch (list)")
+]
+_ITEMS = "/collections/{collection_id}/items"
+_ITEM = "/collections/{collection_id}/items/{item_id}"
+_COLLECTION = "/collections/{collection_id}"
+
+
+@attr.s(auto_attribs=True)
+class TransactionRoutes(ApiExtension):
+    """The Transaction extension for items and collections."""
+
+    client: TransactionsClient = attr.ib(kw_only=True)
+    conformance_classes: list[str] = attr.ib(
+        factory=lambda: [
+            TransactionConformanceClasses.ITEMS,
+            TransactionConformanceClasses.COLLECTIONS,
+        ]
+    )
+
+    def register(self, app: FastAPI) -> None:
+        """Add the routes to an application."""
+        router = APIRouter(tags=["Transactions"])
+        _add_item_routes(router, self.client)
+        _add_collection_routes(router, self.client)
+        app.include_router(router)
+
+
+def _created(address: str | None) -> Response:
+    return Response(status_code=201, headers={"Location": address} if address else None)
+
+
+def _add_item_routes(router: APIRouter, client: TransactionsClient) -> None:
+    @router.post(_ITEMS, status_code=201)
+    def create_item(collection_id: str, item: Document, request: Request) -> Response:
+        """Store a new item, or the items of a FeatureCollection."""
+        return _created(client.create_items(collection_id, item, get_base_url(request)))
+
+    @router.put(_ITEM, status_code=204)
+    def replace_item(collection_id: str, item_id: str, item: Document, request: Request) -> None:
+        """Replace an item."""
+        client.replace_item(collection_id, item_id, item, get_base_url(request))
+
+    @router.patch(_ITEM, status_code=204)
+    def patch_item(collection_id: str, item_id: str, patch: Patch, request: Request) -> None:
+        """Change parts of an item."""
+        client.patch_item(collection_id, item_id, patch, get_base_url(request))
+
+    @router.delete(_ITEM, status_code=204)
+    def delete_item(collection_id: str, item_id: str) -> None:
+        """Remove an item and its files."""
+        client.delete_item(collection_id, item_id)
+
+
+def _add_collection_routes(router: APIRouter, client: TransactionsClient) -> None:
+    @router.post("/collections", status_code=201)
+    def create_collection(collection: Document, request: Request) -> Response:
+        """Store a new collection."""
+        return _created(client.create_collection(collection, get_base_url(request)))
+
+    @router.put(_COLLECTION, status_code=204)
+    def replace_collection(collection_id: str, collection: Document, request: Request) -> None:
+        """Replace a collection."""
+        client.replace_collection(collection_id, collection, get_base_url(request))
+
+    @router.patch(_COLLECTION, status_code=204)
+    def patch_collection(collection_id: str, patch: Patch, request: Request) -> None:
+        """Change parts of a collection."""
+        client.patch_collection(collection_id, patch, get_base_url(request))
+
+    @router.delete(_COLLECTION, status_code=204)
+    def delete_collection(collection_id: str) -> None:
+        """Remove a collection with its items and files."""
+        client.delete_collection(collection_id)
