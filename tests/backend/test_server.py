@@ -1,10 +1,13 @@
 """The unmodified openEO client against a real server process."""
 
+import functools
 import os
 import signal
 import subprocess
+import threading
 import time
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +182,23 @@ def test_load_stac_reads_a_local_item(connection, tiny, tmp_path):
     cube = connection.load_stac(str(item), bands=["B08"], spatial_extent=BOX)
     result = download(cube, tmp_path)
     np.testing.assert_array_equal(result[0, 0], tiny.reflectance[1, 1, 40:100, 30:100])
+
+
+def test_load_stac_reads_an_item_over_http(connection, tiny, tmp_path):
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tiny.folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{web.server_port}/TINY/2024-06-11/scene-2024-06-11.json"
+        result = download(connection.load_stac(address, bands=["B04"]), tmp_path)
+        web.shutdown()
+    np.testing.assert_array_equal(result[0, 0], tiny.reflectance[1, 0])
+
+
+def test_load_stac_does_not_leave_the_allowed_folders(connection, tmp_path):
+    cube = connection.datacube_from_process("load_stac", url="file:///etc/hostname")
+    with pytest.raises(OpenEoApiError, match="outside the folders") as caught:
+        cube.download(tmp_path / "a.nc", format="netCDF")
+    assert caught.value.http_status_code == 403
 
 
 def test_archives_are_unpacked_beside_the_udf(connection, server, tiny, tmp_path):

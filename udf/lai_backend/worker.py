@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,14 @@ def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
         LaiBackendError: whatever is wrong with the request, its data or its UDF.
     """
     from openeo_pg_parser_networkx import OpenEOProcessGraph  # seconds to import: worker only
+    from rasterio.errors import NotGeoreferencedWarning
 
     from lai_backend.archives import OPTION, unpack_archives
     from lai_backend.processes import as_cube, build_registry
     from lai_backend.saving import SavedResult, write_result
 
+    # rasterio's reproject warns of the array it writes into, sometimes
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     ignored = sorted(set(task.job_options) - OPTIONS_USED)
     if ignored:
         _log.info("Job options without effect on this back-end: %s.", ", ".join(ignored))
