@@ -35,13 +35,19 @@ class DemoScene:
 
 def simulate_scene_file(folder: Path) -> Path:
     """Simulate the embedded scene: parcels at 20 m with known LAI, thin clouds and shadows."""
+    from lai_training.landscapes_observation import NoiseModel
     from lai_training.simulate import simulate
     from lai_training.spectral_library import load_or_make_library
 
     library = load_or_make_library(folder / "spectra.npz", SPECTRA, SEED)
     output = folder / "simulated.tif"
     return simulate(
-        output, size=SIMULATED_PX, seed=SEED, cloud_cover_percent=4.0, library=library
+        output,
+        size=SIMULATED_PX,
+        seed=SEED,
+        cloud_cover_percent=4.0,
+        noise=NoiseModel(relative=0.005, absolute=0.001),
+        library=library,
     ).scene
 
 

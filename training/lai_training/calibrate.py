@@ -130,7 +130,10 @@ def correct(pairs: Pairs, correction: dict[str, Any]) -> Floats:
     weights = np.array([correction["bands"][band] for band in CORRECTION_BANDS])
     change = correction["intercept"] + correction["lai"] * pairs.estimated_lai
     change = change + pairs.bands @ weights
-    return pairs.estimated_lai + np.clip(change, -correction["limit"], correction["limit"])
+    corrected: Floats = pairs.estimated_lai + np.clip(
+        change, -correction["limit"], correction["limit"]
+    )
+    return corrected
 
 
 def bounds(estimated: Floats, interval: dict[str, list[float]]) -> tuple[Floats, Floats]:

@@ -124,6 +124,7 @@ def describe_model(
         "stac_extensions": [
             "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
             "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+            "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
         ],
         "id": f"{model_id}-{version}",
         "geometry": None,
@@ -143,6 +144,7 @@ def describe_model(
                 "title": "Network weights and graph (ONNX)",
                 "roles": ["mlm:model"],
                 "mlm:artifact_type": "onnx",
+                "eo:bands": [{"name": band} for band in BANDS],
                 "file:size": len(weights),
                 "file:checksum": "1220" + hashlib.sha256(weights).hexdigest(),
             }
@@ -172,7 +174,7 @@ def _mlm_properties(spec: NetworkSpec, provenance: dict[str, Any], model_id: str
                 "bands": list(BANDS),
                 "input": {
                     "shape": [-1, FEATURE_COUNT, -1, -1],
-                    "dim_order": ["batch", "channel", "height", "width"],
+                    "dim_order": ["batch", "bands", "y", "x"],
                     "data_type": "float32",
                 },
                 "description": "Ten normalised bands, validity, cosines of three angles.",
@@ -184,7 +186,7 @@ def _mlm_properties(spec: NetworkSpec, provenance: dict[str, Any], model_id: str
                 "tasks": ["regression"],
                 "result": {
                     "shape": [-1, 1, -1, -1],
-                    "dim_order": ["batch", "channel", "height", "width"],
+                    "dim_order": ["batch", "bands", "y", "x"],
                     "data_type": "float32",
                 },
                 "description": "Leaf area index, m2 m-2.",

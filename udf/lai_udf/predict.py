@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import xarray
-from openeo.metadata import CollectionMetadata
+from openeo.metadata import CubeMetadata
 
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 ANGLES = ("sunZenithAngles", "sunAzimuthAngles", "viewZenithMean", "viewAzimuthMean")
@@ -97,7 +97,7 @@ class Settings:
                 raise LaiInputError(f"context: {rule}; got {self}")
 
 
-def read_settings(context: dict | None) -> Settings:
+def read_settings(context: dict[str, Any] | None) -> Settings:
     """Check the context; raise `LaiInputError` for an unknown key or an unusable value."""
     given = {key: value for key, value in (context or {}).items() if value is not None}
     known = [field.name for field in fields(Settings)]
@@ -117,7 +117,7 @@ class Model:
 
     session: Any
     """ONNX Runtime session: features (n, 14, y, x), masks (draws, count) -> lai, lai_sd."""
-    contract: dict
+    contract: dict[str, Any]
     """`lai:contract` of `model.json`: normalisation, reach, masks, domain, calibration."""
     domain_bits: np.ndarray
     """Bitmap of the cells of the definition domain, see `find_outside_domain`."""
@@ -147,7 +147,7 @@ def load_model(path: str) -> Model:
     return Model(session, contract, bits)
 
 
-def read_bundle(path: str) -> tuple[dict, bytes]:
+def read_bundle(path: str) -> tuple[dict[str, Any], bytes]:
     """Return (`model.json`, bytes of `model.onnx`) of a zip or folder, unverified."""
     bundle, names = Path(path), ("model.json", "model.onnx")
     try:
@@ -209,19 +209,23 @@ def read_inputs(date: xarray.DataArray, settings: Settings) -> Inputs:
 
 
 def read_cosines(values: np.ndarray, labels: list[str]) -> np.ndarray:
-    """Return the cosines (see `Inputs`) of the angle bands, nominal where there are none."""
-    nominal = np.array(NOMINAL_COSINES, dtype="float32")[:, None, None]
-    present = [band for band in ANGLES if band in labels]
-    if not present:
-        return nominal
-    if len(present) < len(ANGLES):
-        raise LaiInputError(f"angle bands: give all of {', '.join(ANGLES)} or none; got {present}")
-    degrees = values[[labels.index(band) for band in ANGLES]].astype("float32")
-    sun_zenith, sun_azimuth, view_zenith, view_azimuth = np.deg2rad(degrees)
-    if np.nanmax(sun_zenith, initial=0) > np.pi / 2 or np.nanmax(view_zenith, initial=0) > 1:
-        raise LaiInputError("sun zenith above 90 or view zenith above 57: angles must be degrees")
-    cosines = np.cos(np.stack([view_zenith, sun_zenith, sun_azimuth - view_azimuth]))
-    return np.where(np.isnan(cosines).any(axis=0), nominal, cosines)
+    """Return the cosines (see `Inputs`) of the angle bands, degrees; nominal where absent."""
+    bands = {band: values[labels.index(band)] for band in ANGLES if band in labels}
+    degrees = {band: band_values.astype("float32") for band, band_values in bands.items()}
+    for band, limit in (("sunZenithAngles", 90), ("viewZenithMean", 60)):
+        if np.nanmax(degrees.get(band, np.float32(0)), initial=0) > limit:
+            raise LaiInputError(f"{band} exceeds {limit}: angle bands must be in degrees")
+    cosines = [np.cos(np.deg2rad(degrees[b])) if b in degrees else None for b in ANGLES[2::-2]]
+    both = "sunAzimuthAngles" in degrees and "viewAzimuthMean" in degrees
+    relative = degrees["sunAzimuthAngles"] - degrees["viewAzimuthMean"] if both else None
+    cosines.append(None if relative is None else np.cos(np.deg2rad(relative)))
+    filled = [
+        np.full((1, 1), nominal, dtype="float32")
+        if cosine is None
+        else np.where(np.isnan(cosine), np.float32(nominal), cosine)
+        for cosine, nominal in zip(cosines, NOMINAL_COSINES, strict=True)
+    ]
+    return np.stack(np.broadcast_arrays(*filled))
 
 
 def refuse_implausible(reflectance: np.ndarray) -> None:
@@ -268,11 +272,11 @@ def pad_inputs(inputs: Inputs, before: int, multiple: int) -> Inputs:
     )
 
 
-def build_features(inputs: Inputs, contract: dict) -> np.ndarray:
+def build_features(inputs: Inputs, contract: dict[str, Any]) -> np.ndarray:
     """Return the network's input, (14, y, x) float32, channels as in `FEATURES`."""
     features = np.empty((len(FEATURES), *inputs.missing.shape), dtype="float32")
     constants = contract["normalisation"]
-    mean, std = (np.float32(constants[key])[:, None, None] for key in ("mean", "std"))
+    mean, std = (np.array(constants[key], "float32")[:, None, None] for key in ("mean", "std"))
     normalised = (inputs.reflectance - mean) / std  # eq. 1, its constants frozen in the bundle
     limit = np.float32(constants["limit"])
     features[:10] = np.nan_to_num(np.clip(normalised, -limit, limit), nan=0.0)
@@ -281,7 +285,7 @@ def build_features(inputs: Inputs, contract: dict) -> np.ndarray:
     return features
 
 
-def draw_masks(contract: dict, samples: int, seed: int) -> np.ndarray:
+def draw_masks(contract: dict[str, Any], samples: int, seed: int) -> np.ndarray:
     """Draw the channel masks of a Monte-Carlo run, (samples, count) float32.
 
     0 drops a channel, 1 / (1 - rate) keeps it. The generator is counter-based and a draw serves
@@ -341,11 +345,12 @@ def find_outside_domain(reflectance: np.ndarray, model: Model) -> np.ndarray:
         cell = (reflectance[BANDS.index(band)] - np.float32(low)) * np.float32(10 / (high - low))
         outside |= ~((cell >= 0) & (cell < 10))  # NaN is outside
         code = code * 10 + np.where(outside, 0, cell).astype("int32")
-    return outside | ((model.domain_bits[code >> 3] >> (code & 7)) & 1 == 0)
+    empty: np.ndarray = (model.domain_bits[code >> 3] >> (code & 7)) & 1 == 0
+    return outside | empty
 
 
 def correct_to_field(
-    lai: np.ndarray, reflectance: np.ndarray, outside: np.ndarray, contract: dict
+    lai: np.ndarray, reflectance: np.ndarray, outside: np.ndarray, contract: dict[str, Any]
 ) -> np.ndarray:
     """Return LAI (y, x) corrected from SL2P's towards field measurements.
 
@@ -371,7 +376,9 @@ def within_reach(mask: np.ndarray, reach_px: int) -> np.ndarray:
     return mask
 
 
-def flag_pixels(lai: np.ndarray, outside: np.ndarray, inputs: Inputs, contract: dict) -> np.ndarray:
+def flag_pixels(
+    lai: np.ndarray, outside: np.ndarray, inputs: Inputs, contract: dict[str, Any]
+) -> np.ndarray:
     """Return the flags (y, x) uint8 of unclipped LAI; bits as at the top."""
     low, high, tolerance = (contract["output"][key] for key in ("minimum", "maximum", "tolerance"))
     seen = ~(inputs.missing | inputs.masked)
@@ -418,7 +425,7 @@ def predict_lai(inputs: Inputs, model: Model, settings: Settings) -> dict[str, n
     return {name: band[window].astype("float32") for name, band in results.items()}
 
 
-def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
+def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  # type: ignore[type-arg]
     """Estimate LAI for one chunk of a Sentinel-2 L2A cube.
 
     Args:
@@ -456,6 +463,6 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
     return output.assign_coords({**kept, "bands": list(settings.bands)}).transpose(*cube.dims)
 
 
-def apply_metadata(metadata: CollectionMetadata, context: dict) -> CollectionMetadata:
+def apply_metadata(metadata: CubeMetadata, context: dict) -> CubeMetadata:  # type: ignore[type-arg]
     """Tell the back-end the labels of the output bands."""
     return metadata.rename_labels("bands", list(read_settings(context).bands))
