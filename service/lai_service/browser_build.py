@@ -20,6 +20,8 @@ __all__ = ["BROWSER_VERSION", "build_browser", "cache_folder", "fields_config", 
 BROWSER_VERSION = "4.0.1"
 _PACKAGE = f"@radiantearth/stac-browser@{BROWSER_VERSION}"
 _OL_STAC = "ol-stac@1.2.0"
+_CONFIG_OFF = '<!-- <script defer="defer" src="/config.js"></script> -->'
+_CONFIG_ON = '<script defer="defer" src="/browser/config.js"></script>'
 _log = logging.getLogger("lai_service")
 
 _LABELS = {
@@ -96,6 +98,7 @@ def build_browser(target: Path, *, rebuild: bool = False) -> Path:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as work:
         package = _unpack(npm, Path(work))
         (package / "fields.config.js").write_text(fields_config(), encoding="utf-8")
+        _read_config_at_start(package / "public" / "index.html")
         _npm(npm, package, "install", "--no-audit", "--no-fund")
         _npm(npm, package, "install", _OL_STAC, "--no-save", "--legacy-peer-deps", "--no-audit")
         options = ["--pathPrefix=/browser/", "--historyMode=hash"]
@@ -114,6 +117,14 @@ def _unpack(npm: str, work: Path) -> Path:
     with tarfile.open(archive) as tar:
         tar.extractall(work, filter="data")
     return work / "package"
+
+
+def _read_config_at_start(index: Path) -> None:
+    """Switch on the script that the package has commented out, at the address we serve it."""
+    text = index.read_text(encoding="utf-8")
+    if _CONFIG_OFF not in text:
+        raise LaiServiceError("STAC Browser no longer has the config.js line that we switch on")
+    index.write_text(text.replace(_CONFIG_OFF, _CONFIG_ON), encoding="utf-8")
 
 
 def _npm(npm: str, folder: Path, *arguments: str) -> None:

@@ -19,13 +19,13 @@ class Fields:
     """The Fields extension: which parts of an item to show."""
 
     include: frozenset[str] = frozenset()
-    """Paths such as `properties.laiq:lai_mean`; empty is everything."""
+    """Paths such as `properties.laiq:lai_mean`; nothing else is shown; empty is everything."""
     exclude: frozenset[str] = frozenset()
-    """Paths to leave out; a path excluded is left out even where its parent is included."""
+    """Paths to leave out; a longer included path wins, and of two equal ones the included."""
 
     @classmethod
     def from_list(cls, names: Iterable[str]) -> "Fields":
-        """Read `id,+properties.a,-links`."""
+        """Read `id,+properties.a,-links`; a `+` may arrive as a space."""
         names = [name.strip() for name in names if name.strip(" +-")]
         return cls(
             frozenset(name.lstrip("+") for name in names if name[0] != "-"),
@@ -33,27 +33,23 @@ class Fields:
         )
 
     def apply(self, item: Document) -> Document:
-        """Return the parts of an item that were asked for; `id` and `collection` always stay."""
-        shown = item
-        if self.include:
-            shown = {}
-            for path in sorted(self.include | {"id", "collection"}):
-                _copy_path(item, shown, path.split("."))
-        for path in self.exclude - {"id", "collection"}:
-            shown = _without_path(shown, path.split("."))
+        """Return the parts of an item that were asked for."""
+        shown: Document = {} if self.include else item
+        for path in sorted(self.include):
+            shown = _with_path(item, shown, path.split("."))
+        for path in sorted(self.exclude - self.include):
+            if not any(longer.startswith(f"{path}.") for longer in self.include):
+                shown = _without_path(shown, path.split("."))
         return shown
 
 
-def _copy_path(source: Document, target: Document, path: list[str]) -> None:
+def _with_path(source: Document, target: Document, path: list[str]) -> Document:
     head, tail = path[0], path[1:]
     if head not in source:
-        return
+        return target
     if not tail or not isinstance(source[head], dict):
-        target[head] = source[head]
-        return
-    inner = target.setdefault(head, {})
-    if inner is not source[head]:
-        _copy_path(source[head], inner, tail)
+        return {**target, head: source[head]}
+    return {**target, head: _with_path(source[head], target.get(head, {}), tail)}
 
 
 def _without_path(source: Document, path: list[str]) -> Document:

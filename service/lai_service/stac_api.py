@@ -136,6 +136,8 @@ class SearchBody(BaseSearchPostRequest):
             raise ValueError("the body must be a JSON object")
         if values.get("intersects") and values.get("bbox") is not None:
             raise ValueError("intersects and bbox exclude each other")
+        if "fields" in values and values["fields"] is None:
+            raise ValueError("fields must be an object with include and exclude")
         lists = {key: [values[key]] for key in _LISTS if isinstance(values.get(key), str)}
         return {**values, **lists}
 

@@ -13,13 +13,14 @@ from stac_fastapi.extensions.transaction.transaction import TransactionConforman
 from stac_fastapi.types.extension import ApiExtension
 from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
+from lai_service.catalogue import Document
 from lai_service.transactions import TransactionsClient
 
 __all__ = ["TransactionRoutes"]
 
-Document = Annotated[dict[str, Any], Body(description="STAC item or collection")]
+Sent = Annotated[dict[str, Any], Body(description="STAC item or collection")]
 Patch = Annotated[
     dict[str, Any] | list[Any], Body(description="Merge patch (object) or JSON patch (list)")
 ]
@@ -48,49 +49,62 @@ class TransactionRoutes(ApiExtension):
         app.include_router(router)
 
 
-def _created(address: str | None) -> Response:
-    return Response(status_code=201, headers={"Location": address} if address else None)
+def _created(document: Document) -> Response:
+    own = next(link["href"] for link in document["links"] if link["rel"] == "self")
+    media = "application/geo+json" if document["type"] == "Feature" else "application/json"
+    return JSONResponse(document, 201, {"Location": own}, media)
+
+
+def _done() -> Response:
+    return Response(status_code=204)
 
 
 def _add_item_routes(router: APIRouter, client: TransactionsClient) -> None:
     @router.post(_ITEMS, status_code=201)
-    def create_item(collection_id: str, item: Document, request: Request) -> Response:
+    def create_item(collection_id: str, item: Sent, request: Request) -> Response:
         """Store a new item, or the items of a FeatureCollection."""
-        return _created(client.create_items(collection_id, item, get_base_url(request)))
+        stored = client.create_items(collection_id, item, get_base_url(request))
+        return _created(stored) if stored else Response(status_code=201)
 
     @router.put(_ITEM, status_code=204)
-    def replace_item(collection_id: str, item_id: str, item: Document, request: Request) -> None:
+    def replace_item(collection_id: str, item_id: str, item: Sent, request: Request) -> Response:
         """Replace an item."""
         client.replace_item(collection_id, item_id, item, get_base_url(request))
+        return _done()
 
     @router.patch(_ITEM, status_code=204)
-    def patch_item(collection_id: str, item_id: str, patch: Patch, request: Request) -> None:
+    def patch_item(collection_id: str, item_id: str, patch: Patch, request: Request) -> Response:
         """Change parts of an item."""
         client.patch_item(collection_id, item_id, patch, get_base_url(request))
+        return _done()
 
     @router.delete(_ITEM, status_code=204)
-    def delete_item(collection_id: str, item_id: str) -> None:
+    def delete_item(collection_id: str, item_id: str) -> Response:
         """Remove an item and its files."""
         client.delete_item(collection_id, item_id)
+        return _done()
 
 
 def _add_collection_routes(router: APIRouter, client: TransactionsClient) -> None:
     @router.post("/collections", status_code=201)
-    def create_collection(collection: Document, request: Request) -> Response:
+    def create_collection(collection: Sent, request: Request) -> Response:
         """Store a new collection."""
         return _created(client.create_collection(collection, get_base_url(request)))
 
     @router.put(_COLLECTION, status_code=204)
-    def replace_collection(collection_id: str, collection: Document, request: Request) -> None:
+    def replace_collection(collection_id: str, collection: Sent, request: Request) -> Response:
         """Replace a collection."""
         client.replace_collection(collection_id, collection, get_base_url(request))
+        return _done()
 
     @router.patch(_COLLECTION, status_code=204)
-    def patch_collection(collection_id: str, patch: Patch, request: Request) -> None:
+    def patch_collection(collection_id: str, patch: Patch, request: Request) -> Response:
         """Change parts of a collection."""
         client.patch_collection(collection_id, patch, get_base_url(request))
+        return _done()
 
     @router.delete(_COLLECTION, status_code=204)
-    def delete_collection(collection_id: str) -> None:
+    def delete_collection(collection_id: str) -> Response:
         """Remove a collection with its items and files."""
         client.delete_collection(collection_id)
+        return _done()

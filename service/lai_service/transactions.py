@@ -19,6 +19,7 @@ from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
 
 from lai_service.catalogue import Catalogue, Document, WriteMode
+from lai_service.documents import served_collection, served_item
 from lai_service.errors import BadRequestError, InvalidItemError, PatchError
 from lai_service.hrefs import read_stored_hrefs
 from lai_service.patches import change_of
@@ -75,11 +76,13 @@ class _Writer:
 class TransactionsClient(_Writer):
     """Create, replace, patch and delete items and collections."""
 
-    def create_items(self, collection_id: str, document: Document, base_url: str) -> str | None:
+    def create_items(
+        self, collection_id: str, document: Document, base_url: str
+    ) -> Document | None:
         """Store a new item, or the items of a FeatureCollection: all or none.
 
         Returns:
-            Address of the item; None for a FeatureCollection.
+            The item as served; None for a FeatureCollection.
         """
         self.catalogue.collection(collection_id)
         if document.get("type") == "FeatureCollection":
@@ -91,7 +94,7 @@ class TransactionsClient(_Writer):
             return None
         item = self._item(document, collection_id, base_url)
         self.catalogue.put_items(collection_id, [item], "insert")
-        return f"{base_url}collections/{collection_id}/items/{item['id']}"
+        return served_item(item, base_url)
 
     def replace_item(
         self, collection_id: str, item_id: str, document: Document, base_url: str
@@ -117,11 +120,11 @@ class TransactionsClient(_Writer):
             self.catalogue.remove_item(collection_id, item_id)
             remove_item_files(self.data, collection_id, item_id)
 
-    def create_collection(self, document: Document, base_url: str) -> str:
-        """Store a new collection; return its address."""
+    def create_collection(self, document: Document, base_url: str) -> Document:
+        """Store a new collection; return it as served."""
         collection = self._collection(document, base_url)
         self.catalogue.put_collection(collection, "insert")
-        return f"{base_url}collections/{collection['id']}"
+        return served_collection(collection, base_url)
 
     def replace_collection(self, collection_id: str, document: Document, base_url: str) -> None:
         """Replace a collection that exists."""

@@ -171,8 +171,8 @@ def test_token_of_another_sort_order_is_refused(catalogue: SqliteCatalogue) -> N
 @pytest.mark.parametrize(
     ("fields", "shown"),
     [
-        ("id", {"id", "collection"}),
-        ("properties.laiq:lai_mean,bbox", {"id", "collection", "properties", "bbox"}),
+        ("id", {"id"}),
+        ("properties.laiq:lai_mean,bbox", {"properties", "bbox"}),
         (
             "-geometry,-assets",
             {"type", "stac_version", "id", "collection", "bbox", "properties", "links"},
@@ -194,6 +194,23 @@ def test_nested_fields_are_shown_and_hidden_alone(filled: TestClient) -> None:
     (feature,) = filled.post("/search", json=body).json()["features"]
     assert list(feature["properties"]) == ["datetime"]
     assert "geometry" in feature
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "properties"),
+    [
+        (["properties"], ["properties.datetime"], ["laiq:lai_mean"]),
+        (["properties.datetime"], ["properties"], ["datetime"]),
+        (["properties.datetime"], ["properties.datetime"], ["datetime"]),
+    ],
+)
+def test_longer_path_wins_where_fields_are_included_and_excluded(
+    filled: TestClient, include: list, exclude: list, properties: list
+) -> None:
+    body = {"limit": 1, "fields": {"include": include, "exclude": exclude}}
+    (feature,) = filled.post("/search", json=body).json()["features"]
+    assert feature.keys() == {"properties"}
+    assert sorted(feature["properties"]) == properties
 
 
 BAD_SEARCHES = {
