@@ -21,9 +21,9 @@ setup: .venv/.ready  ## Make .venv with everything that demo, test and check nee
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: .venv/.ready  ## Whole road: SCENE=path-or-href OUT=dir SCALE= OFFSET= SAMPLES= SERVE=1
+demo: .venv/.ready  ## Whole road: SCENE=path-or-href OUT=dir SCALE= OFFSET= DATETIME= SAMPLES= SERVE=1
 	@$(BIN)/python -m lai_demo --out "$(OUT)" --scene "$(SCENE)" --scale "$(SCALE)" --offset "$(OFFSET)" \
-		--samples $(SAMPLES) --window $(WINDOW) $(if $(MODEL),--model "$(MODEL)") $(if $(SERVE),--serve)
+		--datetime "$(DATETIME)" --samples $(SAMPLES) --window $(WINDOW) $(if $(MODEL),--model "$(MODEL)") $(if $(SERVE),--serve)
 
 test: .venv/.ready  ## Every test that needs no GPU, network or PostgreSQL
 	$(BIN)/python -m pytest -m "not network and not gpu and not postgres" $(ARGS)

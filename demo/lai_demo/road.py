@@ -39,6 +39,8 @@ class DemoOptions:
     """Reflectance scale of undeclared data."""
     offset: float | None = None
     """Reflectance offset of undeclared data."""
+    datetime: str | None = None
+    """Time of acquisition of a scene that does not tell it, ISO 8601."""
     samples: int = 0
     """Monte-Carlo draws."""
     window: int = 224
@@ -56,7 +58,9 @@ def run_demo(options: DemoOptions, say: Callable[[str], None]) -> str:
     bundle = open_bundle(options.model)
     say(f"1/{STEPS} scene")
     href = options.scene or str(simulate_scene_file(out / "scene"))
-    scene = open_demo_scene(href, scale=options.scale, offset=options.offset)
+    scene = open_demo_scene(
+        href, scale=options.scale, offset=options.offset, datetime=options.datetime
+    )
     collections = write_collection(scene, out / "collections")
     say(f"    {scene.reflectance.sizes['y']} x {scene.reflectance.sizes['x']} px: {href}")
 

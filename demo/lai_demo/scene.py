@@ -51,9 +51,13 @@ def simulate_scene_file(folder: Path) -> Path:
     ).scene
 
 
-def open_demo_scene(href: str, *, scale: float | None, offset: float | None) -> DemoScene:
+def open_demo_scene(
+    href: str, *, scale: float | None, offset: float | None, datetime: str | None
+) -> DemoScene:
     """Read a scene by the rules of `lai_udf.products.read_scene`."""
-    reflectance = read_scene(href, reflectance_scale=scale, reflectance_offset=offset)
+    reflectance = read_scene(
+        href, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime
+    )
     return DemoScene(reflectance, href, Grid.of_data_array(reflectance, href))
 
 
