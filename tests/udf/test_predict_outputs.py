@@ -1,0 +1,142 @@
+"""What the UDF returns: clipping, flags, intervals, Monte-Carlo spread."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from fake_cubes import make_bundle
+
+from lai_udf.predict import apply_datacube, draw_masks
+
+
+def uniform(lai: float) -> xr.DataArray:
+    """Return a 6 x 8 px cube for which the network without reach says `lai` (10 x B8A)."""
+    spectrum = np.full(10, 0.05, dtype="float32")
+    spectrum[7] = lai / 10
+    return xr.DataArray(
+        np.broadcast_to(spectrum[:, None, None], (10, 6, 8)).copy(),
+        dims=("bands", "y", "x"),
+        coords={"bands": ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]},
+    )
+
+
+@pytest.fixture(scope="module")
+def pointwise(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the known bundle without any neighbourhood, correcting to field LAI by +0.3."""
+    knots = {"lai": [0.0, 8.0], "lower": [-0.5, -1.0], "upper": [0.5, 1.0]}
+    correction = {"intercept": 0.3, "lai": 0.0, "bands": {"B02": 0.0}, "limit": 1.0}
+    folder = tmp_path_factory.mktemp("pointwise")
+    return str(
+        make_bundle(
+            folder / "pointwise.zip",
+            reach_px=0,
+            calibration={
+                "intervals": {"sl2p": knots, "field": knots},
+                "field_correction": correction,
+            },
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("network_says", "lai", "flags"),
+    [
+        (4.0, 4.0, 0),
+        (0.0, 0.0, 0),
+        (-0.1, 0.0, 1 + 2),  # clipped, and a negative reflectance is out of domain
+        (-0.25, -0.25, 1 + 8),  # beyond the tolerance: kept and flagged, as SNAP does
+        (8.0, 8.0, 0),
+        (8.1, 8.0, 4),
+        (8.25, 8.25, 16),
+        (10.5, 10.5, 1 + 16),
+    ],
+)
+def test_lai_is_clipped_within_the_tolerance_and_flagged_beyond(
+    pointwise: str, network_says: float, lai: float, flags: int
+) -> None:
+    result = apply_datacube(uniform(network_says), {"model": pointwise})
+
+    np.testing.assert_allclose(result.sel(bands="LAI"), lai, atol=1e-5)
+    assert set(result.sel(bands="LAI_FLAGS").values.ravel()) == {float(flags)}
+
+
+@pytest.mark.parametrize("network_says", [-0.25, -0.1, 0.0, 0.2, 3.0, 8.1, 9.0])
+def test_interval_holds_lai_and_never_goes_below_zero(pointwise: str, network_says: float) -> None:
+    result = apply_datacube(uniform(network_says), {"model": pointwise})
+    lai, lower, upper = (result.sel(bands=b).values for b in ("LAI", "LAI_LOWER", "LAI_UPPER"))
+
+    assert (lower <= lai).all()
+    assert (lai <= upper).all()
+    assert (lower >= np.minimum(lai, 0)).all()
+
+
+def test_interval_is_the_calibrated_one(pointwise: str) -> None:
+    result = apply_datacube(uniform(4.0), {"model": pointwise})
+
+    np.testing.assert_allclose(result.sel(bands="LAI_LOWER"), 4 - 0.75, atol=1e-5)
+    np.testing.assert_allclose(result.sel(bands="LAI_UPPER"), 4 + 0.75, atol=1e-5)
+
+
+def test_field_target_applies_the_correction_of_the_bundle(pointwise: str) -> None:
+    result = apply_datacube(uniform(4.0), {"model": pointwise, "target": "field"})
+    np.testing.assert_allclose(result.sel(bands="LAI"), 4.3, atol=1e-5)
+
+
+def test_spread_of_one_pass_is_what_the_network_estimates(pointwise: str) -> None:
+    result = apply_datacube(uniform(4.0), {"model": pointwise})
+    np.testing.assert_allclose(result.sel(bands="LAI_SD"), 0.25)
+
+
+def test_spread_of_draws_is_the_sample_standard_deviation(pointwise: str) -> None:
+    # A draw multiplies LAI by its first mask: 0 (dropped) or 2 (kept at a rate of 0.5).
+    masks = draw_masks({"masks": {"rate": 0.5, "count": 4}}, 8, 11)
+    expected = np.std(4.0 * masks[:, 0], ddof=1)
+
+    result = apply_datacube(uniform(4.0), {"model": pointwise, "samples": 8, "seed": 11})
+
+    np.testing.assert_allclose(result.sel(bands="LAI_SD"), expected, rtol=1e-5)
+    np.testing.assert_allclose(result.sel(bands="LAI"), 4.0, rtol=1e-6)  # the draws leave LAI alone
+
+
+def test_draws_are_channel_masks_of_mean_one() -> None:
+    masks = draw_masks({"masks": {"rate": 0.2, "count": 50}}, 400, 0)
+
+    assert set(np.unique(masks)) == {np.float32(0), np.float32(1.25)}
+    assert masks.mean() == pytest.approx(1, abs=0.02)
+
+
+def test_seed_alone_decides_the_draws(cube: xr.DataArray, shipped: str) -> None:
+    def spread(seed: int) -> np.ndarray:
+        context = {"model": shipped, "samples": 3, "seed": seed, "bands": ["LAI_SD"]}
+        return apply_datacube(cube, context).values
+
+    np.testing.assert_array_equal(spread(1), spread(1))
+    assert not np.array_equal(spread(1), spread(2))
+
+
+def test_more_draws_begin_with_the_same_ones() -> None:
+    contract = {"masks": {"rate": 0.2, "count": 7}}
+    np.testing.assert_array_equal(draw_masks(contract, 3, 9), draw_masks(contract, 30, 9)[:3])
+
+
+def test_shipped_network_keeps_its_promises(cube: xr.DataArray, shipped: str) -> None:
+    result = apply_datacube(cube, {"model": shipped})
+    lai, sd, lower, upper = (
+        result.sel(bands=b).values for b in ("LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER")
+    )
+    cover = cube.sel(bands="B8A").values - cube.sel(bands="B04").values
+
+    assert np.corrcoef(lai.ravel(), cover.ravel())[0, 1] > 0.8  # more green, more leaves
+    assert (sd >= 0).all()
+    assert (lower <= lai).all()
+    assert (lai <= upper).all()
+    assert (lower >= 0).all()
+
+
+def test_bands_come_as_asked(cube: xr.DataArray, known: str, tmp_path: Path) -> None:
+    everything = apply_datacube(cube, {"model": known})
+    asked = apply_datacube(cube, {"model": known, "bands": ["LAI_UPPER", "LAI"]})
+
+    assert list(asked["bands"].values) == ["LAI_UPPER", "LAI"]
+    xr.testing.assert_identical(asked, everything.sel(bands=["LAI_UPPER", "LAI"]))
