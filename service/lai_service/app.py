@@ -28,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from lai_service.access import TokenGuard
+from lai_service.aggregations import aggregation_extension
 from lai_service.catalogue import Catalogue
 from lai_service.catalogue_sqlite import SqliteCatalogue
 from lai_service.errors import LaiServiceError
@@ -187,7 +188,7 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
             title=settings.title,
             description=settings.description,
         ),
-        extensions=[*searching, *writing],
+        extensions=[*searching, aggregation_extension(catalogue), *writing],
         title=settings.title,
         description=settings.description,
         stac_version="1.1.0",

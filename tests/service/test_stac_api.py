@@ -411,6 +411,23 @@ def test_landing_page_names_itself_and_both_sort_classes(client: TestClient) -> 
         assert f"https://api.stacspec.org/{version}/item-search#sort" in landing["conformsTo"]
 
 
+def test_aggregations_count_what_a_search_finds(filled: TestClient) -> None:
+    names = "total_count,datetime_frequency,lai_mean_frequency"
+    query = {"aggregations": names, "filter": "laiq:lai_mean >= 1", "bbox": "0,0,8.5,1"}
+    total, months, classes = filled.get("/aggregate", params=query).json()["aggregations"]
+    assert total["value"] == 5
+    assert [(b["key"], b["frequency"]) for b in months["buckets"]] == [("2024-06-01T00:00:00Z", 5)]
+    assert sum(bucket["frequency"] for bucket in classes["buckets"]) == 5
+    expression = {"op": ">=", "args": [{"property": "laiq:lai_mean"}, 1]}
+    body = {"aggregations": ["total_count"], "filter": expression, "bbox": [0, 0, 8.5, 1]}
+    assert filled.post("/aggregate", json=body).json()["aggregations"] == [total]
+    own = filled.get("/collections/lai/aggregate", params=query).json()["aggregations"]
+    assert own[0] == total
+    assert len(filled.get("/aggregations").json()["aggregations"]) == 5
+    assert filled.get("/aggregate?aggregations=x").status_code == 400
+    assert filled.get("/collections/nothing/aggregate").status_code == 404
+
+
 def test_any_origin_may_read(client: TestClient) -> None:
     answer = client.get("/search", headers={"Origin": "https://radiantearth.github.io"})
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
