@@ -51,18 +51,10 @@ window.STAC_BROWSER_CONFIG = {
   allowExternalAccess: true,
   displayGeoTiffByDefault: true,
   useTileLayerAsFallback: false,
-  // Shown on the map at once; in the item itself the role would hide the asset from odc-stac.
-  preprocessSTAC: (stac) => {
-    const lai = stac.assets && stac.assets.lai;
-    if (lai && stac.type === 'Feature') {
-      lai.roles = [...(lai.roles || []), 'overview'];
-    }
-    return stac;
-  },
   buildTileUrlTemplate: (asset) => asset.key === 'lai_flags'
-    ? base + 'cog/tiles/WebMercatorQuad/{z}/{x}/{y}@2x.png?url='
+    ? base + 'cog/tiles/WebMercatorQuad/{z}/{x}/{y}.png?url='
       + encodeURIComponent(asset.getAbsoluteUrl())
-    : base + 'cog/tiles/WebMercatorQuad/{z}/{x}/{y}@2x.png?rescale=0,6000&colormap_name=ylgn&url='
+    : base + 'cog/tiles/WebMercatorQuad/{z}/{x}/{y}.png?rescale=0,6000&colormap_name=ylgn&url='
       + encodeURIComponent(asset.getAbsoluteUrl()),
 };
 """
