@@ -23,7 +23,7 @@ from lai_service.catalogue import (
     WriteMode,
     Written,
 )
-from lai_service.cql2_sql import Sql, value_of
+from lai_service.cql2_sql import Sql, box_to_sql, value_of
 from lai_service.errors import (
     CatalogueBusyError,
     ConflictError,
@@ -31,13 +31,15 @@ from lai_service.errors import (
     NotFoundError,
     SettingsError,
 )
-from lai_service.search_sql import conditions_of, next_token, order_of, start_after
+from lai_service.search_sql import conditions_of, next_token, order_of, places_of, start_after
 from lai_service.sqlite_functions import register_functions
 from lai_service.sqlite_schema import create_tables, document_of, dump_json, row_of
 from lai_service.times import from_microseconds
 
 __all__ = ["SqliteCatalogue"]
 
+_CROWD = 5000
+"""From so many candidates on, a search walks along its sort order instead of collecting them."""
 _COLUMNS = "i.collection, i.geometry, i.props, i.rest"
 
 
@@ -101,12 +103,25 @@ class SqliteCatalogue:
         """Return all collections, ordered by id, their extents covering their items."""
         connection = self._connection()
         rows = connection.execute("select id, doc from collections order by id").fetchall()
-        return [_with_extent(connection, key, json.loads(doc)) for key, doc in rows]
+        return [self._with_extent(key, json.loads(doc)) for key, doc in rows]
 
     def collection(self, collection_id: str) -> Document:
         """Return one collection, or raise NotFoundError."""
         connection = self._connection()
-        return _with_extent(connection, collection_id, _collection(connection, collection_id))
+        return self._with_extent(collection_id, _collection(connection, collection_id))
+
+    def _with_extent(self, collection_id: str, document: Document) -> Document:
+        """Set the extent of a collection to that of its items; kept until the file changes."""
+        connection = self._connection()
+        (version,) = connection.execute("pragma data_version").fetchone()
+        state = (version, connection.total_changes)  # others' writes, our own
+        if getattr(self._local, "state", None) != state:
+            self._local.state, self._local.extents = state, {}
+        extents: dict[str, Document] = self._local.extents
+        if collection_id not in extents:
+            extents[collection_id] = _extent(connection, collection_id)
+        extent = extents[collection_id]
+        return {**document, "extent": {**document.get("extent", {}), **extent}}
 
     def put_collection(self, document: Document, mode: WriteMode) -> Written:
         """Store a collection, or raise ConflictError (insert) or NotFoundError (replace)."""
@@ -183,7 +198,8 @@ class SqliteCatalogue:
 
     def search(self, search: Search) -> Page:
         """Return one page of the items that match."""
-        where, after = conditions_of(search), start_after(search)
+        where = conditions_of(search, by_index=not self._is_crowded(search))
+        after = start_after(search)
         values, order = order_of(search)
         rows = self._connection().execute(
             f"select {_COLUMNS}, {values.text} from items i "
@@ -194,6 +210,21 @@ class SqliteCatalogue:
         shown = found[: search.limit]
         token = next_token(search, shown[-1][4:]) if len(found) > search.limit and shown else None
         return Page([document_of(*row[:4]) for row in shown], token)
+
+    def _is_crowded(self, search: Search) -> bool:
+        """Return whether so many items lie in the place that sorting them all would be slow."""
+        if search.ids is not None:
+            return False
+        crowd = 0
+        for place in places_of(search):
+            box = box_to_sql(place)
+            (found,) = (
+                self._connection()
+                .execute(f"select count(*) from ({box.text} limit {_CROWD})", box.params)
+                .fetchone()
+            )
+            crowd += found
+        return crowd >= _CROWD
 
     def count(self, search: Search) -> int:
         """Return how many items match, whatever the limit and the token."""
@@ -317,19 +348,17 @@ def _put_row(
     return "created" if old is None else "updated"
 
 
-def _with_extent(
-    connection: sqlite3.Connection, collection_id: str, document: Document
-) -> Document:
-    """Set the extent of a collection to that of its items, where it has any."""
+def _extent(connection: sqlite3.Connection, collection_id: str) -> Document:
+    """Return the extent of the items of a collection; empty where there are none."""
     t0, t1, west, south, east, north = connection.execute(
         "select min(i.t0), max(i.t1), min(r.minx), min(r.miny), max(r.maxx), max(r.maxy) "
         "from items i left join items_rtree r using (pk) where i.collection = ?",
         (collection_id,),
     ).fetchone()
     if t0 is None:
-        return document
+        return {}
     interval = [from_microseconds(t0), from_microseconds(t1)]
-    extent = {"temporal": {"interval": [interval]}}
+    extent: Document = {"temporal": {"interval": [interval]}}
     if west is not None:
         extent["spatial"] = {"bbox": [[west, south, east, north]]}
-    return {**document, "extent": {**document.get("extent", {}), **extent}}
+    return extent

@@ -24,7 +24,7 @@ from shapely.geometry.base import BaseGeometry
 from lai_service.errors import FilterError
 from lai_service.times import DAY_US, to_microseconds
 
-__all__ = ["INDEXED", "Sql", "filter_to_sql", "geometry_to_sql", "value_of"]
+__all__ = ["INDEXED", "Sql", "box_to_sql", "filter_to_sql", "geometry_to_sql", "value_of"]
 
 INDEXED = (
     "laiq:lai_mean",
@@ -157,16 +157,27 @@ def _intersects(operator: str, args: list[Any], depth: int) -> Sql:
     return geometry_to_sql(literals[0].params[0])
 
 
-def geometry_to_sql(wkb: object) -> Sql:
-    """Return the condition that an item's footprint meets a geometry, given as WKB bytes."""
+def geometry_to_sql(wkb: object, *, by_index: bool = True) -> Sql:
+    """Return the condition that an item's footprint meets a geometry.
+
+    Args:
+        wkb: the geometry as WKB bytes, degrees.
+        by_index: look the candidates up in the R*Tree first; right unless they are so many that
+            walking along the sort order meets enough of them soon.
+    """
     assert isinstance(wkb, bytes)
+    exact = Sql("geometry_intersects(i.geometry, ?)", (wkb,), "truth")
+    if not by_index:
+        return exact
+    box = box_to_sql(wkb)
+    return Sql(f"(i.pk in ({box.text}) and {exact.text})", box.params + exact.params, "truth")
+
+
+def box_to_sql(wkb: bytes) -> Sql:
+    """Return the query for the row numbers of items whose box meets that of a geometry."""
     west, south, east, north = shapely.from_wkb(wkb).bounds
-    return Sql(
-        "(i.pk in (select pk from items_rtree where minx <= ? and maxx >= ? "
-        "and miny <= ? and maxy >= ?) and geometry_intersects(i.geometry, ?))",
-        (east, west, north, south, wkb),
-        "truth",
-    )
+    text = "select pk from items_rtree where minx <= ? and maxx >= ? and miny <= ? and maxy >= ?"
+    return Sql(text, (east, west, north, south))
 
 
 _TRUTHS: dict[str, Callable[[str, list[Any], int], Sql]] = {

@@ -8,6 +8,8 @@ pages nor appear twice.
 import base64
 import binascii
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import shapely
 from shapely.geometry import shape
@@ -16,13 +18,17 @@ from lai_service.catalogue import Search, SortKey
 from lai_service.cql2_sql import Sql, filter_to_sql, geometry_to_sql, value_of
 from lai_service.errors import BadRequestError
 
-__all__ = ["conditions_of", "next_token", "order_of", "start_after"]
+__all__ = ["conditions_of", "next_token", "order_of", "places_of", "start_after"]
 
 _LATEST_FIRST = (SortKey("datetime", descending=True),)
 
 
-def conditions_of(search: Search) -> Sql:
+def conditions_of(search: Search, *, by_index: bool = True) -> Sql:
     """Return the WHERE condition of a search, without its paging.
+
+    Args:
+        search: what to look for.
+        by_index: find the place by the R*Tree (see `geometry_to_sql`).
 
     Raises:
         BadRequestError: bbox or geometry are not valid.
@@ -37,10 +43,10 @@ def conditions_of(search: Search) -> Sql:
         parts.append(Sql("i.t0 <= ?", (search.end_us,)))
     if search.start_us is not None:
         parts.append(Sql("i.t1 >= ?", (search.start_us,)))
-    if search.bbox is not None:
-        parts.append(_bbox(search.bbox))
-    if search.intersects is not None:
-        parts.append(_intersects(search))
+    places = places_of(search)
+    if places:
+        met = [geometry_to_sql(place, by_index=by_index) for place in places]
+        parts.append(_any(met))
     if search.filter is not None:
         parts.append(filter_to_sql(search.filter))
     return Sql(
@@ -49,28 +55,38 @@ def conditions_of(search: Search) -> Sql:
     )
 
 
-def _bbox(bbox: tuple[float, float, float, float]) -> Sql:
-    west, south, east, north = bbox
+def _any(parts: list[Sql]) -> Sql:
+    text = " or ".join(part.text for part in parts)
+    return Sql(f"({text})", tuple(param for part in parts for param in part.params))
+
+
+def places_of(search: Search) -> list[bytes]:
+    """Return the geometries of a search as WKB, one of which an item must meet; [] is anywhere.
+
+    Raises:
+        BadRequestError: the geometry is not valid.
+    """
+    if search.intersects is not None:
+        return [_wkb(search.intersects)]
+    if search.bbox is None:
+        return []
+    west, south, east, north = search.bbox
     if west <= east:
         boxes = [shapely.box(west, south, east, north)]
     else:  # across the antimeridian (RFC 7946, section 5.2)
         boxes = [shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)]
-    parts = [geometry_to_sql(shapely.to_wkb(box)) for box in boxes]
-    return Sql(
-        "(" + " or ".join(part.text for part in parts) + ")",
-        tuple(param for part in parts for param in part.params),
-    )
+    return [shapely.to_wkb(box) for box in boxes]
 
 
-def _intersects(search: Search) -> Sql:
+def _wkb(geojson: Mapping[str, Any]) -> bytes:
     try:
-        geometry = shape(dict(search.intersects or {}))
+        geometry = shape(dict(geojson))
     except Exception as error:  # shapely raises many kinds for malformed GeoJSON
         raise BadRequestError(f"intersects is not a GeoJSON geometry: {error}") from error
     if geometry.is_empty or not geometry.is_valid:
         reason = "empty" if geometry.is_empty else shapely.is_valid_reason(geometry)
         raise BadRequestError(f"intersects is not a valid geometry: {reason}")
-    return geometry_to_sql(shapely.to_wkb(geometry))
+    return shapely.to_wkb(geometry)
 
 
 def _keys(search: Search) -> list[tuple[Sql, bool]]:

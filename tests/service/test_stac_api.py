@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pystac_client
@@ -9,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from service.fake_items import TOKEN, collection, footprint, stac_item
 
+from lai_service import Settings, catalogue_sqlite
 from lai_service.catalogue import Search, SortKey
 from lai_service.catalogue_sqlite import SqliteCatalogue
 from lai_service.errors import BadRequestError
@@ -452,3 +454,45 @@ def test_catalogue_survives_a_restart(settings, tmp_path: Path) -> None:
         again = SqliteCatalogue(tmp_path / name)
         assert again.item("lai", "item-001")["properties"] == item(1)["properties"]
         again.close()
+
+
+@pytest.mark.parametrize("sort", [(), (SortKey("laiq:lai_mean"),)])
+def test_crowded_places_are_searched_with_the_same_result(
+    catalogue: SqliteCatalogue, monkeypatch: pytest.MonkeyPatch, sort: tuple
+) -> None:
+    catalogue.put_collection(collection(), "insert")
+    items = [item(n, **{"laiq:lai_mean": (n * 7) % 5}) for n in range(20)]
+    catalogue.put_items("lai", items, "insert")
+    search = Search(bbox=(2.5, 0.2, 14.5, 0.8), limit=5, sort=sort)
+
+    def pages() -> list[str]:
+        found, token = [], None
+        while True:
+            page = catalogue.search(replace(search, token=token))
+            found += [i["id"] for i in page.items]
+            token = page.next_token
+            if token is None:
+                return found
+
+    by_index = pages()
+    monkeypatch.setattr(catalogue_sqlite, "_CROWD", 3)
+    assert pages() == by_index
+    assert len(by_index) == 13
+
+
+def test_extent_follows_the_items_whoever_writes_them(
+    catalogue: SqliteCatalogue, settings: Settings
+) -> None:
+    other = SqliteCatalogue(settings.database_path)
+    catalogue.put_collection(collection(), "insert")
+    catalogue.put_items("lai", [item(1)], "insert")
+
+    def east() -> float:
+        return catalogue.collection("lai")["extent"]["spatial"]["bbox"][0][2]
+
+    assert east() == pytest.approx(1.9)
+    other.put_items("lai", [item(5)], "insert")
+    assert east() == pytest.approx(5.9)
+    other.remove_item("lai", "item-005")
+    assert east() == pytest.approx(1.9)
+    other.close()
