@@ -37,6 +37,8 @@ NOMINAL_COSINES = (1.0, 0.76604444, 0.0)  # view zenith 0, sun zenith 40, relati
 # Scene classes that hide the surface: defective, shadow, cloud (medium, high), cirrus, snow.
 MASKED_SCENE_CLASSES = (1, 3, 8, 9, 10, 11)
 HALO_PX = 16  # the overlap of the windows; a multiple of every network's pooling
+LEAST_CHECKED_PX = 64  # fewer pixels, at the edge of a swath, prove nothing about the scaling
+MOST_CHECKED_PX = 250_000
 BLOCK_PX = 480  # larger windows are worked off in blocks of this size: they stay in the cache
 
 INPUT_OUT_OF_DOMAIN = 1
@@ -103,9 +105,9 @@ def read_settings(context: dict[str, Any] | None) -> Settings:
     known = [field.name for field in fields(Settings)]
     if unknown := sorted(set(given) - set(known)):
         raise LaiInputError(f"unknown context key {', '.join(unknown)}: use {', '.join(known)}")
-    if "bands" in given:
-        given["bands"] = tuple(given["bands"])
     try:
+        if "bands" in given:
+            given["bands"] = tuple(given["bands"])
         return Settings(**given)
     except TypeError as error:
         raise LaiInputError(f"context {given!r}: {error}") from error
@@ -233,9 +235,13 @@ def refuse_implausible(reflectance: np.ndarray) -> None:
 
     The alternative is silently wrong LAI. A forgotten offset of -1000 digital numbers shifts
     every band by +0.1 and LAI by -0.76. It shows as vegetation without a dark band: green leaves
-    absorb blue and red, so pixels of NDVI > 0.4 hardly ever have all ten bands above 0.095.
+    absorb blue and red, so pixels of NDVI > 0.4 hardly ever have all ten bands above 0.095,
+    unless under haze, which is brighter and, other than an offset, brightens blue before B12.
+    An offset applied twice shows as a darkest band below zero.
     """
-    values = reflectance[:, ~np.isnan(reflectance[0])]
+    pixels = reflectance.reshape(len(BANDS), -1)
+    pixels = pixels[:, :: pixels.shape[1] // MOST_CHECKED_PX + 1]
+    values = pixels[:, ~np.isnan(pixels[0])]
     if values.size == 0:
         return
     found = f"reflectance from {values.min():.3g} to {values.max():.3g}"
@@ -244,14 +250,21 @@ def refuse_implausible(reflectance: np.ndarray) -> None:
             f"{found}: these are digital numbers; set reflectance_scale=0.0001 "
             "(and reflectance_offset=-0.1 from processing baseline 04.00 on)"
         )
-    if float(values.max()) < 2e-4 or float(np.median(values[BANDS.index("B03")])) < -0.03:
+    enough = values.shape[1] >= LEAST_CHECKED_PX
+    below_zero = enough and float(np.median(values.min(axis=0))) < -0.02
+    if float(values.max()) < 2e-4 or below_zero:
         raise LaiInputError(
             f"{found}: scale or offset is applied twice; check reflectance_scale and "
             "reflectance_offset"
         )
     red, near_infrared = values[BANDS.index("B04")], values[BANDS.index("B08")]
     green = near_infrared - red > 0.4 * (near_infrared + red)
-    if green.mean() > 0.05 and (values[:, green].min(axis=0) > 0.095).mean() > 0.95:
+    if not enough or green.mean() <= 0.05:
+        return
+    leaves = values[:, green]
+    darkest = leaves.min(axis=0)
+    haze = np.median(leaves[BANDS.index("B02")] - leaves[BANDS.index("B12")]) > -0.02
+    if (darkest > 0.095).mean() > 0.95 and np.median(darkest) < 0.14 and not haze:
         raise LaiInputError(
             f"{found}, and vegetation has no band below 0.095: the offset of processing baseline "
             "04.00 was forgotten; set reflectance_offset=-0.1 (-1000 in digital numbers)"
@@ -281,7 +294,9 @@ def build_features(inputs: Inputs, contract: dict[str, Any]) -> np.ndarray:
     limit = np.float32(constants["limit"])
     features[:10] = np.nan_to_num(np.clip(normalised, -limit, limit), nan=0.0)
     features[10] = ~(inputs.missing | inputs.masked)
-    features[11:] = inputs.cosines
+    # Beyond the scene a back-end has no angles, and a whole scene has: take neither there.
+    nominal = np.array(NOMINAL_COSINES, dtype="float32")[:, None, None]
+    features[11:] = np.where(inputs.missing, nominal, inputs.cosines)
     return features
 
 
@@ -329,7 +344,8 @@ def monte_carlo_sd(model: Model, block: np.ndarray, masks: np.ndarray) -> np.nda
         deviation = draw - mean
         mean += deviation / number
         squares += deviation * (draw - mean)
-    return np.sqrt(squares / (len(masks) - 1))
+    spread: np.ndarray = np.sqrt(squares / (len(masks) - 1))
+    return spread
 
 
 def find_outside_domain(reflectance: np.ndarray, model: Model) -> np.ndarray:
@@ -345,8 +361,8 @@ def find_outside_domain(reflectance: np.ndarray, model: Model) -> np.ndarray:
         cell = (reflectance[BANDS.index(band)] - np.float32(low)) * np.float32(10 / (high - low))
         outside |= ~((cell >= 0) & (cell < 10))  # NaN is outside
         code = code * 10 + np.where(outside, 0, cell).astype("int32")
-    empty: np.ndarray = (model.domain_bits[code >> 3] >> (code & 7)) & 1 == 0
-    return outside | empty
+    outside |= (model.domain_bits[code >> 3] >> (code & 7)) & 1 == 0
+    return outside
 
 
 def correct_to_field(
