@@ -51,6 +51,8 @@ class FitConfig(BaseModel):
 
     network: Literal["seamless", "paper", "mlp"]
     seed: int
+    start_from: str | None = None
+    """Run (a folder beside this one) whose best weights are the start; none = fresh weights."""
     pool: PoolConfig
     validation: PoolConfig
     samples: SampleConfig
@@ -110,6 +112,8 @@ def fit(config: FitConfig, run: Path, *, pools: Path, verbose: int = 1) -> Path:
         fixed=True,
     )
     model = build_network(config.network)
+    if config.start_from:
+        model.load_weights(run.parent / config.start_from / "best.keras")
     compile_model(model, config)
     model.fit(
         stream,

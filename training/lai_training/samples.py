@@ -46,6 +46,10 @@ class SampleConfig(BaseModel):
     """Band noise, fraction of the reflectance, at level 1; levels are drawn from 0 to 1.5."""
     noise_absolute: float = Field(0.005, ge=0)
     """Band noise, reflectance, at level 1."""
+    noise_level_low: float = Field(0.0, ge=0, le=1.5)
+    """Lowest level of the noise that is to be removed."""
+    grain_share: float = Field(0.0, ge=0, le=1)
+    """Share of the patches that are made as rough as real scenes, see `roughen`."""
     nominal_angle_share: float = Field(0.5, ge=0, le=1)
     """Share of the patches whose angles are withheld."""
     missing_share: float = Field(0.3, ge=0, le=1)
@@ -141,6 +145,43 @@ def draw_cosines(count: int, nominal_share: float, rng: np.random.Generator) -> 
     return np.where(nominal[:, None], NOMINAL_COSINES, cosines).astype("float32")
 
 
+def roughen(clean: Floats, config: SampleConfig, rng: np.random.Generator) -> Floats:
+    """Give a share of the patches the roughness of real scenes, before they are labelled.
+
+    What varies from pixel to pixel is not always noise: crowns and shadows change the brightness
+    of all bands alike, small things mix other surfaces in, bands are a fraction of a pixel off
+    each other, and a sensor has some noise that nobody asks to remove. SL2P sees all of that, so
+    the network must leave it alone; only what `add_noise` adds afterwards is noise to it.
+
+    Args:
+        clean: (n, 10, y, x) reflectance.
+        config: `grain_share`, and the noise of level 1.
+        rng: source of randomness.
+
+    Returns:
+        (n, 10, y, x), the patches, some of them rougher.
+    """
+    count, bands, height, width = clean.shape
+    pixels = (count, 1, height, width)
+
+    def strength(most: float) -> Floats:
+        return rng.uniform(0, most, (count, 1, 1, 1)).astype("float32")
+
+    other = clean[rng.permutation(count)]
+    share = np.minimum(strength(0.2) * np.abs(rng.standard_normal(pixels, dtype="float32")), 1)
+    rough = clean + share * (other - clean)
+    rough *= 1 + strength(0.12) * rng.standard_normal(pixels, dtype="float32")
+    for axis in (2, 3):  # a shift by a fraction of a pixel, each band its own
+        shift = strength(0.25) * rng.uniform(-1, 1, (count, bands, 1, 1)).astype("float32")
+        forth, back = np.maximum(shift, 0), np.maximum(-shift, 0)
+        moved = forth * np.roll(rough, 1, axis=axis) + back * np.roll(rough, -1, axis=axis)
+        rough = (1 - forth - back) * rough + moved
+    sd = strength(0.3) * (config.noise_relative * np.abs(rough) + config.noise_absolute)
+    rough += sd * rng.standard_normal(clean.shape, dtype="float32")
+    chosen = rng.random((count, 1, 1, 1)) < config.grain_share
+    return np.where(chosen, rough, clean)
+
+
 def add_noise(
     clean: Floats, config: SampleConfig, rng: np.random.Generator
 ) -> tuple[Floats, NDArray[np.bool_]]:
@@ -150,7 +191,7 @@ def add_noise(
         The noisy patches and (n,) bool: which of them got noise.
     """
     noisy = rng.random(len(clean)) < config.noisy_share
-    level = rng.uniform(0, 1.5, (2, len(clean), 1, 1, 1)).astype("float32")
+    level = rng.uniform(config.noise_level_low, 1.5, (2, len(clean), 1, 1, 1)).astype("float32")
     level *= noisy[:, None, None, None]
     sd = level[0] * config.noise_relative * np.abs(clean) + level[1] * config.noise_absolute
     return clean + sd * rng.standard_normal(clean.shape, dtype="float32"), noisy
@@ -202,6 +243,8 @@ def build_batch(
     Features are (n, y, x, 14); label and weight (n, y, x, 1), weight 0 where data are missing.
     """
     count, _, height, width = clean.shape
+    if config.grain_share:
+        clean = roughen(clean, config, rng)
     cosines = draw_cosines(count, config.nominal_angle_share, rng)
     label = np.clip(label_patches(clean, cosines), config.label_low, config.label_high)
     missing = draw_missing((count, height, width), config.missing_share, rng)
