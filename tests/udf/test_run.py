@@ -1,0 +1,190 @@
+"""`lai-udf run`: scenes in, COGs out, or one sentence and nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from fake_cubes import VEGETATION, fake_cube, to_digital_numbers
+from fake_products import write_multiband
+from typer.testing import CliRunner
+
+from lai_udf.cli import app
+from lai_udf.predict import BANDS
+from lai_udf.products import open_scene, read_scene
+from lai_udf.rasters import read_lai_cogs
+from lai_udf.run import Request, predict_scene, run_scene
+
+NAMES = ["lai.tif", "lai_flags.tif", "lai_lower.tif", "lai_sd.tif", "lai_upper.tif"]
+
+
+def write_scene(path: Path, side: int = 72, **changes: object) -> Path:
+    cube = fake_cube(np.random.default_rng(8), side).isel(t=0)
+    numbers = to_digital_numbers(cube).astype("uint16")
+    return write_multiband(path, dict(zip(BANDS, numbers.values, strict=True)), **changes)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    return write_scene(tmp_path / "scene.tif")
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["run", *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_command_writes_one_cog_per_band_and_prints_the_paths(scene: Path, tmp_path: Path) -> None:
+    code, stdout, _ = run(scene, tmp_path / "out")
+
+    assert code == 0
+    assert sorted(Path(line).name for line in stdout.splitlines()) == NAMES
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == NAMES
+
+
+def test_scene_cut_into_windows_equals_the_scene_in_memory(
+    scene: Path, tmp_path: Path, shipped: str
+) -> None:
+    whole = predict_scene(read_scene(scene))
+    run_scene(open_scene(scene), tmp_path / "out", core_px=32)
+    windows = read_lai_cogs(tmp_path / "out")
+
+    assert list(windows["bands"].values) == list(whole["bands"].values)
+    np.testing.assert_allclose(windows.values, whole.values, atol=0.0006)  # half of scale 0.001
+
+
+def test_files_say_what_made_them(scene: Path, tmp_path: Path) -> None:
+    paths = run_scene(open_scene(scene), tmp_path / "out", Request(samples=2, seed=4))
+    with rasterio.open(paths["lai"]) as dataset:
+        tags = dataset.tags()
+
+    assert tags["MODEL_ID"] == "sentinel2-lai-seamless"
+    assert tags["MODEL_CHECKSUM"].startswith("1220")
+    assert (tags["TARGET"], tags["SAMPLES"], tags["SEED"]) == ("sl2p", "2", "4")
+    assert tags["DATETIME"].startswith("2022-10-05T11:54:11")
+
+
+def test_scene_in_memory_keeps_grid_time_and_provenance(scene: Path) -> None:
+    read = read_scene(scene)
+    lai = predict_scene(read, Request(bands=("LAI",)))
+
+    assert lai.rio.crs == read.rio.crs
+    assert lai.attrs["datetime"] == read.attrs["datetime"]
+    assert lai.attrs["model_id"] == "sentinel2-lai-seamless"
+    assert list(lai["bands"].values) == ["LAI"]
+
+
+def test_bands_can_be_chosen(scene: Path, tmp_path: Path) -> None:
+    code, _, _ = run(scene, tmp_path / "out", "--bands", "LAI, LAI_FLAGS")
+
+    assert code == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["lai.tif", "lai_flags.tif"]
+
+
+def test_progress_counts_the_windows(scene: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    run_scene(
+        open_scene(scene),
+        tmp_path / "out",
+        core_px=32,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(number, 9) for number in range(1, 10)]
+
+
+def assert_refused(
+    outcome: tuple[int, str, str], folder: Path, *phrases: str, code: int = 1
+) -> None:
+    found, stdout, stderr = outcome
+    assert found == code, stderr
+    assert stdout == ""
+    for phrase in phrases:
+        assert phrase in stderr
+    if code == 1:
+        assert len(stderr.strip().splitlines()) == 1
+    assert not folder.exists()
+
+
+def test_missing_band_is_one_sentence_and_no_file(tmp_path: Path) -> None:
+    numbers = {band: np.full((32, 32), 2000, "uint16") for band in BANDS if band != "B05"}
+    path = write_multiband(tmp_path / "scene.tif", numbers)
+
+    assert_refused(run(path, tmp_path / "out"), tmp_path / "out", "lai-udf:", "B05")
+
+
+def test_digital_numbers_declared_as_reflectance_are_refused(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "scene.tif", scales=(1.0,) * 10, offsets=(0.0,) * 10)
+
+    assert_refused(
+        run(path, tmp_path / "out", "--scale", 1, "--offset", 0), tmp_path / "out", "0.0001"
+    )
+
+
+def test_reflectance_declared_as_digital_numbers_is_refused(tmp_path: Path) -> None:
+    cube = fake_cube(np.random.default_rng(8), 40).isel(t=0)
+    path = write_multiband(
+        tmp_path / "scene.tif",
+        dict(zip(BANDS, cube.values, strict=True)),
+        scales=(1.0,) * 10,
+        offsets=(0.0,) * 10,
+    )
+    assert_refused(run(path, tmp_path / "out", "--scale", 1e-4), tmp_path / "out", "scale")
+
+
+def test_forgotten_offset_is_refused(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "scene.tif")
+
+    assert_refused(
+        run(path, tmp_path / "out", "--scale", 1e-4, "--offset", 0), tmp_path / "out", "-0.1"
+    )
+
+
+def test_scene_without_data_is_refused(tmp_path: Path) -> None:
+    empty = {band: np.zeros((32, 32), "uint16") for band in BANDS}
+    path = write_multiband(tmp_path / "scene.tif", empty)
+
+    assert_refused(run(path, tmp_path / "out"), tmp_path / "out", "no pixel holds data")
+
+
+def test_error_in_a_late_window_leaves_no_file(tmp_path: Path) -> None:
+    numbers = np.array(VEGETATION)[:, None, None] * np.ones((10, 1040, 8)) * 1e4 + 1000
+    numbers[:, 970:] = 65535  # reflectance of 6.5: digital numbers, in the second window only
+    path = write_multiband(
+        tmp_path / "scene.tif", dict(zip(BANDS, numbers.round().astype("uint16"), strict=True))
+    )
+    assert_refused(run(path, tmp_path / "out"), tmp_path / "out", "digital numbers")
+
+
+def test_missing_input_is_named(tmp_path: Path) -> None:
+    assert_refused(run(tmp_path / "none.tif", tmp_path / "out"), tmp_path / "out", "none.tif")
+
+
+def test_damaged_bundle_is_refused(scene: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.zip"
+    bundle.write_bytes(b"PK nothing")
+
+    assert_refused(
+        run(scene, tmp_path / "out", "--model", bundle), tmp_path / "out", "bundle.zip", "read"
+    )
+
+
+def test_output_that_is_a_file_is_refused(scene: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    code, _, stderr = run(scene, tmp_path / "taken")
+
+    assert code == 1
+    assert "cannot write to" in stderr
+    assert (tmp_path / "taken").read_text() == "a file"
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--bands", "NDVI"), ("--target", "snap"), ("--samples", "-1"), ("--colour", "red")]
+)
+def test_misuse_ends_with_code_2(scene: Path, tmp_path: Path, wrong: tuple[str, str]) -> None:
+    assert_refused(run(scene, tmp_path / "out", *wrong), tmp_path / "out", code=2)
+
+
+def test_one_sample_is_refused(scene: Path, tmp_path: Path) -> None:
+    assert_refused(
+        run(scene, tmp_path / "out", "--samples", 1), tmp_path / "out", "samples must be 0"
+    )
