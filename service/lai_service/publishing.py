@@ -225,8 +225,22 @@ def _with_collection(item: Document, collection: str) -> Document:
     if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
         raise InvalidItemError(f"item {item['id']} has links that are no list of objects")
     others = [link for link in links if link.get("rel") not in _MADE_LINKS]
+    for link in [link for link in others if _is_private(link)]:
+        _log.warning("%s: link to the local file %s is left out", item["id"], link["href"])
+        others.remove(link)
     own = {"rel": "collection", "href": f"../{collection}.json", "type": "application/json"}
     return {**item, "collection": collection, "links": [*others, own]}
+
+
+def _is_private(link: Document) -> bool:
+    """Return whether a link names a file of this machine outside the item's folder.
+
+    An item made from a local scene says so; readers elsewhere could not follow it.
+    """
+    href = str(link.get("href"))
+    if href.startswith(("/", "file:")):
+        return True
+    return is_relative(href) and not is_safe_path(href)
 
 
 def _is_raster(key: str, asset: Document, path: Path) -> bool:

@@ -129,6 +129,17 @@ def test_file_beside_the_item_that_a_link_names_is_published_with_it(
     assert writer.get(link["href"]).text == "{}"
 
 
+@pytest.mark.parametrize("href", ["/home/me/scene.tif", "file:///home/me/x.tif", "../scene.tif"])
+def test_link_to_a_file_of_this_machine_is_left_out(
+    writer: TestClient, make_result: Make, href: str
+) -> None:
+    folder = make_result()
+    edit(folder, lambda item: item["links"].append({"rel": "derived_from", "href": href}))
+    answer = publish(writer, folder)
+    assert answer.status_code == 201, answer.text
+    assert "derived_from" not in [link["rel"] for link in answer.json()["links"]]
+
+
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path = folder / f"{ITEM}.json"
     item = json.loads(path.read_text())
