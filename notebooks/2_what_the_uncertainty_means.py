@@ -1,0 +1,142 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2 What the uncertainty means
+#
+# Three numbers go by the name of uncertainty, and they answer three questions:
+#
+# | number | question | here |
+# |---|---|---|
+# | interval of the Monte-Carlo mean, ±t σ/√T | would another T draws give the same mean? | the paper's interval |
+# | Monte-Carlo σ | how much do networks with dropped channels disagree? | band `LAI_SD` |
+# | prediction interval | where would a field measurement lie? | `LAI_LOWER`, `LAI_UPPER` |
+#
+# On a simulated scene we know the leaf area, and can count how often each of them holds it.
+
+# %%
+import os
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import rasterio
+from scipy import stats
+
+from lai_training import sl2p
+from lai_training.metrics import half_width_of_mean
+from lai_training.simulate import simulate
+from lai_training.spectral_library import load_or_make_library
+from lai_udf.predict import CLOUD_WITHIN_REACH, NO_DATA_WITHIN_REACH
+from lai_udf.products import read_scene
+from lai_udf.run import Request, predict_scene
+
+SIZE_PX = int(os.environ.get("LAI_NOTEBOOK_PX", 192))
+DRAWS = 30
+OUT = Path(os.environ.get("LAI_NOTEBOOK_OUT", "build/notebooks")).resolve()
+OUT.mkdir(parents=True, exist_ok=True)
+plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 110})
+
+# %% [markdown]
+# ## A scene whose LAI is known
+#
+# Thirty draws: each drops its own set of channels in the whole network, the same ones all over the
+# scene, so that σ has no seams and does not depend on how the scene is cut.
+
+# %%
+library = load_or_make_library(OUT / "spectra.npz", 8_000, 1)
+files = simulate(OUT / "uncertain.tif", size=SIZE_PX, seed=11, library=library)
+scene = read_scene(files.scene)
+with rasterio.open(files.truth) as truth_file:
+    truth = truth_file.read(1)
+cube = predict_scene(scene, Request(samples=DRAWS, seed=1))
+lai, sd, lower, upper, flags = (cube.sel(bands=band).values for band in cube.bands.values)
+teacher, _ = sl2p.predict_image(scene)
+
+careful = CLOUD_WITHIN_REACH | NO_DATA_WITHIN_REACH
+used = np.isfinite(lai) & (flags.astype(np.uint8) & careful == 0) & (truth > 0.05)
+print(f"{used.sum()} pixels with leaves")
+
+# %% [markdown]
+# ## The interval of the mean
+#
+# Of T = 30 draws with standard deviation σ the mean is known to ±t σ/√T, with t = 2.045 for 95 %
+# and 29 degrees of freedom (the paper prints 1.699, which leaves 5 % on *one* side). It shrinks as
+# one draws more, down to nothing: it says that drawing is finished, not that LAI is right.
+
+# %%
+of_mean = half_width_of_mean(sd, DRAWS)
+print(f"t from scipy: {stats.t.ppf(0.975, DRAWS - 1):.3f}")
+print(f"mean spread of the draws         {sd[used].mean():.3f}")
+print(f"mean half-width, interval of mean {of_mean[used].mean():.3f}")
+print(f"mean |network - SL2P|            {np.abs(lai - teacher)[used].mean():.3f}")
+print(f"mean |network - truth|           {np.abs(lai - truth)[used].mean():.3f}")
+print(f"mean half-width, prediction      {(upper - lower)[used].mean() / 2:.3f}")
+
+# %% [markdown]
+# ## One row of fields
+#
+# The interval of the mean is not drawn: it is hardly wider than the red line.
+
+# %%
+row = int(np.argmax(used.sum(axis=1)))
+km = np.arange(lai.shape[1]) * 0.02
+figure, axes = plt.subplots(figsize=(10, 3.8))
+axes.fill_between(km, lower[row], upper[row], color="0.85", label="95 % prediction interval")
+axes.fill_between(
+    km, (lai - 2 * sd)[row], (lai + 2 * sd)[row], color="0.5", label="± 2 Monte-Carlo σ"
+)
+axes.plot(km, lai[row], color="tab:red", lw=1.4, label="network")
+axes.plot(km, truth[row], color="black", lw=1, ls=(0, (4, 2)), label="true LAI")
+axes.set(xlabel="east (km)", ylabel="LAI (m² m⁻²)", xlim=(0, km[-1]), ylim=(0, None))
+axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.17), frameon=False)
+figure.savefig(OUT / "2_transect.png")
+
+# %% [markdown]
+# ## How often does each hold the truth?
+#
+# An honest interval of nominal level p holds the truth in a share p of the cases: the diagonal.
+# The two Monte-Carlo intervals stay far below it, at every level. The calibrated interval is a
+# single level, 95 %, because that is what it was calibrated for, on field measurements. Simulated
+# landscapes are another population, with more dense and pale canopies than the fields that were
+# measured, and here it holds less than it promises: a calibration is worth what its data are.
+
+# %%
+levels = np.array([0.1, 0.25, 0.5, 0.68, 0.8, 0.9, 0.95, 0.99])
+error, spread = np.abs(lai - truth)[used], sd[used]
+of_the_mean = [
+    np.mean(error <= half_width_of_mean(spread, DRAWS, stats.t.ppf(0.5 + p / 2, DRAWS - 1)))
+    for p in levels
+]
+of_the_spread = [np.mean(error <= stats.norm.ppf(0.5 + p / 2) * spread) for p in levels]
+calibrated = np.mean((lower <= truth)[used] & (truth <= upper)[used])
+
+figure, axes = plt.subplots(figsize=(5.6, 5))
+axes.plot([0, 100], [0, 100], color="0.6", lw=1)
+axes.annotate("honest", (52, 55), rotation=45, color="0.4", ha="center", va="center")
+axes.plot(levels * 100, np.array(of_the_spread) * 100, "s--", color="tab:blue", label="± z σ")
+axes.plot(
+    levels * 100, np.array(of_the_mean) * 100, "o:", color="tab:orange", label="± t σ/√T (paper)"
+)
+axes.plot(95, calibrated * 100, "*", ms=16, color="tab:red", label="prediction interval")
+axes.set(xlabel="nominal coverage (%)", ylabel="share of true LAI inside (%)")
+axes.set(xlim=(0, 101), ylim=(0, 101), aspect="equal")
+axes.legend(loc="upper left", bbox_to_anchor=(0.0, 0.94), frameon=False)
+figure.savefig(OUT / "2_coverage.png")
+print(f"prediction interval, nominal 95 %: holds {calibrated:.1%} of the true LAI")
+
+# %% [markdown]
+# ## What to use
+#
+# * Deciding something about a field: `LAI_LOWER` and `LAI_UPPER`.
+# * Finding where the network is unsure of itself, such as unusual surfaces: `LAI_SD`.
+# * The interval of the mean: only to decide how many draws are enough.
