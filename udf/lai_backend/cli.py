@@ -32,10 +32,19 @@ def serve(
     ] = None,
     strict: Annotated[bool, typer.Option(help="Behave like the cloud back-ends.")] = False,
     max_jobs: Annotated[int, typer.Option(min=1, help="Batch jobs at the same time.")] = 1,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of one worker.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of one worker process.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes of one job.")] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Compute on this Dask cluster."),
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory of one worker process, as 8g; 80 % of all if unset.")
+    ] = None,
 ) -> None:
     """Serve the openEO API until interrupted; prints the address when ready."""
     from lai_backend.errors import LaiBackendError
+    from lai_backend.limits import parse_memory
     from lai_backend.settings import Settings
 
     try:
@@ -50,6 +59,9 @@ def serve(
             strict=strict,
             max_jobs=max_jobs,
             threads=threads,
+            workers=workers,
+            scheduler=scheduler or None,
+            memory_bytes=parse_memory(memory),
         )
         from lai_backend.serving import serve as serve_forever  # takes seconds to import
 

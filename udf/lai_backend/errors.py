@@ -13,6 +13,8 @@ job writes the same sentence into its log::
     ├── AccessError         a path or address outside what the operator allows
     ├── ArchiveError        a UDF dependency archive is missing, hostile or broken
     ├── UdfError            the user's code raised or broke the UDF contract
+    ├── MemoryLimitError    the job needs more memory than it may have
+    ├── ClusterError        the Dask cluster cannot be reached or failed
     ├── ResultError         the result cannot be written
     └── WorkerError         the worker process died
 """
@@ -87,6 +89,20 @@ class UdfError(LaiBackendError):
 
     code = "UdfFailed"
     status = 400
+
+
+class MemoryLimitError(LaiBackendError):
+    """The job needs more memory than it may have."""
+
+    code = "OutOfMemory"
+    status = 400
+
+
+class ClusterError(LaiBackendError):
+    """The Dask cluster cannot be reached, has no workers, or lost them."""
+
+    code = "ClusterFailed"
+    status = 503
 
 
 class ResultError(LaiBackendError):

@@ -4,7 +4,7 @@ from typing import Any
 
 from lai_backend.errors import ParameterError
 
-FORMATS = {"gtiff": "GTiff", "cog": "GTiff", "netcdf": "netCDF"}
+FORMATS = {"gtiff": "GTiff", "cog": "GTiff", "netcdf": "netCDF", "zarr": "Zarr"}
 
 
 def file_formats() -> dict[str, Any]:
@@ -22,6 +22,7 @@ def file_formats() -> dict[str, Any]:
         "output": {
             "GTiff": {"title": "Cloud Optimized GeoTIFF, one file per date", **raster},
             "netCDF": {"title": "netCDF, one variable per band", **raster},
+            "Zarr": {"title": "Zarr store in one zip file, one variable per band", **raster},
         },
     }
 
@@ -33,5 +34,5 @@ def check_format(name: str) -> str:
         ParameterError: the format is not offered.
     """
     if str(name).lower() not in FORMATS:
-        raise ParameterError(f"save_result cannot write {name!r}; formats: GTiff, netCDF.")
+        raise ParameterError(f"save_result cannot write {name!r}; formats: GTiff, netCDF, Zarr.")
     return FORMATS[str(name).lower()]

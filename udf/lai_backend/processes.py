@@ -24,6 +24,7 @@ from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, sna
 from lai_backend.files import Json
 from lai_backend.formats import check_format
 from lai_backend.loading import Request, load_cube
+from lai_backend.places import Place
 from lai_backend.saving import SavedResult
 from lai_backend.settings import Task
 from lai_backend.sources import Scene, read_scene, walk_items
@@ -34,18 +35,19 @@ _log = logging.getLogger(__name__)
 Udf = dict[str, Any]
 
 
-def build_registry(task: Task) -> ProcessRegistry:
+def build_registry(task: Task, place: Place | None = None) -> ProcessRegistry:
     """Return the processes of one worker.
 
     Args:
         task: what the worker may read and how strict it is.
+        place: folder of UDFs on the workers of a cluster.
     """
     registry = ProcessRegistry(wrap_funcs=[process])
     for name, function in inspect.getmembers(process_implementations, inspect.isfunction):
         spec = getattr(specs, name, None)
         if spec is not None:
             registry[name] = Process(spec=spec, implementation=function)
-    own = OwnProcesses(task)
+    own = OwnProcesses(task, place)
     for name, method in inspect.getmembers(own, inspect.ismethod):
         if not name.startswith("_"):
             registry[name] = Process(spec={"id": name}, implementation=_as_function(method))
@@ -69,11 +71,16 @@ class OwnProcesses:
 
     task: Task
     """What the worker may read and how strict it is."""
+    _place: Place | None = None
+    """Folder of UDFs on the workers of a cluster."""
     _plain: dict[str, Callable[..., Any]] = field(
         default_factory=lambda: dict(
             inspect.getmembers(process_implementations, inspect.isfunction)
         )
     )
+
+    def _call(self, udf: Udf) -> UdfCall:
+        return UdfCall(udf["code"], udf["context"], self._place)
 
     def load_collection(self, request: dict[str, Any]) -> xr.DataArray:
         """Load a local collection; see `loading`."""
@@ -99,7 +106,7 @@ class OwnProcesses:
 
     def run_udf(self, data: xr.DataArray, udf: Udf) -> xr.DataArray:
         """Run a UDF on a whole cube."""
-        return neighborhood.run_on_cube(as_cube(data), UdfCall(**udf))
+        return neighborhood.run_on_cube(as_cube(data), self._call(udf))
 
     def apply_neighborhood(
         self,
@@ -110,7 +117,9 @@ class OwnProcesses:
     ) -> xr.DataArray:
         """Run a UDF on overlapping windows."""
         quirks = Quirks(seed=0) if self.task.strict else None
-        return neighborhood.apply_neighborhood(as_cube(data), UdfCall(**udf), size, overlap, quirks)
+        return neighborhood.apply_neighborhood(
+            as_cube(data), self._call(udf), size, overlap, quirks
+        )
 
     def apply(
         self,
@@ -122,7 +131,7 @@ class OwnProcesses:
         """Run a process or a UDF on every pixel."""
         if udf is None:
             return self._plain["apply"](data=data, process=process, context=context)
-        return neighborhood.apply_pixels(as_cube(data), UdfCall(**udf))
+        return neighborhood.apply_pixels(as_cube(data), self._call(udf))
 
     def apply_dimension(
         self,
@@ -142,7 +151,7 @@ class OwnProcesses:
                 target_dimension=target_dimension,
                 context=context,
             )
-        return neighborhood.apply_along(as_cube(data), UdfCall(**udf), dimension, target_dimension)
+        return neighborhood.apply_along(as_cube(data), self._call(udf), dimension, target_dimension)
 
     def reduce_dimension(
         self,
@@ -157,7 +166,7 @@ class OwnProcesses:
             return self._plain["reduce_dimension"](
                 data=data, reducer=reducer, dimension=dimension, context=context
             )
-        return neighborhood.reduce_with_udf(as_cube(data), UdfCall(**udf), dimension)
+        return neighborhood.reduce_with_udf(as_cube(data), self._call(udf), dimension)
 
     def rename_labels(
         self,

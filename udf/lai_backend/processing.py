@@ -17,8 +17,11 @@ from openeo_driver.processgraph import get_process_definition_from_url
 from openeo_driver.util.http import is_http_url
 
 from lai_backend.collections import describe_collection, find_collections
-from lai_backend.errors import LaiBackendError
+from lai_backend.errors import LaiBackendError, ParameterError
+from lai_backend.files import Json
 from lai_backend.graphs import FindProcess, prepare_graph
+from lai_backend.limits import OPTION as MEMORY_OPTION
+from lai_backend.limits import default_memory, parse_memory
 from lai_backend.listing import process_specs
 from lai_backend.margins import add_margins
 from lai_backend.settings import Settings, Task
@@ -97,13 +100,19 @@ class LocalProcessing(Processing):
             stored = self._store.process(user, str(node.get("process_id")))
             defaults.update((stored or {}).get("default_job_options") or {})
         prepared = prepare_graph(graph, self._finder(user))
+        merged = {**defaults, **options}
+        most = settings.memory_bytes or default_memory()
         return Task(
             graph=prepared if settings.strict else add_margins(prepared),
-            job_options={**defaults, **options},
+            job_options=merged,
             collection_dirs=[folder.resolve() for folder in settings.collection_dirs],
             readable_roots=list(settings.readable_roots),
             strict=settings.strict,
             threads=settings.threads,
+            threads_per_call=_read_cpus(merged.get("task-cpus")),
+            workers=settings.workers,
+            scheduler=settings.scheduler,
+            memory_bytes=min(most, parse_memory(merged.get(MEMORY_OPTION)) or most),
             log_level=log_level,
             single_file=single_file,
         )
@@ -120,6 +129,17 @@ class LocalProcessing(Processing):
             return self._store.process(user, process_id)
 
         return find
+
+
+def _read_cpus(value: Json) -> int:
+    """Read the job option `task-cpus`: CPUs of one call of the UDF."""
+    try:
+        cpus = int(1 if value is None else value)
+    except (TypeError, ValueError):
+        cpus = 0
+    if cpus < 1:
+        raise ParameterError(f"task-cpus must be a whole number above 0, not {value!r}.")
+    return cpus
 
 
 def as_api_error(error: LaiBackendError) -> OpenEOApiException:

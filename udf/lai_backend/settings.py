@@ -37,6 +37,12 @@ class Settings:
     """Batch jobs that run at the same time; others wait as `queued`."""
     threads: int = 2
     """Threads of one worker process."""
+    workers: int = 1
+    """Worker processes of one job; with more than one, a job starts a Dask cluster of its own."""
+    scheduler: str | None = None
+    """Address of an existing Dask scheduler that computes the blocks of all jobs."""
+    memory_bytes: int | None = None
+    """Memory that one worker process may use; None: see `limits.default_memory`."""
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.password:
@@ -83,8 +89,21 @@ class Task(BaseModel):
     strict: bool = False
     """Reproduce the quirks of cloud back-ends."""
     threads: int = 2
-    """Threads that compute."""
+    """Threads of one worker process."""
+    threads_per_call: int = 1
+    """Threads that one call of the UDF may use (job option `task-cpus`)."""
+    workers: int = 1
+    """Worker processes that compute."""
+    scheduler: str | None = None
+    """Address of the Dask scheduler that computes."""
+    memory_bytes: int | None = None
+    """Memory that one worker process may use; None: no limit."""
     log_level: str = "info"
     """Lowest level that goes into the job log."""
     single_file: bool = False
     """A synchronous request: the result must be one file."""
+
+    @property
+    def parallel_calls(self) -> int:
+        """Calls of the UDF that one worker process runs at the same time."""
+        return max(1, self.threads // self.threads_per_call)

@@ -8,7 +8,9 @@ calling process expects. Everything the user's code raises becomes a `UdfError` 
 import importlib.metadata
 import logging
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +29,9 @@ from openeo.udf.run_code import extract_udf_dependencies, load_module_from_strin
 from openeo.udf.udf_data import UdfData
 from openeo.udf.xarraydatacube import XarrayDataCube
 
-from lai_backend.errors import UdfError
+from lai_backend.errors import MemoryLimitError, UdfError
+from lai_backend.limits import memory_sentence
+from lai_backend.places import Place
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +48,8 @@ class UdfCall:
     """Text of the UDF."""
     context: dict[str, Any] = field(default_factory=dict)
     """The user's context."""
+    place: Place | None = field(default=None, repr=False)
+    """Folder it runs in on the workers of a cluster; None: the current one."""
 
     def prepare(self) -> None:
         """Execute the module text once, so that threads share one module and one model.
@@ -92,10 +98,14 @@ class UdfCall:
 
         Raises:
             UdfError: the UDF raised, was not found, or returned something else than one cube.
+            MemoryLimitError: the UDF asked for more memory than the job may have.
         """
         data = UdfData(datacube_list=[XarrayDataCube(window.copy())], user_context=self.context)
         try:
-            cubes = run_udf_code(self.code, data).get_datacube_list() or []
+            with _first_call_alone(self.code):
+                cubes = run_udf_code(self.code, data).get_datacube_list() or []
+        except MemoryError as error:
+            raise MemoryLimitError(memory_sentence(error)) from error
         except OpenEoUdfException as error:
             raise UdfError(_explain_loader(error)) from error
         except Exception as error:
@@ -103,6 +113,27 @@ class UdfCall:
         if len(cubes) != 1:
             raise UdfError(f"The UDF must return one data cube, it returned {len(cubes)}.")
         return _named_like(cubes[0].get_array(), window)
+
+
+_LOADING = threading.Lock()
+_CALLED: set[str] = set()
+
+
+@contextmanager
+def _first_call_alone(code: str) -> Iterator[None]:
+    """Let the first call of a UDF finish before the next, so that threads share what it loads."""
+    if code in _CALLED:
+        yield
+        return
+    with _LOADING:
+        yield
+        _CALLED.add(code)
+
+
+def forget_modules() -> None:
+    """Drop the modules of all UDFs in this process, and with them the models they hold."""
+    load_module_from_string.cache_clear()
+    _CALLED.clear()
 
 
 def check_shape(result: xr.DataArray, expected: dict[str, int], where: str) -> None:

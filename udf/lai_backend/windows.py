@@ -6,7 +6,7 @@ the cube it sees NaN. What it returns in the overlap is trimmed off.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,8 @@ import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 from dask.delayed import delayed
 
-from lai_backend.udf_runner import UdfCall, as_float32, check_shape
+from lai_backend.places import Place, occupy
+from lai_backend.udf_runner import UdfCall, as_float32, check_shape, forget_modules
 from lai_backend.window_sizes import Windows
 
 BLOCK_PX = 960
@@ -115,7 +116,7 @@ def _map_array(
     first = (float(cube["y"][0]), float(cube["x"][0]))
     step = (_step(cube["y"].values), _step(cube["x"].values))
     sizes_out = tuple(len(names) for names in labels[1].values())
-    run = delayed(run_block)
+    run, place = delayed(run_block), _travelling(call.place)
     rows = []
     for y_start, y_count in spans[0]:
         row = []
@@ -129,7 +130,7 @@ def _map_array(
                 strict=True,
             )
             block = _Block(
-                call=call,
+                call=replace(call, place=None),
                 windows=windows,
                 labels_in=labels[0],
                 labels_out=labels[1],
@@ -145,11 +146,18 @@ def _map_array(
                 strict=quirks is not None,
             )
             kept = (keep[0].stop - keep[0].start, keep[1].stop - keep[1].start)
-            task = run(values[(..., *read)], block)
+            task = run(values[(..., *read)], block, place)
             row.append(da.from_delayed(task, shape=(*sizes_out, *kept), dtype=np.float32))
         rows.append(row)
     result: da.Array = da.block(rows)
     return result
+
+
+def _travelling(place: Place | None) -> Any:  # noqa: ANN401 - a Delayed or None
+    """Make a place a task of its own, so that it goes to each worker once."""
+    if place is None:
+        return None
+    return delayed(place, name=f"place-{place.digest}", traverse=False)
 
 
 def _spans(length: int, core: int, shift: int) -> list[tuple[int, int]]:
@@ -177,13 +185,14 @@ def _step(coordinates: npt.NDArray[Any]) -> float:
     return float(coordinates[1] - coordinates[0]) if len(coordinates) > 1 else 1.0
 
 
-def run_block(values: FloatArray, block: _Block) -> FloatArray:
+def run_block(values: FloatArray, block: _Block, place: Place | None = None) -> FloatArray:
     """Run the UDF on all windows of one block.
 
     Args:
         values: shape (leading dimensions..., y, x): the block and its overlap, as far as the cube
             goes.
         block: labels and geometry.
+        place: folder of the UDF, on the workers of a cluster.
 
     Returns:
         The cores inside the cube, shape (leading dimensions of the result..., y, x).
@@ -200,7 +209,8 @@ def run_block(values: FloatArray, block: _Block) -> FloatArray:
         for column in range(block.count[1]):
             y, x = row * core[0], column * core[1]
             part = padded[..., y : y + core[0] + 2 * overlap[0], x : x + core[1] + 2 * overlap[1]]
-            output = _run_window(part, (y, x), block)
+            with occupy(place, on_move=forget_modules):
+                output = _run_window(part, (y, x), block)
             result[..., y : y + core[0], x : x + core[1]] = output[
                 ...,
                 overlap[0] : overlap[0] + core[0],

@@ -23,16 +23,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import dask
-import dask.callbacks
-
-from lai_backend.errors import LaiBackendError, describe_error
+from lai_backend.errors import LaiBackendError, MemoryLimitError, describe_error
 from lai_backend.files import read_json, write_json
 from lai_backend.joblog import JobLogHandler
+from lai_backend.limits import limit_memory, memory_sentence
 from lai_backend.settings import Task
 
 _log = logging.getLogger("lai_backend.worker")
-OPTIONS_USED = frozenset({"udf-dependency-archives", "task-cpus"})
+OPTIONS_USED = frozenset({"udf-dependency-archives", "task-cpus", "python-memory"})
+REPORT_EVERY_S = 1.0
 
 
 def run_job(job_folder: str) -> None:
@@ -47,11 +46,18 @@ def run_job(job_folder: str) -> None:
     _detach(folder)
     task = Task.model_validate(read_json(folder / "task.json"))
     handler = JobLogHandler(folder / "log.jsonl", task.log_level)
+    os.environ["OMP_NUM_THREADS"] = str(task.threads_per_call)  # for the model of a UDF
     try:
+        if task.memory_bytes is not None:
+            limit_memory(task.memory_bytes)
         assets = execute(task, folder)
         _log.info("Finished: %s", ", ".join(asset["name"] for asset in assets))
         outcome: dict[str, Any] = {"status": "finished", "assets": assets}
-    except BaseException as error:  # the outcome is the only way to report anything
+    except BaseException as raised:  # the outcome is the only way to report anything
+        error = raised
+        if isinstance(raised, MemoryError):
+            error = MemoryLimitError(memory_sentence(raised))
+            error.__cause__ = raised
         described = describe_error(error)
         if isinstance(error, LaiBackendError):
             _log.error(described["message"])
@@ -94,6 +100,7 @@ def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
     from rasterio.errors import NotGeoreferencedWarning
 
     from lai_backend.archives import OPTION, unpack_archives
+    from lai_backend.engine import open_engine
     from lai_backend.processes import as_cube, build_registry
     from lai_backend.saving import SavedResult, write_result
 
@@ -102,31 +109,29 @@ def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
     ignored = sorted(set(task.job_options) - OPTIONS_USED)
     if ignored:
         _log.info("Job options without effect on this back-end: %s.", ", ".join(ignored))
-    unpack_archives(task.job_options.get(OPTION), Path.cwd(), task.readable_roots)
-    evaluate = OpenEOProcessGraph({"process_graph": task.graph}).to_callable(build_registry(task))
-    with dask.config.set(scheduler="threads", num_workers=task.threads):
-        result = evaluate()
+    work = Path.cwd()
+    unpack_archives(task.job_options.get(OPTION), work, task.readable_roots)
+    graph = OpenEOProcessGraph({"process_graph": task.graph})
+    with open_engine(task, work, Progress(folder / "progress.json")) as engine:
+        result = graph.to_callable(build_registry(task, engine.place))()
         if not isinstance(result, SavedResult):
             result = SavedResult(as_cube(result), "GTiff")
-        with Progress(folder / "progress.json"):
-            return write_result(result, folder / "results", task.single_file)
+        return write_result(result, folder / "results", task.single_file, engine.store)
 
 
-class Progress(dask.callbacks.Callback):
-    """Writes the share of finished Dask tasks to a file, at most once a second."""
+class Progress:
+    """Writes the share of finished work to a file, at most once a second."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self._path = path
         self._lock = threading.Lock()
         self._written = 0.0
 
-    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:  # noqa: ANN401
+    def __call__(self, done: int, total: int) -> None:
+        """Take note of how much is done."""
         with self._lock:
             now = time.monotonic()
-            if now - self._written < 1.0:
+            if now - self._written < REPORT_EVERY_S:
                 return
             self._written = now
-            done = len(state["finished"])
-            total = sum(len(state[name]) for name in ("ready", "waiting", "running")) + done
             write_json(self._path, {"percent": round(100 * done / max(total, 1), 1)})

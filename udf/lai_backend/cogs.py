@@ -1,0 +1,110 @@
+"""A cube as Cloud Optimized GeoTIFFs: one file per date, all bands in it, float32, NaN = no data.
+
+Blocks stream into plain files, all dates at once, because one call of a UDF may make all of them;
+GDAL then turns each plain file into a COG.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import rasterio.shutil
+import xarray as xr
+from rasterio.windows import Window
+
+from lai_backend.errors import ResultError
+from lai_backend.files import replacing
+
+TILE_PX = 512
+StoreBlocks = Callable[[da.Array, Any], None]
+"""Computes an array and hands its blocks to a target; see `engine.Engine.store`."""
+
+
+def write_cogs(cube: xr.DataArray, paths: Sequence[Path], store: StoreBlocks) -> None:
+    """Write one COG per date.
+
+    Args:
+        cube: dims (t, bands, y, x), float32, with a CRS.
+        paths: one file per date, in one folder.
+        store: computes the cube.
+
+    Raises:
+        OSError, rasterio.errors.RasterioError: a file cannot be written.
+        ResultError: the disk is full.
+    """
+    plain = [path.with_name(f".{path.stem}.blocks.tif") for path in paths]
+    try:
+        with ExitStack() as opened:
+            profile = _profile(cube)
+            files = [opened.enter_context(rasterio.open(path, "w", **profile)) for path in plain]
+            for file in files:
+                file.descriptions = tuple(cube["bands"].values)
+            store(da.asarray(cube.data), _Files(files))
+        for source, path in zip(plain, paths, strict=True):
+            _check_complete(source, cube)
+            _make_cog(source, path)
+            source.unlink()
+    finally:
+        for path in plain:
+            path.unlink(missing_ok=True)
+
+
+def _profile(cube: xr.DataArray) -> dict[str, Any]:
+    return {
+        "driver": "GTiff",
+        "dtype": "float32",
+        "count": cube.sizes["bands"],
+        "height": cube.sizes["y"],
+        "width": cube.sizes["x"],
+        "crs": cube.rio.crs,
+        "transform": cube.rio.transform(),
+        "nodata": np.nan,
+        "tiled": True,
+        "blockxsize": TILE_PX,
+        "blockysize": TILE_PX,
+        "BIGTIFF": "IF_SAFER",
+    }
+
+
+class _Files:
+    """One open raster file per date, as a target of blocks (t, bands, y, x)."""
+
+    def __init__(self, files: Sequence[Any]) -> None:
+        self._files = files
+
+    def __setitem__(self, key: tuple[slice, ...], block: npt.NDArray[np.float32]) -> None:
+        dates, bands, rows, columns = key
+        window = Window(columns.start, rows.start, block.shape[-1], block.shape[-2])
+        numbers = [number + 1 for number in range(bands.start, bands.stop)]
+        for file, layers in zip(self._files[dates], block, strict=True):
+            file.write(layers, indexes=numbers, window=window)
+
+
+def _check_complete(path: Path, cube: xr.DataArray) -> None:
+    """Refuse an uncompressed file that is shorter than its pixels: GDAL flushes without a word."""
+    needed = 4 * cube.sizes["bands"] * cube.sizes["y"] * cube.sizes["x"]
+    if path.stat().st_size < needed:
+        raise ResultError(f"Cannot write the result to {path.parent}: the disk is full.")
+
+
+def _make_cog(source: Path, path: Path) -> None:
+    with replacing(path) as cog:
+        rasterio.shutil.copy(
+            source,
+            cog,
+            driver="COG",
+            compress="deflate",
+            predictor="floating_point",
+            blocksize=TILE_PX,
+            overview_resampling="nearest",
+            bigtiff="if_safer",
+        )
+        with rasterio.open(source) as expected, rasterio.open(cog) as written:
+            for number in expected.indexes:
+                if expected.checksum(number) != written.checksum(number):
+                    raise ResultError(f"Cannot write {path}: it was cut off; is the disk full?")
