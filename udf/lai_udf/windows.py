@@ -115,7 +115,8 @@ def _read_strips(
         kept: xr.DataArray | None = None
         seen, coming = ask(0, 0)
         for number, (top, bottom) in enumerate(strips):
-            parts = [part for part in (kept, coming and coming.result()) if part is not None]
+            came = None if coming is None else coming.result()
+            parts = [part for part in (kept, came) if part is not None]
             strip = xr.concat(parts, "y", coords="minimal", compat="override", join="override")
             last = seen
             if number + 1 < len(strips):
