@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 from tqdm import tqdm
 
+from lai_udf.bundle import DEFAULT_BUNDLE
 from lai_udf.errors import LaiUdfError
 from lai_udf.predict import OUTPUT_BANDS, LaiInputError
 from lai_udf.products import open_scene
@@ -81,4 +82,19 @@ def run(
         scene = open_scene(source, reflectance_scale=scale, reflectance_offset=offset)
         paths = run_scene(scene, output, request, progress=progress)
     for path in paths.values():
+        typer.echo(path)
+
+
+@app.command()
+def graph(
+    output: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write.")] = Path(
+        "udf/openeo_udp"
+    ),
+) -> None:
+    """Write the user-defined process `sentinel2_lai`, its catalogue record and its benchmark."""
+    from lai_udf.udp import write_documents
+
+    with _one_sentence():
+        paths = write_documents(output, Path(DEFAULT_BUNDLE).stem)
+    for path in paths:
         typer.echo(path)

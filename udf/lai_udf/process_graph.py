@@ -1,48 +1,69 @@
-"""The openEO process graph: from a Sentinel-2 cube to a LAI cube.
+"""The openEO process graph: from a Sentinel-2 cube, or a collection, to a LAI cube.
 
-`lai_cube` is what a user of the openEO Python client calls; the UDF text is
-`lai_udf/predict.py`, verbatim. Nothing here talks to a back-end.
+`lai_cube` and `lai_from_collection` are what a user of the openEO Python client calls; the UDF
+text is `lai_udf/predict.py`, verbatim. Nothing here talks to a back-end.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import openeo
+from openeo.api.process import Parameter
 
 from lai_udf import predict
 from lai_udf.errors import LaiGraphError
-from lai_udf.predict import HALO_PX, OUTPUT_BANDS
+from lai_udf.predict import ANGLES, BANDS, HALO_PX, OUTPUT_BANDS
 
 WINDOW_PX = 224
 """Default core of a window; the UDF sees 224 + 2 x 16 = 256 px."""
 WINDOW_MULTIPLE = 4
 """Windows and overlaps are multiples of the poolings of the shipped networks."""
+PIXEL_M = 20.0
+"""Side of a pixel, m."""
+COLLECTION = "SENTINEL2_L2A"
+"""Name of the collection on the Copernicus Data Space and Terrascope."""
+COLLECTION_SCALE = 1e-4
+"""Their `load_collection` gives digital numbers with the offset of baseline 04.00 taken off.
+
+Source: Open-EO/openeo-geopyspark-driver#1051.
+"""
+AUXILIARY_BANDS = ("SCL", *ANGLES)
+"""Optional inputs: scene classes and angles."""
+METRES_PER_DEGREE = 111_320.0
+"""Length of one degree of latitude, m."""
 
 
-def lai_udf_code(context: dict[str, object], *, version: str = "3.11") -> openeo.UDF:
+def lai_udf_code(context: Mapping[str, object], *, version: str = "3.11") -> openeo.UDF:
     """Return the UDF as the client sends it: `predict.py` as it is, with its context.
 
     Args:
-        context: keys of `lai_udf.predict.Settings`.
+        context: keys of `lai_udf.predict.Settings`; a value may be a `Parameter` of a process.
         version: Python version asked of the back-end.
+
+    Raises:
+        lai_udf.predict.LaiInputError: a setting that the UDF would refuse.
     """
-    predict.read_settings(context)  # a wrong key fails here, not in a paid job
+    # A wrong key fails here, not in a paid job; what a parameter will hold is not known yet.
+    known = {key: value for key, value in context.items() if not isinstance(value, Parameter)}
+    predict.read_settings(known)
     return openeo.UDF.from_file(
-        predict.__file__, runtime="Python", version=version, context=context
+        predict.__file__, runtime="Python", version=version, context=dict(context)
     )
 
 
 def lai_cube(
     cube: openeo.DataCube,
     *,
-    model: str = "lai_model",
+    model: str | Parameter = "lai_model",
     size: int = WINDOW_PX,
     overlap: int = HALO_PX,
-    samples: int = 0,
-    seed: int = 0,
-    bands: Sequence[str] = OUTPUT_BANDS,
-    target: str = "sl2p",
-    reflectance_scale: float = 1.0,
-    reflectance_offset: float = 0.0,
+    samples: int | Parameter = 0,
+    seed: int | Parameter = 0,
+    bands: Sequence[str] | Parameter = OUTPUT_BANDS,
+    target: str | Parameter = "sl2p",
+    reflectance_scale: float | Parameter = 1.0,
+    reflectance_offset: float | Parameter = 0.0,
 ) -> openeo.DataCube:
     """Apply the LAI network to a Sentinel-2 L2A cube with `apply_neighborhood`.
 
@@ -73,12 +94,13 @@ def lai_cube(
         )
     if not 0 < overlap <= size:
         raise LaiGraphError(f"overlap={overlap} must lie between {WINDOW_MULTIPLE} and size={size}")
+    labels = bands if isinstance(bands, Parameter) else list(bands)
     context: dict[str, object] = {
         "model": model,
         "target": target,
         "samples": samples,
         "seed": seed,
-        "bands": list(bands),
+        "bands": labels,
         "reflectance_scale": reflectance_scale,
         "reflectance_offset": reflectance_offset,
         "overlap": overlap,
@@ -88,4 +110,97 @@ def lai_cube(
         size=[{"dimension": axis, "value": size, "unit": "px"} for axis in ("x", "y")],
         overlap=[{"dimension": axis, "value": overlap, "unit": "px"} for axis in ("x", "y")],
     )
-    return predicted.rename_labels("bands", list(bands))
+    # Not `predicted.rename_labels`: the client's takes no parameter, and needs known dimensions.
+    metadata = predicted.metadata
+    if metadata is not None:
+        known = isinstance(labels, list) and "bands" in metadata.dimension_names()
+        metadata = metadata.rename_labels("bands", list(bands)) if known else None
+    arguments = {"data": predicted, "dimension": "bands", "target": labels}
+    return predicted.process("rename_labels", arguments, metadata=metadata)
+
+
+def lai_from_collection(
+    connection: openeo.Connection | None,
+    *,
+    spatial_extent: dict[str, Any] | Parameter,
+    temporal_extent: Sequence[str] | Parameter,
+    collection: str | Parameter = COLLECTION,
+    auxiliary_bands: Sequence[str] = AUXILIARY_BANDS,
+    reflectance_scale: float | Parameter = COLLECTION_SCALE,
+    **settings: Any,  # noqa: ANN401 - passed to lai_cube, which names and checks them
+) -> openeo.DataCube:
+    """Load Sentinel-2 L2A, bring it to 20 m and estimate LAI.
+
+    A bounding box given here is loaded with the overlap around it and clipped afterwards, so that
+    LAI at its border has neighbours. A `Parameter` cannot be widened: there the back-end's own
+    buffering counts, and where it has none, `LAI_FLAGS` says so (64).
+
+    Args:
+        connection: of the back-end; None to build a graph only.
+        spatial_extent: west, south, east, north and optionally `crs` (EPSG code).
+        temporal_extent: first day and the day after the last one, ISO 8601.
+        collection: id of the collection.
+        auxiliary_bands: scene classes and angles to load, as far as the collection has them.
+        reflectance_scale: see `lai_cube`; by default digital numbers without offset.
+        **settings: see `lai_cube`.
+
+    Returns:
+        The LAI cube.
+
+    Raises:
+        LaiGraphError: an extent that is no bounding box; a window no back-end would treat well.
+        lai_udf.predict.LaiInputError: a setting that the UDF would refuse.
+    """
+    extent: dict[str, Any] | Parameter = spatial_extent
+    if isinstance(spatial_extent, dict):
+        extent = buffer_extent(spatial_extent, int(settings.get("overlap", HALO_PX)))
+
+    def load(bands: Sequence[str], method: str) -> openeo.DataCube:
+        cube = openeo.DataCube.load_collection(
+            collection,
+            connection=connection,
+            spatial_extent=extent,
+            temporal_extent=temporal_extent,
+            bands=list(bands),
+            fetch_metadata=connection is not None,
+        )
+        return cube.resample_spatial(resolution=PIXEL_M, method=method)
+
+    cube = load(BANDS, "average")  # 10 m bands: the mean of 2 x 2 pixels
+    if auxiliary_bands:
+        cube = cube.merge_cubes(load(auxiliary_bands, "near"))
+    lai = lai_cube(cube, reflectance_scale=reflectance_scale, **settings)
+    return lai.filter_bbox(spatial_extent) if isinstance(spatial_extent, dict) else lai
+
+
+def buffer_extent(extent: Mapping[str, Any], margin_px: int = HALO_PX) -> dict[str, Any]:
+    """Widen a bounding box by `margin_px` pixels of 20 m on every side.
+
+    Args:
+        extent: west, south, east, north; degrees, or metres where `crs` names another EPSG code
+            than 4326.
+        margin_px: pixels to add on every side.
+
+    Returns:
+        The wider box with the same `crs`.
+
+    Raises:
+        LaiGraphError: a side is missing or the box is empty.
+    """
+    sides = ("west", "south", "east", "north")
+    if missing := [side for side in sides if side not in extent]:
+        raise LaiGraphError(f"spatial extent lacks {', '.join(missing)}: give {', '.join(sides)}")
+    west, south, east, north = (float(extent[side]) for side in sides)
+    if not (west < east and south < north):
+        raise LaiGraphError(f"spatial extent {dict(extent)} is empty: west < east, south < north")
+    margin_x = margin_y = margin_px * PIXEL_M
+    if str(extent.get("crs", 4326)).upper().removeprefix("EPSG:") == "4326":
+        margin_y /= METRES_PER_DEGREE
+        widest = min(max(abs(south), abs(north)) + margin_y, 89.0)
+        margin_x = margin_y / math.cos(math.radians(widest))
+    return dict(extent) | {
+        "west": west - margin_x,
+        "south": south - margin_y,
+        "east": east + margin_x,
+        "north": north + margin_y,
+    }

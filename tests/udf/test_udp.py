@@ -1,0 +1,106 @@
+"""The committed process is the one that the code builds, and says what its parameters mean."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from lai_udf.bundle import DEFAULT_BUNDLE
+from lai_udf.cli import app
+from lai_udf.udp import PROCESS_ID, build_process, build_record, write_documents
+
+COMMITTED = Path(__file__).parents[2] / "udf" / "openeo_udp"
+
+
+@pytest.fixture(scope="module")
+def process() -> dict[str, Any]:
+    return build_process("sentinel2-lai-seamless-9.9.9")
+
+
+def test_committed_documents_are_what_the_code_builds(tmp_path: Path) -> None:
+    for path in write_documents(tmp_path, Path(DEFAULT_BUNDLE).stem):
+        committed = json.loads((COMMITTED / path.name).read_text())
+        assert committed == json.loads(path.read_text()), "run `lai-udf graph` and commit"
+
+
+def test_command_writes_and_prints_the_documents(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["graph", str(tmp_path / "new")])
+
+    assert result.exit_code == 0
+    assert [Path(line).name for line in result.stdout.splitlines()] == [
+        "sentinel2_lai.json",
+        "sentinel2_lai.record.json",
+        "sentinel2_lai.benchmark.json",
+    ]
+    assert len(list((tmp_path / "new").iterdir())) == 3
+
+
+def test_every_parameter_is_used_and_every_reference_is_declared(process: dict[str, Any]) -> None:
+    declared = {parameter["name"] for parameter in process["parameters"]}
+    referred: set[str] = set()
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            if set(node) == {"from_parameter"}:
+                referred.add(node["from_parameter"])
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(process["process_graph"])
+    assert referred - {"data"} == declared
+
+
+def test_everything_but_area_and_season_has_a_default(process: dict[str, Any]) -> None:
+    needed = [p["name"] for p in process["parameters"] if not p.get("optional")]
+    assert needed == ["spatial_extent", "temporal_extent"]
+
+
+def test_job_options_bring_model_and_runtime_in_a_folder_each(process: dict[str, Any]) -> None:
+    archives = process["default_job_options"]["udf-dependency-archives"]
+
+    assert [address.split("#")[1] for address in archives] == ["lai_model", "onnx_deps"]
+    assert "sentinel2-lai-seamless-9.9.9.zip" in archives[0]
+
+
+def test_process_can_be_used_by_name(process: dict[str, Any]) -> None:
+    import openeo
+
+    cube = openeo.rest.datacube.DataCube.load_collection("X", fetch_metadata=False)
+    assert process["id"] == PROCESS_ID
+    assert cube.process(PROCESS_ID, arguments={}).flat_graph()
+
+
+def test_record_has_what_the_catalogue_requires() -> None:
+    # ESA-APEx/apex_algorithms, schemas/record.json: required properties and link relations.
+    record = build_record()
+
+    assert set(record["properties"]) >= {
+        "created",
+        "updated",
+        "type",
+        "title",
+        "description",
+        "contacts",
+        "themes",
+        "formats",
+    }
+    assert {link["rel"] for link in record["links"]} >= {
+        "service",
+        "application",
+        "platform",
+        "provider",
+    }
+    assert record["properties"]["type"] == "service"
+
+
+def test_benchmark_calls_the_process_and_saves_the_result() -> None:
+    (scenario,) = json.loads((COMMITTED / "sentinel2_lai.benchmark.json").read_text())
+
+    assert set(scenario) >= {"id", "type", "backend", "process_graph"}
+    assert scenario["process_graph"]["lai"]["process_id"] == PROCESS_ID
+    assert scenario["process_graph"]["save"]["result"] is True

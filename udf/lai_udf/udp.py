@@ -1,0 +1,256 @@
+"""The user-defined process `sentinel2_lai`: LAI of an area and season by name, as committed JSON.
+
+`lai-udf graph` writes `udf/openeo_udp/`: the process with the text of the UDF in it, a catalogue
+record and a benchmark scenario in the layout of the APEx algorithm catalogue. They are generated,
+never edited; a test compares them with what this module builds.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openeo.api.process import Parameter
+from openeo.rest.udp import build_process_dict
+
+from lai_udf.predict import OUTPUT_BANDS
+from lai_udf.process_graph import COLLECTION, COLLECTION_SCALE, lai_from_collection
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+
+PROCESS_ID = "sentinel2_lai"
+CDSE = "https://openeo.dataspace.copernicus.eu"
+REPOSITORY = "https://github.com/sentinel2-lai/sentinel2-lai"
+"""Where the project is published; part of the links of the record."""
+RELEASES = f"{REPOSITORY}/releases/download"
+UPDATED = "2026-11-21T00:00:00Z"
+"""Last change of what the record says."""
+MODEL_FOLDER = "lai_model"
+RUNTIME_FOLDER = "onnx_deps"
+
+MEMORY_OPTIONS = {
+    "driver-memory": "1g",
+    "executor-memory": "2g",
+    "executor-memoryOverhead": "1g",
+    "python-memory": "2g",
+}
+"""A worker that predicts windows of 256 px holds 0.5 GB (see `udf/README.md`)."""
+
+
+def job_options(model_archive: str, runtime_archive: str) -> dict[str, Any]:
+    """Return the options of a batch job that finds model and runtime.
+
+    Args:
+        model_archive: address of the model bundle (a zip).
+        runtime_archive: address of the ONNX Runtime for the back-end's Python (a zip).
+    """
+    archives = [f"{model_archive}#{MODEL_FOLDER}", f"{runtime_archive}#{RUNTIME_FOLDER}"]
+    return MEMORY_OPTIONS | {"udf-dependency-archives": archives}
+
+
+def default_job_options(model_name: str) -> dict[str, Any]:
+    """Return the options with the archives of a release of the model, such as `name-0.1.0`."""
+    version = model_name.rsplit("-", 1)[-1]
+    folder = f"{RELEASES}/model-{version}"
+    return job_options(f"{folder}/{model_name}.zip", f"{folder}/onnxruntime-python311.zip")
+
+
+def parameters() -> dict[str, Parameter]:
+    """Return the parameters of the process by name, in order."""
+    listed = (
+        Parameter.bounding_box(
+            "spatial_extent",
+            description="Bounding box of the result. Where the back-end does not load neighbours "
+            "around it, LAI_FLAGS holds 64 along the border: widen it by 320 m and clip then.",
+        ),
+        Parameter.temporal_interval(
+            "temporal_extent", description="First day, and the day after the last one."
+        ),
+        Parameter.string(
+            "model",
+            description="Folder of the model on the workers, from `udf-dependency-archives`.",
+            default=MODEL_FOLDER,
+        ),
+        Parameter.string(
+            "target",
+            description="`sl2p`: what the SNAP biophysical processor would say; `field`: "
+            "corrected towards field measurements.",
+            values=["sl2p", "field"],
+            default="sl2p",
+        ),
+        Parameter.integer(
+            "samples",
+            description="Monte-Carlo draws behind LAI_SD; 0: one pass of the network.",
+            default=0,
+        ),
+        Parameter.integer("seed", description="Seed of the draws.", default=0),
+        Parameter.array(
+            "bands",
+            description="Bands of the result.",
+            item_schema={"type": "string", "enum": list(OUTPUT_BANDS)},
+            default=list(OUTPUT_BANDS),
+        ),
+        Parameter.string("collection", description="Sentinel-2 L2A.", default=COLLECTION),
+        Parameter.number(
+            "reflectance_scale",
+            description="reflectance = value * scale + offset.",
+            default=COLLECTION_SCALE,
+        ),
+        Parameter.number(
+            "reflectance_offset",
+            description="0 where the back-end takes the offset of processing baseline 04.00 off, "
+            "as the Copernicus Data Space does; else -0.1.",
+            default=0.0,
+        ),
+    )
+    return {parameter.name: parameter for parameter in listed}
+
+
+def build_process(model_name: str) -> dict[str, Any]:
+    """Return the user-defined process.
+
+    Args:
+        model_name: id of the model with its version, such as `sentinel2-lai-seamless-0.1.0`.
+    """
+    given: dict[str, Any] = dict(parameters())
+    return build_process_dict(
+        process_graph=lai_from_collection(None, **given),
+        process_id=PROCESS_ID,
+        summary="Leaf area index from Sentinel-2 with its uncertainty, 20 m",
+        description=(
+            "Leaf area index (m2 m-2) from Sentinel-2 L2A by a convolutional network that follows "
+            "the SNAP biophysical processor (SL2P), with the standard deviation of Monte-Carlo "
+            "dropout, a calibrated 95 % prediction interval and quality flags. Clouds, their "
+            "shadows and snow (SCL) are no data. Bands: " + ", ".join(OUTPUT_BANDS) + "."
+        ),
+        parameters=list(given.values()),
+        returns={
+            "description": "LAI cube (x, y, t, bands), float32.",
+            "schema": {"type": "object", "subtype": "datacube"},
+        },
+        categories=["sentinel-2", "vegetation"],
+        default_job_options=default_job_options(model_name),
+    )
+
+
+def build_record() -> dict[str, Any]:
+    """Return the record of the process for a catalogue of algorithms (OGC API Records).
+
+    Relative links are those of `algorithm_catalog/<provider>/sentinel2_lai/records/`.
+    Source: ESA-APEx/apex_algorithms at 9d0198f, schemas/record.json.
+    """
+    return {
+        "id": PROCESS_ID,
+        "type": "Feature",
+        "conformsTo": [
+            "https://www.opengis.net/spec/ogcapi-records-1/1.0/req/record-core",
+            "https://apex.esa.int/core/openeo-udp",
+        ],
+        "geometry": None,
+        "properties": {
+            "created": "2026-11-21T00:00:00Z",
+            "updated": UPDATED,
+            "type": "service",
+            "title": "Leaf area index from Sentinel-2 with its uncertainty",
+            "description": (
+                "LAI at 20 m from Sentinel-2 L2A by a convolutional network: value, spread, "
+                "calibrated 95 % interval and quality flags for each pixel and date."
+            ),
+            "keywords": ["Agriculture", "Vegetation", "Leaf Area Index (LAI)", "Sentinel-2"],
+            "language": {"code": "en-GB", "name": "English (United Kingdom)"},
+            "contacts": [
+                {
+                    "name": "The sentinel2-lai developers",
+                    "roles": ["principal investigator", "processor"],
+                    "links": [_link("about", "text/html", "Project", REPOSITORY)],
+                }
+            ],
+            "themes": [
+                {
+                    "concepts": [{"id": "Sentinel-2"}, {"id": "LEAF AREA INDEX (LAI)"}],
+                    "scheme": "https://gcmd.earthdata.nasa.gov/kms/concepts/concept_scheme/"
+                    "sciencekeywords",
+                }
+            ],
+            "formats": [{"name": "GeoTIFF"}, {"name": "netCDF"}],
+            "license": "Apache-2.0",
+        },
+        "links": [
+            _link(
+                "application",
+                "application/vnd.openeo+json;type=process",
+                "openEO process definition",
+                process_url(),
+            ),
+            _link("service", "application/json", "Copernicus Data Space openEO", CDSE),
+            _link(
+                "platform",
+                "application/json",
+                "Copernicus Data Space Ecosystem",
+                "../../../../platform_catalog/cdse_openeo_federation.json",
+            ),
+            _link("provider", "application/json", "Provider", "../../record.json"),
+            _link("code", "text/html", "Source code", REPOSITORY),
+        ],
+    }
+
+
+def build_benchmark() -> list[dict[str, Any]]:
+    """Return benchmark scenarios: one small area of one month."""
+    arguments = {
+        "spatial_extent": {"west": 5.05, "south": 51.21, "east": 5.1, "north": 51.23},
+        "temporal_extent": ["2023-06-01", "2023-06-30"],
+    }
+    return [
+        {
+            "id": PROCESS_ID,
+            "type": "openeo",
+            "description": "Fields in Flanders in June 2023.",
+            "backend": CDSE.removeprefix("https://"),
+            "process_graph": {
+                "lai": {
+                    "process_id": PROCESS_ID,
+                    "namespace": process_url(),
+                    "arguments": arguments,
+                },
+                "save": {
+                    "process_id": "save_result",
+                    "arguments": {"data": {"from_node": "lai"}, "format": "netCDF"},
+                    "result": True,
+                },
+            },
+        }
+    ]
+
+
+def process_url() -> str:
+    """Return the address under which the committed process can be read."""
+    raw = REPOSITORY.replace("https://github.com", "https://raw.githubusercontent.com")
+    return f"{raw}/main/udf/openeo_udp/{PROCESS_ID}.json"
+
+
+def write_documents(directory: Path, model_name: str) -> list[Path]:
+    """Write the process, its record and its benchmark scenario; all of them or none.
+
+    Args:
+        directory: folder, made if missing.
+        model_name: see `build_process`.
+
+    Raises:
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    documents: Mapping[str, Any] = {
+        f"{PROCESS_ID}.json": build_process(model_name),
+        f"{PROCESS_ID}.record.json": build_record(),
+        f"{PROCESS_ID}.benchmark.json": build_benchmark(),
+    }
+    with work_folder(directory) as work, disk_errors(directory):
+        finished = {}
+        for name, document in documents.items():
+            (work / name).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+            finished[work / name] = directory / name
+        move_finished(finished)
+    return list(finished.values())
+
+
+def _link(rel: str, media_type: str, title: str, href: str) -> dict[str, str]:
+    return {"rel": rel, "type": media_type, "title": title, "href": href}
