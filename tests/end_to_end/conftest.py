@@ -1,0 +1,105 @@
+"""One scene, one run of the demo and one more that stays up, for all tests of this folder."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from end_to_end.scenes import write_good_scene
+
+DEMO = [sys.executable, "-m", "lai_demo"]
+PATIENCE_S = 240
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A finished run of the demo."""
+
+    out: Path
+    """Output folder."""
+    said: str
+    """What it printed."""
+
+    @property
+    def item_folder(self) -> Path:
+        """The only folder that holds an item of the same name."""
+        (folder,) = item_folders(self.out)
+        return folder
+
+    @property
+    def job_raster(self) -> Path:
+        """The float raster that the batch job gave back."""
+        (raster,) = (self.out / "job").glob("*.tif")
+        return raster
+
+
+def item_folders(out: Path) -> list[Path]:
+    """Return the folders `<out>/<id>` that hold `<id>.json`."""
+    return [folder for folder in out.glob("*") if (folder / f"{folder.name}.json").is_file()]
+
+
+def environment() -> dict[str, str]:
+    # Tiny windows: one thread is quicker than several, here and in what the demo starts.
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_good_scene(tmp_path_factory.mktemp("scene") / "scene.tif")
+
+
+@pytest.fixture(scope="session")
+def walk(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    """Run the demo once, as its user does."""
+    out = tmp_path_factory.mktemp("walk") / "out"
+    done = subprocess.run(
+        [*DEMO, f"--scene={scene}", f"--out={out}", "--window=96"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Walk(out, done.stdout)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A second run over the same folder, its service still up."""
+
+    said: str
+    """What it printed so far."""
+    url: str
+    """Address of the STAC API."""
+
+
+@pytest.fixture(scope="session")
+def served(walk: Walk, scene: Path) -> Iterator[Served]:
+    """Run the demo again with `--serve`, and stop it with Ctrl-C at the end."""
+    process = subprocess.Popen(
+        [*DEMO, f"--scene={scene}", f"--out={walk.out}", "--window=96", "--serve"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    assert process.stdout is not None
+    lines = []
+    with process:
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("serving"):
+                    break
+            said = "".join(lines)
+            (url,) = (line.split()[-1] for line in lines if line.startswith("STAC API"))
+            yield Served(said, url)
+        finally:
+            process.send_signal(signal.SIGINT)
+            code = process.wait(30)
+    assert code == 0, f"after Ctrl-C the demo ended with {code}"

@@ -1,0 +1,202 @@
+"""What one run of the demo leaves behind, read by programs that are not ours."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import odc.stac
+import pystac
+import pystac.validation
+import pystac_client
+import pytest
+import rasterio
+import requests
+import rioxarray
+import xarray as xr
+from end_to_end.conftest import Served, Walk
+from end_to_end.scenes import SIZE_PX
+from rio_cogeo.cogeo import cog_validate
+
+from lai_stac.validation import local_schemas, validate_item
+from lai_udf.predict import NO_DATA_WITHIN_REACH, OUTPUT_BANDS
+from lai_udf.rasters import read_lai_geotiff
+
+pytestmark = [
+    # rioxarray and odc-geo multiply affine transforms with `*`
+    pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
+    # odc-geo calls a function that shapely 2.2 has renamed
+    pytest.mark.filterwarnings("ignore:The 'shapely.ops.transform:DeprecationWarning"),
+]
+
+LAI_KEYS = ("lai", "lai_sd", "lai_lower", "lai_upper")
+HALF_A_STEP = 0.0005 + 1e-6
+
+
+@pytest.fixture(scope="module")
+def item(walk: Walk) -> pystac.Item:
+    folder = walk.item_folder
+    return pystac.Item.from_file(str(folder / f"{folder.name}.json"))
+
+
+@pytest.fixture(scope="module")
+def computed(walk: Walk) -> xr.DataArray:
+    """Return what the batch job computed, float32, before it was encoded."""
+    return read_lai_geotiff(walk.job_raster)
+
+
+def values_of(cube: xr.DataArray, key: str) -> np.ndarray:
+    return cube.sel(bands=key.upper()).values
+
+
+def test_the_folder_holds_item_rasters_and_thumbnail_under_their_names(walk, item):
+    names = {path.name for path in walk.item_folder.iterdir()}
+    assert {f"{item.id}.json", "thumbnail.png", "lai_flags.tif"} <= names
+    assert {f"{key}.tif" for key in LAI_KEYS} <= names
+    assert {*LAI_KEYS, "lai_flags", "thumbnail"} <= set(item.assets)
+    for key, asset in item.assets.items():
+        suffix = ".png" if key in ("thumbnail", "quicklook") else ".tif"
+        if key in (*LAI_KEYS, "lai_flags", "thumbnail"):
+            assert Path(asset.href).name == f"{key}{suffix}"
+    assert not list(walk.out.glob(".*")), "work folders stay behind"
+
+
+def test_every_raster_is_a_cog_with_the_promised_encoding(walk):
+    for key in (*LAI_KEYS, "lai_flags"):
+        path = walk.item_folder / f"{key}.tif"
+        valid, errors, warnings = cog_validate(path, strict=True, quiet=True)
+        assert valid, (key, errors, warnings)
+        with rasterio.open(path) as dataset:
+            found = (dataset.dtypes[0], dataset.scales[0], dataset.nodata)
+        assert found == (("int16", 0.001, -32768) if key != "lai_flags" else ("uint8", 1.0, None))
+
+
+def test_pystac_validates_the_item_offline_with_our_schema(item, monkeypatch):
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("validation asked the network")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    monkeypatch.setattr("urllib3.PoolManager.request", refuse)
+    validator = pystac.validation.JsonSchemaSTACValidator()
+    validator.schema_cache.update(local_schemas())
+    checked = pystac.validation.validate(item, validator=validator)
+
+    assert any("lai-quality" in uri for uri in checked)
+    validate_item(item)
+
+
+def test_rioxarray_reads_what_the_job_computed(walk, computed):
+    for key in LAI_KEYS:
+        path = walk.item_folder / f"{key}.tif"
+        with rioxarray.open_rasterio(path, mask_and_scale=True) as opened:
+            read = opened.sel(band=1).values
+        np.testing.assert_array_equal(np.isnan(read), np.isnan(values_of(computed, key)))
+        assert np.nanmax(np.abs(read - values_of(computed, key))) <= HALF_A_STEP
+
+
+def test_odc_stac_reads_what_the_job_computed_from_the_item_alone(item, computed):
+    loaded = odc.stac.load([item], bands=[*LAI_KEYS, "lai_flags"])
+    for key in LAI_KEYS:
+        numbers = loaded[key].isel(time=0)
+        bands = item.assets[key].to_dict()
+        scale = bands.get("raster:scale") or bands["bands"][0]["raster:scale"]
+        assert numbers.attrs["nodata"] == -32768
+        read = np.where(numbers == -32768, np.nan, numbers * scale)
+        np.testing.assert_array_equal(np.isnan(read), np.isnan(values_of(computed, key)))
+        assert np.nanmax(np.abs(read - values_of(computed, key))) <= HALF_A_STEP
+    flags = loaded["lai_flags"].isel(time=0).values
+    np.testing.assert_array_equal(flags, values_of(computed, "lai_flags").astype("uint8"))
+
+
+def test_the_raster_lies_where_the_scene_lies(walk, scene):
+    with rasterio.open(scene) as before, rasterio.open(walk.item_folder / "lai.tif") as after:
+        assert (after.crs, after.transform, after.shape) == (before.crs, before.transform, SIZE_PX)
+
+
+def test_the_corner_without_data_stays_without_data(computed):
+    corner = computed.isel(y=slice(0, 24), x=slice(0, 30))
+    assert corner.sel(bands="LAI").isnull().all()
+    flags = corner.sel(bands="LAI_FLAGS").values.astype(int)
+    assert (flags & NO_DATA_WITHIN_REACH).all()
+
+
+def test_the_interval_holds_the_estimate(computed):
+    lower, lai, upper = (values_of(computed, key) for key in ("lai_lower", "lai", "lai_upper"))
+    seen = np.isfinite(lai)
+    assert (lower[seen] <= lai[seen]).all()
+    assert (lai[seen] <= upper[seen]).all()
+
+
+def test_the_summary_says_lai_agreement_files_and_addresses(walk, item, computed):
+    found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", walk.said)
+    assert found is not None, walk.said
+    assert float(found[1]) >= 0.99
+    median = re.search(r"LAI +median ([\d.]+)", walk.said)
+    assert median is not None
+    assert float(median[1]) == pytest.approx(np.nanmedian(values_of(computed, "lai")), abs=0.006)
+    assert str(walk.item_folder / "lai.tif") in walk.said
+    assert f"/collections/lai/items/{item.id}" in walk.said
+    assert "created: http" in walk.said
+
+
+def test_the_synchronous_answer_equals_the_job_on_the_same_pixels(walk, computed):
+    with xr.open_dataset(walk.out / "preview.nc") as preview:
+        corner = preview["LAI"].isel(t=0).load()
+    job = computed.sel(bands="LAI").sel(y=corner.y, x=corner.x, method="nearest")
+    assert corner.size > 1000
+    np.testing.assert_allclose(corner.values, job.values, atol=1e-4)
+
+
+def test_the_graph_in_the_item_names_what_was_run(item):
+    graph = json.dumps(item.to_dict())
+    assert "apply_neighborhood" in graph
+    assert set(OUTPUT_BANDS) <= set(re.findall(r"LAI(?:_[A-Z]+)?", graph))
+
+
+def test_the_same_scene_again_is_unchanged(served: Served):
+    assert "unchanged: http" in served.said
+
+
+@pytest.mark.parametrize(
+    "field", ["laiq:valid_fraction", "laiq:lai_median"], ids=["share", "median"]
+)
+def test_pystac_client_finds_the_item_by_place_time_and_field(served: Served, item, field):
+    client = pystac_client.Client.open(served.url)
+    value = item.properties[field]
+
+    def search(filter_value: float, **changed: object) -> list[str]:
+        asked = {
+            "bbox": item.bbox,
+            "datetime": "2020-06-01/2020-06-30",
+            "filter": {"op": ">=", "args": [{"property": field}, filter_value]},
+            "filter_lang": "cql2-json",
+            **changed,
+        }
+        return [found.id for found in client.search(collections=["lai"], **asked).items()]
+
+    assert search(value - 0.001) == [item.id]
+    assert search(value + 0.001) == []
+    assert search(value - 0.001, bbox=[100, 10, 101, 11]) == []
+    assert search(value - 0.001, datetime="2021-01-01/..") == []
+
+
+def test_the_published_rasters_are_served_byte_for_byte(served: Served, walk, item):
+    published = requests.get(f"{served.url}/collections/lai/items/{item.id}", timeout=10).json()
+    answer = requests.get(published["assets"]["lai"]["href"], timeout=10)
+    assert answer.content == (walk.item_folder / "lai.tif").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [({}, 401), ({"Authorization": "Bearer guessed"}, 401)],
+    ids=["no token", "wrong token"],
+)
+def test_publishing_without_the_right_token_stores_nothing(served, walk, headers, status):
+    body = {"directory": str(walk.item_folder), "collection": "stolen"}
+    stored = {path for path in (walk.out / "service").rglob("*") if path.is_dir()}
+    answer = requests.post(f"{served.url}/publish", json=body, headers=headers, timeout=10)
+
+    assert answer.status_code == status
+    assert "token" in answer.json()["description"].lower()
+    assert requests.get(f"{served.url}/collections/stolen", timeout=10).status_code == 404
+    assert {path for path in (walk.out / "service").rglob("*") if path.is_dir()} == stored
