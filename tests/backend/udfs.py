@@ -165,6 +165,64 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
 """
 )
 
+COUNTS_LOADS = (
+    HEADER
+    + """
+import functools
+import time
+
+LOADS = []
+
+
+@functools.cache
+def load_model():
+    time.sleep(0.3)
+    LOADS.append(1)
+
+
+def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
+    load_model()
+    return xarray.full_like(cube, len(LOADS))
+"""
+)
+
+DIES_ONCE = (
+    HEADER
+    + """
+import os
+import signal
+from pathlib import Path
+
+
+def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
+    if not Path(context["flag"]).exists():
+        Path(context["flag"]).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return cube
+"""
+)
+
+EATS_MEMORY = (
+    HEADER
+    + """
+def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
+    everything = [np.ones(125_000_000) for _ in range(100)]
+    return cube + len(everything)
+"""
+)
+
+FILLS_THE_DISK = (
+    HEADER
+    + """
+import resource
+
+
+def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (context["bytes"], context["bytes"]))
+    return cube
+"""
+)
+
 TELLS_PROCESS = (
     HEADER
     + """

@@ -120,6 +120,8 @@ class ClusterEngine:
         arriving = as_completed(futures, with_results=True)
         del futures  # a worker may drop a block as soon as it has been written
         for count, (future, block) in enumerate(arriving, 1):
+            if isinstance(block, BaseException):  # so a lost block arrives
+                raise block
             target[slices[future.key]] = block
             self._report(count, len(keys))
 
@@ -140,7 +142,7 @@ def _open_client(task: Task, scratch: Path) -> Iterator[Any]:
             n_workers=task.workers,
             threads_per_worker=task.parallel_calls,
             memory_limit=task.memory_bytes or 0,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             local_directory=scratch,
             host="127.0.0.1",
         ) as cluster,
