@@ -114,7 +114,7 @@ panels = (
 for panel, (values, colours, limits, label) in zip(axes, panels, strict=True):
     image = panel.imshow(values.squeeze(), cmap=colours, clim=limits, extent=extent_km)
     figure.colorbar(image, ax=panel, label=label, shrink=0.85)
-    panel.set(xlabel="east (km)")
+    panel.set(xlabel="east (km)", title=f"largest {float(values.max()):.2g}")
 axes[0].set_ylabel("north (km)")
 figure.savefig(OUT / "5_seams.png")
 

@@ -1,0 +1,125 @@
+"""`lai-train parcels` and `lai-train parcels-season`: LAI per parcel and date.
+
+`register` adds both commands to the `lai-train` application.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from tqdm import tqdm
+
+from lai_training.errors import LaiTrainingError
+from lai_udf.errors import LaiUdfError
+from lai_udf.predict import LaiInputError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to an application."""
+    app.command("parcels")(parcels)
+    app.command("parcels-season")(parcels_season)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Print our own errors as one sentence and exit with code 1."""
+    try:
+        yield
+    except (LaiTrainingError, LaiUdfError, LaiInputError) as error:
+        typer.echo(f"lai-train: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def _progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr, moved by calls with (done, total)."""
+    with tqdm(desc=title, unit=unit, leave=False, disable=None) as bar:
+
+        def move(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield move
+
+
+def parcels(
+    sources: Annotated[list[Path], typer.Argument(metavar="ITEMS", help="LAI items or folders.")],
+    parcel_file: Annotated[Path, typer.Option("--parcels", help="GeoParquet, GPKG, SHP, GeoJSON.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path(
+        "build/parcels"
+    ),
+    layout: Annotated[
+        Literal["rpg", "plain"], typer.Option(help="Columns: French register, or parcel and crop.")
+    ] = "rpg",
+    id_column: Annotated[str | None, typer.Option(help="Column with the parcel's id.")] = None,
+    crop_column: Annotated[str | None, typer.Option(help="Column with the crop code.")] = None,
+    buffer_m: Annotated[float, typer.Option(min=0, help="Metres kept from the border.")] = 0.0,
+    correlation: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the errors of two pixels of a parcel.")
+    ] = 1.0,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Parcel calibration; replaces the correlation.")
+    ] = None,
+) -> None:
+    """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
+    from lai_training.parcels import (
+        LAYOUTS,
+        ParcelLayout,
+        find_items,
+        observe_items,
+        read_parcels,
+    )
+    from lai_training.parcels_interval import add_interval, read_calibration
+    from lai_training.parcels_report import format_report, write_report
+
+    preset = LAYOUTS[layout]
+    columns = ParcelLayout(id_column or preset.id_column, crop_column or preset.crop_column)
+    with _one_sentence():
+        table = read_parcels(parcel_file, columns, inner_buffer_m=buffer_m)
+        observed = observe_items(table, find_items(sources))
+        known = read_calibration(calibration) if calibration else None
+        files = write_report(add_interval(observed, correlation, known), out)
+    typer.echo(format_report(add_interval(observed, correlation, known)), err=True)
+    for path in files:
+        typer.echo(path)
+
+
+def parcels_season(
+    out: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder.")],
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Side of a landscape, px.")] = 256,
+    dates: Annotated[int, typer.Option(min=2, help="Overpasses, February to November.")] = 14,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same seasons.")] = 0,
+    model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
+    target: Annotated[Literal["sl2p", "field"], typer.Option(help="What LAI means.")] = "sl2p",
+) -> None:
+    """Calibrate parcel intervals on one simulated season and judge them on another."""
+    from lai_training.parcels_benchmark import run_benchmark
+    from lai_training.parcels_report import format_report, write_report
+    from lai_training.simulate import LIBRARY_PATH
+    from lai_training.spectral_library import load_or_make_library
+    from lai_udf.run import Request
+
+    with _one_sentence(), _progress("season", "date") as progress:
+        library = load_or_make_library(LIBRARY_PATH)
+        request = Request(model=model, target=target)
+        result = run_benchmark(
+            out,
+            library,
+            size_px=size,
+            dates=dates,
+            seed=seed,
+            request=request,
+            progress=progress,
+        )
+        files = [result.calibration.write(out / "parcel_calibration.json")]
+        files += write_report(result.observations, out / "report")
+    typer.echo(format_report(result.observations), err=True)
+    typer.echo(
+        f"\npixel errors of a parcel correlate by {result.correlation:.2f}; the pixels' own "
+        f"intervals, averaged, hold {result.pixel_coverage:.1%} of the true means",
+        err=True,
+    )
+    for path in files:
+        typer.echo(path)
