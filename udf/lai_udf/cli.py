@@ -13,10 +13,11 @@ import typer
 from tqdm import tqdm
 
 from lai_udf.bundle import DEFAULT_BUNDLE
+from lai_udf.cubes import CUBE_SUFFIXES, read_cube
 from lai_udf.errors import LaiUdfError
 from lai_udf.predict import OUTPUT_BANDS, LaiInputError
 from lai_udf.products import open_scene
-from lai_udf.run import Request, run_scene
+from lai_udf.run import Request, run_cube, run_scene
 
 app = typer.Typer(
     help="Leaf area index from Sentinel-2: run the function here or send it to the data.",
@@ -64,7 +65,9 @@ def _split_bands(text: str) -> tuple[str, ...]:
 
 @app.command()
 def run(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="GeoTIFF, STAC Item or SAFE.")],
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="GeoTIFF, STAC Item, SAFE, netCDF or Zarr cube.")
+    ],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the COGs.")],
     model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
     target: Annotated[
@@ -76,13 +79,25 @@ def run(
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
 ) -> None:
-    """Predict LAI of a scene: one COG per output band."""
+    """Predict LAI of a scene: one COG per output band. A cube: one folder of them per date."""
     request = Request(model, target, samples, seed, _split_bands(bands))
     with _one_sentence(), _progress("LAI", "window") as progress:
-        scene = open_scene(source, reflectance_scale=scale, reflectance_offset=offset)
-        paths = run_scene(scene, output, request, progress=progress)
-    for path in paths.values():
+        if Path(source).suffix.lower() in CUBE_SUFFIXES:
+            cube, scaling = read_cube(Path(source)), _scaling(scale, offset)
+            paths = run_cube(cube, output, request, progress=progress, **scaling)
+        else:
+            scene = open_scene(source, reflectance_scale=scale, reflectance_offset=offset)
+            paths = list(run_scene(scene, output, request, progress=progress).values())
+    for path in paths:
         typer.echo(path)
+
+
+def _scaling(scale: float | None, offset: float | None) -> dict[str, float]:
+    """Return scale and offset of a cube, as keywords; a cube of reflectance needs none."""
+    return {
+        "reflectance_scale": 1.0 if scale is None else scale,
+        "reflectance_offset": 0.0 if offset is None else offset,
+    }
 
 
 @app.command()
@@ -98,3 +113,20 @@ def graph(
         paths = write_documents(output, Path(DEFAULT_BUNDLE).stem)
     for path in paths:
         typer.echo(path)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="UDF (.py), netCDF or Zarr cube.")],
+    scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
+    offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
+) -> None:
+    """Find what a back-end would stumble over in a UDF or a cube, before a job is paid."""
+    from lai_udf.check import check_file
+
+    with _one_sentence():
+        report = check_file(path, **_scaling(scale, offset))
+    for line in (*report.facts, *report.problems):
+        typer.echo(line)
+    if report.problems:
+        raise typer.Exit(1)

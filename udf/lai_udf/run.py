@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.errors import EmptySceneError
 from lai_udf.predict import BANDS, HALO_PX, OUTPUT_BANDS, apply_datacube
 from lai_udf.products_source import SceneSource
-from lai_udf.rasters import LaiCogWriter
+from lai_udf.rasters import LaiCogWriter, write_lai_cogs
 from lai_udf.windows import CORE_PX, count_pieces, iterate_pieces
 
 Progress = Callable[[int, int], None]
@@ -116,6 +117,54 @@ def run_scene(
                 "choose another scene or extent"
             )
     return writer.paths
+
+
+def run_cube(
+    cube: xr.DataArray,
+    directory: Path,
+    request: Request | None = None,
+    *,
+    reflectance_scale: float = 1.0,
+    reflectance_offset: float = 0.0,
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Predict LAI of a time series, date by date, and write one folder of COGs per date.
+
+    Args:
+        cube: dims (t, bands, y, x), see `lai_udf.cubes.read_cube`.
+        directory: where the folders go, named after the time (`20240601T103629`).
+        request: what to compute.
+        reflectance_scale: reflectance = value * scale + offset.
+        reflectance_offset: as above.
+        progress: told after each date.
+
+    Returns:
+        The folders of the dates that hold LAI; a date without any is left out.
+
+    Raises:
+        EmptySceneError: no date holds LAI.
+        OutputNotWritableError: the folder or disk refuses.
+        lai_udf.predict.LaiInputError: the cube, the request or the bundle would give a wrong
+            number; dates before that one are complete.
+    """
+    request = request or Request()
+    bundle = open_bundle(request.model)
+    scaling = {"reflectance_scale": reflectance_scale, "reflectance_offset": reflectance_offset}
+    context = request.context(bundle, overlap_px=0) | scaling
+    tags = {key.upper(): str(value) for key, value in _provenance(request, bundle).items()}
+    folders: list[Path] = []
+    for done, date in enumerate(cube, start=1):
+        lai = apply_datacube(date.drop_vars("t").load(), context).rio.write_crs(cube.rio.crs)
+        if bool(lai.isel(bands=0).notnull().any()):
+            time = np.datetime_as_string(date["t"].values, unit="s")
+            folder = directory / time.replace("-", "").replace(":", "")
+            write_lai_cogs(lai, folder, tags=tags | {"DATETIME": f"{time}Z"})
+            folders.append(folder)
+        if progress is not None:
+            progress(done, cube.sizes["t"])
+    if not folders:
+        raise EmptySceneError("no date of the cube holds a usable pixel: choose another cube")
+    return folders
 
 
 def holds_data(cube: xr.DataArray) -> bool:

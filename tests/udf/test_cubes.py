@@ -1,0 +1,138 @@
+"""Time series in one file: both layouts give the same cube, and LAI date by date."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from fake_cubes import ANGLE_DEGREES, fake_cube, with_bands
+from typer.testing import CliRunner
+
+from lai_udf.cli import app
+from lai_udf.cubes import read_cube
+from lai_udf.errors import GridError, MissingBandError, UnreadableProductError
+from lai_udf.predict import BANDS, apply_datacube
+from lai_udf.rasters import read_lai_cogs
+
+netcdf4 = pytest.importorskip("netCDF4")
+pytestmark = pytest.mark.filterwarnings(
+    # netCDF4 wheels built against an older numpy say so on import
+    "ignore:numpy.ndarray size changed:RuntimeWarning"
+)
+
+
+@pytest.fixture
+def series() -> xr.DataArray:
+    cube = with_bands(fake_cube(np.random.default_rng(6), 32, dates=3), SCL=4.0, **ANGLE_DEGREES)
+    cube.loc[{"t": cube["t"][1], "bands": "SCL"}] = 9  # the second date is cloudy
+    described: xr.DataArray = cube.rio.write_crs(32632)
+    return described
+
+
+def write_variables(series: xr.DataArray, path: Path) -> Path:
+    """Write a variable per band, `time` for t, angles once per date, y from south to north."""
+    planes = {}
+    for label in series["bands"].values:
+        plane = series.sel(bands=label, drop=True).rename(t="time").drop_vars("spatial_ref")
+        planes[label] = plane.isel(x=0, y=0, drop=True) if label in ANGLE_DEGREES else plane
+    dataset = xr.Dataset(planes, attrs={"crs": "+init=epsg:32632"}).sortby("y")
+    dataset.to_netcdf(path, engine="netcdf4")
+    return path
+
+
+def test_variables_per_band_become_a_cube(series: xr.DataArray, tmp_path: Path) -> None:
+    cube = read_cube(write_variables(series, tmp_path / "series.nc"))
+
+    assert cube.dims == ("t", "bands", "y", "x")
+    assert cube.rio.crs.to_epsg() == 32632
+    xr.testing.assert_allclose(
+        cube.drop_vars("spatial_ref"), series.drop_vars("spatial_ref"), atol=1e-6
+    )
+
+
+def test_one_variable_with_bands_becomes_the_same_cube(
+    series: xr.DataArray, tmp_path: Path
+) -> None:
+    path = tmp_path / "cube.nc"
+    series.rename("reflectance").to_netcdf(path, engine="netcdf4")
+
+    np.testing.assert_allclose(read_cube(path).values, series.values, atol=1e-6)
+
+
+def test_zero_is_no_data_beside_float_angles(series: xr.DataArray, tmp_path: Path) -> None:
+    path = tmp_path / "series.nc"
+    planes = {band: (series.sel(bands=band, drop=True) * 1e4).astype("int16") for band in BANDS}
+    planes["B02"][0, 3, 4] = 0
+    planes["sunZenithAngles"] = xr.DataArray(np.full(3, 40.0), dims="t")
+    xr.Dataset(planes, attrs={"epsg": 32632}).to_netcdf(path, engine="netcdf4")
+
+    cube = read_cube(path)
+
+    assert cube.sel(bands="B02").isnull().sum() == 1
+    assert float(cube.sel(bands="sunZenithAngles").min()) == 40
+
+
+def test_command_writes_a_folder_per_date_with_lai(series: xr.DataArray, tmp_path: Path) -> None:
+    path = write_variables(series, tmp_path / "series.nc")
+    result = CliRunner().invoke(app, ["run", str(path), str(tmp_path / "out")])
+
+    assert result.exit_code == 0, result.stderr
+    assert [Path(line).name for line in result.stdout.splitlines()] == [
+        "20240601T000000",
+        "20240611T000000",
+    ]
+    lai = read_lai_cogs(tmp_path / "out" / "20240611T000000")
+    assert lai.attrs["DATETIME"] == "2024-06-11T00:00:00Z"
+
+
+def test_lai_of_a_date_is_that_of_the_cube(
+    series: xr.DataArray, tmp_path: Path, known: str
+) -> None:
+    path = write_variables(series, tmp_path / "series.nc")
+    result = CliRunner().invoke(
+        app, ["run", str(path), str(tmp_path / "out"), "--model", known, "--bands", "LAI"]
+    )
+    assert result.exit_code == 0, result.stderr
+
+    whole = apply_datacube(series.isel(t=2), {"model": known, "bands": ["LAI"]})
+    read = read_lai_cogs(tmp_path / "out" / "20240611T000000")
+    np.testing.assert_allclose(read.values, whole.values, atol=0.0006)
+
+
+def test_cube_of_clouds_is_one_sentence(series: xr.DataArray, tmp_path: Path) -> None:
+    series.loc[{"bands": "SCL"}] = 9
+    path = write_variables(series, tmp_path / "series.nc")
+    result = CliRunner().invoke(app, ["run", str(path), str(tmp_path / "out")])
+
+    assert result.exit_code == 1
+    assert "no date of the cube" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_unusable_files_say_why(series: xr.DataArray, tmp_path: Path) -> None:
+    (tmp_path / "text.nc").write_text("no netCDF")
+    with pytest.raises(UnreadableProductError, match=r"text\.nc"):
+        read_cube(tmp_path / "text.nc")
+
+    xr.Dataset({"ndvi": (("y", "x"), np.ones((2, 2)))}).to_netcdf(tmp_path / "ndvi.nc")
+    with pytest.raises(MissingBandError, match="ndvi"):
+        read_cube(tmp_path / "ndvi.nc")
+
+    bare = series.drop_vars("spatial_ref").rename("reflectance")
+    bare.attrs.pop("grid_mapping", None)
+    bare.encoding.pop("grid_mapping", None)
+    bare.to_netcdf(tmp_path / "bare.nc")
+    with pytest.raises(GridError, match="no CRS"):
+        read_cube(tmp_path / "bare.nc")
+
+
+@pytest.mark.shared
+def test_lai_of_a_real_field_rises_from_winter_to_summer(shared_data: Path, shipped: str) -> None:
+    (path,) = (shared_data / "timeseries").glob("00002806639B424A*.nc")
+    cube = read_cube(path)
+    medians = [
+        float(apply_datacube(cube.sel(t=dates), {"bands": ["LAI"], "model": shipped}).median())
+        for dates in (slice("2018-01-01", "2018-02-28"), slice("2018-05-01", "2018-06-30"))
+    ]
+
+    assert 0 <= medians[0] < medians[1] - 0.5 < 8

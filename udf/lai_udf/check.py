@@ -1,0 +1,253 @@
+"""Check a UDF or a cube before a job is paid: loader traps, bands, scaling, grid.
+
+Most mistakes in a UDF end in "No UDF found" or, worse, in the input returned unchanged. Nothing is
+executed: the text is parsed. In: a file, a text, a cube. Out: findings, none if good.
+
+Source: `openeo/udf/run_code.py` of openeo 0.53.0 and Open-EO/openeo-geopyspark-driver at 9baf2e10.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from openeo.udf.run_code import extract_udf_dependencies
+
+from lai_udf.cubes import CUBE_SUFFIXES, read_cube
+from lai_udf.errors import ContractError, GridError
+from lai_udf.predict import BANDS, LaiInputError, read_inputs, read_settings
+from lai_udf.process_graph import WINDOW_PX
+from lai_udf.products_source import PIXEL_SIZE_M
+from lai_udf.rasters_grid import Grid
+
+ENTRY_POINT = "apply_datacube"
+METADATA_HOOK = "apply_metadata"
+IN_EVERY_BACK_END = frozenset({"numpy", "openeo", "pandas", "scipy", "xarray"})
+OURS = frozenset({"lai_udf", "lai_backend", "lai_stac", "lai_service", "lai_training", "lai_demo"})
+CUBE_CLASSES = frozenset({"DataArray", "XarrayDataCube"})
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """Something that would go wrong on a back-end."""
+
+    line: int
+    """Line of the text, from 1; 0 where it is no line in particular."""
+    message: str
+    """What is wrong, and what to do."""
+
+    def __str__(self) -> str:
+        """Say where, then what."""
+        return f"line {self.line}: {self.message}" if self.line else self.message
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a back-end would find in a file."""
+
+    facts: tuple[str, ...]
+    """What was found, for the reader."""
+    problems: tuple[str, ...]
+    """What would make the job fail, or its answer wrong; none if good."""
+
+
+def check_file(
+    path: Path, *, reflectance_scale: float = 1.0, reflectance_offset: float = 0.0
+) -> Report:
+    """Check a UDF (.py) or a cube (netCDF, Zarr).
+
+    Args:
+        path: the file.
+        reflectance_scale: of a cube, reflectance = value * scale + offset.
+        reflectance_offset: as above.
+
+    Raises:
+        ContractError: a kind of file that is not checked, or a text that cannot be read.
+        ProductError: a cube that cannot be read.
+    """
+    if path.suffix.lower() in CUBE_SUFFIXES:
+        return check_cube(
+            read_cube(path),
+            reflectance_scale=reflectance_scale,
+            reflectance_offset=reflectance_offset,
+        )
+    if path.suffix != ".py":
+        raise ContractError(f"{path}: give a UDF (.py) or a cube (.nc, .zarr)")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ContractError(f"cannot read {path} ({error})") from error
+    facts = (f"{path}: {len(text.splitlines())} lines, {len(text) / 1000:.0f} kB in the graph",)
+    return Report(facts, tuple(str(finding) for finding in lint_udf(text)))
+
+
+def lint_udf(text: str) -> list[Finding]:
+    """Return what a back-end would stumble over in the text of a UDF, by line.
+
+    Args:
+        text: Python source of the UDF.
+    """
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        return [Finding(error.lineno or 0, f"does not parse: {error.msg}")]
+    rules = (
+        _check_entry_point(tree),
+        _check_imports(tree),
+        _check_traps(tree),
+        _check_metadata_hook(text),
+        _check_header(text),
+    )
+    return sorted({finding for rule in rules for finding in rule})
+
+
+def _check_entry_point(tree: ast.Module) -> Iterator[Finding]:
+    """The loader compares the signature with real classes, by name and order of arguments."""
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    entry = functions.get(ENTRY_POINT)
+    if entry is None:
+        yield Finding(
+            0, f"no function {ENTRY_POINT}(cube: xarray.DataArray, context: dict) -> DataArray"
+        )
+        return
+    names = [argument.arg for argument in entry.args.args]
+    if names != ["cube", "context"]:
+        yield Finding(
+            entry.lineno,
+            f"{ENTRY_POINT} takes ({', '.join(names)}): call them (cube, context), else the "
+            "loader finds no UDF",
+        )
+    annotations = {"cube": entry.args.args[0].annotation if names else None}
+    annotations["the result"] = entry.returns
+    for what, annotation in annotations.items():
+        if _class_name(annotation) not in CUBE_CLASSES:
+            yield Finding(
+                entry.lineno,
+                f"{ENTRY_POINT}: annotate {what} with the class xarray.DataArray, unquoted, else "
+                "the loader finds no UDF",
+            )
+
+
+def _check_imports(tree: ast.Module) -> Iterator[Finding]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            yield Finding(node.lineno, "relative import: the text is loaded alone, without package")
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            yield Finding(
+                node.lineno,
+                "from __future__ import: annotations become strings and the loader finds no UDF",
+            )
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        for name in {name.split(".")[0] for name in names} & OURS:
+            yield Finding(getattr(node, "lineno", 0), f"imports {name}, which no back-end has")
+
+
+def _check_traps(tree: ast.Module) -> Iterator[Finding]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id == "__file__":
+            yield Finding(node.lineno, "__file__ does not exist: the text is executed as a string")
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef) or node.name == ENTRY_POINT:
+            continue
+        arguments = node.args.args
+        if len(arguments) == 1 and _class_name(arguments[0].annotation) == "UdfData":
+            yield Finding(
+                node.lineno,
+                f"{node.name} takes a lone UdfData: the loader may take it for the entry point and "
+                "return the input unchanged",
+            )
+
+
+def _check_metadata_hook(text: str) -> Iterator[Finding]:
+    """One path of the cloud back-end looks for the word anywhere, another at column 0."""
+    defined = re.search(rf"^def\s+{METADATA_HOOK}\s*\(", text, re.MULTILINE)
+    for number, line in enumerate(text.splitlines(), start=1):
+        if METADATA_HOOK in line and not re.match(rf"def\s+{METADATA_HOOK}\s*\(", line):
+            yield Finding(
+                number,
+                f"the word {METADATA_HOOK} belongs in its definition at the start of a line and "
+                "nowhere else: back-ends search the text for it"
+                + ("" if defined else ", and here they find no such function"),
+            )
+
+
+def _check_header(text: str) -> Iterator[Finding]:
+    """The list of dependencies (PEP 723) is ignored without a word where its frame is wrong."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if re.match(r"#+\s*/+\s*script\s*$", line) and line != "# /// script":
+            yield Finding(number, 'write "# /// script", exactly; the header is ignored otherwise')
+    try:
+        listed = extract_udf_dependencies(text) or []
+    except ValueError as error:
+        yield Finding(0, f"header with dependencies cannot be read: {error}")
+        return
+    for dependency in listed:
+        name = re.split(r"[^A-Za-z0-9_.-]", dependency, maxsplit=1)[0].lower()
+        if name in IN_EVERY_BACK_END:
+            yield Finding(
+                0, f"header lists {name}, which every back-end has: a second copy would be loaded"
+            )
+
+
+def _class_name(annotation: ast.expr | None) -> str | None:
+    """Return the last name of an annotation such as `xr.DataArray`; None for a quoted one."""
+    if isinstance(annotation, ast.Attribute):
+        return annotation.attr
+    return annotation.id if isinstance(annotation, ast.Name) else None
+
+
+def check_cube(
+    cube: xr.DataArray,
+    *,
+    reflectance_scale: float = 1.0,
+    reflectance_offset: float = 0.0,
+    window_px: int = WINDOW_PX,
+) -> Report:
+    """Judge a cube against the contract of the UDF: bands, scaling, grid, chunk geometry.
+
+    Args:
+        cube: dims (t, bands, y, x), see `read_cube`.
+        reflectance_scale: reflectance = value * scale + offset.
+        reflectance_offset: as above.
+        window_px: core of a window.
+    """
+    problems: list[str] = []
+    try:
+        Grid.of_data_array(cube, "the cube").require_metric(PIXEL_SIZE_M, "the cube")
+    except GridError as error:
+        problems.append(str(error))
+    labels = [str(label) for label in cube["bands"].values]
+    if missing := [band for band in BANDS if band not in labels]:
+        problems.append(f"bands {', '.join(missing)} are missing: load all of {' '.join(BANDS)}")
+    elif not problems:
+        scaling = {
+            "reflectance_scale": reflectance_scale,
+            "reflectance_offset": reflectance_offset,
+        }
+        problems += _check_dates(cube, scaling)
+    rows, columns = (-(-cube.sizes[dim] // window_px) for dim in ("y", "x"))
+    optional = [label for label in labels if label not in BANDS]
+    facts = (
+        f"{cube.sizes['t']} dates, {cube.sizes['y']} x {cube.sizes['x']} px, {cube.dtype}",
+        f"optional bands: {', '.join(optional) or 'none (nominal angles, no cloud mask)'}",
+        f"{rows * columns} windows of {window_px} px",
+    )
+    return Report(facts, tuple(problems))
+
+
+def _check_dates(cube: xr.DataArray, scaling: dict[str, float]) -> Iterator[str]:
+    settings = read_settings(dict(scaling))
+    seen = False
+    for date in cube:
+        try:
+            inputs = read_inputs(date, settings)
+        except LaiInputError as error:
+            yield f"{np.datetime_as_string(date['t'].values, unit='D')}: {error}"
+        else:
+            seen = seen or not bool((inputs.missing | inputs.masked).all())
+    if not seen:
+        yield "no pixel of any date can be used: all are no data, cloud, shadow or snow"

@@ -1,0 +1,96 @@
+"""Time series of Sentinel-2 as one file: netCDF or Zarr in, a cube (t, bands, y, x) out.
+
+Two layouts are read: one variable with a dimension `bands`, or a variable for each band. Times may
+be called `t` or `time`, bands `bands` or `band`; planes without y and x, such as one angle per
+date, are spread over the image.
+"""
+
+from collections.abc import Hashable
+from pathlib import Path
+
+import rioxarray  # noqa: F401  (registers DataArray.rio)
+import xarray as xr
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from lai_udf.errors import GridError, MissingBandError, UnreadableProductError
+from lai_udf.predict import ANGLES, BANDS
+
+CUBE_SUFFIXES = {".nc", ".nc4", ".zarr"}
+DIMENSION_NAMES = {"time": "t", "band": "bands"}
+LABELS = (*BANDS, "SCL", *ANGLES)
+
+
+def read_cube(path: Path) -> xr.DataArray:
+    """Open a time series; values stay on disk until they are needed.
+
+    Args:
+        path: netCDF file or Zarr folder.
+
+    Returns:
+        Dims (t, bands, y, x), values as stored, north up, with coordinates and CRS.
+
+    Raises:
+        UnreadableProductError: the file is missing, foreign or damaged, or its reader is missing.
+        MissingBandError: no band has a name that we know.
+        GridError: no time, no coordinates or no CRS.
+    """
+    try:
+        engine = "zarr" if path.suffix == ".zarr" else "netcdf4"
+        dataset = xr.open_dataset(path, engine=engine, decode_coords="all")
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise UnreadableProductError(
+            f"cannot read {path} ({error}); give a netCDF file or a Zarr folder, and install "
+            "sentinel2-lai[backend], which reads them"
+        ) from error
+    dataset = dataset.rename(
+        {old: new for old, new in DIMENSION_NAMES.items() if old in dataset.dims}
+    )
+    cube = _stack_bands(dataset, path)
+    if missing := {"t", "y", "x"} - set(cube.dims):
+        raise GridError(f"{path} has no dimension {', '.join(sorted(missing))}: {cube.dims}")
+    cube = cube.transpose("t", "bands", "y", "x").sortby("y", ascending=False).sortby("x")
+    cube = cube.sel(bands=[label for label in LABELS if label in cube["bands"].values])
+    described: xr.DataArray = cube.rio.write_crs(_find_crs(dataset, path))
+    return described
+
+
+def _stack_bands(dataset: xr.Dataset, path: Path) -> xr.DataArray:
+    for variable in dataset.data_vars.values():
+        if "bands" in variable.dims:
+            labels = [str(label) for label in variable["bands"].values]
+            return variable.assign_coords(bands=labels)
+    planes = {name: dataset[name] for name in LABELS if name in dataset.data_vars}
+    if not planes:
+        raise MissingBandError(
+            f"{path} holds {', '.join(map(str, dataset.data_vars))}: name the variables "
+            f"{' '.join(BANDS)}, or give one variable with a dimension `bands`"
+        )
+    image = next((plane for plane in planes.values() if {"y", "x"} <= set(plane.dims)), None)
+    if image is None:
+        raise GridError(f"{path}: no band has the dimensions y and x")
+    if any(plane.dtype.kind == "f" for plane in planes.values()):
+        planes = {name: _as_float(plane) for name, plane in planes.items()}
+    spread = [plane.broadcast_like(image) for plane in planes.values()]
+    kept: dict[Hashable, xr.DataArray] = {dim: image[dim] for dim in image.dims}
+    bare = [plane.reset_coords(drop=True).assign_coords(kept) for plane in spread]
+    return xr.concat(bare, dim="bands").assign_coords(bands=list(planes))
+
+
+def _as_float(plane: xr.DataArray) -> xr.DataArray:
+    """Return a plane as float32; 0 is no data in integer reflectance, and NaN in floats."""
+    if plane.dtype.kind != "f" and plane.name in BANDS:
+        plane = plane.where(plane != 0)
+    return plane.astype("float32")
+
+
+def _find_crs(dataset: xr.Dataset, path: Path) -> CRS:
+    said = str(dataset.attrs.get("crs") or dataset.attrs.get("epsg") or "")
+    if not said.startswith("+init="):  # old PROJ syntax, about which GDAL complains on stderr
+        said = dataset.rio.crs or said
+    try:
+        if said:
+            return CRS.from_user_input(str(said).removeprefix("+init="))
+    except CRSError as error:
+        raise GridError(f"{path}: CRS {said!r} is not understood ({error})") from error
+    raise GridError(f"{path} has no CRS: write one (rioxarray: write_crs) or an attribute crs")
