@@ -1,0 +1,87 @@
+"""Refresh what the documents take from the shipped model: a table, and a map.
+
+    .venv/bin/python docs/refresh.py             # the figures in README.md
+    .venv/bin/python docs/refresh.py ITEM_DIR    # and docs/lai-map.png, from what `make demo` made
+
+`tests/test_documents.py` fails while README.md holds the figures of another model.
+"""
+
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+README = Path(__file__).parent.parent / "README.md"
+MAP = Path(__file__).parent / "lai-map.png"
+BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
+PART = {"y": slice(20, 212), "x": slice(10, 202)}  # of the demo scene: parcels, a pasture, clouds
+WIDTH_PX = 1000
+COLOURS = 256
+
+
+def format_figures(contract: dict[str, Any]) -> str:
+    """Return the table of a model's figures, from its `lai:contract`, in Markdown."""
+    scores = contract["calibration"]["scores_left_out_site_dates"]
+    pairs = contract["calibration"]["n_pairs"]
+    field = (
+        "{}, RMSE {rmse:.2f}, bias {bias:+.2f}; 95 % interval covers {coverage:.1%}, "
+        "mean width {mean_width:.2f}"
+    )
+    rows = [_emulation(name, found) for name, found in contract.get("metrics", {}).items()]
+    rows += [
+        (f'{pairs} field pairs, `target="{target}"`', field.format("against measured LAI", **found))
+        for target, found in scores.items()
+    ]
+    lines = [
+        f"| model {contract['model_id']} {contract['model_version']} | figures (LAI in m² m⁻²) |",
+        "|---|---|",
+        *[f"| {what} | {figures} |" for what, figures in rows],
+    ]
+    return "\n".join(lines)
+
+
+def _emulation(name: str, found: dict[str, Any]) -> tuple[str, str]:
+    """Return a row of scores against SL2P on real scenes."""
+    what = name.removeprefix("sl2p_on_").replace("_", " ").replace("scenes", "scenes,", 1)
+    figures = (
+        f"against SL2P, r {found['correlation']:.4f}, mean distance {found['distance']:.3f}, "
+        f"RMSE {found['rmse']:.3f}, R² {found['r_squared']:.3f}"
+    )
+    if "rmse_sl2p" in found:
+        figures += f"; SL2P's own RMSE under that noise {found['rmse_sl2p']:.3f}"
+    return f"{found['scenes']} {what}, {found['n']:,} clear vegetated pixels", figures
+
+
+def insert_figures(readme: str, table: str) -> str:
+    """Return the README with `table` between its markers."""
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
+
+
+def draw_map(item_directory: Path) -> None:
+    """Write `docs/lai-map.png`: a part of the LAI of an item and of its interval, small."""
+    from PIL import Image
+
+    from lai_stac.quicklook import write_quicklook
+    from lai_udf.rasters import read_lai_cogs
+
+    write_quicklook(read_lai_cogs(item_directory).isel(PART), MAP)
+    with Image.open(io.BytesIO(MAP.read_bytes())) as picture:
+        height = round(picture.height * WIDTH_PX / picture.width)
+        small = picture.convert("RGB").resize((WIDTH_PX, height), Image.Resampling.LANCZOS)
+    palette = Image.Quantize.MAXCOVERAGE  # rare colours too: those of the colour bars
+    small.quantize(COLOURS, palette, dither=Image.Dither.NONE).save(MAP, optimize=True)
+
+
+def main() -> None:
+    """Refresh the table, and the map where an item is given."""
+    from lai_udf.bundle import open_bundle
+
+    table = format_figures(dict(open_bundle().contract))
+    README.write_text(insert_figures(README.read_text("utf-8"), table), "utf-8")
+    if len(sys.argv) > 1:
+        draw_map(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
