@@ -37,7 +37,7 @@ def read_cube(path: Path) -> xr.DataArray:
     """
     try:
         engine = "zarr" if path.suffix == ".zarr" else "netcdf4"
-        dataset = xr.open_dataset(path, engine=engine, decode_coords="all")
+        dataset = xr.open_dataset(path, engine=engine)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UnreadableProductError(
             f"cannot read {path} ({error}); give a netCDF file or a Zarr folder, and install "
@@ -46,6 +46,8 @@ def read_cube(path: Path) -> xr.DataArray:
     dataset = dataset.rename(
         {old: new for old, new in DIMENSION_NAMES.items() if old in dataset.dims}
     )
+    mappings = {variable.attrs.get("grid_mapping") for variable in dataset.data_vars.values()}
+    dataset = dataset.set_coords([name for name in mappings if name in dataset.data_vars])
     cube = _stack_bands(dataset, path)
     if missing := {"t", "y", "x"} - set(cube.dims):
         raise GridError(f"{path} has no dimension {', '.join(sorted(missing))}: {cube.dims}")
