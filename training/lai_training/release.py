@@ -4,21 +4,29 @@ Two passes: a first bundle without calibration lets the UDF's own code predict t
 and the real scenes; what that gives goes into the final `model.json`.
 """
 
+import json
 import logging
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from lai_training.calibrate import KNOTS, calibrate
-from lai_training.emulation import pair_with_field, score_scenes
+from lai_training.checkpoints import BEST
+from lai_training.config import FitConfig
+from lai_training.emulation import find_scenes, pair_with_field, score_scenes
+from lai_training.errors import ExportError
 from lai_training.export import describe_model, export_onnx, write_bundle
-from lai_training.fit import FitConfig, load_pool, spec_of
+from lai_training.fit import Progress, load_pool, read_normalisation, spec_of
 from lai_training.pairs import read_pairs
-from lai_training.samples import measure_normalisation
-from lai_training.spread import teach_spread
+from lai_training.spread import has_spread_head, teach_spread
 from lai_udf.bundle import open_bundle
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+
+FINAL = "final.keras"
+SPREAD = "spread.json"
 
 logger = logging.getLogger("lai_training")
 
@@ -29,26 +37,53 @@ NO_CALIBRATION: dict[str, Any] = {
 }
 
 
-def add_spread(run: Path, *, pools: Path, verbose: int = 1) -> None:
-    """Teach the spread head of a run's best weights; networks without one are left alone."""
+def add_spread(run: Path, *, pools: Path, progress: Progress | None = None) -> Path:
+    """Finish a run: teach the spread head of its best weights; done once, then left alone.
+
+    Args:
+        run: folder of a complete fit.
+        pools: folder of the simulated pools.
+        progress: told (patches done, all).
+
+    Returns:
+        `final.keras` in the run folder: the best weights, with the spread taught where the config
+        asks for it; beside it then lies `spread.json`, how well one pass tells the spread.
+    """
+    final = run / FINAL
+    if final.exists():
+        return final
     spec, provenance = spec_of(run)
     config = FitConfig.model_validate(provenance["config"])
-    if not config.spread_steps:
-        return
-    pool = load_pool(config.pool, pools)
-    teach_spread(
-        run / "best.keras",
-        pool,
-        measure_normalisation(pool),
-        spec,
-        config.samples,
-        steps=config.spread_steps,
-        seed=config.seed + 2,
-        verbose=verbose,
-    )
+    model = keras.models.load_model(run / BEST, compile=False)
+    files = {FINAL: final}
+    with work_folder(run) as work, disk_errors(run):
+        if config.spread_steps and has_spread_head(model):
+            score = teach_spread(
+                model,
+                load_pool(config.pool, pools),
+                read_normalisation(run),
+                spec,
+                config.samples,
+                patches=config.spread_steps,
+                seed=config.seed + 2,
+                progress=progress,
+            )
+            (work / SPREAD).write_text(json.dumps(asdict(score), indent=2), encoding="utf-8")
+            files = {SPREAD: run / SPREAD, **files}
+        model.save(work / FINAL)
+        move_finished({work / name: path for name, path in files.items()})
+    return final
 
 
-def release(run: Path, bundle: Path, *, version: str, pairs: Path, scenes: Path | None) -> Path:
+def release(
+    run: Path,
+    bundle: Path,
+    *,
+    version: str,
+    pairs: Path,
+    scenes: Path | None,
+    progress: Progress | None = None,
+) -> Path:
     """Make a calibrated, scored bundle of a run.
 
     Args:
@@ -57,11 +92,19 @@ def release(run: Path, bundle: Path, *, version: str, pairs: Path, scenes: Path 
         version: semantic version of the model.
         pairs: CSV of field pairs for the calibration.
         scenes: folder of GeoTIFF scenes to score the emulation on; None = no such scores.
+        progress: told (scenes done, all), twice: without and with noise.
 
     Returns:
         The bundle, verified.
+
+    Raises:
+        ExportError: the run is not finished.
+        PairsError: the table cannot be calibrated on.
+        EvaluationError: the folder holds no scene.
     """
-    model = keras.models.load_model(run / "best.keras", compile=False)
+    if not (run / FINAL).exists():
+        raise ExportError(f"{run} holds no {FINAL}: finish the run with lai-train fit first")
+    model = keras.models.load_model(run / FINAL, compile=False)
     with tempfile.TemporaryDirectory() as folder:
         weights = export_onnx(model, Path(folder) / "model.onnx")
         draft = describe_model(
@@ -71,10 +114,13 @@ def release(run: Path, bundle: Path, *, version: str, pairs: Path, scenes: Path 
         table = read_pairs(pairs)
         calibration = {**calibrate(pair_with_field(table, first)), "data": pairs.name}
         metrics: dict[str, Any] = {}
+        if (run / SPREAD).exists():
+            metrics["one_pass_spread"] = json.loads((run / SPREAD).read_text(encoding="utf-8"))
         if scenes is not None:
-            files = sorted(scenes.glob("*.tif"))
-            metrics["sl2p_on_real_scenes_nominal_angles"] = score_scenes(files, first)
-            metrics["sl2p_on_real_scenes_with_noise"] = score_scenes(files, first, noise=1.0)
+            files = find_scenes(scenes)
+            for name, noise in (("nominal_angles", 0.0), ("with_noise", 1.0)):
+                scores = score_scenes(files, first, noise=noise, progress=progress)
+                metrics[f"sl2p_on_real_scenes_{name}"] = scores
     final = describe_model(run, weights, version=version, calibration=calibration, metrics=metrics)
     write_bundle(bundle, final, weights)
     return open_bundle(bundle).path
