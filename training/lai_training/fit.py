@@ -1,28 +1,30 @@
 """Fit a network: a config in, a run folder with the best weights and their whole history out.
 
-A run folder holds `config.yaml` (as run), `provenance.json` (commit, versions, data, seed),
-`history.csv` (loss per epoch), `best.keras` (lowest validation loss) and `backup/` (the last
-epoch, from which a killed run goes on). Everything is written by Keras' own callbacks.
+A run folder holds `config.yaml` (as run), `provenance.json` (commit, versions, data, seed) and
+what `lai_training.checkpoints` writes after every epoch: `best.keras`, `history.csv` and the
+backup from which a killed run goes on.
 """
 
 import json
 import logging
-import os
 import subprocess
+import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lai_training.errors import LaiTrainingError
+from lai_training.checkpoints import BEST, AveragedWeights, KeepRun, restore
+from lai_training.config import FitConfig, PoolConfig, read_config
+from lai_training.errors import FitError
 from lai_training.networks import SPECS, NetworkSpec, build_network
 from lai_training.samples import (
+    Floats,
     Normalisation,
-    SampleConfig,
     SampleStream,
     make_pool,
     measure_normalisation,
@@ -30,80 +32,52 @@ from lai_training.samples import (
     steps_for,
 )
 from lai_training.spectral_library import load_or_make_library
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+
+CONFIG = "config.yaml"
+PROVENANCE = "provenance.json"
+Progress = Callable[[int, int], None]
+"""Told (done, all)."""
 
 logger = logging.getLogger("lai_training")
 
 
-class PoolConfig(BaseModel):
-    """A pool of simulated, noise-free patches."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    patches: int = Field(ge=8)
-    size_px: int = Field(ge=32)
-    seed: int
-
-
-class FitConfig(BaseModel):
-    """One experiment; a YAML file of `training/configs`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    network: Literal["seamless", "paper", "mlp"]
-    seed: int
-    start_from: str | None = None
-    """Run (a folder beside this one) whose best weights are the start; none = fresh weights."""
-    pool: PoolConfig
-    validation: PoolConfig
-    samples: SampleConfig
-    epochs: int = Field(ge=1)
-    steps: int = Field(ge=1)
-    """Batches per epoch."""
-    optimizer: Literal["adamw", "rmsprop"] = "adamw"
-    learning_rate: float = Field(gt=0)
-    schedule: Literal["cosine", "constant"] = "cosine"
-    weight_decay: float = Field(0.0, ge=0)
-    ema_momentum: float | None = Field(None, gt=0, lt=1)
-    huber_delta: float | None = Field(None, gt=0)
-    """None = mean squared error, as in the paper."""
-    spread_steps: int = Field(0, ge=0)
-    """Batches spent on teaching the one-pass spread what thirty draws show."""
-
-
-def read_config(path: Path) -> FitConfig:
-    """Read and check a config; raise `LaiTrainingError` naming the key that is wrong."""
-    try:
-        return FitConfig.model_validate(yaml.safe_load(path.read_text()))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise LaiTrainingError(f"config {path}: {error}") from error
-
-
-def fit(config: FitConfig, run: Path, *, pools: Path, verbose: int = 1) -> Path:
+def fit(
+    config: FitConfig,
+    run: Path,
+    *,
+    pools: Path,
+    verbose: int = 0,
+    progress: Progress | None = None,
+) -> Path:
     """Fit the network of `config`, going on where a killed run stopped.
 
     Args:
         config: the experiment.
         run: folder of the run.
         pools: folder in which simulated pools are kept between runs.
-        verbose: 0 silent, 1 progress bar, 2 one line an epoch (as in Keras).
+        verbose: 0 silent, 1 bar, 2 one line an epoch, printed by Keras.
+        progress: told (patches simulated, all), then (batches done, all).
 
     Returns:
         `best.keras` in the run folder.
 
     Raises:
-        LaiTrainingError: the loss became NaN.
+        FitError: the folder holds another experiment or a damaged backup, the run to start from
+            is missing, or the loss became NaN.
+        OutputNotWritableError: a folder refuses.
     """
-    run.mkdir(parents=True, exist_ok=True)
+    refuse_other_config(config, run)
     keras.utils.set_random_seed(config.seed)
     spec = SPECS[config.network]
-    training_pool = load_pool(config.pool, pools)
-    normalisation = measure_normalisation(training_pool)
-    write_provenance(config, normalisation, run)
+    training_pool = load_pool(config.pool, pools, progress)
+    start = find_start(config, run)
+    normalisation = read_normalisation(start) if start else measure_normalisation(training_pool)
     stream = SampleStream(
         training_pool, normalisation, spec, config.samples, steps=config.steps, seed=config.seed
     )
     held_out = SampleStream(
-        load_pool(config.validation, pools),
+        load_pool(config.validation, pools, progress),
         normalisation,
         spec,
         config.samples.model_copy(update={"masked_draw_share": 0.0}),
@@ -112,31 +86,68 @@ def fit(config: FitConfig, run: Path, *, pools: Path, verbose: int = 1) -> Path:
         fixed=True,
     )
     model = build_network(config.network)
-    if config.start_from:
-        model.load_weights(run.parent / config.start_from / "best.keras")
+    if start:
+        load_start(model, start)
     compile_model(model, config)
-    model.fit(
-        stream,
-        validation_data=held_out,
-        epochs=config.epochs,
-        verbose=verbose,
-        callbacks=_callbacks(stream, config, run),
-    )
-    best = run / "best.keras"
+    done = restore(model, run, steps=config.steps)
+    if done == 0:
+        write_provenance(config, normalisation, run)
+    if done < config.epochs:
+        callbacks = _callbacks(stream, config, run, done, progress)
+        with warnings.catch_warnings():  # the spread head has no loss here; it is taught later
+            warnings.filterwarnings("ignore", "Gradients do not exist for variables .'spread1")
+            model.fit(
+                stream,
+                validation_data=held_out,
+                initial_epoch=done,
+                epochs=config.epochs,
+                verbose=verbose,
+                callbacks=callbacks,
+            )
+    best = run / BEST
     if not best.exists():
-        raise LaiTrainingError(
-            f"{run}: the loss was never a number; lower learning_rate ({config.learning_rate:g})"
-        )
+        raise FitError(f"{best} is missing though the run is complete: delete {run}, fit anew")
     return best
 
 
-def load_pool(config: PoolConfig, pools: Path) -> np.ndarray:
+def find_start(config: FitConfig, run: Path) -> Path | None:
+    """Return the folder of the run that `start_from` names; None where nothing is named."""
+    if config.start_from is None:
+        return None
+    start = run.parent / config.start_from
+    if not (start / BEST).exists():
+        raise FitError(
+            f"start_from: {start} holds no {BEST}; fit training/configs/{config.start_from}.yaml "
+            "first, into that folder"
+        )
+    return start
+
+
+def load_start(model: keras.Model, start: Path) -> None:
+    """Begin with the best weights of another run."""
+    try:
+        model.load_weights(start / BEST)
+    except (OSError, ValueError, KeyError) as error:
+        raise FitError(
+            f"start_from: {start / BEST} is damaged or of another network ({error})"
+        ) from error
+
+
+def load_pool(config: PoolConfig, pools: Path, progress: Progress | None = None) -> Floats:
     """Open a pool of simulated patches; simulate it where it is not there yet."""
     path = pools / f"patches-{config.patches}x{config.size_px}-seed{config.seed}.npy"
     if not path.exists():
         logger.info("simulating %d patches of %d px", config.patches, config.size_px)
-        library = load_or_make_library(pools / "spectra-seed1.npz", seed=1)
-        make_pool(path, library, patches=config.patches, size_px=config.size_px, seed=config.seed)
+        with disk_errors(pools):
+            library = load_or_make_library(pools / "spectra-seed1.npz", seed=1)
+        make_pool(
+            path,
+            library,
+            patches=config.patches,
+            size_px=config.size_px,
+            seed=config.seed,
+            progress=progress,
+        )
     return open_pool(path)
 
 
@@ -150,7 +161,7 @@ def compile_model(model: keras.Model, config: FitConfig) -> None:
             decay_steps=total,
             alpha=1e-3,
             warmup_target=config.learning_rate,
-            warmup_steps=min(500, total // 10),
+            warmup_steps=max(1, min(500, total // 10)),
         )
     smoothing = (
         {"use_ema": True, "ema_momentum": config.ema_momentum} if config.ema_momentum else {}
@@ -173,22 +184,39 @@ def compile_model(model: keras.Model, config: FitConfig) -> None:
 
 
 def _callbacks(
-    stream: SampleStream, config: FitConfig, run: Path
+    stream: SampleStream, config: FitConfig, run: Path, done: int, progress: Progress | None
 ) -> list[keras.callbacks.Callback]:
+    """Return the callbacks, in the order in which they must act at the end of an epoch."""
     callbacks: list[keras.callbacks.Callback] = [
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: setattr(stream, "epoch", epoch)
-        ),
-        keras.callbacks.TerminateOnNaN(),
+        )
     ]
     if config.ema_momentum:  # validation and checkpoints see the averaged weights
-        callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-    return [
-        *callbacks,
-        keras.callbacks.ModelCheckpoint(run / "best.keras", save_best_only=True),
-        keras.callbacks.CSVLogger(run / "history.csv", append=True),
-        keras.callbacks.BackupAndRestore(run / "backup", delete_checkpoint=False),
-    ]
+        callbacks.append(AveragedWeights(resumed=done > 0))
+    if progress:
+        batches = iter(range(done * config.steps + 1, config.epochs * config.steps + 1))
+        callbacks.append(
+            keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs: progress(
+                    next(batches), config.epochs * config.steps
+                )
+            )
+        )
+    return [*callbacks, KeepRun(run, epochs_done=done)]
+
+
+def refuse_other_config(config: FitConfig, run: Path) -> None:
+    """Raise `FitError` where the run folder holds another experiment than `config`."""
+    path = run / CONFIG
+    if not path.exists():
+        return
+    found = read_config(path).model_dump()
+    if differing := [key for key, value in config.model_dump().items() if found[key] != value]:
+        raise FitError(
+            f"{run} holds a run of another config (it differs in {', '.join(differing)}): "
+            "choose another --run, or delete that folder"
+        )
 
 
 def write_provenance(config: FitConfig, normalisation: Normalisation, run: Path) -> None:
@@ -200,13 +228,14 @@ def write_provenance(config: FitConfig, normalisation: Normalisation, run: Path)
         "normalisation": normalisation.contract(),
         "config": config.model_dump(),
     }
-    for name, text in (
-        ("provenance.json", json.dumps(provenance, indent=2)),
-        ("config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False)),
-    ):
-        temporary = run / f".{name}"
-        temporary.write_text(text)
-        os.replace(temporary, run / name)
+    texts = {
+        PROVENANCE: json.dumps(provenance, indent=2),
+        CONFIG: yaml.safe_dump(config.model_dump(), sort_keys=False),
+    }
+    with work_folder(run) as work, disk_errors(run):
+        for name, text in texts.items():
+            (work / name).write_text(text, encoding="utf-8")
+        move_finished({work / name: run / name for name in texts})
 
 
 def _commit() -> str:
@@ -218,6 +247,20 @@ def _commit() -> str:
 
 
 def spec_of(run: Path) -> tuple[NetworkSpec, dict[str, Any]]:
-    """Return the network's promises and the provenance of a finished run."""
-    provenance: dict[str, Any] = json.loads((run / "provenance.json").read_text())
+    """Return the network's promises and the provenance of a run.
+
+    Raises:
+        FitError: the folder holds no run.
+    """
+    try:
+        provenance: dict[str, Any] = json.loads((run / PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FitError(f"{run} is not the folder of a run: {error}") from error
     return SPECS[provenance["config"]["network"]], provenance
+
+
+def read_normalisation(run: Path) -> Normalisation:
+    """Return the constants that a run was fitted with."""
+    constants = spec_of(run)[1]["normalisation"]
+    mean, std = (np.array(constants[key], dtype="float32") for key in ("mean", "std"))
+    return Normalisation(mean, std)

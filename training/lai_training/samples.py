@@ -10,7 +10,7 @@ the network and SL2P both get the nominal angles, which is what a cube without a
 """
 
 import math
-import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lai_training.landscapes import simulate_patches
 from lai_training.networks import NetworkSpec
 from lai_training.spectral_library import SpectralLibrary
 from lai_udf.predict import BANDS, FEATURES, NOMINAL_COSINES, Inputs, build_features
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 Floats = NDArray[np.float32]
 SL2P_BANDS = ("B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
@@ -92,23 +93,32 @@ def measure_normalisation(pool: Floats) -> Normalisation:
 
 
 def make_pool(
-    path: Path, library: SpectralLibrary, *, patches: int, size_px: int, seed: int
+    path: Path,
+    library: SpectralLibrary,
+    *,
+    patches: int,
+    size_px: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Simulate a pool of clean patches into a float16 `.npy`, a few at a time, atomically.
 
     Half precision costs 0.05 % of the reflectance, and the label is made of what is stored.
+    `progress` is told (patches done, all). Raises `OutputNotWritableError` where the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
     shape = (patches, len(BANDS), size_px, size_px)
-    pool = np.lib.format.open_memmap(temporary, mode="w+", dtype="float16", shape=shape)
     rng = np.random.default_rng(seed)
-    for start in range(0, patches, POOL_STEP):
-        count = min(POOL_STEP, patches - start)
-        made = simulate_patches(count, size_px, rng, library, patches_per_scene=4)
-        pool[start : start + count] = made.boa_reflectance
-    pool.flush()
-    os.replace(temporary, path)
+    with work_folder(path.parent) as work, disk_errors(path.parent):
+        unfinished = work / path.name
+        pool = np.lib.format.open_memmap(unfinished, mode="w+", dtype="float16", shape=shape)
+        for start in range(0, patches, POOL_STEP):
+            count = min(POOL_STEP, patches - start)
+            made = simulate_patches(count, size_px, rng, library, patches_per_scene=4)
+            pool[start : start + count] = made.boa_reflectance
+            if progress:
+                progress(start + count, patches)
+        pool.flush()
+        move_finished({unfinished: path})
 
 
 def open_pool(path: Path) -> Floats:
@@ -197,7 +207,9 @@ def add_noise(
     return clean + sd * rng.standard_normal(clean.shape, dtype="float32"), noisy
 
 
-def draw_missing(shape: tuple[int, int, int], share: float, rng: np.random.Generator) -> Any:
+def draw_missing(
+    shape: tuple[int, int, int], share: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
     """Draw (n, y, x) bool: rectangles, some of them touching a border, without data."""
     count, height, width = shape
     missing = np.zeros(shape, dtype=bool)

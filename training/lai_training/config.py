@@ -1,0 +1,79 @@
+"""What an experiment is: one YAML file of `training/configs`, checked and frozen.
+
+Comes in: the path of a YAML file. Goes out: a `FitConfig`; a key that is not known, or a value
+that cannot be, is an error that names it.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lai_training.errors import ConfigError
+from lai_training.samples import SampleConfig
+
+
+class PoolConfig(BaseModel):
+    """A pool of simulated, noise-free patches."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    patches: int = Field(ge=8)
+    size_px: int = Field(ge=32)
+    seed: int
+
+
+class FitConfig(BaseModel):
+    """One experiment; a YAML file of `training/configs`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: Literal["seamless", "paper", "mlp"]
+    seed: int
+    start_from: str | None = None
+    """Run (a folder beside this one) whose best weights are the start; none = fresh weights."""
+    pool: PoolConfig
+    validation: PoolConfig
+    samples: SampleConfig
+    epochs: int = Field(ge=1)
+    steps: int = Field(ge=1)
+    """Batches per epoch."""
+    optimizer: Literal["adamw", "rmsprop"] = "adamw"
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: float = Field(0.0, ge=0)
+    ema_momentum: float | None = Field(None, gt=0, lt=1)
+    huber_delta: float | None = Field(None, gt=0)
+    """None = mean squared error, as in the paper."""
+    spread_steps: int = Field(0, ge=0)
+    """Patches whose thirty draws teach the one-pass spread; 0 = it is not taught."""
+
+
+def read_config(path: Path) -> FitConfig:
+    """Read and check a config.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value of it is wrong; both are named.
+    """
+    try:
+        return FitConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise ConfigError(f"config {path}: {_list_faults(error)}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"cannot read the config {path}: {reason}") from error
+
+
+def _list_faults(error: ValidationError) -> str:
+    """Return what is wrong with which key, in one line."""
+    faults = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"unknown key {key}")
+        elif fault["type"] == "missing":
+            faults.append(f"key {key} is missing")
+        else:
+            faults.append(f"{key or 'the file'}: {fault['msg']}, got {fault['input']!r}")
+    return "; ".join(faults)
