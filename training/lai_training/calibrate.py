@@ -49,12 +49,12 @@ class Pairs:
     """(n, len(CORRECTION_BANDS)) reflectance."""
     group: NDArray[np.int64]
     """(n,) number of the site-date."""
+    outside: NDArray[np.bool_]
+    """(n,), the spectrum lies outside SL2P's definition domain: there it is not corrected."""
 
     def take(self, rows: NDArray[np.bool_]) -> "Pairs":
         """Return the pairs of some rows."""
-        return Pairs(
-            self.measured_lai[rows], self.estimated_lai[rows], self.bands[rows], self.group[rows]
-        )
+        return Pairs(**{name: values[rows] for name, values in vars(self).items()})
 
 
 def group_weights(group: NDArray[np.int64]) -> Floats:
@@ -107,7 +107,11 @@ def fit_interval(
 
 
 def fit_correction(pairs: Pairs) -> dict[str, Any]:
-    """Fit the ridge correction of SL2P's LAI towards field LAI, as `model.json` holds it."""
+    """Fit the ridge correction of SL2P's LAI towards field LAI, as `model.json` holds it.
+
+    Only pairs inside the definition domain teach it, as only they are corrected.
+    """
+    pairs = pairs.take(~pairs.outside)
     features = np.column_stack([pairs.estimated_lai, pairs.bands])
     centre, spread = features.mean(axis=0), features.std(axis=0)
     standard = (features - centre) / spread

@@ -5,7 +5,7 @@ bundle is run by the UDF's own code, so what is scored is what ships.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,26 @@ from numpy.typing import NDArray
 
 from lai_training import sl2p
 from lai_training.calibrate import CORRECTION_BANDS, Pairs
+from lai_training.errors import EvaluationError
 from lai_training.metrics import score
+from lai_training.pairs import Prediction, Predictor
 from lai_udf.errors import ProductError
 from lai_udf.predict import (
     BANDS,
-    FEATURES,
     HALO_PX,
     Inputs,
     LaiInputError,
+    Settings,
     apply_datacube,
-    build_features,
+    find_outside_domain,
     load_model,
+    predict_lai,
 )
 from lai_udf.products import read_scene
 
 logger = logging.getLogger("lai_training")
 
-UNIFORM_PX = 32
-"""Side of the uniform patch that stands for a single measured spectrum; twice the reach fits."""
+Doubles = NDArray[np.float64]
 
 
 def find_clear_vegetation(scene: xr.DataArray) -> NDArray[np.bool_]:
@@ -88,21 +90,57 @@ def compare_with_sl2p(
     }
 
 
-def score_scenes(paths: Iterable[Path], bundle: Path, *, noise: float = 0.0) -> dict[str, Any]:
+def find_scenes(folder: Path) -> list[Path]:
+    """Return the GeoTIFFs of a folder, sorted; raise `EvaluationError` where it has none."""
+    paths = sorted(folder.glob("*.tif"))
+    if not paths:
+        raise EvaluationError(f"{folder} holds no scene: give a folder of GeoTIFFs (.tif)")
+    return paths
+
+
+def score_scenes(
+    paths: Sequence[Path],
+    bundle: Path,
+    *,
+    noise: float = 0.0,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
     """Score a bundle against SL2P over many scenes; a scene that cannot be read is skipped.
 
+    Args:
+        paths: GeoTIFFs, in the order that gives each its noise.
+        bundle: model bundle.
+        noise: as in `compare_with_sl2p`.
+        progress: told (scenes done, all).
+
     Returns:
-        Scores of `lai_training.metrics.score` and, with noise, `rmse_sl2p` and `rmse_ratio`:
-        RMSE against the SL2P of the noise-free scene, of SL2P itself and relative to it.
+        Scores of `lai_training.metrics.score` over all pixels together and, with noise,
+        `rmse_sl2p` and `rmse_ratio`: RMSE against the SL2P of the noise-free scene, of SL2P
+        itself and relative to it.
+
+    Raises:
+        EvaluationError: no scene has a clear vegetated pixel.
+        LaiModelError: the bundle cannot be opened.
     """
+    load_model(str(bundle))
     parts, skipped = [], []
-    for number, path in enumerate(sorted(paths)):
+    for number, path in enumerate(paths):
         try:
             parts.append(compare_with_sl2p(read_scene(path), bundle, noise=noise, seed=number))
         except (ProductError, LaiInputError) as error:
             logger.warning("%s skipped: %s", path.name, error)
             skipped.append(path.name)
-    columns = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        if progress:
+            progress(number + 1, len(paths))
+    columns = {
+        key: np.concatenate([part[key] for part in parts] or [np.empty(0)])
+        for key in ("sl2p", "sl2p_noisy", "network")
+    }
+    if columns["sl2p"].size == 0:
+        raise EvaluationError(
+            f"none of {len(paths)} scenes has clear vegetation {HALO_PX} px from its border: give "
+            "larger or greener scenes, and check their scale and offset"
+        )
     scores = asdict(score(columns["sl2p"], columns["network"]))
     if noise:
         rmse_sl2p = score(columns["sl2p"], columns["sl2p_noisy"]).rmse
@@ -113,38 +151,79 @@ def score_scenes(paths: Iterable[Path], bundle: Path, *, noise: float = 0.0) -> 
     return {**rounded, "scenes": len(parts), "skipped": skipped}
 
 
-def predict_spectra(
-    reflectance: NDArray[np.float64], cosines: NDArray[np.float64], bundle: Path
-) -> NDArray[np.float64]:
-    """Return the bundle's LAI, (n,), of uniform patches of single spectra.
+def format_scores(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay scores out as the paper's table 4, in Markdown, one row per case.
 
     Args:
-        reflectance: (n, 10).
-        cosines: (n, 3): view zenith, sun zenith, relative azimuth.
+        rows: name of the case -> what `score_scenes` returned.
+    """
+    lines = [
+        "| network against SL2P | scenes | pixels | correlation | average distance | MSE | R2 "
+        "| RMSE / RMSE of SL2P |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, scores in rows.items():
+        ratio = f"{scores['rmse_ratio']:.3f}" if "rmse_ratio" in scores else ""
+        lines.append(
+            f"| {name} | {scores['scenes']} | {scores['n']} | {scores['correlation']:.4f} "
+            f"| {scores['distance']:.4f} | {scores['mse']:.5f} | {scores['r_squared']:.4f} "
+            f"| {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def predict_spectra(table: pd.DataFrame, bundle: Path, *, target: str) -> dict[str, Doubles]:
+    """Run the UDF over uniform patches of single spectra.
+
+    Args:
+        table: field pairs with reflectance and angles (`lai_training.pairs.read_pairs`).
         bundle: model bundle.
+        target: `sl2p` or `field`.
+
+    Returns:
+        `LAI`, `LAI_LOWER` and `LAI_UPPER`, (n,) each.
     """
     model = load_model(str(bundle))
-    side = (UNIFORM_PX, UNIFORM_PX)
-    features = np.empty((len(reflectance), len(FEATURES), *side), dtype="float32")
-    nothing = np.zeros(side, dtype=bool)
-    for row, (spectrum, angles) in enumerate(zip(reflectance, cosines, strict=True)):
-        patch = np.broadcast_to(spectrum[:, None, None], (len(BANDS), *side)).astype("float32")
-        inputs = Inputs(patch, angles[:, None, None].astype("float32"), nothing, nothing)
-        features[row] = build_features(inputs, model.contract)
-    masks = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
-    lai = model.session.run(["lai"], {"features": features, "masks": masks})[0]
-    centre = lai[:, 0, UNIFORM_PX // 2, UNIFORM_PX // 2].astype("float64")
-    return np.where((centre < 0) & (centre > -0.2), 0.0, centre)
+    reach, multiple = model.contract["reach_px"], model.contract["window_multiple"]
+    side = -(-(2 * reach + 1) // multiple) * multiple  # nothing beyond the patch is felt inside
+    nothing = np.zeros((side, side), dtype=bool)
+    # The patch stands for endless uniform land: with the overlap declared, no border is seen.
+    settings = Settings(model=str(bundle), target=target, overlap=reach)
+    cosines = np.cos(np.deg2rad(table[["view_zenith", "sun_zenith", "rel_azimuth"]].to_numpy()))
+    found: dict[str, list[float]] = {"LAI": [], "LAI_LOWER": [], "LAI_UPPER": []}
+    for spectrum, angles in zip(table[list(BANDS)].to_numpy(), cosines, strict=True):
+        patch = np.broadcast_to(spectrum[:, None, None], (len(BANDS), side, side))
+        inputs = Inputs(
+            patch.astype("float32"), angles[:, None, None].astype("float32"), nothing, nothing
+        )
+        bands = predict_lai(inputs, model, settings)
+        for name, values in found.items():
+            values.append(float(bands[name][side // 2, side // 2]))
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def pair_with_field(table: pd.DataFrame, bundle: Path) -> Pairs:
     """Run a bundle over field pairs (`lai_training.pairs.read_pairs`), ready to calibrate on."""
-    reflectance = table[list(BANDS)].to_numpy("float64")
-    degrees = table[["view_zenith", "sun_zenith", "rel_azimuth"]].to_numpy("float64")
-    estimated = predict_spectra(reflectance, np.cos(np.deg2rad(degrees)), bundle)
+    reflectance = table[list(BANDS)].to_numpy("float32").T[:, None]  # (10, 1, n), an image
     return Pairs(
         measured_lai=table["lai"].to_numpy("float64"),
-        estimated_lai=estimated,
+        estimated_lai=predict_spectra(table, bundle, target="sl2p")["LAI"],
         bands=table[list(CORRECTION_BANDS)].to_numpy("float64"),
         group=pd.factorize(table["site_date"])[0],
+        outside=find_outside_domain(reflectance, load_model(str(bundle)))[0],
     )
+
+
+def list_networks(bundle: Path) -> dict[str, Predictor]:
+    """Return a bundle as predictors beside SL2P: one per target, with its 95 % interval."""
+    contract = load_model(str(bundle)).contract
+    targets = [name for name in ("sl2p", "field") if name in contract["calibration"]["intervals"]]
+    return {f"{contract['model_id']} {name}": _predictor(bundle, name) for name in targets}
+
+
+def _predictor(bundle: Path, target: str) -> Predictor:
+    def predict(table: pd.DataFrame) -> Prediction:
+        bands = predict_spectra(table, bundle, target=target)
+        return Prediction(bands["LAI"], {0.025: bands["LAI_LOWER"], 0.975: bands["LAI_UPPER"]})
+
+    return predict
