@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lai_training.errors import RealismError
 from lai_training.landscapes import simulate_patches
 from lai_training.realism import (
-    RealismError,
     compare_with_real,
     land_statistics,
     read_real_images,

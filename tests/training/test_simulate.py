@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from lai_training.simulate import SimulationError, simulate, sun_position
+from lai_training.errors import SimulationError
+from lai_training.simulate import simulate, sun_position
 from lai_training.spectral_library import SpectralLibrary, spectral_library
 from lai_training.spectral_tables import BANDS
 from lai_udf.errors import OutputNotWritableError

@@ -4,17 +4,15 @@ Result paths and tables go to stdout, progress and errors to stderr. Exit code 1
 not be done, with one sentence why; 2: wrong use of the command.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import typer
-from tqdm import tqdm
 
-from lai_training.errors import LaiTrainingError
-from lai_udf.errors import LaiUdfError
+from lai_training.cli_fit import evaluate, export, fit
+from lai_training.cli_frame import one_sentence, show_progress
+from lai_training.cli_simulate import realism, simulate
 from lai_udf.products import open_scene
 
 app = typer.Typer(
@@ -22,33 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-
-@app.callback()
-def _main() -> None:
-    """Keep the commands as sub-commands even while there is only one."""
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Print our own errors as one sentence and exit with code 1."""
-    try:
-        yield
-    except (LaiTrainingError, LaiUdfError) as error:
-        typer.echo(f"lai-train: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-@contextmanager
-def _progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr, moved by calls with (done, total)."""
-    with tqdm(desc=title, unit=unit, leave=False, disable=None) as bar:
-
-        def move(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield move
+for command in (simulate, realism, fit, export, evaluate):
+    app.command()(command)
 
 
 @app.command()
@@ -68,7 +41,7 @@ def sl2p(
     """Run SL2P, the networks of SNAP, over a scene: values and SNAP's flag bits."""
     from lai_training.sl2p_scene import choose_sensor, write_sl2p
 
-    with _one_sentence(), _progress("SL2P", "strip") as progress:
+    with one_sentence(), show_progress("SL2P", "strip") as progress:
         scene = open_scene(source, reflectance_scale=scale, reflectance_offset=offset)
         path = write_sl2p(
             scene,
@@ -87,16 +60,23 @@ def validate(
     out: Annotated[Path, typer.Option(help="Folder for tables and figure.")] = Path(
         "build/validate"
     ),
+    model: Annotated[Path | None, typer.Option(help="Model bundle to score beside SL2P.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
 ) -> None:
-    """Score SL2P (and what else the table holds) against field-measured LAI."""
+    """Score SL2P, what else the table holds and a network against field-measured LAI.
+
+    A bundle that was calibrated on the same pairs is scored on its own teaching here; its
+    `model.json` holds the scores of site-dates that were left out.
+    """
+    from lai_training.emulation import list_networks
     from lai_training.pairs import list_baselines, read_pairs
     from lai_training.validate import validate as score
     from lai_training.validate_report import format_report, write_report
 
-    with _one_sentence():
+    with one_sentence():
         table = read_pairs(pairs)
-        result = score(table, list_baselines(table), rng=np.random.default_rng(seed))
+        predictors = list_baselines(table) | (list_networks(model) if model else {})
+        result = score(table, predictors, rng=np.random.default_rng(seed))
         write_report(result, out)
     typer.echo(format_report(result))
     typer.echo(f"tables and figure: {out}")

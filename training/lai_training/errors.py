@@ -2,9 +2,16 @@
 
 LaiTrainingError
 ├── Sl2pError             a set, variable or input that SL2P does not have
+├── SimulationError       a scene that cannot be simulated
+├── RealismError          no real scene to compare simulated land with
+├── ConfigError           an experiment that is not described as `training/configs` are
+├── FitError              a fit that cannot begin or go on
+├── ExportError           a run that cannot become a bundle
+├── EvaluationError       nothing to score a bundle on
 └── PairsError            a table of field pairs that cannot be scored
 
-Scenes that cannot be read and folders that cannot be written raise `lai_udf.errors.LaiUdfError`.
+Scenes that cannot be read and folders that cannot be written raise `lai_udf.errors.LaiUdfError`,
+bundles that cannot be opened `lai_udf.predict.LaiModelError`.
 """
 
 
@@ -14,6 +21,30 @@ class LaiTrainingError(Exception):
 
 class Sl2pError(LaiTrainingError, ValueError):
     """The request names a network, variable or input that SL2P does not have."""
+
+
+class SimulationError(LaiTrainingError, ValueError):
+    """A scene of this size, kind or cloud cover cannot be simulated."""
+
+
+class RealismError(LaiTrainingError, ValueError):
+    """No real scene with enough clear vegetation to compare with."""
+
+
+class ConfigError(LaiTrainingError, ValueError):
+    """A config cannot be read, or one of its keys or values is wrong."""
+
+
+class FitError(LaiTrainingError):
+    """A fit cannot begin or go on: start, folder or loss are not what they should be."""
+
+
+class ExportError(LaiTrainingError):
+    """A run is unfinished, or lacks what a bundle must say."""
+
+
+class EvaluationError(LaiTrainingError, ValueError):
+    """No scene with clear vegetation to score a bundle on."""
 
 
 class PairsError(LaiTrainingError, ValueError):

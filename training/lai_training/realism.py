@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from lai_training.errors import LaiTrainingError
+from lai_training.errors import RealismError
 from lai_training.landscapes import simulate_patches
 from lai_training.spectral_library import SpectralLibrary
 from lai_training.spectral_tables import BANDS
@@ -37,10 +37,6 @@ SMALLEST_VEGETATED_SHARE = 0.3
 LARGEST_SIDE_PX = 1200
 
 logger = logging.getLogger("lai_training")
-
-
-class RealismError(LaiTrainingError, ValueError):
-    """No real scene with enough clear vegetation to compare with."""
 
 
 @dataclass(frozen=True)

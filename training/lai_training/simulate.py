@@ -17,7 +17,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
-from lai_training.errors import LaiTrainingError
+from lai_training.errors import SimulationError
 from lai_training.landscapes import ANGLE_NAMES, SimulatedScene, simulate_scene
 from lai_training.landscapes_observation import NoiseModel
 from lai_training.spectral_library import SpectralLibrary, load_or_make_library
@@ -37,10 +37,6 @@ CORNER_M = (340_000.0, 4_830_000.0)
 SMALLEST_SIZE_PX = 16
 LARGEST_SIZE_PX = 5490
 """A whole MGRS tile at 20 m."""
-
-
-class SimulationError(LaiTrainingError, ValueError):
-    """A scene of this size, kind or cloud cover cannot be simulated."""
 
 
 @dataclass(frozen=True)
