@@ -18,6 +18,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import rasterio
+import shapely
 import xarray as xr
 from exactextract import exact_extract
 from exactextract.raster import NumPyRasterSource
@@ -108,7 +109,9 @@ def read_parcels(
     if inner_buffer_m > 0:
         metric = parcels.to_crs(parcels.estimate_utm_crs())
         parcels = metric.set_geometry(metric.buffer(-inner_buffer_m))
-    return parcels[~parcels.is_empty & parcels.geometry.notna()].reset_index(drop=True)
+    outlines = parcels.geometry.to_numpy()
+    left = ~(shapely.is_missing(outlines) | shapely.is_empty(outlines))
+    return parcels[left].reset_index(drop=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +129,8 @@ class ParcelWeights:
 
     def total(self, values: Floats) -> Floats:
         """Add up (k,) values per parcel, shape (parcels,)."""
-        return np.bincount(self.parcel, weights=values, minlength=len(self.area_px))
+        sums = np.bincount(self.parcel, weights=values, minlength=len(self.area_px))
+        return sums.astype(np.float64)
 
 
 def weigh_parcels(parcels: gpd.GeoDataFrame, grid: Grid) -> ParcelWeights:

@@ -33,6 +33,7 @@ from lai_training.parcels_interval import (
     shrink,
 )
 from lai_training.parcels_season import (
+    CLOUDY_SHARE,
     SimulatedDate,
     draw_field_year,
     label_parcels,
@@ -73,6 +74,7 @@ def write_season(
     dates: Sequence[datetime],
     seed: int,
     request: Request | None = None,
+    cloudy_share: float = CLOUDY_SHARE,
     progress: Progress | None = None,
 ) -> float:
     """Simulate a season and leave what a user of `lai-train parcels` has, and the truth.
@@ -84,6 +86,7 @@ def write_season(
         dates: times of acquisition with zone.
         seed: same seed and arguments, same season.
         request: model and target; the default network and SL2P's LAI where none is given.
+        cloudy_share: share of the dates with clouds, 0-1.
         progress: told after each date.
 
     Returns:
@@ -93,7 +96,8 @@ def write_season(
     rng = np.random.default_rng(seed)
     year = draw_field_year(size_px, library, rng)
     truths, spreads, parcels = [], [], None
-    for done, date in enumerate(simulate_season(year, dates, library, rng, seed=seed), start=1):
+    simulated = simulate_season(year, dates, library, rng, seed=seed, cloudy_share=cloudy_share)
+    for done, date in enumerate(simulated, start=1):
         if parcels is None:
             grid = Grid.of_data_array(date.scene, "the simulated scene")
             parcels = outline_parcels(year, grid)

@@ -118,7 +118,7 @@ def write_report(observations: pd.DataFrame, folder: Path) -> list[Path]:
 
 def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
     """Draw LAI over the year, a panel per crop: mean over parcels, and the mean interval."""
-    from matplotlib.dates import ConciseDateFormatter, MonthLocator
+    from matplotlib import dates
     from matplotlib.figure import Figure  # the commands that draw nothing start without it
 
     crops = [code for code in CROPS_BY_CODE if code in set(observations["crop"])]
@@ -127,14 +127,16 @@ def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
     lines = -(-len(crops) // columns)
     figure = Figure(figsize=(4.2 * columns, 2.9 * lines + 0.7), layout="constrained")
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for panel, code in zip(panels, crops, strict=False):
+    for place, (panel, code) in enumerate(zip(panels, crops, strict=False)):
         own = observations[observations["crop"] == code]
         _draw_crop(panel, own)
         panel.set_title(f"{name_crop(code)} ({own['parcel'].nunique()} parcels)", fontsize=10)
-        locator = MonthLocator(bymonth=(1, 3, 5, 7, 9, 11))
-        panel.xaxis.set_major_locator(locator)
-        panel.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        locator: Any = dates.MonthLocator  # untyped
+        formatter: Any = dates.DateFormatter
+        panel.xaxis.set_major_locator(locator(bymonth=(1, 3, 5, 7, 9, 11)))
+        panel.xaxis.set_major_formatter(formatter("%b"))
         panel.set_ylim(bottom=0)
+        panel.tick_params(labelbottom=place + columns >= len(crops))
     for panel in panels[len(crops) :]:
         panel.set_axis_off()
     figure.supylabel("mean LAI of parcels (m² m⁻²)", fontsize=10)
@@ -150,7 +152,8 @@ def _draw_crop(panel: Any, own: pd.DataFrame) -> None:  # noqa: ANN401  (untyped
     by_date = own.dropna(subset=["lai"]).groupby("datetime")
     means = by_date[[name for name in shown if name in own]].mean()
     seen = by_date["parcel"].nunique() >= 0.5 * own["parcel"].nunique()
-    means, days = means[seen], means.index[seen].tz_localize(None).to_numpy()
+    means = means[seen]
+    days = pd.DatetimeIndex(means.index).tz_localize(None).to_numpy()
     panel.fill_between(
         days,
         means["parcel_lower"],
@@ -160,7 +163,15 @@ def _draw_crop(panel: Any, own: pd.DataFrame) -> None:  # noqa: ANN401  (untyped
     )
     style: dict[str, dict[str, Any]] = {
         "truth": {"color": "tab:blue", "ls": ":", "lw": 2, "label": "truth"},
-        "sl2p": {"color": "black", "ls": "--", "lw": 1.3, "marker": "s", "ms": 3, "label": "SL2P"},
+        "sl2p": {
+            "color": "black",
+            "ls": "--",
+            "lw": 1.3,
+            "marker": "s",
+            "ms": 6,
+            "mfc": "none",
+            "label": "SL2P",
+        },
         "lai": {"color": "tab:red", "lw": 1.5, "marker": "o", "ms": 3.5, "label": "network"},
     }
     for name, how in style.items():

@@ -19,6 +19,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from rasterio.features import shapes
 from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
 
 from lai_training.landscapes import SimulatedScene, paint
 from lai_training.landscapes_cover import ParcelCover, season
@@ -43,7 +44,7 @@ LEAST_PARCEL_PX = 20
 """Smaller pieces of the landscape are not parcels of the register."""
 LATITUDE_DEG, LONGITUDE_DEG = 43.5, 1.3
 CLOUDY_SHARE = 0.3
-"""Share of the dates with clouds."""
+"""Share of the dates with clouds, unless told otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ def outline_parcels(year: FieldYear, grid: Grid) -> gpd.GeoDataFrame:
     """
     label = np.where(year.crop[year.parcels.parcel] >= 0, year.parcels.parcel + 1, 0)
     rows: dict[str, list[str]] = {"parcel": [], "crop": []}
-    outlines = []
+    outlines: list[BaseGeometry] = []
     found = shapes(label.astype(np.int32), mask=label > 0, transform=grid.transform)
     for geometry, value in found:
         outline = shape(geometry)
@@ -151,6 +152,7 @@ def simulate_season(
     *,
     seed: int = 0,
     noise: NoiseModel | None = None,
+    cloudy_share: float = CLOUDY_SHARE,
 ) -> Iterator[SimulatedDate]:
     """Simulate every date of a season.
 
@@ -161,6 +163,7 @@ def simulate_season(
         rng: source of haze, noise and clouds.
         seed: of the pattern inside the fields, the same on all dates.
         noise: of the observation.
+        cloudy_share: share of the dates with clouds, 0-1.
 
     Yields:
         Scene and true LAI, date by date.
@@ -172,7 +175,7 @@ def simulate_season(
         clean, lai = paint(year.parcels, cover_on(year, day), library, pattern)
         clean = disturb_atmosphere(spread_points(clean, rng)[None], rng)[0]
         observed, classes = clean, np.where(lai > 0.5, 4, 5).astype(np.uint8)
-        if rng.random() < CLOUDY_SHARE:
+        if rng.random() < cloudy_share:
             observed, opacity, depth = add_clouds(clean, rng, cover=rng.uniform(0.1, 0.6))
             classes[depth > 0.3] = 3
             classes[opacity > 0.02] = 10
