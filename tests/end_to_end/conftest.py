@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import openeo
 import pytest
 
 from end_to_end.scenes import write_good_scene
+from lai_demo.servers import free_port, running
+from lai_udf.bundle import default_bundle_path
 
 DEMO = [sys.executable, "-m", "lai_demo"]
 PATIENCE_S = 240
@@ -103,3 +106,30 @@ def served(walk: Walk, scene: Path) -> Iterator[Served]:
             process.send_signal(signal.SIGINT)
             code = process.wait(30)
     assert code == 0, f"after Ctrl-C the demo ended with {code}"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A back-end that serves the scene of the walk."""
+
+    connection: openeo.Connection
+    model: str
+    """Bundle that it may read."""
+    allowed: Path
+    """A folder that it may read."""
+
+
+@pytest.fixture(scope="session")
+def backend(walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """Serve the collection that the demo wrote; two jobs at a time."""
+    bundle, allowed = default_bundle_path(), tmp_path_factory.mktemp("allowed")
+    data, port = tmp_path_factory.mktemp("backend"), free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ["lai-backend", "serve", f"--collections={walk.out / 'collections'}"]
+    command += [f"--port={port}", f"--data={data}", "--max-jobs=2", "--threads=1"]
+    command += [f"--allow={bundle.parent}", f"--allow={allowed}"]
+    log = data / "server.log"
+    variables = {"LAI_BACKEND_PASSWORD": "secret words", "OMP_NUM_THREADS": "1"}
+    with running(command, ready=f"{url}/", log=log, environment=variables):
+        connection = openeo.connect(url).authenticate_basic("lai", "secret words")
+        yield Backend(connection, str(bundle), allowed)

@@ -14,10 +14,10 @@ import rasterio
 import requests
 import rioxarray
 import xarray as xr
-from end_to_end.conftest import Served, Walk
-from end_to_end.scenes import SIZE_PX
 from rio_cogeo.cogeo import cog_validate
 
+from end_to_end.conftest import Served, Walk
+from end_to_end.scenes import SIZE_PX
 from lai_stac.validation import local_schemas, validate_item
 from lai_udf.predict import NO_DATA_WITHIN_REACH, OUTPUT_BANDS
 from lai_udf.rasters import read_lai_geotiff

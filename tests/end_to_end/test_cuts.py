@@ -1,0 +1,90 @@
+"""The same scene, cut into other windows by a real back-end, gives the same LAI."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import openeo
+import pytest
+import xarray as xr
+
+from end_to_end.conftest import Backend, Walk
+from end_to_end.scenes import SIZE_PX
+from lai_demo.scene import COLLECTION, SCENE_OFFSET, SCENE_SCALE
+from lai_udf.process_graph import lai_cube
+from lai_udf.products import read_scene
+from lai_udf.rasters import read_lai_geotiff
+from lai_udf.run import predict_scene
+
+# rioxarray multiplies affine transforms with `*`
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+
+TOLERANCE_LAI = 1e-4
+CUTS = {"224+16": (224, 16), "96+4": (96, 4), "96, none": (96, 0)}
+BANDS = ("LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER")
+
+
+def graph(backend: Backend, size: int, overlap: int) -> openeo.DataCube:
+    cube = backend.connection.load_collection(COLLECTION)
+    settings = {"reflectance_scale": SCENE_SCALE, "reflectance_offset": SCENE_OFFSET}
+    if overlap:
+        return lai_cube(cube, model=backend.model, size=size, overlap=overlap, **settings)
+    # `lai_cube` refuses to cut without overlap: ask for it, and take it away from the graph.
+    flat = lai_cube(cube, model=backend.model, size=size, **settings).flat_graph()
+    (cutting,) = (node for node in flat.values() if node["process_id"] == "apply_neighborhood")
+    for side in cutting["arguments"]["overlap"]:
+        side["value"] = 0
+    (udf,) = cutting["arguments"]["process"]["process_graph"].values()
+    udf["arguments"]["context"]["overlap"] = 0
+    return backend.connection.datacube_from_flat_graph(flat)
+
+
+@pytest.fixture(scope="module")
+def cut(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> dict[str, xr.DataArray]:
+    """Return LAI bands by cut, dims (bands, y, x), as synchronous requests gave them."""
+    folder = tmp_path_factory.mktemp("cuts")
+
+    def ask(name: str) -> xr.DataArray:
+        path = folder / f"{name}.nc"
+        graph(backend, *CUTS[name]).download(path, format="netCDF")
+        with xr.open_dataset(path) as dataset:
+            return dataset[list(BANDS)].isel(t=0).to_dataarray("bands").load()
+
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(CUTS, pool.map(ask, CUTS), strict=True))
+
+
+@pytest.fixture(scope="module")
+def uncut(scene: Path) -> xr.DataArray:
+    """Return the bands of the whole scene, predicted at once without a back-end."""
+    return predict_scene(read_scene(scene))
+
+
+def difference(one: xr.DataArray, other: xr.DataArray, band: str) -> np.ndarray:
+    first, second = (cube.sel(bands=band).values for cube in (one, other))
+    assert first.shape == second.shape == SIZE_PX
+    np.testing.assert_array_equal(np.isnan(first), np.isnan(second))
+    return np.nan_to_num(np.abs(first - second))
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_the_batch_job_of_96_plus_16_equals_the_uncut_scene(walk: Walk, uncut, band):
+    job = read_lai_geotiff(walk.job_raster)
+    assert difference(job, uncut, band).max() <= TOLERANCE_LAI
+
+
+@pytest.mark.parametrize("band", BANDS)
+def test_224_plus_16_equals_the_uncut_scene(cut, uncut, band):
+    assert difference(cut["224+16"], uncut, band).max() <= TOLERANCE_LAI
+
+
+@pytest.mark.parametrize("name", ["96+4", "96, none"])
+def test_an_overlap_below_the_reach_shows_its_seams_and_only_there(cut, uncut, name):
+    seams = difference(cut[name], uncut, "LAI")
+    assert seams.max() > 100 * TOLERANCE_LAI
+    far = np.ones(SIZE_PX, dtype=bool)
+    for row in range(96, SIZE_PX[0], 96):
+        far[row - 16 : row + 16] = False
+    for column in range(96, SIZE_PX[1], 96):
+        far[:, column - 16 : column + 16] = False
+    assert seams[far].max() <= TOLERANCE_LAI
