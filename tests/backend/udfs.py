@@ -206,7 +206,7 @@ EATS_MEMORY = (
     HEADER
     + """
 def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
-    everything = [np.ones(125_000_000) for _ in range(100)]
+    everything = [np.ones(50_000_000) for _ in range(1000)]
     return cube + len(everything)
 """
 )

@@ -39,7 +39,7 @@ def serve(
         typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Compute on this Dask cluster."),
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Memory of one worker process, as 8g; 80 % of all if unset.")
+        str | None, typer.Option(help="Memory of one job, as 8g; 80 % of all if unset.")
     ] = None,
 ) -> None:
     """Serve the openEO API until interrupted; prints the address when ready."""

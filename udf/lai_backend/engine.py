@@ -141,7 +141,7 @@ def _open_client(task: Task, scratch: Path) -> Iterator[Any]:
         LocalCluster(
             n_workers=task.workers,
             threads_per_worker=task.parallel_calls,
-            memory_limit=task.memory_bytes or 0,
+            memory_limit=(task.memory_bytes or 0) // task.workers,
             dashboard_address="127.0.0.1:0",
             local_directory=scratch,
             host="127.0.0.1",

@@ -4,6 +4,7 @@ Our own messages and those of users' code (`openeo.udf.inspect`, `logging`) are 
 the user chose; libraries speak only when they warn.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -62,13 +63,17 @@ class JobLogHandler(logging.Handler):
         data = getattr(record, "data", None)
         if data is not None:
             entry["data"] = repr(data)[:MAX_MESSAGE]
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(entry) + "\n")
+            self._file.flush()
+        except OSError:  # the disk is full: the job goes on as far as it can
+            self.handleError(record)
 
     def close(self) -> None:
         """Detach and close the file."""
         logging.getLogger().removeHandler(self)
-        self._file.close()
+        with contextlib.suppress(OSError):
+            self._file.close()
         super().close()
 
 
@@ -94,14 +99,14 @@ def read_log(path: Path, level: str, offset: str | None = None) -> Iterator[dict
 
 
 def append_error(path: Path, message: str) -> None:
-    """Add an error to the log of a job whose worker cannot do it itself."""
+    """Add an error to the log of a job whose worker cannot do it itself, if the disk lets us."""
     entry = {
         "id": f"backend-{datetime.now(UTC).timestamp():.3f}",
         "level": "error",
         "message": message,
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
     }
-    with path.open("a", encoding="utf-8") as file:
+    with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
 
 

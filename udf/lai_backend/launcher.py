@@ -38,6 +38,8 @@ class Worker:
     """When the system started it (clock ticks since boot); empty where unknown."""
     process: ForkServerProcess | None
     """Handle; None for a worker that an earlier server started."""
+    memory_bytes: int | None = None
+    """Memory that the worker and what it started may use; None: no limit."""
 
     def is_running(self) -> bool:
         """Return whether the process still lives."""
@@ -76,12 +78,12 @@ class Launcher:
         """Start the helper process, which then imports the slow libraries on its own."""
         multiprocessing.forkserver.ensure_running()
 
-    def start(self, job_folder: Path) -> Worker:
+    def start(self, job_folder: Path, memory_bytes: int | None) -> Worker:
         """Start a worker on a job folder that holds `task.json`."""
         process = self._context.Process(target=run_job, args=(str(job_folder),))
         process.start()
         assert process.pid is not None  # it has been started
-        return Worker(process.pid, process_start(process.pid), process)
+        return Worker(process.pid, process_start(process.pid), process, memory_bytes)
 
 
 def process_start(pid: int) -> str:

@@ -1,20 +1,22 @@
 """How much memory a job may use.
 
-The operator sets a limit for every worker process (by default 80 % of the machine), a job may ask
-for less with the option `python-memory`, as on cloud back-ends ("4200m", "4g"). The system refuses
-what goes beyond, so a UDF that eats memory gets a `MemoryError` and the machine stays usable.
+The operator sets a limit for every job (by default 80 % of the machine), a job may ask for less
+with the option `python-memory`, as on cloud back-ends ("4200m", "4g"). The supervisor looks at what
+the processes of a job hold and ends a job that goes beyond. (A limit set in the process itself,
+RLIMIT_DATA, was tried: threads that fail to start leave Dask waiting for ever.)
 """
 
 import os
 import re
-import resource
+from pathlib import Path
 
 from lai_backend.errors import ParameterError
 
 OPTION = "python-memory"
 DEFAULT_SHARE = 0.8
-LEAST_BYTES = 1_000_000_000
+LEAST_BYTES = 2**29
 """Below this the libraries themselves do not fit."""
+REMEDY = f"Use smaller windows, fewer dates or a smaller extent, or ask for more ({OPTION})."
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)([kmg]?)b?$", re.IGNORECASE)
 
@@ -40,22 +42,36 @@ def parse_memory(value: object) -> int | None:
         raise ParameterError(f"{OPTION} must be like '4200m' or '4g', not {value!r}.")
     amount = int(float(match[1]) * UNITS[match[2].lower()])
     if amount < LEAST_BYTES:
-        raise ParameterError(f"{OPTION} must be 1g or more, not {value!r}.")
+        raise ParameterError(f"{OPTION} must be 512m or more, not {value!r}.")
     return amount
 
 
-def limit_memory(amount: int) -> None:
-    """Limit the private memory of this process and of those it starts, in bytes."""
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (amount, hard))
+def group_memory(group: int) -> int:
+    """Return the memory that the processes of a process group hold, in bytes.
+
+    Pages that they share after a fork count once for each; 0 where there is no `/proc`.
+    """
+    pages = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                resident, shared = (process / "statm").read_text().split()[1:3]
+                pages += int(resident) - int(shared)
+        except OSError:  # it has just ended
+            continue
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def memory_sentence(error: MemoryError) -> str:
-    """Say that memory ran out, and what the limit was."""
-    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
-    allowed = "all memory" if limit == resource.RLIM_INFINITY else f"{limit / 2**30:.1f} GiB"
-    detail = f": {error}" if str(error) else ""
+def over_limit_sentence(amount: int) -> str:
+    """Say that a job was ended because of its memory, in bytes."""
     return (
-        f"Memory ran out, {allowed} per worker process was allowed (job option {OPTION}){detail}. "
-        "Use smaller windows, fewer dates or a smaller extent, or ask for more."
+        f"Memory ran out: the job used more than the {amount / 2**30:.1f} GiB it may have and was "
+        f"ended. {REMEDY}"
     )
+
+
+def memory_error_sentence(error: MemoryError) -> str:
+    """Say that the system refused memory."""
+    detail = f": {error}" if str(error) else ""
+    return f"Memory ran out{detail}. {REMEDY}"

@@ -42,7 +42,7 @@ class Settings:
     scheduler: str | None = None
     """Address of an existing Dask scheduler that computes the blocks of all jobs."""
     memory_bytes: int | None = None
-    """Memory that one worker process may use; None: see `limits.default_memory`."""
+    """Memory that one job may use; None: see `limits.default_memory`."""
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.password:
@@ -97,7 +97,7 @@ class Task(BaseModel):
     scheduler: str | None = None
     """Address of the Dask scheduler that computes."""
     memory_bytes: int | None = None
-    """Memory that one worker process may use; None: no limit."""
+    """Memory that all processes of the job may use together; None: no limit."""
     log_level: str = "info"
     """Lowest level that goes into the job log."""
     single_file: bool = False

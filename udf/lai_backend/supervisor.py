@@ -19,8 +19,10 @@ from lai_backend.errors import LaiBackendError, WorkerError, describe_error
 from lai_backend.files import read_json, write_json
 from lai_backend.joblog import append_error
 from lai_backend.launcher import Launcher, Worker
+from lai_backend.limits import group_memory, over_limit_sentence
 from lai_backend.settings import Settings, Task
 from lai_backend.store import Job, Store
+from lai_backend.worker import NO_OUTCOME_EXIT
 
 _log = logging.getLogger(__name__)
 POLL_S = 0.2
@@ -44,6 +46,7 @@ class Supervisor:
         self._make_task = make_task
         self._launcher = Launcher()
         self._workers: dict[str, Worker] = {}
+        self._ended: dict[str, str] = {}
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -53,7 +56,8 @@ class Supervisor:
         self._launcher.warm_up()
         for job in self._store.jobs_in("running"):
             if job.pid is not None:
-                worker = Worker(job.pid, job.pid_started or "", None)
+                started, limit = job.pid_started or "", self._memory_of(job.id)
+                worker = Worker(job.pid, started, None, limit)
                 self._workers[job.id] = worker
         self._thread.start()
 
@@ -118,7 +122,7 @@ class Supervisor:
         folder = self._settings.data_dir / "requests" / uuid.uuid4().hex
         folder.mkdir(parents=True)
         write_json(folder / "task.json", task.model_dump(mode="json"))
-        worker = self._launcher.start(folder)
+        worker = self._launcher.start(folder, task.memory_bytes)
         with self._lock:
             self._workers[folder.name] = worker
         try:
@@ -129,16 +133,37 @@ class Supervisor:
         try:
             return folder, dict(read_json(folder / "outcome.json"))
         except OSError:
-            error = WorkerError(_death(worker, folder, "The request ended without an outcome."))
+            reason = self._ended.pop(folder.name, "The request ended without an outcome.")
+            error = WorkerError(_death(worker, folder, reason))
             return folder, {"status": "error", "error": describe_error(error)}
 
     def _watch(self) -> None:
         while not self._stopping.wait(POLL_S):
             try:
+                self._end_eaters()
                 self.settle()
                 self._start_waiting()
             except Exception:
                 _log.exception("Looking after the jobs failed; trying again.")
+
+    def _end_eaters(self) -> None:
+        """End the workers that use more memory than they may."""
+        with self._lock:
+            workers = dict(self._workers)
+        for name, worker in workers.items():
+            limit = worker.memory_bytes
+            if limit is not None and group_memory(worker.pid) > limit and worker.is_running():
+                self._ended[name] = over_limit_sentence(limit)
+                worker.stop()
+
+    def _memory_of(self, job_id: str) -> int | None:
+        """Return the limit of a job that an earlier server started."""
+        try:
+            return Task.model_validate(
+                read_json(self.job_folder(job_id) / "task.json")
+            ).memory_bytes
+        except (OSError, ValueError):
+            return None
 
     def _start_waiting(self) -> None:
         with self._lock:
@@ -149,14 +174,14 @@ class Supervisor:
     def _start_job(self, job: Job) -> None:
         folder = self.job_folder(job.id)
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         try:
+            folder.mkdir(parents=True)
             task = self._make_task(job)
             write_json(folder / "task.json", task.model_dump(mode="json"))
-        except LaiBackendError as error:
-            self._fail(job, str(error))
+        except (LaiBackendError, OSError) as error:
+            self._fail(job, f"The job cannot be started: {error}")
             return
-        worker = self._launcher.start(folder)
+        worker = self._launcher.start(folder, task.memory_bytes)
         self._workers[job.id] = worker
         moved = self._store.move_job(
             job.id,
@@ -177,16 +202,15 @@ class Supervisor:
             self._workers.pop(job.id, None)
             outcome = self.outcome(job.id)
             if outcome is None:
-                self._fail(job, _death(worker, self.job_folder(job.id), reason))
+                cause = self._ended.pop(job.id, reason)
+                self._fail(job, _death(worker, self.job_folder(job.id), cause))
             else:
                 self._store.move_job(
                     job.id, ("running",), str(outcome["status"]), finished=datetime.now(UTC)
                 )
 
     def _fail(self, job: Job, reason: str) -> None:
-        folder = self.job_folder(job.id)
-        folder.mkdir(parents=True, exist_ok=True)
-        append_error(folder / "log.jsonl", reason)
+        append_error(self.job_folder(job.id) / "log.jsonl", reason)
         self._store.move_job(
             job.id, ("queued", "running"), "error", finished=datetime.now(UTC), reason=reason
         )
@@ -194,9 +218,13 @@ class Supervisor:
 
 def _death(worker: Worker | None, folder: Path, reason: str) -> str:
     """Say how a worker without an outcome ended."""
+    if reason.startswith("Memory ran out"):
+        return reason
     code = worker.exit_code() if worker is not None else None
     if code == -9:
         how = "It was killed (signal 9), most often because memory ran out."
+    elif code == NO_OUTCOME_EXIT:
+        how = f"It could not write into {folder}; is the disk full?"
     elif code is not None and code < 0:
         how = f"It was ended by signal {-code}."
     elif code is not None:

@@ -30,7 +30,7 @@ from openeo.udf.udf_data import UdfData
 from openeo.udf.xarraydatacube import XarrayDataCube
 
 from lai_backend.errors import MemoryLimitError, UdfError
-from lai_backend.limits import memory_sentence
+from lai_backend.limits import memory_error_sentence
 from lai_backend.places import Place
 
 _log = logging.getLogger(__name__)
@@ -98,14 +98,14 @@ class UdfCall:
 
         Raises:
             UdfError: the UDF raised, was not found, or returned something else than one cube.
-            MemoryLimitError: the UDF asked for more memory than the job may have.
+            MemoryLimitError: the UDF asked for more memory than there is.
         """
         data = UdfData(datacube_list=[XarrayDataCube(window.copy())], user_context=self.context)
         try:
             with _first_call_alone(self.code):
                 cubes = run_udf_code(self.code, data).get_datacube_list() or []
         except MemoryError as error:
-            raise MemoryLimitError(memory_sentence(error)) from error
+            raise MemoryLimitError(memory_error_sentence(error)) from error
         except OpenEoUdfException as error:
             raise UdfError(_explain_loader(error)) from error
         except Exception as error:

@@ -26,12 +26,14 @@ from typing import Any
 from lai_backend.errors import LaiBackendError, MemoryLimitError, describe_error
 from lai_backend.files import read_json, write_json
 from lai_backend.joblog import JobLogHandler
-from lai_backend.limits import limit_memory, memory_sentence
+from lai_backend.limits import memory_error_sentence
 from lai_backend.settings import Task
 
 _log = logging.getLogger("lai_backend.worker")
 OPTIONS_USED = frozenset({"udf-dependency-archives", "task-cpus", "python-memory"})
 REPORT_EVERY_S = 1.0
+NO_OUTCOME_EXIT = 28
+"""Exit code where the outcome cannot be written: ENOSPC."""
 
 
 def run_job(job_folder: str) -> None:
@@ -48,15 +50,13 @@ def run_job(job_folder: str) -> None:
     handler = JobLogHandler(folder / "log.jsonl", task.log_level)
     os.environ["OMP_NUM_THREADS"] = str(task.threads_per_call)  # for the model of a UDF
     try:
-        if task.memory_bytes is not None:
-            limit_memory(task.memory_bytes)
         assets = execute(task, folder)
         _log.info("Finished: %s", ", ".join(asset["name"] for asset in assets))
         outcome: dict[str, Any] = {"status": "finished", "assets": assets}
     except BaseException as raised:  # the outcome is the only way to report anything
         error = raised
         if isinstance(raised, MemoryError):
-            error = MemoryLimitError(memory_sentence(raised))
+            error = MemoryLimitError(memory_error_sentence(raised))
             error.__cause__ = raised
         described = describe_error(error)
         if isinstance(error, LaiBackendError):
@@ -67,7 +67,10 @@ def run_job(job_folder: str) -> None:
             _log.error(described["message"], exc_info=error)
         outcome = {"status": "error", "error": described}
     handler.close()
-    write_json(folder / "outcome.json", outcome)
+    try:
+        write_json(folder / "outcome.json", outcome)
+    except OSError:
+        os._exit(NO_OUTCOME_EXIT)
 
 
 def _detach(folder: Path) -> None:
