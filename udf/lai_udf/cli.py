@@ -130,3 +130,28 @@ def check(
         typer.echo(line)
     if report.problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def pack(
+    output: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder for the archives.")],
+    model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
+    python: Annotated[str, typer.Option(help="Python version of the back-end.")] = "3.11",
+    base_url: Annotated[
+        str, typer.Option(help="Where the archives will be uploaded.")
+    ] = "https://example.com/lai",
+    runtime: Annotated[bool, typer.Option(help="Fetch the ONNX Runtime as well.")] = True,
+) -> None:
+    """Pack model and runtime for a cloud back-end, with job options and checksums."""
+    from lai_udf.bundle import open_bundle
+    from lai_udf.pack import pack as pack_files
+
+    with _one_sentence():
+        packed = pack_files(
+            output, open_bundle(model), python=python, base_url=base_url, runtime=runtime
+        )
+    for path in packed.files:
+        typer.echo(path)
+    if packed.skipped:
+        typer.echo(f"lai-udf: no runtime archive: {packed.skipped}", err=True)
+    typer.echo(f"# Upload the archives to {base_url}, then:\n{packed.submission}", err=True)

@@ -1,0 +1,167 @@
+"""Pack what a job on a cloud back-end needs beside its graph: the model and the ONNX Runtime.
+
+Out: a folder with two zip archives for `udf-dependency-archives`, `job_options.json`, and
+`checksums.sha256`. The archives are the same byte for byte when packed again from the same parts.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lai_udf.bundle import Bundle
+from lai_udf.errors import PackError
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+from lai_udf.udp import CDSE, job_options
+
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64")
+"""Systems of the cloud back-ends, newest first."""
+EPOCH = (1980, 1, 1, 0, 0, 0)
+"""Time of every member of an archive, so that its checksum depends on its content alone."""
+INSTALL_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What was packed."""
+
+    files: tuple[Path, ...]
+    """Archives, job options, checksums."""
+    skipped: str
+    """Why there is no runtime archive; empty where there is one."""
+    submission: str
+    """Python that submits a job with these files."""
+
+
+def pack(
+    directory: Path, bundle: Bundle, *, python: str = "3.11", base_url: str, runtime: bool = True
+) -> Pack:
+    """Write the archives, the job options and the checksums; all of them or none.
+
+    Args:
+        directory: folder, made if missing.
+        bundle: the model.
+        python: Python version of the back-end.
+        base_url: where the archives will be uploaded; part of the job options.
+        runtime: fetch the ONNX Runtime from the package registry; where that fails, its archive
+            is left out and the result says why.
+
+    Raises:
+        PackError: the bundle is a folder, or `python` is no version.
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    if not bundle.path.is_file():
+        raise PackError(f"{bundle.path} is no zip: pack the bundle as it was released")
+    names = {
+        "model": f"{bundle.model_id}-{bundle.version}.zip",
+        "runtime": runtime_name(python),
+    }
+    skipped = "" if runtime else "the runtime was not asked for"
+    with work_folder(directory) as work, disk_errors(directory):
+        shutil.copyfile(bundle.path, work / names["model"])
+        if runtime:
+            try:
+                fetch_runtime(work / "runtime", python)
+                zip_folder(work / "runtime", work / names["runtime"])
+            except PackError as error:
+                skipped = str(error)
+        options = job_options(*(f"{base_url.rstrip('/')}/{name}" for name in names.values()))
+        (work / "job_options.json").write_text(json.dumps(options, indent=2) + "\n")
+        kept = [name for name in (*names.values(), "job_options.json") if (work / name).is_file()]
+        sums = [f"{_sha256(work / name)}  {name}\n" for name in kept]
+        (work / "checksums.sha256").write_text("".join(sums))
+        kept.append("checksums.sha256")
+        move_finished({work / name: directory / name for name in kept})
+    files = tuple(directory / name for name in kept)
+    return Pack(files, skipped, submission(directory))
+
+
+def runtime_name(python: str) -> str:
+    """Return the file name of the runtime archive for a Python version such as `3.11`."""
+    parts = python.split(".")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise PackError(f"Python {python!r}: give major and minor version, such as 3.11")
+    return f"onnxruntime-python{''.join(parts)}.zip"
+
+
+def fetch_runtime(target: Path, python: str) -> None:
+    """Install the wheel of the ONNX Runtime, and it alone, for another Python into a folder.
+
+    The version is the one installed here, which has run the model.
+
+    Raises:
+        PackError: there is no installer, no network, or no such wheel.
+    """
+    requirement = f"onnxruntime=={importlib.metadata.version('onnxruntime')}"
+    reasons = []
+    for command in _installers(requirement, target, python):
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            reasons.append(str(error))
+            continue
+        if done.returncode == 0 and (target / "onnxruntime").is_dir():
+            return
+        reasons.append((done.stderr.strip().splitlines() or ["no message"])[-1])
+    why = "; ".join(dict.fromkeys(reasons)) or "neither uv nor pip is installed"
+    raise PackError(
+        f"cannot fetch {requirement} for Python {python} ({why}): run lai-udf pack again where a "
+        "package registry can be reached, or use a runtime archive made before"
+    )
+
+
+def _installers(requirement: str, target: Path, python: str) -> list[Sequence[str]]:
+    """Return the commands that can do it, best first: uv if there is one, else pip."""
+    common = ["--no-deps", "--only-binary", ":all:", "--python-version", python]
+    common += ["--target", str(target), requirement]
+    commands: list[Sequence[str]] = []
+    if uv := shutil.which("uv"):
+        commands.append([uv, "pip", "install", "--python-platform", PLATFORMS[0], *common])
+    platforms = [part for name in PLATFORMS for part in ("--platform", name)]
+    if importlib.util.find_spec("pip") is not None:
+        commands.append([sys.executable, "-m", "pip", "install", *platforms, *common])
+    return commands
+
+
+def zip_folder(folder: Path, archive: Path) -> None:
+    """Zip a folder, its members at the root, sorted, without times, owners or byte code."""
+    members = sorted(
+        path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    )
+    with zipfile.ZipFile(archive, "w") as opened:
+        for path in members:
+            member = zipfile.ZipInfo(path.relative_to(folder).as_posix(), EPOCH)
+            member.external_attr = 0o644 << 16
+            opened.writestr(member, path.read_bytes(), zipfile.ZIP_DEFLATED, compresslevel=9)
+
+
+def submission(directory: Path) -> str:
+    """Return the lines of Python that run a job with packed files on the Copernicus Data Space."""
+    return f"""\
+import json, openeo
+from lai_udf.process_graph import lai_from_collection
+
+connection = openeo.connect("{CDSE}").authenticate_oidc()
+lai = lai_from_collection(
+    connection,
+    spatial_extent={{"west": 5.05, "south": 51.21, "east": 5.1, "north": 51.23}},
+    temporal_extent=["2023-06-01", "2023-07-01"],
+)
+options = json.load(open("{directory / "job_options.json"}"))
+job = lai.create_job(title="LAI", out_format="netCDF", job_options=options)
+job.start_and_wait().get_results().download_files("lai")
+"""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
