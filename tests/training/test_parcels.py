@@ -269,7 +269,7 @@ def test_the_benchmark_judges_other_fields_than_it_calibrates_on(
 ) -> None:
     result = run_benchmark(tmp_path, library, size_px=112, dates=3, seed=1)
 
-    calibrated, judged = (read_season(tmp_path / name) for name in ("calibration", "judged"))
+    calibrated, judged = (read_season(tmp_path / name) for name in ("calibration0", "judged"))
     assert not calibrated["truth"].equals(judged["truth"])
     assert 0 < result.correlation <= 1
     total = score_parcels(result.observations)

@@ -94,7 +94,7 @@ def parcels_season(
     model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
     target: Annotated[Literal["sl2p", "field"], typer.Option(help="What LAI means.")] = "sl2p",
 ) -> None:
-    """Calibrate parcel intervals on one simulated season and judge them on another."""
+    """Calibrate parcel intervals on two simulated seasons and judge them on a third."""
     from lai_training.parcels_benchmark import run_benchmark
     from lai_training.parcels_report import format_report, write_report
     from lai_training.simulate import LIBRARY_PATH

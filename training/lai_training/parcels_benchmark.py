@@ -1,8 +1,8 @@
 """What parcel means and their intervals are worth, on seasons whose LAI is known.
 
-Two seasons of different fields are simulated and walk the road of real data: scene, network, COGs,
-parcel file, `observe_items`. The interval of the parcel mean is calibrated on the first and judged
-on the second, so that no field that is scored took part in the calibration.
+Seasons of different fields are simulated and walk the road of real data: scene, network, COGs,
+parcel file, `observe_items`. The interval of the parcel mean is calibrated on some of them and
+judged on another, so that no field that is scored took part in the calibration.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,6 +47,8 @@ from lai_udf.rasters import read_lai_cogs, write_lai_cogs
 from lai_udf.rasters_grid import Grid
 from lai_udf.run import Request, predict_scene
 
+CALIBRATION_SEASONS = 2
+"""One season holds some hundred canopies, too few for the tails of the error."""
 Progress = Callable[[int, int], None]
 PARCELS_FILE = "parcels.gpkg"
 TRUTH_FILE = "truth.csv"
@@ -59,7 +61,7 @@ class Benchmark:
     observations: pd.DataFrame
     """Of the season that was judged, with `truth`, `parcel_lower`, `parcel_upper`."""
     calibration: ParcelCalibration
-    """Fitted on the other season."""
+    """Fitted on the other seasons."""
     correlation: float
     """Between the errors of two pixels of a parcel on one date, measured on the judged season."""
     pixel_coverage: float
@@ -132,23 +134,24 @@ def run_benchmark(
     request: Request | None = None,
     progress: Progress | None = None,
 ) -> Benchmark:
-    """Calibrate on one simulated season and judge on another.
+    """Calibrate on two simulated seasons and judge on a third.
 
     Args:
-        folder: gets `calibration/` and `judged/`, see `write_season`.
+        folder: gets `calibration0/`, `calibration1/` and `judged/`, see `write_season`.
         library: the spectra.
         size_px: side of each landscape, pixels.
         dates: overpasses from February to November.
-        seed: of the first season; the second has the next one.
+        seed: of the first season; the others have the next ones.
         request: model and target.
-        progress: told after each date of both seasons.
+        progress: told after each date of all seasons.
 
     Returns:
         The benchmark.
     """
     when = season_dates(dates)
+    names = [*(f"calibration{number}" for number in range(CALIBRATION_SEASONS)), "judged"]
     correlation = 0.0
-    for part, name in enumerate(("calibration", "judged")):
+    for part, name in enumerate(names):
         correlation = write_season(
             folder / name,
             library,
@@ -156,16 +159,20 @@ def run_benchmark(
             dates=when,
             seed=seed + part,
             request=request,
-            progress=_shift(progress, part * dates, 2 * dates),
+            progress=_shift(progress, part * dates, len(names) * dates),
         )
-    source = f"simulated season, {size_px} px, {dates} dates, seed {seed}"
-    calibration = fit_calibration(read_season(folder / "calibration"), source)
+    source = f"{CALIBRATION_SEASONS} simulated seasons, {size_px} px, {dates} dates, seed {seed}"
+    known = [
+        season.assign(parcel=name + season["parcel"])
+        for name, season in ((name, read_season(folder / name)) for name in names[:-1])
+    ]
+    calibration = fit_calibration(pd.concat(known, ignore_index=True), source)
     judged = read_season(folder / "judged")
     lower, upper = shrink(judged, 1.0)
     inside = (lower <= judged["truth"]) & (judged["truth"] <= upper)
-    known = judged["lai"].notna()
+    seen = judged["lai"].notna()
     judged["parcel_lower"], judged["parcel_upper"] = calibration.interval(judged["lai"].to_numpy())
-    return Benchmark(judged, calibration, correlation, float(inside[known].mean()))
+    return Benchmark(judged, calibration, correlation, float(inside[seen].mean()))
 
 
 def _shift(progress: Progress | None, before: int, total: int) -> Progress | None:
