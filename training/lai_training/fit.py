@@ -101,6 +101,7 @@ def fit(
                 validation_data=held_out,
                 initial_epoch=done,
                 epochs=config.epochs,
+                shuffle=False,  # a resumed run sees the batches in the same order as a whole one
                 verbose=verbose,
                 callbacks=callbacks,
             )
