@@ -30,7 +30,7 @@ from starlette.responses import JSONResponse
 from lai_service.access import TokenGuard
 from lai_service.aggregations import aggregation_extension
 from lai_service.catalogue import Catalogue
-from lai_service.catalogue_sqlite import SqliteCatalogue
+from lai_service.databases import open_catalogue
 from lai_service.errors import LaiServiceError
 from lai_service.metrics import Metrics, MetricsMiddleware
 from lai_service.problems import problem
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
 
     Args:
         settings: what to serve; read from the environment where not given.
-        catalogue: database; the SQLite file of the settings where not given.
+        catalogue: database; the one of the settings where not given.
 
     Returns:
         An ASGI application: the STAC API at `/`, files at `/data`, tiles at `/cog`, `/publish`,
@@ -62,9 +62,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     settings = settings or Settings()
     tokens = settings.tokens()
     settings.data.mkdir(parents=True, exist_ok=True)
-    catalogue = catalogue or SqliteCatalogue(
-        settings.database_path, busy_timeout_s=settings.busy_timeout_s
-    )
+    catalogue = catalogue or open_catalogue(settings)
     app = FastAPI(
         title=settings.title,
         description=settings.description,

@@ -2,12 +2,14 @@
 
 A catalogue stores STAC documents as plain dictionaries, exactly as they were given but for the
 links that the API makes itself. It knows nothing of HTTP. `catalogue_sqlite` is the embedded
-default; a pgstac one follows the same interface and the same contract tests.
+default, `catalogue_pgstac` the one on PostgreSQL; both pass the same contract tests.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from lai_service.errors import ConflictError, NotFoundError
 
 __all__ = [
     "Bucket",
@@ -18,6 +20,7 @@ __all__ = [
     "SortKey",
     "WriteMode",
     "Written",
+    "check_mode",
 ]
 
 Document = dict[str, Any]
@@ -28,6 +31,14 @@ WriteMode = Literal["insert", "replace", "upsert"]
 
 Written = Literal["created", "updated", "unchanged"]
 """What a write did; writing the same document again is `unchanged`."""
+
+
+def check_mode(mode: WriteMode, exists: bool, what: str) -> None:
+    """Raise ConflictError or NotFoundError where a write mode does not allow the write."""
+    if mode == "insert" and exists:
+        raise ConflictError(f"{what} exists already; PUT replaces it")
+    if mode == "replace" and not exists:
+        raise NotFoundError(f"{what} does not exist")
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class Search:
     filter: Mapping[str, Any] | bool | None = None
     """CQL2 JSON expression."""
     sort: tuple[SortKey, ...] = ()
-    """Sort order; latest first where empty. Ties are broken by the order of arrival."""
+    """Sort order; latest first where empty. Ties have a fixed order of their own."""
     limit: int = 10
     """Most items on the page."""
     token: str | None = None

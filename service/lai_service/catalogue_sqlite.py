@@ -22,11 +22,11 @@ from lai_service.catalogue import (
     Search,
     WriteMode,
     Written,
+    check_mode,
 )
 from lai_service.cql2_sql import Sql, box_to_sql, value_of
 from lai_service.errors import (
     CatalogueBusyError,
-    ConflictError,
     InvalidItemError,
     NotFoundError,
     SettingsError,
@@ -128,7 +128,7 @@ class SqliteCatalogue:
         key, text = str(document["id"]), dump_json(document)
         with self._writing() as connection:
             row = connection.execute("select doc from collections where id = ?", (key,)).fetchone()
-            _check_mode(mode, row is not None, f"collection {key}")
+            check_mode(mode, row is not None, f"collection {key}")
             if row is not None and row[0] == text:
                 return "unchanged"
             connection.execute(
@@ -296,13 +296,6 @@ class SqliteCatalogue:
         self._local = threading.local()
 
 
-def _check_mode(mode: WriteMode, exists: bool, what: str) -> None:
-    if mode == "insert" and exists:
-        raise ConflictError(f"{what} exists already; PUT replaces it")
-    if mode == "replace" and not exists:
-        raise NotFoundError(f"{what} does not exist")
-
-
 def _collection(connection: sqlite3.Connection, collection_id: str) -> Document:
     row = connection.execute(
         "select doc from collections where id = ?", (collection_id,)
@@ -332,7 +325,7 @@ def _put_row(
     old = connection.execute(
         "select pk, geometry, props, rest from items where collection = ? and id = ?", row[:2]
     ).fetchone()
-    _check_mode(mode, old is not None, f"item {row[1]} of collection {row[0]}")
+    check_mode(mode, old is not None, f"item {row[1]} of collection {row[0]}")
     if old is not None and old[1:] == row[4:]:
         return "unchanged"
     (key,) = connection.execute(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from lai_service.errors import LaiServiceError
+from lai_service.errors import LaiServiceError, SettingsError
 from lai_service.settings import Settings
 
 __all__ = ["app"]
@@ -91,12 +91,12 @@ def export(
     files: Annotated[bool, typer.Option(help="Copy the rasters too.")] = True,
 ) -> None:
     """Write the whole catalogue as plain STAC files that any web server can show."""
-    from lai_service.catalogue_sqlite import SqliteCatalogue
+    from lai_service.databases import open_catalogue
     from lai_service.export import export_catalogue
 
     settings = Settings()
     try:
-        catalogue = SqliteCatalogue(settings.database_path)
+        catalogue = open_catalogue(settings)
         count = export_catalogue(catalogue, settings, target, files=files)
     except LaiServiceError as error:
         raise _fail(error) from error
@@ -108,14 +108,12 @@ def repair(
     dry_run: Annotated[bool, typer.Option(help="Only list what would go.")] = False,
 ) -> None:
     """Remove files that no item names, left by a crash; lists items whose files are gone."""
-    from lai_service.catalogue_sqlite import SqliteCatalogue
+    from lai_service.databases import open_catalogue
     from lai_service.repair import repair_data
 
     settings = Settings()
     try:
-        report = repair_data(
-            SqliteCatalogue(settings.database_path), settings.data, dry_run=dry_run
-        )
+        report = repair_data(open_catalogue(settings), settings.data, dry_run=dry_run)
     except LaiServiceError as error:
         raise _fail(error) from error
     for path in report.removed:
@@ -133,8 +131,13 @@ def backup(
     """Copy the catalogue's database while the service runs; restoring is copying it back."""
     from lai_service.catalogue_sqlite import SqliteCatalogue
 
+    settings = Settings()
+    if settings.database_url is not None:
+        raise _fail(
+            SettingsError("pg_dump backs up a PostgreSQL catalogue; see the service README")
+        )
     try:
-        SqliteCatalogue(Settings().database_path).backup(target)
+        SqliteCatalogue(settings.database_path).backup(target)
     except LaiServiceError as error:
         raise _fail(error) from error
     typer.echo(str(target))

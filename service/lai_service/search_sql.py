@@ -18,7 +18,7 @@ from lai_service.catalogue import Search, SortKey
 from lai_service.cql2_sql import Sql, filter_to_sql, geometry_to_sql, value_of
 from lai_service.errors import BadRequestError
 
-__all__ = ["conditions_of", "next_token", "order_of", "places_of", "start_after"]
+__all__ = ["conditions_of", "next_token", "order_of", "places_of", "read_token", "start_after"]
 
 _LATEST_FIRST = (SortKey("datetime", descending=True),)
 
@@ -130,7 +130,7 @@ def start_after(search: Search) -> Sql:
     if search.token is None:
         return Sql("1")
     keys = _keys(search)
-    last = _read_token(search, len(keys))
+    last = read_token(search, len(keys))
     alternatives: list[Sql] = []
     equal: list[Sql] = []
     for (key, descending), value in zip(keys, last, strict=True):
@@ -160,7 +160,12 @@ def _after(key: Sql, value: object, descending: bool) -> Sql:
     return Sql(f"{key.text} > ?", (*key.params, value))
 
 
-def _read_token(search: Search, count: int) -> list[object]:
+def read_token(search: Search, count: int) -> list[object]:
+    """Return the sort values that the token of a search holds.
+
+    Raises:
+        BadRequestError: the token was not made for this sort order.
+    """
     token = search.token or ""
     try:
         raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """Root of the published files; the service reads and serves nothing outside it."""
     database: Path | None = None
     """SQLite file of the catalogue; `<data>/.catalogue/catalogue.sqlite` where not set."""
+    database_url: SecretStr | None = None
+    """PostgreSQL database (`postgresql://...`) with pgstac, in place of the SQLite file."""
     allowed_roots: Paths = ()
     """Folders on this machine from which `POST /publish` may take files."""
     token: SecretStr | None = None

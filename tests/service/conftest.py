@@ -1,4 +1,8 @@
-"""A service over a temporary data root, in process and on a real port."""
+"""A service over a temporary data root, in process and on a real port.
+
+Every test that asks for `settings`, `catalogue` or a client runs twice: over the SQLite catalogue
+and, where there is a PostgreSQL server with PostGIS (`-m postgres`), over pgstac.
+"""
 
 import json
 import threading
@@ -13,7 +17,9 @@ from fastapi.testclient import TestClient
 from service.fake_items import KEYS, TOKEN, cog_bytes, stac_item
 
 from lai_service import Settings, create_app
+from lai_service.catalogue import Catalogue
 from lai_service.catalogue_sqlite import SqliteCatalogue
+from lai_service.databases import open_catalogue
 
 
 @pytest.fixture
@@ -46,10 +52,39 @@ def make_result(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Return the address of a database with pgstac in a cluster of this session's own."""
+    pytest.importorskip("psycopg_pool", reason="the extra 'pgstac' is not installed")
+    from service.postgres_server import private_server, server_binaries
+
+    binaries = server_binaries()
+    if isinstance(binaries, str):
+        pytest.skip(binaries)
+    with private_server(binaries) as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("pgstac", marks=pytest.mark.postgres)])
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """Return the address of an empty pgstac database; None is the SQLite file."""
+    if request.param == "sqlite":
+        return None
+    url: str = request.getfixturevalue("postgres")
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        there = connection.execute("select to_regclass('pgstac.collections')").fetchone()
+        if there != (None,):
+            connection.execute("delete from pgstac.collections")
+    return url
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, database_url: str | None) -> Settings:
     (tmp_path / "results").mkdir(exist_ok=True)
     return Settings(
+        database_url=database_url,
         data=tmp_path / "data",
         allowed_roots=(tmp_path / "results",),
         token=TOKEN,
@@ -58,8 +93,15 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def catalogue(settings: Settings) -> Iterator[SqliteCatalogue]:
-    made = SqliteCatalogue(settings.database_path)
+def catalogue(settings: Settings) -> Iterator[Catalogue]:
+    made = open_catalogue(settings)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sqlite_catalogue(tmp_path: Path) -> Iterator[SqliteCatalogue]:
+    made = SqliteCatalogue(tmp_path / "sqlite" / "catalogue.sqlite")
     yield made
     made.close()
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from lai_service import Settings
 from lai_service.browser_build import build_browser, fields_config
+from lai_service.catalogue import Catalogue
 from lai_service.catalogue_sqlite import SqliteCatalogue
 from lai_service.cli import app
 from lai_service.errors import LaiServiceError
@@ -27,11 +28,14 @@ run = CliRunner().invoke
 @pytest.fixture
 def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("LAI_SERVICE_DATA", str(settings.data))
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        monkeypatch.setenv("LAI_SERVICE_DATABASE_URL", url)
     return settings
 
 
 @pytest.fixture
-def filled(environment: Settings, catalogue: SqliteCatalogue, make_result: Make) -> Settings:
+def filled(environment: Settings, catalogue: Catalogue, make_result: Make) -> Settings:
     publisher = Publisher(catalogue, environment.data, environment.allowed_roots)
     publisher.publish(PublishRequest(directory=make_result()))
     publisher.publish(PublishRequest(directory=make_result("other", "2024-07-01T10:00:00Z")))
@@ -101,6 +105,10 @@ def test_repair_removes_what_no_item_names_and_reports_what_is_missing(filled: S
 
 def test_backup_holds_every_item(filled: Settings, tmp_path: Path) -> None:
     target = tmp_path / "backup.sqlite"
+    if filled.database_url is not None:
+        done = run(app, ["backup", str(target)])
+        assert (done.exit_code, "pg_dump" in done.stderr) == (1, True)
+        return
     assert run(app, ["backup", str(target)]).exit_code == 0
     copy = SqliteCatalogue(target)
     assert copy.item("lai", "other")["id"] == "other"

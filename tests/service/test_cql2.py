@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service.fake_items import collection
 
-from lai_service.catalogue import Search
+from lai_service.catalogue import Catalogue, Search
 from lai_service.catalogue_sqlite import SqliteCatalogue
 from lai_service.cql2_text import filter_from_query, filter_from_text
 from lai_service.errors import FilterError
@@ -82,7 +82,7 @@ def items() -> list[dict]:
 
 
 @pytest.fixture
-def filled(catalogue: SqliteCatalogue) -> SqliteCatalogue:
+def filled(catalogue: Catalogue) -> Catalogue:
     catalogue.put_collection(collection(), "insert")
     catalogue.put_items("lai", items(), "insert")
     return catalogue
@@ -101,13 +101,13 @@ def expected(expression: cql2.Expr) -> set[str]:
     return matching
 
 
-def found(catalogue: SqliteCatalogue, expression: object) -> set[str]:
+def found(catalogue: Catalogue, expression: object) -> set[str]:
     page = catalogue.search(Search(filter=expression, limit=100))
     return {item["id"] for item in page.items}
 
 
 @pytest.mark.parametrize("text", FILTERS)
-def test_filter_finds_what_cql2_says_matches(filled: SqliteCatalogue, text: str) -> None:
+def test_filter_finds_what_cql2_says_matches(filled: Catalogue, text: str) -> None:
     assert found(filled, filter_from_text(text)) == expected(cql2.Expr(text))
 
 
@@ -116,7 +116,7 @@ def test_filter_finds_what_cql2_says_matches(filled: SqliteCatalogue, text: str)
 )
 @given(data=st.data())
 def test_filters_combined_at_random_find_what_cql2_says_matches(
-    filled: SqliteCatalogue, data: st.DataObject
+    filled: Catalogue, data: st.DataObject
 ) -> None:
     decidable = [t for t in FILTERS if "missing =" not in t and "3" not in t.split("platform")[-1]]
     parts = data.draw(st.lists(st.sampled_from(decidable), min_size=1, max_size=3))
@@ -127,12 +127,12 @@ def test_filters_combined_at_random_find_what_cql2_says_matches(
     assert found(filled, filter_from_text(text)) == expected(cql2.Expr(text))
 
 
-def test_date_is_compared_with_the_day_of_an_item(filled: SqliteCatalogue) -> None:
+def test_date_is_compared_with_the_day_of_an_item(filled: Catalogue) -> None:
     assert found(filled, filter_from_text("datetime = DATE('2024-04-01')")) == {"item-3"}
     assert found(filled, filter_from_text("datetime > DATE('2024-10-01')")) == set()
 
 
-def test_count_by_month_and_by_class_add_up(filled: SqliteCatalogue) -> None:
+def test_count_by_month_and_by_class_add_up(filled: Catalogue) -> None:
     months = filled.count_by_month(Search())
     classes = filled.count_by_range(Search(), "laiq:valid_fraction", (0, 0.25, 0.5, 1))
     assert [month.frequency for month in months] == [1] * 10
@@ -153,7 +153,7 @@ def test_count_by_month_and_by_class_add_up(filled: SqliteCatalogue) -> None:
     ],
 )
 def test_query_extension_means_the_same_as_its_filter(
-    filled: SqliteCatalogue, query: dict, text: str
+    filled: Catalogue, query: dict, text: str
 ) -> None:
     assert found(filled, filter_from_query(query)) == found(filled, filter_from_text(text))
 
@@ -184,19 +184,17 @@ def test_query_extension_means_the_same_as_its_filter(
         "id",
     ],
 )
-def test_filter_outside_the_white_list_is_refused(
-    filled: SqliteCatalogue, expression: object
-) -> None:
+def test_filter_outside_the_white_list_is_refused(filled: Catalogue, expression: object) -> None:
     with pytest.raises(FilterError):
         filled.search(Search(filter=expression))
 
 
-def test_property_names_never_enter_the_sql(filled: SqliteCatalogue) -> None:
+def test_property_names_never_enter_the_sql(filled: Catalogue) -> None:
     expression = {"op": "=", "args": [{"property": "x') or 1=1 --"}, 1]}
     assert found(filled, expression) == set()
 
 
-def test_deep_filter_is_refused_before_any_parser_sees_it(filled: SqliteCatalogue) -> None:
+def test_deep_filter_is_refused_before_any_parser_sees_it(filled: Catalogue) -> None:
     with pytest.raises(FilterError, match="brackets"):
         filter_from_text("(" * 5000 + "id = 'a'" + ")" * 5000)
     expression: dict = {"op": "=", "args": [{"property": "id"}, "a"]}
@@ -245,13 +243,17 @@ print("alive")
     ],
 )
 def test_like_follows_cql2(
-    catalogue: SqliteCatalogue, value: str, pattern: str, matches: bool
+    sqlite_catalogue: SqliteCatalogue, value: str, pattern: str, matches: bool
 ) -> None:
-    row = catalogue._connection().execute("select like_glob(?, ?)", (value, pattern)).fetchone()
+    row = (
+        sqlite_catalogue._connection()
+        .execute("select like_glob(?, ?)", (value, pattern))
+        .fetchone()
+    )
     assert bool(row[0]) is matches
 
 
-def test_like_takes_no_longer_with_many_wildcards(catalogue: SqliteCatalogue) -> None:
+def test_like_takes_no_longer_with_many_wildcards(sqlite_catalogue: SqliteCatalogue) -> None:
     pattern = "%a" * 400 + "b"
-    row = catalogue._connection().execute("select like_glob(?, ?)", ("a" * 4000, pattern))
+    row = sqlite_catalogue._connection().execute("select like_glob(?, ?)", ("a" * 4000, pattern))
     assert row.fetchone()[0] == 0

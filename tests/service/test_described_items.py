@@ -57,6 +57,8 @@ def served(settings: Settings, tmp_path: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "lai_service.cli", "serve", "--port", str(port)]
     command += ["--data", str(settings.data), "--allow", str(settings.allowed_roots[0])]
     environment = {**os.environ, "LAI_SERVICE_TOKEN": TOKEN}
+    if settings.database_url is not None:
+        environment["LAI_SERVICE_DATABASE_URL"] = settings.database_url.get_secret_value()
     with (tmp_path / "serve.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from service.fake_items import SIZE
 
 from lai_service import Settings, storage
-from lai_service.catalogue_sqlite import SqliteCatalogue
+from lai_service.catalogue import Catalogue
 from lai_service.publishing import Publisher, PublishRequest
 from lai_service.repair import repair_data
 
@@ -291,7 +291,7 @@ def test_crash_at_any_step_leaves_nothing_or_everything(
     monkeypatch: pytest.MonkeyPatch,
     make_result: Make,
     settings: Settings,
-    catalogue: SqliteCatalogue,
+    catalogue: Catalogue,
 ) -> None:
     publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
     publisher.publish(PublishRequest(directory=make_result()))
@@ -324,7 +324,7 @@ def test_crash_at_any_step_leaves_nothing_or_everything(
 
 
 def test_repair_finds_nothing_where_nothing_broke(
-    make_result: Make, settings: Settings, catalogue: SqliteCatalogue
+    make_result: Make, settings: Settings, catalogue: Catalogue
 ) -> None:
     publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
     publisher.publish(PublishRequest(directory=make_result()))

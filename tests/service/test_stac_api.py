@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 from service.fake_items import TOKEN, collection, footprint, stac_item
 
 from lai_service import Settings, catalogue_sqlite
-from lai_service.catalogue import Search, SortKey
+from lai_service.catalogue import Catalogue, Search, SortKey
 from lai_service.catalogue_sqlite import SqliteCatalogue
+from lai_service.databases import open_catalogue
 from lai_service.errors import BadRequestError
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
@@ -142,7 +143,7 @@ def _key(key: str) -> dict:
     return {"field": key.lstrip("-"), "direction": "desc" if key.startswith("-") else "asc"}
 
 
-def test_paging_is_stable_while_items_arrive_and_leave(catalogue: SqliteCatalogue) -> None:
+def test_paging_is_stable_while_items_arrive_and_leave(catalogue: Catalogue) -> None:
     catalogue.put_collection(collection(), "insert")
     catalogue.put_items("lai", [item(n) for n in range(10)], "insert")
     search = Search(limit=4)
@@ -162,7 +163,7 @@ def test_token_that_is_not_ours_is_refused(filled: TestClient, token: str) -> No
     assert (answer.status_code, "token" in answer.json()["description"]) == (400, True)
 
 
-def test_token_of_another_sort_order_is_refused(catalogue: SqliteCatalogue) -> None:
+def test_token_of_another_sort_order_is_refused(catalogue: Catalogue) -> None:
     catalogue.put_collection(collection(), "insert")
     catalogue.put_items("lai", [item(n) for n in range(4)], "insert")
     token = catalogue.search(Search(limit=2)).next_token
@@ -444,7 +445,7 @@ def test_management_routes_tell_the_state(filled: TestClient) -> None:
     assert 'route="/collections/{collection_id}/items/{item_id}",status="200"} 1.0' in text
 
 
-def test_catalogue_survives_a_restart(settings, tmp_path: Path) -> None:
+def test_catalogue_survives_a_restart(tmp_path: Path) -> None:
     first = SqliteCatalogue(tmp_path / "c.sqlite")
     first.put_collection(collection(), "insert")
     first.put_items("lai", [item(1)], "insert")
@@ -458,17 +459,17 @@ def test_catalogue_survives_a_restart(settings, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sort", [(), (SortKey("laiq:lai_mean"),)])
 def test_crowded_places_are_searched_with_the_same_result(
-    catalogue: SqliteCatalogue, monkeypatch: pytest.MonkeyPatch, sort: tuple
+    sqlite_catalogue: SqliteCatalogue, monkeypatch: pytest.MonkeyPatch, sort: tuple
 ) -> None:
-    catalogue.put_collection(collection(), "insert")
+    sqlite_catalogue.put_collection(collection(), "insert")
     items = [item(n, **{"laiq:lai_mean": (n * 7) % 5}) for n in range(20)]
-    catalogue.put_items("lai", items, "insert")
+    sqlite_catalogue.put_items("lai", items, "insert")
     search = Search(bbox=(2.5, 0.2, 14.5, 0.8), limit=5, sort=sort)
 
     def pages() -> list[str]:
         found, token = [], None
         while True:
-            page = catalogue.search(replace(search, token=token))
+            page = sqlite_catalogue.search(replace(search, token=token))
             found += [i["id"] for i in page.items]
             token = page.next_token
             if token is None:
@@ -481,9 +482,9 @@ def test_crowded_places_are_searched_with_the_same_result(
 
 
 def test_extent_follows_the_items_whoever_writes_them(
-    catalogue: SqliteCatalogue, settings: Settings
+    catalogue: Catalogue, settings: Settings
 ) -> None:
-    other = SqliteCatalogue(settings.database_path)
+    other = open_catalogue(settings)
     catalogue.put_collection(collection(), "insert")
     catalogue.put_items("lai", [item(1)], "insert")
 

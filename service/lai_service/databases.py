@@ -1,0 +1,32 @@
+"""Which catalogue the settings ask for."""
+
+from lai_service.catalogue import Catalogue
+from lai_service.catalogue_sqlite import SqliteCatalogue
+from lai_service.errors import SettingsError
+from lai_service.settings import Settings
+
+__all__ = ["open_catalogue"]
+
+
+def open_catalogue(settings: Settings) -> Catalogue:
+    """Open the catalogue: pgstac where `database_url` is set, the SQLite file otherwise.
+
+    Raises:
+        SettingsError: the database cannot be opened, or both kinds are asked for.
+    """
+    if settings.database_url is None:
+        return SqliteCatalogue(settings.database_path, busy_timeout_s=settings.busy_timeout_s)
+    if settings.database is not None:
+        raise SettingsError(
+            "LAI_SERVICE_DATABASE (SQLite) and LAI_SERVICE_DATABASE_URL (PostgreSQL) exclude each "
+            "other; unset one"
+        )
+    try:
+        from lai_service.catalogue_pgstac import PgstacCatalogue
+    except ImportError as error:
+        raise SettingsError(
+            f"PostgreSQL needs more packages ({error}): pip install 'sentinel2-lai[service,pgstac]'"
+        ) from error
+    return PgstacCatalogue(
+        settings.database_url.get_secret_value(), busy_timeout_s=settings.busy_timeout_s
+    )
