@@ -1,0 +1,121 @@
+"""Hooks of the documentation site: what the repository holds already becomes its pages.
+
+* the documents in the repository root and the READMEs of its folders, with their links turned to
+  pages of the site (to a file that is no page, the link becomes its name);
+* the notebooks, cell by cell, each figure below the cell that saves it (`docs/figures`);
+* a reference page per package, its modules in alphabetical order.
+
+Nothing is written beside the sources; MkDocs holds the pages in memory.
+"""
+
+import posixpath
+import re
+from pathlib import Path, PurePosixPath
+
+import jupytext
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "lai_udf": "udf",
+    "lai_training": "training",
+    "lai_stac": "stac_extension",
+    "lai_service": "service",
+    "lai_backend": "udf",
+    "lai_demo": "demo",
+}
+DOCUMENTS = {
+    "README.md": "index.md",
+    "ARCHITECTURE.md": "architecture.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+FIGURE = re.compile(r'savefig\(OUT / "([^"]+)"\)')
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Fill the sections of the navigation that hold what was found."""
+    sections = {
+        "notebooks/": [f"notebooks/{path.stem}.md" for path in find_notebooks()],
+        "rooms/": [page for source, page in find_documents().items() if page.startswith("rooms/")],
+        "reference/": [f"reference/{package}.md" for package in PACKAGES],
+    }
+    for entry in config.nav or []:
+        for title, target in entry.items():
+            if isinstance(target, str) and target in sections:
+                entry[title] = sections[target]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages."""
+    documents = find_documents()
+    pages = {
+        page: turn_links((ROOT / source).read_text(), source, page, documents)
+        for source, page in documents.items()
+    }
+    pages |= {f"notebooks/{path.stem}.md": show_notebook(path) for path in find_notebooks()}
+    pages |= {f"reference/{name}.md": list_modules(name, home) for name, home in PACKAGES.items()}
+    for page, content in pages.items():
+        files.append(File.generated(config, page, content=content))
+    return files
+
+
+def find_notebooks() -> list[Path]:
+    """Return the notebooks in their order."""
+    return sorted((ROOT / "notebooks").glob("[0-9]_*.py"))
+
+
+def find_documents() -> dict[str, str]:
+    """Return the page of every document: path in the repository -> path in the site."""
+    found = {name: page for name, page in DOCUMENTS.items() if (ROOT / name).is_file()}
+    for path in sorted([*ROOT.glob("*/README.md"), *ROOT.glob("udf/*/README.md")]):
+        room = path.parent.relative_to(ROOT)
+        if not room.parts[0].startswith((".", "build")):
+            found[f"{room.as_posix()}/README.md"] = f"rooms/{'-'.join(room.parts)}.md"
+    return found
+
+
+def turn_links(text: str, source: str, page: str, documents: dict[str, str]) -> str:
+    """Return a document with its relative links turned to pages of the site."""
+
+    def turn(match: re.Match[str]) -> str:
+        image, label, target = match.groups()
+        if re.match(r"[a-z]+:|#", target):
+            return match[0]
+        path, _, anchor = target.partition("#")
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+        place = documents.get(path) or documents.get(f"{path}/README.md")
+        if path == "notebooks":
+            place = f"notebooks/{find_notebooks()[0].stem}.md"
+        elif path.startswith("docs/"):
+            place = path.removeprefix("docs/")
+        elif path.startswith("notebooks/") and path.endswith(".py"):
+            place = f"notebooks/{PurePosixPath(path).stem}.md"
+        if place is None:
+            return label if label.strip("`").rstrip("/") == path else f"{label} (`{path}`)"
+        there = posixpath.relpath(place, posixpath.dirname(page) or ".")
+        return f"{image}[{label}]({there}{'#' if anchor else ''}{anchor})"
+
+    return LINK.sub(turn, text)
+
+
+def show_notebook(path: Path) -> str:
+    """Return a notebook as Markdown, its figures below the cells that save them."""
+    parts = []
+    for cell in jupytext.read(path)["cells"]:
+        if cell["cell_type"] == "markdown":
+            parts.append(cell["source"])
+            continue
+        parts.append(f"```python\n{cell['source']}\n```")
+        parts += [f"![{name}](../figures/{name})" for name in FIGURE.findall(cell["source"])]
+    return "\n\n".join(parts)
+
+
+def list_modules(package: str, home: str) -> str:
+    """Return the reference page of a package: a directive per module."""
+    folder = ROOT / home / package
+    names = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__"))
+    return "\n\n".join([f"# {package}", *(f"::: {package}.{name}" for name in names)])
