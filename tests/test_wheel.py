@@ -1,0 +1,116 @@
+"""What `pip install sentinel2-lai` brings: the wheel alone holds all that the commands need.
+
+Building takes seconds and no network (hatchling is there); installing into an empty environment
+needs a package registry and is a test of its own, deselected by default.
+"""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("lai_udf", "lai_backend", "lai_training", "lai_stac", "lai_service", "lai_demo")
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of the working tree."""
+    out = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def unpacked(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def run_python(code: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """Run code that sees the wheel's packages and no working tree (-P, another folder)."""
+    environment = {"PYTHONPATH": str(path), "PATH": "/usr/bin:/bin", "HOME": str(path)}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_wheel_holds_every_file_of_the_packages(unpacked: Path) -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", *(f"*/{package}/*" for package in PACKAGES)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if tracked.returncode:
+        pytest.skip("no git repository to compare with")
+    expected = {Path(*Path(line).parts[1:]) for line in tracked.stdout.split()}
+    assert expected
+    missing = [path for path in expected if not (unpacked / path).is_file()]
+    assert not [path for path in missing if (ROOT / path).exists()], "files are left out"
+
+
+def test_the_wheel_holds_the_shipped_model_and_its_licence(unpacked: Path) -> None:
+    code = "from lai_udf.bundle import open_bundle; b = open_bundle(); print(b.path, b.version)"
+
+    run = run_python(code, unpacked)
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(str(unpacked))
+    assert list(unpacked.glob("*.dist-info/licenses/LICENSE"))
+
+
+def test_the_wheel_holds_tables_and_schemas(unpacked: Path) -> None:
+    code = """
+import numpy as np
+import lai_stac.validation, lai_training.spectral_tables
+from lai_training import sl2p
+spectrum = [[0.05, 0.04, 0.09, 0.25, 0.3, 0.33, 0.18, 0.09, 1.0, 0.8, 0.5]]
+print(sl2p.predict(np.array(spectrum))[0], sl2p.__file__)
+"""
+    run = run_python(code, unpacked)
+
+    assert run.returncode == 0, run.stderr
+    assert str(unpacked) in run.stdout
+    assert (unpacked / "lai_stac" / "json-schema" / "schema.json").is_file()
+    assert (unpacked / "lai_training" / "tables" / "soils.csv").is_file()
+
+
+def test_commands_of_the_wheel_are_those_of_the_readme(unpacked: Path) -> None:
+    text = next(unpacked.glob("*.dist-info/entry_points.txt")).read_text()
+    for command in ("lai-udf", "lai-train", "lai-backend", "lai-service"):
+        assert f"{command} = " in text
+
+
+@pytest.mark.network
+def test_lai_udf_runs_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    from lai_training.simulate import simulate
+    from lai_training.spectral_library import spectral_library
+
+    library = spectral_library(1_500, np.random.default_rng(7))
+    scene = simulate(tmp_path / "scene.tif", size=64, seed=1, library=library).scene
+    binaries = tmp_path / "venv" / "bin"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    subprocess.run([binaries / "python", "-m", "pip", "install", "-q", wheel], check=True)
+
+    run = subprocess.run(
+        [binaries / "lai-udf", "run", scene, tmp_path / "out"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "out" / "lai.tif").is_file()
