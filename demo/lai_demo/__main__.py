@@ -30,8 +30,8 @@ def main(
         options = DemoOptions(
             out=out,
             scene=scene or None,
-            scale=float(scale) if scale else None,
-            offset=float(offset) if offset else None,
+            scale=_number("SCALE", scale),
+            offset=_number("OFFSET", offset),
             datetime=datetime or None,
             samples=samples,
             window=window,
@@ -49,6 +49,13 @@ def main(
     ) as error:
         typer.echo(f"lai-demo: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def _number(name: str, text: str) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError as error:
+        raise ValueError(f"{name}={text} is no number; write it as 0.0001 or -0.1") from error
 
 
 if __name__ == "__main__":

@@ -34,6 +34,17 @@ class Prediction:
     """STAC metadata of the job's results."""
 
 
+def check_settings(*, samples: int, window: int) -> None:
+    """Raise, before a scene is read or a server starts, what the graph would refuse.
+
+    Raises:
+        lai_udf.errors.LaiGraphError: the window.
+        lai_udf.predict.LaiInputError: the samples.
+    """
+    nothing = openeo.DataCube.load_collection(COLLECTION, fetch_metadata=False)
+    lai_cube(nothing, size=window, samples=samples)
+
+
 def predict_scene(
     scene: DemoScene,
     collections: Path,
@@ -86,7 +97,9 @@ def predict_scene(
 
 def _reason(error: Exception, folder: Path) -> str:
     """Return the sentence of the UDF or the back-end, and where its log is."""
-    return f"the back-end refused or failed: {error}; log: {folder / 'logs' / 'lai-backend.log'}"
+    ours = " (here: SCALE= and OFFSET=)" if "reflectance_" in str(error) else ""
+    log = folder / "logs" / "lai-backend.log"
+    return f"the back-end refused or failed: {error}{ours}; log: {log}"
 
 
 def _load(

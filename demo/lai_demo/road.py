@@ -13,7 +13,7 @@ import xarray as xr
 from pystac_client.exceptions import APIError
 
 from lai_demo.errors import LaiDemoError
-from lai_demo.predict import Prediction, predict_scene
+from lai_demo.predict import Prediction, check_settings, predict_scene
 from lai_demo.scene import DemoScene, open_demo_scene, simulate_scene_file, write_collection
 from lai_demo.servers import free_port, running
 from lai_demo.summary import compare, format_summary
@@ -54,6 +54,7 @@ class DemoOptions:
 def run_demo(options: DemoOptions, say: Callable[[str], None]) -> str:
     """Walk the whole road and return the summary; with `serve`, wait for an interrupt first."""
     out = options.out.resolve()
+    check_settings(samples=options.samples, window=options.window)
     _make_writable(out)
     bundle = open_bundle(options.model)
     say(f"1/{STEPS} scene")

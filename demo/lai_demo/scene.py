@@ -1,6 +1,7 @@
 """The scene of the demo: simulated, or a real product, as a collection of the local back-end."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import rioxarray  # noqa: F401  (registers the `rio` accessor)
 import xarray as xr
 from shapely.geometry import box, mapping
 
+from lai_demo.errors import LaiDemoError
+from lai_udf.errors import EncodingError
 from lai_udf.predict import ANGLES, BANDS
 from lai_udf.products import read_scene
 from lai_udf.rasters import write_scene_geotiff
@@ -65,14 +68,25 @@ def write_collection(scene: DemoScene, folder: Path) -> Path:
     """Write the scene as a one-item STAC collection that `lai-backend` serves.
 
     Reflectance and scene classes go into one GeoTIFF of digital numbers, angles into another of
-    degrees: cubes carry stored values, here as on the public back-ends.
+    degrees: cubes carry stored values, here as on the public back-ends. What an earlier run left
+    there goes.
+
+    Raises:
+        LaiDemoError: the values are no reflectance.
     """
     target = folder / COLLECTION
-    target.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
     labels = [str(label) for label in scene.reflectance["bands"].values]
     optical = [label for label in labels if label in (*BANDS, "SCL")]
     angles = [label for label in labels if label in ANGLES]
-    write_scene_geotiff(scene.reflectance.sel(bands=optical), target / "scene.tif")
+    try:
+        write_scene_geotiff(scene.reflectance.sel(bands=optical), target / "scene.tif")
+    except EncodingError as error:
+        raise LaiDemoError(
+            f"{scene.href}: {error}; set SCALE= and OFFSET=, for L2A digital numbers 0.0001 and, "
+            "from processing baseline 04.00 on, -0.1 (0 before)"
+        ) from error
     assets = {"scene": _asset("scene.tif", optical)}
     if angles:
         degrees = scene.reflectance.sel(bands=angles)
