@@ -19,6 +19,7 @@ HEIGHT, WIDTH, STEP = 131, 150, 20.0
 WEST, NORTH, EPSG = 500_000.0, 5_600_000.0, 32633
 BANDS = ("B04", "B08", "SCL")
 DATES = ("2024-06-01", "2024-06-11", "2024-06-21")
+CLOUD_COVER = dict(zip(DATES, (0, 15, 30), strict=True))
 NODATA = 0
 LAI_BACKEND = str(Path(sys.executable).with_name("lai-backend"))
 
@@ -116,7 +117,7 @@ def _write_item(folder: Path, date: str, bbox: list[float]) -> None:
         "collection": "TINY",
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "bbox": bbox,
-        "properties": {"datetime": f"{date}T10:20:30Z"},
+        "properties": {"datetime": f"{date}T10:20:30Z", "eo:cloud_cover": CLOUD_COVER[date]},
         "links": [],
         "assets": {
             "reflectance": {"href": "./reflectance.tif", "type": "image/tiff", "bands": bands},
@@ -172,7 +173,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyCollection:
 @pytest.fixture(scope="session")
 def server(tiny: TinyCollection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     allowed = tmp_path_factory.mktemp("allowed")
-    running = start_server(tmp_path_factory.mktemp("data"), tiny.folder, f"--allow={allowed}")
+    options = (f"--allow={allowed}", "--max-jobs=2")
+    running = start_server(tmp_path_factory.mktemp("data"), tiny.folder, *options)
     yield running
     stop_server(running)
 

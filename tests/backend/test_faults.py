@@ -1,18 +1,19 @@
-"""Faults of users' code, of the machine and of the data: each ends in a sentence, none in a hang."""
+"""Faults of user code, machine and data: each ends in a sentence, none in a hang."""
 
 import json
 import re
+import shutil
 import time
+import zipfile
 
 import numpy as np
 import openeo
 import pytest
-import rasterio
+import requests
 import xarray as xr
 from openeo.rest import OpenEoApiError
 
 from backend import udfs
-from backend.conftest import write_collection
 from backend.udfs import px
 
 
@@ -23,6 +24,10 @@ def load(connection, **options):
 def around(cube, code: str, context: dict | None = None):
     udf = openeo.UDF(code, runtime="Python", context=context)
     return cube.apply_neighborhood(process=udf, size=px(96), overlap=px(16))
+
+
+def login(server) -> dict[str, str]:
+    return {"Authorization": f"Bearer {server.connect().auth.bearer}"}
 
 
 def finish(job, seconds: float = 60) -> str:
@@ -67,3 +72,117 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing(connection, server, form, 
     assert list(results.iterdir()) == []
     with pytest.raises(OpenEoApiError, match="JobNotFinished"):
         job.get_results().get_metadata()
+
+
+def test_two_jobs_run_at_once_and_keep_their_archives_apart(connection, tiny, tmp_path):
+    jobs = []
+    for value in (1, 2):
+        archive = tiny.folder / f"model{value}.zip"
+        with zipfile.ZipFile(archive, "w") as opened:
+            opened.writestr("value.txt", str(value))
+        options = {"udf-dependency-archives": [f"{archive.as_uri()}#m"]}
+        udf = udfs.READS_ARCHIVE.replace("    return", "    import time; time.sleep(2)\n    return")
+        cube = around(load(connection), udf, {"model": "./m"})
+        jobs.append(cube.create_job(out_format="netCDF", job_options=options))
+    for job in jobs:
+        job.start()
+    deadline = time.monotonic() + 30
+    while [job.status() for job in jobs] != ["running", "running"]:
+        assert time.monotonic() < deadline, "the jobs never ran at the same time"
+        time.sleep(0.1)
+    for value, job in zip((1, 2), jobs, strict=True):
+        assert finish(job) == "finished"
+        path = job.get_results().download_file(tmp_path / f"{value}.nc")
+        with xr.open_dataset(path) as result:
+            assert np.unique(result["B04"]) == [value]
+
+
+@pytest.fixture(scope="module")
+def broken_item(tiny):
+    """An item outside the collection whose file ends too early."""
+    source = tiny.folder / "TINY" / "2024-06-01"
+    home = tiny.folder / "broken"
+    shutil.copytree(source, home)
+    content = (home / "reflectance.tif").read_bytes()
+    (home / "reflectance.tif").write_bytes(content[: len(content) // 2])
+    return home / "scene-2024-06-01.json"
+
+
+def test_an_unreadable_asset_fails_the_job_with_its_name(connection, broken_item):
+    cube = around(connection.load_stac(str(broken_item), bands=["B04"]), udfs.IDENTITY)
+    assert re.search(r"Cannot read the asset .*reflectance\.tif", run(cube))
+
+
+def test_a_missing_asset_fails_the_job_with_its_name(connection, broken_item):
+    (broken_item.parent / "scl.tif").unlink()
+    assert "scl.tif" in run(connection.load_stac(str(broken_item), bands=["SCL"]))
+
+
+def test_no_data_in_the_extent_fails_the_job_with_a_sentence(connection):
+    box = {"west": 1, "south": 1, "east": 1.1, "north": 1.1}
+    assert "no data in the area asked for" in run(load(connection, spatial_extent=box))
+    later = ["2030-01-01", "2030-02-01"]
+    assert "it holds 2024-06-01 to 2024-06-21" in run(load(connection, temporal_extent=later))
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/x", ".hidden", "a\\b", ""])
+def test_file_names_do_not_leave_the_results(connection, tmp_path, name):
+    cube = load(connection).save_result("netCDF", options={"filename_prefix": name})
+    with pytest.raises(OpenEoApiError, match="not a plain file name"):
+        cube.download(tmp_path / "x")
+
+
+def test_formats_are_names_not_paths(connection, tmp_path):
+    node = {"data": {"from_node": "l"}, "format": "../../etc/x"}
+    graph = {
+        "l": {"process_id": "load_collection", "arguments": {"id": "TINY", "bands": ["B04"]}},
+        "s": {"process_id": "save_result", "arguments": node, "result": True},
+    }
+    with pytest.raises(OpenEoApiError, match="cannot write"):
+        connection.download(graph, tmp_path / "x")
+
+
+def test_results_of_a_job_are_its_files_only(connection, server):
+    job = load(connection).create_job(out_format="netCDF")
+    job.start()
+    assert finish(job) == "finished"
+    address = f"{server.url}/openeo/1.2/jobs/{job.job_id}/results/assets/"
+    for name in ("other.nc", "..%2Ftask.json", "..%2F..%2F..%2Fsecret", "%2Fetc%2Fhostname"):
+        answer = requests.get(address + name, headers=login(server), timeout=10)
+        assert answer.status_code in {400, 403, 404}
+    known = address + "openEO.nc"
+    assert requests.get(known, headers=login(server), timeout=10).status_code == 200
+    assert requests.get(known, timeout=10).status_code == 401
+
+
+def test_archives_outside_the_allowed_folders_fail_the_job(connection):
+    options = {"udf-dependency-archives": ["file:///etc/hostname#m"]}
+    found = run(around(load(connection), udfs.IDENTITY), job_options=options)
+    assert "outside the folders" in found
+
+
+def post(server, graph: str) -> requests.Response:
+    return requests.post(
+        f"{server.url}/openeo/1.2/result",
+        data=graph,
+        headers={**login(server), "Content-Type": "application/json"},
+        timeout=60,
+    )
+
+
+def test_oversized_graphs_are_refused(server):
+    node = {"process_id": "add", "arguments": {"x": 1, "y": 2}}
+    many = {f"n{i}": node for i in range(3000)}
+    graphs = {
+        "many nodes": (json.dumps({"process": {"process_graph": many}}), 400),
+        "many bytes": ('{"process": "' + 9_000_000 * "x" + '"}', 413),
+    }
+    for graph, status in graphs.values():
+        assert post(server, graph).status_code == status
+
+
+def test_deeply_nested_graphs_do_not_harm_the_server(server):
+    for depth in (500, 100_000):
+        answer = post(server, '{"process":' * depth + "1" + "}" * depth)
+        assert 400 <= answer.status_code < 600
+    assert requests.get(f"{server.url}/openeo/1.2/", timeout=10).status_code == 200

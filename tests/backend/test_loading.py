@@ -7,6 +7,7 @@ import dask
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.warp import transform_bounds
 
 from backend.conftest import NORTH, STEP, WEST
@@ -222,3 +223,16 @@ def test_collection_description_is_completed_from_its_items(tiny):
     assert description["cube:dimensions"]["bands"]["values"] == ["B04", "B08", "SCL"]
     scales = [band.get("raster:scale") for band in description["summaries"]["bands"]]
     assert scales == [0.0001, 0.0001, None]
+
+
+def test_an_asset_that_names_other_files_is_refused(scenes, tmp_path):
+    place = tmp_path / "bait.tif"  # GDAL goes by the content, not by the name
+    with rasterio.open(scenes[0].bands["B04"].href) as dataset:
+        rasterio.shutil.copy(dataset, place, driver="VRT")
+    item = {
+        "id": "x",
+        "properties": {"datetime": "2024-06-01"},
+        "assets": {"B04": {"href": str(place)}},
+    }
+    with pytest.raises(SourceError, match="is VRT"):
+        load([read_scene(item, [tmp_path.resolve()])])

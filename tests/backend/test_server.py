@@ -17,6 +17,7 @@ import rasterio
 import requests
 import xarray as xr
 from openeo.rest import JobFailedException, OpenEoApiError
+from zarr.storage import ZipStore
 
 from backend import udfs
 from backend.conftest import LAI_BACKEND, NORTH, STEP, WEST, Server
@@ -175,6 +176,32 @@ def test_user_defined_process_is_stored_described_and_executed(connection, tmp_p
     connection.user_defined_process("five").delete()
     with pytest.raises(OpenEoApiError, match="five"):
         connection.user_defined_process("five").describe()
+
+
+def test_items_are_filtered_by_cloud_cover(connection, tiny, tmp_path):
+    item = tiny.folder / "TINY" / "2024-06-21" / "scene-2024-06-21.json"
+    clear = {"eo:cloud_cover": lambda value: value <= 20}
+    assert download(load(connection, max_cloud_cover=20), tmp_path).sizes["t"] == 2
+    with pytest.raises(OpenEoApiError, match="no item whose eo:cloud_cover is as asked for"):
+        download(connection.load_stac(str(item), properties=clear), tmp_path)
+
+
+def test_a_cube_is_resampled_onto_another_grid(connection, tiny, tmp_path):
+    item = tiny.folder / "TINY" / "2024-06-21" / "scene-2024-06-21.json"
+    cube = connection.load_stac(str(item), bands=["SCL"]).resample_spatial(resolution=10)
+    assert connection.validate_process_graph(cube.save_result("netCDF")) == []
+    result = download(cube, tmp_path)
+    expected = tiny.reflectance[2, 2].repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(result[0, 0], expected)
+
+
+def test_zarr_holds_what_netcdf_holds(connection, tmp_path):
+    cube = load(connection)
+    cube.download(tmp_path / "a.zarr.zip", format="Zarr")
+    with ZipStore(tmp_path / "a.zarr.zip", mode="r") as store, xr.open_zarr(store) as zarred:
+        values = zarred[["B04", "B08"]].to_dataarray("bands").load()
+        assert zarred["spatial_ref"].attrs["crs_wkt"].startswith("PROJCS")
+    xr.testing.assert_equal(values, download(cube, tmp_path))
 
 
 def test_load_stac_reads_a_local_item(connection, tiny, tmp_path):

@@ -87,6 +87,8 @@ def inline(
     """
     if depth > MAX_DEPTH:
         raise GraphError(f"User-defined processes call each other more than {MAX_DEPTH} deep.")
+    if len(graph) > MAX_NODES:
+        raise GraphError(f"The process graph has more than {MAX_NODES} nodes.")
     names = {name: prefix + name for name in graph}
     result: Graph = {}
     replaced: dict[str, str] = {}

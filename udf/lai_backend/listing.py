@@ -24,7 +24,13 @@ UDF_LIBRARIES = (
     "shapely",
     "xarray",
 )
-OWN_SPECS = ("apply_neighborhood", "load_collection", "run_udf", "save_result")
+OWN_SPECS = (
+    "apply_neighborhood",
+    "load_collection",
+    "resample_spatial",
+    "run_udf",
+    "save_result",
+)
 WITHOUT_IMPLEMENTATION = frozenset(
     {
         "ard_normalized_radar_backscatter",

@@ -33,6 +33,8 @@ from lai_backend.extents import TimeSpan, snap_outward
 from lai_backend.sources import BandSource, Scene
 
 CHUNK_PX = 1024
+DRIVERS = ("GTiff", "JP2OpenJPEG")
+"""Formats that are read; one that names other files, as VRT, could lead out of the folders."""
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -153,9 +155,11 @@ def read_grid(source: BandSource) -> GeoBox:
     try:
         with rasterio.open(source.href) as dataset:
             crs, transform, shape = dataset.crs, dataset.transform, dataset.shape
-            count = dataset.count
+            count, driver = dataset.count, dataset.driver
     except RasterioError as error:
         raise SourceError(f"Cannot open the asset {source.href}: {error}.") from error
+    if driver not in DRIVERS:
+        raise SourceError(f"The asset {source.href} is {driver}; GeoTIFF or JPEG 2000 is needed.")
     if crs is None:
         raise SourceError(f"The asset {source.href} has no coordinate reference system.")
     if transform.b or transform.d:

@@ -6,25 +6,26 @@ Ours replace or add what that library lacks: loading with extents, UDFs with lab
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import xarray as xr
 from odc.geo.geobox import GeoBox
-from openeo_pg_parser_networkx import ProcessRegistry
+from openeo_pg_parser_networkx import OpenEOProcessGraph, ProcessRegistry
 from openeo_pg_parser_networkx.process_registry import Process
 from openeo_processes_dask import process_implementations, specs
 from openeo_processes_dask.process_implementations.core import process
 
 from lai_backend import neighborhood
 from lai_backend.collections import find_collections, read_scenes
-from lai_backend.errors import GraphError, ParameterError, SourceError
+from lai_backend.errors import GraphError, NoDataError, ParameterError, SourceError
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, snap_outward
 from lai_backend.files import Json
 from lai_backend.formats import check_format
 from lai_backend.loading import Request, load_cube
 from lai_backend.places import Place
+from lai_backend.resampling import resample
 from lai_backend.saving import SavedResult
 from lai_backend.settings import Task
 from lai_backend.sources import Scene, read_scene, walk_items
@@ -42,15 +43,21 @@ def build_registry(task: Task, place: Place | None = None) -> ProcessRegistry:
         task: what the worker may read and how strict it is.
         place: folder of UDFs on the workers of a cluster.
     """
+    registry = _plain_registry()
+    own = OwnProcesses(task, place)
+    for name, method in inspect.getmembers(own, inspect.ismethod):
+        if not name.startswith("_"):
+            registry[name] = Process(spec={"id": name}, implementation=_as_function(method))
+    return registry
+
+
+def _plain_registry() -> ProcessRegistry:
+    """Return the processes of openeo-processes-dask."""
     registry = ProcessRegistry(wrap_funcs=[process])
     for name, function in inspect.getmembers(process_implementations, inspect.isfunction):
         spec = getattr(specs, name, None)
         if spec is not None:
             registry[name] = Process(spec=spec, implementation=function)
-    own = OwnProcesses(task, place)
-    for name, method in inspect.getmembers(own, inspect.ismethod):
-        if not name.startswith("_"):
-            registry[name] = Process(spec={"id": name}, implementation=_as_function(method))
     return registry
 
 
@@ -187,6 +194,17 @@ class OwnProcesses:
         )
         return renamed
 
+    def resample_spatial(
+        self,
+        data: xr.DataArray,
+        resolution: Json = 0,
+        projection: Json = None,
+        method: str = "near",
+        align: str = "upper-left",
+    ) -> xr.DataArray:
+        """Bring a cube onto another grid; see `resampling`."""
+        return resample(as_cube(data), resolution, projection, method, align)
+
     def crop_to_extent(self, data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
         """Cut off what was loaded beyond the extent asked for (see `graphs.add_margins`)."""
         region = parse_spatial_extent(request["spatial_extent"])
@@ -207,6 +225,38 @@ class OwnProcesses:
         return SavedResult(as_cube(data), check_format(format), dict(options or {}))
 
 
+def select_scenes(
+    scenes: Sequence[Scene], conditions: Mapping[str, Json], what: str
+) -> list[Scene]:
+    """Return the scenes whose properties meet all conditions.
+
+    Args:
+        scenes: candidates.
+        conditions: child process (`{"process_graph": ...}` of `value`) by name of the property; a
+            scene without that property does not meet it.
+        what: the source as the user named it, for messages.
+
+    Raises:
+        NoDataError: no scene is left.
+        ParameterError: a condition is no child process.
+    """
+    left = list(scenes)
+    for name, condition in conditions.items():
+        if not isinstance(condition, Mapping) or "process_graph" not in condition:
+            raise ParameterError(f"properties: {name!r} needs a process, as `value <= 20`.")
+        registry = _plain_registry()
+        known = [scene for scene in left if scene.properties.get(name) is not None]
+        left = [s for s in known if _meets(condition, s.properties[name], registry)]
+    if not left and scenes:
+        raise NoDataError(f"{what} has no item whose {', '.join(conditions)} is as asked for.")
+    return left
+
+
+def _meets(condition: Mapping[str, Json], value: Json, registry: ProcessRegistry) -> bool:
+    graph = OpenEOProcessGraph(dict(condition))  # anew each time: it remembers its results
+    return bool(graph.to_callable(registry)(named_parameters={"value": value}))
+
+
 def as_cube(data: Json) -> xr.DataArray:
     """Return a raster cube; anything else is a `GraphError`."""
     if not isinstance(data, xr.DataArray):
@@ -215,7 +265,8 @@ def as_cube(data: Json) -> xr.DataArray:
 
 
 def _load(scenes: Sequence[Scene], request: dict[str, Any], what: str) -> xr.DataArray:
-    cube = load_cube(scenes, _read_request(request), what)
+    wanted = select_scenes(scenes, request.get("properties") or {}, what)
+    cube = load_cube(wanted, _read_request(request), what)
     sizes = ", ".join(f"{name} {size}" for name, size in cube.sizes.items())
     _log.info("%s: %s; EPSG %s.", what, sizes, cube.rio.crs.to_epsg())
     return cube
@@ -225,8 +276,6 @@ def _read_request(request: dict[str, Any]) -> Request:
     bands = request.get("bands")
     if bands is not None and (not isinstance(bands, list) or not bands):
         raise ParameterError(f"bands must be a list of names, not {bands!r}.")
-    if request.get("properties"):
-        raise ParameterError("Filtering by properties is not supported; leave `properties` out.")
     return Request(
         span=parse_temporal_extent(request.get("temporal_extent")),
         region=parse_spatial_extent(request.get("spatial_extent")),

@@ -5,7 +5,7 @@ pixels beyond what the headers of the files say.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ HTTP_TIMEOUT_S = 30
 MAX_ITEMS = 2000
 MAX_JSON_BYTES = 20_000_000
 RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff")
-RASTER_SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt")
+RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Scene:
     """West, south, east, north in degrees; None: the item does not say."""
     bands: dict[str, BandSource]
     """Source of each band, in the order of the item."""
+    properties: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """Properties of the item, for filters."""
 
 
 def read_stac(href: str, roots: Sequence[Path]) -> dict[str, Any]:
@@ -159,7 +161,7 @@ def read_scene(item: dict[str, Any], roots: Sequence[Path]) -> Scene:
         if _is_raster(asset):
             for name, source in _asset_bands(key, asset, roots):
                 bands.setdefault(name, source)
-    return Scene(str(item.get("id")), instant, _read_bbox(item), bands)
+    return Scene(str(item.get("id")), instant, _read_bbox(item), bands, properties)
 
 
 def _read_bbox(item: dict[str, Any]) -> tuple[float, float, float, float] | None:

@@ -1,0 +1,97 @@
+"""`resample_spatial`: a cube on another grid, lazily.
+
+The new grid starts at one corner of the input (`align`) and covers all of it.
+"""
+
+import math
+from collections.abc import Mapping
+
+import odc.geo.xr  # noqa: F401 - registers the `odc` accessor
+import xarray as xr
+from affine import Affine
+from odc.geo.crs import CRS
+from odc.geo.geobox import GeoBox
+
+from lai_backend.errors import ParameterError
+from lai_backend.extents import parse_crs
+from lai_backend.files import Json
+
+METHODS: Mapping[str, str] = {
+    "near": "nearest",
+    "bilinear": "bilinear",
+    "cubic": "cubic",
+    "cubicspline": "cubic_spline",
+    "lanczos": "lanczos",
+    "average": "average",
+    "mode": "mode",
+    "max": "max",
+    "min": "min",
+    "med": "med",
+    "q1": "q1",
+    "q3": "q3",
+    "rms": "rms",
+    "sum": "sum",
+}
+CORNERS = ("lower-left", "upper-left", "lower-right", "upper-right")
+SPAN_TOLERANCE_PX = 1e-6
+"""A grid that fits this well gets no further pixel."""
+
+
+def resample(
+    cube: xr.DataArray, resolution: Json, projection: Json, method: str, align: str
+) -> xr.DataArray:
+    """Bring a cube onto another grid.
+
+    Args:
+        cube: with y, x and a CRS; other dimensions are kept.
+        resolution: pixel size in units of the target CRS, one number or `[x, y]`; 0 or None keeps
+            it (or, in another CRS, takes what keeps the pixels about as large).
+        projection: EPSG code or WKT; None keeps it.
+        method: name of openEO.
+        align: corner of the input at which the new grid starts.
+
+    Returns:
+        Lazy cube on the new grid, NaN where the input has no data.
+
+    Raises:
+        ParameterError: an unknown method, corner, CRS or resolution.
+    """
+    if method not in METHODS:
+        raise ParameterError(f"There is no resampling method {method!r}; use {', '.join(METHODS)}.")
+    if align not in CORNERS:
+        raise ParameterError(f"align must be one of {', '.join(CORNERS)}, not {align!r}.")
+    size = (cube.sizes["y"], cube.sizes["x"])
+    crs = parse_crs(cube.rio.crs.to_wkt())
+    source = GeoBox(size, cube.rio.transform(), crs)
+    new_crs = crs if projection is None else parse_crs(projection)
+    target = _target_grid(source, new_crs, resolution, align)
+    ordered = cube.transpose(..., "y", "x").odc.assign_crs(crs)
+    moved = ordered.odc.reproject(target, resampling=METHODS[method])
+    names = dict(zip(moved.dims[-2:], ("y", "x"), strict=True))
+    renamed = moved.rename({old: new for old, new in names.items() if old != new})
+    result: xr.DataArray = renamed.transpose(*cube.dims).rio.write_crs(str(new_crs.to_wkt()))
+    return result
+
+
+def _target_grid(source: GeoBox, crs: CRS, resolution: Json, align: str) -> GeoBox:
+    box = source if crs == source.crs else source.to_crs(crs)
+    step = _read_resolution(resolution) or (abs(box.affine.a), abs(box.affine.e))
+    area = box.extent.boundingbox
+    columns, rows = (
+        max(1, math.ceil(span / pixel - SPAN_TOLERANCE_PX))
+        for span, pixel in zip((area.span_x, area.span_y), step, strict=True)
+    )
+    left = area.left if align.endswith("left") else area.right - columns * step[0]
+    top = area.top if align.startswith("upper") else area.bottom + rows * step[1]
+    return GeoBox((rows, columns), Affine(step[0], 0, left, 0, -step[1], top), crs)
+
+
+def _read_resolution(value: Json) -> tuple[float, float] | None:
+    pair = value if isinstance(value, list | tuple) else [value or 0] * 2
+    try:
+        x, y = (float(number) for number in pair)
+    except (TypeError, ValueError):
+        x = y = -1.0
+    if x < 0 or y < 0 or (x == 0) != (y == 0):
+        raise ParameterError(f"resolution must be one number above 0 or [x, y], not {value!r}.")
+    return None if x == 0 else (x, y)
