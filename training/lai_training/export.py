@@ -1,6 +1,6 @@
 """Turn a fitted run into a model bundle: one zip with `model.onnx` and `model.json`.
 
-`model.json` is a STAC Item with the machine-learning-model extension (MLM 1.5): what a
+`model.json` is a STAC Item with the machine-learning-model extension (MLM 1.4): what a
 catalogue says of the model. The numbers that the UDF runs by lie in its property
 `lai:contract`: bands, normalisation, reach, masks, definition domain, output range, calibration.
 """
@@ -8,7 +8,6 @@ catalogue says of the model. The numbers that the UDF runs by lie in its propert
 import hashlib
 import io
 import json
-import os
 import warnings
 import zipfile
 from pathlib import Path
@@ -18,13 +17,19 @@ import keras
 import numpy as np
 from keras import layers
 
-from lai_training.errors import LaiTrainingError
+from lai_training.errors import ExportError
 from lai_training.fit import spec_of
 from lai_training.networks import FEATURE_COUNT, NetworkSpec
 from lai_training.sl2p_tables import load_network
 from lai_udf.predict import ANGLES, BANDS, FEATURES, HALO_PX, OUTPUT_BANDS
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 CONTRACT_VERSION = 1
+OUTPUTS = {
+    "lai": "Leaf area index, m2 m-2.",
+    "lai_sd": "Spread that thirty Monte-Carlo draws of the masks would show, m2 m-2.",
+}
+"""Outputs of the ONNX file, in its order; networks without a spread head have the first."""
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bundle has the same bytes, whenever it is made
 
 
@@ -48,16 +53,16 @@ def export_onnx(model: keras.Model, path: Path) -> bytes:
     with warnings.catch_warnings():  # np.object, inside Keras' bundled tf2onnx shim
         warnings.simplefilter("ignore", FutureWarning)
         first.export(path, format="onnx", verbose=False)
-    return _name_outputs(path, [output.name.split("/")[0] for output in model.outputs])
+    return _name_outputs(path, len(model.outputs))
 
 
-def _name_outputs(path: Path, names: list[str]) -> bytes:
+def _name_outputs(path: Path, count: int) -> bytes:
     """Give inputs, outputs and free dimensions of an ONNX file their names, in place."""
     import onnx
 
     graph_model = onnx.load(path)
     graph = graph_model.graph
-    for index, name in enumerate(("lai", "lai_sd")[: len(names)]):
+    for index, name in enumerate(list(OUTPUTS)[:count]):
         old = graph.output[index].name
         for node in graph.node:
             node.output[:] = [name if output == old else output for output in node.output]
@@ -74,6 +79,12 @@ def _name_outputs(path: Path, names: list[str]) -> bytes:
     return weights
 
 
+def _list_outputs(weights: bytes) -> list[str]:
+    import onnx
+
+    return [output.name for output in onnx.load_model_from_string(weights).graph.output]
+
+
 def domain_contract() -> dict[str, Any]:
     """Return SL2P's definition domain (set 2_1) as the UDF reads it.
 
@@ -81,7 +92,7 @@ def domain_contract() -> dict[str, Any]:
     """
     net = load_network("LAI", "2_1", "S2A")
     if net.domain is None:
-        raise LaiTrainingError("SL2P 2_1 LAI has no definition domain table")
+        raise ExportError("SL2P 2_1 LAI has no definition domain table")
     digits = 10 ** np.arange(7, -1, -1)
     codes = (net.domain.cells.astype("int64") - 1) @ digits
     return {
@@ -122,7 +133,7 @@ def describe_model(
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": [
-            "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
+            "https://stac-extensions.github.io/mlm/v1.4.0/schema.json",
             "https://stac-extensions.github.io/file/v2.1.0/schema.json",
             "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
         ],
@@ -133,7 +144,7 @@ def describe_model(
             "datetime": None,
             "start_datetime": "2015-06-23T00:00:00Z",
             "end_datetime": "2035-12-31T00:00:00Z",
-            **_mlm_properties(spec, provenance, model_id),
+            **_mlm_properties(spec, provenance, model_id, _list_outputs(weights)),
             "lai:contract": contract,
         },
         "links": [],
@@ -152,8 +163,12 @@ def describe_model(
     }
 
 
-def _mlm_properties(spec: NetworkSpec, provenance: dict[str, Any], model_id: str) -> dict[str, Any]:
+def _mlm_properties(
+    spec: NetworkSpec, provenance: dict[str, Any], model_id: str, outputs: list[str]
+) -> dict[str, Any]:
+    """Return what the MLM extension asks for: what goes in, what comes out, how it was made."""
     config = provenance["config"]
+    image = ["batch", "height", "width"]
     return {
         "mlm:name": model_id,
         "mlm:architecture": "UNet" if spec.name != "mlp" else "MLP",
@@ -171,32 +186,47 @@ def _mlm_properties(spec: NetworkSpec, provenance: dict[str, Any], model_id: str
         "mlm:input": [
             {
                 "name": "features",
+                "description": "Ten normalised bands, validity, cosines of three angles.",
                 "bands": list(BANDS),
                 "input": {
                     "shape": [-1, FEATURE_COUNT, -1, -1],
-                    "dim_order": ["batch", "bands", "y", "x"],
+                    "dim_order": [image[0], "bands", *image[1:]],
                     "data_type": "float32",
                 },
-                "description": "Ten normalised bands, validity, cosines of three angles.",
-            }
+            },
+            {
+                "name": "masks",
+                "description": "A factor per droppable channel; all ones: the point estimate.",
+                "bands": [],
+                "input": {
+                    "shape": [-1, spec.mask_count],
+                    "dim_order": ["batch", "channel"],
+                    "data_type": "float32",
+                },
+            },
         ],
         "mlm:output": [
             {
-                "name": "lai",
+                "name": name,
+                "description": OUTPUTS[name],
                 "tasks": ["regression"],
                 "result": {
                     "shape": [-1, 1, -1, -1],
-                    "dim_order": ["batch", "bands", "y", "x"],
+                    "dim_order": [image[0], "channel", *image[1:]],
                     "data_type": "float32",
                 },
-                "description": "Leaf area index, m2 m-2.",
             }
+            for name in outputs
         ],
     }
 
 
 def write_bundle(path: Path, description: dict[str, Any], weights: bytes) -> Path:
-    """Write the zip, atomically and with the same bytes for the same content."""
+    """Write the zip, atomically and with the same bytes for the same content.
+
+    Raises:
+        OutputNotWritableError: the folder refuses.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in (
@@ -204,11 +234,7 @@ def write_bundle(path: Path, description: dict[str, Any], weights: bytes) -> Pat
             ("model.onnx", weights),
         ):
             archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), content, zipfile.ZIP_DEFLATED)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("wb") as file:
-        file.write(buffer.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with work_folder(path.parent) as work, disk_errors(path.parent):
+        (work / path.name).write_bytes(buffer.getvalue())
+        move_finished({work / path.name: path})
     return path
