@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
+from scipy import stats
 
 from lai_training import sl2p
 from lai_training.calibrate import CORRECTION_BANDS, Pairs
 from lai_training.errors import EvaluationError
 from lai_training.metrics import score
-from lai_training.pairs import Prediction, Predictor
+from lai_training.pairs import PROBABILITIES, Prediction, Predictor
 from lai_udf.errors import ProductError
 from lai_udf.predict import (
     BANDS,
@@ -222,8 +223,18 @@ def list_networks(bundle: Path) -> dict[str, Predictor]:
 
 
 def _predictor(bundle: Path, target: str) -> Predictor:
+    """Return a predictor whose quantiles are two half normals that meet at the estimate.
+
+    A bundle states one interval; the halves reach its bounds at the probabilities 0.025 and
+    0.975, and give the other levels and CRPS something to be scored on.
+    """
+
     def predict(table: pd.DataFrame) -> Prediction:
         bands = predict_spectra(table, bundle, target=target)
-        return Prediction(bands["LAI"], {0.025: bands["LAI_LOWER"], 0.975: bands["LAI_UPPER"]})
+        lai = bands["LAI"]
+        below, above = lai - bands["LAI_LOWER"], bands["LAI_UPPER"] - lai
+        reach = stats.norm.ppf(0.975)
+        z = {p: float(stats.norm.ppf(p) / reach) for p in PROBABILITIES}
+        return Prediction(lai, {p: lai + (below if z[p] < 0 else above) * z[p] for p in z})
 
     return predict
