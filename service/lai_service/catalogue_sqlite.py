@@ -31,9 +31,10 @@ from lai_service.errors import (
     NotFoundError,
     SettingsError,
 )
+from lai_service.items import dump_json
 from lai_service.search_sql import conditions_of, next_token, order_of, places_of, start_after
 from lai_service.sqlite_functions import register_functions
-from lai_service.sqlite_schema import create_tables, document_of, dump_json, row_of
+from lai_service.sqlite_schema import create_tables, document_of, row_of
 from lai_service.times import from_microseconds
 
 __all__ = ["SqliteCatalogue"]

@@ -17,7 +17,7 @@ import shapely
 
 from lai_service.catalogue import Document
 from lai_service.errors import InvalidItemError
-from lai_service.sqlite_schema import dump_json, row_of
+from lai_service.items import dump_json, facts_of
 from lai_service.times import from_microseconds
 
 __all__ = ["COLUMNS", "BaseItem", "Row", "document_of", "row_from", "spans"]
@@ -54,6 +54,8 @@ class Row:
     """RFC 3339, UTC."""
     end: str
     """RFC 3339, UTC."""
+    wkb: str
+    """Footprint as hexadecimal EWKB, EPSG:4326."""
 
     @property
     def id(self) -> str:
@@ -62,15 +64,12 @@ class Row:
 
     def values(self, base: BaseItem) -> tuple[str, ...]:
         """Return id, collection, datetime, end_datetime, geometry (EWKB), content and private."""
-        geometry = shapely.set_srid(
-            shapely.from_geojson(json.dumps(self.document["geometry"])), 4326
-        )
         return (
             self.id,
             self.document["collection"],
             self.start,
             self.end,
-            shapely.to_wkb(geometry, hex=True, include_srid=True),
+            self.wkb,
             dump_json(_content(self.document, base)),
             _PRIVATE,
         )
@@ -82,11 +81,13 @@ def row_from(collection_id: str, document: Document) -> Row:
     Raises:
         InvalidItemError: id, time or geometry cannot be read, or the geometry is null.
     """
-    (_, item_id, start, end, *_), _ = row_of(collection_id, document)
-    if document.get("geometry") is None:
-        raise InvalidItemError(f"item {item_id} has no geometry; pgstac stores no item without one")
+    facts = facts_of(document)
+    if facts.footprint is None:
+        raise InvalidItemError(f"item {facts.id} has no geometry; pgstac stores none without one")
     whole = {**document, "collection": collection_id, "type": "Feature"}
-    return Row(whole, from_microseconds(start), from_microseconds(end))
+    placed = shapely.set_srid(facts.footprint, 4326)
+    wkb = shapely.to_wkb(placed, hex=True, include_srid=True)
+    return Row(whole, from_microseconds(facts.start_us), from_microseconds(facts.end_us), wkb)
 
 
 def _content(document: Document, base: BaseItem) -> Document:

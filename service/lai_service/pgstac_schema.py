@@ -27,6 +27,14 @@ from lai_service.queryables import PROPERTIES
 __all__ = ["Pool", "open_pool", "prepare_schema", "reading", "writing"]
 
 Pool = ConnectionPool[psycopg.Connection]
+_INDEXES = {
+    "lai_items_west": "ST_XMin(geometry)",
+    "lai_items_south": "ST_YMin(geometry)",
+    "lai_items_east": "ST_XMax(geometry)",
+    "lai_items_north": "ST_YMax(geometry)",
+    "lai_items_end": "end_datetime",
+}
+"""What the extent of a collection is read from, beside the indexes that pgstac makes."""
 _LOCK = 0x6C6169  # "lai": one process at a time prepares the schema
 
 
@@ -95,6 +103,7 @@ def prepare_schema(pool: Pool, url: str) -> str:
                         f"migrate it: pypgstac migrate --toversion {wanted}"
                     )
                 _register_queryables(connection)
+                _create_indexes(connection)
             finally:
                 connection.execute("select pg_advisory_unlock(%s)", (_LOCK,))
     except psycopg.Error as error:
@@ -145,6 +154,13 @@ def _register_queryables(connection: psycopg.Connection) -> None:
         connection.execute(
             "select upsert_queryable(%s, %s, %s, %s)", (name, Jsonb(definition), wrapper, index)
         )
+
+
+def _create_indexes(connection: psycopg.Connection) -> None:
+    for name, expression in _INDEXES.items():
+        (there,) = _row(connection, f"select to_regclass('pgstac.{name}') is not null")
+        if not there:
+            connection.execute(f"create index {name} on items ({expression})".encode())
 
 
 @contextmanager

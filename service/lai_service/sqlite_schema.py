@@ -7,16 +7,13 @@ together are the document. `t0` and `t1` are its time in integer microseconds, a
 
 import json
 import sqlite3
-from typing import Any
-
-import shapely
 
 from lai_service.catalogue import Document
 from lai_service.cql2_sql import INDEXED
-from lai_service.errors import InvalidItemError, SettingsError
-from lai_service.times import to_microseconds
+from lai_service.errors import SettingsError
+from lai_service.items import dump_json, facts_of
 
-__all__ = ["ItemRow", "create_tables", "document_of", "dump_json", "row_of"]
+__all__ = ["ItemRow", "create_tables", "document_of", "row_of"]
 
 SCHEMA_VERSION = 1
 
@@ -68,20 +65,6 @@ def create_tables(connection: sqlite3.Connection) -> None:
     connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
 
 
-def dump_json(value: object) -> str:
-    """Write compact JSON with sorted keys, so that equal documents are equal texts.
-
-    Raises:
-        InvalidItemError: the value holds NaN or an infinity, which JSON does not have.
-    """
-    try:
-        return json.dumps(
-            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
-        )
-    except ValueError as error:
-        raise InvalidItemError("the document holds a number that is not finite") from error
-
-
 def row_of(collection_id: str, document: Document) -> tuple[ItemRow, tuple[float, ...] | None]:
     """Lay an item into columns.
 
@@ -95,58 +78,24 @@ def row_of(collection_id: str, document: Document) -> tuple[ItemRow, tuple[float
     Raises:
         InvalidItemError: id, time or geometry cannot be read.
     """
+    facts = facts_of(document)
     rest = dict(document)
-    properties = rest.pop("properties", None)
+    properties = rest.pop("properties")
     geometry = rest.pop("geometry", None)
     rest.pop("collection", None)
-    item_id = rest.get("id")
-    if not isinstance(item_id, str) or not item_id or not isinstance(properties, dict):
-        raise InvalidItemError("an item needs a text 'id' and an object 'properties'")
-    t0, t1 = _times(item_id, properties)
-    box = _box(item_id, geometry)
     row: ItemRow = (
         collection_id,
-        item_id,
-        t0,
-        t1,
+        facts.id,
+        facts.start_us,
+        facts.end_us,
         None if geometry is None else dump_json(geometry),
         dump_json(properties),
         dump_json(rest),
     )
-    return row, box
-
-
-def _times(item_id: str, properties: dict[str, Any]) -> tuple[int, int]:
-    start = properties.get("start_datetime") or properties.get("datetime")
-    end = properties.get("end_datetime") or properties.get("datetime")
-    if not isinstance(start, str) or not isinstance(end, str):
-        raise InvalidItemError(f"item {item_id} has neither datetime nor start and end")
-    try:
-        t0, t1 = to_microseconds(start), to_microseconds(end)
-    except ValueError as error:
-        raise InvalidItemError(f"item {item_id}: {error}") from error
-    if t0 > t1:
-        raise InvalidItemError(f"item {item_id} starts at {start}, after it ends at {end}")
-    return t0, t1
-
-
-def _box(item_id: str, geometry: object) -> tuple[float, ...] | None:
-    if geometry is None:
-        return None
-    try:
-        shape = shapely.from_geojson(json.dumps(geometry))
-    except (shapely.errors.GEOSException, ValueError, TypeError) as error:
-        raise InvalidItemError(f"item {item_id} has a geometry that is not GeoJSON") from error
-    if shape is None or shape.is_empty or not shape.is_valid:
-        reason = "empty" if shape is None or shape.is_empty else shapely.is_valid_reason(shape)
-        raise InvalidItemError(f"item {item_id} has a geometry that is not valid: {reason}")
-    west, south, east, north = shape.bounds
-    if west < -180 or east > 180 or south < -90 or north > 90:
-        raise InvalidItemError(
-            f"item {item_id} has a geometry outside longitude ±180, latitude ±90; "
-            "it must be in degrees (EPSG:4326)"
-        )
-    return west, east, south, north
+    if facts.footprint is None:
+        return row, None
+    west, south, east, north = facts.footprint.bounds
+    return row, (west, east, south, north)
 
 
 def document_of(collection: str, geometry: str | None, props: str, rest: str) -> Document:
