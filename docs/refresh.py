@@ -27,7 +27,19 @@ def format_figures(contract: dict[str, Any]) -> str:
         "{}, RMSE {rmse:.2f}, bias {bias:+.2f}; 95 % interval covers {coverage:.1%}, "
         "mean width {mean_width:.2f}"
     )
-    rows = [_emulation(name, found) for name, found in contract.get("metrics", {}).items()]
+    metrics = contract.get("metrics", {})
+    rows = [
+        _emulation(name, found) for name, found in metrics.items() if name.startswith("sl2p_on_")
+    ]
+    if "one_pass_spread" in metrics:
+        spread = metrics["one_pass_spread"]
+        rows.append(
+            (
+                "one-pass spread, simulated patches kept aside",
+                f"r {spread['correlation']:.3f} with the spread of 30 draws, "
+                f"mean ratio {spread['ratio']:.2f}",
+            )
+        )
     rows += [
         (f'{pairs} field pairs, `target="{target}"`', field.format("against measured LAI", **found))
         for target, found in scores.items()
@@ -45,7 +57,7 @@ def _emulation(name: str, found: dict[str, Any]) -> tuple[str, str]:
     what = name.removeprefix("sl2p_on_").replace("_", " ").replace("scenes", "scenes,", 1)
     figures = (
         f"against SL2P, r {found['correlation']:.4f}, mean distance {found['distance']:.3f}, "
-        f"RMSE {found['rmse']:.3f}, R² {found['r_squared']:.3f}"
+        f"RMSE {found['rmse']:.3f}, R² {found['r_squared']:.4f}"
     )
     if "rmse_sl2p" in found:
         figures += f"; SL2P's own RMSE under that noise {found['rmse_sl2p']:.3f}"
