@@ -116,11 +116,11 @@ for axes, values, colours, limits, label in (
     (left, cube.LAI, "YlGn", (0, 7), "Leaf area index (m² m⁻²)"),
     (right, width, "cividis", (None, None), "Width of the 95 % interval (m² m⁻²)"),
 ):
-    axes.set_facecolor("0.7")
+    axes.patch.set(facecolor="white", hatch="xxxx", edgecolor="0.5")  # shows where LAI has no value
     image = axes.imshow(values, cmap=colours, clim=limits, extent=extent_km)
     figure.colorbar(image, ax=axes, label=label, shrink=0.85)
     axes.set(xlabel="east (km)", ylabel="north (km)")
-left.set_title(f"Median {float(cube.LAI.median()):.1f}; grey: cloud, shadow or no data", size=10)
+left.set_title(f"Median {float(cube.LAI.median()):.1f}; hatched: cloud, shadow or no data", size=10)
 right.set_title("Where to trust it less", size=10)
 figure.savefig(OUT / "1_lai_of_my_field.png")
 

@@ -120,7 +120,7 @@ shown = scaled.lai.isel(time=np.linspace(0, len(items) - 1, 4).round().astype(in
 figure, axes = plt.subplots(1, 4, figsize=(13, 3.6), sharey=True)
 extent_km = [0, shown.sizes["x"] * 0.02, 0, shown.sizes["y"] * 0.02]
 for panel, date in zip(axes, shown, strict=True):
-    panel.set_facecolor("0.7")
+    panel.patch.set(facecolor="white", hatch="xxxx", edgecolor="0.5")  # clouds
     image = panel.imshow(date, cmap="YlGn", vmin=0, vmax=6, extent=extent_km)
     panel.set(title=f"{pd.Timestamp(date.time.values):%d %b}", xlabel="east (km)")
 axes[0].set_ylabel("north (km)")

@@ -88,7 +88,7 @@ def parcels(
 
 def parcels_season(
     out: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder.")],
-    size: Annotated[int, typer.Option(min=64, max=2048, help="Side of a landscape, px.")] = 256,
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Side of a landscape, px.")] = 320,
     dates: Annotated[int, typer.Option(min=2, help="Overpasses, February to November.")] = 14,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same seasons.")] = 0,
     model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,

@@ -128,7 +128,7 @@ def run_benchmark(
     folder: Path,
     library: SpectralLibrary,
     *,
-    size_px: int = 256,
+    size_px: int = 320,
     dates: int = 14,
     seed: int = 0,
     request: Request | None = None,
