@@ -136,9 +136,8 @@ def correct(pairs: Pairs, correction: dict[str, Any]) -> Floats:
     weights = np.array([correction["bands"][band] for band in CORRECTION_BANDS])
     change = correction["intercept"] + correction["lai"] * pairs.estimated_lai
     change = change + pairs.bands @ weights
-    corrected: Floats = pairs.estimated_lai + np.clip(
-        change, -correction["limit"], correction["limit"]
-    )
+    change = np.clip(change, -correction["limit"], correction["limit"])
+    corrected: Floats = pairs.estimated_lai + np.where(pairs.outside, 0.0, change)
     return corrected
 
 
