@@ -1,5 +1,6 @@
 """Windows cover a scene once, carry their halo, and do not read rows twice."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> SceneSource:
     return open_scene(path)
 
 
-@pytest.mark.parametrize(("core", "rows", "halo"), [(32, 16, 8), (64, 200, 16), (20, 7, 16)])
+@pytest.mark.parametrize(("core", "rows", "halo"), [(32, 16, 8), (64, 200, 16), (24, 8, 16)])
 def test_cores_put_together_are_the_scene(
     source: SceneSource, core: int, rows: int, halo: int
 ) -> None:
@@ -73,25 +74,31 @@ def test_rows_are_read_once(source: SceneSource, monkeypatch: pytest.MonkeyPatch
 
 
 def test_pieces_are_counted_before_they_are_read(source: SceneSource) -> None:
-    for core, rows in ((32, 16), (20, 7), (100, 100)):
+    for core, rows in ((32, 16), (24, 8), (104, 104)):
         pieces = list(iterate_pieces(source, core_px=core, rows=rows))
-        assert count_pieces(source.grid, core_px=core, rows=rows) == len(pieces)
+        assert count_pieces(source, core_px=core, rows=rows) == len(pieces)
 
 
 def test_strips_shrink_as_scenes_widen(source: SceneSource) -> None:
-    def rows(width: int) -> int:
-        return strip_rows(Grid(source.grid.crs, source.grid.transform, width, width))
+    def rows(width: int, block_rows: int) -> int:
+        return strip_rows(Grid(source.grid.crs, source.grid.transform, width, width), block_rows)
 
-    assert rows(5490) * 5490 <= 4_000_000
-    assert rows(10980) * 2 <= rows(5490) + 64
-    assert rows(10**9) == 64
-    assert rows(5490) % 64 == 0
+    assert rows(5490, 512) == 512
+    assert rows(5490, 1) == 512
+    assert rows(5490, 1024) == 1024  # a row of JPEG 2000 blocks is decoded once
+    assert rows(20_000, 512) * 20_000 <= 6_000_000
+    assert rows(10**9, 512) == 8
 
 
-def test_last_part_of_a_cut_may_be_shorter() -> None:
-    assert cut(10, 4) == [(0, 4), (4, 8), (8, 10)]
-    assert cut(8, 4) == [(0, 4), (4, 8)]
-    assert cut(3, 4) == [(0, 3)]
+@pytest.mark.parametrize("length", [1, 7, 8, 100, 447, 448, 449, 1024, 5490])
+def test_parts_of_a_cut_are_aligned_equal_and_complete(length: int) -> None:
+    parts = cut(length, 448)
+
+    assert (parts[0][0], parts[-1][1]) == (0, length)
+    assert all(stop == start for (_, stop), (start, _) in pairwise(parts))
+    assert all(start % 8 == 0 for start, _ in parts)
+    assert max(stop - start for start, stop in parts) <= 448
+    assert len(parts) == -(-length // 448)
 
 
 def test_unreadable_scene_ends_in_our_error(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def run_scene(
     request = request or Request()
     bundle = open_bundle(request.model)
     context = request.context(bundle, overlap_px=HALO_PX)
-    total, seen = count_pieces(source.grid, core_px=core_px), False
+    total, seen = count_pieces(source, core_px=core_px), False
     tags = {key.upper(): str(value) for key, value in _provenance(request, bundle).items()}
     tags |= _scene_tags(source)
     with LaiCogWriter(directory, source.grid, bands=request.bands, tags=tags) as writer:
