@@ -7,7 +7,7 @@ SAMPLES ?= 0
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check format bench docs lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -40,6 +40,9 @@ format: .venv/.ready  ## Put the code into shape
 
 bench: .venv/.ready  ## Measured speeds, as ratios of one run
 	$(BIN)/python benchmarks/sl2p.py
+
+docs: .venv/.ready  ## Documentation site in build/site
+	$(BIN)/mkdocs build --strict
 
 lock:  ## Resolve anew (needs uv): pinned, hashed, no addresses
 	uv lock

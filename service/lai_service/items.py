@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from lai_service.catalogue import Document
 from lai_service.errors import InvalidItemError
@@ -23,7 +24,7 @@ class ItemFacts:
     """`start_datetime` or `datetime`, microseconds since 1970 UTC."""
     end_us: int
     """`end_datetime` or `datetime`, microseconds since 1970 UTC."""
-    footprint: shapely.Geometry | None
+    footprint: BaseGeometry | None
     """Its geometry, longitude and latitude in degrees; None where it has none."""
 
 
@@ -54,7 +55,7 @@ def _times(item_id: str, properties: dict[str, Any]) -> tuple[int, int]:
     return t0, t1
 
 
-def _footprint(item_id: str, geometry: object) -> shapely.Geometry | None:
+def _footprint(item_id: str, geometry: object) -> BaseGeometry | None:
     if geometry is None:
         return None
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 import openeo
 from openeo.api.process import Parameter
+from openeo.metadata import CubeMetadata
 
 from lai_udf import predict
 from lai_udf.errors import LaiGraphError
@@ -111,10 +112,12 @@ def lai_cube(
         overlap=[{"dimension": axis, "value": overlap, "unit": "px"} for axis in ("x", "y")],
     )
     # Not `predicted.rename_labels`: the client's takes no parameter, and needs known dimensions.
-    metadata = predicted.metadata
+    metadata: CubeMetadata | None = predicted.metadata
     if metadata is not None:
-        known = isinstance(labels, list) and "bands" in metadata.dimension_names()
-        metadata = metadata.rename_labels("bands", list(bands)) if known else None
+        if isinstance(labels, list) and "bands" in (metadata.dimension_names() or []):
+            metadata = metadata.rename_labels("bands", labels)
+        else:
+            metadata = None
     arguments = {"data": predicted, "dimension": "bands", "target": labels}
     return predicted.process("rename_labels", arguments, metadata=metadata)
 
