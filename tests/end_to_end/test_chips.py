@@ -1,0 +1,62 @@
+"""Real imagery: the shipped network against SL2P, and one chip down the whole road.
+
+Scored as the README of the chips says: SL2P set 2_1 at nominal angles, clear vegetated pixels.
+"""
+
+import csv
+import re
+import subprocess
+from pathlib import Path
+
+import pystac
+import pytest
+
+from end_to_end.conftest import DEMO, Walk, environment
+from lai_stac.validation import validate_item
+from lai_training.emulation import score_scenes
+from lai_udf.bundle import default_bundle_path
+
+pytestmark = [
+    pytest.mark.shared,
+    # rioxarray multiplies affine transforms with `*`
+    pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
+]
+
+LEAST_CORRELATION = 0.99
+LARGEST_MEAN_DIFFERENCE = 0.06
+
+
+@pytest.fixture(scope="module")
+def vegetated(shared_data: Path) -> list[Path]:
+    with (shared_data / "chips" / "index.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["role"] == "vegetated"]
+    return [shared_data / "chips" / row["file"] for row in rows]
+
+
+def test_the_shipped_network_agrees_with_sl2p_over_the_vegetated_chips(vegetated):
+    scores = score_scenes(vegetated, default_bundle_path())
+    assert scores["skipped"] == []
+    assert scores["scenes"] == len(vegetated) == 63
+    assert scores["correlation"] >= LEAST_CORRELATION, scores
+    assert scores["distance"] <= LARGEST_MEAN_DIFFERENCE, scores
+
+
+def test_a_real_chip_walks_the_whole_road(vegetated, tmp_path):
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [*DEMO, f"--scene={vegetated[0]}", f"--out={out}"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    walk = Walk(out, done.stdout)
+    item = pystac.Item.from_file(str(walk.item_folder / f"{walk.item_folder.name}.json"))
+    validate_item(item)
+    assert item.properties["laiq:valid_fraction"] > 0.9
+    assert "found by place, time and laiq:valid_fraction" in walk.said
+    found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", walk.said)
+    assert found is not None
+    assert float(found[1]) >= LEAST_CORRELATION
+    assert float(found[2]) <= LARGEST_MEAN_DIFFERENCE
