@@ -195,6 +195,11 @@ def test_a_cube_is_resampled_onto_another_grid(connection, tiny, tmp_path):
     np.testing.assert_array_equal(result[0, 0], expected)
 
 
+def test_a_result_that_is_no_cube_is_json(connection):
+    node = {"process_id": "mean", "arguments": {"data": [1, 2, 6]}, "result": True}
+    assert connection.execute({"m": node}) == 3
+
+
 def test_zarr_holds_what_netcdf_holds(connection, tmp_path):
     cube = load(connection)
     cube.download(tmp_path / "a.zarr.zip", format="Zarr")

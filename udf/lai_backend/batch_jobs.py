@@ -118,8 +118,8 @@ class LocalBatchJobs(BatchJobs):
             times = ("datetime", "start_datetime", "end_datetime")
             properties = {key: asset[key] for key in times if key in asset}
             items[name.rpartition(".")[0]] = {
-                "geometry": asset["geometry"],
-                "bbox": asset["bbox"],
+                "geometry": asset.get("geometry"),
+                "bbox": asset.get("bbox"),
                 "properties": {"datetime": None, **properties},
                 "assets": {name: asset},
             }

@@ -80,6 +80,23 @@ def write_result(
         raise ResultError(f"Cannot write the result to {folder}: {error}.") from error
 
 
+def _read_dates(labels: npt.NDArray[Any]) -> npt.NDArray[np.datetime64]:
+    """Return labels of t, which processes may have made texts, as dates.
+
+    Raises:
+        ParameterError: they are no dates.
+    """
+    if np.issubdtype(labels.dtype, np.datetime64):
+        return labels
+    try:
+        dates = pd.to_datetime(pd.Series(labels.astype(str)), utc=True, format="ISO8601")
+    except ValueError as error:
+        raise ParameterError(
+            f"The labels of t are no dates and cannot be written: {labels.tolist()}."
+        ) from error
+    return np.asarray(dates.dt.tz_localize(None).values, "datetime64[ns]")
+
+
 def _write(
     cube: xr.DataArray, form: str, folder: Path, prefix: str, store: StoreBlocks
 ) -> list[dict[str, Any]]:
@@ -130,6 +147,7 @@ def _normalise(cube: xr.DataArray) -> xr.DataArray:
     cube = cube.drop_vars([name for name in cube.coords if name not in kept])
     ordered = cube.transpose("t", "bands", "y", "x").astype(np.float32)
     ordered = ordered.assign_coords(bands=[str(name) for name in ordered["bands"].values])
+    ordered = ordered.assign_coords(t=_read_dates(ordered["t"].values))
     result: xr.DataArray = ordered.drop_attrs().rename(None).rio.write_crs(crs)
     return result
 

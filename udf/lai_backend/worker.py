@@ -99,13 +99,15 @@ def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
     Raises:
         LaiBackendError: whatever is wrong with the request, its data or its UDF.
     """
+    import xarray as xr
     from openeo_pg_parser_networkx import OpenEOProcessGraph  # seconds to import: worker only
     from rasterio.errors import NotGeoreferencedWarning
 
     from lai_backend.archives import OPTION, unpack_archives
     from lai_backend.engine import open_engine
-    from lai_backend.processes import as_cube, build_registry
+    from lai_backend.processes import build_registry
     from lai_backend.saving import SavedResult, write_result
+    from lai_backend.values import write_value
 
     # rasterio's reproject warns of the array it writes into, sometimes
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
@@ -117,8 +119,10 @@ def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
     graph = OpenEOProcessGraph({"process_graph": task.graph})
     with open_engine(task, work, Progress(folder / "progress.json")) as engine:
         result = graph.to_callable(build_registry(task, engine.place))()
-        if not isinstance(result, SavedResult):
-            result = SavedResult(as_cube(result), "GTiff")
+        if not isinstance(result, xr.DataArray | SavedResult):
+            return write_value(result, folder / "results")
+        if isinstance(result, xr.DataArray):
+            result = SavedResult(result, "GTiff")
         return write_result(result, folder / "results", task.single_file, engine.store)
 
 
