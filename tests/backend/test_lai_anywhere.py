@@ -1,0 +1,148 @@
+"""The shipped UDF and model: the same numbers however a cube is cut, and wherever a graph runs."""
+
+import json
+
+import dask
+import numpy as np
+import pytest
+import rasterio
+import xarray as xr
+from fake_cubes import fake_cube, to_digital_numbers
+from rasterio.transform import from_origin
+from rasterio.warp import transform_bounds
+
+from backend.udfs import px
+from lai_backend.graphs import prepare_graph
+from lai_backend.margins import add_margins
+from lai_backend.neighborhood import apply_neighborhood
+from lai_backend.settings import Task
+from lai_backend.udf_runner import UdfCall
+from lai_backend.windows import Quirks
+from lai_udf.bundle import default_bundle_path
+from lai_udf.harness import Cutting, run_udf_in_windows
+from lai_udf.predict import BANDS
+from lai_udf.process_graph import lai_cube, lai_udf_code
+
+pytestmark = pytest.mark.filterwarnings(
+    # openeo_processes_dask.specs leaves the files it reads open
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+)
+HEIGHT, WIDTH, STEP = 72, 100, 20.0
+WEST, NORTH = 600_000.0, 5_000_000.0
+SETTINGS = {
+    "model": str(default_bundle_path()),
+    "reflectance_scale": 0.0001,
+    "reflectance_offset": -0.1,
+    "overlap": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def cube() -> xr.DataArray:
+    """Digital numbers of two dates, with real edges and noise."""
+    rng = np.random.default_rng(11)
+    numbers = to_digital_numbers(fake_cube(rng, (HEIGHT, WIDTH), dates=2)).astype("float32")
+    return numbers.rio.write_crs("EPSG:32633")
+
+
+def predict(cube, size, *, threads=1, quirks=None, chunk=None, **settings) -> xr.DataArray:
+    code = lai_udf_code(SETTINGS | settings)
+    call = UdfCall(code.code, code.context)
+    chunked = cube.chunk({"y": chunk or size, "x": chunk or size})
+    with dask.config.set(scheduler="threads", num_workers=threads):
+        return apply_neighborhood(chunked, call, px(size), px(16), quirks).compute()
+
+
+def test_a_shifted_tile_origin_changes_lai_little(cube):
+    expected = predict(cube, 64).sel(bands="LAI").values
+    worst = 0.0
+    for seed in range(4):
+        shifted = predict(cube, 64, quirks=Quirks(seed)).sel(bands="LAI").values
+        worst = max(worst, float(np.percentile(np.abs(shifted - expected), 99)))
+    assert 0 < worst <= 0.02
+
+
+def test_sums_of_lai_sd_do_not_depend_on_chunks_or_workers(cube):
+    ways = [(32, 1, 32), (32, 2, 100), (64, 1, 17), (48, 2, 48), (128, 1, 128)]
+    maps = [
+        predict(cube, size, threads=threads, chunk=chunk, samples=4, seed=9, bands=["LAI_SD"])
+        for size, threads, chunk in ways
+    ]
+    assert float(maps[0].mean()) > 0
+    assert len({float(lai_sd.sum(dtype="float64")) for lai_sd in maps}) == 1
+
+
+@pytest.fixture(scope="module")
+def item(cube, tiny):
+    """The cube's first date as a STAC item on disk."""
+    home = tiny.folder / "ten_bands"
+    home.mkdir()
+    profile = {
+        "driver": "GTiff",
+        "dtype": "uint16",
+        "count": len(BANDS),
+        "height": HEIGHT,
+        "width": WIDTH,
+        "crs": "EPSG:32633",
+        "transform": from_origin(WEST - STEP / 2, NORTH + STEP / 2, STEP, STEP),
+        "nodata": 0,
+    }
+    with rasterio.open(home / "bands.tif", "w", **profile) as dataset:
+        dataset.write(cube[0].values.astype("uint16"))
+        box = transform_bounds("EPSG:32633", 4326, *dataset.bounds)
+    bands = [{"name": name, "nodata": 0} for name in BANDS]
+    content = {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "id": "ten_bands",
+        "bbox": list(box),
+        "properties": {"datetime": "2024-06-01T10:20:30Z"},
+        "assets": {"bands": {"href": "./bands.tif", "type": "image/tiff", "bands": bands}},
+    }
+    (home / "item.json").write_text(json.dumps(content))
+    return home / "item.json"
+
+
+@pytest.fixture(scope="module")
+def lai_graph(connection, item):
+    loaded = connection.load_stac(str(item), bands=list(BANDS))
+    options = {key: value for key, value in SETTINGS.items() if key != "overlap"}
+    return lai_cube(loaded, size=64, overlap=16, samples=3, seed=2, **options)
+
+
+@pytest.fixture(scope="module")
+def in_windows(cube) -> np.ndarray:
+    """What the rehearsal of the cloud gives."""
+    code = lai_udf_code(SETTINGS | {"samples": 3, "seed": 2})
+    cutting = Cutting(size_px=64, overlap_px=16)
+    return run_udf_in_windows(code.code, cube[[0]], code.context, cutting).values[0]
+
+
+def test_a_synchronous_request_gives_what_the_harness_gives(lai_graph, in_windows, tmp_path):
+    lai_graph.download(tmp_path / "lai.nc", format="netCDF")
+    with xr.open_dataset(tmp_path / "lai.nc") as dataset:
+        result = dataset.to_dataarray("bands").transpose("t", "bands", "y", "x").values[0]
+    np.testing.assert_array_equal(result, in_windows)
+    assert np.isfinite(result).mean() > 0.9
+
+
+def test_a_batch_job_gives_what_the_harness_gives(lai_graph, in_windows, tmp_path):
+    job = lai_graph.create_job(out_format="GTiff")
+    job.start_and_wait(print=lambda *_: None, max_poll_interval=0.3)
+    path = job.get_results().download_file(tmp_path / "lai.tif")
+    with rasterio.open(path) as dataset:
+        assert dataset.descriptions == ("LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
+        np.testing.assert_array_equal(dataset.read(), in_windows)
+
+
+def test_a_local_connection_gives_what_the_harness_gives(lai_graph, item, in_windows, tmp_path):
+    from openeo.local import LocalConnection, processing
+
+    from lai_backend.processes import build_registry
+
+    graph = add_margins(prepare_graph(lai_graph.flat_graph(), lambda name, namespace: None))
+    ours = build_registry(Task(graph={}, readable_roots=[item.parent.resolve()]))
+    for name in ("load_stac", "apply_neighborhood", "rename_labels"):
+        processing.PROCESS_REGISTRY[name] = ours[name]
+    result = LocalConnection(str(tmp_path)).execute(graph)
+    np.testing.assert_array_equal(result.values[0], in_windows)
