@@ -24,7 +24,15 @@ from shapely.geometry.base import BaseGeometry
 from lai_service.errors import FilterError
 from lai_service.times import DAY_US, to_microseconds
 
-__all__ = ["INDEXED", "Sql", "box_to_sql", "filter_to_sql", "geometry_to_sql", "value_of"]
+__all__ = [
+    "INDEXED",
+    "Sql",
+    "box_to_sql",
+    "checked_text",
+    "filter_to_sql",
+    "geometry_to_sql",
+    "value_of",
+]
 
 INDEXED = (
     "laiq:lai_mean",
@@ -49,7 +57,8 @@ class Sql:
     params: tuple[object, ...] = ()
     """One value for each `?`, in order."""
     kind: str = "value"
-    """`value` (number, text or null), `number`, `text`, `time`, `day`, `geometry` or `truth`."""
+    """`value` (number, text or null), `number`, `computed` (number or null), `text`, `time`, `day`,
+    `geometry` or `truth`."""
 
 
 def filter_to_sql(expression: object) -> Sql:
@@ -110,7 +119,7 @@ def _compare(operator: str, args: list[Any], depth: int) -> Sql:
     # SQLite sorts every text after every number, so `'abc' > 3` would be true: unknown instead.
     for side, other in ((left, right), (right, left)):
         types = {"number": "('integer', 'real')", "text": "('text')"}.get(other.kind)
-        if side.kind == "value" and types and operator != "=":
+        if side.kind in ("value", "computed") and types and operator != "=":
             text = f"case when typeof({side.text}) in {types} then {text} end"
             params = side.params + params
     return Sql(f"({text})", params, "truth")
@@ -145,7 +154,7 @@ def _like(operator: str, args: list[Any], depth: int) -> Sql:
     if not isinstance(pattern, str):
         raise FilterError(f"the pattern of 'like' must be a string, found {_short(pattern)}")
     part = _value(value, depth)
-    return Sql(f"like_glob({part.text}, ?)", (*part.params, pattern), "truth")
+    return Sql(f"like_glob({part.text}, ?)", (*part.params, checked_text(pattern)), "truth")
 
 
 def _intersects(operator: str, args: list[Any], depth: int) -> Sql:
@@ -197,9 +206,9 @@ def _value(node: object, depth: int) -> Sql:
     if depth > MAX_DEPTH:
         raise FilterError(f"the filter is nested more than {MAX_DEPTH} deep")
     if isinstance(node, bool | int | float):
-        return Sql("?", (node,), "number")
+        return Sql("?", (_number(node),), "number")
     if isinstance(node, str):
-        return Sql("?", (node,), "text")
+        return Sql("?", (checked_text(node),), "text")
     if isinstance(node, Mapping):
         if "op" in node:
             return _arithmetic(node, depth + 1)
@@ -209,13 +218,47 @@ def _value(node: object, depth: int) -> Sql:
     raise FilterError(f"expected a value of CQL2 JSON, found {_short(node)}")
 
 
+def _number(node: float) -> float:
+    """Return a number that SQLite can hold: an integer of 64 bits, or a float."""
+    if isinstance(node, int) and not -(2**63) <= node < 2**63:
+        try:
+            return float(node)
+        except OverflowError as error:
+            raise FilterError("the filter holds a number that is too large") from error
+    return node
+
+
+def checked_text(text: str) -> str:
+    """Return a text that can be stored and compared.
+
+    Raises:
+        FilterError: it holds half of a surrogate pair, as JSON can write it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise FilterError(
+            f"{_short(text)} holds half a surrogate pair, which is no text"
+        ) from error
+    return text
+
+
 def _arithmetic(node: Mapping[str, Any], depth: int) -> Sql:
     operator, args = _operator(node)
     if operator not in _ARITHMETIC:
         raise FilterError(f"{operator!r} is not supported as a value; use + - * /")
-    left, right = (_value(arg, depth) for arg in _exactly(2, operator, args))
+    left, right = (_operand(_value(arg, depth)) for arg in _exactly(2, operator, args))
     left_text = f"1.0 * {left.text}" if operator == "/" else left.text  # 1 / 2 is 0 in SQLite
-    return Sql(f"({left_text} {operator} {right.text})", left.params + right.params)
+    text = f"({left_text} {operator} {right.text})"
+    return Sql(text, left.params + right.params, "computed")
+
+
+def _operand(part: Sql) -> Sql:
+    """Return a side of a calculation; unknown where it is no number (SQLite takes text as 0)."""
+    if part.kind in ("number", "computed"):
+        return part
+    text = f"case when typeof({part.text}) in ('integer', 'real') then {part.text} end"
+    return Sql(f"({text})", part.params + part.params)
 
 
 def value_of(name: object) -> Sql:
@@ -226,7 +269,7 @@ def value_of(name: object) -> Sql:
     """
     if not isinstance(name, str) or not name or '"' in name or "\x00" in name:
         raise FilterError(f"{_short(name)} cannot be the name of a property")
-    name = name.removeprefix("properties.")
+    name = checked_text(name).removeprefix("properties.")
     if name in ("id", "collection"):
         return Sql(f"i.{name}")
     if name == "geometry":

@@ -78,11 +78,17 @@ def dump_json(value: object) -> str:
     """Write compact JSON with sorted keys, so that equal documents are equal texts.
 
     Raises:
-        InvalidItemError: the value holds NaN or an infinity, which JSON does not have.
+        InvalidItemError: the value holds NaN or an infinity, which JSON does not have, or half of a
+            surrogate pair, which is no text.
     """
     try:
-        return json.dumps(
+        text = json.dumps(
             value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True
         )
     except ValueError as error:
         raise InvalidItemError("the document holds a number that is not finite") from error
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidItemError("the document holds half a surrogate pair") from error
+    return text

@@ -8,10 +8,11 @@ that others use is the operator's decision.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 
 import psycopg
-from psycopg.types.json import Jsonb, set_json_loads
+from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from lai_service.cql2_sql import INDEXED
@@ -51,7 +52,8 @@ def open_pool(url: str, *, busy_timeout_s: float, size: int) -> Pool:
     """
 
     def configure(connection: psycopg.Connection) -> None:
-        set_json_loads(json.loads, connection)  # pypgstac sets another one for the whole process
+        set_json_dumps(json.dumps, connection)  # pypgstac sets others for the whole process
+        set_json_loads(partial(json.loads, parse_int=_integer), connection)
         connection.execute(
             "select set_config('search_path', 'pgstac,public', false),"
             " set_config('timezone', 'UTC', false), set_config('jit', 'off', false),"
@@ -80,6 +82,11 @@ def open_pool(url: str, *, busy_timeout_s: float, size: int) -> Pool:
             f"the catalogue's database cannot be opened (LAI_SERVICE_DATABASE_URL): {_first(error)}"
         ) from error
     return pool
+
+
+def _integer(digits: str) -> float:
+    """Read a number without a point; PostgreSQL writes 1.5e300 so, with all its zeros."""
+    return int(digits) if len(digits) < 20 else float(digits)
 
 
 def prepare_schema(pool: Pool, url: str) -> str:

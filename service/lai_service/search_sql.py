@@ -15,7 +15,7 @@ import shapely
 from shapely.geometry import shape
 
 from lai_service.catalogue import Search, SortKey
-from lai_service.cql2_sql import Sql, filter_to_sql, geometry_to_sql, value_of
+from lai_service.cql2_sql import Sql, checked_text, filter_to_sql, geometry_to_sql, value_of
 from lai_service.errors import BadRequestError
 
 __all__ = ["conditions_of", "next_token", "order_of", "places_of", "read_token", "start_after"]
@@ -38,7 +38,8 @@ def conditions_of(search: Search, *, by_index: bool = True) -> Sql:
     for column, values in (("collection", search.collections), ("id", search.ids)):
         if values is not None:
             marks = ", ".join("?" * len(values))
-            parts.append(Sql(f"i.{column} in ({marks})", tuple(values)))
+            texts = tuple(checked_text(value) for value in values)
+            parts.append(Sql(f"i.{column} in ({marks})", texts))
     if search.end_us is not None:
         parts.append(Sql("i.t0 <= ?", (search.end_us,)))
     if search.start_us is not None:

@@ -204,6 +204,11 @@ def test_deep_filter_is_refused_before_any_parser_sees_it(filled: Catalogue) -> 
         filled.search(Search(filter=expression))
 
 
+def test_long_calculation_stays_a_short_query(filled: Catalogue) -> None:
+    text = " + ".join(["laiq:lai_mean"] * 100) + " > 449"
+    assert found(filled, filter_from_text(text)) == {"item-9"}
+
+
 def test_hostile_text_within_the_limits_does_not_kill_the_process() -> None:
     # cql2 0.6.0 overflows its native stack on some 3000 brackets; the limits stay far from that.
     script = """
