@@ -128,7 +128,7 @@ def lai_from_collection(
     spatial_extent: dict[str, Any] | Parameter,
     temporal_extent: Sequence[str] | Parameter,
     collection: str | Parameter = COLLECTION,
-    auxiliary_bands: Sequence[str] = AUXILIARY_BANDS,
+    auxiliary_bands: Sequence[str] | Parameter = AUXILIARY_BANDS,
     reflectance_scale: float | Parameter = COLLECTION_SCALE,
     **settings: Any,  # noqa: ANN401 - passed to lai_cube, which names and checks them
 ) -> openeo.DataCube:
@@ -143,7 +143,7 @@ def lai_from_collection(
         spatial_extent: west, south, east, north and optionally `crs` (EPSG code).
         temporal_extent: first day and the day after the last one, ISO 8601.
         collection: id of the collection.
-        auxiliary_bands: scene classes and angles to load, as far as the collection has them.
+        auxiliary_bands: scene classes and angles to load; those that the collection has.
         reflectance_scale: see `lai_cube`; by default digital numbers without offset.
         **settings: see `lai_cube`.
 
@@ -158,13 +158,13 @@ def lai_from_collection(
     if isinstance(spatial_extent, dict):
         extent = buffer_extent(spatial_extent, int(settings.get("overlap", HALO_PX)))
 
-    def load(bands: Sequence[str], method: str) -> openeo.DataCube:
+    def load(bands: Sequence[str] | Parameter, method: str) -> openeo.DataCube:
         cube = openeo.DataCube.load_collection(
             collection,
             connection=connection,
             spatial_extent=extent,
             temporal_extent=temporal_extent,
-            bands=list(bands),
+            bands=bands if isinstance(bands, Parameter) else list(bands),
             fetch_metadata=connection is not None,
         )
         return cube.resample_spatial(resolution=PIXEL_M, method=method)

@@ -14,7 +14,12 @@ from openeo.api.process import Parameter
 from openeo.rest.udp import build_process_dict
 
 from lai_udf.predict import OUTPUT_BANDS
-from lai_udf.process_graph import COLLECTION, COLLECTION_SCALE, lai_from_collection
+from lai_udf.process_graph import (
+    AUXILIARY_BANDS,
+    COLLECTION,
+    COLLECTION_SCALE,
+    lai_from_collection,
+)
 from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 PROCESS_ID = "sentinel2_lai"
@@ -90,6 +95,13 @@ def parameters() -> dict[str, Parameter]:
             default=list(OUTPUT_BANDS),
         ),
         Parameter.string("collection", description="Sentinel-2 L2A.", default=COLLECTION),
+        Parameter.array(
+            "auxiliary_bands",
+            description="Scene classes (cloud mask) and angles to load beside the reflectance, "
+            "under the names of the collection; SCL at least.",
+            item_schema={"type": "string"},
+            default=list(AUXILIARY_BANDS),
+        ),
         Parameter.number(
             "reflectance_scale",
             description="reflectance = value * scale + offset.",
