@@ -27,6 +27,7 @@ from lai_service.catalogue import (
 from lai_service.cql2_sql import Sql, box_to_sql, value_of
 from lai_service.errors import (
     CatalogueBusyError,
+    FilterError,
     InvalidItemError,
     NotFoundError,
     SettingsError,
@@ -202,12 +203,11 @@ class SqliteCatalogue:
         where = conditions_of(search, by_index=not self._is_crowded(search))
         after = start_after(search)
         values, order = order_of(search)
-        rows = self._connection().execute(
+        found = self._ask(
             f"select {_COLUMNS}, {values.text} from items i "
             f"where {where.text} and {after.text} order by {order.text} limit ?",
             (*values.params, *where.params, *after.params, *order.params, search.limit + 1),
         )
-        found = rows.fetchall()
         shown = found[: search.limit]
         token = next_token(search, shown[-1][4:]) if len(found) > search.limit and shown else None
         return Page([document_of(*row[:4]) for row in shown], token)
@@ -230,11 +230,8 @@ class SqliteCatalogue:
     def count(self, search: Search) -> int:
         """Return how many items match, whatever the limit and the token."""
         where = conditions_of(search)
-        (count,) = (
-            self._connection()
-            .execute(f"select count(*) from items i where {where.text}", where.params)
-            .fetchone()
-        )
+        query = f"select count(*) from items i where {where.text}"
+        ((count,),) = self._ask(query, where.params)
         return int(count)
 
     def count_by_month(self, search: Search) -> list[Bucket]:
@@ -259,15 +256,19 @@ class SqliteCatalogue:
 
     def _grouped(self, search: Search, group: Sql) -> list[tuple[Any, int]]:
         where = conditions_of(search)
-        return (
-            self._connection()
-            .execute(
-                f"select {group.text} as class, count(*) from items i "
-                f"where {where.text} group by class order by class",
-                (*group.params, *where.params),
-            )
-            .fetchall()
+        return self._ask(
+            f"select {group.text} as class, count(*) from items i "
+            f"where {where.text} group by class order by class",
+            (*group.params, *where.params),
         )
+
+    def _ask(self, query: str, params: tuple[object, ...]) -> list[Any]:
+        try:
+            return self._connection().execute(query, params).fetchall()
+        except sqlite3.OperationalError as error:
+            if any(limit in str(error) for limit in ("overflow", "too large", "too many")):
+                raise FilterError(f"the filter is too long or nested too deep: {error}") from error
+            raise
 
     def health(self) -> dict[str, Any]:
         """Return what an operator wants to see; raise where the database does not answer."""
