@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
+from lai_training import cli_parcels
 from lai_training.cli_fit import evaluate, export, fit
 from lai_training.cli_frame import one_sentence, show_progress
 from lai_training.cli_simulate import realism, simulate
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 for command in (simulate, realism, fit, export, evaluate):
     app.command()(command)
+cli_parcels.register(app)
 
 
 @app.command()
