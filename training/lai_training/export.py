@@ -133,7 +133,7 @@ def describe_model(
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": [
-            "https://stac-extensions.github.io/mlm/v1.4.0/schema.json",
+            "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
             "https://stac-extensions.github.io/file/v2.1.0/schema.json",
             "https://stac-extensions.github.io/eo/v1.1.0/schema.json",
         ],
