@@ -7,10 +7,10 @@ SAMPLES ?= 0
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: help setup demo test check format bench docs lock clean
+.PHONY: help setup demo test test-postgres check format bench docs lock clean
 
 help:  ## Show the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
 
 setup: .venv/.ready  ## Make .venv with everything that demo, test and check need
 
@@ -28,6 +28,9 @@ demo: .venv/.ready  ## Whole road: SCENE=path-or-href OUT=dir SCALE= OFFSET= DAT
 test: .venv/.ready  ## Every test that needs no GPU, network or PostgreSQL
 	$(BIN)/python -m pytest -m "not network and not gpu and not postgres" $(ARGS)
 
+test-postgres: .venv/.ready  ## Tests of the service over PostgreSQL with PostGIS
+	$(BIN)/python -m pytest -m postgres tests/service $(ARGS)
+
 check: .venv/.ready  ## Format, lint, types, imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -40,9 +43,10 @@ format: .venv/.ready  ## Put the code into shape
 
 bench: .venv/.ready  ## Measured speeds, as ratios of one run
 	$(BIN)/python benchmarks/sl2p.py
+	$(BIN)/python benchmarks/catalogue.py
 
 docs: .venv/.ready  ## Documentation site in build/site
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 lock:  ## Resolve anew (needs uv): pinned, hashed, no addresses
 	uv lock
