@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -182,20 +182,3 @@ def server(tiny: TinyCollection, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture(scope="session")
 def connection(server: Server) -> openeo.Connection:
     return server.connect()
-
-
-@pytest.fixture
-def launch(tiny: TinyCollection) -> Iterator[Callable[..., Server]]:
-    """Start further servers; they are stopped after the test."""
-    running: list[Server] = []
-
-    def start(folder: Path, *options: str) -> Server:
-        running.append(start_server(folder, tiny.folder, *options))
-        return running[-1]
-
-    yield start
-    for one in running:
-        if one.process.poll() is None:
-            stop_server(one)
-        elif one.process.stdout is not None:
-            one.process.stdout.close()

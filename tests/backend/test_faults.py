@@ -76,20 +76,20 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing(connection, server, form, 
 
 def test_two_jobs_run_at_once_and_keep_their_archives_apart(connection, tiny, tmp_path):
     jobs = []
+    context = {"model": "./m", "flag": str(tmp_path / "go")}
     for value in (1, 2):
         archive = tiny.folder / f"model{value}.zip"
         with zipfile.ZipFile(archive, "w") as opened:
             opened.writestr("value.txt", str(value))
         options = {"udf-dependency-archives": [f"{archive.as_uri()}#m"]}
-        udf = udfs.READS_ARCHIVE.replace("    return", "    import time; time.sleep(2)\n    return")
-        cube = around(load(connection), udf, {"model": "./m"})
+        cube = around(load(connection), udfs.WAITS, context)
         jobs.append(cube.create_job(out_format="netCDF", job_options=options))
-    for job in jobs:
-        job.start()
+        jobs[-1].start()
     deadline = time.monotonic() + 30
     while [job.status() for job in jobs] != ["running", "running"]:
         assert time.monotonic() < deadline, "the jobs never ran at the same time"
         time.sleep(0.1)
+    (tmp_path / "go").touch()
     for value, job in zip((1, 2), jobs, strict=True):
         assert finish(job) == "finished"
         path = job.get_results().download_file(tmp_path / f"{value}.nc")

@@ -20,7 +20,7 @@ from openeo.rest import JobFailedException, OpenEoApiError
 from zarr.storage import ZipStore
 
 from backend import udfs
-from backend.conftest import LAI_BACKEND, NORTH, STEP, WEST, Server
+from backend.conftest import LAI_BACKEND, NORTH, STEP, WEST, Server, start_server, stop_server
 from backend.udfs import px
 
 BOX = {
@@ -334,16 +334,11 @@ def test_a_canceled_job_stops(connection):
         job.status()
 
 
-def test_a_killed_worker_fails_its_job_with_a_reason(connection):
-    job, status = run_job(around(load(connection), udfs.KILLS_ITSELF))
-    assert status == "error"
-    assert "signal 9" in job.logs(level="error")[0]["message"]
-
-
-def start_long_job(server: Server, seconds: float):
+def start_long_job(server: Server, flag: Path):
     connection = server.connect()
     cube = load(connection, temporal_extent=["2024-06-01", "2024-06-02"])
-    job = around(cube, udfs.SLEEPS, context={"seconds": seconds}, size=200).create_job()
+    context = {"flag": str(flag), "model": "."}
+    job = around(cube, udfs.WAITS, context=context, size=200).create_job()
     job.start()
     folder = server.data / "jobs" / job.job_id
     while not (folder / "work").is_dir():
@@ -351,22 +346,38 @@ def start_long_job(server: Server, seconds: float):
     return job
 
 
-def test_after_a_crash_jobs_go_on_or_fail_with_a_reason_but_none_is_lost(launch, tmp_path):
-    first = launch(tmp_path, "--max-jobs=2")
-    dead, alive = start_long_job(first, 60), start_long_job(first, 15)
+@pytest.fixture(scope="module")
+def after_a_crash(tiny, tmp_path_factory):
+    """Return a strict server in the place of a killed one, and the identifiers of two jobs.
+
+    One lost its worker with the server, the other goes on.
+    """
+    folder = tmp_path_factory.mktemp("crash")
+    first = start_server(folder, tiny.folder, "--max-jobs=2")
+    dead = start_long_job(first, folder / "never")
+    alive = start_long_job(first, folder / "go")
     first.process.kill()
     first.process.wait()
-    _kill_worker_of(tmp_path / "jobs" / dead.job_id)
-    second = launch(tmp_path).connect()
-    dead, alive = second.job(dead.job_id), second.job(alive.job_id)
+    assert first.process.stdout is not None
+    first.process.stdout.close()
+    _kill_worker_of(folder / "jobs" / dead.job_id)
+    second = start_server(folder, tiny.folder, "--strict")
+    (folder / "go").touch()
+    yield second.connect(), dead.job_id, alive.job_id
+    stop_server(second)
+
+
+def test_after_a_crash_jobs_go_on_or_fail_with_a_reason_but_none_is_lost(after_a_crash):
+    connection, *identifiers = after_a_crash
+    dead, alive = (connection.job(identifier) for identifier in identifiers)
     assert wait(dead, 20) == "error"
     assert "Start the job again" in dead.logs(level="error")[0]["message"]
     assert wait(alive, 40) == "finished"
     assert alive.get_results().get_assets()
 
 
-def test_strict_mode_gives_the_same_pixels(launch, tmp_path):
-    connection = launch(tmp_path / "data", "--strict").connect()
+def test_strict_mode_gives_the_same_pixels(after_a_crash, tmp_path):
+    connection, *_ = after_a_crash
     result = download(around(load(connection), udfs.BOX_MEAN), tmp_path)
     whole = load(connection).apply_neighborhood(
         process=openeo.UDF(udfs.BOX_MEAN, runtime="Python"), size=px(400), overlap=px(16)

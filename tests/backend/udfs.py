@@ -153,6 +153,21 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
 """
 )
 
+WAITS = (
+    HEADER
+    + """
+import time
+from pathlib import Path
+
+
+def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
+    while not Path(context["flag"]).exists():
+        time.sleep(0.05)
+    value = Path(context["model"], "value.txt")
+    return xarray.full_like(cube, float(value.read_text()) if value.exists() else 0)
+"""
+)
+
 KILLS_ITSELF = (
     HEADER
     + """

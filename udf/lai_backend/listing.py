@@ -33,14 +33,24 @@ OWN_SPECS = (
 )
 WITHOUT_IMPLEMENTATION = frozenset(
     {
+        "apply_neighborhood_intertwin",
+        "apply_polygon",
         "ard_normalized_radar_backscatter",
         "ard_surface_reflectance",
         "atmospheric_correction",
+        "cab",
         "create_data_cube",
+        "date_between",
+        "date_difference",
+        "date_shift",
         "ddmc",
+        "e",
         "export_workspace",
+        "fapar",
+        "fcover",
         "fit_curve",
         "fit_regr_random_forest",
+        "lai",
         "load_geojson",
         "load_url",
         "predict_curve",
@@ -51,8 +61,6 @@ WITHOUT_IMPLEMENTATION = frozenset(
         "stac_modify",
         "vector_buffer",
         "vector_reproject",
-        "apply_neighborhood_intertwin",
-        "apply_polygon",
     }
 )
 
