@@ -45,6 +45,11 @@ def cluster(tmp_path_factory):
         yield running
 
 
+@pytest.fixture(autouse=True)
+def _many_blocks(monkeypatch):
+    monkeypatch.setattr("lai_backend.windows.BLOCK_PX", 32)
+
+
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     folder = tmp_path / "work"
@@ -111,7 +116,7 @@ def test_jobs_with_different_archives_do_not_mix_on_a_cluster(rng, cluster, work
     for value in (1, 2, 1):
         (work / "m" / "value.txt").write_text(str(value))
         task = tasks(cluster)["remote scheduler"]
-        result = compute(make_cube(rng, 40), udfs.READS_ARCHIVE, {"model": "./m"}, task, work)
+        result = compute(make_cube(rng), udfs.READS_ARCHIVE, {"model": "./m"}, task, work)
         assert np.unique(result) == [value]
 
 

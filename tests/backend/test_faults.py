@@ -61,8 +61,14 @@ def test_a_broken_udf_fails_the_job_with_a_sentence(connection, code, sentence):
     assert re.search(sentence, found), found
 
 
-@pytest.mark.parametrize("form", ["GTiff", "netCDF", "Zarr"])
-@pytest.mark.parametrize("size", [0, 30_000, 100_000])
+@pytest.mark.parametrize(
+    ("form", "size"),
+    [
+        *[("GTiff", size) for size in (0, 100_000, 1_500_000)],
+        *[("netCDF", size) for size in (0, 100_000)],
+        *[("Zarr", size) for size in (0, 30_000)],
+    ],
+)
 def test_a_full_disk_fails_the_job_and_leaves_nothing(connection, server, form, size):
     cube = around(load(connection), udfs.FILLS_THE_DISK, {"bytes": size})
     job = cube.create_job(out_format=form)

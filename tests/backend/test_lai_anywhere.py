@@ -62,7 +62,8 @@ def test_a_shifted_tile_origin_changes_lai_little(cube):
     assert 0 < worst <= 0.02
 
 
-def test_sums_of_lai_sd_do_not_depend_on_chunks_or_workers(cube):
+def test_sums_of_lai_sd_do_not_depend_on_chunks_or_workers(cube, monkeypatch):
+    monkeypatch.setattr("lai_backend.windows.BLOCK_PX", 64)
     ways = [(32, 1, 32), (32, 2, 100), (64, 1, 17), (48, 2, 48), (128, 1, 128)]
     maps = [
         predict(cube, size, threads=threads, chunk=chunk, samples=4, seed=9, bands=["LAI_SD"])

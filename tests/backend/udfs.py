@@ -133,11 +133,17 @@ LATE_ANNOTATIONS = "from __future__ import annotations\n" + IDENTITY
 READS_ARCHIVE = (
     HEADER
     + """
+import functools
 from pathlib import Path
 
 
+@functools.cache
+def load_model(path):
+    return float(Path(path, "value.txt").read_text())
+
+
 def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
-    return xarray.full_like(cube, float(Path(context["model"], "value.txt").read_text()))
+    return xarray.full_like(cube, load_model(context["model"]))
 """
 )
 

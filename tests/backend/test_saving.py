@@ -1,0 +1,48 @@
+"""Cubes -> files, without a server."""
+
+import resource
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+
+from lai_backend.errors import ParameterError, ResultError
+from lai_backend.saving import SavedResult, write_result
+
+
+@pytest.fixture
+def small_disk():
+    """Let no file grow beyond 1 MB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def cube(rng) -> xr.DataArray:
+    values = rng.normal(size=(1, 2, 700, 900)).astype("float32")
+    dates = np.array(["2024-06-01"], "datetime64[ns]")
+    coords = {"t": dates, "bands": ["a", "b"], "y": -20.0 * np.arange(700), "x": np.arange(900.0)}
+    made = xr.DataArray(values, dims=("t", "bands", "y", "x"), coords=coords)
+    return made.chunk({"y": 350}).rio.write_crs("EPSG:32633")
+
+
+@pytest.mark.parametrize("form", ["GTiff", "netCDF", "Zarr"])
+def test_a_file_that_was_cut_off_is_an_error(cube, small_disk, tmp_path, form):
+    with pytest.raises(ResultError, match="Cannot write the result"):
+        write_result(SavedResult(cube, form), tmp_path / "results", False, da.store)
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_label_of_t_that_is_no_date_is_refused(cube, tmp_path):
+    odd = cube.assign_coords(t=["spring"])
+    with pytest.raises(ParameterError, match="are no dates"):
+        write_result(SavedResult(odd, "GTiff"), tmp_path, False, da.store)
+
+
+def test_dates_that_are_texts_are_dates(cube, tmp_path):
+    text = cube.assign_coords(t=["2024-06-01T00:00:00Z"])
+    [asset] = write_result(SavedResult(text, "GTiff"), tmp_path, False, da.store)
+    assert asset["name"] == "openEO_2024-06-01Z.tif"
