@@ -86,7 +86,7 @@ def open_pool(url: str, *, busy_timeout_s: float, size: int) -> Pool:
 
 def _integer(digits: str) -> float:
     """Read a number without a point; PostgreSQL writes 1.5e300 so, with all its zeros."""
-    return int(digits) if len(digits) < 20 else float(digits)
+    return int(digits) if len(digits.lstrip("-")) < 20 else float(digits)
 
 
 def prepare_schema(pool: Pool, url: str) -> str:

@@ -54,6 +54,7 @@ ODD_VALUES = {
     "large": 1.5e300,
     "long": 0.1 + 0.2,
     "integer": 2**53 + 1,
+    "long negative integer": -(10**18) - 1,
     "negative zero": -0.0,
     "true": True,
     "text": "ä 𒍟 \\ ' \" % ? {} \u2028",
