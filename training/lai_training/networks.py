@@ -22,11 +22,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 FEATURE_COUNT = 14
 BAND_COUNT = 10
 ANGLE_SLICE = slice(11, 14)
+BINOMIAL = np.outer([1, 2, 1], [1, 2, 1])[:, :, None, None] / 16
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ SEAMLESS = NetworkSpec(
     reach_px=13,
     window_multiple=4,
     dropout_rate=0.1,
-    mask_channels=(16, 40, 40),
+    mask_channels=(16, 32, 32),
 )
 PAPER = NetworkSpec(
     name="paper",
@@ -107,13 +109,14 @@ def build_seamless() -> keras.Model:
     bands = features[..., :BAND_COUNT]
     angles = features[..., ANGLE_SLICE]
 
-    level0 = _conv(24, "level0")(features)
-    level1 = _conv(24, "level1")(layers.AveragePooling2D(2, name="pool1")(level0))
-    level2 = _conv(40, "level2")(layers.AveragePooling2D(2, name="pool2")(level1))
-    up1 = layers.Concatenate(name="skip1")([layers.UpSampling2D(name="up1")(level2), level1])
-    up1 = _conv(24, "decode1")(up1)
-    up0 = layers.Concatenate(name="skip0")([layers.UpSampling2D(name="up0")(up1), level0])
-    context = mask(_conv(16, "decode0")(up0))
+    level0 = _conv(16, "level0")(features)
+    level1 = _conv(32, "level1")(layers.AveragePooling2D(2, name="pool1")(level0))
+    level2 = _conv(64, "level2")(layers.AveragePooling2D(2, name="pool2")(level1))
+    joined1 = layers.Add(name="join1")([_upwards(32, "up1")(level2), level1])
+    decoded1 = _conv(32, "decode1")(joined1)
+    skip0 = layers.Conv2D(16, 3, padding="same", use_bias=False, name="decode0")(level0)
+    joined0 = layers.Add(name="join0")([_upwards(16, "up0")(decoded1), skip0])
+    context = mask(layers.Activation("relu", name="context")(joined0))
 
     correction = layers.Conv2D(BAND_COUNT, 1, kernel_initializer="zeros", name="correction")
     spectrum = layers.Add(name="corrected_spectrum")([bands, correction(context)])
@@ -121,13 +124,13 @@ def build_seamless() -> keras.Model:
     # draws of masks share everything up to `decode0`, computed once.
     reading = layers.Add(name="reading")(
         [
-            layers.Conv2D(40, 1, name="read_spectrum")(spectrum),
-            layers.Conv2D(40, 1, use_bias=False, name="read_angles")(angles),
-            layers.Conv2D(40, 1, use_bias=False, name="read_context")(context),
+            layers.Conv2D(32, 1, name="read_spectrum")(spectrum),
+            layers.Conv2D(32, 1, use_bias=False, name="read_angles")(angles),
+            layers.Conv2D(32, 1, use_bias=False, name="read_context")(context),
         ]
     )
     hidden = mask(layers.Activation("tanh", name="head1")(reading))
-    hidden = mask(layers.Conv2D(40, 1, activation="tanh", name="head2")(hidden))
+    hidden = mask(layers.Conv2D(32, 1, activation="tanh", name="head2")(hidden))
     lai = layers.Conv2D(1, 1, name="lai")(hidden)
     spread = layers.Conv2D(16, 1, activation="relu", name="spread1")(hidden)
     lai_sd = layers.Conv2D(1, 1, activation="softplus", name="lai_sd")(spread)
@@ -225,6 +228,29 @@ def _inputs(
 def _conv(width: int, name: str) -> layers.Layer:
     return layers.Conv2D(
         width, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=name
+    )
+
+
+def _upwards(width: int, name: str) -> keras.Sequential:
+    """Bring a coarse level to the next finer one: 1x1 convolution, then bilinear upsampling.
+
+    Doubling every pixel and smoothing with the binomial (1, 2, 1) / 4 along both axes is bilinear
+    upsampling by two, in layers that every backend and ONNX runtime has.
+    """
+    return keras.Sequential(
+        [
+            layers.Conv2D(width, 1, name=f"{name}_read"),
+            layers.UpSampling2D(name=f"{name}_double"),
+            layers.DepthwiseConv2D(
+                3,
+                padding="same",
+                use_bias=False,
+                depthwise_initializer=keras.initializers.Constant(BINOMIAL),
+                trainable=False,
+                name=f"{name}_smooth",
+            ),
+        ],
+        name=name,
     )
 
 
