@@ -7,7 +7,7 @@ SAMPLES ?= 0
 BIN := .venv/bin
 SHELL := /bin/bash
 
-.PHONY: help setup demo test test-postgres check format bench docs lock clean
+.PHONY: help setup demo test test-slow test-postgres check format bench docs lock clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | column -t -s "$$(printf '\t')"
@@ -26,7 +26,10 @@ demo: .venv/.ready  ## Whole road: SCENE=path-or-href OUT=dir SCALE= OFFSET= DAT
 		--datetime "$(DATETIME)" --samples $(SAMPLES) --window $(WINDOW) $(if $(MODEL),--model "$(MODEL)") $(if $(SERVE),--serve)
 
 test: .venv/.ready  ## Every test that needs no GPU, network or PostgreSQL
-	$(BIN)/python -m pytest -m "not network and not gpu and not postgres" $(ARGS)
+	$(BIN)/python -m pytest -m "not network and not gpu and not postgres and not slow" $(ARGS)
+
+test-slow: .venv/.ready  ## The tests that take minutes: load, kills, fuzzing
+	$(BIN)/python -m pytest -m "slow and not network and not gpu and not postgres" --timeout 900 $(ARGS)
 
 test-postgres: .venv/.ready  ## Tests of the service over PostgreSQL with PostGIS
 	$(BIN)/python -m pytest -m postgres tests/service $(ARGS)
