@@ -54,7 +54,7 @@ class NetworkSpec:
 
 SEAMLESS = NetworkSpec(
     name="seamless",
-    reach_px=13,
+    reach_px=15,
     window_multiple=4,
     dropout_rate=0.1,
     mask_channels=(16, 32, 32),
@@ -94,7 +94,7 @@ def build_network(name: str) -> keras.Model:
 
 
 def build_seamless() -> keras.Model:
-    """Build the default network: a UNet of reach 13 px around a per-pixel reading head.
+    """Build the default network: a UNet of reach 15 px around a per-pixel reading head.
 
     The UNet looks at the neighbourhood and proposes a correction of the spectrum (less noise)
     and sixteen context channels; the head then reads LAI off the corrected spectrum, pixel by
