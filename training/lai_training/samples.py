@@ -17,17 +17,20 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from lai_training import sl2p
 from lai_training.landscapes import simulate_patches
 from lai_training.networks import NetworkSpec
+from lai_training.sl2p_tables import load_network
 from lai_training.spectral_library import SpectralLibrary
 from lai_udf.predict import BANDS, FEATURES, NOMINAL_COSINES, Inputs, build_features
 from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 Floats = NDArray[np.float32]
+Batch = tuple[tuple[Floats, Floats], Floats | tuple[Floats, ...], Floats]
+"""((features, masks), label or labels, weight)."""
 SL2P_BANDS = ("B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
 SL2P_ROWS = [BANDS.index(band) for band in SL2P_BANDS]
 NORMALISATION_LIMIT = 8.0
@@ -60,9 +63,12 @@ class SampleConfig(BaseModel):
     clean_weight: float = Field(8.0, gt=0)
     """Weight of a noise-free, undropped patch; the error of the others is larger anyway, and
     without it the network would smooth what needs no smoothing."""
+    augment: bool = True
+    """Turn and flip the patches at random."""
     label_low: float = -1.0
     label_high: float = 10.0
-    """SL2P labels are limited to this range; beyond it lies no vegetation."""
+    """SL2P labels of LAI are limited to this range; beyond it lies no vegetation. The other
+    variables are limited likewise: five tolerances below their minimum, ten above their maximum."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +93,27 @@ def measure_normalisation(pool: Floats) -> Normalisation:
     """Return mean and standard deviation per band over every tenth patch of the pool."""
     some = np.asarray(pool[::10], dtype="float64")
     return Normalisation(
-        mean=some.mean(axis=(0, 2, 3)).astype("float32"),
-        std=some.std(axis=(0, 2, 3)).astype("float32"),
+        mean=np.nanmean(some, axis=(0, 2, 3)).astype("float32"),
+        std=np.nanstd(some, axis=(0, 2, 3)).astype("float32"),
     )
+
+
+def normalise_by_range(lowest: ArrayLike, highest: ArrayLike) -> Normalisation:
+    """Return eq. 1 as the paper has it: `lowest` becomes 0, `highest` 1.
+
+    Args:
+        lowest: (10,) reflectance, the smallest 2nd percentile of any image.
+        highest: (10,) reflectance, the largest 98th percentile of any image.
+    """
+    low, high = (np.asarray(limits, dtype="float32") for limits in (lowest, highest))
+    return Normalisation(mean=low, std=high - low)
+
+
+def measure_range(pool: Floats) -> Normalisation:
+    """Return eq. 1 with every tenth patch of the pool taken for an image."""
+    some = np.asarray(pool[::10], dtype="float32")
+    low, high = np.nanpercentile(some, (2, 98), axis=(2, 3))
+    return normalise_by_range(np.nanmin(low, axis=0), np.nanmax(high, axis=0))
 
 
 def make_pool(
@@ -127,12 +151,13 @@ def open_pool(path: Path) -> Floats:
     return pool
 
 
-def label_patches(clean: Floats, cosines: Floats) -> Floats:
-    """Return SL2P's unclipped LAI (set 2_1) of clean patches.
+def label_patches(clean: Floats, cosines: Floats, variable: str = "LAI") -> Floats:
+    """Return SL2P's unclipped value (set 2_1) of clean patches.
 
     Args:
         clean: (n, 10, y, x) reflectance.
         cosines: (n, 3), in the order view zenith, sun zenith, relative azimuth.
+        variable: LAI (m2 m-2), FAPAR, FCOVER (1), CCC (ug cm-2) or CWC (g cm-2).
 
     Returns:
         (n, y, x) float32.
@@ -141,16 +166,28 @@ def label_patches(clean: Floats, cosines: Floats) -> Floats:
     rows = np.empty((count, height, width, 11), dtype="float32")
     rows[..., :8] = clean[:, SL2P_ROWS].transpose(0, 2, 3, 1)
     rows[..., 8:] = cosines[:, None, None, :]
-    lai, _ = sl2p.predict(rows.reshape(-1, 11), variable="LAI", network="2_1", clip=False)
-    return np.asarray(lai, dtype="float32").reshape(count, height, width)
+    value, _ = sl2p.predict(rows.reshape(-1, 11), variable=variable, network="2_1", clip=False)
+    return np.asarray(value, dtype="float32").reshape(count, height, width)
 
 
-def draw_cosines(count: int, nominal_share: float, rng: np.random.Generator) -> Floats:
-    """Draw the cosines of the angles, (n, 3); a share of the rows is nominal."""
+def limit_label(label: Floats, variable: str, config: SampleConfig) -> Floats:
+    """Limit SL2P's values to where vegetation is, see `SampleConfig.label_low`."""
+    if variable == "LAI":
+        return np.clip(label, config.label_low, config.label_high)
+    net = load_network(variable, "2_1")
+    low, high = net.minimum - 5 * net.tolerance, net.maximum + 10 * net.tolerance
+    return np.clip(label, np.float32(low), np.float32(high))
+
+
+def draw_cosines(
+    count: int, nominal_share: float, rng: np.random.Generator, *, known: Floats | None = None
+) -> Floats:
+    """Draw the cosines of the angles, (n, 3), or take the known; a share of the rows is nominal."""
     view_zenith = np.radians(rng.uniform(0, 12, count))
     sun_zenith = np.radians(rng.uniform(15, 70, count))
     relative_azimuth = np.radians(rng.uniform(0, 180, count))
     cosines = np.cos(np.stack([view_zenith, sun_zenith, relative_azimuth], axis=1))
+    cosines = cosines if known is None else known
     nominal = rng.random(count) < nominal_share
     return np.where(nominal[:, None], NOMINAL_COSINES, cosines).astype("float32")
 
@@ -178,6 +215,7 @@ def roughen(clean: Floats, config: SampleConfig, rng: np.random.Generator) -> Fl
         return rng.uniform(0, most, (count, 1, 1, 1)).astype("float32")
 
     other = clean[rng.permutation(count)]
+    other = np.where(np.isnan(other), clean, other)  # gaps of real scenes do not spread
     share = np.minimum(strength(0.2) * np.abs(rng.standard_normal(pixels, dtype="float32")), 1)
     rough = clean + share * (other - clean)
     rough *= 1 + strength(0.12) * rng.standard_normal(pixels, dtype="float32")
@@ -231,16 +269,26 @@ def draw_training_masks(
 
 
 def cut_patches(pool: Floats, config: SampleConfig, rng: np.random.Generator) -> Floats:
-    """Cut random patches out of the pool, turned and flipped at random."""
+    """Cut random patches out of the pool, turned and flipped at random where `augment` says so."""
+    return cut_some(pool, config, rng)[0]
+
+
+def cut_some(
+    pool: Floats, config: SampleConfig, rng: np.random.Generator
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Cut random patches as `cut_patches` does; say from which rows of the pool, (n,)."""
     size = config.patch_px
     patches = np.empty((config.batch, len(BANDS), size, size), dtype="float32")
     slack = pool.shape[-1] - size + 1
-    for index, source in enumerate(rng.integers(0, len(pool), config.batch)):
+    sources = rng.integers(0, len(pool), config.batch)
+    for index, source in enumerate(sources):
         top, left = rng.integers(0, slack, 2)
         patch = pool[source, :, top : top + size, left : left + size]
-        patch = np.rot90(patch, int(rng.integers(4)), axes=(1, 2))
-        patches[index] = patch[:, ::-1] if rng.random() < 0.5 else patch
-    return patches
+        if config.augment:
+            patch = np.rot90(patch, int(rng.integers(4)), axes=(1, 2))
+            patch = patch[:, ::-1] if rng.random() < 0.5 else patch
+        patches[index] = patch
+    return patches, sources
 
 
 def build_batch(
@@ -249,17 +297,25 @@ def build_batch(
     spec: NetworkSpec,
     config: SampleConfig,
     rng: np.random.Generator,
+    *,
+    cosines: Floats | None = None,
 ) -> tuple[tuple[Floats, Floats], Floats, Floats]:
     """Turn clean patches (n, 10, y, x) into ((features, masks), label, weight) for Keras.
+
+    NaN in the patches is no data. Angles are drawn, or those of the patches: `cosines`, (n, 3).
 
     Features are (n, y, x, 14); label and weight (n, y, x, 1), weight 0 where data are missing.
     """
     count, _, height, width = clean.shape
     if config.grain_share:
         clean = roughen(clean, config, rng)
-    cosines = draw_cosines(count, config.nominal_angle_share, rng)
-    label = np.clip(label_patches(clean, cosines), config.label_low, config.label_high)
+    cosines = draw_cosines(count, config.nominal_angle_share, rng, known=cosines)
+    labels = tuple(
+        limit_label(label_patches(clean, cosines, variable), variable, config)[..., None]
+        for variable in spec.variables
+    )
     missing = draw_missing((count, height, width), config.missing_share, rng)
+    missing |= np.isnan(clean).any(axis=1)
     observed, noisy = add_noise(clean, config, rng)
     contract = {"normalisation": normalisation.contract()}
     features = np.empty((count, height, width, len(FEATURES)), dtype="float32")
@@ -274,7 +330,7 @@ def build_batch(
     untouched = ~noisy & (masks == 1).all(axis=1)
     weight = np.where(untouched, np.float32(config.clean_weight), np.float32(1))
     weights = np.where(missing, np.float32(0), weight[:, None, None])
-    return (features, masks), label[..., None], weights[..., None]
+    return (features, masks), np.nan_to_num(label)[..., None], weights[..., None]
 
 
 class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
@@ -290,21 +346,27 @@ class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
         steps: int,
         seed: int,
         fixed: bool = False,
+        cosines: Floats | None = None,
     ) -> None:
-        """Draw `steps` batches an epoch; with `fixed`, the same ones in every epoch."""
+        """Draw `steps` batches an epoch; with `fixed`, the same ones in every epoch.
+
+        `cosines`, (len(pool), 3): the angles of real patches; simulated ones get drawn angles.
+        """
         super().__init__(workers=1)
         self._source = (pool, normalisation, spec, config)
         self._steps, self._seed, self._fixed = steps, seed, fixed
+        self._cosines = cosines
         self.epoch = 0
 
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, index: int) -> tuple[tuple[Floats, Floats], Floats, Floats]:
+    def __getitem__(self, index: int) -> Batch:
         pool, normalisation, spec, config = self._source
         rng = np.random.default_rng((self._seed, 0 if self._fixed else self.epoch, index))
-        clean = cut_patches(pool, config, rng)
-        return build_batch(clean, normalisation, spec, config, rng)
+        clean, sources = cut_some(pool, config, rng)
+        cosines = None if self._cosines is None else self._cosines[sources]
+        return build_batch(clean, normalisation, spec, config, rng, cosines=cosines)
 
     def on_epoch_end(self) -> None:
         """Move on to the draws of the next epoch."""
