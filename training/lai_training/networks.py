@@ -1,4 +1,4 @@
-"""The three networks: `seamless` (default), `paper` and `mlp`.
+"""The networks: `seamless` (default), `paper`, `mlp` and `seamless_variables`.
 
 All of them are one function of two inputs, so the rest of the project need not know which one
 it holds:
@@ -13,13 +13,14 @@ it holds:
   tiling.
 
 The output is ``lai``, shape (batch, y, x, 1), m2 m-2, and, for networks with a spread head,
-``lai_sd`` of the same shape: the spread that thirty draws would show, learnt afterwards.
+``lai_sd`` of the same shape: the spread that thirty draws would show, learnt afterwards. A network
+of several variables goes on with one output for each further one, under its name in lower case.
 
 Only Keras layers and `keras.ops` are used: the code runs on TensorFlow, JAX and PyTorch.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -36,7 +37,7 @@ class NetworkSpec:
     """What a network promises to the code that tiles it."""
 
     name: str
-    """`seamless`, `paper` or `mlp`."""
+    """`seamless`, `paper`, `mlp` or `seamless_variables`."""
     reach_px: int
     """How far a change of one input pixel can be felt, in pixels (checked by a test)."""
     window_multiple: int
@@ -45,6 +46,8 @@ class NetworkSpec:
     """Probability that a channel is dropped in a Monte-Carlo draw."""
     mask_channels: tuple[int, ...]
     """Droppable channels per masked layer, in the order in which `masks` lists them."""
+    variables: tuple[str, ...] = ("LAI",)
+    """What it estimates, LAI first, by the names and in the units of `lai_training.sl2p`."""
 
     @property
     def mask_count(self) -> int:
@@ -73,7 +76,13 @@ MLP = NetworkSpec(
     dropout_rate=0.1,
     mask_channels=(256, 128, 64),
 )
-SPECS = {spec.name: spec for spec in (SEAMLESS, PAPER, MLP)}
+SEAMLESS_VARIABLES = replace(
+    SEAMLESS, name="seamless_variables", variables=("LAI", "FAPAR", "FCOVER", "CCC", "CWC")
+)
+SPECS = {spec.name: spec for spec in (SEAMLESS, PAPER, MLP, SEAMLESS_VARIABLES)}
+VARIABLE_SCALES = {"LAI": 1.0, "FAPAR": 0.2, "FCOVER": 0.2, "CCC": 65.0, "CWC": 0.04}
+"""An error of so much weighs as much as one of 1 m2 m-2 in LAI: standard deviations of SL2P's
+labels over simulated land, relative to LAI's, in round numbers."""
 
 
 def build_network(name: str) -> keras.Model:
@@ -89,6 +98,7 @@ def build_network(name: str) -> keras.Model:
         "seamless": build_seamless,
         "paper": build_paper,
         "mlp": build_mlp,
+        "seamless_variables": build_seamless_variables,
     }
     return builders[name]()
 
@@ -135,6 +145,41 @@ def build_seamless() -> keras.Model:
     spread = layers.Conv2D(16, 1, activation="relu", name="spread1")(hidden)
     lai_sd = layers.Conv2D(1, 1, activation="softplus", name="lai_sd")(spread)
     return keras.Model([features, masks], [lai, lai_sd], name="seamless")
+
+
+def build_seamless_variables() -> keras.Model:
+    """Build the default network with further heads: FAPAR, FCOVER, CCC and CWC beside LAI.
+
+    It holds `build_seamless` under the same layer names, so it can start from a fitted one, and
+    its LAI is that network's to the last bit as long as those layers stay as they are. Each
+    further head reads what LAI's reads: the corrected spectrum, the angles and the context. All
+    heads share the masks, so a Monte-Carlo draw means the same for every variable.
+
+    Outputs, in order: `lai`, `lai_sd`, `fapar`, `fcover`, `ccc` and `cwc`, in physical units;
+    inside a head one is `VARIABLE_SCALES`.
+    """
+    model = build_seamless()
+    seen = [
+        ("spectrum", model.get_layer("corrected_spectrum").output),
+        ("angles", model.get_layer("read_angles").input),
+        ("context", model.get_layer("dropout0").output),
+    ]
+    factors = [model.get_layer(name).input[1] for name in ("dropout16", "dropout48")]
+    outputs = list(model.outputs)
+    for variable in SEAMLESS_VARIABLES.variables[1:]:
+        name = variable.lower()
+        read = [
+            layers.Conv2D(32, 1, use_bias=source == "spectrum", name=f"{name}_read_{source}")(image)
+            for source, image in seen
+        ]
+        hidden = layers.Add(name=f"{name}_reading")(read)
+        hidden = layers.Activation("tanh", name=f"{name}_head1")(hidden)
+        hidden = layers.Multiply(name=f"{name}_dropout1")([hidden, factors[0]])
+        hidden = layers.Conv2D(32, 1, activation="tanh", name=f"{name}_head2")(hidden)
+        hidden = layers.Multiply(name=f"{name}_dropout2")([hidden, factors[1]])
+        value = layers.Conv2D(1, 1, name=f"{name}_value")(hidden)
+        outputs.append(layers.Rescaling(VARIABLE_SCALES[variable], name=name)(value))
+    return keras.Model(model.inputs, outputs, name="seamless_variables")
 
 
 def build_paper() -> keras.Model:

@@ -299,19 +299,22 @@ def build_batch(
     rng: np.random.Generator,
     *,
     cosines: Floats | None = None,
-) -> tuple[tuple[Floats, Floats], Floats, Floats]:
+) -> Batch:
     """Turn clean patches (n, 10, y, x) into ((features, masks), label, weight) for Keras.
 
     NaN in the patches is no data. Angles are drawn, or those of the patches: `cosines`, (n, 3).
 
     Features are (n, y, x, 14); label and weight (n, y, x, 1), weight 0 where data are missing.
+    A network of several variables gets a tuple of labels, in the order of `spec.variables`.
     """
     count, _, height, width = clean.shape
     if config.grain_share:
         clean = roughen(clean, config, rng)
     cosines = draw_cosines(count, config.nominal_angle_share, rng, known=cosines)
     labels = tuple(
-        limit_label(label_patches(clean, cosines, variable), variable, config)[..., None]
+        np.nan_to_num(limit_label(label_patches(clean, cosines, variable), variable, config))[
+            ..., None
+        ]
         for variable in spec.variables
     )
     missing = draw_missing((count, height, width), config.missing_share, rng)
@@ -330,7 +333,7 @@ def build_batch(
     untouched = ~noisy & (masks == 1).all(axis=1)
     weight = np.where(untouched, np.float32(config.clean_weight), np.float32(1))
     weights = np.where(missing, np.float32(0), weight[:, None, None])
-    return (features, masks), np.nan_to_num(label)[..., None], weights[..., None]
+    return (features, masks), labels if len(labels) > 1 else labels[0], weights[..., None]
 
 
 class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
