@@ -1,7 +1,6 @@
 """From a run to the bundle that ships, and the bundle beside SL2P on field pairs."""
 
 import keras
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -84,22 +83,9 @@ def test_validate_scores_both_targets_beside_sl2p(bundle, tmp_path, field_pairs)
     result = CliRunner().invoke(app, [*command, "--model", str(bundle)])
 
     assert result.exit_code == 0, result.stderr
-    for name in ("SL2P 2_1", "sentinel2-lai-seamless sl2p", "sentinel2-lai-seamless field"):
+    for name in ("SL2P 2_1", "seamless 0.3.0 sl2p, left out", "seamless 0.3.0 field, left out"):
         assert f"| {name} | 60 |" in result.stdout
     assert "## Stated uncertainty" in result.stdout
-
-
-def test_the_field_target_and_its_interval_are_those_of_the_udf(bundle, tmp_path, field_pairs):
-    from lai_training.emulation import list_networks, predict_spectra
-
-    table = read_pairs(_write(field_pairs, tmp_path))
-    prediction = list_networks(bundle)["sentinel2-lai-seamless field"](table)
-    bands = predict_spectra(table, bundle, target="field")
-
-    np.testing.assert_allclose(prediction.lai, bands["LAI"])
-    np.testing.assert_allclose(prediction.quantiles[0.025], bands["LAI_LOWER"], atol=1e-6)
-    np.testing.assert_allclose(prediction.quantiles[0.975], bands["LAI_UPPER"], atol=1e-6)
-    np.testing.assert_allclose(prediction.quantiles[0.5], bands["LAI"])
 
 
 def test_the_calibrated_interval_holds_most_of_its_own_pairs(bundle, tmp_path, field_pairs):

@@ -19,8 +19,9 @@ from lai_training.pairs import (
     read_pairs,
 )
 from lai_training.sl2p import predict
-from lai_training.validate import bootstrap_limits, central_interval, score_uncertainty, validate
+from lai_training.validate import bootstrap_limits, bootstrap_uncertainty, validate
 from lai_training.validate_report import format_report, write_report
+from lai_training.validate_uncertainty import central_interval, score_uncertainty
 
 
 def make_pairs(rng: np.random.Generator, n: int = 40) -> pd.DataFrame:
@@ -181,16 +182,61 @@ def test_coverage_of_a_true_normal_is_nominal(rng):
     assert scores["rank_correlation"] > 0.2
 
 
-def test_an_interval_beyond_the_given_quantiles_is_not_invented():
+def test_an_interval_that_the_quantiles_do_not_tell_is_not_invented():
     only_68 = Prediction(np.zeros(3), {0.16: np.full(3, -1.0), 0.84: np.full(3, 1.0)})
 
-    assert central_interval(only_68, 0.95) is None
+    assert central_interval(only_68, 0.95) is None  # farther out
+    assert central_interval(only_68, 0.50) is None  # between quantiles that are far apart
     lower, upper = central_interval(only_68, 0.68)
     np.testing.assert_allclose(lower, -1)
     np.testing.assert_allclose(upper, 1)
-    assert set(score_uncertainty(np.zeros(3), only_68)) == {
-        "coverage_50%", "width_50%", "coverage_68%", "width_68%", "crps", "rank_correlation",
-    }  # fmt: skip
+
+
+def test_two_quantiles_have_a_coverage_and_no_crps():
+    only_95 = Prediction(np.zeros(3), {0.025: np.full(3, -1.0), 0.975: np.full(3, 1.0)})
+
+    scores = score_uncertainty(np.array([0.0, 0.5, 3.0]), only_95)
+
+    assert scores["coverage_95%"] == pytest.approx(2 / 3)
+    assert "coverage_90%" not in scores
+    assert math.isnan(scores["crps"])
+
+
+def test_the_bootstrap_of_coverage_and_crps_agrees_with_copying_rows(rng):
+    truth, mean = rng.uniform(0, 6, 40), rng.uniform(0, 6, 40)
+    prediction = predict_normal(mean, np.full(40, 1.5))
+    clusters = rng.permutation(np.arange(40) % 5)
+    counts = rng.multinomial(5, [1 / 5] * 5, size=100)
+
+    limits = bootstrap_uncertainty(truth, prediction, clusters, counts)
+
+    copies = []
+    for draw in counts:
+        rows = np.repeat(np.arange(40), draw[clusters])
+        copies.append(score_uncertainty(truth[rows], predict_normal(mean[rows], 1.5)))
+    for name in ("coverage_95%", "crps"):
+        low, high = np.percentile([copy[name] for copy in copies], [2.5, 97.5])
+        assert (limits[f"{name}_low"], limits[f"{name}_high"]) == pytest.approx((low, high))
+
+
+def test_uncertainty_is_scored_by_subset_where_it_is_stated(rng, tmp_path):
+    table = read_pairs(write_pairs(tmp_path, make_pairs(rng)))
+    predictors = {
+        "SL2P": predict_sl2p_2_1,
+        "wide": lambda pairs: predict_normal(pairs["lai"].to_numpy() + 1, np.full(len(pairs), 1.0)),
+    }
+
+    result = validate(table, predictors, rng=rng, replicates=20)
+
+    subsets = result.subsets.set_index("predictor")
+    assert subsets.loc["SL2P", "crps"].isna().all()
+    assert (subsets.loc["wide", "coverage_95%"] == 1).all()
+    np.testing.assert_allclose(subsets.loc["wide", "width_95%"], 2 * 1.959964)
+    text = format_report(result)
+    assert "| wide |" in text
+    assert "100%, 3.92, " in text
+    files = {path.name for path in write_report(result, tmp_path / "report")}
+    assert {"uncertainty.csv", "reliability.csv", "uncertainty.png"} <= files
 
 
 def test_report_and_tables_are_written_together(rng, tmp_path):

@@ -7,13 +7,13 @@ not be done, with one sentence why; 2: wrong use of the command.
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import typer
 
 from lai_training import cli_parcels
 from lai_training.cli_fit import evaluate, export, fit
 from lai_training.cli_frame import one_sentence, show_progress
 from lai_training.cli_simulate import realism, simulate
+from lai_training.cli_validate import validate
 from lai_udf.products import open_scene
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (simulate, realism, fit, export, evaluate):
+for command in (simulate, realism, fit, export, evaluate, validate):
     app.command()(command)
 cli_parcels.register(app)
 
@@ -54,31 +54,3 @@ def sl2p(
             progress=progress,
         )
     typer.echo(path)
-
-
-@app.command()
-def validate(
-    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.csv", help="Field pairs.")],
-    out: Annotated[Path, typer.Option(help="Folder for tables and figure.")] = Path(
-        "build/validate"
-    ),
-    model: Annotated[Path | None, typer.Option(help="Model bundle to score beside SL2P.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
-) -> None:
-    """Score SL2P, what else the table holds and a network against field-measured LAI.
-
-    A bundle that was calibrated on the same pairs is scored on its own teaching here; its
-    `model.json` holds the scores of site-dates that were left out.
-    """
-    from lai_training.emulation import list_networks
-    from lai_training.pairs import list_baselines, read_pairs
-    from lai_training.validate import validate as score
-    from lai_training.validate_report import format_report, write_report
-
-    with one_sentence():
-        table = read_pairs(pairs)
-        predictors = list_baselines(table) | (list_networks(model) if model else {})
-        result = score(table, predictors, rng=np.random.default_rng(seed))
-        write_report(result, out)
-    typer.echo(format_report(result))
-    typer.echo(f"tables and figure: {out}")

@@ -45,6 +45,8 @@ class Prediction:
     quantiles: Mapping[float, Doubles] = field(default_factory=lambda: MappingProxyType({}))
     """Probability -> LAI of shape (n,); empty where the model states no uncertainty. The central
     interval of a level such as 0.95 is scored where both its quantiles (0.025, 0.975) are here."""
+    note: str = ""
+    """What the quantiles rest on, for the report."""
 
 
 Predictor = Callable[[pd.DataFrame], Prediction]
@@ -146,7 +148,8 @@ def predict_from_column(name: str, sd_column: str | None = None) -> Predictor:
 
 def predict_normal(lai: Doubles, sd: Doubles) -> Prediction:
     """Return a prediction whose uncertainty is normal with standard deviation `sd`."""
-    return Prediction(lai, {p: lai + sd * stats.norm.ppf(p) for p in PROBABILITIES})
+    quantiles = {p: lai + sd * stats.norm.ppf(p) for p in PROBABILITIES}
+    return Prediction(lai, quantiles, "normal, of the stated standard deviation")
 
 
 def list_baselines(table: pd.DataFrame) -> dict[str, Predictor]:

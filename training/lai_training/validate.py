@@ -16,12 +16,17 @@ from numpy.typing import NDArray
 
 from lai_training import metrics
 from lai_training.pairs import Prediction, Predictor
+from lai_training.validate_uncertainty import (
+    central_interval,
+    score_distribution,
+    score_uncertainty,
+)
 
 LAI_BINS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, math.inf)
 """Edges of the bins of measured LAI, m2 m-2, lower edge included."""
 
-LEVELS = (0.50, 0.68, 0.90, 0.95)
-"""Nominal levels of the central intervals that are scored."""
+CURVE = tuple(round(0.05 * step, 2) for step in range(1, 20))
+"""Nominal levels of the reliability curve, 5 to 95 %."""
 
 SMALLEST_CROP = 5
 """Crops with fewer pairs are pooled."""
@@ -36,9 +41,13 @@ class Validation:
     accuracy: pd.DataFrame
     """Per predictor over all pairs: scores, agreement ratios, bootstrap limits."""
     uncertainty: pd.DataFrame
-    """Per predictor that states an uncertainty: coverage, width, CRPS, rank correlation."""
+    """Per predictor that states an uncertainty: coverage, width, CRPS, rank correlation, bootstrap
+    limits, and what the uncertainty rests on (`note`)."""
+    reliability: pd.DataFrame
+    """Per predictor that states an uncertainty and level of `CURVE`: coverage."""
     subsets: pd.DataFrame
-    """Per predictor and LAI bin, source, site and crop: n, bias, RMSE, r2, agreement."""
+    """Per predictor and LAI bin, source, site and crop: n, bias, RMSE, r2, agreement; coverage and
+    width of the 95 % interval and CRPS, NaN where none is stated."""
     predictions: pd.DataFrame
     """One row per pair: site-date, measured LAI and each predictor's LAI."""
 
@@ -64,15 +73,18 @@ def validate(
     truth = pairs["lai"].to_numpy(dtype=np.float64)
     predictions = {name: predict(pairs) for name, predict in predictors.items()}
     counts, clusters = _draw_clusters(pairs["site_date"], rng, replicates)
-    accuracy, uncertainty = [], []
+    accuracy, uncertainty, reliability = [], [], []
     for name, prediction in predictions.items():
         limits = bootstrap_limits(truth, prediction.lai, clusters, counts)
         accuracy.append({"predictor": name, **_score_all(truth, prediction.lai), **limits})
         if prediction.quantiles:
-            uncertainty.append({"predictor": name, **score_uncertainty(truth, prediction)})
+            scores = score_uncertainty(truth, prediction)
+            scores |= bootstrap_uncertainty(truth, prediction, clusters, counts)
+            uncertainty.append({"predictor": name, **scores, "note": prediction.note})
+            reliability += [{"predictor": name, **row} for row in _trace(truth, prediction)]
     subsets = [
         {"by": by, "subset": subset, "predictor": name}
-        | _score_subset(truth[rows], prediction.lai[rows])
+        | _score_subset(truth[rows], _take(prediction, rows))
         for by, subset, rows in _split(pairs)
         for name, prediction in predictions.items()
     ]
@@ -80,54 +92,25 @@ def validate(
         **{name: prediction.lai for name, prediction in predictions.items()}
     )
     return Validation(
-        pd.DataFrame(accuracy), pd.DataFrame(uncertainty), pd.DataFrame(subsets), table
+        accuracy=pd.DataFrame(accuracy),
+        uncertainty=pd.DataFrame(uncertainty),
+        reliability=pd.DataFrame(reliability),
+        subsets=pd.DataFrame(subsets),
+        predictions=table,
     )
 
 
-def score_uncertainty(truth: NDArray[np.float64], prediction: Prediction) -> dict[str, float]:
-    """Score a prediction's central intervals and its distribution.
+def _take(prediction: Prediction, rows: NDArray[np.bool_]) -> Prediction:
+    quantiles = {p: values[rows] for p, values in prediction.quantiles.items()}
+    return Prediction(prediction.lai[rows], quantiles, prediction.note)
 
-    Returns:
-        Per level of `LEVELS` whose quantiles are given: coverage and mean width; CRPS; Spearman's
-        rank correlation of the width of the widest of them with the absolute error.
-    """
-    scores: dict[str, float] = {}
-    error = np.abs(prediction.lai - truth)
-    ranks = math.nan
-    for level in LEVELS:
+
+def _trace(truth: NDArray[np.float64], prediction: Prediction) -> Iterator[dict[str, float]]:
+    """Yield the points of the reliability curve."""
+    for level in CURVE:
         interval = central_interval(prediction, level)
-        if interval is None:
-            continue
-        lower, upper = interval
-        scores[f"coverage_{level:.0%}"] = metrics.coverage(truth, lower, upper)
-        scores[f"width_{level:.0%}"] = metrics.mean_width(lower, upper)
-        ranks = metrics.rank_correlation(upper - lower, error)
-    crps = metrics.crps_quantiles(truth, prediction.quantiles)
-    return scores | {"crps": crps, "rank_correlation": ranks}
-
-
-def central_interval(
-    prediction: Prediction, level: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the bounds of a central interval, interpolated between neighbouring quantiles.
-
-    None where the quantiles do not reach as far out as the level.
-    """
-    known = np.array(sorted(prediction.quantiles))
-    wanted = ((1 - level) / 2, (1 + level) / 2)
-    if known.size == 0 or wanted[0] < known[0] - 1e-9 or wanted[1] > known[-1] + 1e-9:
-        return None
-    values = np.stack([prediction.quantiles[p] for p in known])
-    lower, upper = (_interpolate(known, values, p) for p in wanted)
-    return lower, upper
-
-
-def _interpolate(
-    known: NDArray[np.float64], values: NDArray[np.float64], p: float
-) -> NDArray[np.float64]:
-    above = min(max(int(np.searchsorted(known, p - 1e-9)), 1), known.size - 1)
-    weight = np.clip((p - known[above - 1]) / (known[above] - known[above - 1]), 0, 1)
-    return np.asarray(values[above - 1] * (1 - weight) + values[above] * weight)
+        if interval is not None:
+            yield {"level": level, "coverage": metrics.coverage(truth, *interval)}
 
 
 def _score_all(truth: NDArray[np.float64], lai: NDArray[np.float64]) -> dict[str, float]:
@@ -144,9 +127,16 @@ def _score_all(truth: NDArray[np.float64], lai: NDArray[np.float64]) -> dict[str
     }
 
 
-def _score_subset(truth: NDArray[np.float64], lai: NDArray[np.float64]) -> dict[str, float]:
-    scores = _score_all(truth, lai)
-    return {key: scores[key] for key in ("n", "rmse", "bias", "r2", "within_0.5_or_20%")}
+def _score_subset(truth: NDArray[np.float64], prediction: Prediction) -> dict[str, float]:
+    scores = _score_all(truth, prediction.lai)
+    kept = {key: scores[key] for key in ("n", "rmse", "bias", "r2", "within_0.5_or_20%")}
+    interval = central_interval(prediction, 0.95)
+    lower, upper = interval or (np.full_like(truth, np.nan),) * 2
+    return kept | {
+        "coverage_95%": metrics.coverage(truth, lower, upper),
+        "width_95%": metrics.mean_width(lower, upper),
+        "crps": score_distribution(truth, prediction),
+    }
 
 
 def _split(pairs: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
@@ -216,3 +206,35 @@ def bootstrap_limits(
         low, high = np.nanpercentile(draws[name], [2.5, 97.5])
         limits |= {f"{name}_low": float(low), f"{name}_high": float(high)}
     return limits
+
+
+def bootstrap_uncertainty(
+    truth: NDArray[np.float64],
+    prediction: Prediction,
+    clusters: NDArray[np.intp],
+    counts: NDArray[np.int64],
+) -> dict[str, float]:
+    """Return the 2.5 and 97.5 percentiles of 95 % coverage and CRPS over draws of whole clusters.
+
+    Both are means over rows, so a draw follows from the sums of its clusters.
+
+    Args:
+        truth: measured LAI, shape (n,).
+        prediction: with quantiles.
+        clusters: cluster number of each row, shape (n,).
+        counts: how often each draw holds each cluster, shape (draws, clusters).
+    """
+    parts = [clusters == cluster for cluster in range(counts.shape[1])]
+    rows = np.array([part.sum() for part in parts])
+    limits: dict[str, float] = {}
+    for name, score in (("coverage_95%", _cover_95), ("crps", score_distribution)):
+        means = np.array([score(truth[part], _take(prediction, part)) for part in parts])
+        draws = counts @ (means * rows) / (counts @ rows)
+        low, high = np.percentile(draws, [2.5, 97.5])
+        limits |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return limits
+
+
+def _cover_95(truth: NDArray[np.float64], prediction: Prediction) -> float:
+    interval = central_interval(prediction, 0.95)
+    return metrics.coverage(truth, *interval) if interval else math.nan

@@ -1,20 +1,26 @@
-"""What a validation looks like: Markdown for people, CSV for programs, a figure for both.
+"""What a validation looks like: Markdown for people, CSV for programs, figures for both.
 
 Comes in: `validate.Validation`. Goes out: text, and files in one folder that appear when all of
 them are written.
 """
 
-import itertools
 import math
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from lai_training.validate import Validation
+from lai_training.validate_figures import draw_scatter, draw_uncertainty
 from lai_udf.rasters_files import move_finished, work_folder
 
 _CRITERIA = ("LAI", "source", "site", "crop")
+_DASH = "-"
+_EXPLAIN_UNCERTAINTY = (
+    "Share of measurements inside the intervals of each level, and their mean width; CRPS, the "
+    "lower the better, in m2 m-2; rank correlation of the width of the 95 % interval with the "
+    'absolute error. A dash: not stated. "Left out": interval and correction were fitted without '
+    "the site-date that is predicted, because the model was calibrated on these pairs."
+)
 
 
 def format_report(validation: Validation) -> str:
@@ -28,10 +34,15 @@ def format_report(validation: Validation) -> str:
         format_markdown(_format_accuracy(validation.accuracy)),
     ]
     if not validation.uncertainty.empty:
-        parts += ["## Stated uncertainty", format_markdown(_round(validation.uncertainty))]
+        parts += ["## Stated uncertainty", _EXPLAIN_UNCERTAINTY]
+        parts += [format_markdown(_format_uncertainty(validation.uncertainty))]
     for criterion in _CRITERIA:
         rows = validation.subsets[validation.subsets["by"] == criterion]
-        parts += [f"## By {criterion}", format_markdown(_pivot(rows, criterion))]
+        parts += [f"## By {criterion}", "RMSE, bias:", format_markdown(_pivot(rows, criterion))]
+        stated = rows[rows["predictor"].isin(validation.uncertainty.get("predictor", []))]
+        if not stated.empty:
+            parts += ["Coverage and width of the 95 % interval, CRPS:"]
+            parts += [format_markdown(_pivot_interval(stated, criterion))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -44,7 +55,7 @@ def format_markdown(table: pd.DataFrame) -> str:
 
 
 def write_report(validation: Validation, folder: Path) -> list[Path]:
-    """Write `report.md`, a CSV per table and `scatter.png`; all of them appear, or none.
+    """Write `report.md`, a CSV per table and the figures; all of them appear, or none.
 
     Raises:
         OutputNotWritableError: the folder or disk refuses.
@@ -52,6 +63,7 @@ def write_report(validation: Validation, folder: Path) -> list[Path]:
     tables = {
         "accuracy": validation.accuracy,
         "uncertainty": validation.uncertainty,
+        "reliability": validation.reliability,
         "subsets": validation.subsets,
         "predictions": validation.predictions,
     }
@@ -61,40 +73,11 @@ def write_report(validation: Validation, folder: Path) -> list[Path]:
                 table.to_csv(work / f"{name}.csv", index=False, float_format="%.6g")
         (work / "report.md").write_text(format_report(validation), encoding="utf-8")
         draw_scatter(validation.predictions, work / "scatter.png")
+        if not validation.uncertainty.empty:
+            draw_uncertainty(validation, work / "uncertainty.png")
         files = {path: folder / path.name for path in sorted(work.iterdir())}
         move_finished(files)
     return list(files.values())
-
-
-def draw_scatter(predictions: pd.DataFrame, path: Path) -> None:
-    """Draw predicted against measured LAI, a panel per predictor, a symbol per site."""
-    from matplotlib.figure import Figure  # the commands that draw nothing start without it
-
-    fixed = ["source", "site", "site_date", "crop", "lai"]
-    names = [name for name in predictions.columns if name not in fixed]
-    columns = len(names) if len(names) < 4 else math.ceil(math.sqrt(len(names)))
-    rows = math.ceil(len(names) / columns)
-    top = math.ceil(float(predictions[["lai", *names]].max().max()))
-    bottom = min(0.0, float(predictions[names].min().min()))
-    figure = Figure(figsize=(3.6 * columns + 2.2, 3.6 * rows + 0.4), layout="constrained")
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    line = np.linspace(0, top, 100)
-    for panel, name in zip(panels, names, strict=False):
-        allowed = np.maximum(0.5, 0.2 * line)
-        panel.fill_between(line, line - allowed, line + allowed, color="0.9", label="0.5 or 20 %")
-        panel.plot(line, line, color="0.3", linewidth=1)
-        sites = predictions.groupby("site")
-        for marker, (site, group) in zip(itertools.cycle("osD^vP*X<>hd"), sites, strict=False):
-            panel.plot(group["lai"], group[name], marker, markersize=4, alpha=0.7, label=site)
-        panel.set(title=name, xlim=(0, top), ylim=(bottom, top))
-        panel.set_aspect("equal", adjustable="box")
-    for panel in panels[len(names) :]:
-        panel.set_axis_off()
-    figure.supxlabel("measured LAI (m² m⁻²)")
-    figure.supylabel("predicted LAI (m² m⁻²)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", fontsize="small", frameon=False)
-    figure.savefig(path, dpi=130)
 
 
 def _format_accuracy(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,22 +97,52 @@ def _format_accuracy(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(shown)
 
 
-def _round(table: pd.DataFrame) -> pd.DataFrame:
-    shown = table.copy()
-    for name in shown.columns.drop("predictor"):
-        share = str(name).startswith("coverage")
-        shown[name] = shown[name].map(("{:.0%}" if share else "{:.2f}").format)
-    return shown.rename(columns=lambda name: str(name).replace("_", " "))
+def _format_uncertainty(table: pd.DataFrame) -> pd.DataFrame:
+    def with_limits(row: pd.Series, name: str, how: str) -> str:
+        told = [_show(row.get(f"{name}{end}"), how) for end in ("", "_low", "_high")]
+        return told[0] if told[0] == _DASH else f"{told[0]} [{told[1]}, {told[2]}]"
+
+    shown: dict[str, object] = {"predictor": table["predictor"]}
+    for level in ("50%", "68%", "90%"):
+        for what, how in (("coverage", ".0%"), ("width", ".2f")):
+            column = table.get(f"{what}_{level}", pd.Series(math.nan, table.index))
+            shown[f"{what} {level}"] = [_show(value, how) for value in column]
+    shown["coverage 95%"] = table.apply(with_limits, axis=1, name="coverage_95%", how=".0%")
+    shown["width 95%"] = [_show(value, ".2f") for value in table["width_95%"]]
+    shown["CRPS"] = table.apply(with_limits, axis=1, name="crps", how=".2f")
+    shown["rank correlation"] = [_show(value, ".2f") for value in table["rank_correlation"]]
+    shown["rests on"] = table["note"]
+    return pd.DataFrame(shown)
+
+
+def _show(value: float | None, how: str) -> str:
+    return _DASH if value is None or math.isnan(value) else format(value, how)
 
 
 def _pivot(rows: pd.DataFrame, criterion: str) -> pd.DataFrame:
     """Lay the predictors side by side: RMSE and bias of each per subset."""
+    shown = _name_subsets(rows, criterion)
+    for name, own in rows.groupby("predictor", sort=False):
+        cells = zip(own["rmse"], own["bias"], strict=True)
+        shown[str(name)] = [f"{rmse:.2f}, {bias:+.2f}" for rmse, bias in cells]
+    return pd.DataFrame(shown)
+
+
+def _pivot_interval(rows: pd.DataFrame, criterion: str) -> pd.DataFrame:
+    """Lay those that state an uncertainty side by side."""
+    shown = _name_subsets(rows, criterion)
+    for name, own in rows.groupby("predictor", sort=False):
+        cells = zip(own["coverage_95%"], own["width_95%"], own["crps"], strict=True)
+        shown[str(name)] = [
+            f"{_show(covered, '.0%')}, {_show(width, '.2f')}, {_show(crps, '.2f')}"
+            for covered, width, crps in cells
+        ]
+    return pd.DataFrame(shown)
+
+
+def _name_subsets(rows: pd.DataFrame, criterion: str) -> dict[str, list[str]]:
     subsets = rows.drop_duplicates("subset")
-    shown: dict[str, list[str]] = {
+    return {
         criterion: subsets["subset"].tolist(),
         "n": subsets["n"].astype(str).tolist(),
     }
-    for name, own in rows.groupby("predictor", sort=False):
-        cells = zip(own["rmse"], own["bias"], strict=True)
-        shown[f"{name}: RMSE, bias"] = [f"{rmse:.2f}, {bias:+.2f}" for rmse, bias in cells]
-    return pd.DataFrame(shown)
