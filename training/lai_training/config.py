@@ -5,13 +5,15 @@ that cannot be, is an error that names it.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from lai_training.errors import ConfigError
 from lai_training.samples import SampleConfig
+
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class PoolConfig(BaseModel):
@@ -24,6 +26,27 @@ class PoolConfig(BaseModel):
     seed: int
 
 
+class PreparedConfig(BaseModel):
+    """Real patches: a folder that `lai-train prepare` wrote, and one of its splits."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prepared: str
+    """Folder with `manifest.json`; relative to where the command is given."""
+    split: Literal["train", "validation", "test"] = "train"
+
+
+def _kind_of_pool(value: Any) -> str:  # noqa: ANN401  (what the YAML file holds)
+    has_folder = "prepared" in value if isinstance(value, dict) else hasattr(value, "prepared")
+    return "prepared pool" if has_folder else "simulated pool"
+
+
+AnyPoolConfig = Annotated[
+    Annotated[PoolConfig, Tag("simulated pool")] | Annotated[PreparedConfig, Tag("prepared pool")],
+    Discriminator(_kind_of_pool),
+]
+
+
 class FitConfig(BaseModel):
     """One experiment; a YAML file of `training/configs`."""
 
@@ -33,8 +56,10 @@ class FitConfig(BaseModel):
     seed: int
     start_from: str | None = None
     """Run (a folder beside this one) whose best weights are the start; none = fresh weights."""
-    pool: PoolConfig
-    validation: PoolConfig
+    pool: AnyPoolConfig
+    validation: AnyPoolConfig
+    normalisation: Literal["mean_std", "percentile"] = "mean_std"
+    """percentile = eq. 1 of the paper: smallest 2nd and largest 98th percentile of any image."""
     samples: SampleConfig
     epochs: int = Field(ge=1)
     steps: int = Field(ge=1)
@@ -51,13 +76,18 @@ class FitConfig(BaseModel):
 
 
 def read_config(path: Path) -> FitConfig:
-    """Read and check a config.
+    """Read and check the config of a fit.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value of it is wrong; both are named.
     """
+    return read_yaml(path, FitConfig)
+
+
+def read_yaml(path: Path, kind: type[Config]) -> Config:
+    """Read a YAML file and check it against a model; raises as `read_config` does."""
     try:
-        return FitConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         raise ConfigError(f"config {path}: {_list_faults(error)}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -69,7 +99,7 @@ def _list_faults(error: ValidationError) -> str:
     """Return what is wrong with which key, in one line."""
     faults = []
     for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"])
+        key = ".".join(str(part) for part in fault["loc"] if not str(part).endswith(" pool"))
         if fault["type"] == "extra_forbidden":
             faults.append(f"unknown key {key}")
         elif fault["type"] == "missing":
