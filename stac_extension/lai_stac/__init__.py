@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lai_stac.extension import LaiQualityExtension
     from lai_stac.identity import item_id
     from lai_stac.item import build_item, describe, write_item
+    from lai_stac.job_items import describe_job
     from lai_stac.model import write_model_item
     from lai_stac.quicklook import write_quicklook
     from lai_stac.thumbnail import write_thumbnail
@@ -30,6 +31,7 @@ __all__ = [
     "build_collection",
     "build_item",
     "describe",
+    "describe_job",
     "item_id",
     "validate_collection",
     "validate_item",
@@ -46,6 +48,7 @@ _HOME = {
     "build_collection": "collection",
     "build_item": "item",
     "describe": "item",
+    "describe_job": "job_items",
     "item_id": "identity",
     "validate_collection": "validation",
     "validate_item": "validation",

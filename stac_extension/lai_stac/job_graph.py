@@ -1,0 +1,92 @@
+"""What the process graph of a job says about the LAI in its results: target, draws, model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal, cast
+from urllib.parse import urlsplit
+
+from lai_stac.errors import DescriptionError
+
+Document = Mapping[str, Any]
+
+UDP = "sentinel2_lai"
+"""Our user-defined process; called by name, its arguments are the settings."""
+OUR_BAND = "LAI_LOWER"
+"""A UDF whose text knows this band is ours."""
+DEFAULTS: Document = {"target": "sl2p", "samples": 0, "seed": 0, "model": "lai_model"}
+"""What `lai_udf.predict` and the user-defined process take where nothing is said."""
+
+
+@dataclass(frozen=True)
+class GraphSettings:
+    """Settings of the LAI run that a graph holds."""
+
+    target: Literal["sl2p", "field"]
+    """What the estimate aims at."""
+    samples: int
+    """Monte-Carlo draws; 0 = none."""
+    seed: int
+    """Seed of the draws."""
+    model: str
+    """Where the worker found the model: a folder of an archive, or a path."""
+
+
+def read_settings(process_graph: Document) -> GraphSettings:
+    """Find the LAI run in a graph and return its settings.
+
+    Args:
+        process_graph: flat graph of the job; sub-graphs are searched too.
+
+    Raises:
+        DescriptionError: no LAI run, several that differ, or a setting that is no plain value.
+    """
+    found = [{**DEFAULTS, **said} for said in _runs(process_graph)]
+    settings = [{key: said[key] for key in DEFAULTS} for said in found]
+    if not settings or any(other != settings[0] for other in settings[1:]):
+        what = "no LAI run" if not settings else "several LAI runs that differ"
+        raise DescriptionError(
+            f"the process graph holds {what}: publish the results of a job built with "
+            "lai_udf.process_graph or the process sentinel2_lai"
+        )
+    (values,) = settings[:1]
+    target, samples, seed, model = (values[key] for key in DEFAULTS)
+    if target not in ("sl2p", "field") or not _is_count(samples) or not _is_count(seed):
+        raise DescriptionError(f"the settings of the LAI run in the graph make no sense: {values}")
+    return GraphSettings(cast("Any", target), samples, seed, str(model))
+
+
+def model_archive(settings: GraphSettings, job_options: Document) -> str | None:
+    """Return the name of the model's archive, without `.zip`, where graph or options tell it.
+
+    Args:
+        settings: of the graph.
+        job_options: `udf-dependency-archives` holds addresses like `https://.../x.zip#lai_model`.
+    """
+    for archive in job_options.get("udf-dependency-archives") or ():
+        address, _, folder = str(archive).partition("#")
+        if folder == settings.model:
+            return PurePosixPath(urlsplit(address).path).stem
+    return PurePosixPath(settings.model).stem if settings.model.endswith(".zip") else None
+
+
+def _runs(graph: object) -> Iterator[Document]:
+    """Yield the arguments of every LAI run, at any depth."""
+    if isinstance(graph, Mapping):
+        arguments = graph.get("arguments")
+        if isinstance(arguments, Mapping):
+            if graph.get("process_id") == UDP:
+                yield arguments
+            if graph.get("process_id") == "run_udf" and OUR_BAND in str(arguments.get("udf")):
+                yield arguments.get("context") or {}
+        for value in graph.values():
+            yield from _runs(value)
+    elif isinstance(graph, list):
+        for value in graph:
+            yield from _runs(value)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,185 @@
+"""From the results of an openEO batch job to folders of LAI items, one per date.
+
+    job_results   files by date, links, process graph
+    job_graph     target, draws and model that the graph names
+    here          GeoTIFFs -> cube -> one COG per band, thumbnail, item
+
+The same results give the same items: names, times and numbers come from files and metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+import xarray as xr
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+
+from lai_stac.errors import DescriptionError, LaiStacError, RasterError
+from lai_stac.item import build_item, write_item
+from lai_stac.job_graph import GraphSettings, model_archive, read_settings
+from lai_stac.job_results import DatedResult, JobResults, ResultFile, read_job_results
+from lai_stac.statistics import cloudy_pixels, valid_pixels
+from lai_stac.thumbnail import write_thumbnail
+from lai_udf.bundle import Bundle, open_bundle
+from lai_udf.errors import LaiUdfError
+from lai_udf.predict import NO_DATA_WITHIN_REACH, OUTPUT_BANDS
+from lai_udf.rasters import write_lai_cogs
+from lai_udf.rasters_grid import Grid
+
+TILE_PX = 5490
+"""Side of a Sentinel-2 tile at 20 m; only a whole tile is named after its tile."""
+MAX_PIXELS = 2 * TILE_PX**2
+"""Largest raster that is described; a larger area is several jobs."""
+
+
+def describe_job(
+    folder: Path,
+    out: Path,
+    *,
+    bundles: Sequence[Bundle] = (),
+    metadata: Mapping[str, Any] | None = None,
+    job: Mapping[str, Any] | None = None,
+) -> list[Path]:
+    """Describe every date of a finished openEO job.
+
+    Args:
+        folder: its downloaded files, with `job-results.json` and `job.json`.
+        out: where the items go; made if missing.
+        bundles: models that may have made the results; none = the one that ships with us.
+        metadata: `job.get_results().get_metadata()` in place of `job-results.json`.
+        job: `job.describe()` in place of `job.json`.
+
+    Returns:
+        The folders `<out>/<item id>`, in order of time: one COG per band, thumbnail, item. A date
+        on which nothing was observed has none.
+
+    Raises:
+        DescriptionError: the metadata does not fit together, or names an unknown model.
+        RasterError: a file cannot be read, lacks a band, or no date was observed.
+        OutputError: the folder cannot be written.
+    """
+    results = read_job_results(folder, metadata=metadata, job=job)
+    settings = read_settings(results.process_graph)
+    bundle = _bundle(settings, results, bundles or (open_bundle(),))
+    folders = []
+    for dated in results.dates:
+        cube = _read_cube(dated.files)
+        if _was_observed(cube):
+            folders.append(_describe_date(cube, dated, out, settings, bundle, results))
+    if not folders:
+        raise RasterError(f"no date in {folder.name} has one observed pixel: nothing to describe")
+    return folders
+
+
+def _describe_date(
+    cube: xr.DataArray,
+    dated: DatedResult,
+    out: Path,
+    settings: GraphSettings,
+    bundle: Bundle,
+    results: JobResults,
+) -> Path:
+    """Write COGs, thumbnail and item of one date under their final name."""
+    work = out / f".{dated.datetime:%Y%m%dT%H%M%S}"
+    try:
+        write_lai_cogs(cube, work)
+    except LaiUdfError as error:
+        raise RasterError(f"the results of {dated.datetime:%Y-%m-%d}: {error}") from error
+    write_thumbnail(cube.sel(bands="LAI").values, work / "thumbnail.png")
+    whole_tile = cube.shape[-2:] == (TILE_PX, TILE_PX)
+    item = build_item(
+        work,
+        model=bundle.description,
+        datetime=dated.datetime,
+        platform=dated.platform,
+        mgrs_tile=dated.mgrs_tile if whole_tile else None,
+        process_graph=results.process_graph,
+        job_metadata=dated.metadata,
+        target=settings.target,
+        samples=settings.samples,
+        seed=settings.seed if settings.samples else None,
+    )
+    write_item(item, work)
+    target = out / item.id
+    if target.exists():
+        raise LaiStacError(f"two results of the job are one item, {item.id}")
+    return work.rename(target)
+
+
+def _bundle(settings: GraphSettings, results: JobResults, bundles: Sequence[Bundle]) -> Bundle:
+    """Return the model that made the results: the one the job names, else the only one there is."""
+    archive = model_archive(settings, results.job_options)
+    names = [{b.path.stem, str(b.description["id"])} for b in bundles]
+    if archive is None and len(bundles) == 1:
+        return bundles[0]
+    for bundle, known in zip(bundles, names, strict=True):
+        if archive in known:
+            return bundle
+    raise DescriptionError(
+        f"the job was run with the model {archive or settings.model}; known here are "
+        f"{', '.join(sorted(str(b.description['id']) for b in bundles))}"
+    )
+
+
+def _was_observed(cube: xr.DataArray) -> bool:
+    """Return whether a pixel holds LAI or lies under a cloud."""
+    lai = cube.sel(bands="LAI").values
+    if "LAI_FLAGS" not in cube.bands.values:
+        return bool(valid_pixels(lai).any())
+    flags = cube.sel(bands="LAI_FLAGS").values.astype("uint8")
+    return bool((valid_pixels(lai) | cloudy_pixels(lai, flags)).any())
+
+
+def _read_cube(files: Sequence[ResultFile]) -> xr.DataArray:
+    """Read the GeoTIFFs of one date, dims (bands, y, x), float32, flags finite everywhere."""
+    layers: dict[str, npt.NDArray[np.float32]] = {}
+    grid: Grid | None = None
+    for file in files:
+        try:
+            # By this driver alone: a VRT or another driver could name files elsewhere.
+            with rasterio.open(file.path, driver="GTiff") as dataset:
+                here = Grid.of_dataset(dataset)
+                if here.height * here.width > MAX_PIXELS:
+                    raise RasterError(
+                        f"{file.path.name} has {here.height} x {here.width} pixels, more than "
+                        f"{MAX_PIXELS}: split the area into several jobs"
+                    )
+                grid = grid or here
+                grid.require_same(here, file.path.name)
+                layers |= _read_bands(dataset, file)
+        except RasterioError as error:
+            raise RasterError(f"cannot read {file.path.name} as a GeoTIFF ({error})") from error
+        except LaiUdfError as error:
+            raise RasterError(str(error)) from error
+    bands = tuple(band for band in OUTPUT_BANDS if band in layers)
+    if grid is None or "LAI" not in bands:
+        names = ", ".join(file.path.name for file in files)
+        raise RasterError(f"{names}: no band is named LAI, neither in the file nor in its metadata")
+    return grid.to_data_array(np.stack([layers[band] for band in bands]), bands)
+
+
+def _read_bands(dataset: DatasetReader, file: ResultFile) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the output bands of a file by name; metadata names them where the file does not."""
+    names: tuple[str | None, ...] = dataset.descriptions
+    if not any(name in OUTPUT_BANDS for name in names) and len(file.bands) == dataset.count:
+        names = file.bands
+    layers = {}
+    for index, name in enumerate(names, start=1):
+        if name not in OUTPUT_BANDS:
+            continue
+        raw = dataset.read(index)
+        values = raw.astype(np.float32) * np.float32(dataset.scales[index - 1])
+        values += np.float32(dataset.offsets[index - 1])
+        nodata = dataset.nodatavals[index - 1]
+        if nodata is not None and not np.isnan(nodata):
+            values[raw == nodata] = np.nan
+        if name == "LAI_FLAGS":
+            values[np.isnan(values)] = NO_DATA_WITHIN_REACH
+        layers[str(name)] = values
+    return layers

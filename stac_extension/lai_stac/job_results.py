@@ -1,0 +1,269 @@
+"""What an openEO batch job left behind: its files by date, and what its STAC metadata says of them.
+
+In: a folder as `job.get_results().download_files(folder)` or `download_as_collection(folder)`
+leaves it, with `job-results.json` and, for the process graph, `job.json` (what `job.describe()`
+answers). Out: one `DatedResult` per date. Read from metadata of openEO API 1.0 (an Item with
+assets) and 1.1 (a Collection with assets, its Items beside it); nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from lai_stac.errors import DescriptionError
+from lai_stac.identity import utc
+
+Document = Mapping[str, Any]
+
+RESULTS_FILE = "job-results.json"
+"""Name under which the openEO client stores the metadata of the results."""
+JOB_FILE = "job.json"
+"""Name under which we look for the description of the job, with its process graph."""
+
+DAY_IN_NAME = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?!\d)")
+PRODUCT = re.compile(r"(S2[A-D])_MSIL2A_(\d{8}T\d{6})_N\d{4}_R\d{3}_T(\d{2}[A-Z]{3})_\d{8}T\d{6}")
+"""Name of a Sentinel-2 L2A product: platform, start of sensing, tile."""
+EODATA = "/eodata/"
+"""Where the Copernicus Data Space mounts the bucket `s3://eodata/`, as its links say."""
+
+
+@dataclass(frozen=True)
+class ResultFile:
+    """One GeoTIFF of a result."""
+
+    path: Path
+    """Where it lies."""
+    bands: tuple[str, ...]
+    """Names of its bands in the metadata; empty where it names none."""
+
+
+@dataclass(frozen=True)
+class DatedResult:
+    """Everything of one date."""
+
+    datetime: dt.datetime
+    """Time of the observation, UTC; midnight where only the day is known."""
+    files: tuple[ResultFile, ...]
+    """Its GeoTIFFs: one with all bands, or several."""
+    platform: str | None
+    """Such as `S2A`, where the inputs are known and agree."""
+    mgrs_tile: str | None
+    """Tile of the inputs, where they are known and lie in one."""
+    metadata: Document
+    """STAC metadata of the job with the `derived_from` links of this date only."""
+
+
+@dataclass(frozen=True)
+class JobResults:
+    """A finished job."""
+
+    dates: tuple[DatedResult, ...]
+    """In order of time."""
+    process_graph: Document
+    """The graph that was run."""
+    job_options: Document
+    """Options of the job, as far as it told them."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A `derived_from` link and what the name of its product says."""
+
+    link: Document
+    sensed: dt.datetime | None
+    platform: str | None
+    tile: str | None
+
+
+@dataclass(frozen=True)
+class _Asset:
+    moment: dt.datetime
+    file: ResultFile
+    links: tuple[Document, ...]
+
+
+def read_job_results(
+    folder: Path, *, metadata: Document | None = None, job: Document | None = None
+) -> JobResults:
+    """Read what a finished job left in a folder.
+
+    Args:
+        folder: the downloaded files.
+        metadata: `job.get_results().get_metadata()`; else `job-results.json` of the folder.
+        job: `job.describe()`; else `job.json` of the folder.
+
+    Raises:
+        DescriptionError: metadata or graph is missing, a file it names is not there, or a file
+            has no date of its own.
+    """
+    metadata = metadata or _read(folder / RESULTS_FILE)
+    job = job or _read(folder / JOB_FILE)
+    graph = (job.get("process") or {}).get("process_graph") or job.get("process_graph")
+    if not graph:
+        raise DescriptionError(
+            f"the description of the job has no process graph: store job.describe() as {JOB_FILE}"
+        )
+    assets = sorted(_assets(folder, metadata), key=lambda asset: (asset.moment, asset.file.path))
+    if not assets:
+        raise DescriptionError(
+            f"the metadata of {folder.name} names no GeoTIFF: run the job with out_format='GTiff'"
+        )
+    days = {asset.moment.date() for asset in assets}
+    known = [*(metadata.get("links") or ()), *(link for asset in assets for link in asset.links)]
+    sources = _sources(known)
+    dates = []
+    for moment in sorted({asset.moment for asset in assets}):
+        files = tuple(asset.file for asset in assets if asset.moment == moment)
+        own = [s for s in sources if _is_input(s, moment, alone=len(days) == 1)]
+        dates.append(_dated(moment, files, own, metadata))
+    return JobResults(tuple(dates), graph, job.get("job_options") or {})
+
+
+def _dated(
+    moment: dt.datetime, files: tuple[ResultFile, ...], own: Sequence[_Source], metadata: Document
+) -> DatedResult:
+    """Put one date together; a bare day takes the time of sensing where the inputs agree on it."""
+    sensed = {source.sensed for source in own if source.sensed is not None}
+    if moment.time() == dt.time() and len(sensed) == 1:
+        moment = sensed.pop()
+    platforms = {source.platform for source in own if source.platform}
+    tiles = {source.tile for source in own if source.tile}
+    return DatedResult(
+        datetime=moment,
+        files=files,
+        platform=platforms.pop() if len(platforms) == 1 else None,
+        mgrs_tile=tiles.pop() if len(tiles) == 1 else None,
+        metadata={**metadata, "links": [source.link for source in own]},
+    )
+
+
+def _assets(folder: Path, metadata: Document) -> Iterator[_Asset]:
+    """Yield the GeoTIFFs of the Items that lie beside the metadata, else of the metadata itself."""
+    documents = list(_items_beside(folder, metadata)) or [(folder, metadata)]
+    for home, document in documents:
+        properties = document.get("properties") or {}
+        links = () if document is metadata else tuple(document.get("links") or ())
+        for key, asset in (document.get("assets") or {}).items():
+            if _is_geotiff(key, asset):
+                file = ResultFile(_local_file(folder, home, key, asset), _band_names(asset))
+                yield _Asset(_moment(key, asset, properties), file, links)
+
+
+def _items_beside(folder: Path, metadata: Document) -> Iterator[tuple[Path, Document]]:
+    for link in metadata.get("links") or ():
+        href = str(link.get("href"))
+        if link.get("rel") == "item" and not urlsplit(href).scheme:
+            path = _below(folder, folder / unquote(href))
+            yield path.parent, _read(path)
+
+
+def _is_geotiff(key: str, asset: Document) -> bool:
+    return "geotiff" in str(asset.get("type", "")) or key.lower().endswith((".tif", ".tiff"))
+
+
+def _local_file(folder: Path, home: Path, key: str, asset: Document) -> Path:
+    """Return the file of an asset: by its relative href, or downloaded under its own name."""
+    address = urlsplit(str(asset.get("href", "")))
+    names = [] if address.scheme or address.netloc else [unquote(address.path)]
+    names += [key, unquote(address.path).rpartition("/")[2]]
+    for name in names:
+        path = home / name
+        if name and path.is_file():
+            return _below(folder, path)
+    raise DescriptionError(
+        f"the metadata names {key}, which is not in {folder.name}: download all files of the job"
+    )
+
+
+def _below(folder: Path, path: Path) -> Path:
+    real = path.resolve()
+    if not real.is_relative_to(folder.resolve()):
+        raise DescriptionError(f"{path.name} lies outside the folder of the job's results")
+    return real
+
+
+def _band_names(asset: Document) -> tuple[str, ...]:
+    """Return the names of the bands, in STAC 1.1 or under the fields used before."""
+    for field in ("bands", "eo:bands", "raster:bands"):
+        names = tuple(str(band.get("name", "")) for band in asset.get(field) or ())
+        if any(names):
+            return names
+    return ()
+
+
+def _moment(key: str, asset: Document, properties: Document) -> dt.datetime:
+    """Return the date of an asset: its own, its Item's, or the one in its name.
+
+    A back-end that lists its files without Items (API 1.0) has the days in their names only.
+    """
+    said = asset.get("datetime") or properties.get("datetime")
+    if said:
+        return _instant(str(said))
+    found = DAY_IN_NAME.search(key)
+    if found:
+        return _instant("-".join(found.groups()))
+    start, end = properties.get("start_datetime"), properties.get("end_datetime")
+    if start and start == end:
+        return _instant(str(start))
+    raise DescriptionError(
+        f"{key} has no date of its own (start {start}, end {end}): an item is one observation; "
+        "publish the results of a job that keeps the dimension t"
+    )
+
+
+def _instant(text: str) -> dt.datetime:
+    """Read a date or time; the labels of openEO cubes are UTC, with zone or without."""
+    try:
+        read = dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise DescriptionError(f"{text!r} is no ISO 8601 time") from error
+    return utc(read if read.tzinfo else read.replace(tzinfo=dt.UTC))
+
+
+def _sources(links: Sequence[Document]) -> list[_Source]:
+    """Return the inputs that the metadata names, each once."""
+    found: dict[str, _Source] = {}
+    for link in links:
+        href = str(link.get("href", ""))
+        if link.get("rel") != "derived_from" or not href:
+            continue
+        if href.startswith(EODATA):
+            href = "s3://eodata/" + href.removeprefix(EODATA)
+        name = PRODUCT.search(f"{href} {link.get('title', '')}")
+        found.setdefault(
+            href,
+            _Source(
+                link={"rel": "derived_from", "href": href, "title": name[0] if name else href},
+                sensed=_instant(name[2]) if name else None,
+                platform=name[1] if name else None,
+                tile=name[3] if name else None,
+            ),
+        )
+    return list(found.values())
+
+
+def _is_input(source: _Source, moment: dt.datetime, *, alone: bool) -> bool:
+    """Return whether a date was made from a source; one without a date counts for a single one."""
+    return alone if source.sensed is None else source.sensed.date() == moment.date()
+
+
+def _read(path: Path) -> Document:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DescriptionError(
+            f"cannot read {path.name} in {path.parent.name} ({error.strerror}): "
+            "download the results of the job with their metadata"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DescriptionError(f"{path.name} is not readable JSON in UTF-8: {error}") from error
+    if not isinstance(document, dict):
+        raise DescriptionError(f"{path.name} is no JSON object")
+    return document
