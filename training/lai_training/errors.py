@@ -4,6 +4,7 @@ LaiTrainingError
 ├── Sl2pError             a set, variable or input that SL2P does not have
 ├── SimulationError       a scene that cannot be simulated
 ├── RealismError          no real scene to compare simulated land with
+├── PrepareError          real products that give no pool, or a pool that is damaged
 ├── ConfigError           an experiment that is not described as `training/configs` are
 ├── FitError              a fit that cannot begin or go on
 ├── ExportError           a run that cannot become a bundle
@@ -29,6 +30,10 @@ class SimulationError(LaiTrainingError, ValueError):
 
 class RealismError(LaiTrainingError, ValueError):
     """No real scene with enough clear vegetation to compare with."""
+
+
+class PrepareError(LaiTrainingError):
+    """No product gives patches, or a folder holds no pool, another pool, or a damaged one."""
 
 
 class ConfigError(LaiTrainingError, ValueError):
