@@ -19,15 +19,18 @@ import numpy as np
 import yaml
 
 from lai_training.checkpoints import BEST, AveragedWeights, KeepRun, restore
-from lai_training.config import FitConfig, PoolConfig, read_config
+from lai_training.config import FitConfig, PoolConfig, PreparedConfig, read_config
 from lai_training.errors import FitError
 from lai_training.networks import SPECS, NetworkSpec, build_network
+from lai_training.prepare_pool import PreparedPool, open_prepared
 from lai_training.samples import (
     Floats,
     Normalisation,
     SampleStream,
     make_pool,
     measure_normalisation,
+    measure_range,
+    normalise_by_range,
     open_pool,
     steps_for,
 )
@@ -72,18 +75,26 @@ def fit(
     spec = SPECS[config.network]
     training_pool = load_pool(config.pool, pools, progress)
     start = find_start(config, run)
-    normalisation = read_normalisation(start) if start else measure_normalisation(training_pool)
+    held_out_pool = load_pool(config.validation, pools, progress)
+    normalisation = read_normalisation(start) if start else _normalise(config, training_pool)
     stream = SampleStream(
-        training_pool, normalisation, spec, config.samples, steps=config.steps, seed=config.seed
+        training_pool,
+        normalisation,
+        spec,
+        config.samples,
+        steps=config.steps,
+        seed=config.seed,
+        cosines=load_cosines(config.pool),
     )
     held_out = SampleStream(
-        load_pool(config.validation, pools, progress),
+        held_out_pool,
         normalisation,
         spec,
         config.samples.model_copy(update={"masked_draw_share": 0.0}),
-        steps=steps_for(config.validation.patches, config.samples),
+        steps=steps_for(len(held_out_pool), config.samples),
         seed=config.seed + 1,
         fixed=True,
+        cosines=load_cosines(config.validation),
     )
     model = build_network(config.network)
     if start:
@@ -134,8 +145,12 @@ def load_start(model: keras.Model, start: Path) -> None:
         ) from error
 
 
-def load_pool(config: PoolConfig, pools: Path, progress: Progress | None = None) -> Floats:
-    """Open a pool of simulated patches; simulate it where it is not there yet."""
+def load_pool(
+    config: PoolConfig | PreparedConfig, pools: Path, progress: Progress | None = None
+) -> Floats:
+    """Open a pool of real patches, or of simulated ones; simulate them where not there yet."""
+    if isinstance(config, PreparedConfig):
+        return _open(config).reflectance
     path = pools / f"patches-{config.patches}x{config.size_px}-seed{config.seed}.npy"
     if not path.exists():
         logger.info("simulating %d patches of %d px", config.patches, config.size_px)
@@ -182,6 +197,25 @@ def compile_model(model: keras.Model, config: FitConfig) -> None:
         weighted_metrics=metrics if len(losses) > 1 else metrics[0],
         jit_compile=False,
     )
+
+
+def load_cosines(config: PoolConfig | PreparedConfig) -> Floats | None:
+    """Return the angles of real patches, (n, 3) cosines; None = simulated, angles are drawn."""
+    return _open(config).cosines if isinstance(config, PreparedConfig) else None
+
+
+def _open(config: PreparedConfig) -> PreparedPool:
+    return open_prepared(Path(config.prepared), config.split)
+
+
+def _normalise(config: FitConfig, pool: Floats) -> Normalisation:
+    """Return the constants that the config asks for, measured on the training pool."""
+    if config.normalisation == "mean_std":
+        return measure_normalisation(pool)
+    if isinstance(config.pool, PreparedConfig):
+        limits = _open(config.pool).manifest.normalisation
+        return normalise_by_range(limits.lowest, limits.highest)
+    return measure_range(pool)
 
 
 def _callbacks(
