@@ -1,11 +1,13 @@
 """What `pip install sentinel2-lai` brings: the wheel alone holds all that the commands need.
 
-Building takes seconds and no network (hatchling is there); installing into an empty environment
-needs a package registry and is a test of its own, deselected by default.
+`python -m build` makes the sdist and the wheel from the sdist, so that both are proved. It takes
+seconds and no network (hatchling is there); installing into an empty environment needs a package
+registry and is a test of its own, deselected in `make test` and run by `.ci/run`.
 """
 
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -17,10 +19,11 @@ PACKAGES = ("lai_udf", "lai_backend", "lai_training", "lai_stac", "lai_service",
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of the working tree."""
+    """A wheel of the working tree, by way of its sdist."""
     out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     return next(out.glob("*.whl"))
 
 
@@ -92,7 +95,30 @@ def test_commands_of_the_wheel_are_those_of_the_readme(unpacked: Path) -> None:
         assert f"{command} = " in text
 
 
+def test_the_sdist_holds_documents_and_tests(wheel: Path) -> None:
+    with tarfile.open(next(wheel.parent.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for path in ("LICENSE", "README.md", "Makefile", "requirements.lock", "tests/conftest.py"):
+        assert path in names
+
+
+def test_a_command_without_its_packages_says_what_to_install(unpacked: Path) -> None:
+    code = """
+import sys
+sys.modules["yaml"] = None
+from lai_training.cli import app
+app(["fit", "experiment.yaml"])
+"""
+    run = run_python(code, unpacked)
+
+    assert run.returncode == 1
+    assert run.stderr == (
+        'lai-train: fit needs the package yaml: pip install "sentinel2-lai[training]"\n'
+    )
+
+
 @pytest.mark.network
+@pytest.mark.timeout(900)
 def test_lai_udf_runs_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     import numpy as np
 

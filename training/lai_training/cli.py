@@ -10,13 +10,15 @@ from typing import Annotated, Literal
 import typer
 
 from lai_training import cli_parcels
-from lai_training.cli_fit import evaluate, export, fit
-from lai_training.cli_frame import one_sentence, show_progress
+from lai_training.cli_evaluate import evaluate
+from lai_training.cli_fit import export, fit
+from lai_training.cli_frame import Commands, one_sentence, show_progress
 from lai_training.cli_simulate import realism, simulate
 from lai_training.cli_validate import validate
 from lai_udf.products import open_scene
 
 app = typer.Typer(
+    cls=Commands,
     help="Learn LAI from Sentinel-2: the teacher SL2P, simulation, training, validation.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

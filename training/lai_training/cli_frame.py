@@ -1,17 +1,40 @@
-"""What all commands of `lai-train` share: how they report progress, and how they fail."""
+"""What all commands of `lai-train` share: how they report progress, and how they fail.
+
+`sentinel2-lai` installs without what training needs; a command that lacks it says what to install.
+"""
 
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
+from typer.core import TyperGroup
 
 from lai_training.errors import LaiTrainingError
 from lai_udf.errors import LaiUdfError
 from lai_udf.predict import LaiInputError
+
+
+class Commands(TyperGroup):
+    """The commands; one that finds a package missing says which extra brings it."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (typer keeps its context class private)
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("lai_"):
+                raise
+            typer.echo(
+                f"lai-train: {ctx.invoked_subcommand} needs the package {error.name}: "
+                'pip install "sentinel2-lai[training]"',
+                err=True,
+            )
+            raise typer.Exit(1) from error
 
 
 @contextmanager
