@@ -53,21 +53,31 @@ def serve(
 
 @app.command()
 def publish(
-    source: Annotated[Path, typer.Argument(help="Folder of an item, or its JSON.", exists=True)],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of an item, or its JSON; or folder of an openEO job's results.",
+            exists=True,
+        ),
+    ],
     url: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8080",
     token: Annotated[
         str | None, typer.Option(help="Bearer token.", envvar="LAI_SERVICE_TOKEN")
     ] = None,
     collection: Annotated[str | None, typer.Option(help="Collection to publish into.")] = None,
 ) -> None:
-    """Publish an item through a running service; prints its address."""
-    from lai_service.client import publish_directory
+    """Publish an item, or an openEO job, through a running service; prints the addresses."""
+    from lai_service.client import holds_results, publish_directory, publish_results
 
     try:
-        published = publish_directory(source, url, token, collection)
+        if holds_results(source):
+            published = publish_results(source, url, token, collection)
+        else:
+            published = [publish_directory(source, url, token, collection)]
     except LaiServiceError as error:
         raise _fail(error) from error
-    typer.echo(f"{published.outcome}: {published.address}")
+    for one in published:
+        typer.echo(f"{one.outcome}: {one.address}")
 
 
 @app.command()

@@ -1,13 +1,19 @@
-"""Ask a running service to publish a folder."""
+"""Ask a running service to publish a folder: an item, or the results of an openEO job."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import requests
 
 from lai_service.errors import BadRequestError, LaiServiceError
+from lai_stac.job_results import JOB_FILE, RESULTS_FILE
 
-__all__ = ["PublishedAt", "publish_directory"]
+if TYPE_CHECKING:
+    import openeo  # a slow import that `lai-service publish` does without
+
+__all__ = ["PublishedAt", "download_job", "holds_results", "publish_directory", "publish_results"]
 
 
 @dataclass(frozen=True)
@@ -35,9 +41,58 @@ def publish_directory(
         LaiServiceError: the service cannot be reached, or its refusal, word for word.
     """
     folder = source if source.is_dir() else source.parent
-    body = {"directory": str(folder.resolve())}
+    answer = _publish({"directory": str(folder.resolve())}, url, token, collection)
+    return PublishedAt(answer.headers["Location"], answer.headers["LAI-Publish-Outcome"])
+
+
+def publish_results(
+    source: Path, url: str, token: str | None, collection: str | None = None
+) -> list[PublishedAt]:
+    """Publish the results of an openEO job that lie on the machine of the service.
+
+    Args:
+        source: folder that `download_job` filled; below an allowed root of the service.
+        url: address of the service.
+        token: bearer token.
+        collection: collection to publish into; the default one where not given.
+
+    Returns:
+        One entry per date, in order of time.
+
+    Raises:
+        LaiServiceError: the service cannot be reached, or its refusal, word for word.
+    """
+    answer = _publish({"results": str(source.resolve())}, url, token, collection)
+    outcomes = answer.headers["LAI-Publish-Outcome"].split(", ")
+    addresses = [item["links"][0]["href"] for item in answer.json()["features"]]
+    return [PublishedAt(*pair) for pair in zip(addresses, outcomes, strict=True)]
+
+
+def holds_results(folder: Path) -> bool:
+    """Return whether a folder holds downloaded results of an openEO job."""
+    return (folder / RESULTS_FILE).is_file()
+
+
+def download_job(job: "openeo.BatchJob", folder: Path) -> Path:
+    """Download a finished job with everything that publishing wants to know of it.
+
+    Args:
+        job: the finished job.
+        folder: where its files go; made if missing.
+
+    Returns:
+        The folder: GeoTIFFs and Items, `job-results.json` and `job.json`.
+    """
+    job.get_results().download_as_collection(folder, on_download_failure="raise")
+    (folder / JOB_FILE).write_text(json.dumps(job.describe()), encoding="utf-8")
+    return folder
+
+
+def _publish(
+    body: dict[str, Any], url: str, token: str | None, collection: str | None
+) -> requests.Response:
     if collection:
-        body["collection"] = collection
+        body = {**body, "collection": collection}
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         answer = requests.post(
@@ -47,7 +102,7 @@ def publish_directory(
         raise LaiServiceError(f"the service at {url} does not answer: {error}") from error
     if answer.status_code not in (200, 201):
         raise BadRequestError(f"{url} answered {answer.status_code}: {_reason(answer)}")
-    return PublishedAt(answer.headers["Location"], answer.headers["LAI-Publish-Outcome"])
+    return answer
 
 
 def _reason(answer: requests.Response) -> str:

@@ -4,16 +4,15 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
-from stac_fastapi.types.requests import get_base_url
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from lai_service.browser import add_browser
 from lai_service.catalogue import Catalogue
-from lai_service.documents import served_item
 from lai_service.hrefs import DATA_ROUTE
 from lai_service.metrics import Metrics
-from lai_service.publishing import Publisher, PublishRequest
+from lai_service.openeo_results import ResultsPublisher
+from lai_service.publish_route import add_publish
+from lai_service.publishing import Publisher
 from lai_service.settings import Settings
 from lai_service.timeseries import add_timeseries
 
@@ -38,18 +37,7 @@ def add_routes(
     metrics: Metrics,
 ) -> None:
     """Add our routes to an application."""
-
-    @app.post("/publish", tags=["Publish"], status_code=201)
-    def publish(body: PublishRequest, request: Request) -> JSONResponse:
-        """Take in an item with its rasters; 201 where it is new, 200 where it was known."""
-        published = publisher.publish(body)
-        served = served_item(published.item, get_base_url(request))
-        status = 201 if published.outcome == "created" else 200
-        headers = {
-            "Location": served["links"][0]["href"],
-            "LAI-Publish-Outcome": published.outcome,
-        }
-        return JSONResponse(served, status, headers, media_type="application/geo+json")
+    add_publish(app, publisher, ResultsPublisher(catalogue, settings))
 
     @app.get("/_mgmt/metrics", include_in_schema=False)
     def prometheus() -> Response:

@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """PostgreSQL database (`postgresql://...`) with pgstac, in place of the SQLite file."""
     allowed_roots: Paths = ()
     """Folders on this machine from which `POST /publish` may take files."""
+    models: Paths = ()
+    """Model bundles that may have made the results of openEO jobs; none = the shipped one."""
     token: SecretStr | None = None
     """Bearer token of writers; without a token (here or in `token_file`) writes are off."""
     token_file: Path | None = None

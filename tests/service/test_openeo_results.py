@@ -1,0 +1,118 @@
+"""`POST /publish` of an openEO job's results: items for all its dates, or a reason."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_jobs import TIMES, job_description, write_cloud_results
+from fake_lai import MODEL, fake_layers
+from fastapi.testclient import TestClient
+from service.fake_items import TOKEN
+from typer.testing import CliRunner
+
+from lai_service import Settings, openeo_results
+from lai_service.cli import app
+from lai_udf.bundle import Bundle
+
+# rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
+pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Know the model of the fake jobs in place of the shipped one."""
+    bundle = Bundle(Path("seamless-0.1.0.zip"), MODEL)
+    monkeypatch.setattr(openeo_results, "open_bundle", lambda path=None: bundle)
+
+
+@pytest.fixture
+def results(settings: Settings, rng: np.random.Generator) -> Iterator[Path]:
+    return write_cloud_results(settings.allowed_roots[0] / "job", fake_layers(rng))
+
+
+def files(settings: Settings) -> dict[str, bytes]:
+    found = (path for path in settings.data.glob("lai/**/*") if path.is_file())
+    return {str(path): path.read_bytes() for path in found}
+
+
+def test_every_date_of_a_job_is_published_and_found(writer: TestClient, results: Path) -> None:
+    answer = writer.post("/publish", json={"results": str(results)})
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["LAI-Publish-Outcome"] == "created, created"
+    items = answer.json()["features"]
+    assert [item["properties"]["datetime"] for item in items] == list(TIMES)
+
+    search = {"datetime": "2024-07-01T00:00:00Z/..", "filter": '"laiq:valid_fraction" > 0.5'}
+    (found,) = writer.get("/search", params=search).json()["features"]
+    assert found["id"] == items[1]["id"]
+    assert writer.get(found["assets"]["lai_upper"]["href"]).status_code == 200
+    sources = [link for link in found["links"] if link["rel"] == "derived_from"]
+    assert [link["href"].startswith("s3://eodata/Sentinel-2/") for link in sources] == [True]
+
+
+def test_same_job_again_changes_nothing(
+    writer: TestClient, results: Path, settings: Settings
+) -> None:
+    writer.post("/publish", json={"results": str(results)})
+    before, items = files(settings), writer.get("/search").json()["features"]
+    again = writer.post("/publish", json={"results": str(results)})
+    assert (again.status_code, again.headers["LAI-Publish-Outcome"]) == (
+        200,
+        "unchanged, unchanged",
+    )
+    assert files(settings) == before
+    assert writer.get("/search").json()["features"] == items
+
+
+def test_metadata_and_job_may_come_with_the_request(writer: TestClient, results: Path) -> None:
+    (results / "job.json").unlink()
+    body = {"results": str(results), "job": job_description(target="field"), "collection": "own"}
+    answer = writer.post("/publish", json=body)
+    assert answer.status_code == 201, answer.text
+    assert {item["collection"] for item in answer.json()["features"]} == {"own"}
+    assert {item["properties"]["laiq:target"] for item in answer.json()["features"]} == {"field"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "reason"),
+    [
+        ({"results": "/etc"}, 403, "root that the service may read"),
+        ({"results": "{root}/missing"}, 404, "does not exist"),
+        ({"results": "{root}/job/.."}, 422, "cannot read job-results.json"),
+        ({"results": "{root}/job", "item": {}}, 400, "item"),
+        ({"results": "{root}/job", "job": {}}, 422, "no process graph"),
+        ({"results": "{root}/job", "collection": "../x"}, 422, "id"),
+        ({}, 400, "give either"),
+    ],
+    ids=["foreign folder", "no folder", "no results", "two things", "no graph", "bad id", "none"],
+)
+def test_bad_request_stores_nothing(
+    body, status, reason, writer: TestClient, results: Path, settings: Settings
+) -> None:
+    root = settings.allowed_roots[0]
+    filled = {k: v.format(root=root) if isinstance(v, str) else v for k, v in body.items()}
+    filled = {
+        k: v or job_description() | {"process": {}} if k == "job" else v for k, v in filled.items()
+    }
+    answer = writer.post("/publish", json=filled)
+    assert (answer.status_code, reason in answer.json()["description"]) == (status, True), (
+        answer.text
+    )
+    assert files(settings) == {}
+    assert writer.get("/search").json()["features"] == []
+
+
+def test_job_is_not_published_without_a_token(client: TestClient, results: Path) -> None:
+    answer = client.post("/publish", json={"results": str(results)})
+    assert answer.status_code == 401
+
+
+def test_command_publishes_a_folder_of_results(live: str, results: Path) -> None:
+    arguments = ["publish", str(results), "--url", live, "--token", TOKEN]
+    first, second = CliRunner().invoke(app, arguments), CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    lines = first.stdout.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"created: {live}/collections/lai/items/lai_s2_") for line in lines)
+    assert [line.split(":")[0] for line in second.stdout.splitlines()] == ["unchanged"] * 2
