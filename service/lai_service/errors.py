@@ -11,6 +11,7 @@
     ├── ConflictError            409  it exists already
     ├── TooLargeError            413  the request body is above the limit
     ├── InvalidItemError         422  an item, collection or COG that breaks its contract
+    ├── BrokenFileError          500  a published raster is gone or damaged: `lai-service repair`
     ├── CatalogueBusyError       503  the catalogue stayed locked; try again
     └── SettingsError            (no status: the service does not start)
 
@@ -20,6 +21,7 @@
 __all__ = [
     "STATUS_CODES",
     "BadRequestError",
+    "BrokenFileError",
     "CatalogueBusyError",
     "ConflictError",
     "FilterError",
@@ -79,6 +81,10 @@ class InvalidItemError(LaiServiceError):
     """An item, a collection or a raster that breaks its contract."""
 
 
+class BrokenFileError(LaiServiceError):
+    """A stored item whose raster cannot be read."""
+
+
 class CatalogueBusyError(LaiServiceError):
     """Another writer held the catalogue for longer than the timeout."""
 
@@ -98,6 +104,7 @@ STATUS_CODES: dict[type[LaiServiceError], int] = {
     ConflictError: 409,
     TooLargeError: 413,
     InvalidItemError: 422,
+    BrokenFileError: 500,
     CatalogueBusyError: 503,
     SettingsError: 500,
 }

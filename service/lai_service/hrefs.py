@@ -15,6 +15,8 @@ from lai_service.errors import ForbiddenPathError, InvalidItemError
 
 __all__ = [
     "DATA_ROUTE",
+    "check_files",
+    "has_files",
     "is_relative",
     "is_safe_path",
     "read_stored_hrefs",
@@ -35,14 +37,18 @@ def is_relative(href: str) -> bool:
 
 
 def is_safe_path(href: str) -> bool:
-    """Return whether a relative path stays below its folder and names a plain file."""
+    """Return whether a relative path stays below its folder and names a plain file.
+
+    Hidden files and folders (`.catalogue`, `.locks`) are not plain; `./lai.tif` is.
+    """
     decoded = unquote(href)
+    parts = decoded.split("/")
     return (
         is_relative(href)
         and is_relative(decoded)
         and "\\" not in decoded
         and "\x00" not in decoded
-        and not any(part in ("..", "") for part in decoded.split("/"))
+        and not any(part == "" or (part != "." and part.startswith(".")) for part in parts)
         and not decoded.startswith("/vsi")
         and not decoded.lower().endswith(".vrt")
     )
@@ -81,30 +87,59 @@ def stored_href(href: object, base_url: str, what: str) -> str:
     return posixpath.normpath(href)
 
 
-def read_stored_hrefs(document: Document, base_url: str, data: Path) -> Document:
+def read_stored_hrefs(document: Document, base_url: str) -> Document:
     """Return a document whose assets and links have stored hrefs; nothing is opened.
 
     Args:
         document: a STAC item or collection as a client sent it; not changed.
         base_url: address of this service with its final slash.
-        data: data root; a relative href must name a file that is published below it.
 
     Raises:
         ForbiddenPathError: an href leaves the data root.
-        InvalidItemError: an href names no published file, or has a scheme that is not for data.
+        InvalidItemError: an href has a scheme that is not for data.
     """
     name = document.get("id")
     assets = {}
     for key, asset in dict(document.get("assets") or {}).items():
         what = f"asset {key} of {name}"
         href = stored_href(asset.get("href") if isinstance(asset, dict) else None, base_url, what)
-        if is_relative(href) and not (data / href).is_file():
-            raise InvalidItemError(f"{what} names {href!r}, which is not published; use /publish")
         assets[key] = {**asset, "href": href}
     changed = {**document, "links": stored_links(document, base_url)}
     if "assets" in document:
         changed["assets"] = assets
     return changed
+
+
+def has_files(document: Document) -> bool:
+    """Return whether a document with stored hrefs has assets that are published here."""
+    return any(is_relative(asset["href"]) for asset in (document.get("assets") or {}).values())
+
+
+def check_files(document: Document, data: Path) -> None:
+    """Check that the published files of a document with stored hrefs are there, and its own.
+
+    Args:
+        document: an item, whose files lie in `<collection>/<id>/`, or a collection.
+        data: data root.
+
+    Raises:
+        ForbiddenPathError: an asset is a file of another item, which may go with that one.
+        InvalidItemError: an href names no published file.
+    """
+    name = document["id"]
+    own = f"{document['collection']}/{name}/" if document.get("type") == "Feature" else f"{name}/"
+    for key, asset in (document.get("assets") or {}).items():
+        href = asset["href"]
+        if not is_relative(href):
+            continue
+        if not href.startswith(own):
+            raise ForbiddenPathError(
+                f"asset {key} of {name} names {href!r}, which does not lie in its own folder {own}"
+            )
+        if not (data / href).is_file():
+            raise InvalidItemError(
+                f"asset {key} of {name} names {href!r}, which is not published; use /publish"
+            )
 
 
 _OWN_LINKS = frozenset({"self", "item", "parent", "collection", "root", "items"})

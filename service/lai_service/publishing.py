@@ -25,7 +25,7 @@ from lai_service.collections import collection_for
 from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
 from lai_service.hrefs import is_relative, is_safe_path, stored_links
 from lai_service.rasters import check_cog
-from lai_service.storage import file_digest, folder_of, locked, resolve_below, staged
+from lai_service.storage import file_digest, folder_of, locked, resolve_below, stage
 from lai_service.transactions import checked_id
 from lai_service.validation import validate_item
 
@@ -109,13 +109,34 @@ class Publisher:
         item_id = plan.item["id"]
         target = folder_of(self._data, plan.collection, item_id) / plan.digest
         with locked(self._data, plan.collection, item_id):
-            with staged(target, plan.files):
+            made = stage(target, plan.files)
+            try:
                 self._ensure_collection(plan)
                 (outcome,) = self._catalogue.put_items(plan.collection, [plan.item], "upsert")
+            except BaseException:
+                if made:
+                    self._withdraw(plan, target)
+                raise
             if outcome == "updated":
                 _forget_others(target)
         _log.info("published %s/%s: %s", plan.collection, item_id, outcome)
         return Published(plan.item, outcome)
+
+    def _withdraw(self, plan: _Plan, target: Path) -> None:
+        """Remove files that were staged for an item that was not stored.
+
+        A database may fail to answer after it has stored the item. The files go only where it says
+        that the item does not name them; `repair` removes what is left otherwise.
+        """
+        try:
+            item = self._catalogue.item(plan.collection, plan.item["id"])
+        except NotFoundError:
+            item = None
+        except Exception:
+            _log.warning("the catalogue does not answer; %s is left for repair", target)
+            return
+        if item is None or not _names(item, f"{target.relative_to(self._data).as_posix()}/"):
+            shutil.rmtree(target, ignore_errors=True)
 
     def _plan(self, request: PublishRequest) -> _Plan:
         item, folder = self._read(request)
@@ -177,6 +198,11 @@ class Publisher:
             self._catalogue.collection(plan.collection)
         except NotFoundError:
             self._catalogue.put_collection(collection_for(plan.collection, plan.item), "upsert")
+
+
+def _names(item: Document, prefix: str) -> bool:
+    """Return whether an item has an asset below a folder of the data root."""
+    return any(asset["href"].startswith(prefix) for asset in item["assets"].values())
 
 
 def _forget_others(target: Path) -> None:

@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lai_service.errors import ForbiddenPathError, NotFoundError
@@ -21,9 +21,10 @@ __all__ = [
     "file_digest",
     "folder_of",
     "locked",
+    "locked_collection",
     "remove_item_files",
     "resolve_below",
-    "staged",
+    "stage",
 ]
 
 _STAGING = ".staging-"
@@ -60,20 +61,37 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def locked(data: Path, collection_id: str, item_id: str) -> Iterator[None]:
-    """Hold the lock of an item's files; it is released even when the process dies.
+def locked(data: Path, collection_id: str, *item_ids: str) -> Iterator[None]:
+    """Hold the locks of some items' files; they are released even when the process dies.
 
-    The lock is of the file system (flock), so it also holds between worker processes.
+    A lock is of the file system (flock), so it also holds between worker processes. Whoever holds
+    an item shares the lock of its collection, so that nobody removes the collection meanwhile.
     """
-    folder = data / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{collection_id}+{item_id}").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        held.enter_context(_flock(data, collection_id, fcntl.LOCK_SH))
+        for item_id in sorted(set(item_ids)):  # one order for all, so that nobody waits in a ring
+            held.enter_context(_flock(data, f"{collection_id}/{item_id}", fcntl.LOCK_EX))
         yield
 
 
 @contextmanager
-def staged(target: Path, files: Mapping[str, Path]) -> Iterator[None]:
+def locked_collection(data: Path, collection_id: str) -> Iterator[None]:
+    """Hold the lock of a collection and of all its items."""
+    with _flock(data, collection_id, fcntl.LOCK_EX):
+        yield
+
+
+@contextmanager
+def _flock(data: Path, name: str, kind: int) -> Iterator[None]:
+    folder = data / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    short = hashlib.sha256(name.encode()).hexdigest()[:32]  # a file name has 255 bytes at most
+    with (folder / short).open("w") as file:
+        fcntl.flock(file, kind)
+        yield
+
+
+def stage(target: Path, files: Mapping[str, Path]) -> bool:
     """Copy files into a folder that appears complete or not at all.
 
     Args:
@@ -81,13 +99,12 @@ def staged(target: Path, files: Mapping[str, Path]) -> Iterator[None]:
             of its content).
         files: source file of each name inside the folder.
 
-    Yields:
-        Once the folder is in place. If the block raises, a folder made here is removed again.
+    Returns:
+        Whether the folder was made.
     """
     if target.is_dir():
-        yield
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
+        return False
+    _make_folders(target.parent)
     staging = target.parent / f"{_STAGING}{uuid.uuid4().hex}"
     staging.mkdir()
     try:
@@ -99,11 +116,15 @@ def staged(target: Path, files: Mapping[str, Path]) -> Iterator[None]:
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(target, ignore_errors=True)
-        raise
+    return True
+
+
+def _make_folders(folder: Path) -> None:
+    """Make a folder and those above it, so that they survive a power cut."""
+    if not folder.is_dir():
+        _make_folders(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
 
 
 def _copy(source: Path, target: Path) -> None:

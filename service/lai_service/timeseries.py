@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from functools import partial
@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
+from rasterio.errors import RasterioError
 from shapely.geometry import mapping
 from starlette.responses import JSONResponse, Response
 
-from lai_service.catalogue import Catalogue, Search, SortKey
-from lai_service.errors import BadRequestError
+from lai_service.catalogue import Catalogue, Document, Search, SortKey
+from lai_service.errors import BadRequestError, BrokenFileError, NotFoundError
 from lai_service.parcels import DEFAULT_EXCLUDE, Observation, Place, observe
 from lai_service.stac_api import search_of
 from lai_service.walk import all_items
@@ -60,8 +61,32 @@ def time_series(
         raise BadRequestError(f"more than {MAX_ITEMS} items match; give a shorter time")
     look = partial(observe, place=place, data=data, exclude_flags=exclude_flags)
     with ThreadPoolExecutor(_READERS) as readers:
-        found = readers.map(look, all_items(catalogue, search))
+        found = readers.map(partial(_latest, catalogue, look), all_items(catalogue, search))
         return [observation for observation in found if observation is not None]
+
+
+def _latest(
+    catalogue: Catalogue, look: Callable[[Document], Observation | None], item: Document
+) -> Observation | None:
+    """Look at an item; where its files went meanwhile, at the version that replaced it.
+
+    Raises:
+        BrokenFileError: the files that the catalogue names cannot be read.
+    """
+    seen: list[object] = []  # a version may come back once, not twice
+    while seen.count(item["assets"]) < 2:
+        seen.append(item["assets"])
+        try:
+            return look(item)
+        except RasterioError as error:
+            fault = error
+            try:
+                item = catalogue.item(item["collection"], item["id"])
+            except NotFoundError:
+                return None
+    raise BrokenFileError(
+        f"a raster of item {item['id']} cannot be read; run lai-service repair"
+    ) from fault
 
 
 def add_timeseries(app: FastAPI, catalogue: Catalogue, data: Path) -> None:

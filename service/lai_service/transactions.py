@@ -6,6 +6,8 @@ come in through `publishing`, not here.
 # mypy: disable-error-code="override"
 # stac-fastapi passes the request of a bulk load as a keyword that its base leaves in **kwargs.
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,12 @@ from stac_fastapi.extensions.bulk_transactions import (
 from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
 
-from lai_service.catalogue import Catalogue, Document, WriteMode
+from lai_service.catalogue import Catalogue, Document, WriteMode, Written
 from lai_service.documents import served_collection, served_item
 from lai_service.errors import BadRequestError, InvalidItemError, PatchError
-from lai_service.hrefs import read_stored_hrefs
+from lai_service.hrefs import check_files, has_files, read_stored_hrefs
 from lai_service.patches import change_of
-from lai_service.storage import locked, remove_item_files
+from lai_service.storage import locked, locked_collection, remove_item_files
 from lai_service.validation import validate_collection, validate_item
 
 __all__ = ["BulkClient", "TransactionsClient", "checked_id"]
@@ -38,12 +40,22 @@ def checked_id(value: object, what: str) -> str:
     Raises:
         InvalidItemError: empty, longer than 200 characters, `.`-led, or with a reserved character.
     """
-    if not isinstance(value, str) or not 0 < len(value) <= 200 or value.startswith("."):
-        raise InvalidItemError(f"{what} needs an id of 1 to 200 characters that starts no dot file")
-    bad = sorted(_FORBIDDEN & set(value))
+    if not isinstance(value, str) or value.startswith("."):
+        raise InvalidItemError(f"{what} needs an id: a text that does not start with a dot")
+    if not 0 < len(value.encode("utf-8", "surrogatepass")) <= 200:  # a file name has 255 at most
+        raise InvalidItemError(f"{what} needs an id of 1 to 200 bytes")
+    bad = sorted(letter for letter in set(value) if letter in _FORBIDDEN or not _is_plain(letter))
     if bad:
         raise InvalidItemError(f"{what} id {value!r} holds {bad[0]!r}; use letters, digits, _ - .")
     return value
+
+
+def _is_plain(letter: str) -> bool:
+    """Return whether a letter is neither a control character nor half a surrogate pair."""
+    return letter.isprintable()
+
+
+_MANY_LOCKS = 100
 
 
 @attr.s(auto_attribs=True)
@@ -69,7 +81,26 @@ class _Writer:
             link = {"rel": "collection", "href": f"{base_url}collections/{collection_id}"}
             document["links"] = [*document["links"], link]  # the schema demands it
         validate_item(document)
-        return read_stored_hrefs(document, base_url, self.data)
+        return read_stored_hrefs(document, base_url)
+
+    def _store(self, collection_id: str, items: list[Document], mode: WriteMode) -> list[Written]:
+        """Store items; while their files are looked for, nobody removes them."""
+        with self._keeping(collection_id, items):
+            for item in items:
+                check_files(item, self.data)
+            return self.catalogue.put_items(collection_id, items, mode)
+
+    @contextmanager
+    def _keeping(self, collection_id: str, items: list[Document]) -> Iterator[None]:
+        ids = [str(item["id"]) for item in items if has_files(item)]
+        if len(ids) > _MANY_LOCKS:
+            with locked_collection(self.data, collection_id):
+                yield
+        elif ids:
+            with locked(self.data, collection_id, *ids):
+                yield
+        else:
+            yield
 
 
 @attr.s(auto_attribs=True)
@@ -90,10 +121,10 @@ class TransactionsClient(_Writer):
             if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
                 raise BadRequestError("a FeatureCollection needs a list of features")
             stored = [self._item(each, collection_id, base_url) for each in features]
-            self.catalogue.put_items(collection_id, stored, "insert")
+            self._store(collection_id, stored, "insert")
             return None
         item = self._item(document, collection_id, base_url)
-        self.catalogue.put_items(collection_id, [item], "insert")
+        self._store(collection_id, [item], "insert")
         return served_item(item, base_url)
 
     def replace_item(
@@ -103,15 +134,20 @@ class TransactionsClient(_Writer):
         if document.get("id") != item_id:
             raise BadRequestError(f"the body has id {document.get('id')!r}, not {item_id!r}")
         self.catalogue.item(collection_id, item_id)
-        item = self._item(document, collection_id, base_url)
-        self.catalogue.put_items(collection_id, [item], "replace")
+        self._store(collection_id, [self._item(document, collection_id, base_url)], "replace")
 
     def patch_item(self, collection_id: str, item_id: str, patch: Patch, base_url: str) -> None:
         """Change an item by a merge patch or a JSON patch."""
         change = change_of(patch)
-        self.catalogue.change_item(
-            collection_id, item_id, lambda old: self._item(change(old), collection_id, base_url)
-        )
+
+        def changed(old: Document) -> Document:
+            item = self._item(change(old), collection_id, base_url)
+            check_files(item, self.data)
+            return item
+
+        self.catalogue.item(collection_id, item_id)
+        with locked(self.data, collection_id, item_id):
+            self.catalogue.change_item(collection_id, item_id, changed)
 
     def delete_item(self, collection_id: str, item_id: str) -> None:
         """Remove an item, then its files."""
@@ -146,14 +182,18 @@ class TransactionsClient(_Writer):
 
     def delete_collection(self, collection_id: str) -> None:
         """Remove a collection with its items and their files."""
-        self.catalogue.remove_collection(collection_id)
-        remove_item_files(self.data, collection_id, None)
+        self.catalogue.collection(collection_id)
+        with locked_collection(self.data, collection_id):
+            self.catalogue.remove_collection(collection_id)
+            remove_item_files(self.data, collection_id, None)
 
     def _collection(self, document: Document, base_url: str) -> Document:
         checked_id(document.get("id"), "a collection")
         document = {**document, "links": document.get("links") or []}
         validate_collection(document)
-        return read_stored_hrefs(document, base_url, self.data)
+        stored = read_stored_hrefs(document, base_url)
+        check_files(stored, self.data)
+        return stored
 
 
 @attr.s(auto_attribs=True)
@@ -176,7 +216,7 @@ class BulkClient(_Writer, BaseBulkTransactionsClient):
                 raise InvalidItemError(f"bulk entry {item_id!r} holds no item of that id")
             stored.append(self._item(document, collection_id, base))
         mode: WriteMode = "upsert" if items.method == BulkTransactionMethod.UPSERT else "insert"
-        written = self.catalogue.put_items(collection_id, stored, mode)
+        written = self._store(collection_id, stored, mode)
         return {
             "received": len(stored),
             "success": len(stored),

@@ -1,6 +1,7 @@
 """An item and its rasters become public together, or not at all."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from service.fake_items import SIZE
 
 from lai_service import Settings, storage
 from lai_service.catalogue import Catalogue
+from lai_service.errors import CatalogueBusyError
+from lai_service.published_files import PublishedFiles
 from lai_service.publishing import Publisher, PublishRequest
 from lai_service.repair import repair_data
 
@@ -321,6 +324,65 @@ def test_crash_at_any_step_leaves_nothing_or_everything(
     assert not report.broken
     assert stored_files(settings) == before
     assert publisher.publish(PublishRequest(directory=updated)).outcome == "updated"
+
+
+def test_files_stay_where_the_item_was_stored_and_the_answer_was_lost(
+    monkeypatch: pytest.MonkeyPatch, make_result: Make, settings: Settings, catalogue: Catalogue
+) -> None:
+    put_items = catalogue.put_items
+
+    def store_and_lose_the_answer(*given: object) -> None:
+        put_items(*given)
+        raise CatalogueBusyError("the connection was lost")
+
+    monkeypatch.setattr(catalogue, "put_items", store_and_lose_the_answer)
+    publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
+    with pytest.raises(CatalogueBusyError):
+        publisher.publish(PublishRequest(directory=make_result()))
+
+    report = repair_data(catalogue, settings.data)
+    assert (report.removed, report.broken) == ((), ())
+    assert len(stored_files(settings)) == 5
+
+
+def test_files_go_where_the_item_was_not_stored(
+    monkeypatch: pytest.MonkeyPatch, make_result: Make, settings: Settings, catalogue: Catalogue
+) -> None:
+    def refuse(*_: object) -> None:
+        raise CatalogueBusyError("another writer")
+
+    monkeypatch.setattr(catalogue, "put_items", refuse)
+    publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
+    with pytest.raises(CatalogueBusyError):
+        publisher.publish(PublishRequest(directory=make_result()))
+    assert stored_files(settings) == []
+
+
+def test_files_of_a_replaced_version_are_not_put_back(
+    writer: TestClient, make_result: Make
+) -> None:
+    publish(writer, make_result())
+    old = writer.get(f"/collections/lai/items/{ITEM}").json()
+    publish(writer, make_result(offset=1.0))
+    answer = writer.put(f"/collections/lai/items/{ITEM}", json=old)
+    assert (answer.status_code, "not published" in answer.json()["description"]) == (422, True)
+
+
+def test_file_that_goes_after_it_was_found_is_404(
+    writer: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(writer, make_result())
+    href = writer.get(f"/collections/lai/items/{ITEM}").json()["assets"]["lai"]["href"]
+    find = PublishedFiles.lookup_path
+
+    def find_and_remove(self: PublishedFiles, path: str) -> tuple[str, os.stat_result | None]:
+        found = find(self, path)
+        Path(found[0]).unlink()
+        return found
+
+    monkeypatch.setattr(PublishedFiles, "lookup_path", find_and_remove)
+    answer = writer.get(href)
+    assert (answer.status_code, answer.json()["code"]) == (404, "NotFound")
 
 
 def test_repair_finds_nothing_where_nothing_broke(

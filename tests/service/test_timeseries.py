@@ -14,6 +14,9 @@ from fastapi.testclient import TestClient
 from rasterio.warp import transform, transform_geom
 from service.fake_items import ORIGIN
 
+from lai_service import Settings, timeseries
+from lai_service.parcels import observe
+
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 
@@ -155,3 +158,46 @@ def test_bad_request_is_400(published: TestClient, body: dict) -> None:
 )
 def test_bad_query_is_400(published: TestClient, query: str) -> None:
     assert published.get(f"/timeseries?{query}").status_code == 400
+
+
+def test_item_that_is_replaced_while_it_is_read_is_read_again(
+    published: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def replace_first(item: dict, **given: object) -> object:
+        looked.append(item["id"])
+        if len(looked) == 1:
+            folder = make_result(item["id"], item["properties"]["datetime"], offset=2.5)
+            published.post("/publish", json={"directory": str(folder)})
+        return observe(item, **given)
+
+    monkeypatch.setattr(timeseries, "observe", replace_first)
+    lon, lat = lonlat(20.5, 30.5)
+    found = published.get(f"/timeseries?lon={lon}&lat={lat}").json()["observations"]
+    assert sorted(o["lai"] for o in found) == pytest.approx([3.0, 4.0, 4.5])
+    assert len(looked) == 4
+
+
+def test_item_that_is_deleted_while_it_is_read_is_left_out(
+    published: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def delete_first(item: dict, **given: object) -> object:
+        published.delete(f"/collections/lai/items/{item['id']}")
+        return observe(item, **given)
+
+    monkeypatch.setattr(timeseries, "observe", delete_first)
+    lon, lat = lonlat(20.5, 30.5)
+    assert published.get(f"/timeseries?lon={lon}&lat={lat}").json()["observations"] == []
+
+
+def test_raster_that_is_damaged_is_told_without_its_path(
+    published: TestClient, settings: Settings
+) -> None:
+    for raster in settings.data.glob("lai/*/*/lai_sd.tif"):
+        raster.write_bytes(b"II*\x00garbage")
+    lon, lat = lonlat(20.5, 30.5)
+    answer = published.get(f"/timeseries?lon={lon}&lat={lat}")
+    assert answer.status_code == 500
+    assert "lai-service repair" in answer.json()["description"]
+    assert str(settings.data) not in answer.text
