@@ -13,6 +13,7 @@ from lai_training import cli_parcels
 from lai_training.cli_evaluate import evaluate
 from lai_training.cli_fit import export, fit
 from lai_training.cli_frame import Commands, one_sentence, show_progress
+from lai_training.cli_prepare import prepare
 from lai_training.cli_simulate import realism, simulate
 from lai_training.cli_validate import validate
 from lai_udf.products import open_scene
@@ -23,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (simulate, realism, fit, export, evaluate, validate):
+for command in (simulate, realism, prepare, fit, export, evaluate, validate):
     app.command()(command)
 cli_parcels.register(app)
 

@@ -1,4 +1,4 @@
-"""`lai-train fit`, `export` and `evaluate`: from an experiment to a bundle that ships."""
+"""`lai-train fit` and `export`: from an experiment to a bundle that ships."""
 
 from pathlib import Path
 from typing import Annotated
@@ -47,23 +47,3 @@ def export(
     with one_sentence(), show_progress("export", "scene") as progress:
         path = release(run, bundle, version=version, pairs=pairs, scenes=scenes, progress=progress)
     typer.echo(path)
-
-
-def evaluate(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle.")],
-    scenes: Annotated[Path, typer.Argument(metavar="SCENES", help="Folder of scenes (.tif).")],
-    noise: Annotated[
-        float, typer.Option(min=0, help="Level of band noise; 1 = 3 % of the reflectance + 0.005.")
-    ] = 1.0,
-) -> None:
-    """Score a bundle against SL2P on real scenes, as the paper's table 4."""
-    from lai_training.emulation import find_scenes, format_scores, score_scenes
-
-    with one_sentence(), show_progress("evaluate", "scene") as progress:
-        paths = find_scenes(scenes)
-        rows = {"nominal angles": score_scenes(paths, bundle, progress=progress)}
-        if noise:
-            rows[f"with noise {noise:g}"] = score_scenes(
-                paths, bundle, noise=noise, progress=progress
-            )
-    typer.echo(format_scores(rows))

@@ -59,6 +59,29 @@ def find_clear_vegetation(scene: xr.DataArray) -> NDArray[np.bool_]:
     return clear & inner
 
 
+def drop_angles(scene: xr.DataArray) -> xr.DataArray:
+    """Return the bands and the scene classification: what a cube without angles holds."""
+    kept = [band for band in scene["bands"].values if band in (*BANDS, "SCL")]
+    return scene.sel(bands=kept)
+
+
+def add_band_noise(scene: xr.DataArray, level: float, seed: int) -> xr.DataArray:
+    """Add noise that is independent per band and pixel; SCL and angles stay.
+
+    Args:
+        scene: (bands, y, x) reflectance.
+        level: 1 = standard deviation of 3 % of the reflectance + 0.005.
+        seed: of the noise.
+    """
+    noisy = scene.copy()
+    rng = np.random.default_rng(seed)
+    for band in BANDS:
+        values = scene.sel(bands=band).values
+        sd = level * (0.03 * np.abs(values) + 0.005)
+        noisy.loc[{"bands": band}] = values + sd * rng.standard_normal(values.shape)
+    return noisy
+
+
 def compare_with_sl2p(
     scene: xr.DataArray, bundle: Path, *, noise: float = 0.0, seed: int = 0
 ) -> dict[str, NDArray[np.floating[Any]]]:
@@ -74,14 +97,8 @@ def compare_with_sl2p(
         `sl2p` of the noise-free scene, `sl2p_noisy` and `network` of the noisy one; (n,) each,
         over the clear vegetated pixels.
     """
-    kept = [band for band in scene["bands"].values if band in (*BANDS, "SCL")]
-    clean = scene.sel(bands=kept)
-    noisy = clean.copy()
-    rng = np.random.default_rng(seed)
-    for band in BANDS:
-        values = clean.sel(bands=band).values
-        sd = noise * (0.03 * np.abs(values) + 0.005)
-        noisy.loc[{"bands": band}] = values + sd * rng.standard_normal(values.shape)
+    clean = drop_angles(scene)
+    noisy = add_band_noise(clean, noise, seed)
     pixels = find_clear_vegetation(clean)
     network = apply_datacube(noisy, {"model": str(bundle), "bands": ["LAI"]}).values[0]
     return {

@@ -1,0 +1,88 @@
+"""`lai-train evaluate` and `card`: what a bundle is worth, and what it says of itself."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lai_training.cli_frame import one_sentence, show_progress
+
+
+def evaluate(
+    networks: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE... [SCENES]",
+            help="Model bundles and folders of runs; last, if given, a folder of scenes (.tif).",
+        ),
+    ],
+    scenes: Annotated[Path | None, typer.Option(help="Folder of real scenes (.tif).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for the report; without it, table 4 is printed.")
+    ] = None,
+    scale: Annotated[Literal["tiny", "small", "full"], typer.Option(help="How much.")] = "small",
+    noise: Annotated[
+        float, typer.Option(min=0, help="Band noise of the printed table; 1 = 3 % + 0.005.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same simulated scenes.")] = 0,
+) -> None:
+    """Score networks against SL2P: the paper's tables and figures, seams, robustness."""
+    from lai_training.evaluate_networks import is_network
+
+    if scenes is None and len(networks) > 1 and not is_network(networks[-1]):
+        *networks, scenes = networks
+    if report is not None:
+        typer.echo(_write_report(networks, scenes, report, scale, seed))
+    elif scenes is not None:
+        _print_scores(networks, scenes, noise)
+    else:
+        raise typer.BadParameter("give --report DIR, or a folder of scenes to print scores of")
+
+
+def _print_scores(paths: list[Path], scenes: Path, noise: float) -> None:
+    """Print the paper's table 4 on real scenes, without and with noise."""
+    from lai_training.emulation import find_scenes, format_scores, score_scenes
+    from lai_training.evaluate_networks import open_networks
+
+    rows = {}
+    with one_sentence(), open_networks(paths) as networks:
+        files = find_scenes(scenes)
+        for network in networks:
+            label = f"{network.name}, " if len(networks) > 1 else ""
+            for title, level in (("nominal angles", 0.0), (f"with noise {noise:g}", noise)):
+                if level or title == "nominal angles":
+                    with show_progress("evaluate", "scene") as progress:
+                        rows[label + title] = score_scenes(
+                            files, network.bundle, noise=level, progress=progress
+                        )
+    typer.echo(format_scores(rows))
+
+
+def _write_report(
+    paths: list[Path], scenes: Path | None, report: Path, scale: str, seed: int
+) -> Path:
+    from lai_training.evaluate import SCALES
+    from lai_training.evaluate import evaluate as measure
+    from lai_training.evaluate_networks import open_networks
+    from lai_training.evaluate_report import write_report
+    from lai_training.evaluate_scenes import read_real
+    from lai_training.simulate import LIBRARY_PATH
+    from lai_training.spectral_library import load_or_make_library
+    from lai_udf.rasters_files import disk_errors
+
+    with (
+        one_sentence(),
+        show_progress("evaluate", "step") as progress,
+        open_networks(paths) as networks,
+    ):
+        with disk_errors(LIBRARY_PATH.parent):
+            library = load_or_make_library(LIBRARY_PATH)
+        evaluation = measure(
+            networks,
+            library,
+            scale=SCALES[scale],
+            seed=seed,
+            real=read_real(scenes) if scenes else [],
+            progress=progress,
+        )
+        return write_report(evaluation, report)
