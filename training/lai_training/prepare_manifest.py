@@ -17,6 +17,8 @@ MANIFEST = "manifest.json"
 ARRAYS = ("reflectance", "lai", "flags", "cosines", "corners")
 """Arrays of a split, each a file `<split>-<digest>/<array>.npy`; see `prepare_patches.Patches`."""
 
+Origin = Literal["grid", "scene", "nominal"]
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,7 +40,7 @@ class ProductRecord(_Record):
     checksum: str
     """sha256 of metadata and local band files, or of the Item whose bands lie elsewhere."""
     grid: str
-    angles: dict[str, Literal["grid", "scene", "nominal"]]
+    angles: dict[str, Origin]
     """Where each angle came from: a grid, one value for the scene, or nominal for lack of any."""
     labels: str
     """`sl2p 2_1`, or the checksum of the label raster."""
@@ -153,3 +155,25 @@ def read_manifest(folder: Path) -> Manifest | None:
             f"{path} is no manifest of lai-train prepare ({reason}): delete {folder} and prepare "
             "it anew"
         ) from error
+
+
+def format_manifest(manifest: Manifest) -> str:
+    """Return what a person wants to know first, as lines of text."""
+    counts = manifest.counts
+    lines = [
+        f"{counts['products']} products used, {counts['products_skipped']} skipped, "
+        f"{counts['products_not_selected']} not selected",
+        f"{counts['patches']} patches of {manifest.patch_px} px kept, "
+        f"{counts['patches_dropped']} dropped for cloud, snow or no data",
+        *(
+            f"{name:>10}: {split.patches} patches of {split.products} products"
+            for name, split in manifest.splits.items()
+        ),
+        f"held-out patches that touch training patches of their scene: "
+        f"{manifest.leakage.touching:.0%}; of places trained on at another date: "
+        f"{manifest.leakage.same_place:.0%}",
+    ]
+    nominal = sum("nominal" in product.angles.values() for product in manifest.products)
+    if nominal:
+        lines.append(f"{nominal} products lack an angle: its nominal value stands in")
+    return "\n".join(lines)
