@@ -147,7 +147,7 @@ def start_server(folder: Path, collections: Path, *options: str) -> Server:
         "serve",
         "--port=0",
         f"--data={folder}",
-        f"--collections={collections}",
+        f"--collections={os.path.relpath(collections)}",  # as people type it
         *options,
     ]
     environment = {**os.environ, "LAI_BACKEND_PASSWORD": "secret words", "OMP_NUM_THREADS": "1"}

@@ -50,8 +50,8 @@ def serve(
     try:
         settings = Settings(
             data_dir=data.expanduser().resolve(),
-            collection_dirs=tuple(collections),
-            allowed_roots=tuple(allow or ()),
+            collection_dirs=tuple(folder.expanduser().resolve() for folder in collections),
+            allowed_roots=tuple(folder.expanduser().resolve() for folder in allow or ()),
             host=host,
             port=port,
             user=user,
