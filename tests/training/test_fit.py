@@ -20,8 +20,11 @@ from lai_training.checkpoints import KeepRun, read_history
 from lai_training.cli import app
 from lai_training.config import FitConfig, read_config
 from lai_training.errors import ConfigError, FitError
-from lai_training.fit import fit, read_normalisation
-from lai_training.networks import SPECS
+from lai_training.fit import fit, read_normalisation, write_provenance
+from lai_training.networks import SPECS, VARIABLE_SCALES, build_network
+from lai_training.precision import full_precision
+from lai_training.recipe import compile_model, load_start
+from lai_training.samples import Normalisation
 
 # Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -52,6 +55,14 @@ def _lai_train(*arguments: object) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+def _keep_run(run: Path, **arguments: int) -> KeepRun:
+    """The callback that keeps a run, on a network of two weights."""
+    keep = KeepRun(run, **{"epochs_done": 0, **arguments})
+    keep.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    keep.model.compile(loss="mse")
+    return keep
+
+
 def _losses(run: Path) -> list[tuple[str, str]]:
     with (run / "history.csv").open() as file:
         return [(row["loss"], row["val_loss"]) for row in csv.DictReader(file)]
@@ -64,6 +75,8 @@ def test_a_fit_leaves_weights_history_and_provenance(tmp_path, pools):
 
     assert (code, stdout.strip()) == (0, str(run / "final.keras"))
     assert len(_losses(run)) == 2
+    assert (read_history(run, 2)[0]["patches_per_s"]) > "0"
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     provenance = json.loads((run / "provenance.json").read_text())
     assert {"commit", "backend", "versions", "normalisation", "config"} == set(provenance)
     assert provenance["config"]["epochs"] == 2
@@ -110,9 +123,7 @@ def test_a_fit_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, pool
 
 def test_a_resumed_fit_remembers_its_best_epoch(tmp_path):
     (tmp_path / "history.csv").write_text("epoch,loss,val_loss\n0,1,0.2\n1,1,0.5\n2,1,0.1\n")
-    keep = KeepRun(tmp_path, epochs_done=2)  # epoch 2 was not finished and is done again
-    keep.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
-    keep.model.compile(loss="mse")
+    keep = _keep_run(tmp_path, epochs_done=2)  # epoch 2 was not finished and is done again
 
     keep.on_epoch_end(2, {"loss": 1.0, "val_loss": 0.3})
     assert not (tmp_path / "best.keras").exists()
@@ -122,18 +133,37 @@ def test_a_resumed_fit_remembers_its_best_epoch(tmp_path):
     assert [row["epoch"] for row in read_history(tmp_path, 9)] == ["0", "1", "2", "3"]
 
 
-def test_a_loss_that_is_no_number_stops_the_fit_in_one_sentence(tmp_path, pools, land):
-    broken = tmp_path / "pools"
-    broken.mkdir()
-    np.save(broken / "patches-16x32-seed7.npy", np.full_like(land, np.nan))
-    np.save(broken / "patches-8x32-seed8.npy", land[:8])
-    config = _write_config(tmp_path, network="mlp", spread_steps=0)
+def test_a_loss_that_is_no_number_stops_the_fit_in_one_sentence(tmp_path, pools):
+    config = _write_config(
+        tmp_path, network="mlp", spread_steps=0, schedule="constant", learning_rate=1e20
+    )
 
-    code, stdout, stderr = _lai_train("fit", config, "--run", tmp_path / "run", "--pools", broken)
+    code, stdout, stderr = _lai_train("fit", config, "--run", tmp_path / "run", "--pools", pools)
 
     assert (code, stdout) == (1, "")
-    assert "the loss became NaN after 1 batches of epoch 1; lower learning_rate" in stderr
+    assert "the loss became NaN after 2 batches of epoch 1; lower learning_rate" in stderr
+    assert len(stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run" / "best.keras").exists()
+
+
+@pytest.mark.parametrize("where", ["loss", "val_loss"])
+def test_a_loss_that_is_no_number_leaves_the_files_of_the_last_good_epoch(tmp_path, where):
+    keep = _keep_run(tmp_path)
+    keep.on_epoch_end(0, {"loss": 1.0, "val_loss": 0.3})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    losses = {"loss": 1.0, "val_loss": 0.2, where: math.nan}
+    end = keep.on_train_batch_end if where == "loss" else keep.on_epoch_end
+    with pytest.raises(FitError, match=r"epoch 2.*lower learning_rate"):
+        end(1, losses)
+
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert {path.name for path in before} == {
+        "best.keras",
+        "history.csv",
+        "loss.png",
+        "latest.weights.h5",
+    }
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
@@ -148,7 +178,7 @@ def test_infinite_losses_count_as_no_number(tmp_path, loss):
         ({"stpes": 3}, "unknown key stpes"),
         ({"samples": {"patch_px": 32, "noise": 1}}, r"unknown key samples\.noise"),
         ({"epochs": 0}, r"epochs: .* greater than or equal to 1, got 0"),
-        ({"network": "resnet"}, "network: .*'seamless', 'paper' or 'mlp'"),
+        ({"network": "resnet"}, "network: .*'seamless', 'paper', 'mlp' or"),
         ({"pool": {"patches": 16, "size_px": 32}}, r"key pool\.seed is missing"),
     ],
 )
@@ -203,3 +233,75 @@ def test_a_missing_start_is_named(tmp_path, pools):
 
     with pytest.raises(FitError, match=r"start_from: .*first holds no best\.keras"):
         fit(config, tmp_path / "second", pools=pools)
+
+
+def test_new_heads_leave_the_network_they_start_from_as_it_is(tmp_path, pools):
+    start = tmp_path / "seamless"
+    flat = Normalisation(np.zeros(10, "float32"), np.ones(10, "float32"))
+    write_provenance(FitConfig.model_validate(EXPERIMENT), flat, start)
+    build_network("seamless").save(start / "best.keras")
+    changes = {"network": "seamless_variables", "start_from": "seamless", "freeze_start": True}
+
+    fit(FitConfig.model_validate({**EXPERIMENT, **changes}), tmp_path / "more", pools=pools)
+
+    one, more = (
+        keras.models.load_model(tmp_path / run / "best.keras") for run in ("seamless", "more")
+    )
+    features = np.random.default_rng(1).standard_normal((1, 16, 16, 14), dtype="float32")
+    ones = np.ones((1, SPECS["seamless"].mask_count), "float32")
+    np.testing.assert_array_equal(one([features, ones])[0], more([features, ones])[0])
+    first, last = read_history(tmp_path / "more", 2)
+    assert float(last["fapar_loss"]) < float(first["fapar_loss"])
+    assert first["lai_mae"] != first["fapar_mae"]
+
+
+def test_mixed_precision_leaves_no_trace_in_what_is_saved(tmp_path):
+    keep = KeepRun(tmp_path, epochs_done=0)
+    keep.set_model(build_network("seamless"))
+    compile_model(keep.model, FitConfig.model_validate({**EXPERIMENT, "mixed_precision": True}))
+
+    keep.model.optimizer.build(keep.model.trainable_variables)
+
+    keep.on_epoch_end(0, {"loss": 1.0, "val_loss": 0.3})
+
+    best = keras.models.load_model(tmp_path / "best.keras")
+    assert {layer.dtype_policy.name for layer in best.layers} == {"float32"}
+    assert {weight.dtype for weight in best.weights} == {"float32"}
+
+
+def test_fitting_in_mixed_precision_multiplies_in_bfloat16():
+    model = build_network("seamless")
+
+    compile_model(model, FitConfig.model_validate({**EXPERIMENT, "mixed_precision": True}))
+
+    assert model.get_layer("level0").compute_dtype == "bfloat16"
+    assert model.get_layer("level0").kernel.dtype == "float32"
+    assert model.get_layer("lai").compute_dtype == "float32"
+    with full_precision(model):
+        assert model.get_layer("level0").compute_dtype == "float32"
+    assert model.get_layer("level0").compute_dtype == "bfloat16"
+
+
+def test_a_start_from_another_network_is_refused(tmp_path):
+    build_network("mlp").save(tmp_path / "best.keras")
+
+    with pytest.raises(FitError, match="is damaged or of another network"):
+        load_start(build_network("seamless"), tmp_path)
+
+
+def test_an_error_of_one_scale_weighs_alike_in_every_variable():
+    config = FitConfig.model_validate({**EXPERIMENT, "network": "seamless_variables"})
+    model = build_network("seamless_variables")
+    compile_model(model, config)
+    features, masks = np.zeros((1, 4, 4, 14), "float32"), np.ones((1, 80), "float32")
+    outputs = model([features, masks])
+    values = [keras.ops.convert_to_numpy(outputs[index]) for index in (0, 2, 3, 4, 5)]
+    labels = [
+        value + np.float32(scale)
+        for value, scale in zip(values, VARIABLE_SCALES.values(), strict=True)
+    ]
+
+    losses = model.evaluate((features, masks), tuple(labels), verbose=0, return_dict=True)
+
+    alike = 0.5 * (1 - 0.5 / 2)  # Huber's loss of an error of 1 with delta 0.5
+    assert losses["loss"] == pytest.approx(5 * alike, rel=1e-3)

@@ -3,7 +3,9 @@
 In a run folder, written by `KeepRun`:
 
 * ``best.keras``: the network with the lowest validation loss;
-* ``history.csv``: one row per epoch with its losses and seconds;
+* ``history.csv``: one row per epoch with its losses, patches per second while fitting, and
+  seconds with validation;
+* ``loss.png``: the losses drawn;
 * ``backup/latest.weights.h5``: weights and state of the optimizer after the last epoch.
 
 An epoch's files are written in a work folder and moved into place when all of them are complete,
@@ -21,11 +23,15 @@ from typing import Any
 
 import keras
 
+from lai_training.curves import draw_losses
 from lai_training.errors import FitError
+from lai_training.precision import full_precision
 from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 BEST = "best.keras"
 HISTORY = "history.csv"
+CURVES = "loss.png"
+RATE = "patches_per_s"
 BACKUP = Path("backup") / "latest.weights.h5"
 
 logger = logging.getLogger("lai_training")
@@ -83,17 +89,22 @@ class AveragedWeights(keras.callbacks.SwapEMAWeights):  # type: ignore[misc]
 class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
     """Write the files of a run after every epoch; stop at the first loss that is no number."""
 
-    def __init__(self, run: Path, *, epochs_done: int) -> None:
-        """Go on with `run`, of which `epochs_done` epochs are finished."""
+    def __init__(self, run: Path, *, epochs_done: int, patches: int = 0) -> None:
+        """Go on with `run`, of which `epochs_done` epochs of `patches` patches are finished."""
         super().__init__()
         self._run = run
+        self._patches = patches
         self._rows = read_history(run, epochs_done)
         self._best = min((float(row["val_loss"]) for row in self._rows), default=math.inf)
-        self._began = 0.0
+        self._began = self._fitted = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock of the epoch."""
-        self._began = time.perf_counter()
+        self._began = self._fitted = time.perf_counter()
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Note when the fitting of the epoch ended and its validation began."""
+        self._fitted = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Raise `FitError` where the loss became NaN or infinite."""
@@ -106,33 +117,45 @@ class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write best weights, history and backup, all or nothing."""
         losses = logs or {}
-        seconds = round(time.perf_counter() - self._began, 1)
-        self._rows.append({"epoch": epoch, **losses, "seconds": seconds})
-        target = {name: self._run / name for name in (BEST, HISTORY)}
+        if not math.isfinite(losses["val_loss"]):
+            raise FitError(
+                f"{self._run}: the validation loss of epoch {epoch + 1} is {losses['val_loss']}; "
+                "look at the validation pool, or lower learning_rate, and fit into a new run"
+            )
+        now = time.perf_counter()
+        seconds = round(now - self._began, 1)
+        rate = round(self._patches / max(self._fitted - self._began, 1e-3), 1)
+        self._rows.append({"epoch": epoch, **losses, RATE: rate, "seconds": seconds})
+        target = {name: self._run / name for name in (BEST, HISTORY, CURVES)}
         backup = self._run / BACKUP
         files: dict[Path, Path] = {}
         with work_folder(self._run) as work, disk_errors(self._run):
             if losses["val_loss"] < self._best:
                 self._best = losses["val_loss"]
-                self.model.save(work / BEST)
+                with full_precision(self.model):
+                    self.model.save(work / BEST)
                 files[work / BEST] = target[BEST]
             _write_rows(work / HISTORY, self._rows)
+            draw_losses(self._rows, work / CURVES)
             self.model.save_weights(work / backup.name)
             backup.parent.mkdir(exist_ok=True)
-            files |= {work / HISTORY: target[HISTORY], work / backup.name: backup}
+            files |= {work / name: target[name] for name in (HISTORY, CURVES)}
+            files[work / backup.name] = backup
             move_finished(files)
         logger.info(
-            "epoch %d: loss %.5f, validation %.5f (best %.5f), %.0f s",
+            "epoch %d: loss %.5f, validation %.5f (best %.5f), %.0f s, %.0f patches/s",
             epoch + 1,
             losses["loss"],
             losses["val_loss"],
             self._best,
             seconds,
+            rate,
         )
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    names = ["epoch", *sorted(set().union(*rows) - {"epoch", "seconds"}), "seconds"]
+    last = (RATE, "seconds")
+    names = ["epoch", *sorted(set().union(*rows) - {"epoch", *last}), *last]
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()

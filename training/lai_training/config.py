@@ -52,10 +52,12 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    network: Literal["seamless", "paper", "mlp"]
+    network: Literal["seamless", "paper", "mlp", "seamless_variables"]
     seed: int
     start_from: str | None = None
     """Run (a folder beside this one) whose best weights are the start; none = fresh weights."""
+    freeze_start: bool = False
+    """Layers that come from the start keep their weights: only what it lacks is fitted."""
     pool: AnyPoolConfig
     validation: AnyPoolConfig
     normalisation: Literal["mean_std", "percentile"] = "mean_std"
@@ -70,7 +72,9 @@ class FitConfig(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     ema_momentum: float | None = Field(None, gt=0, lt=1)
     huber_delta: float | None = Field(None, gt=0)
-    """None = mean squared error, as in the paper."""
+    """None = mean squared error, as in the paper; in units of LAI, see `VARIABLE_SCALES`."""
+    mixed_precision: bool = False
+    """Multiply in bfloat16; weights, outputs and what is written stay float32."""
     spread_steps: int = Field(0, ge=0)
     """Patches whose thirty draws teach the one-pass spread; 0 = it is not taught."""
 

@@ -23,6 +23,7 @@ from lai_training.config import FitConfig, PoolConfig, PreparedConfig, read_conf
 from lai_training.errors import FitError
 from lai_training.networks import SPECS, NetworkSpec, build_network
 from lai_training.prepare_pool import PreparedPool, open_prepared
+from lai_training.recipe import compile_model, load_start
 from lai_training.samples import (
     Floats,
     Normalisation,
@@ -98,7 +99,7 @@ def fit(
     )
     model = build_network(config.network)
     if start:
-        load_start(model, start)
+        load_start(model, start, freeze=config.freeze_start)
     compile_model(model, config)
     done = restore(model, run, steps=config.steps)
     if done == 0:
@@ -135,16 +136,6 @@ def find_start(config: FitConfig, run: Path) -> Path | None:
     return start
 
 
-def load_start(model: keras.Model, start: Path) -> None:
-    """Begin with the best weights of another run."""
-    try:
-        model.load_weights(start / BEST)
-    except (OSError, ValueError, KeyError) as error:
-        raise FitError(
-            f"start_from: {start / BEST} is damaged or of another network ({error})"
-        ) from error
-
-
 def load_pool(
     config: PoolConfig | PreparedConfig, pools: Path, progress: Progress | None = None
 ) -> Floats:
@@ -165,38 +156,6 @@ def load_pool(
             progress=progress,
         )
     return open_pool(path)
-
-
-def compile_model(model: keras.Model, config: FitConfig) -> None:
-    """Give the model its optimizer and loss; only LAI is fitted, the spread comes later."""
-    rate: Any = config.learning_rate
-    if config.schedule == "cosine":
-        total = config.epochs * config.steps
-        rate = keras.optimizers.schedules.CosineDecay(
-            config.learning_rate / 20,
-            decay_steps=total,
-            alpha=1e-3,
-            warmup_target=config.learning_rate,
-            warmup_steps=max(1, min(500, total // 10)),
-        )
-    smoothing = (
-        {"use_ema": True, "ema_momentum": config.ema_momentum} if config.ema_momentum else {}
-    )
-    if config.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(
-            rate, weight_decay=config.weight_decay, clipnorm=1.0, **smoothing
-        )
-    else:
-        optimizer = keras.optimizers.RMSprop(rate, **smoothing)
-    loss = keras.losses.Huber(config.huber_delta) if config.huber_delta else "mse"
-    losses = [loss] + [None] * (len(model.outputs) - 1)
-    metrics = [["mae"]] + [[] for _ in model.outputs[1:]]
-    model.compile(
-        optimizer=optimizer,
-        loss=losses if len(losses) > 1 else loss,
-        weighted_metrics=metrics if len(losses) > 1 else metrics[0],
-        jit_compile=False,
-    )
 
 
 def load_cosines(config: PoolConfig | PreparedConfig) -> Floats | None:
@@ -238,7 +197,8 @@ def _callbacks(
                 )
             )
         )
-    return [*callbacks, KeepRun(run, epochs_done=done)]
+    patches = config.steps * config.samples.batch
+    return [*callbacks, KeepRun(run, epochs_done=done, patches=patches)]
 
 
 def refuse_other_config(config: FitConfig, run: Path) -> None:

@@ -1,0 +1,95 @@
+"""How a network is fitted: its start, optimizer, losses and precision.
+
+Comes in: a network and a `FitConfig`. Goes out: the same network, begun from another run where
+the config says so, compiled, and, where asked for, multiplying in bfloat16.
+
+Every variable has a loss of its own. An error of `VARIABLE_SCALES[variable]` counts as one of
+1 m2 m-2 in LAI, whatever the loss: Huber's with delta d times the scale s, divided by s squared,
+is Huber's of the error in units of s.
+"""
+
+from pathlib import Path
+
+import keras
+
+from lai_training.checkpoints import BEST
+from lai_training.config import FitConfig
+from lai_training.errors import FitError
+from lai_training.networks import SPECS, VARIABLE_SCALES
+from lai_training.precision import HALF, set_precision
+from lai_training.spread import SPREAD_LAYERS
+
+
+def load_start(model: keras.Model, start: Path, *, freeze: bool = False) -> None:
+    """Begin with the best weights of another run, layer by layer.
+
+    Args:
+        model: an untrained network that has every layer of the other, by name; it may have more.
+        start: folder of the other run.
+        freeze: those layers keep their weights; the spread head, which is taught later, does not.
+
+    Raises:
+        FitError: the weights cannot be read, or do not fit.
+    """
+    try:
+        found = keras.models.load_model(start / BEST, compile=False)
+        for layer in (layer for layer in found.layers if layer.get_weights()):
+            own = model.get_layer(layer.name)
+            own.set_weights(layer.get_weights())
+            own.trainable = own.trainable and not (freeze and layer.name not in SPREAD_LAYERS)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise FitError(
+            f"start_from: {start / BEST} is damaged or of another network ({reason})"
+        ) from error
+
+
+def compile_model(model: keras.Model, config: FitConfig) -> None:
+    """Give the model its optimizer, losses and precision; the spread is not fitted, but taught."""
+    smoothing = (
+        {"use_ema": True, "ema_momentum": config.ema_momentum} if config.ema_momentum else {}
+    )
+    rate = _schedule(config)
+    if config.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(
+            rate, weight_decay=config.weight_decay, clipnorm=1.0, **smoothing
+        )
+    else:
+        optimizer = keras.optimizers.RMSprop(rate, **smoothing)
+    if config.mixed_precision:
+        set_precision(model, HALF)
+    variables = {name.lower(): name for name in SPECS[config.network].variables}
+    scales = [
+        VARIABLE_SCALES[variables[name]] if name in variables else None
+        for name in model.output_names
+    ]
+    losses = [_loss(config, scale) if scale else None for scale in scales]
+    weights = [1 / scale**2 if scale else 1.0 for scale in scales]
+    metrics = [["mae"] if scale else [] for scale in scales]
+    several = len(losses) > 1
+    model.compile(
+        optimizer=optimizer,
+        loss=losses if several else losses[0],
+        loss_weights=weights if len(SPECS[config.network].variables) > 1 else None,
+        weighted_metrics=metrics if several else metrics[0],
+        jit_compile=False,
+    )
+
+
+def _schedule(config: FitConfig) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    if config.schedule == "constant":
+        return config.learning_rate
+    total = config.epochs * config.steps
+    return keras.optimizers.schedules.CosineDecay(
+        config.learning_rate / 20,
+        decay_steps=total,
+        alpha=1e-3,
+        warmup_target=config.learning_rate,
+        warmup_steps=max(1, min(500, total // 10)),
+    )
+
+
+def _loss(config: FitConfig, scale: float) -> keras.losses.Loss:
+    if config.huber_delta:
+        return keras.losses.Huber(config.huber_delta * scale)
+    return keras.losses.MeanSquaredError()
