@@ -33,7 +33,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module", params=["seamless", "mlp"])
 def exported(request, tmp_path_factory, land):
-    """(Keras model, ONNX bytes, run folder) of a network with random weights."""
+    """(Keras model, ONNX graphs, run folder) of a network with random weights."""
     folder = tmp_path_factory.mktemp(request.param)
     keras.utils.set_random_seed(5)
     model = build_network(request.param)
@@ -52,20 +52,20 @@ def _run(weights: bytes, features: np.ndarray, masks: np.ndarray) -> list[np.nda
 
 @pytest.mark.parametrize("shape", [(1, 14, 36, 20), (2, 14, 4, 44), (1, 14, 28, 28)])
 def test_onnx_says_what_keras_says(exported, rng, shape):
-    model, weights, _ = exported
+    model, graphs, _ = exported
     features = rng.standard_normal(shape, dtype="float32")
     masks = rng.choice([0, 1 / 0.9], (1, model.inputs[1].shape[-1])).astype("float32")
 
     outputs = model([features.transpose(0, 2, 3, 1), masks])
     expected = outputs if isinstance(outputs, list) else [outputs]
 
-    for ours, theirs in zip(_run(weights, features, masks), expected, strict=True):
+    for ours, theirs in zip(_run(graphs["model"], features, masks), expected, strict=True):
         np.testing.assert_allclose(ours, np.asarray(theirs).transpose(0, 3, 1, 2), atol=1e-5)
 
 
 def test_inputs_outputs_and_free_dimensions_have_names(exported):
-    model, weights, _ = exported
-    session = onnxruntime.InferenceSession(weights, providers=["CPUExecutionProvider"])
+    model, graphs, _ = exported
+    session = onnxruntime.InferenceSession(graphs["model"], providers=["CPUExecutionProvider"])
 
     names = ["lai", "lai_sd"][: len(model.outputs)]
     assert [given.name for given in session.get_inputs()] == ["features", "masks"]
@@ -78,12 +78,13 @@ def test_inputs_outputs_and_free_dimensions_have_names(exported):
 
 
 def _describe(exported) -> dict:
-    _, weights, run = exported
-    return describe_model(run, weights, version="1.2.3", calibration=NO_CALIBRATION, metrics={})
+    _, graphs, run = exported
+    return describe_model(run, graphs, version="1.2.3", calibration=NO_CALIBRATION, metrics={})
 
 
 def test_model_json_is_an_item_that_pystac_and_mlm_read(exported):
-    model, weights, _ = exported
+    model, graphs, _ = exported
+    weights = graphs["model"]
     item = pystac.Item.from_dict(_describe(exported))
     mlm = MLMExtension.ext(item)
 
@@ -135,11 +136,11 @@ def test_the_definition_domain_is_that_of_snap():
 
 
 def test_the_same_content_is_the_same_bytes_and_the_udf_opens_them(exported, tmp_path):
-    _, weights, _ = exported
+    _, graphs, _ = exported
     description = _describe(exported)
 
     one, other = (
-        write_bundle(tmp_path / name / "b.zip", description, weights) for name in ("one", "other")
+        write_bundle(tmp_path / name / "b.zip", description, graphs) for name in ("one", "other")
     )
 
     assert one.read_bytes() == other.read_bytes()
@@ -151,4 +152,4 @@ def test_the_same_content_is_the_same_bytes_and_the_udf_opens_them(exported, tmp
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(FitError, match="is not the folder of a run"):
-        describe_model(tmp_path, b"", version="1.0.0", calibration=NO_CALIBRATION, metrics={})
+        describe_model(tmp_path, {}, version="1.0.0", calibration=NO_CALIBRATION, metrics={})

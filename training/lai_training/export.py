@@ -1,8 +1,10 @@
 """Turn a fitted run into a model bundle: one zip with `model.onnx` and `model.json`.
 
-`model.json` is a STAC Item with the machine-learning-model extension (MLM 1.4): what a
-catalogue says of the model. The numbers that the UDF runs by lie in its property
-`lai:contract`: bands, normalisation, reach, masks, definition domain, output range, calibration.
+Beside `model.onnx`, which is the network as it was trained, lie its lean forms where it has any
+(`lai_training.export_graph`): the UDF runs those. `model.json` is a STAC Item with the
+machine-learning-model extension (MLM 1.5): what a catalogue says of the model. The numbers that
+the UDF runs by lie in its property `lai:contract`: bands, normalisation, reach, masks, definition
+domain, output range, calibration, checksums of the lean forms.
 """
 
 import hashlib
@@ -10,6 +12,7 @@ import io
 import json
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ import numpy as np
 from keras import layers
 
 from lai_training.errors import ExportError
+from lai_training.export_graph import build_lean_graphs
 from lai_training.fit import spec_of
 from lai_training.networks import FEATURE_COUNT, NetworkSpec
 from lai_training.sl2p_tables import load_network
@@ -33,12 +37,13 @@ OUTPUTS = {
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bundle has the same bytes, whenever it is made
 
 
-def export_onnx(model: keras.Model, path: Path) -> bytes:
-    """Write the network as ONNX, channels first, and return its bytes.
+def export_onnx(model: keras.Model, path: Path) -> dict[str, bytes]:
+    """Write the network as ONNX, channels first, and return its graphs by name.
 
-    Inputs `features` (n, 14, y, x) and `masks` (1 or n, mask_count), outputs `lai` and, where
-    the network has it, `lai_sd`, both (n, 1, y, x), all float32, with n, y and x free. Needs the
-    TensorFlow backend (the weights may come from any).
+    `model` is what was written: inputs `features` (n, 14, y, x) and `masks` (1 or n, mask_count),
+    outputs `lai` and, where the network has it, `lai_sd`, both (n, 1, y, x), all float32, with n,
+    y and x free. The others are its lean forms. Needs the TensorFlow backend (the weights may come
+    from any).
     """
     features = keras.Input((FEATURE_COUNT, None, None), name="features")
     masks = keras.Input((model.inputs[1].shape[-1],), name="masks")
@@ -53,7 +58,7 @@ def export_onnx(model: keras.Model, path: Path) -> bytes:
     with warnings.catch_warnings():  # np.object, inside Keras' bundled tf2onnx shim
         warnings.simplefilter("ignore", FutureWarning)
         first.export(path, format="onnx", verbose=False)
-    return _name_outputs(path, len(model.outputs))
+    return {"model": _name_outputs(path, len(model.outputs)), **build_lean_graphs(model)}
 
 
 def _name_outputs(path: Path, count: int) -> bytes:
@@ -105,10 +110,25 @@ def domain_contract() -> dict[str, Any]:
 
 
 def describe_model(
-    run: Path, weights: bytes, *, version: str, calibration: dict[str, Any], metrics: dict[str, Any]
+    run: Path,
+    graphs: Mapping[str, bytes],
+    *,
+    version: str,
+    calibration: dict[str, Any],
+    metrics: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return `model.json` of a run: a STAC MLM item with the UDF's contract."""
+    """Return `model.json` of a run: a STAC MLM item with the UDF's contract.
+
+    Args:
+        run: folder of the fit.
+        graphs: what `export_onnx` returned.
+        version: semantic version of the model.
+        calibration: what `lai_training.calibrate.calibrate` returned.
+        metrics: scores to tell.
+    """
     spec, provenance = spec_of(run)
+    weights = graphs["model"]
+    lean = {name: graph for name, graph in graphs.items() if name != "model"}
     model_id = f"sentinel2-lai-{spec.name}"
     contract = {
         "version": CONTRACT_VERSION,
@@ -125,6 +145,7 @@ def describe_model(
         "masks": {"count": spec.mask_count, "rate": spec.dropout_rate},
         "output": {"minimum": 0.0, "maximum": 8.0, "tolerance": 0.2},
         "domain": domain_contract(),
+        "graphs": {name: _multihash(graph) for name, graph in lean.items()},
         "calibration": calibration,
         "metrics": metrics,
         "provenance": provenance,
@@ -157,7 +178,7 @@ def describe_model(
                 "mlm:artifact_type": "onnx",
                 "eo:bands": [{"name": band} for band in BANDS],
                 "file:size": len(weights),
-                "file:checksum": "1220" + hashlib.sha256(weights).hexdigest(),
+                "file:checksum": _multihash(weights),
             }
         },
     }
@@ -221,18 +242,21 @@ def _mlm_properties(
     }
 
 
-def write_bundle(path: Path, description: dict[str, Any], weights: bytes) -> Path:
+def _multihash(content: bytes) -> str:
+    return "1220" + hashlib.sha256(content).hexdigest()  # sha2-256, 32 bytes
+
+
+def write_bundle(path: Path, description: dict[str, Any], graphs: Mapping[str, bytes]) -> Path:
     """Write the zip, atomically and with the same bytes for the same content.
 
     Raises:
         OutputNotWritableError: the folder refuses.
     """
+    members = {f"{name}.onnx": graph for name, graph in graphs.items()}
+    members["model.json"] = json.dumps(description, indent=1).encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in (
-            ("model.json", json.dumps(description, indent=1).encode()),
-            ("model.onnx", weights),
-        ):
+        for name, content in sorted(members.items()):
             archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), content, zipfile.ZIP_DEFLATED)
     with work_folder(path.parent) as work, disk_errors(path.parent):
         (work / path.name).write_bytes(buffer.getvalue())

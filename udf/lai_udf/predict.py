@@ -21,7 +21,10 @@ import json
 import os
 import sys
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +41,9 @@ NOMINAL_COSINES = (1.0, 0.76604444, 0.0)  # view zenith 0, sun zenith 40, relati
 MASKED_SCENE_CLASSES = (1, 3, 8, 9, 10, 11)
 HALO_PX = 16  # the overlap of the windows; a multiple of every network's pooling
 LEAST_CHECKED_PX = 64  # fewer pixels, at the edge of a swath, prove nothing about the scaling
-MOST_CHECKED_PX = 250_000
-BLOCK_PX = 480  # larger windows are worked off in blocks of this size: they stay in the cache
+MOST_CHECKED_PX = 50_000
+BLOCK_PX = 416  # larger windows go through in blocks of this size, halo included: cache and memory
+DRAWN_PX = 2048  # pixels of all draws together that stay in the cache
 
 INPUT_OUT_OF_DOMAIN = 1
 CLIPPED_TO_MIN = 2
@@ -113,52 +117,86 @@ def read_settings(context: dict[str, Any] | None) -> Settings:
         raise LaiInputError(f"context {given!r}: {error}") from error
 
 
+Graph = Callable[..., list[np.ndarray]]  # inputs by name -> outputs, float32
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A bundle, opened."""
+    """A bundle, opened and verified; its graphs are made ready when first used."""
 
-    session: Any
-    """ONNX Runtime session: features (n, 14, y, x), masks (draws, count) -> lai, lai_sd."""
+    graphs: dict[str, bytes]
+    """ONNX. `model`: features (n, 14, y, x), masks (1, count) -> lai[, lai_sd], (n, 1, y, x).
+    Newer bundles have the same function in parts as well: `point`, features -> lai, lai_sd;
+    `trunk`, features -> lai, lai_sd, context, reading; `draws`, context and reading (1, ., px),
+    masks (draws, count) -> draws (draws, 1, px)."""
     contract: dict[str, Any]
     """`lai:contract` of `model.json`: normalisation, reach, masks, domain, calibration."""
     domain_bits: np.ndarray
     """Bitmap of the cells of the definition domain, see `find_outside_domain`."""
 
+    def graph(self, name: str) -> Graph:
+        """Return a graph as a function of its inputs, of any number of threads at a time."""
+        return prepare_graph(self.graphs[name])
+
 
 @functools.lru_cache(maxsize=4)
 def load_model(path: str) -> Model:
     """Open and verify a bundle, once per process; raise `LaiModelError` where it is damaged."""
-    import onnxruntime
-
     description, weights = read_bundle(path)
-    expected = description["assets"]["model"]["file:checksum"]
-    found = "1220" + hashlib.sha256(weights).hexdigest()  # multihash: sha2-256, 32 bytes
-    if found != expected:
-        raise LaiModelError(
-            f"{path}: model.onnx fails its checksum (expected {expected}, found {found}); "
-            "fetch the bundle again"
-        )
-    options = onnxruntime.SessionOptions()
-    threads = os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))
-    options.intra_op_num_threads = int(threads)
-    session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
     contract = description["properties"]["lai:contract"]
+    parts = contract.get("graphs", {})  # checksum by name
+    graphs = {"model": weights} | {name: read_member(path, f"{name}.onnx") for name in parts}
+    expected = {"model": description["assets"]["model"]["file:checksum"]} | parts
+    for name, content in graphs.items():
+        found = "1220" + hashlib.sha256(content).hexdigest()  # multihash: sha2-256, 32 bytes
+        if found != expected[name]:
+            raise LaiModelError(
+                f"{path}: {name}.onnx fails its checksum (expected {expected[name]}, found "
+                f"{found}); fetch the bundle again"
+            )
     bits = np.zeros(10**8 // 8, dtype="uint8")
     cells = np.array(contract["domain"]["cells"], dtype="int64")
     np.bitwise_or.at(bits, cells >> 3, (1 << (cells & 7)).astype("uint8"))
-    return Model(session, contract, bits)
+    return Model(graphs, contract, bits)
+
+
+@functools.lru_cache(maxsize=16)
+def prepare_graph(content: bytes) -> Graph:
+    """Make an ONNX graph ready to run. It takes one thread: blocks are what runs in parallel."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+    def run(**inputs: np.ndarray) -> list[np.ndarray]:
+        outputs: list[np.ndarray] = session.run(None, inputs)
+        return outputs
+
+    return run
+
+
+def count_threads() -> int:
+    """Return how many blocks may be in work at a time: `OMP_NUM_THREADS`, or all cores."""
+    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
 
 
 def read_bundle(path: str) -> tuple[dict[str, Any], bytes]:
     """Return (`model.json`, bytes of `model.onnx`) of a zip or folder, unverified."""
-    bundle, names = Path(path), ("model.json", "model.onnx")
+    weights = read_member(path, "model.onnx")
     try:
-        if bundle.is_dir():
-            description, weights = ((bundle / name).read_bytes() for name in names)
-        else:
-            with zipfile.ZipFile(bundle) as archive:
-                description, weights = (archive.read(name) for name in names)
-        return json.loads(description), weights
+        return json.loads(read_member(path, "model.json")), weights
+    except ValueError as error:
+        raise LaiModelError(f"model bundle {path!r}: model.json is no JSON ({error})") from error
+
+
+def read_member(path: str, name: str) -> bytes:
+    """Return a file of a bundle, a zip or a folder, unverified."""
+    try:
+        if Path(path).is_dir():
+            return (Path(path) / name).read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            return archive.read(name)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise LaiModelError(
             f"model bundle {path!r} cannot be read ({error}); give context['model'] the zip or "
@@ -192,21 +230,29 @@ def read_inputs(date: xarray.DataArray, settings: Settings) -> Inputs:
             f"band {', '.join(absent)} missing: the cube has {', '.join(labels)}; load the ten "
             f"bands {', '.join(BANDS)}"
         )
-    values = date.transpose("bands", "y", "x").values
+    inputs = read_values(date.transpose("bands", "y", "x").values, labels, settings)
+    refuse_implausible(inputs.reflectance)
+    return inputs
+
+
+def read_values(values: np.ndarray, labels: list[str], settings: Settings) -> Inputs:
+    """Do what `read_inputs` does, unchecked, with values (bands, y, x)."""
     stored = values[[labels.index(band) for band in BANDS]]
-    no_data = np.isnan(stored) if stored.dtype.kind == "f" else stored == 0
+    # A sum is NaN where one of its terms is; no file holds both infinities.
+    is_float = stored.dtype.kind == "f"
+    missing = np.isnan(stored.sum(axis=0)) if is_float else (stored == 0).any(axis=0)
     # An offset in digital numbers is told by its size: no reflectance offset reaches 1.
     scale, offset = settings.reflectance_scale, settings.reflectance_offset
-    reflectance = stored.astype("float32") * np.float32(scale)
-    reflectance += np.float32(offset * scale if abs(offset) >= 1 else offset)
-    missing = no_data.any(axis=0)
+    reflectance = stored.astype("float32", copy=False)
+    if (scale, offset) != (1, 0):
+        reflectance *= np.float32(scale)
+        reflectance += np.float32(offset * scale if abs(offset) >= 1 else offset)
     masked = np.zeros_like(missing)
     if "SCL" in labels:
         scene_class = np.nan_to_num(values[labels.index("SCL")], nan=0)
         missing |= scene_class == 0
         masked = np.isin(scene_class, MASKED_SCENE_CLASSES) & ~missing
-    reflectance[:, missing | masked] = np.nan
-    refuse_implausible(reflectance)
+    np.copyto(reflectance, np.float32(np.nan), where=missing | masked)
     return Inputs(reflectance, read_cosines(values, labels), masked, missing)
 
 
@@ -271,9 +317,10 @@ def refuse_implausible(reflectance: np.ndarray) -> None:
         )
 
 
-def pad_inputs(inputs: Inputs, before: int, multiple: int) -> Inputs:
-    """Surround one date with no data: `before` px, and more right and below to a multiple."""
-    sides = [(before, before + -(size + 2 * before) % multiple) for size in inputs.missing.shape]
+def pad_inputs(inputs: Inputs, sides: list[tuple[int, int]]) -> Inputs:
+    """Surround a block with no data: pixels (above, below) and (left, right)."""
+    if sides == [(0, 0), (0, 0)]:
+        return inputs
     cosines = inputs.cosines
     if cosines.shape[1:] == inputs.missing.shape:
         cosines = np.pad(cosines, [(0, 0), *sides], mode="edge")
@@ -290,13 +337,17 @@ def build_features(inputs: Inputs, contract: dict[str, Any]) -> np.ndarray:
     features = np.empty((len(FEATURES), *inputs.missing.shape), dtype="float32")
     constants = contract["normalisation"]
     mean, std = (np.array(constants[key], "float32")[:, None, None] for key in ("mean", "std"))
-    normalised = (inputs.reflectance - mean) / std  # eq. 1, its constants frozen in the bundle
     limit = np.float32(constants["limit"])
-    features[:10] = np.nan_to_num(np.clip(normalised, -limit, limit), nan=0.0)
+    normalised = features[:10]  # eq. 1, its constants frozen in the bundle
+    np.subtract(inputs.reflectance, mean, out=normalised)
+    normalised /= std
+    np.clip(normalised, -limit, limit, out=normalised)
+    np.copyto(normalised, np.float32(0), where=np.isnan(normalised))
     features[10] = ~(inputs.missing | inputs.masked)
     # Beyond the scene a back-end has no angles, and a whole scene has: take neither there.
+    features[11:] = inputs.cosines
     nominal = np.array(NOMINAL_COSINES, dtype="float32")[:, None, None]
-    features[11:] = np.where(inputs.missing, nominal, inputs.cosines)
+    np.copyto(features[11:], nominal, where=inputs.missing)
     return features
 
 
@@ -311,36 +362,52 @@ def draw_masks(contract: dict[str, Any], samples: int, seed: int) -> np.ndarray:
     return np.where(uniform < rate, 0.0, 1.0 / (1.0 - rate)).astype("float32")
 
 
-def run_network(features: np.ndarray, model: Model, masks: np.ndarray) -> np.ndarray:
-    """Run the network block by block: LAI and its spread, (2, y, x) float32.
+def run_network(
+    features: np.ndarray, model: Model, masks: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Run the network over a block: LAI and its spread, (y, x) float32 each.
 
     Args:
         features: (14, y, x), sides multiples of the pooling.
         model: the bundle.
-        masks: (samples, count); without rows the spread is what the network itself estimates.
+        masks: (samples, count); without rows the spread is what the network itself estimates,
+            NaN where it does not.
     """
-    result = np.full((2, *features.shape[1:]), np.nan, dtype="float32")
-    ones = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
-    for top in range(0, features.shape[1], BLOCK_PX):
-        for left in range(0, features.shape[2], BLOCK_PX):
-            row, column = max(0, top - HALO_PX), max(0, left - HALO_PX)
-            bottom, right = top + BLOCK_PX + HALO_PX, left + BLOCK_PX + HALO_PX
-            block = np.ascontiguousarray(features[None, :, row:bottom, column:right])
-            outputs = model.session.run(None, {"features": block, "masks": ones})
-            if len(masks):
-                outputs[1:] = [monte_carlo_sd(model, block, masks)]
-            for band, output in enumerate(outputs):
-                core = output[0, 0, top - row :, left - column :][:BLOCK_PX, :BLOCK_PX]
-                result[band, top : top + BLOCK_PX, left : left + BLOCK_PX] = core
-    return result
+    block = features[None]
+    if "point" not in model.graphs:
+        ones = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
+        lai, *spread = model.graph("model")(features=block, masks=ones)
+        if len(masks):
+            spread = [spread_of_passes(block, model, masks)]
+    elif len(masks):
+        lai, _, context, reading = model.graph("trunk")(features=block)
+        spread = [spread_of_draws(context, reading, model, masks)]
+    else:
+        lai, *spread = model.graph("point")(features=block)
+    return lai[0, 0], spread[0][0, 0] if spread else np.full_like(lai[0, 0], np.nan)
 
 
-def monte_carlo_sd(model: Model, block: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Return the standard deviation (1, 1, y, x) of LAI over the draws, by Welford's method."""
+def spread_of_draws(
+    context: np.ndarray, reading: np.ndarray, model: Model, masks: np.ndarray
+) -> np.ndarray:
+    """Return the standard deviation (1, 1, y, x) of LAI over the draws, from what they share."""
+    draw = model.graph("draws")
+    spread = np.empty((1, 1, *context.shape[2:]), dtype="float32")
+    context, reading = (shared.reshape(*shared.shape[:2], -1) for shared in (context, reading))
+    for first in range(0, spread.size, DRAWN_PX):
+        some = slice(first, first + DRAWN_PX)
+        parts = (np.ascontiguousarray(shared[..., some]) for shared in (context, reading))
+        draws = draw(masks=masks, **dict(zip(("context", "reading"), parts, strict=True)))[0]
+        spread.reshape(-1)[some] = draws[:, 0].std(axis=0, ddof=1)
+    return spread
+
+
+def spread_of_passes(block: np.ndarray, model: Model, masks: np.ndarray) -> np.ndarray:
+    """Return the same by a pass of the whole network per draw (Welford's method)."""
     mean = np.zeros((1, 1, *block.shape[2:]), dtype="float32")
     squares = np.zeros_like(mean)
     for number, mask in enumerate(masks, start=1):
-        draw = model.session.run(["lai"], {"features": block, "masks": mask[None]})[0]
+        draw = model.graph("model")(features=block, masks=mask[None])[0]
         deviation = draw - mean
         mean += deviation / number
         squares += deviation * (draw - mean)
@@ -384,11 +451,17 @@ def correct_to_field(
 
 def within_reach(mask: np.ndarray, reach_px: int) -> np.ndarray:
     """Return (y, x) bool: a pixel of `mask` lies within `reach_px` rows and columns."""
-    for axis, size in enumerate(mask.shape):
-        total = np.insert(np.cumsum(mask, axis=axis, dtype="int32"), 0, 0, axis=axis)
-        place = np.arange(size)
-        last = total.take(np.minimum(place + reach_px + 1, size), axis=axis)
-        mask = last > total.take(np.maximum(place - reach_px, 0), axis=axis)
+    if not mask.any():
+        return mask
+    for axis in (0, 1):
+        sides = [(reach_px, reach_px) if side == axis else (0, 0) for side in (0, 1)]
+        mask = np.moveaxis(np.pad(mask, sides), axis, 0)
+        width = 1  # pixels that the running maximum has seen; it doubles
+        while width <= 2 * reach_px:
+            step = min(width, 2 * reach_px + 1 - width)
+            mask = mask[:-step] | mask[step:]
+            width += step
+        mask = np.moveaxis(mask, 0, axis)
     return mask
 
 
@@ -409,23 +482,58 @@ def flag_pixels(
     }
     flags = np.zeros(lai.shape, dtype="uint8")
     for bit, pixels in rules.items():
-        flags[pixels] |= bit
+        flags |= pixels * np.uint8(bit)
     return flags
 
 
-def predict_lai(inputs: Inputs, model: Model, settings: Settings) -> dict[str, np.ndarray]:
-    """Estimate LAI, its spread, its interval and the flags of one date: (y, x) float32 each."""
-    contract = model.contract
-    height, width = inputs.missing.shape
-    before = 0 if settings.overlap >= contract["reach_px"] else HALO_PX
-    padded = pad_inputs(inputs, before, contract["window_multiple"])
-    masks = draw_masks(contract, settings.samples, settings.seed)
-    lai, spread = run_network(build_features(padded, contract), model, masks)
+@dataclass(frozen=True)
+class Span:
+    """Rows or columns of a block: what it reads, what surrounds that, what it answers for."""
 
-    outside = find_outside_domain(padded.reflectance, model)
+    read: slice
+    """Pixels of the window, with a halo on either side where there are neighbours."""
+    padding: tuple[int, int]
+    """Pixels of no data before and after them."""
+    core: slice
+    """Pixels of the window that the block answers for."""
+
+    @property
+    def inside(self) -> slice:
+        """Return where the core lies in the padded block."""
+        first = self.core.start - self.read.start + self.padding[0]
+        return slice(first, first + self.core.stop - self.core.start)
+
+
+def cut_spans(size: int, settings: Settings, contract: dict[str, Any], block_px: int) -> list[Span]:
+    """Cut one side of a window into blocks of at most `block_px`; into one, if that fits."""
+    # Without a border that the caller trims the window is taken to end in no data.
+    border = 0 if settings.overlap >= contract["reach_px"] else HALO_PX
+    parts = 1 if size + 2 * border <= block_px else -(-size // (block_px - 2 * HALO_PX))
+    step = -(-size // (parts * HALO_PX)) * HALO_PX  # poolings stay in phase
+    spans = []
+    for start in range(0, size, step):
+        stop = min(start + step, size)
+        read = slice(max(start - HALO_PX, 0), min(stop + HALO_PX, size))
+        before = min(border, HALO_PX - (start - read.start))
+        after = min(border, HALO_PX - (read.stop - stop))
+        length = before + read.stop - read.start + after
+        after += -length % contract["window_multiple"]
+        spans.append(Span(read, (before, after), slice(start, stop)))
+    return spans
+
+
+def predict_block(
+    inputs: Inputs, rows: Span, columns: Span, model: Model, settings: Settings
+) -> dict[str, np.ndarray]:
+    """Estimate LAI, its spread, its interval and the flags of the core of a block, by band."""
+    contract = model.contract
+    inputs = pad_inputs(inputs, [rows.padding, columns.padding])
+    masks = draw_masks(contract, settings.samples, settings.seed)
+    lai, spread = run_network(build_features(inputs, contract), model, masks)
+    outside = find_outside_domain(inputs.reflectance, model)
     if settings.target == "field":
-        lai = correct_to_field(lai, padded.reflectance, outside, contract)
-    flags = flag_pixels(lai, outside, padded, contract)
+        lai = correct_to_field(lai, inputs.reflectance, outside, contract)
+    flags = flag_pixels(lai, outside, inputs, contract)
     # As in SNAP, LAI is clipped within the tolerance, and kept, but flagged, beyond it.
     low, high = (np.float32(contract["output"][key]) for key in ("minimum", "maximum"))
     lai = np.where(flags & CLIPPED_TO_MIN, low, np.where(flags & CLIPPED_TO_MAX, high, lai))
@@ -433,12 +541,44 @@ def predict_lai(inputs: Inputs, model: Model, settings: Settings) -> dict[str, n
     lower = np.maximum(lai + np.interp(lai, knots["lai"], knots["lower"]), low)
     upper = lai + np.interp(lai, knots["lai"], knots["upper"])
 
-    gone = padded.missing | padded.masked
+    gone = inputs.missing | inputs.masked
     bands = dict(zip(OUTPUT_BANDS, (lai, spread, np.minimum(lower, lai), upper), strict=False))
     results = {name: np.where(gone, np.nan, band) for name, band in bands.items()}
     results["LAI_FLAGS"] = flags
-    window = (slice(before, before + height), slice(before, before + width))
-    return {name: band[window].astype("float32") for name, band in results.items()}
+    return {name: band[rows.inside, columns.inside] for name, band in results.items()}
+
+
+def predict_lai(inputs: Inputs, model: Model, settings: Settings) -> dict[str, np.ndarray]:
+    """Estimate all bands, (y, x) each, of one date in memory, as one block."""
+    height, width = inputs.missing.shape
+    most = height + width + 2 * HALO_PX
+    rows, columns = (cut_spans(size, settings, model.contract, most)[0] for size in (height, width))
+    return predict_block(inputs, rows, columns, model, settings)
+
+
+def predict_window(dates: xarray.DataArray, model: Model, settings: Settings) -> np.ndarray:
+    """Estimate the bands of `settings`, (t, bands, y, x) float32, of dates (t, bands, y, x).
+
+    Block by block, so that memory beyond input and output stays small; blocks run in parallel.
+    """
+    values, labels = dates.values, [str(label) for label in dates["bands"].values]
+    shape = (len(values), len(settings.bands), *values.shape[2:])
+    result = np.empty(shape, dtype="float32")
+    sides = [cut_spans(size, settings, model.contract, BLOCK_PX) for size in shape[2:]]
+
+    def work(task: tuple[int, Span, Span]) -> None:
+        """Fill in one block of one date."""
+        number, rows, columns = task
+        inputs = read_values(values[number, :, rows.read, columns.read], labels, settings)
+        predicted = predict_block(inputs, rows, columns, model, settings)
+        for target, band in zip(result[number], settings.bands, strict=True):
+            target[rows.core, columns.core] = predicted[band]
+
+    tasks = list(product(range(len(values)), *sides))
+    with ThreadPoolExecutor(max(1, min(count_threads(), len(tasks)))) as pool:
+        for _ in pool.map(work, tasks):
+            pass
+    return result
 
 
 def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  # type: ignore[type-arg]
@@ -462,17 +602,12 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
     if "bands" not in cube.coords:
         raise LaiInputError("cube has no band labels; apply the function to a labelled cube")
     model = load_model(settings.model)
-    dates = cube.transpose("t", ...) if "t" in cube.dims else cube.expand_dims("t")
-    chunk = [
-        [predicted[band] for band in settings.bands]
-        for predicted in (
-            predict_lai(read_inputs(date, settings), model, settings) for date in dates
-        )
-    ]
-    shape = (len(dates), len(settings.bands), cube.sizes["y"], cube.sizes["x"])
-    output = xarray.DataArray(
-        np.array(chunk, dtype="float32").reshape(shape), dims=("t", "bands", "y", "x")
-    )
+    dates = cube if "t" in cube.dims else cube.expand_dims("t")
+    dates = dates.transpose("t", "bands", "y", "x")
+    step = int(np.ceil(np.sqrt(max(1, dates.sizes["y"] * dates.sizes["x"] / MOST_CHECKED_PX))))
+    for date in dates:
+        read_inputs(date[:, ::step, ::step], settings)  # refuses what would give wrong numbers
+    output = xarray.DataArray(predict_window(dates, model, settings), dims=("t", "bands", "y", "x"))
     if "t" not in cube.dims:
         output = output.isel(t=0)
     kept = {dim: cube[dim] for dim in ("t", "y", "x") if dim in cube.coords and dim in cube.dims}
