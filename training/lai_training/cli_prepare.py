@@ -22,7 +22,7 @@ def prepare(
     ] = None,
 ) -> None:
     """Turn Sentinel-2 L2A products into training patches with SL2P labels."""
-    from lai_training.config import read_yaml
+    from lai_training.config_files import read_yaml
     from lai_training.prepare import prepare as make_pool
     from lai_training.prepare_config import PrepareConfig
     from lai_training.prepare_manifest import MANIFEST, format_manifest

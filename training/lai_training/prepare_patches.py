@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from lai_training import sl2p
-from lai_training.samples import SL2P_ROWS
+from lai_training.sl2p_tables import load_network
 from lai_udf.predict import BANDS, MASKED_SCENE_CLASSES
 
 Floats = NDArray[np.float32]
@@ -135,11 +135,13 @@ def label_with_flags(patches: Halves, cosines: Floats) -> tuple[Halves, NDArray[
     Where a patch has no data, LAI is NaN and the flag is 1 (input out of range).
     """
     count, _, height, width = patches.shape
+    inputs = load_network("LAI", "2_1", "S2A").inputs
+    bands = [BANDS.index(name) for name in inputs if name in BANDS]
     lai = np.empty((count, height, width), np.float16)
     flags = np.empty((count, height, width), np.uint8)
     for index in range(count):
         rows = np.empty((height * width, 11), np.float32)
-        rows[:, :8] = patches[index, SL2P_ROWS].reshape(8, -1).T
+        rows[:, :8] = patches[index, bands].reshape(8, -1).T
         rows[:, 8:] = cosines[index]
         value, bits = sl2p.predict(rows, variable="LAI", network="2_1", clip=False)
         lai[index] = value.reshape(height, width)

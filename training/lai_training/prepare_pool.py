@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from lai_training.errors import PrepareError
 from lai_training.prepare_manifest import ARRAYS, MANIFEST, Manifest, read_manifest
-from lai_training.samples import Floats
+
+Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
