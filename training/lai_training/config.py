@@ -5,15 +5,12 @@ that cannot be, is an error that names it.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from lai_training.errors import ConfigError
+from lai_training.config_files import read_yaml
 from lai_training.samples import SampleConfig
-
-Config = TypeVar("Config", bound=BaseModel)
 
 
 class PoolConfig(BaseModel):
@@ -86,28 +83,3 @@ def read_config(path: Path) -> FitConfig:
         ConfigError: the file cannot be read, or a key or value of it is wrong; both are named.
     """
     return read_yaml(path, FitConfig)
-
-
-def read_yaml(path: Path, kind: type[Config]) -> Config:
-    """Read a YAML file and check it against a model; raises as `read_config` does."""
-    try:
-        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise ConfigError(f"config {path}: {_list_faults(error)}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"cannot read the config {path}: {reason}") from error
-
-
-def _list_faults(error: ValidationError) -> str:
-    """Return what is wrong with which key, in one line."""
-    faults = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"] if not str(part).endswith(" pool"))
-        if fault["type"] == "extra_forbidden":
-            faults.append(f"unknown key {key}")
-        elif fault["type"] == "missing":
-            faults.append(f"key {key} is missing")
-        else:
-            faults.append(f"{key or 'the file'}: {fault['msg']}, got {fault['input']!r}")
-    return "; ".join(faults)
