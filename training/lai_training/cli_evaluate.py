@@ -86,3 +86,25 @@ def _write_report(
             progress=progress,
         )
         return write_report(evaluation, report)
+
+
+def card(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle.")],
+    output: Annotated[
+        Path | None, typer.Argument(metavar="[OUT.md]", help="File to write; default: print.")
+    ] = None,
+) -> None:
+    """Write the model card of a bundle, from its model.json alone."""
+    from lai_training.model_card import model_card
+    from lai_udf.bundle import open_bundle
+    from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+
+    with one_sentence():
+        text = model_card(open_bundle(bundle).description)
+        if output is None:
+            typer.echo(text, nl=False)
+            return
+        with work_folder(output.parent) as work, disk_errors(output.parent):
+            (work / output.name).write_text(text, encoding="utf-8")
+            move_finished({work / output.name: output})
+    typer.echo(output)

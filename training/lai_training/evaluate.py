@@ -55,15 +55,15 @@ class Scale:
     curve_scenes: int
     """Of them, those that the robustness curves are made of."""
     seam_px: int
-    """Side of the scene that is cut; above 448 px the UDF cuts it by itself."""
+    """Side of the scene that is cut; a larger one than 384 px the UDF cuts by itself."""
     drawn_real: int
     """Real scenes, those with most pixels, of which thirty draws are made."""
 
 
 SCALES = {
     "tiny": Scale(scenes=1, size_px=96, curve_scenes=1, seam_px=128, drawn_real=1),
-    "small": Scale(scenes=4, size_px=192, curve_scenes=2, seam_px=448, drawn_real=6),
-    "full": Scale(scenes=10, size_px=448, curve_scenes=4, seam_px=448, drawn_real=78),
+    "small": Scale(scenes=4, size_px=192, curve_scenes=2, seam_px=384, drawn_real=6),
+    "full": Scale(scenes=10, size_px=384, curve_scenes=4, seam_px=384, drawn_real=78),
 }
 """`small` takes some minutes on two cores, `tiny` is for tests."""
 

@@ -31,7 +31,7 @@ class Stage:
     title: str
     """Layer, its number of channels and its resolution."""
     channels: Float32
-    """(channel, y, x): those that vary most, most first."""
+    """(channel, y, x): those that vary most away from the border, most first."""
 
 
 def read_stages(network: Network, image: xr.DataArray) -> list[Stage]:
@@ -113,8 +113,15 @@ def _channels_first(values: Float32) -> Float32:
 
 
 def _most_varied(values: Float32) -> Float32:
-    order = np.argsort(-values.std(axis=(1, 2)), kind="stable")
+    low, high = np.percentile(inner_part(values), (5, 95), axis=(1, 2))
+    order = np.argsort(low - high, kind="stable")
     return values[order[:CHANNELS]]
+
+
+def inner_part(values: Float32) -> Float32:
+    """Leave out an eighth on each side of (..., y, x): there, the end of the data shows."""
+    margin = values.shape[-1] // 8
+    return values[..., margin : values.shape[-2] - margin, margin : values.shape[-1] - margin]
 
 
 def _short(name: str) -> str:

@@ -140,7 +140,7 @@ def approach_clouds(
             step()
     reference, distance = np.concatenate(references), np.concatenate(distances)
     rows = []
-    nearer = 0
+    nearer = 0.0
     for upper in (*DISTANCES_PX, np.inf):
         bin_ = (distance > nearer) & (distance <= upper)
         nearer = upper

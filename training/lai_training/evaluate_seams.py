@@ -76,7 +76,7 @@ def measure_seams(
     """Compare windows with the uncut scene.
 
     Args:
-        image: (bands, y, x) reflectance; at most 448 px, so that the UDF itself does not cut it.
+        image: (bands, y, x) reflectance; at most 384 px, so that the UDF itself does not cut it.
         networks: who is compared.
         step: called after each network and geometry.
 

@@ -5,9 +5,9 @@ all figures; SL2P is black and dashed. Density is drawn in viridis, which darken
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from lai_training.metrics import score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
 
 Array = NDArray[np.float32]
 
@@ -53,7 +54,7 @@ def draw_scatter(
     names = list(results[0].estimates)
     figure = Figure(figsize=(3.3 * len(names) + 1.2, 3.3 * len(rows) + 0.6), layout="constrained")
     axes = figure.subplots(len(rows), len(names), sharex=True, sharey=True, squeeze=False)
-    drawn = None
+    drawn: PathCollection | None = None
     for line, case in zip(axes, rows, strict=True):
         members = [result for result in results if result.case is case]
         truth = _join([m.reference if against == SL2P else m.true_lai for m in members])
@@ -63,7 +64,7 @@ def draw_scatter(
             if name == SL2P and against == SL2P and not case.noise:
                 _say_reference(axis)
                 continue
-            drawn = _scatter(axis, truth[chosen], estimate[chosen]) or drawn
+            drawn = _scatter(axis, truth[chosen], estimate[chosen])
             found = score(truth, estimate)
             axis.set_title(f"{name}\n{_short(case)}", fontsize="small")
             axis.text(
@@ -74,15 +75,15 @@ def draw_scatter(
                 va="top",
                 fontsize="x-small",
             )
-    title = f"{SL2P} of the noise-free image" if against == SL2P else "true"
-    figure.supxlabel(f"{title}, {LAI_AXIS}", fontsize="medium")
+    title = f"{SL2P} {LAI_AXIS} of the noise-free image" if against == SL2P else f"true {LAI_AXIS}"
+    figure.supxlabel(title, fontsize="medium")
     figure.supylabel(f"estimated {LAI_AXIS}", fontsize="medium")
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, label=f"pixels per {BIN} x {BIN} of LAI", shrink=0.8)
     figure.savefig(path, dpi=DPI)
 
 
-def _scatter(axis: "Axes", truth: Array, estimate: Array) -> object:
+def _scatter(axis: "Axes", truth: Array, estimate: Array) -> "PathCollection":
     """Draw one panel, dense places last; axes from -0.5 to 8.5."""
     from matplotlib.colors import LogNorm
 
@@ -109,8 +110,9 @@ def _scatter(axis: "Axes", truth: Array, estimate: Array) -> object:
 
 def _say_reference(axis: "Axes") -> None:
     axis.set_axis_off()
-    axis.text(0.5, 0.5, "SL2P of this input\nis the reference", ha="center", va="center")
     axis.set_aspect("equal")
+    text = "SL2P of this input\nis the reference"
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes)
 
 
 def _short(case: Case) -> str:
@@ -131,10 +133,11 @@ def draw_curves(
     axes = figure.subplots(2, 2)
     _lines(axes[0, 0], noise, "rmse")
     axes[0, 0].set_xlabel("level of band noise (1 = 3 % + 0.005)")
-    _lines(axes[0, 1], noise.dropna(subset="coverage"), "coverage", names=noise["network"])
+    calibrated = noise.dropna(subset="coverage")
+    _lines(axes[0, 1], calibrated, "coverage", names=noise["network"])
     axes[0, 1].axhline(0.95, color="0.6", linewidth=0.8)
     axes[0, 1].set(xlabel="level of band noise", ylabel="true LAI inside the 95 % interval")
-    axes[0, 1].set_ylim(0.6, 1.0)
+    axes[0, 1].set_ylim(min(0.8, calibrated["coverage"].min() - 0.02), 1.0)
     _lines(axes[1, 0], offset, "rmse")
     axes[1, 0].set_xlabel("offset left in the reflectance; shaded: the UDF refuses the input")
     _shade_refused(axes[1, 0], offset)
@@ -148,9 +151,9 @@ def draw_curves(
     figure.savefig(path, dpi=DPI)
 
 
-def look_of(names: Sequence[str]) -> dict[str, dict[str, object]]:
+def look_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return how each network is drawn, by its place among the networks."""
-    looks: dict[str, dict[str, object]] = {}
+    looks: dict[str, dict[str, Any]] = {}
     networks = [name for name in dict.fromkeys(names) if name != SL2P]
     for name, (colour, marker, style) in zip(networks, itertools.cycle(_LOOKS), strict=False):
         looks[name] = {"color": colour, "marker": marker, "linestyle": style}
@@ -159,9 +162,9 @@ def look_of(names: Sequence[str]) -> dict[str, dict[str, object]]:
 
 
 def _lines(
-    axis: "Axes", table: pd.DataFrame, column: str, names: Sequence[str] | None = None
+    axis: "Axes", table: pd.DataFrame, column: str, names: Iterable[str] | None = None
 ) -> None:
-    looks = look_of(list(table["network"] if names is None else names))
+    looks = look_of(table["network"] if names is None else names)
     for name, own in table.groupby("network", sort=False):
         axis.plot(own["x"], own[column], label=name, markersize=4, **looks[str(name)])
     if table.empty:

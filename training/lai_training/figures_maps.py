@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from lai_training.evaluate_activations import CHANNELS, Stage
+from lai_training.evaluate_activations import CHANNELS, Stage, inner_part
 from lai_training.evaluate_seams import GEOMETRIES, Geometry
 from lai_training.figures import DPI, LAI_AXIS
 
@@ -33,11 +33,10 @@ def draw_seams(maps: Mapping[tuple[str, Geometry], Float32], path: Path) -> None
         figsize=(3.2 * len(GEOMETRIES) + 1.3, 3.3 * len(names) + 0.4), layout="constrained"
     )
     axes = figure.subplots(len(names), len(GEOMETRIES), squeeze=False, sharex=True, sharey=True)
-    drawn = None
     for line, name in zip(axes, names, strict=True):
         for axis, geometry in zip(line, GEOMETRIES, strict=True):
             size = np.abs(maps[name, geometry])
-            drawn = axis.imshow(
+            image = axis.imshow(
                 np.maximum(size, SMALLEST_SEAM),
                 norm=LogNorm(SMALLEST_SEAM, LARGEST_SEAM),
                 cmap="magma_r",
@@ -47,7 +46,7 @@ def draw_seams(maps: Mapping[tuple[str, Geometry], Float32], path: Path) -> None
             axis.set_title(f"{name}\n{geometry.title}: largest {worst:.2g}", fontsize="small")
     figure.supxlabel("column (px of 20 m)", fontsize="medium")
     figure.supylabel("row (px of 20 m)", fontsize="medium")
-    figure.colorbar(drawn, ax=axes, label=f"|windows - uncut|, {LAI_AXIS}", shrink=0.8)
+    figure.colorbar(image, ax=axes, label=f"|windows - uncut|, {LAI_AXIS}", shrink=0.8)
     figure.savefig(path, dpi=DPI)
 
 
@@ -78,13 +77,14 @@ def draw_features(
     axes[0, 0].set_title("image, true colour", fontsize="small")
     drawn = axes[0, 1].imshow(lai, cmap="viridis", vmin=0, vmax=6)
     axes[0, 1].set_title("LAI", fontsize="small")
-    figure.colorbar(drawn, ax=axes[0, 2], location="left", label=LAI_AXIS, fraction=0.8)
     for axis in axes[0, 2:]:
         axis.set_axis_off()
+    scale = axes[0, 2].inset_axes((0.0, 0.05, 0.12, 0.9))
+    figure.colorbar(drawn, cax=scale, label=LAI_AXIS)
     for line, stage in zip(axes[1:], stages, strict=True):
         line[0].set_title(stage.title, fontsize="small", loc="left")
         for axis, channel in zip(line, stage.channels, strict=False):
-            low, high = np.percentile(channel, (1, 99))
+            low, high = np.percentile(inner_part(channel), (1, 99))
             axis.imshow(channel, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
         for axis in line[len(stage.channels) :]:
             axis.set_axis_off()
