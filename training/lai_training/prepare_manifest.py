@@ -173,6 +173,10 @@ def format_manifest(manifest: Manifest) -> str:
         f"{manifest.leakage.touching:.0%}; of places trained on at another date: "
         f"{manifest.leakage.same_place:.0%}",
     ]
+    shares = manifest.settings["split"]
+    for name in ("validation", "test"):
+        if shares[f"{name}_share"] and not manifest.splits[name].patches:
+            lines.append(f"no patch fell into {name}: prepare more products, or change split")
     nominal = sum("nominal" in product.angles.values() for product in manifest.products)
     if nominal:
         lines.append(f"{nominal} products lack an angle: its nominal value stands in")
