@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 from lai_service.errors import ConflictError, NotFoundError
 
 __all__ = [
+    "QUICK_MS",
     "Bucket",
     "Catalogue",
     "Document",
@@ -22,6 +23,9 @@ __all__ = [
     "Written",
     "check_mode",
 ]
+
+QUICK_MS = 10
+"""So long may it take to say how many items there are beside those on the page."""
 
 Document = dict[str, Any]
 """A STAC item or collection, as `json.loads` gives it."""
@@ -142,6 +146,9 @@ class Catalogue(Protocol):
 
     def count(self, search: Search) -> int:
         """Return how many items match, whatever the limit and the token."""
+
+    def quick_count(self, search: Search) -> int | None:
+        """Return the same, or None where it takes more than `QUICK_MS` milliseconds."""
 
     def count_by_month(self, search: Search) -> list[Bucket]:
         """Return how many matching items fall into each calendar month (UTC)."""

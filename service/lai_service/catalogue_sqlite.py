@@ -1,21 +1,21 @@
 """The catalogue in one SQLite file: the embedded default.
 
 WAL lets readers go on while one writer writes; writers queue at `begin immediate` for as long as
-the busy timeout. Each thread has its own connection. Every write is one transaction: it is in the
-file with all its items or with none. Do not put the file on a network drive (WAL needs shared
-memory).
+the busy timeout. Every write is one transaction: it is in the file with all its items or with none.
+Do not put the file on a network drive (WAL needs shared memory).
 """
 
 import itertools
 import json
 import sqlite3
-import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lai_service.catalogue import (
+    QUICK_MS,
     Bucket,
     Document,
     Page,
@@ -26,7 +26,6 @@ from lai_service.catalogue import (
 )
 from lai_service.cql2_sql import Sql, box_to_sql, value_of
 from lai_service.errors import (
-    CatalogueBusyError,
     FilterError,
     InvalidItemError,
     NotFoundError,
@@ -34,9 +33,16 @@ from lai_service.errors import (
 )
 from lai_service.items import dump_json
 from lai_service.search_sql import conditions_of, next_token, order_of, places_of, start_after
-from lai_service.sqlite_functions import register_functions
-from lai_service.sqlite_schema import create_tables, document_of, row_of
-from lai_service.times import from_microseconds
+from lai_service.sqlite_connections import Connections
+from lai_service.sqlite_extents import (
+    Extent,
+    compute_extent,
+    forget_extent,
+    keep_extent,
+    kept_extent,
+    stored_extent,
+)
+from lai_service.sqlite_schema import ItemRow, create_tables, document_of, row_of
 
 __all__ = ["SqliteCatalogue"]
 
@@ -57,78 +63,40 @@ class SqliteCatalogue:
     """
 
     def __init__(self, path: Path, *, busy_timeout_s: float = 30.0) -> None:
-        self._path = path
-        self._timeout = busy_timeout_s
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections = Connections(path, busy_timeout_s)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._writing() as connection:
+            with self._connections.writing() as connection:
                 create_tables(connection)
         except (sqlite3.Error, OSError) as error:
             raise SettingsError(f"the catalogue {path} cannot be opened: {error}") from error
 
-    def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(
-                self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
-            )
-            connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma synchronous = full")  # an acknowledged item survives a crash
-            connection.execute("pragma foreign_keys = on")
-            register_functions(connection)
-            self._local.connection = connection
-            with self._lock:
-                self._connections.append(connection)
-        return connection
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection()
-        try:
-            connection.execute("begin immediate")
-        except sqlite3.OperationalError as error:
-            raise CatalogueBusyError(
-                f"another writer held the catalogue for more than {self._timeout:g} s; try again"
-            ) from error
-        try:
-            yield connection
-            connection.execute("commit")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("rollback")
-            raise
-
     def collections(self) -> list[Document]:
         """Return all collections, ordered by id, their extents covering their items."""
-        connection = self._connection()
-        rows = connection.execute("select id, doc from collections order by id").fetchall()
-        return [self._with_extent(key, json.loads(doc)) for key, doc in rows]
+        with self._connections.reading() as connection:
+            rows = connection.execute("select id, doc from collections order by id").fetchall()
+            extents = {key: kept_extent(connection, key) for key, _ in rows}
+        return [self._with_extent(json.loads(doc), extents[key]) for key, doc in rows]
 
     def collection(self, collection_id: str) -> Document:
         """Return one collection, or raise NotFoundError."""
-        connection = self._connection()
-        return self._with_extent(collection_id, _collection(connection, collection_id))
+        with self._connections.reading() as connection:
+            document = _collection(connection, collection_id)
+            extent = kept_extent(connection, collection_id)
+        return self._with_extent(document, extent)
 
-    def _with_extent(self, collection_id: str, document: Document) -> Document:
-        """Set the extent of a collection to that of its items; kept until the file changes."""
-        connection = self._connection()
-        (version,) = connection.execute("pragma data_version").fetchone()
-        state = (version, connection.total_changes)  # others' writes, our own
-        if getattr(self._local, "state", None) != state:
-            self._local.state, self._local.extents = state, {}
-        extents: dict[str, Document] = self._local.extents
-        if collection_id not in extents:
-            extents[collection_id] = _extent(connection, collection_id)
-        extent = extents[collection_id]
-        return {**document, "extent": {**document.get("extent", {}), **extent}}
+    def _with_extent(self, document: Document, extent: Extent | None) -> Document:
+        """Set the extent of a collection to that of its items."""
+        if extent is None:
+            with self._connections.writing() as connection:
+                extent = compute_extent(connection, document["id"])
+                keep_extent(connection, document["id"], extent)
+        return {**document, "extent": {**document.get("extent", {}), **extent.document()}}
 
     def put_collection(self, document: Document, mode: WriteMode) -> Written:
         """Store a collection, or raise ConflictError (insert) or NotFoundError (replace)."""
         key, text = str(document["id"]), dump_json(document)
-        with self._writing() as connection:
+        with self._connections.writing() as connection:
             row = connection.execute("select doc from collections where id = ?", (key,)).fetchone()
             check_mode(mode, row is not None, f"collection {key}")
             if row is not None and row[0] == text:
@@ -138,13 +106,15 @@ class SqliteCatalogue:
                 "on conflict (id) do update set doc = excluded.doc",
                 (key, text),
             )
+            if row is None:
+                keep_extent(connection, key, Extent())
         return "created" if row is None else "updated"
 
     def change_collection(
         self, collection_id: str, change: Callable[[Document], Document]
     ) -> Document:
         """Replace a collection by `change(collection)`; nobody writes in between."""
-        with self._writing() as connection:
+        with self._connections.writing() as connection:
             document = change(_collection(connection, collection_id))
             connection.execute(
                 "update collections set doc = ? where id = ?", (dump_json(document), collection_id)
@@ -153,48 +123,53 @@ class SqliteCatalogue:
 
     def remove_collection(self, collection_id: str) -> Document:
         """Remove a collection with its items; return it, or raise NotFoundError."""
-        with self._writing() as connection:
+        with self._connections.writing() as connection:
             document = _collection(connection, collection_id)
             connection.execute(
                 "delete from items_rtree where pk in (select pk from items where collection = ?)",
                 (collection_id,),
             )
             connection.execute("delete from items where collection = ?", (collection_id,))
+            forget_extent(connection, collection_id)
             connection.execute("delete from collections where id = ?", (collection_id,))
         return document
 
     def item(self, collection_id: str, item_id: str) -> Document:
         """Return one item, or raise NotFoundError."""
-        return _item(self._connection(), collection_id, item_id)
+        with self._connections.reading() as connection:
+            return _item(connection, collection_id, item_id)
 
     def put_items(
         self, collection_id: str, documents: Iterable[Document], mode: WriteMode
     ) -> list[Written]:
         """Store items of one collection: all of them or, when an error is raised, none."""
         rows = [row_of(collection_id, document) for document in documents]
-        with self._writing() as connection:
+        with self._connections.writing() as connection:
             _collection(connection, collection_id)
-            return [_put_row(connection, row, box, mode) for row, box in rows]
+            return _put_rows(connection, collection_id, rows, mode)
 
     def change_item(
         self, collection_id: str, item_id: str, change: Callable[[Document], Document]
     ) -> Document:
         """Replace an item by `change(item)`; nobody writes in between."""
-        with self._writing() as connection:
+        with self._connections.writing() as connection:
             document = change(_item(connection, collection_id, item_id))
             if document.get("id") != item_id:
                 raise InvalidItemError("a patch cannot change the id of an item")
-            _put_row(connection, *row_of(collection_id, document), "replace")
+            _put_rows(connection, collection_id, [row_of(collection_id, document)], "replace")
         return document
 
     def remove_item(self, collection_id: str, item_id: str) -> Document:
         """Remove an item; return it, or raise NotFoundError."""
-        with self._writing() as connection:
+        with self._connections.writing() as connection:
             document = _item(connection, collection_id, item_id)
             (key,) = connection.execute(
-                "delete from items where collection = ? and id = ? returning pk",
-                (collection_id, item_id),
+                "select pk from items where collection = ? and id = ?", (collection_id, item_id)
             ).fetchone()
+            extent = kept_extent(connection, collection_id)
+            if extent is not None and extent.needs(stored_extent(connection, key)):
+                forget_extent(connection, collection_id)
+            connection.execute("delete from items where pk = ?", (key,))
             connection.execute("delete from items_rtree where pk = ?", (key,))
         return document
 
@@ -219,20 +194,25 @@ class SqliteCatalogue:
         crowd = 0
         for place in places_of(search):
             box = box_to_sql(place)
-            (found,) = (
-                self._connection()
-                .execute(f"select count(*) from ({box.text} limit {_CROWD})", box.params)
-                .fetchone()
-            )
+            query = f"select count(*) from ({box.text} limit {_CROWD})"
+            ((found,),) = self._ask(query, box.params)
             crowd += found
         return crowd >= _CROWD
 
     def count(self, search: Search) -> int:
         """Return how many items match, whatever the limit and the token."""
+        ((count,),) = self._count(search, None)
+        return int(count)
+
+    def quick_count(self, search: Search) -> int | None:
+        """Return the same, or None where it takes more than `QUICK_MS` milliseconds."""
+        found = self._count(search, QUICK_MS)
+        return int(found[0][0]) if found else None
+
+    def _count(self, search: Search, within_ms: float | None) -> list[Any]:
         where = conditions_of(search)
         query = f"select count(*) from items i where {where.text}"
-        ((count,),) = self._ask(query, where.params)
-        return int(count)
+        return self._ask(query, where.params, within_ms)
 
     def count_by_month(self, search: Search) -> list[Bucket]:
         """Return how many matching items fall into each calendar month (UTC)."""
@@ -262,18 +242,27 @@ class SqliteCatalogue:
             (*group.params, *where.params),
         )
 
-    def _ask(self, query: str, params: tuple[object, ...]) -> list[Any]:
-        try:
-            return self._connection().execute(query, params).fetchall()
-        except sqlite3.OperationalError as error:
-            if any(limit in str(error) for limit in ("overflow", "too large", "too many")):
-                raise FilterError(f"the filter is too long or nested too deep: {error}") from error
-            raise
+    def _ask(
+        self, query: str, params: tuple[object, ...], within_ms: float | None = None
+    ) -> list[Any]:
+        """Return the rows of a query; none where it takes longer than it may."""
+        with self._connections.reading() as connection, _limited(connection, within_ms):
+            try:
+                return connection.execute(query, params).fetchall()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+                    return []
+                if any(limit in str(error) for limit in ("overflow", "too large", "too many")):
+                    raise FilterError(
+                        f"the filter is too long or nested too deep: {error}"
+                    ) from error
+                raise
 
     def health(self) -> dict[str, Any]:
         """Return what an operator wants to see; raise where the database does not answer."""
-        (items,) = self._connection().execute("select count(*) from items").fetchone()
-        (collections,) = self._connection().execute("select count(*) from collections").fetchone()
+        ((items, collections),) = self._ask(
+            "select (select count(*) from items), (select count(*) from collections)", ()
+        )
         return {
             "catalogue": "sqlite",
             "sqlite_version": sqlite3.sqlite_version,
@@ -285,17 +274,28 @@ class SqliteCatalogue:
         """Write a consistent copy of the catalogue to a new file while the service runs."""
         copy = sqlite3.connect(target)
         try:
-            self._connection().backup(copy)
+            with self._connections.reading() as connection:
+                connection.backup(copy)
         finally:
             copy.close()
 
     def close(self) -> None:
-        """Close the connections of all threads."""
-        with self._lock:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
-        self._local = threading.local()
+        """Close the connections."""
+        self._connections.close()
+
+
+@contextmanager
+def _limited(connection: sqlite3.Connection, within_ms: float | None) -> Iterator[None]:
+    """Interrupt what a connection does after some milliseconds; None is never."""
+    if within_ms is None:
+        yield
+        return
+    end = time.monotonic() + within_ms / 1000
+    connection.set_progress_handler(lambda: time.monotonic() > end, 1000)
+    try:
+        yield
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def _collection(connection: sqlite3.Connection, collection_id: str) -> Document:
@@ -318,18 +318,36 @@ def _item(connection: sqlite3.Connection, collection_id: str, item_id: str) -> D
     return document_of(*row)
 
 
-def _put_row(
+def _put_rows(
     connection: sqlite3.Connection,
-    row: tuple[Any, ...],
-    box: tuple[float, ...] | None,
+    collection_id: str,
+    rows: list[tuple[ItemRow, tuple[float, ...] | None]],
     mode: WriteMode,
-) -> Written:
-    old = connection.execute(
-        "select pk, geometry, props, rest from items where collection = ? and id = ?", row[:2]
-    ).fetchone()
-    check_mode(mode, old is not None, f"item {row[1]} of collection {row[0]}")
-    if old is not None and old[1:] == row[4:]:
-        return "unchanged"
+) -> list[Written]:
+    """Write rows of one collection, and its extent."""
+    extent = before = kept_extent(connection, collection_id)
+    written: list[Written] = []
+    for row, box in rows:
+        old = connection.execute(
+            "select pk, geometry, props, rest from items where collection = ? and id = ?", row[:2]
+        ).fetchone()
+        check_mode(mode, old is not None, f"item {row[1]} of collection {row[0]}")
+        if old is not None and old[1:] == row[4:]:
+            written.append("unchanged")
+            continue
+        if old is not None and extent and extent.needs(stored_extent(connection, old[0])):
+            extent = None
+        _put_row(connection, row, box)
+        extent = extent and extent.joined(Extent(*row[2:4], *(box or ())))
+        written.append("created" if old is None else "updated")
+    if extent is None:
+        forget_extent(connection, collection_id)
+    elif extent != before:
+        keep_extent(connection, collection_id, extent)
+    return written
+
+
+def _put_row(connection: sqlite3.Connection, row: ItemRow, box: tuple[float, ...] | None) -> None:
     (key,) = connection.execute(
         "insert into items (collection, id, t0, t1, geometry, props, rest) "
         "values (?, ?, ?, ?, ?, ?, ?) on conflict (collection, id) do update set "
@@ -340,20 +358,3 @@ def _put_row(
     connection.execute("delete from items_rtree where pk = ?", (key,))
     if box is not None:
         connection.execute("insert into items_rtree values (?, ?, ?, ?, ?)", (key, *box))
-    return "created" if old is None else "updated"
-
-
-def _extent(connection: sqlite3.Connection, collection_id: str) -> Document:
-    """Return the extent of the items of a collection; empty where there are none."""
-    t0, t1, west, south, east, north = connection.execute(
-        "select min(i.t0), max(i.t1), min(r.minx), min(r.miny), max(r.maxx), max(r.maxy) "
-        "from items i left join items_rtree r using (pk) where i.collection = ?",
-        (collection_id,),
-    ).fetchone()
-    if t0 is None:
-        return {}
-    interval = [from_microseconds(t0), from_microseconds(t1)]
-    extent: Document = {"temporal": {"interval": [interval]}}
-    if west is not None:
-        extent["spatial"] = {"bbox": [[west, south, east, north]]}
-    return extent

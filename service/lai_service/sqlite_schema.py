@@ -2,7 +2,8 @@
 
 A fact is stored once: an item is a row of `items` whose columns `geometry`, `props` and `rest`
 together are the document. `t0` and `t1` are its time in integer microseconds, and the R*Tree
-`items_rtree` holds its box (degrees) and nothing that is not in the row: both are indexes.
+`items_rtree` holds its box (degrees) and nothing that is not in the row: both are indexes, and so
+is `extents` (see `sqlite_extents`).
 """
 
 import json
@@ -15,7 +16,8 @@ from lai_service.items import dump_json, facts_of
 
 __all__ = ["ItemRow", "create_tables", "document_of", "row_of"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had no table of extents; it is added to such a file."""
 
 _TABLES = """
 create table if not exists collections (
@@ -35,6 +37,9 @@ create table if not exists items (
 );
 create index if not exists items_by_time on items (t0 desc, pk desc);
 create index if not exists items_by_collection_time on items (collection, t0 desc, pk desc);
+create table if not exists extents (
+    collection text primary key, t0, t1, west, east, south, north
+) without rowid;
 create virtual table if not exists items_rtree using rtree (pk, minx, maxx, miny, maxy);
 """
 
@@ -49,7 +54,7 @@ def create_tables(connection: sqlite3.Connection) -> None:
         SettingsError: the file was written by another version of the schema.
     """
     (version,) = connection.execute("pragma user_version").fetchone()
-    if version not in (0, SCHEMA_VERSION):
+    if not 0 <= version <= SCHEMA_VERSION:
         raise SettingsError(
             f"the catalogue has schema version {version}, this program reads {SCHEMA_VERSION}; "
             "export it with the program that wrote it and publish it again"

@@ -15,7 +15,7 @@ from stac_fastapi.types.search import BaseSearchPostRequest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lai_service.catalogue import Catalogue, Document, Search, SortKey
+from lai_service.catalogue import Catalogue, Document, Page, Search, SortKey
 from lai_service.cql2_text import filter_from_query, filter_from_text
 from lai_service.documents import Fields, served_collection, served_item
 from lai_service.errors import BadRequestError, FilterError
@@ -211,15 +211,22 @@ class StacClient(BaseCoreClient):
         base = get_base_url(request)
         page = self.catalogue.search(search)
         features = [fields.apply(served_item(document, base)) for document in page.items]
-        return JSONResponse(
-            {
-                "type": "FeatureCollection",
-                "features": features,
-                "links": page_links(request, base, page.next_token, body),
-                "numberReturned": len(features),
-            },
-            media_type="application/geo+json",
-        )
+        answer = {
+            "type": "FeatureCollection",
+            "features": features,
+            "links": page_links(request, base, page.next_token, body),
+            "numberReturned": len(features),
+        }
+        matched = self._matched(search, page)
+        if matched is not None:
+            answer["numberMatched"] = matched
+        return JSONResponse(answer, media_type="application/geo+json")
+
+    def _matched(self, search: Search, page: Page) -> int | None:
+        """Return how many items match where that is cheap to say."""
+        if page.next_token is None and search.token is None:
+            return len(page.items)
+        return self.catalogue.quick_count(search)
 
 
 @attr.s(auto_attribs=True)

@@ -500,3 +500,14 @@ def test_extent_follows_the_items_whoever_writes_them(
     other.remove_item("lai", "item-005")
     assert east() == pytest.approx(1.9)
     other.close()
+
+
+def test_every_page_says_how_many_items_match(filled: TestClient) -> None:
+    total = len(filled.get("/search?limit=1000").json()["features"])
+    address: str | None = "/search?limit=5"
+    while address:
+        page = filled.get(address).json()
+        assert page["numberMatched"] == total
+        address = next((x["href"] for x in page["links"] if x["rel"] == "next"), None)
+    nothing = filled.get("/search?ids=nothing").json()
+    assert (nothing["numberMatched"], nothing["numberReturned"]) == (0, 0)
