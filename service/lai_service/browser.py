@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from lai_service.browser_build import cache_folder, is_built
+from lai_service.colours import STYLES, Style
 from lai_service.settings import Settings
 
 __all__ = ["add_browser"]
@@ -27,8 +28,7 @@ def add_browser(app: FastAPI, settings: Settings) -> None:
 
         @app.get("/browser/config.js", include_in_schema=False)
         def config(request: Request) -> Response:
-            text = _CONFIG.replace("{base}", json.dumps(get_base_url(request)))
-            return Response(text, media_type="text/javascript")
+            return Response(_config(get_base_url(request)), media_type="text/javascript")
 
         app.mount("/browser", StaticFiles(directory=folder, html=True), name="browser")
         return
@@ -44,20 +44,37 @@ def add_browser(app: FastAPI, settings: Settings) -> None:
         return RedirectResponse(f"{get_base_url(request)}browser/")
 
 
-# `config.js` is read when the page opens, so one build serves any address.
+# `config.js` is read when the page opens, so one build serves any address. Tiles come from this
+# service, in the colours of the thumbnails; the legend stands where maps have their attribution.
 _CONFIG = """const base = {base};
+const styles = {styles};
+const styleOf = asset => styles[asset.getKey ? asset.getKey() : asset.key] || {};
 window.STAC_BROWSER_CONFIG = {
   catalogUrl: base,
   allowExternalAccess: true,
   displayGeoTiffByDefault: true,
   useTileLayerAsFallback: false,
-  buildTileUrlTemplate: (asset) => asset.key === 'lai_flags'
-    ? base + 'cog/tiles/WebMercatorQuad/{z}/{x}/{y}.png?url='
-      + encodeURIComponent(asset.getAbsoluteUrl())
-    : base + 'cog/tiles/WebMercatorQuad/{z}/{x}/{y}.png?rescale=0,6000&colormap_name=ylgn&url='
-      + encodeURIComponent(asset.getAbsoluteUrl()),
+  buildTileUrlTemplate: asset => base + 'cog/tiles/WebMercatorQuad/{z}/{x}/{y}.png?'
+    + (styleOf(asset).query || '') + 'url=' + encodeURIComponent(asset.getAbsoluteUrl()),
+  getMapSourceOptions: (type, options, asset) => Object.assign(options, styleOf(asset).legend
+    ? { attributions: styleOf(asset).legend, attributionsCollapsible: false } : {}),
 };
 """
+
+
+def _config(base_url: str) -> str:
+    """Return `config.js` for a service at an address."""
+    styles = {
+        key: {"query": _query(style), "legend": style.legend} for key, style in STYLES.items()
+    }
+    text = _CONFIG.replace("{base}", json.dumps(base_url))
+    return text.replace("{styles}", json.dumps(styles, ensure_ascii=False))
+
+
+def _query(style: Style) -> str:
+    ends = "" if style.rescale is None else f"rescale={style.rescale[0]},{style.rescale[1]}&"
+    return f"{ends}colormap_name={style.colour_map}&"
+
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>

@@ -1,8 +1,9 @@
-"""Build STAC Browser from its npm package, with labels for our fields.
+"""Build STAC Browser from its npm package, with labels for our fields (`browser_fields`).
 
-The recipe: `npm pack`, our `fields.config.js`, `npm install`, an older `ol-stac` (the newest one
-does not build against the `ol` of STAC Browser 4.0.1), `npm run build:minimal`. The address of the
-catalogue is not built in: `browser.py` serves a `config.js` that says it.
+The recipe: `npm pack`, our `fields.config.js`, `npm install`, the `ol-stac` that STAC Browser 4.0.1
+was released with (from 1.2.0 on it brings a `stac-js` of its own: the build passes, but no raster
+is drawn), `npm run build:minimal`. The address of the catalogue is not built in: `browser.py`
+serves a `config.js` that says it.
 """
 
 import logging
@@ -13,56 +14,17 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from lai_service.browser_fields import fields_config
 from lai_service.errors import LaiServiceError
 
-__all__ = ["BROWSER_VERSION", "build_browser", "cache_folder", "fields_config", "is_built"]
+__all__ = ["BROWSER_VERSION", "build_browser", "cache_folder", "is_built"]
 
 BROWSER_VERSION = "4.0.1"
 _PACKAGE = f"@radiantearth/stac-browser@{BROWSER_VERSION}"
-_OL_STAC = "ol-stac@1.2.0"
+_OL_STAC = "ol-stac@1.1.0"
 _CONFIG_OFF = '<!-- <script defer="defer" src="/config.js"></script> -->'
 _CONFIG_ON = '<script defer="defer" src="/browser/config.js"></script>'
 _log = logging.getLogger("lai_service")
-
-_LABELS = {
-    "quantity": ("LAI definition", ""),
-    "elements": ("Plant elements counted", ""),
-    "target": ("What LAI is trained on", ""),
-    "uncertainty_type": ("Type of uncertainty", ""),
-    "uncertainty_method": ("Method of uncertainty", ""),
-    "uncertainty_components": ("Components of uncertainty", ""),
-    "confidence_level": ("Confidence level", ""),
-    "coverage_factor": ("Coverage factor", ""),
-    "mc_samples": ("Monte-Carlo samples", ""),
-    "dropout_rate": ("Dropout rate", ""),
-    "random_seed": ("Random seed", ""),
-    "model_id": ("Model", ""),
-    "model_version": ("Model version", ""),
-    "model_checksum": ("Checksum of the model", ""),
-    "lai_mean": ("Mean LAI", "m² m⁻²"),
-    "lai_median": ("Median LAI", "m² m⁻²"),
-    "lai_p05": ("LAI, 5th percentile", "m² m⁻²"),
-    "lai_p95": ("LAI, 95th percentile", "m² m⁻²"),
-    "uncertainty_mean": ("Mean uncertainty", "m² m⁻²"),
-    "uncertainty_median": ("Median uncertainty", "m² m⁻²"),
-    "uncertainty_p95": ("Uncertainty, 95th percentile", "m² m⁻²"),
-    "relative_uncertainty_median": ("Median relative uncertainty", ""),
-    "pixel_count": ("Pixels", ""),
-    "valid_fraction": ("Valid pixels (fraction)", ""),
-    "cloud_fraction": ("Cloud (fraction)", ""),
-    "shadow_fraction": ("Cloud shadow (fraction)", ""),
-    "snow_fraction": ("Snow (fraction)", ""),
-    "water_fraction": ("Water (fraction)", ""),
-    "nodata_fraction": ("No data (fraction)", ""),
-    "input_out_of_domain_fraction": ("Input out of domain (fraction)", ""),
-    "output_out_of_range_fraction": ("Output out of range (fraction)", ""),
-    "valid_range": ("Valid range of LAI", "m² m⁻²"),
-    "gcos_goal_fraction": ("Predicted within GCOS goal (fraction)", ""),
-    "gcos_threshold_fraction": ("Predicted within GCOS threshold (fraction)", ""),
-    "requirements": ("Requirements", ""),
-    "calibration": ("Calibration", ""),
-    "validation": ("Validation", ""),
-}
 
 
 def cache_folder() -> Path:
@@ -135,15 +97,3 @@ def _npm(npm: str, folder: Path, *arguments: str) -> None:
     if done.returncode != 0:
         lines = (done.stdout + done.stderr).strip().splitlines()[-5:]
         raise LaiServiceError(f"npm {' '.join(arguments)} failed: {' / '.join(lines)}")
-
-
-def fields_config() -> str:
-    """Return the `fields.config.js` that gives our fields their labels and units."""
-    lines = [
-        "import { Registry } from '@radiantearth/stac-fields';",
-        "Registry.addExtension('laiq', 'LAI quality');",
-    ]
-    for name, (label, unit) in _LABELS.items():
-        options = f"label: '{label}'" + (f", unit: '{unit}'" if unit else "")
-        lines.append(f"Registry.addMetadataField('laiq:{name}', {{ {options} }});")
-    return "\n".join(lines) + "\n"

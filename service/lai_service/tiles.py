@@ -15,8 +15,10 @@ from rio_tiler.errors import RioTilerError, TileOutsideBounds
 from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from titiler.core.dependencies import create_colormap_dependency
 from titiler.core.factory import TilerFactory
 
+from lai_service.colours import colour_maps
 from lai_service.errors import BadRequestError, ForbiddenPathError
 from lai_service.hrefs import DATA_ROUTE, is_safe_path
 from lai_service.rasters import GDAL_ENVIRONMENT, is_tiff
@@ -62,6 +64,7 @@ def add_tiles(app: FastAPI, data: Path) -> None:
     factory = TilerFactory(
         router_prefix=PREFIX,
         path_dependency=raster_path,
+        colormap_dependency=create_colormap_dependency(colour_maps()),
         environment_dependency=lambda: dict(GDAL_ENVIRONMENT),
     )
     app.include_router(factory.router, prefix=PREFIX, tags=["Tiles"])

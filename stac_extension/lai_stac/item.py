@@ -119,7 +119,7 @@ def build_item(
         bbox=bounding_box(geometry),
         datetime=utc(datetime),
         properties={
-            **_common_fields(platform, mgrs_tile, grid),
+            **_common_fields(utc(datetime), platform, mgrs_tile, grid),
             **processing_fields(
                 contract,
                 target=target,
@@ -192,10 +192,13 @@ def _read(directory: Path) -> xr.DataArray:
     return cube
 
 
-def _common_fields(platform: str | None, mgrs_tile: str | None, grid: Grid) -> dict[str, Any]:
+def _common_fields(
+    moment: dt.datetime, platform: str | None, mgrs_tile: str | None, grid: Grid
+) -> dict[str, Any]:
     """Return instrument, place and grid, each in its own extension or in the core."""
+    place = f"{tile_name(mgrs_tile)}, " if mgrs_tile else ""
     values: dict[str, Any] = {
-        "title": "Leaf area index from Sentinel-2",
+        "title": f"Leaf area index, {place}{moment:%Y-%m-%d}",
         "constellation": "sentinel-2",
         "instruments": ["msi"],
         "gsd": abs(grid.transform.a),

@@ -11,7 +11,8 @@ from service.fake_items import TOKEN
 from typer.testing import CliRunner
 
 from lai_service import Settings
-from lai_service.browser_build import build_browser, fields_config
+from lai_service.browser_build import build_browser
+from lai_service.browser_fields import fields_config
 from lai_service.catalogue import Catalogue
 from lai_service.catalogue_sqlite import SqliteCatalogue
 from lai_service.cli import app

@@ -1,0 +1,111 @@
+"""Colours of the tiles, and what they mean.
+
+`lai` is the colour map of the thumbnails (lightness falls evenly, so it reads in greyscale), for
+LAI and its interval between 0 and 6; `lai_sd` for its spread between 0 and 1; `lai_flags` shows
+the most serious flag of a pixel and nothing where there is none.
+"""
+
+from dataclasses import dataclass
+
+from rio_tiler.colormap import ColorMaps
+from rio_tiler.colormap import cmap as default_maps
+
+from lai_stac.thumbnail import ANCHORS, LAI_RANGE, colour_table
+
+__all__ = ["STYLES", "Style", "colour_maps"]
+
+_SCALE = 0.001
+"""m2 m-2 per stored number of the LAI bands."""
+
+_SPREAD: tuple[tuple[int, int, int], ...] = (
+    (247, 243, 236),
+    (234, 203, 160),
+    (215, 150, 96),
+    (171, 96, 62),
+    (104, 50, 44),
+    (48, 20, 26),
+)
+
+_FLAGS: tuple[tuple[int, tuple[int, int, int], str], ...] = (
+    (64, (120, 120, 120), "no data within reach"),
+    (32, (112, 178, 222), "cloud, shadow or snow within reach"),
+    (16 | 8, (196, 40, 60), "LAI out of range"),
+    (4 | 2, (240, 160, 48), "LAI clipped to its range"),
+    (1, (130, 80, 170), "reflectance out of domain"),
+)
+"""Bits, colour and meaning, the most serious first."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an asset is drawn."""
+
+    colour_map: str
+    """Name for `colormap_name` of the tiles."""
+    rescale: tuple[int, int] | None
+    """Stored numbers at the ends of the colour map; None for flags."""
+    legend: str
+    """HTML that says what the colours mean."""
+
+
+def colour_maps() -> ColorMaps:
+    """Return the colour maps of the tiles: those of rio-tiler and ours."""
+    greens = colour_table().tolist()
+    lai = {number: (red, green, blue, 255) for number, (red, green, blue) in enumerate(greens)}
+    spread = {number: (*_between(_SPREAD, number / 255), 255) for number in range(256)}
+    flags = {number: _flag_colour(number) for number in range(256)}
+    return default_maps.register({"lai": lai, "lai_sd": spread, "lai_flags": flags})
+
+
+def _between(anchors: tuple[tuple[int, int, int], ...], share: float) -> tuple[int, int, int]:
+    """Return the colour at a share (0 to 1) of the way through the anchors."""
+    place = share * (len(anchors) - 1)
+    low = min(int(place), len(anchors) - 2)
+    red, green, blue = (
+        round(a + (b - a) * (place - low))
+        for a, b in zip(anchors[low], anchors[low + 1], strict=True)
+    )
+    return red, green, blue
+
+
+def _flag_colour(number: int) -> tuple[int, int, int, int]:
+    """Return the colour of a flag number; transparent where no flag is set."""
+    for bits, colour, _ in _FLAGS:
+        if number & bits:
+            return (*colour, 255)
+    return (0, 0, 0, 0)
+
+
+def _ramp(anchors: tuple[tuple[int, int, int], ...], label: str, low: str, high: str) -> str:
+    stops = ",".join(f"rgb{colour}" for colour in anchors)
+    bar = f"display:inline-block;width:8em;height:.8em;background:linear-gradient(90deg,{stops})"
+    return f'{label} {low} <span style="{bar}"></span> {high} m² m⁻²'
+
+
+def _swatches() -> str:
+    box = "display:inline-block;width:.8em;height:.8em;background:rgb"
+    return " ".join(f'<span style="{box}{colour}"></span> {text}' for _, colour, text in _FLAGS)
+
+
+def _stored(lai: float) -> int:
+    return round(lai / _SCALE)
+
+
+_LOW, _HIGH = LAI_RANGE
+_LAI_ENDS = (_stored(_LOW), _stored(_HIGH))
+
+
+def _lai_style(label: str) -> Style:
+    return Style("lai", _LAI_ENDS, _ramp(ANCHORS, label, f"{_LOW:g}", f"{_HIGH:g}"))
+
+
+STYLES = {
+    "lai": _lai_style("LAI"),
+    "lai_lower": _lai_style("LAI, lower end"),
+    "lai_upper": _lai_style("LAI, upper end"),
+    "lai_sd": Style(
+        "lai_sd", (0, _stored(1.0)), _ramp(_SPREAD, "Standard deviation of LAI", "0", "1")
+    ),
+    "lai_flags": Style("lai_flags", None, _swatches()),
+}
+"""Style by asset key."""
