@@ -7,6 +7,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import typer
 import xarray as xr
 from affine import Affine
@@ -14,6 +15,7 @@ from rasterio.crs import CRS
 from shapely.geometry import box
 from typer.testing import CliRunner
 
+from lai_training import sl2p
 from lai_training.cli_parcels import register
 from lai_training.errors import LaiTrainingError
 from lai_training.parcels import (
@@ -37,10 +39,13 @@ from lai_training.parcels_interval import (
 )
 from lai_training.parcels_report import score_parcels, write_report
 from lai_training.parcels_season import season_dates
+from lai_training.sl2p_series import write_sl2p_series
 from lai_training.spectral_library import SpectralLibrary, spectral_library
-from lai_udf.predict import CLOUD_WITHIN_REACH
+from lai_udf.cubes import read_cube
+from lai_udf.predict import CLOUD_WITHIN_REACH, NO_DATA_WITHIN_REACH
 from lai_udf.rasters import write_lai_cogs
 from lai_udf.rasters_grid import Grid
+from lai_udf.run import run_cube
 
 GRID = Grid(CRS.from_epsg(32631), Affine(20, 0, 340_000, 0, -20, 4_830_000), 6, 8)
 BANDS = ["LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS"]
@@ -101,6 +106,17 @@ def test_cloudy_pixels_do_not_count() -> None:
     assert table["valid_fraction"][0] == pytest.approx(0.75)
 
 
+def test_a_user_may_count_pixels_near_clouds() -> None:
+    lai, flags = np.full((6, 8), 2.0), np.zeros((6, 8))
+    lai[:, 0], flags[:, 0] = 4.0, CLOUD_WITHIN_REACH
+    weights = weigh_parcels(make_parcels(a=(0, 0, 4, 6)), GRID)
+
+    table = observe_cube(make_cube(lai, flags), weights, exclude_flags=0)
+
+    assert table["lai"][0] == pytest.approx((4 + 3 * 2) / 4)
+    assert table["valid_fraction"][0] == pytest.approx(1)
+
+
 def test_a_parcel_seen_for_less_than_half_has_no_mean() -> None:
     lai = np.full((6, 8), 2.0)
     lai[:, :3] = np.nan
@@ -144,6 +160,50 @@ def test_a_calibration_needs_parcels_enough() -> None:
     few = pd.DataFrame({"parcel": range(10), "lai": 1.0, "truth": 1.0})
     with pytest.raises(LaiTrainingError, match="10 parcels"):
         fit_calibration(few, "test")
+
+
+def test_coverage_has_limits_that_know_of_dates_sharing_their_errors() -> None:
+    rows = pd.DataFrame({"lai": 2.0, "truth": 2.0, "parcel_lower": 1.0, "parcel_upper": 3.0},
+                        index=range(200))  # fmt: skip
+    rows.loc[:19, "truth"] = 5.0  # a tenth is outside: one parcel of ten, or one date of ten
+    by_parcel = rows.assign(parcel=np.arange(200) // 20)
+    by_date = rows.assign(parcel=np.arange(200) % 20)
+
+    clustered, spread = (score_parcels(table).iloc[0] for table in (by_parcel, by_date))
+
+    assert clustered["coverage"] == spread["coverage"] == pytest.approx(0.9)
+    assert clustered["coverage_low"] < 0.8
+    assert spread["coverage_low"] == pytest.approx(0.9)
+
+
+def test_sl2p_of_a_series_lies_beside_the_networks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    bands = ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
+    numbers = rng.integers(300, 4000, (3, 10, 6, 8))
+    numbers[0, :, 0, 0] = 0  # no data
+    numbers[2] = 0  # a date without any
+    cube = xr.DataArray(
+        numbers.astype("int16"),
+        dims=("t", "bands", "y", "x"),
+        coords={
+            "t": np.array(["2020-06-08T10:56:21", "2020-06-13", "2020-06-18"], "datetime64[ns]"),
+            "bands": bands,
+            "y": 4_830_000 - 20 * np.arange(6) - 10,
+            "x": 340_000 + 20 * np.arange(8) + 10,
+        },
+    ).rio.write_crs("EPSG:32631")
+
+    paths = write_sl2p_series(cube, tmp_path, reflectance_scale=1e-4, reflectance_offset=-0.02)
+
+    assert [path.parent.name for path in paths] == ["20200608T105621", "20200613T000000"]
+    with rasterio.open(paths[0]) as dataset:
+        lai = dataset.read(1)
+        assert dataset.tags()["DATETIME"] == "2020-06-08T10:56:21Z"
+        assert dataset.transform == GRID.transform
+    scene = cube[0].astype("float32") * 1e-4 - 0.02
+    expected, _ = sl2p.predict_image(scene)
+    assert np.isnan(lai[0, 0])
+    np.testing.assert_allclose(lai[1:], expected[1:], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["p.gpkg", "p.parquet", "p.geojson"])
@@ -262,6 +322,49 @@ def test_the_command_fails_in_one_sentence(season: Path, tmp_path: Path) -> None
     assert result.exit_code == 1
     assert "holds no lai.tif" in result.output
     assert not (tmp_path / "out").exists()
+
+
+def test_means_of_nothing_tell_why(tmp_path: Path) -> None:
+    app = typer.Typer()
+    register(app)
+    flagged = make_cube(np.full((6, 8), 2.0), np.full((6, 8), NO_DATA_WITHIN_REACH))
+    write_lai_cogs(flagged, tmp_path / "item", tags={"DATETIME": "2020-06-08T10:00:00Z"})
+    make_parcels(a=(0, 0, 4, 6)).to_file(tmp_path / "p.gpkg")
+    arguments = ["parcels", str(tmp_path), "--parcels", str(tmp_path / "p.gpkg")]
+    arguments += ["--layout", "plain", "--out", str(tmp_path / "out")]
+
+    result = CliRunner().invoke(app, arguments)
+    counted = CliRunner().invoke(app, [*arguments, "--exclude-flags", "32"])
+
+    assert result.exit_code == 0, result.output
+    assert "No parcel has a mean" in result.output
+    assert "No parcel has a mean" not in counted.output
+
+
+@pytest.mark.shared
+def test_a_real_season_walks_from_cube_to_curve(shared_data: Path, tmp_path: Path) -> None:
+    cube = read_cube(next((shared_data / "timeseries").glob("0000*.nc")))
+    seen = cube.sel(bands="SCL").isin([4, 5]).mean(("y", "x"))
+    clear = cube.isel(t=np.flatnonzero(seen > 0.99)[:3])
+    west, _, _, north = clear.rio.bounds()
+    field = box(west + 24 * 20, north - 10 * 20, west + 31 * 20, north - 3 * 20)
+    register_ = gpd.GeoDataFrame(
+        {"ID_PARCEL": ["7"], "SURF_PARC": [1.96], "CODE_CULTU": ["BTH"], "CODE_GROUP": ["1"]},
+        geometry=[field],
+        crs=clear.rio.crs,
+    ).to_crs("EPSG:2154")  # Lambert 93, far west of its home
+    register_.to_file(tmp_path / "rpg.gpkg", layer="PARCELLES_GRAPHIQUES")
+    run_cube(clear, tmp_path / "items")
+    write_sl2p_series(clear, tmp_path / "items")
+
+    table = observe_items(
+        read_parcels(tmp_path / "rpg.gpkg"), find_items([tmp_path / "items"]), exclude_flags=0
+    )
+
+    assert len(table) == 3
+    assert (table["valid_fraction"] > 0.9).all()
+    assert table["lai"].between(0, 8).all()
+    np.testing.assert_allclose(table["lai"], table["sl2p"], atol=0.3)
 
 
 def test_the_benchmark_judges_other_fields_than_it_calibrates_on(

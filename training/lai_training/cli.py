@@ -10,12 +10,14 @@ from typing import Annotated, Literal
 import typer
 
 from lai_training import cli_parcels
-from lai_training.cli_evaluate import evaluate
+from lai_training.cli_ablation import ablation
+from lai_training.cli_evaluate import card, evaluate
 from lai_training.cli_fit import export, fit
 from lai_training.cli_frame import Commands, one_sentence, show_progress
 from lai_training.cli_prepare import prepare
 from lai_training.cli_simulate import realism, simulate
 from lai_training.cli_validate import validate
+from lai_udf.cubes import CUBE_SUFFIXES, read_cube
 from lai_udf.products import open_scene
 
 app = typer.Typer(
@@ -24,15 +26,19 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (simulate, realism, prepare, fit, export, evaluate, validate):
+for command in (simulate, realism, prepare, fit, ablation, export, evaluate, card, validate):
     app.command()(command)
 cli_parcels.register(app)
 
 
 @app.command()
 def sl2p(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="GeoTIFF, STAC Item or SAFE.")],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="GeoTIFF to write.")],
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="GeoTIFF, STAC Item, SAFE, netCDF or Zarr cube.")
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="GeoTIFF to write; of a cube: folder.")
+    ],
     variable: Annotated[
         list[str] | None, typer.Option(help="LAI, FAPAR, FCOVER, CCC, CWC; may be repeated.")
     ] = None,
@@ -43,9 +49,28 @@ def sl2p(
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
 ) -> None:
-    """Run SL2P, the networks of SNAP, over a scene: values and SNAP's flag bits."""
-    from lai_training.sl2p_scene import choose_sensor, write_sl2p
+    """Run SL2P, the networks of SNAP, over a scene: values and SNAP's flag bits.
 
+    Of a cube: LAI of every date, where `lai-udf run` puts that of the network.
+    """
+    from lai_training.sl2p_scene import choose_sensor, write_sl2p
+    from lai_training.sl2p_series import write_sl2p_series
+
+    if Path(source).suffix.lower() in CUBE_SUFFIXES:
+        if (variable or ["LAI"]) != ["LAI"]:
+            raise typer.BadParameter("of a cube there is LAI only", param_hint="--variable")
+        with one_sentence(), show_progress("SL2P", "date") as progress:
+            paths = write_sl2p_series(
+                read_cube(Path(source)),
+                output,
+                network=network,
+                sensor=sensor or "S2A",
+                reflectance_scale=1.0 if scale is None else scale,
+                reflectance_offset=offset or 0.0,
+                progress=progress,
+            )
+        typer.echo("\n".join(map(str, paths)))
+        return
     with one_sentence(), show_progress("SL2P", "strip") as progress:
         scene = open_scene(source, reflectance_scale=scale, reflectance_offset=offset)
         path = write_sl2p(

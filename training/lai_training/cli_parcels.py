@@ -56,6 +56,9 @@ def parcels(
     id_column: Annotated[str | None, typer.Option(help="Column with the parcel's id.")] = None,
     crop_column: Annotated[str | None, typer.Option(help="Column with the crop code.")] = None,
     buffer_m: Annotated[float, typer.Option(min=0, help="Metres kept from the border.")] = 0.0,
+    exclude_flags: Annotated[
+        int, typer.Option(min=0, max=255, help="Bits of LAI_FLAGS that keep a pixel out; 0: none.")
+    ] = 96,
     correlation: Annotated[
         float, typer.Option(min=0, max=1, help="Of the errors of two pixels of a parcel.")
     ] = 1.0,
@@ -78,10 +81,16 @@ def parcels(
     columns = ParcelLayout(id_column or preset.id_column, crop_column or preset.crop_column)
     with _one_sentence():
         table = read_parcels(parcel_file, columns, inner_buffer_m=buffer_m)
-        observed = observe_items(table, find_items(sources))
+        observed = observe_items(table, find_items(sources), exclude_flags=exclude_flags)
         known = read_calibration(calibration) if calibration else None
         files = write_report(add_interval(observed, correlation, known), out)
     typer.echo(format_report(add_interval(observed, correlation, known)), err=True)
+    if exclude_flags and observed["lai"].isna().all():
+        typer.echo(
+            "No parcel has a mean: half of it must be free of the flags of --exclude-flags. In a "
+            "raster of few pixels all are near no data (64): try 32, or 0.",
+            err=True,
+        )
     for path in files:
         typer.echo(path)
 
@@ -117,8 +126,10 @@ def parcels_season(
         files += write_report(result.observations, out / "report")
     typer.echo(format_report(result.observations), err=True)
     typer.echo(
-        f"\npixel errors of a parcel correlate by {result.correlation:.2f}; the pixels' own "
-        f"intervals, averaged, hold {result.pixel_coverage:.1%} of the true means",
+        f"\nThe pixels' own intervals, averaged (what lai-train parcels gives without a "
+        f"calibration), hold {result.pixel_coverage:.1%} of the true means; shrunk by the "
+        f"correlation of pixel errors in the other seasons, {result.correlation:.2f}, "
+        f"{result.shrunk_coverage:.1%}.",
         err=True,
     )
     for path in files:

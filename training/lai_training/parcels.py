@@ -27,6 +27,7 @@ from shapely.geometry import box
 
 from lai_training.errors import LaiTrainingError
 from lai_training.parcels_crops import season_of
+from lai_training.sl2p_series import SL2P_FILE
 from lai_udf.errors import LaiUdfError
 from lai_udf.predict import CLOUD_WITHIN_REACH, NO_DATA_WITHIN_REACH
 from lai_udf.rasters import read_lai_cogs
@@ -36,9 +37,7 @@ Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 UNUSABLE_FLAGS = CLOUD_WITHIN_REACH | NO_DATA_WITHIN_REACH
-"""Flags that keep a pixel out of the mean."""
-SL2P_FILE = "sl2p.tif"
-"""`lai-train sl2p` output beside the COGs: the teacher's LAI of the same date, where it is."""
+"""Flags that keep a pixel out of the mean, unless told otherwise; the service's too."""
 LEAST_VALID_FRACTION = 0.5
 """Parcels of which less is seen have no mean."""
 _SLIVER = 1e-6  # a share of a pixel that is rounding of coordinates, not area
@@ -204,7 +203,11 @@ def find_items(sources: Sequence[Path]) -> list[Path]:
 
 
 def observe_cube(
-    cube: xr.DataArray, weights: ParcelWeights, sl2p: NDArray[Any] | None = None
+    cube: xr.DataArray,
+    weights: ParcelWeights,
+    sl2p: NDArray[Any] | None = None,
+    *,
+    exclude_flags: int = UNUSABLE_FLAGS,
 ) -> pd.DataFrame:
     """Average one date over parcels.
 
@@ -212,6 +215,7 @@ def observe_cube(
         cube: LAI bands as `read_lai_cogs` returns them, dims (bands, y, x).
         weights: of the cube's grid.
         sl2p: LAI of SL2P on the same grid, (y, x).
+        exclude_flags: bits of `LAI_FLAGS` that keep a pixel out.
 
     Returns:
         As `average`: `lai`, `lower`, `upper`, `sd` and `sl2p` where there are such layers.
@@ -220,19 +224,22 @@ def observe_cube(
     layers = {k: cube.sel(bands=b).values for k, b in bands.items() if b in cube["bands"].values}
     usable = np.isfinite(layers["lai"])
     if "LAI_FLAGS" in cube["bands"].values:
-        usable &= cube.sel(bands="LAI_FLAGS").values.astype(np.uint8) & UNUSABLE_FLAGS == 0
+        usable &= cube.sel(bands="LAI_FLAGS").values.astype(np.uint8) & exclude_flags == 0
     if sl2p is not None:
         layers["sl2p"] = sl2p
         usable &= np.isfinite(sl2p)
     return average(layers, usable, weights)
 
 
-def observe_items(parcels: gpd.GeoDataFrame, folders: Sequence[Path]) -> pd.DataFrame:
+def observe_items(
+    parcels: gpd.GeoDataFrame, folders: Sequence[Path], *, exclude_flags: int = UNUSABLE_FLAGS
+) -> pd.DataFrame:
     """Average LAI items over parcels.
 
     Args:
         parcels: as `read_parcels` returns them.
         folders: item folders, see `find_items`.
+        exclude_flags: see `observe_cube`.
 
     Returns:
         Columns `parcel`, `crop`, `season`, `item`, `datetime` (UTC) and those of `observe_cube`,
@@ -251,7 +258,8 @@ def observe_items(parcels: gpd.GeoDataFrame, folders: Sequence[Path]) -> pd.Data
         if grid not in known:
             known[grid] = weigh_parcels(parcels, grid)
         weights = known[grid]
-        table = observe_cube(cube, weights, _read_sl2p(folder / SL2P_FILE, grid))
+        teacher = _read_sl2p(folder / SL2P_FILE, grid)
+        table = observe_cube(cube, weights, teacher, exclude_flags=exclude_flags)
         table.insert(0, "datetime", read_time(folder, cube))
         table.insert(0, "item", folder.name)
         rows.append(

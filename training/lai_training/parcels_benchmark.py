@@ -13,13 +13,12 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import rasterio
 import xarray as xr
 
 from lai_training import sl2p
+from lai_training.metrics import coverage
 from lai_training.parcels import (
     LAYOUTS,
-    SL2P_FILE,
     average,
     find_items,
     observe_items,
@@ -42,6 +41,7 @@ from lai_training.parcels_season import (
     season_dates,
     simulate_season,
 )
+from lai_training.sl2p_series import SL2P_FILE, write_sl2p_lai
 from lai_training.spectral_library import SpectralLibrary
 from lai_udf.rasters import read_lai_cogs, write_lai_cogs
 from lai_udf.rasters_grid import Grid
@@ -63,9 +63,11 @@ class Benchmark:
     calibration: ParcelCalibration
     """Fitted on the other seasons."""
     correlation: float
-    """Between the errors of two pixels of a parcel on one date, measured on the judged season."""
+    """Between the errors of two pixels of a parcel on one date, mean of the other seasons."""
     pixel_coverage: float
     """Share of the truth inside the pixels' intervals, averaged (correlation 1)."""
+    shrunk_coverage: float
+    """The same, of those intervals shrunk by the measured correlation."""
 
 
 def write_season(
@@ -107,7 +109,7 @@ def write_season(
         item = folder / f"{date.scene.attrs['datetime'][:10]}"
         cube = predict_scene(date.scene, request)
         write_lai_cogs(cube, item, tags={"DATETIME": date.scene.attrs["datetime"]})
-        _write_teacher(date.scene, item / SL2P_FILE)
+        write_sl2p_lai(sl2p.predict_image(date.scene)[0], grid, item / SL2P_FILE)
         truths.append(mean_truth(parcels, date))
         spreads.append(_spread_errors(parcels, date, read_lai_cogs(item)))
         if progress is not None:
@@ -150,17 +152,20 @@ def run_benchmark(
     """
     when = season_dates(dates)
     names = [*(f"calibration{number}" for number in range(CALIBRATION_SEASONS)), "judged"]
-    correlation = 0.0
+    correlations = []
     for part, name in enumerate(names):
-        correlation = write_season(
-            folder / name,
-            library,
-            size_px=size_px,
-            dates=when,
-            seed=seed + part,
-            request=request,
-            progress=_shift(progress, part * dates, len(names) * dates),
+        correlations.append(
+            write_season(
+                folder / name,
+                library,
+                size_px=size_px,
+                dates=when,
+                seed=seed + part,
+                request=request,
+                progress=_shift(progress, part * dates, len(names) * dates),
+            )
         )
+    correlation = float(np.mean(correlations[:-1]))
     source = f"{CALIBRATION_SEASONS} simulated seasons, {size_px} px, {dates} dates, seed {seed}"
     known = [
         season.assign(parcel=name + season["parcel"])
@@ -168,37 +173,26 @@ def run_benchmark(
     ]
     calibration = fit_calibration(pd.concat(known, ignore_index=True), source)
     judged = read_season(folder / "judged")
-    lower, upper = shrink(judged, 1.0)
-    inside = (lower <= judged["truth"]) & (judged["truth"] <= upper)
-    seen = judged["lai"].notna()
     judged["parcel_lower"], judged["parcel_upper"] = calibration.interval(judged["lai"].to_numpy())
-    return Benchmark(judged, calibration, correlation, float(inside[seen].mean()))
+    return Benchmark(
+        judged,
+        calibration,
+        correlation,
+        pixel_coverage=_coverage_of_shrunk(judged, 1.0),
+        shrunk_coverage=_coverage_of_shrunk(judged, correlation),
+    )
+
+
+def _coverage_of_shrunk(judged: pd.DataFrame, correlation: float) -> float:
+    """Return the share of the truth inside the pixels' intervals, shrunk to the parcel's."""
+    seen = judged.dropna(subset=["lai"])
+    return coverage(seen["truth"], *shrink(seen, correlation))
 
 
 def _shift(progress: Progress | None, before: int, total: int) -> Progress | None:
     if progress is None:
         return None
     return lambda done, _: progress(before + done, total)
-
-
-def _write_teacher(scene: xr.DataArray, path: Path) -> None:
-    """Write SL2P of a scene as `lai-train sl2p` does, LAI only."""
-    lai, _ = sl2p.predict_image(scene)
-    grid = Grid.of_data_array(scene, "the simulated scene")
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=grid.height,
-        width=grid.width,
-        count=1,
-        dtype="float32",
-        crs=grid.crs,
-        transform=grid.transform,
-        compress="deflate",
-    ) as dataset:
-        dataset.write(lai.astype("float32"), 1)
-        dataset.descriptions = ("LAI",)
 
 
 def _spread_errors(

@@ -8,17 +8,21 @@ The paper's layout is followed in what is compared; where it scores the network 
 the truth and the coverage of the interval stand beside it.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from lai_training.metrics import coverage, mean_width, score
+from lai_training.metrics import mean_width, score
 from lai_training.parcels_crops import CROPS_BY_CODE
 from lai_udf.rasters_files import move_finished, work_folder
 
 SEASON_ORDER = ("winter", "spring", "summer", "all year", "other")
+REPLICATES = 1000
+"""Draws of the bootstrap."""
 
 
 def count_parcels(observations: pd.DataFrame) -> pd.DataFrame:
@@ -40,7 +44,9 @@ def score_parcels(observations: pd.DataFrame, by: str | None = None) -> pd.DataF
     Returns:
         A row per group (one row, `all`, without `by`): number of observations; network against
         SL2P (`rmse_sl2p`, `bias_sl2p`, `r2_sl2p`); where the truth is known RMSE and bias of both
-        against it, share of it inside the parcel interval, and mean width of the interval.
+        against it, share of it inside the parcel interval with the 95 % limits of a bootstrap by
+        parcel (`coverage_low`, `coverage_high`: its dates share their errors), and mean width of
+        the interval.
     """
     groups = observations.groupby(by, sort=False) if by else [("all", observations)]
     rows = [{by or "group": key, **_score(group)} for key, group in groups]
@@ -59,9 +65,22 @@ def _score(group: pd.DataFrame) -> dict[str, Any]:
         if "sl2p" in group:
             teacher = score(truth, group["sl2p"])
             row |= {"sl2p_rmse_truth": teacher.rmse, "sl2p_bias_truth": teacher.bias}
-        row["coverage"] = coverage(truth, group["parcel_lower"], group["parcel_upper"])
+        row |= _cover(group.assign(truth=truth).dropna(subset=["truth"]))
     row["width"] = mean_width(group["parcel_lower"], group["parcel_upper"])
     return row
+
+
+def _cover(group: pd.DataFrame) -> dict[str, float]:
+    """Return the share of true means inside their intervals, and its limits over parcels."""
+    inside = group["truth"].between(group["parcel_lower"], group["parcel_upper"])
+    parcels = inside.groupby(group["parcel"]).agg(["sum", "count"]).to_numpy(float)
+    if not len(parcels):
+        return dict.fromkeys(("coverage", "coverage_low", "coverage_high"), math.nan)
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(len(parcels), np.full(len(parcels), 1 / len(parcels)), REPLICATES)
+    held, seen = (draws @ parcels).T
+    low, high = np.percentile(held / seen, [2.5, 97.5])
+    return {"coverage": inside.mean(), "coverage_low": low, "coverage_high": high}
 
 
 def name_crop(code: str) -> str:
@@ -130,24 +149,26 @@ def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
     for place, (panel, code) in enumerate(zip(panels, crops, strict=False)):
         own = observations[observations["crop"] == code]
         _draw_crop(panel, own)
-        panel.set_title(f"{name_crop(code)} ({own['parcel'].nunique()} parcels)", fontsize=10)
+        count = own["parcel"].nunique()
+        panel.set_title(f"{name_crop(code)} ({count} parcel{'s' * (count > 1)})", fontsize=10)
         locator: Any = dates.MonthLocator  # untyped
         formatter: Any = dates.DateFormatter
         panel.xaxis.set_major_locator(locator(bymonth=(1, 3, 5, 7, 9, 11)))
         panel.xaxis.set_major_formatter(formatter("%b"))
-        panel.set_ylim(bottom=0)
         panel.tick_params(labelbottom=place + columns >= len(crops))
+    panels[0].set_ylim(bottom=0)  # for all; not before each has drawn its band
     for panel in panels[len(crops) :]:
         panel.set_axis_off()
     figure.supylabel("mean LAI of parcels (m² m⁻²)", fontsize=10)
     figure.suptitle(title, x=0.02, ha="left", fontsize=12)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    ncols = len(labels) if columns > 1 else 2
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False)
     figure.savefig(path, dpi=130)
 
 
 def _draw_crop(panel: Any, own: pd.DataFrame) -> None:  # noqa: ANN401  (untyped matplotlib axes)
-    """Draw the mean curves of one crop; dates with fewer than half the parcels are gaps."""
+    """Draw the mean curves of one crop, over the dates on which half of its parcels are seen."""
     shown = ["lai", "parcel_lower", "parcel_upper", "sl2p", "truth"]
     by_date = own.dropna(subset=["lai"]).groupby("datetime")
     means = by_date[[name for name in shown if name in own]].mean()
