@@ -20,13 +20,13 @@ def read_yaml(path: Path, kind: type[Config]) -> Config:
     try:
         return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise ConfigError(f"config {path}: {_list_faults(error)}") from error
+        raise ConfigError(f"config {path}: {list_faults(error)}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"cannot read the config {path}: {reason}") from error
 
 
-def _list_faults(error: ValidationError) -> str:
+def list_faults(error: ValidationError) -> str:
     """Return what is wrong with which key, in one line; tags of unions are no keys."""
     faults = []
     for fault in error.errors():

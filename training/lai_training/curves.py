@@ -16,6 +16,7 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         path: PNG to write.
     """
     from matplotlib.figure import Figure  # slow to import, and only drawn here
+    from matplotlib.ticker import MaxNLocator
 
     epochs = [int(row["epoch"]) + 1 for row in rows]
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -29,7 +30,7 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     if all(float(row[key]) > 0 for row in rows for key in ("loss", "val_loss")):
         axes.set_yscale("log")
     axes.set(xlabel="epoch", ylabel="weighted loss", xlim=(0.5, len(rows) + 0.5))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=100)
