@@ -42,6 +42,26 @@ def test_a_label_of_t_that_is_no_date_is_refused(cube, tmp_path):
         write_result(SavedResult(odd, "GTiff"), tmp_path, False, da.store)
 
 
+def test_other_labels_of_t_stay_texts_in_netcdf(cube, tmp_path):
+    odd = cube.assign_coords(t=["spring"])
+    [asset] = write_result(SavedResult(odd, "netCDF"), tmp_path, False, da.store)
+    with xr.open_dataset(tmp_path / asset["name"]) as found:
+        assert found["t"].values.tolist() == ["spring"]
+        np.testing.assert_array_equal(found["b"], cube.sel(bands="b"))
+    assert "datetime" not in asset
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+def test_bands_of_a_netcdf_are_its_variables_however_many(cube, tmp_path, names):
+    [asset] = write_result(SavedResult(cube.sel(bands=names), "netCDF"), tmp_path, False, da.store)
+    with xr.open_dataset(tmp_path / asset["name"], decode_coords="all") as found:
+        assert list(found.data_vars) == names
+        assert found.rio.crs.to_epsg() == 32633
+        assert found["a"].dims == ("t", "y", "x")
+    with xr.open_dataset(tmp_path / asset["name"]) as raw:  # as CF and the cloud have it
+        assert raw["a"].attrs["grid_mapping"] in raw.data_vars
+
+
 def test_dates_that_are_texts_are_dates(cube, tmp_path):
     text = cube.assign_coords(t=["2024-06-01T00:00:00Z"])
     [asset] = write_result(SavedResult(text, "GTiff"), tmp_path, False, da.store)

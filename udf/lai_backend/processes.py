@@ -19,6 +19,7 @@ from openeo_processes_dask.process_implementations.core import process
 
 from lai_backend import neighborhood
 from lai_backend.collections import find_collections, read_scenes
+from lai_backend.dimensions import apply_process_along
 from lai_backend.errors import GraphError, NoDataError, ParameterError, SourceError
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, snap_outward
 from lai_backend.files import Json
@@ -151,13 +152,9 @@ class OwnProcesses:
     ) -> Json:
         """Run a process or a UDF along one dimension."""
         if udf is None:
-            return self._plain["apply_dimension"](
-                data=data,
-                process=process,
-                dimension=dimension,
-                target_dimension=target_dimension,
-                context=context,
-            )
+            if process is None:
+                raise ParameterError("apply_dimension needs `process`.")
+            return apply_process_along(as_cube(data), process, dimension, target_dimension, context)
         return neighborhood.apply_along(as_cube(data), self._call(udf), dimension, target_dimension)
 
     def reduce_dimension(

@@ -25,6 +25,8 @@ from lai_backend.stores import write_netcdf, write_zarr
 GTIFF_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 NETCDF_TYPE = "application/x-netcdf"
 ZARR_TYPE = "application/vnd.zarr+zip"
+UNNAMED_BAND = "var"
+"""Name of the one band of a cube without bands, as the cloud back-ends have it."""
 OPTIONS = frozenset({"filename_prefix"})
 PREFIX = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 
@@ -61,7 +63,7 @@ def write_result(
         ResultError: the disk is full or not writable.
     """
     prefix = _check_options(result.options)
-    cube = _normalise(result.cube)
+    cube = _normalise(result.cube, dated=result.format == "GTiff")
     folder.mkdir(parents=True, exist_ok=True)
     if result.format == "GTiff" and single_file and cube.sizes["t"] > 1:
         raise ParameterError(
@@ -80,19 +82,21 @@ def write_result(
         raise ResultError(f"Cannot write the result to {folder}: {error}.") from error
 
 
-def _read_dates(labels: npt.NDArray[Any]) -> npt.NDArray[np.datetime64]:
-    """Return labels of t, which processes may have made texts, as dates.
+def _read_dates(labels: npt.NDArray[Any], *, dated: bool) -> npt.NDArray[Any]:
+    """Return labels of t, which processes may have made texts, as dates, or else as texts.
 
     Raises:
-        ParameterError: they are no dates.
+        ParameterError: they are no dates, and must be.
     """
     if np.issubdtype(labels.dtype, np.datetime64):
         return labels
     try:
         dates = pd.to_datetime(pd.Series(labels.astype(str)), utc=True, format="ISO8601")
     except ValueError as error:
+        if not dated:
+            return labels.astype(str)
         raise ParameterError(
-            f"The labels of t are no dates and cannot be written: {labels.tolist()}."
+            f"The labels of t are no dates and cannot be written as GTiff: {labels.tolist()}."
         ) from error
     return np.asarray(dates.dt.tz_localize(None).values, "datetime64[ns]")
 
@@ -131,8 +135,13 @@ def _check_options(options: Mapping[str, Any]) -> str:
     return prefix
 
 
-def _normalise(cube: xr.DataArray) -> xr.DataArray:
-    """Bring a cube to (t, bands, y, x), float32; a missing t has the label NaT."""
+def _normalise(cube: xr.DataArray, *, dated: bool) -> xr.DataArray:
+    """Bring a cube to (t, bands, y, x), float32; a missing t has the label NaT.
+
+    Args:
+        cube: what the process graph gave.
+        dated: whether the labels of t must be dates, as in names of files; else texts may stay.
+    """
     for axis in ("y", "x"):
         if axis not in cube.dims:
             raise ParameterError(f"save_result needs a raster cube; this one has {cube.dims}.")
@@ -142,12 +151,12 @@ def _normalise(cube: xr.DataArray) -> xr.DataArray:
     if "t" not in cube.dims:
         cube = cube.drop_vars("t", errors="ignore").expand_dims(t=[np.datetime64("NaT", "ns")])
     if "bands" not in cube.dims:
-        cube = cube.drop_vars("bands", errors="ignore").expand_dims(bands=["result"])
+        cube = cube.drop_vars("bands", errors="ignore").expand_dims(bands=[UNNAMED_BAND])
     kept = {"t", "bands", "y", "x"}
     cube = cube.drop_vars([name for name in cube.coords if name not in kept])
     ordered = cube.transpose("t", "bands", "y", "x").astype(np.float32)
     ordered = ordered.assign_coords(bands=[str(name) for name in ordered["bands"].values])
-    ordered = ordered.assign_coords(t=_read_dates(ordered["t"].values))
+    ordered = ordered.assign_coords(t=_read_dates(ordered["t"].values, dated=dated))
     result: xr.DataArray = ordered.drop_attrs().rename(None).rio.write_crs(crs)
     return result
 
@@ -166,7 +175,8 @@ def _describe(cube: xr.DataArray, dates: Sequence[Any] | npt.NDArray[Any]) -> di
         "proj:shape": [cube.sizes["y"], cube.sizes["x"]],
         "proj:bbox": [west, south, east, north],
     }
-    known = sorted(pd.Timestamp(date) for date in dates if not np.isnat(date))
+    moments = [date for date in dates if isinstance(date, np.datetime64) and not np.isnat(date)]
+    known = sorted(pd.Timestamp(date) for date in moments)
     if len(known) == 1:
         description["datetime"] = f"{known[0]:%Y-%m-%dT%H:%M:%SZ}"
     elif known:

@@ -1,5 +1,8 @@
 """A cube as one netCDF or Zarr file: a variable per band, float32, NaN = no data, CF metadata.
 
+The CRS is a variable that the bands name as their `grid_mapping`, as CF wants and as the netCDF
+files of the cloud back-ends have it: `xarray.open_dataset(path, decode_coords="all")` hides it.
+
 Zarr comes as a zip store (format 2), so that a result is one file; `xarray.open_zarr` reads it as
 it is, and so does everything else once it is unpacked. Blocks stream into either.
 """
@@ -37,14 +40,12 @@ def write_netcdf(cube: xr.DataArray, path: Path, store: StoreBlocks) -> None:
             layers.to_netcdf(
                 temporary,
                 engine="netcdf4",
-                encoding=dict.fromkeys(layers.data_vars, encoding),
+                encoding=dict.fromkeys(_band_names(cube), encoding),
                 compute=False,
             )
         with netCDF4.Dataset(temporary, "a") as file:
             file.set_auto_mask(False)
-            store(
-                da.asarray(cube.data), _Layers(file.variables, list(layers.data_vars), _has_t(cube))
-            )
+            store(da.asarray(cube.data), _Layers(file.variables, _band_names(cube), _has_t(cube)))
 
 
 def write_zarr(cube: xr.DataArray, path: Path, store: StoreBlocks) -> None:
@@ -60,13 +61,13 @@ def write_zarr(cube: xr.DataArray, path: Path, store: StoreBlocks) -> None:
         with dask.config.set(scheduler="threads"):  # it only writes metadata
             layers.to_zarr(
                 folder,
-                encoding=dict.fromkeys(layers.data_vars, encoding),
+                encoding=dict.fromkeys(_band_names(cube), encoding),
                 compute=False,
                 zarr_format=2,
                 consolidated=True,
             )
         group: Any = zarr.open_group(folder, mode="r+", zarr_format=2)
-        arrays = {str(name): group[name] for name in layers.data_vars}
+        arrays = {name: group[name] for name in _band_names(cube)}
         store(da.asarray(cube.data), _Layers(arrays, list(arrays), _has_t(cube)))
         with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for member in sorted(folder.rglob("*")):
@@ -78,17 +79,23 @@ def write_zarr(cube: xr.DataArray, path: Path, store: StoreBlocks) -> None:
 
 def _template(cube: xr.DataArray) -> xr.Dataset:
     """Return the dataset without its values."""
-    names = [str(name) for name in cube["bands"].values]
     empty = da.full(cube.shape[:1] + cube.shape[2:], np.nan, dtype=np.float32, chunks=-1)
-    coords = {name: cube[name] for name in ("t", "y", "x", "spatial_ref")}
+    coords = {name: cube[name].variable for name in ("t", "y", "x")}
     grid = {"grid_mapping": "spatial_ref"}
-    layers = dict.fromkeys(names, (("t", "y", "x"), empty, grid))
-    dataset = xr.Dataset(layers, coords=coords)
+    layers = dict.fromkeys(_band_names(cube), (("t", "y", "x"), empty, grid))
+    crs = ((), np.int64(0), cube["spatial_ref"].attrs)
+    dataset = xr.Dataset({**layers, "spatial_ref": crs}, coords=coords)
     return dataset if _has_t(cube) else dataset.isel(t=0, drop=True)
 
 
+def _band_names(cube: xr.DataArray) -> list[str]:
+    return [str(name) for name in cube["bands"].values]
+
+
 def _has_t(cube: xr.DataArray) -> bool:
-    return not bool(np.isnat(cube["t"].values).all())
+    labels = cube["t"].values
+    dates = np.issubdtype(labels.dtype, np.datetime64)
+    return not (dates and bool(np.isnat(labels).all()))
 
 
 def _chunks(cube: xr.DataArray) -> tuple[int, ...]:

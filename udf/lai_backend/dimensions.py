@@ -1,0 +1,92 @@
+"""`apply_dimension` with processes of openEO (not UDFs), and the labels the specification wants.
+
+openeo-processes-dask 2026.9 hides the labels of the dimension from the child process, loses them
+where the number of values stays the same, and takes no process that returns one value.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import rioxarray  # noqa: F401 - registers the `rio` accessor
+import xarray as xr
+
+from lai_backend.errors import ParameterError
+from lai_backend.files import Json
+
+
+def apply_process_along(
+    cube: xr.DataArray,
+    process: Callable[..., Any],
+    dimension: str,
+    target: str | None,
+    context: Json,
+) -> xr.DataArray:
+    """Apply a process to the values along one dimension.
+
+    Args:
+        cube: any dims.
+        process: child process; gets the values as its parameter `data`.
+        dimension: along which.
+        target: dimension that the values go to; None: the same.
+        context: of the user, for the child process.
+
+    Returns:
+        Lazy cube. Along the dimension: the labels of the input where there are as many values as
+        before and no other target is named, else 0, 1, …; no source dimension where there is
+        another target.
+
+    Raises:
+        ParameterError: there is no such dimension, or the target exists and has several labels.
+    """
+    if dimension not in cube.dims:
+        raise ParameterError(f"There is no dimension {dimension!r}; the cube has {cube.dims}.")
+    final = target or dimension
+    if final != dimension and cube.sizes.get(final, 1) > 1:
+        raise ParameterError(
+            f"target_dimension {final!r} has {cube.sizes[final]} labels, for each of which there "
+            "are other values: reduce it first, or name a new dimension."
+        )
+    if final != dimension and final in cube.dims:
+        cube = cube.squeeze(final, drop=True)
+    ordered = cube.transpose(..., dimension)
+    labels = ordered[dimension].values
+    values = _call(process, da.asarray(ordered.data), labels, cube.get_axis_num(dimension), context)
+    if final != dimension or values.shape[-1] != len(labels):
+        labels = np.arange(values.shape[-1])
+    kept = {name: ordered[name] for name in ordered.dims[:-1] if name in ordered.coords}
+    dims = (*ordered.dims[:-1], final)
+    result = xr.DataArray(values, dims=dims, coords={**kept, final: labels})
+    order = [final if name == dimension else name for name in cube.dims]
+    result = result.transpose(*order)
+    return result if cube.rio.crs is None else result.rio.write_crs(cube.rio.crs)
+
+
+def _call(
+    process: Callable[..., Any],
+    values: da.Array,
+    labels: Any,  # noqa: ANN401 - an array of numbers, texts or dates
+    source_axis: Any,  # noqa: ANN401 - an int, typed as a tuple by xarray
+    context: Json,
+) -> da.Array:
+    """Run a process along the last axis; one value without that axis counts as one label."""
+    result = process(
+        values,
+        positional_parameters={"data": 0},
+        named_parameters={"context": context or {}},
+        axis=values.ndim - 1,
+        keepdims=False,
+        source_transposed_axis=source_axis,
+        context=context or {},
+        dim_labels=labels,
+    )
+    array: da.Array = da.asarray(result)
+    if array.shape == values.shape[:-1]:
+        array = array[..., np.newaxis]
+    if array.shape[:-1] != values.shape[:-1]:
+        raise ParameterError(
+            f"The process of apply_dimension returned shape {array.shape} for values of shape "
+            f"{values.shape}; it may change the length of the last axis only."
+        )
+    return array
