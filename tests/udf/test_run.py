@@ -1,5 +1,6 @@
 """`lai-udf run`: scenes in, COGs out, or one sentence and nothing."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from lai_udf.cli import app
 from lai_udf.predict import BANDS
 from lai_udf.products import open_scene, read_scene
 from lai_udf.rasters import read_lai_cogs
-from lai_udf.run import Request, predict_scene, run_scene
+from lai_udf.run import Request, map_ahead, predict_scene, run_cube, run_scene
 
 NAMES = ["lai.tif", "lai_flags.tif", "lai_lower.tif", "lai_sd.tif", "lai_upper.tif"]
 
@@ -90,6 +91,71 @@ def test_progress_counts_the_windows(scene: Path, tmp_path: Path) -> None:
         progress=lambda done, total: told.append((done, total)),
     )
     assert told == [(number, 9) for number in range(1, 10)]
+
+
+def test_finished_results_are_left_and_the_user_is_told(scene: Path, tmp_path: Path) -> None:
+    run(scene, tmp_path / "out")
+    before = (tmp_path / "out" / "lai.tif").stat().st_mtime_ns
+    code, stdout, stderr = run(scene, tmp_path / "out")
+
+    assert code == 0
+    assert "finished already" in stderr
+    assert sorted(Path(line).name for line in stdout.splitlines()) == NAMES
+    assert (tmp_path / "out" / "lai.tif").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    "changed",
+    ["--overwrite", "--seed", "--target", "other scene", "lost band", "foreign file"],
+)
+def test_anything_else_is_computed_anew(scene: Path, tmp_path: Path, changed: str) -> None:
+    output = tmp_path / "out"
+    run(scene, output)
+    before = (output / "lai.tif").stat().st_mtime_ns
+    values = {
+        "--overwrite": ["--overwrite"],
+        "--seed": ["--seed", 1],
+        "--target": ["--target", "field"],
+    }
+    if changed == "other scene":
+        write_scene(scene, 80)
+    if changed == "lost band":
+        (output / "lai_sd.tif").unlink()
+    if changed == "foreign file":
+        (output / "lai_sd.tif").write_text("no raster")
+    code, _, stderr = run(scene, output, *values.get(changed, []))
+
+    assert (code, stderr) == (0, "")
+    assert sorted(path.name for path in output.iterdir()) == NAMES
+    assert (output / "lai.tif").stat().st_mtime_ns != before
+
+
+def test_finished_dates_of_a_series_are_left(tmp_path: Path, known: str) -> None:
+    cube = fake_cube(np.random.default_rng(2), 24, dates=2).rio.write_crs("EPSG:32631")
+    told: list[Path] = []
+    how = {"request": Request(model=Path(known)), "overwrite": False, "skipped": told.append}
+
+    first = run_cube(cube[:1], tmp_path, **how)
+    both = run_cube(cube, tmp_path, **how)
+    cube[0, 0, 0, 0] += 0.01
+    run_cube(cube, tmp_path, **how)
+
+    assert told == [first[0], both[1]]
+
+
+def test_work_runs_ahead_in_order_and_no_further_than_needed() -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    results = map_ahead(lambda number: number * number, items(), 2)
+
+    assert next(results) == 0
+    assert len(taken) <= 5
+    assert list(results) == [number * number for number in range(1, 20)]
 
 
 def assert_refused(

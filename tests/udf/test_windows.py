@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import xarray as xr
 from fake_products import make_dn, write_multiband
 from rasterio.windows import Window
 
+import lai_udf.windows
 from lai_udf.products import open_scene
 from lai_udf.products_source import SceneSource
-from lai_udf.rasters_grid import Grid
 from lai_udf.windows import count_pieces, cut, iterate_pieces, strip_rows
 
 
@@ -59,13 +58,13 @@ def test_windows_know_where_they_lie(source: SceneSource) -> None:
 
 def test_rows_are_read_once(source: SceneSource, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, int]] = []
-    original = SceneSource.read
+    original = SceneSource.read_into
 
-    def spy(self: SceneSource, window: Window) -> xr.DataArray:
+    def spy(self: SceneSource, window: Window, out: np.ndarray) -> None:
         read.append((int(window.row_off), int(window.row_off + window.height)))
-        return original(self, window)
+        original(self, window, out)
 
-    monkeypatch.setattr(SceneSource, "read", spy)
+    monkeypatch.setattr(SceneSource, "read_into", spy)
     list(iterate_pieces(source, core_px=32, halo_px=8, rows=16))
 
     assert read[0][0] == 0
@@ -79,15 +78,28 @@ def test_pieces_are_counted_before_they_are_read(source: SceneSource) -> None:
         assert count_pieces(source, core_px=core, rows=rows) == len(pieces)
 
 
-def test_strips_shrink_as_scenes_widen(source: SceneSource) -> None:
-    def rows(width: int, block_rows: int) -> int:
-        return strip_rows(Grid(source.grid.crs, source.grid.transform, width, width), block_rows)
+def test_strips_have_the_height_of_the_blocks_of_the_file() -> None:
+    assert strip_rows(5490, 512) == 512
+    assert strip_rows(5490, 1) == 512
+    assert strip_rows(5490, 1024) == 1024  # a row of JPEG 2000 blocks is decoded once
+    assert strip_rows(20_000, 512) * 20_000 <= 6_000_000
+    assert strip_rows(10**9, 512) == 8
 
-    assert rows(5490, 512) == 512
-    assert rows(5490, 1) == 512
-    assert rows(5490, 1024) == 1024  # a row of JPEG 2000 blocks is decoded once
-    assert rows(20_000, 512) * 20_000 <= 6_000_000
-    assert rows(10**9, 512) == 8
+
+def test_wide_scenes_are_read_in_panels(
+    source: SceneSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = source.read()
+    monkeypatch.setattr(lai_udf.windows, "PANEL_PX", 24)
+    filled = np.full(scene.shape, np.nan, dtype="float32")
+    largest = 0
+    for piece in iterate_pieces(source, core_px=32, halo_px=8, rows=16):
+        filled[(slice(None), *piece.core.toslices())] = piece.trim(piece.cube).values
+        largest = max(largest, piece.cube.values.base.shape[2])
+
+    np.testing.assert_array_equal(filled, scene.values)
+    assert largest == 24 + 2 * 8
+    assert count_pieces(source, core_px=32, rows=16) == 3 * 5
 
 
 @pytest.mark.parametrize("length", [1, 7, 8, 100, 447, 448, 449, 1024, 5490])

@@ -7,7 +7,7 @@ with one sentence why; 2: wrong use of the command.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from tqdm import tqdm
@@ -78,18 +78,24 @@ def run(
     bands: Annotated[str, typer.Option(help="Output bands.")] = ",".join(OUTPUT_BANDS),
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Compute what is finished already.")] = False,
 ) -> None:
     """Predict LAI of a scene: one COG per output band. A cube: one folder of them per date."""
     request = Request(model, target, samples, seed, _split_bands(bands))
     with _one_sentence(), _progress("LAI", "window") as progress:
+        how: Any = {"overwrite": overwrite, "progress": progress, "skipped": _tell_skipped}
         if Path(source).suffix.lower() in CUBE_SUFFIXES:
-            cube, scaling = read_cube(Path(source)), _scaling(scale, offset)
-            paths = run_cube(cube, output, request, progress=progress, **scaling)
+            how |= _scaling(scale, offset)
+            paths = run_cube(read_cube(Path(source)), output, request, **how)
         else:
             scene = open_scene(source, reflectance_scale=scale, reflectance_offset=offset)
-            paths = list(run_scene(scene, output, request, progress=progress).values())
+            paths = list(run_scene(scene, output, request, **how).values())
     for path in paths:
         typer.echo(path)
+
+
+def _tell_skipped(folder: Path) -> None:
+    typer.echo(f"lai-udf: {folder} is finished already; --overwrite computes it anew", err=True)
 
 
 def _scaling(scale: float | None, offset: float | None) -> dict[str, float]:

@@ -190,15 +190,20 @@ class SceneSource:
         grid = self.grid if window is None else self.grid.crop(window, self.name)
         cut = Window(0, 0, grid.width, grid.height) if window is None else window
         values = np.empty((len(self.labels), grid.height, grid.width), np.float32)
+        self.read_into(cut, values, progress)
+        return grid.to_data_array(values, self.labels, self._attributes())
+
+    def read_into(self, window: Window, out: FloatArray, progress: Progress | None = None) -> None:
+        """Read a window into `out`, shape (labels, y, x); as `read` does, without labels."""
+        grid = self.grid.crop(window, self.name)
         for number, band in enumerate(self.bands):
-            read_band(band, cut, out=values[number])
+            read_band(band, window, out=out[number])
             if progress is not None:
                 progress(number + 1, len(self.labels))
         for number, angle in enumerate(self.angles.values(), start=len(self.bands)):
-            values[number] = angle.interpolate(grid.x, grid.y)
+            out[number] = angle.interpolate(grid.x, grid.y)
             if progress is not None:
                 progress(number + 1, len(self.labels))
-        return grid.to_data_array(values, self.labels, self._attributes())
 
     def window(self, bbox: Sequence[float]) -> Window:
         """Return the smallest window that covers a bounding box.

@@ -5,7 +5,8 @@ Out: `lai.tif`, `lai_sd.tif`, `lai_lower.tif`, `lai_upper.tif` (int16, scale 0.0
 and `lai_flags.tif` (uint8, no no-data value), DEFLATE; and the way back to the cube.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "ENCODINGS",
     "Encoding",
     "LaiCogWriter",
+    "find_finished",
     "read_lai_cogs",
     "read_lai_geotiff",
     "write_lai_cogs",
@@ -40,6 +42,10 @@ __all__ = [
 
 BLOCK_PX = 512
 """Side of a tile of the COGs."""
+
+
+FILES_AT_A_TIME = 2
+"""COGs made at the same time."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +93,15 @@ class Encoding:
             )
         info = np.iinfo(self.dtype)
         low = info.min if self.nodata is None else self.nodata + 1
-        outside = ~gaps & ((numbers < low) | (numbers > info.max))
-        if outside.any():
+        least, most = np.fmin.reduce(numbers, axis=None), np.fmax.reduce(numbers, axis=None)
+        if least < low or most > info.max:
+            found = (least if least < low else most) * self.scale
             raise EncodingError(
-                f"{self.band} holds {float(values[outside].flat[0]):g}; on disk it must lie "
+                f"{self.band} holds {found:g}; on disk it must lie "
                 f"between {low * self.scale:g} and {info.max * self.scale:g} {self.unit}".rstrip()
             )
-        return np.where(gaps, self.nodata or 0, numbers).astype(self.dtype)
+        np.copyto(numbers, self.nodata or 0, where=gaps)
+        return numbers.astype(self.dtype)
 
 
 ENCODINGS = {
@@ -203,7 +211,10 @@ class LaiCogWriter:
             for dataset in self._open.values():
                 dataset.close()
             encodings = [ENCODINGS[band] for band in self._bands]
-            move_finished({self._finish(e): self.paths[e.key] for e in encodings})
+            with ThreadPoolExecutor(FILES_AT_A_TIME) as pool:  # overviews take one thread a file
+                finished = list(pool.map(self._finish, encodings))
+            targets = [self.paths[encoding.key] for encoding in encodings]
+            move_finished(dict(zip(finished, targets, strict=True)))
 
     def _working_raster(self, band: str) -> DatasetWriter:
         encoding = ENCODINGS[band]
@@ -277,6 +288,33 @@ def write_lai_cogs(
     with LaiCogWriter(directory, grid, bands=bands, tags=tags) as writer:
         writer.write(lai)
     return writer.paths
+
+
+def find_finished(
+    directory: Path, bands: Sequence[str], tags: Mapping[str, str]
+) -> dict[str, Path]:
+    """Return the COGs of a folder by asset key if they are what a writer would make.
+
+    Args:
+        directory: where they would lie.
+        bands: output bands, all of which must be there.
+        tags: GDAL metadata that each file must have; others are ignored.
+
+    Returns:
+        Nothing if one is missing, cannot be read or was made otherwise.
+    """
+    paths = {ENCODINGS[band].key: directory / f"{ENCODINGS[band].key}.tif" for band in bands}
+    for path in paths.values():
+        if not path.is_file():
+            return {}
+        try:
+            with rasterio.open(path) as dataset:
+                found = dataset.tags()
+        except RasterioIOError:
+            return {}
+        if any(found.get(key) != value for key, value in tags.items()):
+            return {}
+    return paths
 
 
 def read_lai_cogs(directory: Path) -> xr.DataArray:

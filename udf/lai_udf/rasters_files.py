@@ -10,9 +10,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import rasterio
 from rasterio.errors import RasterioError
 
 from lai_udf.errors import OutputNotWritableError
+
+CACHE_BYTES = 96 * 2**20
+"""Decoded blocks that GDAL keeps while a scene is streamed. By default it takes a twentieth of the
+memory of the machine: it would grow with the scene."""
+
+
+@contextmanager
+def small_cache() -> Iterator[None]:
+    """Keep GDAL's cache of blocks small, where nobody has set its size."""
+    if "GDAL_CACHEMAX" in os.environ:
+        yield
+        return
+    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
+        yield
 
 
 @contextmanager

@@ -166,8 +166,13 @@ class Grid:
             coords={"bands": list(labels), "y": self.y, "x": self.x},
             attrs=dict(attributes or {}),
         )
-        labelled: xr.DataArray = array.rio.write_crs(self.crs).rio.write_transform(self.transform)
-        return labelled
+        # On a pixel, not on `array`: arrays that have met rioxarray refer to themselves, and large
+        # ones would pile up until Python looks for such circles.
+        pixel = xr.DataArray(np.zeros((1, 1)), dims=("y", "x")).rio.write_crs(self.crs)
+        pixel = pixel.rio.write_transform(self.transform)
+        name = pixel.rio.grid_mapping
+        array.encoding["grid_mapping"] = name
+        return array.assign_coords({name: pixel[name]})
 
     def __str__(self) -> str:
         """Say CRS, corner, pixel and size in one phrase."""

@@ -1,25 +1,38 @@
 """Run the UDF over a scene on this machine: read, predict, write, window by window.
 
 In: a scene (`lai_udf.products`). Out: one COG per output band (`lai_udf.rasters`), all or none.
-The function that runs is `lai_udf.predict.apply_datacube`, as on a back-end.
+The function that runs is `lai_udf.predict.apply_datacube`, as on a back-end. Strips are read ahead
+in a thread, windows are predicted in as many as there are cores, results are written meanwhile.
 """
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
 
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.errors import EmptySceneError
-from lai_udf.predict import BANDS, HALO_PX, OUTPUT_BANDS, apply_datacube
+from lai_udf.predict import BANDS, HALO_PX, OUTPUT_BANDS, apply_datacube, count_threads
 from lai_udf.products_source import SceneSource
-from lai_udf.rasters import LaiCogWriter, write_lai_cogs
-from lai_udf.windows import CORE_PX, count_pieces, iterate_pieces
+from lai_udf.rasters import LaiCogWriter, find_finished, write_lai_cogs
+from lai_udf.rasters_files import small_cache
+from lai_udf.windows import CORE_PX, Piece, count_pieces, iterate_pieces
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` after each window."""
+
+Skipped = Callable[[Path], None]
+"""Called with the folder of a result that is finished already."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,9 @@ def run_scene(
     request: Request | None = None,
     *,
     core_px: int = CORE_PX,
+    overwrite: bool = True,
     progress: Progress | None = None,
+    skipped: Skipped | None = None,
 ) -> dict[str, Path]:
     """Predict LAI of a scene of any size, window by window, and write its COGs.
 
@@ -87,7 +102,10 @@ def run_scene(
         directory: where the COGs go; made if missing, existing files are replaced.
         request: what to compute.
         core_px: largest core of a window.
+        overwrite: compute anew what is finished already: the same files in, the same model and
+            the same request.
         progress: told after each window.
+        skipped: told of what is left as it is.
 
     Returns:
         Paths by asset key (`lai`, `lai_sd`, ...).
@@ -102,12 +120,21 @@ def run_scene(
     request = request or Request()
     bundle = open_bundle(request.model)
     context = request.context(bundle, overlap_px=HALO_PX)
+    tags = _tags(request, bundle) | _scene_tags(source)
+    if not overwrite and (finished := find_finished(directory, request.bands, tags)):
+        if skipped is not None:
+            skipped(directory)
+        return finished
+
+    def predict(piece: Piece) -> tuple[Piece, xr.DataArray]:
+        return piece, piece.trim(apply_datacube(piece.cube, context))
+
     total, seen = count_pieces(source, core_px=core_px), False
-    tags = {key.upper(): str(value) for key, value in _provenance(request, bundle).items()}
-    tags |= _scene_tags(source)
-    with LaiCogWriter(directory, source.grid, bands=request.bands, tags=tags) as writer:
-        for done, piece in enumerate(iterate_pieces(source, core_px=core_px), start=1):
-            writer.write(piece.trim(apply_datacube(piece.cube, context)), piece.core)
+    writer = LaiCogWriter(directory, source.grid, bands=request.bands, tags=tags)
+    with small_cache(), writer:
+        pieces = iterate_pieces(source, core_px=core_px)
+        for done, (piece, lai) in enumerate(map_ahead(predict, pieces, count_threads()), start=1):
+            writer.write(lai, piece.core)
             seen = seen or holds_data(piece.trim(piece.cube))
             if progress is not None:
                 progress(done, total)
@@ -126,7 +153,9 @@ def run_cube(
     *,
     reflectance_scale: float = 1.0,
     reflectance_offset: float = 0.0,
+    overwrite: bool = True,
     progress: Progress | None = None,
+    skipped: Skipped | None = None,
 ) -> list[Path]:
     """Predict LAI of a time series, date by date, and write one folder of COGs per date.
 
@@ -136,7 +165,9 @@ def run_cube(
         request: what to compute.
         reflectance_scale: reflectance = value * scale + offset.
         reflectance_offset: as above.
+        overwrite: compute anew what is finished already, as in `run_scene`.
         progress: told after each date.
+        skipped: told of what is left as it is.
 
     Returns:
         The folders of the dates that hold LAI; a date without any is left out.
@@ -151,15 +182,22 @@ def run_cube(
     bundle = open_bundle(request.model)
     scaling = {"reflectance_scale": reflectance_scale, "reflectance_offset": reflectance_offset}
     context = request.context(bundle, overlap_px=0) | scaling
-    tags = {key.upper(): str(value) for key, value in _provenance(request, bundle).items()}
+    tags = _tags(request, bundle)
     folders: list[Path] = []
     for done, date in enumerate(cube, start=1):
-        lai = apply_datacube(date.drop_vars("t").load(), context).rio.write_crs(cube.rio.crs)
-        if bool(lai.isel(bands=0).notnull().any()):
-            time = np.datetime_as_string(date["t"].values, unit="s")
-            folder = directory / time.replace("-", "").replace(":", "")
-            write_lai_cogs(lai, folder, tags=tags | {"DATETIME": f"{time}Z"})
+        values = date.drop_vars("t").load()
+        time = np.datetime_as_string(date["t"].values, unit="s")
+        folder = directory / time.replace("-", "").replace(":", "")
+        described = tags | {"DATETIME": f"{time}Z", "INPUT": _digest_cube(values, scaling)}
+        if not overwrite and find_finished(folder, request.bands, described):
             folders.append(folder)
+            if skipped is not None:
+                skipped(folder)
+        else:
+            lai = apply_datacube(values, context).rio.write_crs(cube.rio.crs)
+            if bool(lai.isel(bands=0).notnull().any()):
+                write_lai_cogs(lai, folder, tags=described)
+                folders.append(folder)
         if progress is not None:
             progress(done, cube.sizes["t"])
     if not folders:
@@ -170,6 +208,28 @@ def run_cube(
 def holds_data(cube: xr.DataArray) -> bool:
     """Tell whether a pixel of (bands, y, x) holds data in every reflectance band."""
     return bool(cube.sel(bands=list(BANDS)).notnull().all("bands").any())
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """Yield the results of `function` in order, `threads` items and their successors ahead."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _tags(request: Request, bundle: Bundle) -> dict[str, str]:
+    return {key.upper(): str(value) for key, value in _provenance(request, bundle).items()}
 
 
 def _provenance(request: Request, bundle: Bundle) -> dict[str, str | int]:
@@ -189,5 +249,23 @@ def _scene_tags(source: SceneSource) -> dict[str, str]:
         "PLATFORM": source.metadata.platform,
         "PRODUCT_ID": source.metadata.product_id,
         "PROCESSING_BASELINE": source.metadata.processing_baseline,
+        "INPUT": _digest_files(source),
     }
     return {key: value for key, value in known.items() if value}
+
+
+def _digest_files(source: SceneSource) -> str:
+    """Return what tells the input of a run from another: names, sizes and times of its files."""
+    parts: list[object] = []
+    for band in source.bands:
+        path = Path(band.path)
+        status = path.stat() if path.is_file() else None
+        parts += [repr(band), (status.st_size, status.st_mtime_ns) if status else None]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _digest_cube(date: xr.DataArray, scaling: dict[str, float]) -> str:
+    """Return the same for a date in memory: its pixels and what they mean."""
+    digest = hashlib.sha256(np.ascontiguousarray(date.values).tobytes())
+    digest.update(json.dumps([*map(str, date["bands"].values), scaling]).encode())
+    return digest.hexdigest()
