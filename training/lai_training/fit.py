@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -68,7 +68,8 @@ def fit(
 
     Raises:
         FitError: the folder holds another experiment or a damaged backup, the run to start from
-            is missing, or the loss became NaN.
+            is missing, patches do not fit the config, or the loss became NaN.
+        PrepareError: a pool of real patches is missing or damaged.
         OutputNotWritableError: a folder refuses.
     """
     refuse_other_config(config, run)
@@ -77,6 +78,8 @@ def fit(
     training_pool = load_pool(config.pool, pools, progress)
     start = find_start(config, run)
     held_out_pool = load_pool(config.validation, pools, progress)
+    known, known_held_out = (load_known(pool) for pool in (config.pool, config.validation))
+    refuse_unfit(config, training_pool, held_out_pool)
     normalisation = read_normalisation(start) if start else _normalise(config, training_pool)
     stream = SampleStream(
         training_pool,
@@ -85,7 +88,8 @@ def fit(
         config.samples,
         steps=config.steps,
         seed=config.seed,
-        cosines=load_cosines(config.pool),
+        cosines=known.cosines,
+        lai=known.lai,
     )
     held_out = SampleStream(
         held_out_pool,
@@ -95,7 +99,8 @@ def fit(
         steps=steps_for(len(held_out_pool), config.samples),
         seed=config.seed + 1,
         fixed=True,
-        cosines=load_cosines(config.validation),
+        cosines=known_held_out.cosines,
+        lai=known_held_out.lai,
     )
     model = build_network(config.network)
     if start:
@@ -158,9 +163,38 @@ def load_pool(
     return open_pool(path)
 
 
-def load_cosines(config: PoolConfig | PreparedConfig) -> Floats | None:
-    """Return the angles of real patches, (n, 3) cosines; None = simulated, angles are drawn."""
-    return _open(config).cosines if isinstance(config, PreparedConfig) else None
+class Known(NamedTuple):
+    """What a pool knows beside reflectance, patch by patch."""
+
+    cosines: Floats | None
+    """(n, 3) of the angles; None = drawn, for simulated patches have none."""
+    lai: Floats | None
+    """(n, y, x) labels from elsewhere; None = SL2P's."""
+
+
+def load_known(config: PoolConfig | PreparedConfig) -> Known:
+    """Return what is known of the patches of a pool; nothing of simulated ones."""
+    if not isinstance(config, PreparedConfig):
+        return Known(None, None)
+    pool = _open(config)
+    given = pool.manifest.settings["labels"] is not None
+    return Known(pool.cosines, pool.lai if given else None)
+
+
+def refuse_unfit(config: FitConfig, *pools: Floats) -> None:
+    """Raise `FitError` where patches cannot be cut from a pool, or its labels are too few."""
+    for pool in pools:
+        if pool.shape[-1] < config.samples.patch_px:
+            raise FitError(
+                f"patches of the pool have {pool.shape[-1]} px, samples.patch_px is "
+                f"{config.samples.patch_px}: lower it, or make a pool of larger patches"
+            )
+    known = (load_known(pool) for pool in (config.pool, config.validation))
+    if any(each.lai is not None for each in known) and len(SPECS[config.network].variables) > 1:
+        raise FitError(
+            f"network {config.network} has more outputs than LAI, and the pool's labels are "
+            "rasters of LAI alone: prepare it with SL2P labels (labels: null)"
+        )
 
 
 def _open(config: PreparedConfig) -> PreparedPool:

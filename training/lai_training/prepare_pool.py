@@ -23,8 +23,8 @@ class PreparedPool:
 
     reflectance: Floats
     """(n, 10, y, x) float16 reflectance, NaN where masked or without data."""
-    lai: NDArray[np.float16]
-    """(n, y, x) label, unclipped; NaN where the reflectance is."""
+    lai: Floats
+    """(n, y, x) float16 label, unclipped; NaN where the reflectance is."""
     flags: NDArray[np.uint8]
     """(n, y, x) SNAP's flag bits of the label."""
     cosines: Floats

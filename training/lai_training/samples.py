@@ -278,7 +278,7 @@ def cut_some(
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Cut random patches as `cut_patches` does; say from which rows of the pool, (n,)."""
     size = config.patch_px
-    patches = np.empty((config.batch, len(BANDS), size, size), dtype="float32")
+    patches = np.empty((config.batch, pool.shape[1], size, size), dtype="float32")
     slack = pool.shape[-1] - size + 1
     sources = rng.integers(0, len(pool), config.batch)
     for index, source in enumerate(sources):
@@ -299,10 +299,12 @@ def build_batch(
     rng: np.random.Generator,
     *,
     cosines: Floats | None = None,
+    lai: Floats | None = None,
 ) -> Batch:
     """Turn clean patches (n, 10, y, x) into ((features, masks), label, weight) for Keras.
 
     NaN in the patches is no data. Angles are drawn, or those of the patches: `cosines`, (n, 3).
+    The label is SL2P's, or `lai`, (n, y, x), NaN where there is none.
 
     Features are (n, y, x, 14); label and weight (n, y, x, 1), weight 0 where data are missing.
     A network of several variables gets a tuple of labels, in the order of `spec.variables`.
@@ -311,14 +313,16 @@ def build_batch(
     if config.grain_share:
         clean = roughen(clean, config, rng)
     cosines = draw_cosines(count, config.nominal_angle_share, rng, known=cosines)
-    labels = tuple(
-        np.nan_to_num(limit_label(label_patches(clean, cosines, variable), variable, config))[
-            ..., None
-        ]
+    raw = [
+        label_patches(clean, cosines, variable) if lai is None else lai
         for variable in spec.variables
+    ]
+    labels = tuple(
+        np.nan_to_num(limit_label(label, variable, config))[..., None]
+        for label, variable in zip(raw, spec.variables, strict=True)
     )
     missing = draw_missing((count, height, width), config.missing_share, rng)
-    missing |= np.isnan(clean).any(axis=1)
+    missing |= np.isnan(clean).any(axis=1) | np.isnan(raw[0])
     observed, noisy = add_noise(clean, config, rng)
     contract = {"normalisation": normalisation.contract()}
     features = np.empty((count, height, width, len(FEATURES)), dtype="float32")
@@ -350,15 +354,17 @@ class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
         seed: int,
         fixed: bool = False,
         cosines: Floats | None = None,
+        lai: Floats | None = None,
     ) -> None:
         """Draw `steps` batches an epoch; with `fixed`, the same ones in every epoch.
 
         `cosines`, (len(pool), 3): the angles of real patches; simulated ones get drawn angles.
+        `lai`, (len(pool), y, x): labels from elsewhere; none = SL2P's.
         """
         super().__init__(workers=1)
         self._source = (pool, normalisation, spec, config)
         self._steps, self._seed, self._fixed = steps, seed, fixed
-        self._cosines = cosines
+        self._cosines, self._lai = cosines, lai
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -366,10 +372,15 @@ class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
 
     def __getitem__(self, index: int) -> Batch:
         pool, normalisation, spec, config = self._source
-        rng = np.random.default_rng((self._seed, 0 if self._fixed else self.epoch, index))
+        draw = (self._seed, 0 if self._fixed else self.epoch, index)
+        rng = np.random.default_rng(draw)
         clean, sources = cut_some(pool, config, rng)
         cosines = None if self._cosines is None else self._cosines[sources]
-        return build_batch(clean, normalisation, spec, config, rng, cosines=cosines)
+        lai = None
+        if self._lai is not None:  # the same draw cuts, turns and flips in the same way
+            cut, _ = cut_some(self._lai[:, None], config, np.random.default_rng(draw))
+            lai = cut[:, 0]
+        return build_batch(clean, normalisation, spec, config, rng, cosines=cosines, lai=lai)
 
     def on_epoch_end(self) -> None:
         """Move on to the draws of the next epoch."""
