@@ -5,7 +5,7 @@ import pytest
 from backend.udfs import CONTEXT_VALUE, px
 from lai_backend.errors import GraphError, ParameterError, UnsupportedError
 from lai_backend.graphs import prepare_graph
-from lai_backend.margins import add_margins
+from lai_backend.margins import add_margins, snap_to_resampling
 
 EXTENT = {"west": 1, "south": 2, "east": 3, "north": 4}
 LOAD = {"process_id": "load_collection", "arguments": {"id": "S2", "spatial_extent": EXTENT}}
@@ -28,7 +28,7 @@ def around(process, **arguments):
 def prepare(graph, processes=None, margins=False):
     known = processes or {}
     prepared = prepare_graph(graph, lambda name, namespace: known.get(name))
-    return add_margins(prepared) if margins else prepared
+    return add_margins(snap_to_resampling(prepared)) if margins else prepared
 
 
 def udf_of(graph):
@@ -206,3 +206,50 @@ def test_another_use_of_the_cube_forbids_the_margin():
     graph = prepare({"load": LOAD, "an": around(run_udf({})), "m": merged}, margins=True)
     assert "margin_px" not in graph["load"]["arguments"]["request"]
     assert "an__crop" not in graph
+
+
+def resampled(source, resolution=20, **arguments):
+    given = {"data": {"from_node": source}, "resolution": resolution, **arguments}
+    return {"process_id": "resample_spatial", "arguments": given}
+
+
+def merged(*sources):
+    cubes = {f"cube{number}": {"from_node": name} for number, name in enumerate(sources, 1)}
+    return {"process_id": "merge_cubes", "arguments": cubes}
+
+
+def request_of(graph, name):
+    return graph[name]["arguments"]["request"]
+
+
+def test_margins_go_through_resampling_and_merging():
+    nodes = {"load": LOAD, "other": LOAD, "r": resampled("load"), "q": resampled("other")}
+    an = around(run_udf({}), data={"from_node": "m"})
+    graph = prepare({**nodes, "m": merged("r", "q"), "an": an}, margins=True)
+    for name in ("load", "other"):
+        assert request_of(graph, name)["margin_px"] == 16
+        assert request_of(graph, name)["pixel"] == 20
+    assert graph["an__crop"]["result"]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        {"r": resampled("load", projection=4326)},
+        {"r": {"process_id": "apply_kernel", "arguments": {"data": {"from_node": "load"}}}},
+        {"r": merged("load", "elsewhere"), "elsewhere": {**LOAD, "arguments": {"id": "S2"}}},
+        {"q": resampled("load"), "r": resampled("q", 60)},
+    ],
+    ids=["another projection", "a kernel", "another extent", "two grids"],
+)
+def test_no_margin_where_its_width_is_not_known(between):
+    an = around(run_udf({}), data={"from_node": "r"})
+    graph = prepare({"load": LOAD, **between, "an": an}, margins=True)
+    assert "margin_px" not in request_of(graph, "load")
+    assert "an__crop" not in graph
+
+
+def test_cubes_that_are_resampled_are_loaded_in_whole_pixels_of_the_result():
+    nodes = {"load": LOAD, "r": resampled("load", [20, 20])}
+    assert request_of(prepare(nodes, margins=True), "load")["pixel"] == 20
+    assert "pixel" not in request_of(prepare({"load": LOAD}, margins=True), "load")

@@ -41,8 +41,8 @@ def box(left: float, top: float, right: float, bottom: float, crs: int = 32633):
     return parse_spatial_extent(extent)
 
 
-def load(scenes, region=None, span=ALL_TIME, bands=None, margin=0):
-    return load_cube(scenes, Request(span, region, bands, margin), "TINY").compute()
+def load(scenes, region=None, span=ALL_TIME, bands=None, margin=0, pixel=None):
+    return load_cube(scenes, Request(span, region, bands, margin, pixel), "TINY").compute()
 
 
 def test_values_come_as_stored_and_no_data_is_nan(tiny, scenes):
@@ -96,6 +96,33 @@ def test_extent_beyond_the_data_is_nan_there(tiny, scenes):
 def test_margin_adds_real_neighbours(tiny, scenes):
     cube = load(scenes, box(30, 30, 40, 40), margin=16)
     np.testing.assert_array_equal(cube, tiny.reflectance[:, :, 14:56, 14:56])
+
+
+@pytest.mark.parametrize(("pixel", "margin_px"), [(20, 2), (60, 6), (10, 1), (30, 3), (8, 2)])
+def test_extents_and_margins_count_in_the_pixels_that_follow(tiny, scenes, pixel, margin_px):
+    # One row and column beyond a whole pixel of 60 m; the margin is 2 pixels of the new size.
+    region = box(31, 16, 40, 25)
+    plain = load(scenes, region, pixel=pixel)
+    wide = load(scenes, region, margin=2, pixel=pixel)
+    assert wide.sizes["x"] - plain.sizes["x"] == 2 * margin_px
+    for cube in (plain, wide):
+        corner = (cube.rio.transform().c - WEST, NORTH - cube.rio.transform().f)
+        if pixel % STEP == 0:
+            assert [edge % pixel for edge in corner] == [0, 0]
+            assert (cube.sizes["x"] * STEP) % pixel == 0
+    inner = wide.isel(y=slice(margin_px, -margin_px), x=slice(margin_px, -margin_px))
+    np.testing.assert_array_equal(inner, plain)
+
+
+def test_the_margin_adds_no_dates(tiny, scenes, tmp_path):
+    shutil.copytree(tiny.folder / "TINY", tmp_path / "TINY")
+    for path in sorted((tmp_path / "TINY" / "2024-06-11").glob("*.tif")):
+        with rasterio.open(path, "r+") as dataset:  # that day lies 100 px further east
+            dataset.transform = dataset.transform * dataset.transform.translation(100, 0)
+    moved = read_scenes(tmp_path / "TINY" / "collection.json", [tmp_path])
+    west = load(moved, box(80, 0, 95, 20), margin=16)
+    assert [str(day)[:10] for day in west["t"].values] == ["2024-06-01", "2024-06-21"]
+    assert load(moved, box(80, 0, 105, 20), margin=16).sizes["t"] == 3
 
 
 def test_end_of_the_temporal_extent_is_exclusive(scenes):

@@ -9,6 +9,7 @@ onto it by nearest neighbour. Extents are snapped outward to whole pixels. Dates
 day are one date (midnight); where they overlap, the first that has data wins.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy.typing as npt
 import rasterio
 import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
+from affine import Affine
 from dask.delayed import delayed
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import BoundingBox, Geometry
@@ -33,6 +35,8 @@ from lai_backend.extents import TimeSpan, snap_outward
 from lai_backend.sources import BandSource, Scene
 
 CHUNK_PX = 1024
+RATIO_TOLERANCE = 1e-6
+MARGIN_SEARCH_PX = 100
 DRIVERS = ("GTiff", "JP2OpenJPEG")
 """Formats that are read; one that names other files, as VRT, could lead out of the folders."""
 FloatArray = npt.NDArray[np.float32]
@@ -50,6 +54,9 @@ class Request:
     """Band names in the order wanted; None: all bands of the first scene."""
     margin_px: int = 0
     """Pixels loaded beyond the area on every side, for neighbourhoods."""
+    pixel: float | None = None
+    """Size of the pixels that follow, in units of the CRS, in which extent and margin are counted;
+    None: those of the files."""
 
 
 def load_cube(scenes: Sequence[Scene], request: Request, what: str) -> xr.DataArray:
@@ -77,14 +84,13 @@ def load_cube(scenes: Sequence[Scene], request: Request, what: str) -> xr.DataAr
         raise NoDataError(f"{what} has no data in the {missing} asked for; {held}.")
     bands = request.bands or tuple(chosen[0].bands)
     _check_bands(bands, scenes, what)
-    grid, footprints = _common_grid(chosen, bands, request)
-    touching = [s for s in chosen if footprints[s.id].boundingbox.polygon.intersects(grid.extent)]
-    if not touching:
+    grid, asked, footprints = _common_grid(chosen, bands, request)
+    days = sorted({s.instant.date() for s in _touching(chosen, footprints, asked)})
+    if not days:
         raise NoDataError(f"{what} has no data in the area asked for.")
     by_day: dict[date, list[Scene]] = defaultdict(list)
-    for scene in touching:
+    for scene in _touching(chosen, footprints, grid.extent):  # the margin adds no dates
         by_day[scene.instant.date()].append(scene)
-    days = sorted(by_day)
     data = da.stack([_lazy_day(by_day[day], bands, grid) for day in days])
     cube = xr.DataArray(
         data,
@@ -93,6 +99,16 @@ def load_cube(scenes: Sequence[Scene], request: Request, what: str) -> xr.DataAr
     )
     result: xr.DataArray = cube.rename(None).rio.write_crs(_wkt(grid))
     return result
+
+
+def _touching(
+    scenes: Sequence[Scene], footprints: dict[str, GeoBox], area: Geometry
+) -> list[Scene]:
+    return [
+        scene
+        for scene in scenes
+        if scene.id in footprints and footprints[scene.id].boundingbox.polygon.intersects(area)
+    ]
 
 
 def _wkt(grid: GeoBox) -> str:
@@ -124,8 +140,8 @@ def _check_bands(bands: Sequence[str], scenes: Sequence[Scene], what: str) -> No
 
 def _common_grid(
     scenes: Sequence[Scene], bands: Sequence[str], request: Request
-) -> tuple[GeoBox, dict[str, GeoBox]]:
-    """Return the grid of the cube, and the footprint of every scene."""
+) -> tuple[GeoBox, Geometry, dict[str, GeoBox]]:
+    """Return the grid of the cube, the area without the margin, and the footprint of scenes."""
     footprints: dict[str, GeoBox] = {}
     for scene in scenes:
         grids = [read_grid(scene.bands[name]) for name in bands if name in scene.bands]
@@ -139,11 +155,34 @@ def _common_grid(
     for part in covered[1:]:
         whole = whole | part
     if request.region is None:
-        return whole, footprints
+        return whole, whole.extent, footprints
     wanted = snap_outward(finest, request.region)
     if not wanted.extent.intersects(whole.extent):
         raise NoDataError("The area asked for lies outside all scenes.")
-    return snap_outward(finest, request.region, request.margin_px), footprints
+    grid = _snap(finest, request.region, request.margin_px, request.pixel)
+    return grid, wanted.extent, footprints
+
+
+def _snap(grid: GeoBox, region: Geometry, margin_px: int, pixel: float | None) -> GeoBox:
+    """Return the pixels to read: the region in whole pixels of the size that follows, and margin.
+
+    The corner may move by whole pixels that follow only, because resampling starts there.
+    """
+    native = abs(grid.affine.a)
+    ratio = 1.0 if pixel is None else pixel / native
+    factor = round(ratio)
+    if factor > 1 and abs(ratio - factor) < RATIO_TOLERANCE:
+        large = GeoBox((1, 1), grid.affine * Affine.scale(factor), grid.crs)
+        part = snap_outward(large, region, margin_px)
+        shape = (part.height * factor, part.width * factor)
+        return GeoBox(shape, part.affine * Affine.scale(1 / factor), grid.crs)
+    least = math.ceil(margin_px * ratio - RATIO_TOLERANCE)
+    fitting = (
+        count
+        for count in range(least, least + MARGIN_SEARCH_PX)
+        if abs(count / ratio - round(count / ratio)) < RATIO_TOLERANCE
+    )
+    return snap_outward(grid, region, next(fitting, 0) if margin_px else 0)
 
 
 def read_grid(source: BandSource) -> GeoBox:

@@ -1,8 +1,12 @@
-"""Load the neighbours that a neighbourhood needs.
+"""Load the neighbours that a neighbourhood needs, and whole pixels of the grid that follows.
 
-Where a cube goes through pixel-wise processes into one `apply_neighborhood`, it is loaded with that
-overlap, and cropped to the extent asked for afterwards. So the borders of a result are right, and
-the user need not buffer the area. Strict mode does without, as one cannot rely on it in a cloud.
+Where cubes go through pixel-wise processes, `merge_cubes` and `resample_spatial` into one
+`apply_neighborhood`, they are loaded with that overlap, and the result is cropped to the extent
+asked for. So the borders of a result are right, and the user need not buffer the area. Strict mode
+does without, as one cannot rely on it in a cloud.
+
+A cube that is brought to larger pixels is loaded in whole pixels of that size, so that cubes of
+bands of 10 m and of 20 m, loaded for one extent, meet on one grid.
 """
 
 import copy
@@ -23,6 +27,7 @@ PIXELWISE = frozenset(
         "add_dimension",
         "drop_dimension",
         "mask",
+        "merge_cubes",
         "ndvi",
         "aggregate_temporal",
         "aggregate_temporal_period",
@@ -31,56 +36,96 @@ PIXELWISE = frozenset(
 CROP_PROCESS = "crop_to_extent"
 
 
-def add_margins(graph: Graph) -> Graph:
-    """Load the neighbours that an `apply_neighborhood` needs, and crop after it.
-
-    Only where every path from the loading node leads through pixel-wise processes into one
-    neighbourhood; anything else (a spatial mean, say) must not see more than was asked for.
+def snap_to_resampling(graph: Graph) -> Graph:
+    """Tell loading nodes the pixel size of the grid that their cubes are brought to.
 
     Args:
         graph: lowered flat graph.
 
     Returns:
-        A graph with `margin_px` in loading requests and `crop_to_extent` nodes.
+        A graph with `pixel` in the requests whose every use is one `resample_spatial` in the same
+        projection.
     """
     result = copy.deepcopy(graph)
     for name, node in graph.items():
-        extent = node["arguments"].get("request", {}).get("spatial_extent")
-        if node["process_id"] not in LOADERS or extent is None:
-            continue
-        target = _only_neighborhood(graph, name)
-        if target is None or _sources(graph, target) != {name}:
-            continue
-        margin = _largest_overlap(graph[target]["arguments"].get("overlap"))
-        if margin:
-            result[name]["arguments"]["request"]["margin_px"] = margin
-            _insert_crop(result, target, extent)
+        if node["process_id"] in LOADERS:
+            found = {_resolution(graph[user]) for user in _users(graph, name)}
+            if len(found) == 1 and (pixel := found.pop()):
+                result[name]["arguments"]["request"]["pixel"] = pixel
     return result
 
 
-def _only_neighborhood(graph: Graph, source: str) -> str | None:
-    """Return the neighbourhood that all paths from a node lead into, None if there is none."""
-    found: set[str] = set()
-    waiting = [source]
+def add_margins(graph: Graph) -> Graph:
+    """Load the neighbours that each `apply_neighborhood` needs, and crop after it.
+
+    Only where every use of what is loaded leads through pixel-wise processes into that one
+    neighbourhood; anything else (a spatial mean, say) must not see more than was asked for.
+
+    Args:
+        graph: lowered flat graph, see `snap_to_resampling`.
+
+    Returns:
+        A graph with `margin_px` in loading requests and `crop_to_extent` nodes.
+    """
+    result = copy.deepcopy(graph)
+    for target, node in graph.items():
+        margin = _largest_overlap(node["arguments"].get("overlap"))
+        if node["process_id"] != "apply_neighborhood" or not margin:
+            continue
+        loaders = _loaders(graph, target)
+        extents = [graph[name]["arguments"]["request"].get("spatial_extent") for name in loaders]
+        if not extents or extents[0] is None or any(one != extents[0] for one in extents):
+            continue
+        for name in loaders:
+            result[name]["arguments"]["request"]["margin_px"] = margin
+        _insert_crop(result, target, extents[0])
+    return result
+
+
+def _loaders(graph: Graph, target: str) -> set[str]:
+    """Return the loading nodes that feed a neighbourhood and nothing else; none if unclear."""
+    upstream: set[str] = set()
+    waiting = list(references(graph[target]["arguments"]))
     while waiting:
         name = waiting.pop()
-        users = [key for key, node in graph.items() if name in references(node["arguments"])]
-        if not users:
-            return None
-        for user in users:
-            if graph[user]["process_id"] == "apply_neighborhood":
-                found.add(user)
-            elif graph[user]["process_id"] in PIXELWISE:
-                waiting.append(user)
-            else:
-                return None
-    return found.pop() if len(found) == 1 else None
+        if name not in upstream:
+            upstream.add(name)
+            waiting += references(graph[name]["arguments"])
+    loaders = {name for name in upstream if graph[name]["process_id"] in LOADERS}
+    for name in upstream:
+        fine = name in loaders or _keeps_places(graph, name, loaders)
+        if not fine or not set(_users(graph, name)) <= upstream | {target}:
+            return set()
+    return loaders
 
 
-def _sources(graph: Graph, target: str) -> set[str]:
-    """Return the nodes without inputs that a node depends on."""
-    before = references(graph[target]["arguments"])
-    return {target} if not before else {s for name in before for s in _sources(graph, name)}
+def _keeps_places(graph: Graph, name: str, loaders: set[str]) -> bool:
+    """Return whether a node works pixel by pixel, or is the resampling its loaders know of."""
+    node = graph[name]
+    before = references(node["arguments"])
+    if node["process_id"] in PIXELWISE:
+        return bool(before)
+    pixel = _resolution(node)
+    return bool(pixel) and all(
+        source in loaders and graph[source]["arguments"]["request"].get("pixel") == pixel
+        for source in before
+    )
+
+
+def _resolution(node: Json) -> float | None:
+    """Return the pixel size that `resample_spatial` asks for in the same projection, else None."""
+    arguments = node["arguments"]
+    if node["process_id"] != "resample_spatial" or arguments.get("projection") is not None:
+        return None
+    value = arguments.get("resolution")
+    pair = value if isinstance(value, list) and len(value) == 2 else [value, value]
+    if not all(isinstance(one, int | float) and one > 0 for one in pair) or pair[0] != pair[1]:
+        return None
+    return float(pair[0])
+
+
+def _users(graph: Graph, name: str) -> list[str]:
+    return [key for key, node in graph.items() if name in references(node["arguments"])]
 
 
 def _largest_overlap(overlap: Json) -> int:

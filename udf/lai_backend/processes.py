@@ -278,4 +278,5 @@ def _read_request(request: dict[str, Any]) -> Request:
         region=parse_spatial_extent(request.get("spatial_extent")),
         bands=None if bands is None else tuple(str(name) for name in bands),
         margin_px=int(request.get("margin_px", 0)),
+        pixel=request.get("pixel"),
     )

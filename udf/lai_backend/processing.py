@@ -23,7 +23,7 @@ from lai_backend.graphs import FindProcess, prepare_graph
 from lai_backend.limits import OPTION as MEMORY_OPTION
 from lai_backend.limits import default_memory, parse_memory
 from lai_backend.listing import process_specs
-from lai_backend.margins import add_margins
+from lai_backend.margins import add_margins, snap_to_resampling
 from lai_backend.settings import Settings, Task
 from lai_backend.store import Job, Store
 from lai_backend.supervisor import Supervisor
@@ -99,7 +99,7 @@ class LocalProcessing(Processing):
         for node in graph.values():
             stored = self._store.process(user, str(node.get("process_id")))
             defaults.update((stored or {}).get("default_job_options") or {})
-        prepared = prepare_graph(graph, self._finder(user))
+        prepared = snap_to_resampling(prepare_graph(graph, self._finder(user)))
         merged = {**defaults, **options}
         most = settings.memory_bytes or default_memory()
         return Task(
