@@ -21,6 +21,7 @@ Float32 = NDArray[np.float32]
 
 ACTIVATIONS = ("Relu", "Tanh")
 CHANNELS = 4
+ALIKE = 0.9
 STAGES = 6
 
 
@@ -31,7 +32,7 @@ class Stage:
     title: str
     """Layer, its number of channels and its resolution."""
     channels: Float32
-    """(channel, y, x): those that vary most away from the border, most first."""
+    """(channel, y, x): those that vary most away from the border and differ, most first."""
 
 
 def read_stages(network: Network, image: xr.DataArray) -> list[Stage]:
@@ -113,9 +114,18 @@ def _channels_first(values: Float32) -> Float32:
 
 
 def _most_varied(values: Float32) -> Float32:
-    low, high = np.percentile(inner_part(values), (5, 95), axis=(1, 2))
-    order = np.argsort(low - high, kind="stable")
-    return values[order[:CHANNELS]]
+    """Return the channels that vary most, each of them unlike (|r| < 0.9) those before it."""
+    inner = inner_part(values)
+    low, high = np.percentile(inner, (5, 95), axis=(1, 2))
+    order = [int(index) for index in np.argsort(low - high, kind="stable")]
+    flat = inner.reshape(len(inner), -1).astype("float64")
+    flat -= flat.mean(axis=1, keepdims=True)
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
+    chosen: list[int] = []
+    for index in order:
+        if len(chosen) < CHANNELS and not (abs(flat[chosen] @ flat[index]) > ALIKE).any():
+            chosen.append(index)
+    return values[chosen]
 
 
 def inner_part(values: Float32) -> Float32:

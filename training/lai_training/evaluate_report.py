@@ -196,15 +196,7 @@ def _robustness(evaluation: Evaluation) -> list[str]:
         "RMSE against SL2P of the noise-free, cloudless scene with all its angles.",
         "**Band noise** (1 = 3 % + 0.005)",
         pivot(evaluation.noise, "x", "rmse", "{:.3f}", title="level", row_form="{:g}"),
-        "Share of true LAI inside the calibrated 95 % interval:",
-        pivot(
-            evaluation.noise.dropna(subset="coverage"),
-            "x",
-            "coverage",
-            "{:.1%}",
-            title="level",
-            row_form="{:g}",
-        ),
+        *_coverage(evaluation.noise.dropna(subset="coverage")),
         "**Angles withheld** (nominal ones take their place, for SL2P too)",
         pivot(evaluation.angles, "x", "rmse", "{:.3f}", title="withheld"),
         "**An offset left in the reflectance**, the guard of the UDF switched off: bias of LAI. "
@@ -224,6 +216,16 @@ def _robustness(evaluation: Evaluation) -> list[str]:
             for view in ("clouds", "holes")
         ),
         "![Robustness curves](robustness.png)",
+    ]
+
+
+def _coverage(noise: pd.DataFrame) -> list[str]:
+    """Return what the intervals of calibrated networks hold under noise."""
+    if noise.empty:
+        return []
+    return [
+        "Share of true LAI inside the calibrated 95 % interval:",
+        pivot(noise, "x", "coverage", "{:.1%}", title="level", row_form="{:g}"),
     ]
 
 
