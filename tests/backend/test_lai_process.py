@@ -20,7 +20,7 @@ WEST, NORTH, CRS = 600_000.0, 5_000_000.0, "EPSG:32633"
 OF_10_M = ("B02", "B03", "B04", "B08")
 SCALING = {"reflectance_scale": 0.0001, "reflectance_offset": -0.1}
 # 10 m inside a pixel of 20 m on every side: the result holds columns 20 to 59 and rows 24 to 55.
-# Multiples of 4 px, as otherwise the poolings of the network fall elsewhere than in the whole scene.
+# Multiples of 4 px, as otherwise the poolings fall elsewhere than in the whole scene.
 BOX = {
     "west": WEST + 20 * STEP + 10,
     "east": WEST + 60 * STEP - 10,
