@@ -1,18 +1,25 @@
-"""Refresh what the documents take from the shipped model: a table, and a map.
+"""Refresh what the documents take from the shipped model: a table, a map, figures.
 
-    .venv/bin/python docs/refresh.py             # the figures in README.md
-    .venv/bin/python docs/refresh.py ITEM_DIR    # and docs/lai-map.png, from what `make demo` made
+    .venv/bin/python docs/refresh.py                # the table in README.md
+    .venv/bin/python docs/refresh.py ITEM_DIR       # and docs/lai-map.png, from the item of `make demo`
+    .venv/bin/python docs/refresh.py --notebooks    # and docs/figures: runs the notebooks, minutes
 
 `tests/test_documents.py` fails while README.md holds the figures of another model.
 """
 
+import argparse
 import io
+import os
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).parent.parent / "README.md"
-MAP = Path(__file__).parent / "lai-map.png"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+MAP = ROOT / "docs" / "lai-map.png"
+FIGURES = ROOT / "docs" / "figures"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 PART = {"y": slice(20, 212), "x": slice(10, 202)}  # of the demo scene: parcels, a pasture, clouds
 WIDTH_PX = 1000
@@ -72,27 +79,49 @@ def insert_figures(readme: str, table: str) -> str:
 
 def draw_map(item_directory: Path) -> None:
     """Write `docs/lai-map.png`: a part of the LAI of an item and of its interval, small."""
-    from PIL import Image
-
     from lai_stac.quicklook import write_quicklook
     from lai_udf.rasters import read_lai_cogs
 
     write_quicklook(read_lai_cogs(item_directory).isel(PART), MAP)
-    with Image.open(io.BytesIO(MAP.read_bytes())) as picture:
-        height = round(picture.height * WIDTH_PX / picture.width)
-        small = picture.convert("RGB").resize((WIDTH_PX, height), Image.Resampling.LANCZOS)
+    shrink(MAP, MAP)
+
+
+def shrink(source: Path, target: Path) -> None:
+    """Write a picture with at most `WIDTH_PX` columns and `COLOURS` colours."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(source.read_bytes())) as picture:
+        width = min(WIDTH_PX, picture.width)
+        height = round(picture.height * width / picture.width)
+        small = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     palette = Image.Quantize.MAXCOVERAGE  # rare colours too: those of the colour bars
-    small.quantize(COLOURS, palette, dither=Image.Dither.NONE).save(MAP, optimize=True)
+    small.quantize(COLOURS, palette, dither=Image.Dither.NONE).save(target, optimize=True)
+
+
+def run_notebooks() -> None:
+    """Run every notebook as it stands, and keep its figures in `docs/figures`."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "MPLBACKEND": "Agg", "LAI_NOTEBOOK_OUT": folder}
+        for notebook in sorted((ROOT / "notebooks").glob("[0-9]_*.py")):
+            subprocess.run([sys.executable, notebook], cwd=folder, env=environment, check=True)
+        for figure in sorted(Path(folder).glob("[0-9]_*.png")):
+            shrink(figure, FIGURES / figure.name)
 
 
 def main() -> None:
-    """Refresh the table, and the map where an item is given."""
+    """Refresh the table, and what else is asked for."""
     from lai_udf.bundle import open_bundle
 
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("item", nargs="?", type=Path, help="folder of the demo's item: the map")
+    parser.add_argument("--notebooks", action="store_true", help="run them: docs/figures")
+    asked = parser.parse_args()
     table = format_figures(dict(open_bundle().contract))
     README.write_text(insert_figures(README.read_text("utf-8"), table), "utf-8")
-    if len(sys.argv) > 1:
-        draw_map(Path(sys.argv[1]))
+    if asked.item:
+        draw_map(asked.item)
+    if asked.notebooks:
+        run_notebooks()
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import numpy as np
 from lai_training.simulate import simulate
 from lai_training.spectral_library import load_or_make_library
 from lai_udf import predict
-from lai_udf.bundle import default_bundle_path
+from lai_udf.bundle import default_bundle_path, open_bundle
 from lai_udf.harness import Cutting, run_udf_in_windows
 from lai_udf.products import read_scene
 
@@ -83,8 +83,8 @@ assert float(abs(overlap - whole).max()) < 1e-5
 # %% [markdown]
 # ## The same for ours
 #
-# The LAI network sees 13 px around a pixel, so 16 px of overlap are enough, wherever the tile grid
-# of the back-end starts (`origin_px`).
+# The LAI network sees less than 16 px around a pixel (`reach_px` in its bundle), so 16 px of overlap
+# are enough, wherever the tile grid of the back-end starts (`origin_px`).
 
 # %%
 lai_udf = Path(predict.__file__).read_text()
@@ -100,6 +100,7 @@ seamless = run_udf_in_windows(
 )
 seams = run_udf_in_windows(lai_udf, cube, context, Cutting(size_px=CORE_PX, overlap_px=0))
 assert float(abs(seamless - lai).max()) < 1e-3
+print(f"reach of the network: {open_bundle().contract['reach_px']} px")
 print(f"LAI, overlap 16 px: {float(abs(seamless - lai).max()):.1g}")
 print(f"LAI, no overlap:    {float(abs(seams - lai).max()):.1g}")
 
