@@ -1,7 +1,7 @@
 """Refresh what the documents take from the shipped model: a table, a map, figures.
 
     .venv/bin/python docs/refresh.py                # the table in README.md
-    .venv/bin/python docs/refresh.py ITEM_DIR       # and docs/lai-map.png, from the item of `make demo`
+    .venv/bin/python docs/refresh.py ITEM_DIR       # and the map, of the item of `make demo`
     .venv/bin/python docs/refresh.py --notebooks    # and docs/figures: runs the notebooks, minutes
 
 `tests/test_documents.py` fails while README.md holds the figures of another model.
