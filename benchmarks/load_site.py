@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,8 @@ def start(site: Site) -> subprocess.Popen[bytes]:
 
 def kill(server: subprocess.Popen[bytes]) -> None:
     """End the server and its workers at once; nothing of them runs any more."""
-    os.killpg(server.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
     server.wait()
 
 

@@ -2,9 +2,10 @@
 # mypy: disable-error-code="override"
 # stac-fastapi passes the request as a keyword that its base classes leave in **kwargs.
 
-from typing import Any
+from typing import Annotated, Any
 
 import attr
+import fastapi
 from fastapi import FastAPI
 from stac_fastapi.api.models import CollectionUri, EmptyRequest
 from stac_fastapi.api.routes import create_async_endpoint
@@ -23,7 +24,7 @@ from starlette.requests import Request
 
 from lai_service.catalogue import Bucket, Catalogue, Document, Search
 from lai_service.errors import BadRequestError
-from lai_service.stac_api import parse_json, search_of
+from lai_service.stac_api import SearchBody, parse_json, search_of
 
 __all__ = ["AggregationClient", "aggregation_extension"]
 
@@ -47,7 +48,14 @@ class _Get(AggregationExtensionGetRequest, FilterExtensionGetRequest):
     """Parameters of `GET /aggregate`."""
 
 
-class _Post(AggregationExtensionPostRequest, FilterExtensionPostRequest):
+@attr.s
+class _GetCollection(_Get):
+    """Parameters of `GET /collections/{collection_id}/aggregate`; all but the first as above."""
+
+    collection_id: Annotated[str, fastapi.Path(description="Collection ID")] = attr.ib(kw_only=True)
+
+
+class _Post(SearchBody, AggregationExtensionPostRequest, FilterExtensionPostRequest):
     """Body of `POST /aggregate`."""
 
 
@@ -64,7 +72,7 @@ class _Extension(AggregationExtension):
             ("GET", f"{_COLLECTION}/aggregations", self.client.get_aggregations, CollectionUri),
             ("GET", "/aggregate", self.client.aggregate, self.GET),
             ("POST", "/aggregate", self.client.aggregate, self.POST),
-            ("GET", f"{_COLLECTION}/aggregate", self.client.aggregate, self.GET),
+            ("GET", f"{_COLLECTION}/aggregate", self.client.aggregate, _GetCollection),
         ):
             endpoint = create_async_endpoint(function, model)
             app.add_api_route(path, endpoint, methods=[method], tags=["Aggregation"])
@@ -107,7 +115,7 @@ class AggregationClient(BaseAggregationClient):
                 values["intersects"] = values["intersects"].model_dump(mode="json")
         else:
             values["intersects"] = parse_json(values.get("intersects"), "intersects")
-        collection_id = request.path_params.get("collection_id")
+        collection_id = values.pop("collection_id", None)
         if collection_id is not None:
             self.catalogue.collection(collection_id)
             values["collections"] = [collection_id]

@@ -14,7 +14,6 @@ from stac_fastapi.api.models import (
     create_get_request_model,
     create_post_request_model,
 )
-from stac_fastapi.extensions.bulk_transactions import BulkTransactionExtension
 from stac_fastapi.extensions.fields import FieldsExtension
 from stac_fastapi.extensions.filter import FilterConformanceClasses, FilterExtension
 from stac_fastapi.extensions.pagination import TokenPaginationExtension
@@ -39,7 +38,7 @@ from lai_service.routes import add_routes
 from lai_service.settings import Settings
 from lai_service.stac_api import FiltersClient, SearchBody, StacClient
 from lai_service.tiles import add_tiles
-from lai_service.transaction_routes import TransactionRoutes
+from lai_service.transaction_routes import BulkRoutes, TransactionRoutes
 from lai_service.transactions import BulkClient, TransactionsClient
 
 __all__ = ["create_app"]
@@ -175,7 +174,7 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
     ]
     writing: list[ApiExtension] = [
         TransactionRoutes(client=TransactionsClient(catalogue=catalogue, data=settings.data)),
-        BulkTransactionExtension(client=BulkClient(catalogue=catalogue, data=settings.data)),
+        BulkRoutes(client=BulkClient(catalogue=catalogue, data=settings.data)),
     ]
     StacApi(
         settings=api_settings,

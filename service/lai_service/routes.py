@@ -1,10 +1,7 @@
 """Routes of our own, beside the STAC API: publish, files, metrics, the browser."""
 
-from typing import Any
-
 from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from lai_service.browser import add_browser
 from lai_service.catalogue import Catalogue
@@ -12,21 +9,12 @@ from lai_service.hrefs import DATA_ROUTE
 from lai_service.metrics import Metrics
 from lai_service.openeo_results import ResultsPublisher
 from lai_service.publish_route import add_publish
+from lai_service.published_files import PublishedFiles
 from lai_service.publishing import Publisher
 from lai_service.settings import Settings
 from lai_service.timeseries import add_timeseries
 
 __all__ = ["add_routes"]
-
-
-class PublishedFiles(StaticFiles):
-    """Published files with Range requests; hidden folders (catalogue, locks, staging) are not."""
-
-    async def get_response(self, path: str, scope: Any) -> Response:  # noqa: ANN401 (ASGI scope)
-        """Answer a file, or 404 for what is hidden."""
-        if any(part.startswith(".") for part in path.split("/") if part != "."):
-            return JSONResponse({"code": "NotFound", "description": f"no file {path}"}, 404)
-        return await super().get_response(path, scope)
 
 
 def add_routes(

@@ -1,4 +1,4 @@
-"""Routes of the Transaction extension over plain JSON.
+"""Routes of the Transaction and bulk extensions over plain JSON.
 
 stac-fastapi's own routes read items into pydantic models, which rewrite times and demand members
 that the schemas do not; here a document is checked by the schemas and stored as it was sent.
@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import attr
 from fastapi import APIRouter, Body, FastAPI
+from stac_fastapi.extensions.bulk_transactions import Items
 from stac_fastapi.extensions.transaction.transaction import TransactionConformanceClasses
 from stac_fastapi.types.extension import ApiExtension
 from stac_fastapi.types.requests import get_base_url
@@ -16,9 +17,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from lai_service.catalogue import Document
-from lai_service.transactions import TransactionsClient
+from lai_service.transactions import BulkClient, TransactionsClient
 
-__all__ = ["TransactionRoutes"]
+__all__ = ["BulkRoutes", "TransactionRoutes"]
 
 Sent = Annotated[dict[str, Any], Body(description="STAC item or collection")]
 Patch = Annotated[
@@ -47,6 +48,23 @@ class TransactionRoutes(ApiExtension):
         _add_item_routes(router, self.client)
         _add_collection_routes(router, self.client)
         app.include_router(router)
+
+
+@attr.s(auto_attribs=True)
+class BulkRoutes(ApiExtension):
+    """The bulk extension, its route with the parameter that OpenAPI asks for."""
+
+    client: BulkClient = attr.ib(kw_only=True)
+    conformance_classes: list[str] = attr.ib(factory=list)
+
+    def register(self, app: FastAPI) -> None:
+        """Add the route to an application."""
+        client = self.client
+
+        @app.post(f"{_COLLECTION}/bulk_items", tags=["Transactions"])
+        def bulk_load(collection_id: str, items: Items, request: Request) -> dict[str, Any]:
+            """Store many items in one transaction: all or none."""
+            return client.store(collection_id, items, get_base_url(request))
 
 
 def _created(document: Document) -> Response:

@@ -3,8 +3,6 @@
 Documents are validated before they are stored, their hrefs are checked and never opened. Files
 come in through `publishing`, not here.
 """
-# mypy: disable-error-code="override"
-# stac-fastapi passes the request of a bulk load as a keyword that its base leaves in **kwargs.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attr
-from stac_fastapi.extensions.bulk_transactions import (
-    BaseBulkTransactionsClient,
-    BulkTransactionMethod,
-    Items,
-)
-from stac_fastapi.types.requests import get_base_url
-from starlette.requests import Request
+from stac_fastapi.extensions.bulk_transactions import BulkTransactionMethod, Items
 
 from lai_service.catalogue import Catalogue, Document, WriteMode, Written
 from lai_service.documents import served_collection, served_item
@@ -197,24 +189,17 @@ class TransactionsClient(_Writer):
 
 
 @attr.s(auto_attribs=True)
-class BulkClient(_Writer, BaseBulkTransactionsClient):
+class BulkClient(_Writer):
     """Store many items in one transaction."""
 
-    def bulk_item_insert(
-        self,
-        items: Items,
-        request: Request,
-        chunk_size: int | None = None,
-        **_: Any,  # noqa: ANN401
-    ) -> Document:
+    def store(self, collection_id: str, items: Items, base_url: str) -> Document:
         """Answer `POST /collections/{collection_id}/bulk_items`; all items are stored or none."""
-        collection_id = request.path_params["collection_id"]
-        base = get_base_url(request)
+        self.catalogue.collection(collection_id)
         stored = []
         for item_id, document in items.items.items():
             if not isinstance(document, dict) or document.get("id") != item_id:
                 raise InvalidItemError(f"bulk entry {item_id!r} holds no item of that id")
-            stored.append(self._item(document, collection_id, base))
+            stored.append(self._item(document, collection_id, base_url))
         mode: WriteMode = "upsert" if items.method == BulkTransactionMethod.UPSERT else "insert"
         written = self._store(collection_id, stored, mode)
         return {

@@ -127,3 +127,10 @@ def test_huge_body_is_refused_without_being_stored(settings: Settings) -> None:
         streamed = client.post("/search", content=(b" " * 5_000 for _ in range(4)))
         assert [declared.status_code, streamed.status_code] == [413, 413]
         assert client.get("/search").json()["features"] == []
+
+
+def test_every_parameter_of_a_path_is_in_the_openapi_document(client: TestClient) -> None:
+    for path, methods in client.get("/api").json()["paths"].items():
+        for method, operation in methods.items():
+            given = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
+            assert (method, path, given) == (method, path, set(re.findall(r"{(\w+)}", path)))

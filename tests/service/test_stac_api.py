@@ -269,8 +269,9 @@ def test_bad_search_is_answered_400_with_one_sentence(filled: TestClient, case: 
         b"[" * 100_000,
     ],
 )
-def test_bad_search_body_is_answered_400(filled: TestClient, body: bytes) -> None:
-    answer = filled.post("/search", content=body, headers={"Content-Type": "application/json"})
+@pytest.mark.parametrize("path", ["/search", "/aggregate"])
+def test_bad_search_body_is_answered_400(filled: TestClient, body: bytes, path: str) -> None:
+    answer = filled.post(path, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400, answer.text
 
 
