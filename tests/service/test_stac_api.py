@@ -269,10 +269,17 @@ def test_bad_search_is_answered_400_with_one_sentence(filled: TestClient, case: 
         b"[" * 100_000,
     ],
 )
-@pytest.mark.parametrize("path", ["/search", "/aggregate"])
-def test_bad_search_body_is_answered_400(filled: TestClient, body: bytes, path: str) -> None:
-    answer = filled.post(path, content=body, headers={"Content-Type": "application/json"})
+def test_bad_search_body_is_answered_400(filled: TestClient, body: bytes) -> None:
+    answer = filled.post("/search", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize("path", ["/search", "/aggregate", "/timeseries", "/publish"])
+def test_body_that_is_no_json_object_is_answered_400(writer: TestClient, path: str) -> None:
+    for body in (b"[null]", b"null", b"7", b"{", b"\xff", b"[" * 20_000):
+        answer = writer.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400, (body[:9], answer.text)
+        assert len(answer.json()["description"]) < 200
 
 
 def test_unknown_things_are_404(filled: TestClient) -> None:
