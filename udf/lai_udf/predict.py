@@ -41,7 +41,7 @@ NOMINAL_COSINES = (1.0, 0.76604444, 0.0)  # view zenith 0, sun zenith 40, relati
 MASKED_SCENE_CLASSES = (1, 3, 8, 9, 10, 11)
 HALO_PX = 16  # the overlap of the windows; a multiple of every network's pooling
 LEAST_CHECKED_PX = 64  # fewer pixels, at the edge of a swath, prove nothing about the scaling
-MOST_CHECKED_PX = 50_000
+MOST_CHECKED_PX = 16_384
 BLOCK_PX = 416  # larger windows go through in blocks of this size, halo included: cache and memory
 DRAWN_PX = 2048  # pixels of all draws together that stay in the cache
 
@@ -432,19 +432,17 @@ def find_outside_domain(reflectance: np.ndarray, model: Model) -> np.ndarray:
     return outside
 
 
-def correct_to_field(
-    lai: np.ndarray, reflectance: np.ndarray, outside: np.ndarray, contract: dict[str, Any]
-) -> np.ndarray:
+def correct_to_field(lai: np.ndarray, outside: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
     """Return LAI (y, x) corrected from SL2P's towards field measurements.
 
-    A bounded linear function of LAI and reflectance; none where the spectrum is out of domain.
+    A bounded line in LAI that fades out towards bare soil; nothing where the spectrum is out of
+    domain.
     """
     correction = contract["calibration"].get("field_correction")
     if correction is None:
         raise LaiModelError('this bundle holds no field correction: use target="sl2p"')
     change = correction["intercept"] + lai * np.float32(correction["lai"])
-    for band, weight in correction["bands"].items():
-        change += reflectance[BANDS.index(band)] * np.float32(weight)
+    change *= np.clip(lai / np.float32(correction["fade_below_lai"]), 0, 1)
     change = np.clip(change, -correction["limit"], correction["limit"])
     return lai + np.where(outside, np.float32(0), change)
 
@@ -532,7 +530,7 @@ def predict_block(
     lai, spread = run_network(build_features(inputs, contract), model, masks)
     outside = find_outside_domain(inputs.reflectance, model)
     if settings.target == "field":
-        lai = correct_to_field(lai, inputs.reflectance, outside, contract)
+        lai = correct_to_field(lai, outside, contract)
     flags = flag_pixels(lai, outside, inputs, contract)
     # As in SNAP, LAI is clipped within the tolerance, and kept, but flagged, beyond it.
     low, high = (np.float32(contract["output"][key]) for key in ("minimum", "maximum"))

@@ -286,7 +286,7 @@ def decode(dn: npt.NDArray[np.generic], band: BandSource) -> FloatArray:
         values *= np.float32(band.scaling.scale)
         values += np.float32(band.scaling.offset)
     if missing is not None:
-        values[missing] = np.nan
+        np.copyto(values, np.float32(np.nan), where=missing)
     return values
 
 
