@@ -198,6 +198,8 @@ def test_a_cube_is_resampled_onto_another_grid(connection, tiny, tmp_path):
 def test_a_result_that_is_no_cube_is_json(connection):
     node = {"process_id": "mean", "arguments": {"data": [1, 2, 6]}, "result": True}
     assert connection.execute({"m": node}) == 3
+    node = {"process_id": "gte", "arguments": {"x": 3, "y": 4}, "result": True}
+    assert connection.execute({"m": node}) is False
 
 
 def test_zarr_holds_what_netcdf_holds(connection, tmp_path):

@@ -13,12 +13,13 @@ FILE_NAME = "result.json"
 JSON_TYPE = "application/json"
 
 
-def write_value(value: object, folder: Path) -> list[dict[str, Any]]:
+def write_value(value: object, folder: Path, *, truth: bool = False) -> list[dict[str, Any]]:
     """Write a value as JSON and describe the file.
 
     Args:
         value: scalar, array or nesting of them; NaN, infinity and NaT become null.
         folder: where the file goes; made if absent.
+        truth: the value is true, false or null, which openeo-processes-dask writes as 1, 0, NaN.
 
     Returns:
         One dictionary: `name`, `type`.
@@ -28,7 +29,10 @@ def write_value(value: object, folder: Path) -> list[dict[str, Any]]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        write_json(folder / FILE_NAME, to_json(value))
+        plain = to_json(value)
+        if truth and isinstance(plain, int | float):
+            plain = bool(plain)
+        write_json(folder / FILE_NAME, plain)
     except OSError as error:
         raise ResultError(f"Cannot write the result to {folder}: {error}.") from error
     return [{"name": FILE_NAME, "type": JSON_TYPE}]

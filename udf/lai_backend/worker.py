@@ -31,6 +31,7 @@ from lai_backend.settings import Task
 
 _log = logging.getLogger("lai_backend.worker")
 OPTIONS_USED = frozenset({"udf-dependency-archives", "task-cpus", "python-memory"})
+TRUTH = {"boolean", "null"}
 REPORT_EVERY_S = 1.0
 NO_OUTCOME_EXIT = 28
 """Exit code where the outcome cannot be written: ENOSPC."""
@@ -120,10 +121,20 @@ def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
     with open_engine(task, work, Progress(folder / "progress.json")) as engine:
         result = graph.to_callable(build_registry(task, engine.place))()
         if not isinstance(result, xr.DataArray | SavedResult):
-            return write_value(result, folder / "results")
+            return write_value(result, folder / "results", truth=_is_truth(task.graph))
         if isinstance(result, xr.DataArray):
             result = SavedResult(result, "GTiff")
         return write_result(result, folder / "results", task.single_file, engine.store)
+
+
+def _is_truth(graph: dict[str, Any]) -> bool:
+    """Return whether a graph ends in a process that answers with true, false or null."""
+    from lai_backend.listing import process_specs
+
+    (end,) = (node["process_id"] for node in graph.values() if node.get("result"))
+    schema = process_specs().get(end, {}).get("returns", {}).get("schema", {})
+    kinds = schema.get("type") if isinstance(schema, dict) else None
+    return set([kinds] if isinstance(kinds, str) else kinds or []) in ({"boolean"}, TRUTH)
 
 
 class Progress:
