@@ -22,6 +22,7 @@ from lai_training.evaluate_scenes import (
     REAL,
     Scene,
     find_borders,
+    find_contrasts,
     largest,
     read_real,
     simulate_held_out,
@@ -118,6 +119,15 @@ def test_a_border_is_where_another_parcel_lies_beside():
         [0, 0, 1, 1],
         [0, 0, 0, 0],
     ]
+
+
+def test_edges_of_real_scenes_are_a_tenth_of_their_pixels(scene):
+    scored = np.ones(scene.shape[1:], dtype=bool)
+    stripes = scene.copy()
+    stripes.values[:] = 0.1 + 0.2 * (np.arange(48) // 24)
+
+    assert find_contrasts(scene, scored).mean() == pytest.approx(0.1, abs=0.01)
+    assert np.nonzero(find_contrasts(stripes, scored).all(axis=0))[0].tolist() == [23, 24]
 
 
 def test_held_out_scenes_are_the_same_for_a_seed_and_others_for_another(library, land_scene):

@@ -50,7 +50,7 @@ class Scene:
     true_lai: Float32 | None = None
     """(y, x), m2 m-2, simulated scenes only."""
     near_border: Mask | None = None
-    """(y, x): within 1 px of another parcel, simulated scenes only."""
+    """(y, x): within 1 px of another parcel; in real scenes, where contrast is strongest."""
     seed: int = 0
     """Of the noise that is added to it."""
 
@@ -126,6 +126,19 @@ def find_borders(parcel_id: NDArray[np.int32]) -> Mask:
     return found
 
 
+def find_contrasts(image: xr.DataArray, scored: Mask) -> Mask:
+    """Return (y, x) bool: the tenth of the scored pixels with the strongest contrast around.
+
+    Contrast is the standard deviation of B8A within 3x3 px: edges that no map of parcels knows.
+    """
+    infrared = image.sel(bands="B8A").values.astype("float64")
+    mean = ndimage.uniform_filter(infrared, 3)
+    contrast = ndimage.uniform_filter(infrared**2, 3) - mean**2
+    least = max(np.quantile(contrast[scored], 0.9), 1e-10)  # less is rounding
+    found: Mask = contrast > least
+    return found
+
+
 def read_real(folder: Path) -> list[Scene]:
     """Read the scenes of a folder that hold clear vegetation.
 
@@ -144,7 +157,8 @@ def read_real(folder: Path) -> list[Scene]:
             continue
         scored = find_clear_vegetation(image)
         if scored.any():
-            scenes.append(Scene(path.stem, REAL, image, scored, seed=number))
+            edges = find_contrasts(image, scored)
+            scenes.append(Scene(path.stem, REAL, image, scored, near_border=edges, seed=number))
     if not scenes:
         raise EvaluationError(
             f"none of {len(paths)} scenes has clear vegetation {HALO_PX} px from its border: give "

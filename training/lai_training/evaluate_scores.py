@@ -189,17 +189,16 @@ def tabulate_spread(
 
 
 def tabulate_borders(results: Sequence[Pixels]) -> pd.DataFrame:
-    """Score within 1 px of parcel borders and away from them, against noise-free SL2P.
+    """Score at borders (see `Scene.near_border`) and away from them, against noise-free SL2P.
 
     Returns:
-        Columns case, where (`border`, `inside`), network, n, rmse, ratio (of the RMSE to that of
-        SL2P given the same input; NaN where SL2P is the reference itself).
+        Columns kind, case, where (`border`, `inside`), network, n, rmse, ratio (of the RMSE to
+        that of SL2P given the same input; NaN where SL2P is the reference itself).
     """
     rows = []
-    for case in CASES:
-        members = [r for r in results if r.case is case and r.scene.near_border is not None]
-        if not members:
-            continue
+    known = [result for result in results if result.scene.near_border is not None]
+    for kind, case in dict.fromkeys((result.scene.kind, result.case) for result in known):
+        members = [r for r in known if r.case is case and r.scene.kind == kind]
         border = np.concatenate([_near(member) for member in members])
         reference = np.concatenate([member.reference for member in members])
         for where, chosen in (("border", border), ("inside", ~border)):
@@ -215,6 +214,7 @@ def tabulate_borders(results: Sequence[Pixels]) -> pd.DataFrame:
                 ratio = own.rmse / base if base > 0 else math.nan
                 rows.append(
                     {
+                        "kind": kind,
                         "case": case.key,
                         "where": where,
                         "network": name,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lai_training.evaluate_networks import SL2P
-from lai_training.evaluate_scores import CASES, CLEAN, NOMINAL, Case
+from lai_training.evaluate_scores import CLEAN, NOMINAL, Case
 from lai_training.validate_report import format_markdown
 
 IMAGES_SHOWN = 12
@@ -109,11 +109,10 @@ def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: s
 
 
 def format_borders(borders: pd.DataFrame) -> str:
-    """Return RMSE at borders and inside parcels, a row per case and place."""
-    places = {"border": "within 1 px of a border", "inside": "inside parcels"}
-    titles = {case.key: case.title for case in CASES}
-    rows = borders["case"].map(titles) + ", " + borders["where"].map(places)
-    return pivot(borders.assign(row=rows), "row", "rmse", "{:.4f}", title="input, place")
+    """Return RMSE at borders and away from them, a row per kind of scene, case and place."""
+    titles = {"clean": "angles given", "nominal": "angles not given", "noisy": "band noise"}
+    rows = borders["kind"] + ", " + borders["case"].map(titles) + ", " + borders["where"]
+    return pivot(borders.assign(row=rows), "row", "rmse", "{:.4f}", title="scenes, input, place")
 
 
 def pivot(

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lai_training.evaluate_networks import SL2P
+from lai_training.evaluate_scenes import SIMULATED
 from lai_training.evaluate_scores import CLEAN, NOISY, NOMINAL, Case, Pixels
 from lai_training.metrics import score
 
@@ -198,13 +199,13 @@ def _draw_clouds(axis: "Axes", clouds: pd.DataFrame) -> None:
 
 
 def draw_borders(borders: pd.DataFrame, path: Path) -> None:
-    """Draw RMSE within 1 px of parcel borders and away from them, clean and noisy."""
+    """Draw RMSE within 1 px of parcel borders and away from them, simulated scenes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, case in zip(axes, (CLEAN, NOISY), strict=True):
-        rows = borders[borders["case"] == case.key]
+        rows = borders[(borders["kind"] == SIMULATED) & (borders["case"] == case.key)]
         looks = look_of(list(rows["network"]))
         names = list(dict.fromkeys(rows["network"]))
         for place, where in enumerate(("border", "inside")):
