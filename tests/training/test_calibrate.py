@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from lai_training.calibrate import (
-    CORRECTION_BANDS,
     CORRECTION_LIMIT,
+    FADE_BELOW_LAI,
     Pairs,
-    bounds,
     calibrate,
     correct,
     cross_validate,
     fit_correction,
+    fit_intervals,
+)
+from lai_training.conformal import (
+    bounds,
+    effective_rows,
     fit_interval,
     group_weights,
     weighted_quantile,
@@ -29,7 +33,6 @@ def _pairs(rng: np.random.Generator, *, bias: float = 0.0, groups: int = 60) -> 
     return Pairs(
         measured_lai=np.maximum(estimated + error, 0.0) + bias,
         estimated_lai=estimated,
-        bands=rng.uniform(0, 0.5, (group.size, len(CORRECTION_BANDS))),
         group=group,
         outside=np.zeros(group.size, dtype=bool),
     )
@@ -43,15 +46,15 @@ def test_the_conformal_quantile_of_four_values_by_hand(level, expected):
     # four values split the line into five equally likely parts: shares 0.2, 0.4, 0.6, 0.8
     values = np.array([3.0, 1.0, 4.0, 2.0])
 
-    assert weighted_quantile(values, np.ones(4), level) == expected
+    assert weighted_quantile(values, np.ones(4), level, 4) == expected
 
 
 def test_the_conformal_quantile_follows_the_weights_by_hand():
     # weights 1, 1, 2 and the unseen value's 4/3: shares 3/16, 6/16, 12/16
     values, weights = np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 2.0])
 
-    assert weighted_quantile(values, weights, 0.37) == 2.0
-    assert weighted_quantile(values, weights, 0.38) == 3.0
+    assert weighted_quantile(values, weights, 0.37, 3) == 2.0
+    assert weighted_quantile(values, weights, 0.38, 3) == 3.0
 
 
 def test_a_site_date_weighs_as_the_root_of_its_rows():
@@ -80,11 +83,32 @@ def test_the_interval_is_wider_where_errors_are_larger(rng):
 
 def test_a_lower_level_gives_a_narrower_interval(rng):
     pairs = _pairs(rng)
-    of = (pairs.estimated_lai, pairs.measured_lai, pairs.group)
 
-    wide, narrow = (np.array(fit_interval(*of, level)["upper"]) for level in (0.95, 0.5))
+    tables = fit_intervals(pairs, fit_correction(pairs), (0.5, 0.95))
 
-    assert (narrow < wide).all()
+    assert (np.array(tables["field", 0.5]["upper"]) < tables["field", 0.95]["upper"]).all()
+
+
+def test_either_target_has_the_same_interval_of_field_lai(rng):
+    pairs = _pairs(rng, bias=0.4)
+    correction = fit_correction(pairs)
+    tables = fit_intervals(pairs, correction, (0.95,))
+
+    around_sl2p = bounds(np.array([2.0, 3.5]), tables["sl2p", 0.95])
+    pairs_at = dataclasses.replace(
+        pairs, estimated_lai=np.array([2.0, 3.5]), outside=np.zeros(2, dtype=bool)
+    )
+    around_field = bounds(correct(pairs_at, correction), tables["field", 0.95])
+
+    np.testing.assert_allclose(around_sl2p, around_field, atol=0.05)  # knots in between
+
+
+def test_rows_that_share_their_errors_count_as_fewer():
+    alone, together = np.arange(8), np.zeros(8, dtype=np.int64)
+
+    assert effective_rows(alone, 1.0) == 8
+    assert effective_rows(together, 1.0) == pytest.approx(8 / 4.5)  # 1 + 7 * 0.5
+    assert effective_rows(together, 0.0) == 8
 
 
 def test_the_correction_removes_a_bias_but_never_more_than_its_limit(rng):
@@ -93,9 +117,36 @@ def test_the_correction_removes_a_bias_but_never_more_than_its_limit(rng):
     near = correct(slight, fit_correction(slight))
     far = correct(absurd, fit_correction(absurd))
 
-    assert abs(np.mean(near - slight.measured_lai)) < 0.15
+    vegetated = slight.estimated_lai > FADE_BELOW_LAI
+    assert abs(np.mean((near - slight.measured_lai)[vegetated])) < 0.25  # of 0.8
     assert abs(far - absurd.estimated_lai).max() == pytest.approx(CORRECTION_LIMIT)
     assert CORRECTION_LIMIT == 1.5
+
+
+def test_one_crowded_date_does_not_decide_the_correction(rng):
+    pairs = _pairs(rng)
+    crowd = rng.integers(0, 8, 400)  # fifty more rows of each row of the first date, all 2 too high
+    more = dataclasses.replace(
+        pairs,
+        measured_lai=np.append(pairs.measured_lai, pairs.estimated_lai[crowd] + 2.0),
+        estimated_lai=np.append(pairs.estimated_lai, pairs.estimated_lai[crowd]),
+        group=np.append(pairs.group, np.zeros(400, dtype=np.int64)),
+        outside=np.zeros(880, dtype=bool),
+    )
+
+    moved = correct(pairs, fit_correction(more)) - correct(pairs, fit_correction(pairs))
+
+    assert abs(moved.mean()) < 0.15
+
+
+def test_bare_soil_is_not_corrected(rng):
+    pairs = _pairs(rng, bias=0.8)
+    bare = dataclasses.replace(pairs, estimated_lai=np.linspace(0, 2, pairs.outside.size))
+
+    change = correct(bare, fit_correction(pairs)) - bare.estimated_lai
+
+    assert change[0] == 0
+    assert (np.diff(change[bare.estimated_lai < FADE_BELOW_LAI]) > 0).all()
 
 
 def test_spectra_outside_the_domain_are_not_corrected(rng):

@@ -25,7 +25,7 @@ def uniform(lai: float) -> xr.DataArray:
 def pointwise(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the known bundle without any neighbourhood, correcting to field LAI by +0.3."""
     knots = {"lai": [0.0, 8.0], "lower": [-0.5, -1.0], "upper": [0.5, 1.0]}
-    correction = {"intercept": 0.3, "lai": 0.0, "bands": {"B02": 0.0}, "limit": 1.0}
+    correction = {"intercept": 0.3, "lai": 0.0, "fade_below_lai": 0.5, "limit": 1.0}
     folder = tmp_path_factory.mktemp("pointwise")
     return str(
         make_bundle(
@@ -81,6 +81,14 @@ def test_interval_is_the_calibrated_one(pointwise: str) -> None:
 def test_field_target_applies_the_correction_of_the_bundle(pointwise: str) -> None:
     result = apply_datacube(uniform(4.0), {"model": pointwise, "target": "field"})
     np.testing.assert_allclose(result.sel(bands="LAI"), 4.3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("sl2p", "field"), [(0.01, 0.016), (0.25, 0.4), (0.5, 0.8)])
+def test_the_correction_fades_out_towards_bare_soil(
+    pointwise: str, sl2p: float, field: float
+) -> None:
+    result = apply_datacube(uniform(sl2p), {"model": pointwise, "target": "field"})
+    np.testing.assert_allclose(result.sel(bands="LAI"), field, atol=1e-5)
 
 
 def test_spread_of_one_pass_is_what_the_network_estimates(pointwise: str) -> None:

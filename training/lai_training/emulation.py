@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lai_training import sl2p
-from lai_training.calibrate import CORRECTION_BANDS, Pairs
+from lai_training.calibrate import Pairs
 from lai_training.errors import EvaluationError
 from lai_training.metrics import score
 from lai_training.pairs import PROBABILITIES, Prediction, Predictor
@@ -226,7 +226,6 @@ def pair_with_field(table: pd.DataFrame, bundle: Path) -> Pairs:
     return Pairs(
         measured_lai=table["lai"].to_numpy("float64"),
         estimated_lai=predict_spectra(table, bundle, target="sl2p")["LAI"],
-        bands=table[list(CORRECTION_BANDS)].to_numpy("float64"),
         group=pd.factorize(table["site_date"])[0],
         outside=find_outside_domain(reflectance, load_model(str(bundle)))[0],
     )

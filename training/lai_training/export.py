@@ -32,8 +32,13 @@ CONTRACT_VERSION = 1
 OUTPUTS = {
     "lai": "Leaf area index, m2 m-2.",
     "lai_sd": "Spread that thirty Monte-Carlo draws of the masks would show, m2 m-2.",
+    "fapar": "Fraction of absorbed photosynthetically active radiation, unit 1.",
+    "fcover": "Fraction of ground covered by green vegetation, unit 1.",
+    "ccc": "Canopy chlorophyll content (LAI x chlorophyll a and b of the leaf), ug cm-2.",
+    "cwc": "Canopy water content (LAI x water of the leaf), g cm-2.",
 }
-"""Outputs of the ONNX file, in its order; networks without a spread head have the first."""
+"""Outputs of the ONNX file, in its order; networks without a spread head have the first, those of
+one variable the first two."""
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bundle has the same bytes, whenever it is made
 
 
@@ -41,9 +46,9 @@ def export_onnx(model: keras.Model, path: Path) -> dict[str, bytes]:
     """Write the network as ONNX, channels first, and return its graphs by name.
 
     `model` is what was written: inputs `features` (n, 14, y, x) and `masks` (1 or n, mask_count),
-    outputs `lai` and, where the network has it, `lai_sd`, both (n, 1, y, x), all float32, with n,
-    y and x free. The others are its lean forms. Needs the TensorFlow backend (the weights may come
-    from any).
+    outputs `lai` and, where the network has them, the others of `OUTPUTS`, (n, 1, y, x) each, all
+    float32, with n, y and x free. Further graphs are its lean forms. Needs the TensorFlow backend
+    (the weights may come from any).
     """
     features = keras.Input((FEATURE_COUNT, None, None), name="features")
     masks = keras.Input((model.inputs[1].shape[-1],), name="masks")

@@ -24,7 +24,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from lai_training.networks import ANGLE_SLICE, BAND_COUNT, FEATURE_COUNT, SEAMLESS
+from lai_training.networks import (
+    ANGLE_SLICE,
+    BAND_COUNT,
+    FEATURE_COUNT,
+    SEAMLESS,
+    SEAMLESS_VARIABLES,
+)
 
 Floats = NDArray[np.float32]
 Attribute = int | str | list[int]
@@ -129,7 +135,7 @@ def build_lean_graphs(model: keras.Model) -> dict[str, bytes]:
     Args:
         model: a network of `lai_training.networks`.
     """
-    if model.name != SEAMLESS.name:
+    if model.name not in (SEAMLESS.name, SEAMLESS_VARIABLES.name):  # further heads are left out
         return {}
     return {
         "draws": build_draws(model),

@@ -5,6 +5,7 @@ what `lai_training.checkpoints` writes after every epoch: `best.keras`, `history
 backup from which a killed run goes on.
 """
 
+import hashlib
 import json
 import logging
 import subprocess
@@ -22,6 +23,7 @@ from lai_training.checkpoints import BEST, AveragedWeights, KeepRun, restore
 from lai_training.config import FitConfig, PoolConfig, PreparedConfig, read_config
 from lai_training.errors import FitError
 from lai_training.networks import SPECS, NetworkSpec, build_network
+from lai_training.prepare_manifest import MANIFEST
 from lai_training.prepare_pool import PreparedPool, open_prepared
 from lai_training.recipe import compile_model, load_start
 from lai_training.samples import (
@@ -255,6 +257,10 @@ def write_provenance(config: FitConfig, normalisation: Normalisation, run: Path)
         "backend": keras.backend.backend(),
         "versions": {name: version(name) for name in ("keras", "numpy", "sentinel2-lai")},
         "normalisation": normalisation.contract(),
+        "data": {
+            name: _describe_data(pool)
+            for name, pool in (("pool", config.pool), ("validation", config.validation))
+        },
         "config": config.model_dump(),
     }
     texts = {
@@ -265,6 +271,20 @@ def write_provenance(config: FitConfig, normalisation: Normalisation, run: Path)
         for name, text in texts.items():
             (work / name).write_text(text, encoding="utf-8")
         move_finished({work / name: run / name for name in texts})
+
+
+def _describe_data(config: PoolConfig | PreparedConfig) -> dict[str, Any]:
+    """Return what a run's patches are: simulated, or which products by which manifest."""
+    if not isinstance(config, PreparedConfig):
+        return {"simulated": config.model_dump()}
+    manifest = _open(config).manifest
+    text = (Path(config.prepared) / MANIFEST).read_bytes()
+    products = [each for each in manifest.products if config.split in each.patches]
+    return {
+        "manifest_sha256": hashlib.sha256(text).hexdigest(),
+        "patches": manifest.splits[config.split].patches,
+        "products": {each.product_id: each.checksum for each in products},
+    }
 
 
 def _commit() -> str:

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lai_training.calibrate import bounds, fit_interval
+from lai_training.conformal import bounds, fit_interval
 from lai_training.errors import LaiTrainingError
 from lai_udf.rasters_files import move_finished, work_folder
 

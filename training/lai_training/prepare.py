@@ -72,13 +72,17 @@ def prepare(config: PrepareConfig, out: Path, *, progress: Progress | None = Non
             part = _part_of(source, config, out, known)
             if part is None:
                 unselected += 1
-            else:
-                parts[product_id] = part
+                continue
+            for other in parts.values():
+                if other.record.checksum == part.record.checksum:
+                    raise PrepareError(f"the same files as {other.record.source}")
+            parts[product_id] = part
         except (ProductError, LaiInputError, PrepareError) as error:
             logger.warning("skipped %s: %s", href, error)
             skipped.append(Skipped(source=href, product_id=product_id, reason=str(error)))
-        if progress:
-            progress(number + 1, len(hrefs))
+        finally:
+            if progress:
+                progress(number + 1, len(hrefs))
     if not parts:
         raise PrepareError(_explain_nothing(len(hrefs), unselected, skipped))
     return assemble(list(parts.values()), skipped, config, out, unselected=unselected)

@@ -235,9 +235,9 @@ def _leakage(parts: Sequence[Part], config: PrepareConfig) -> Leakage:
 
 
 def _remove_others(out: Path, manifest: Manifest) -> None:
-    """Remove parts, and splits that the manifest does not name."""
+    """Remove parts, what a killed run left, and splits that the manifest does not name."""
     named = {record.folder for record in manifest.splits.values()}
     for folder in out.iterdir():
         is_split = folder.name.partition("-")[0] in SPLITS and folder.name not in named
-        if folder.is_dir() and (is_split or folder.name.startswith(".parts-")):
+        if folder.is_dir() and (is_split or folder.name.startswith((".parts-", ".lai-"))):
             shutil.rmtree(folder, ignore_errors=True)

@@ -177,6 +177,9 @@ def format_manifest(manifest: Manifest) -> str:
     for name in ("validation", "test"):
         if shares[f"{name}_share"] and not manifest.splits[name].patches:
             lines.append(f"no patch fell into {name}: prepare more products, or change split")
+    unmasked = sum(not product.has_scene_classes for product in manifest.products)
+    if unmasked:
+        lines.append(f"{unmasked} products have no scene classes: clouds in them are not masked")
     nominal = sum("nominal" in product.angles.values() for product in manifest.products)
     if nominal:
         lines.append(f"{nominal} products lack an angle: its nominal value stands in")

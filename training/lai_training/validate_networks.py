@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from lai_training.calibrate import Pairs, bounds, correct, fit_correction, fit_interval
+from lai_training.calibrate import Pairs, correct, fit_correction, fit_intervals
+from lai_training.conformal import bounds
 from lai_training.emulation import pair_with_field, predict_spectra
 from lai_training.metrics import score
 from lai_training.pairs import PROBABILITIES, Prediction, Predictor
@@ -90,14 +91,12 @@ def predict_left_out(pairs: Pairs, target: str) -> Prediction:
     for group in np.unique(pairs.group):
         out = pairs.group == group
         rest, held = pairs.take(~out), pairs.take(out)
-        if target == "field":
-            correction = fit_correction(rest)
-            fitted, lai[out] = correct(rest, correction), correct(held, correction)
-        else:
-            fitted, lai[out] = rest.estimated_lai, held.estimated_lai
-        for p in PROBABILITIES[: len(PROBABILITIES) // 2]:
-            interval = fit_interval(fitted, rest.measured_lai, rest.group, 1 - 2 * p)
-            lower, upper = bounds(lai[out], interval)
+        correction = fit_correction(rest)
+        lai[out] = correct(held, correction) if target == "field" else held.estimated_lai
+        levels = {p: round(1 - 2 * p, 3) for p in PROBABILITIES[: len(PROBABILITIES) // 2]}
+        tables = fit_intervals(rest, correction, list(levels.values()))
+        for p, level in levels.items():
+            lower, upper = bounds(lai[out], tables[target, level])
             quantiles[p][out], quantiles[round(1 - p, 3)][out] = lower, upper
     return Prediction(lai, quantiles, LEFT_OUT_NOTE)
 
