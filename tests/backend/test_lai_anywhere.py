@@ -12,15 +12,12 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
 from backend.udfs import px
-from lai_backend.graphs import prepare_graph
-from lai_backend.margins import add_margins
 from lai_backend.neighborhood import apply_neighborhood
-from lai_backend.settings import Task
 from lai_backend.udf_runner import UdfCall
 from lai_backend.windows import Quirks
 from lai_udf.bundle import default_bundle_path
-from lai_udf.harness import Cutting, run_udf_in_windows
-from lai_udf.predict import BANDS
+from lai_udf.harness import run_graph_in_windows
+from lai_udf.predict import BANDS, apply_datacube
 from lai_udf.process_graph import lai_cube, lai_udf_code
 
 pytestmark = pytest.mark.filterwarnings(
@@ -105,30 +102,45 @@ def item(cube, tiny):
 
 
 @pytest.fixture(scope="module")
-def lai_graph(connection, item):
+def text(connection, item) -> str:
+    """One process graph as JSON; every way below runs this very text."""
     loaded = connection.load_stac(str(item), bands=list(BANDS))
     options = {key: value for key, value in SETTINGS.items() if key != "overlap"}
-    return lai_cube(loaded, size=64, overlap=16, samples=3, seed=2, **options)
+    return lai_cube(loaded, size=64, overlap=16, samples=3, seed=2, **options).to_json()
 
 
 @pytest.fixture(scope="module")
-def in_windows(cube) -> np.ndarray:
-    """What the rehearsal of the cloud gives."""
-    code = lai_udf_code(SETTINGS | {"samples": 3, "seed": 2})
-    cutting = Cutting(size_px=64, overlap_px=16)
-    return run_udf_in_windows(code.code, cube[[0]], code.context, cutting).values[0]
+def in_windows(text, cube) -> np.ndarray:
+    """What the rehearsal of the cloud gives, shape (bands, y, x)."""
+    return run_graph_in_windows(json.loads(text)["process_graph"], cube[[0]]).values[0]
 
 
-def test_a_synchronous_request_gives_what_the_harness_gives(lai_graph, in_windows, tmp_path):
-    lai_graph.download(tmp_path / "lai.nc", format="netCDF")
+def test_the_rehearsal_gives_what_the_function_gives_on_the_whole_scene(cube, in_windows):
+    settings = {**SETTINGS, "samples": 3, "seed": 2}
+    del settings["overlap"]  # nobody trims
+    whole = apply_datacube(cube[0], settings)
+    np.testing.assert_allclose(in_windows, whole, atol=1e-4)
+    assert np.isfinite(in_windows).mean() > 0.9
+
+
+def test_the_rehearsal_with_another_tile_origin_changes_lai_little(text, cube, in_windows):
+    graph = json.loads(text)["process_graph"]
+    in_phase, shifted = (
+        run_graph_in_windows(graph, cube, origin_px=origin).values for origin in ((8, 20), (7, 21))
+    )
+    np.testing.assert_allclose(in_phase[0], in_windows, atol=1e-4)
+    assert 0 < np.percentile(np.abs(shifted - in_phase)[:, 0], 99) <= 0.02
+
+
+def test_a_synchronous_request_gives_what_the_harness_gives(connection, text, in_windows, tmp_path):
+    connection.download(save(text, "netCDF"), tmp_path / "lai.nc")
     with xr.open_dataset(tmp_path / "lai.nc", decode_coords="all") as dataset:
         result = dataset.to_dataarray("bands").transpose("t", "bands", "y", "x").values[0]
     np.testing.assert_array_equal(result, in_windows)
-    assert np.isfinite(result).mean() > 0.9
 
 
-def test_a_batch_job_gives_what_the_harness_gives(lai_graph, in_windows, tmp_path):
-    job = lai_graph.create_job(out_format="GTiff")
+def test_a_batch_job_gives_what_the_harness_gives(connection, text, in_windows, tmp_path):
+    job = connection.create_job(save(text, "GTiff"))
     job.start_and_wait(print=lambda *_: None, max_poll_interval=0.3)
     path = job.get_results().download_file(tmp_path / "lai.tif")
     with rasterio.open(path) as dataset:
@@ -136,14 +148,16 @@ def test_a_batch_job_gives_what_the_harness_gives(lai_graph, in_windows, tmp_pat
         np.testing.assert_array_equal(dataset.read(), in_windows)
 
 
-def test_a_local_connection_gives_what_the_harness_gives(lai_graph, item, in_windows, tmp_path):
-    from openeo.local import LocalConnection, processing
+def test_a_local_connection_gives_what_the_harness_gives(text, item, in_windows):
+    from lai_backend.local import LocalConnection
 
-    from lai_backend.processes import build_registry
-
-    graph = add_margins(prepare_graph(lai_graph.flat_graph(), lambda name, namespace: None))
-    ours = build_registry(Task(graph={}, readable_roots=[item.parent.resolve()]))
-    for name in ("load_stac", "apply_neighborhood", "rename_labels"):
-        processing.PROCESS_REGISTRY[name] = ours[name]
-    result = LocalConnection(str(tmp_path)).execute(graph)
+    result = LocalConnection(allow=[item.parent]).execute(text)
     np.testing.assert_array_equal(result.values[0], in_windows)
+
+
+def save(text: str, form: str) -> dict[str, object]:
+    """Return the graph with its result saved; a server needs to know the format, no other node."""
+    graph = json.loads(text)["process_graph"]
+    (end,) = (name for name, node in graph.items() if node.pop("result", False))
+    arguments = {"data": {"from_node": end}, "format": form}
+    return graph | {"save": {"process_id": "save_result", "arguments": arguments, "result": True}}

@@ -8,7 +8,7 @@ overlap that comes back and is thrown away. In: a cube in memory. Out: a cube in
 Source: Open-EO/openeo-geopyspark-driver, geopysparkdatacube.py, read at 9baf2e10.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,47 @@ def run_udf_in_windows(
         if timed
         else _crop(result, labels, whole, cutting).isel(t=0, drop=True)
     )
+
+
+def run_graph_in_windows(
+    graph: Mapping[str, Any], cube: xr.DataArray, *, origin_px: tuple[int, int] = (0, 0)
+) -> xr.DataArray:
+    """Run the `apply_neighborhood` of a process graph on a cube, cut as the graph says.
+
+    Args:
+        graph: flat graph (JSON) with one `apply_neighborhood` whose process is one `run_udf`.
+        cube: what the graph would give that node, see `run_udf_in_windows`.
+        origin_px: see `Cutting`.
+
+    Raises:
+        ContractError: the graph has no such node, or several; the UDF is wrong.
+    """
+    nodes = [node for node in graph.values() if node["process_id"] == "apply_neighborhood"]
+    if len(nodes) != 1:
+        raise ContractError(f"the graph has {len(nodes)} nodes apply_neighborhood; give one")
+    arguments = nodes[0]["arguments"]
+    udfs = list(arguments["process"]["process_graph"].values())
+    if len(udfs) != 1 or udfs[0]["process_id"] != "run_udf":
+        raise ContractError("the process of apply_neighborhood must be one run_udf")
+    context = udfs[0]["arguments"].get("context") or {}
+    if context == {"from_parameter": "context"}:
+        context = arguments.get("context") or {}
+    cutting = _read_cutting(arguments, origin_px)
+    return run_udf_in_windows(udfs[0]["arguments"]["udf"], cube, context, cutting)
+
+
+def _read_cutting(arguments: Mapping[str, Any], origin_px: tuple[int, int]) -> Cutting:
+    """Read `size` and `overlap` of an `apply_neighborhood`; both the same in x and y."""
+    sides: dict[str, set[int]] = {}
+    for name in ("size", "overlap"):
+        entries = [entry for entry in arguments.get(name) or [] if entry["dimension"] in ("x", "y")]
+        if any(entry.get("unit") != "px" for entry in entries):
+            raise ContractError(f"{name} must be in px: back-ends take nothing else")
+        sides[name] = {int(entry["value"]) for entry in entries} or {0}
+    if any(len(values) > 1 for values in sides.values()):
+        raise ContractError("the rehearsal cuts squares only: give x and y the same size")
+    by_date = any(entry["dimension"] == "t" for entry in arguments["size"])
+    return Cutting(sides["size"].pop(), sides["overlap"].pop(), by_date, origin_px)
 
 
 def _pad(cube: xr.DataArray, cutting: Cutting) -> tuple[xr.DataArray, list[tuple[int, int]]]:
