@@ -15,6 +15,7 @@ from fake_products import write_item, write_multiband, write_raster
 from typer.testing import CliRunner
 
 from lai_training import prepare as prepare_module
+from lai_training import prepare_product
 from lai_training.cli import app
 from lai_training.config_files import read_yaml
 from lai_training.errors import PrepareError
@@ -117,6 +118,20 @@ def test_no_cloudy_pixel_is_taught(archive, tmp_path):
     ]  # fmt: skip
     assert np.isnan(lai[:, :2]).all()  # rows 32 and 33 lie within 2 px of cloud
     assert np.isfinite(lai[:, 2:]).all()
+
+
+def test_strips_do_not_show(archive, tmp_path, monkeypatch):
+    whole = prepare(_config(archive, mask_buffer_px=7), tmp_path / "whole")
+    monkeypatch.setattr(prepare_product, "STRIP_ROWS", 32)
+
+    strips = prepare(_config(archive, mask_buffer_px=7), tmp_path / "strips")
+
+    assert strips == whole
+    for split in ("train", "validation"):
+        if whole.splits[split].patches:
+            one, other = _arrays(tmp_path / "whole", split), _arrays(tmp_path / "strips", split)
+            for name in one:
+                np.testing.assert_array_equal(one[name], other[name])
 
 
 def test_constants_of_eq_1_are_the_extremes_over_training_images(archive, tmp_path):

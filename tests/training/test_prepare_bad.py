@@ -2,6 +2,7 @@
 
 import logging
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,17 @@ def test_the_same_product_twice_counts_once(tmp_path):
 
     assert manifest.counts["products"] == 1
     assert "the same product as" in manifest.skipped[0].reason
+
+
+def test_copies_under_another_name_count_once(tmp_path):
+    first = tmp_path / "a" / f"{product_name()}.tif"
+    write_multiband(first, make_land_dn())
+    shutil.copy(first, tmp_path / "a" / f"{product_name(tile='31TCJ')}.tif")
+
+    manifest = prepare(_config(tmp_path / "a"), tmp_path / "pool")
+
+    assert manifest.counts["products"] == 1
+    assert "the same files as" in manifest.skipped[0].reason
 
 
 def _write_label(folder, **changes):

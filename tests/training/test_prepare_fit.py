@@ -1,5 +1,7 @@
 """Fits on pools of real patches: known angles, gaps, labels from elsewhere, eq. 1 of the paper."""
 
+import json
+
 import numpy as np
 import pytest
 import yaml
@@ -95,6 +97,9 @@ def test_a_network_is_fitted_on_real_patches(pool, tmp_path):
     result = CliRunner().invoke(app, ["fit", str(config), "--run", str(run)])
 
     assert result.exit_code == 0, result.output
+    data = json.loads((run / "provenance.json").read_text())["data"]
+    assert list(data["pool"]["products"]) == [product_name("31TCJ", "20220506")]
+    assert data["validation"]["patches"] == 4
     limits = _prepare_limits(pool)
     constants = read_normalisation(run)
     np.testing.assert_allclose(constants.mean, limits.lowest, atol=1e-6)

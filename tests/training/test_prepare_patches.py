@@ -89,8 +89,6 @@ def test_labels_are_what_sl2p_says_of_the_stored_patch_at_its_angles(strip):
 
     np.testing.assert_allclose(patches.cosines, np.tile(cosines[:, 0, 0], (8, 1)), rtol=1e-6)
     expected = label_patches(patches.reflectance.astype("float32"), patches.cosines)
-    if expected.ndim == 4:  # one plane per variable, LAI first
-        expected = expected[..., 0]
     np.testing.assert_allclose(patches.lai, expected, rtol=1e-3, atol=1e-3)
 
 
