@@ -151,10 +151,9 @@ def build_point(model: keras.Model, *, shared: bool) -> bytes:
     features = graph.convolve("reading", "features", _kernel(head.features), head.bias)
     read = graph.convolve("read_context", context, _kernel(head.context))
     first = graph.add("Tanh", "head1", graph.add("Add", "read", read, features))
-    hidden = _add_layer(graph, model, "head2", first, "Tanh")
-    _add_layer(graph, model, "lai", hidden)
-    spread = _add_layer(graph, model, "spread1", hidden, "Relu")
-    _add_layer(graph, model, "lai_sd", spread, "Softplus")
+    second = _add_layer(graph, model, "head2", first, "Tanh")
+    _add_layer(graph, model, "lai", second)
+    _add_layer(graph, model, "lai_sd", _add_spread(graph, model, first, second), "Softplus")
     outputs: dict[str, Sequence[str | int]]
     outputs = dict.fromkeys(("lai", "lai_sd"), ("n", 1, *IMAGE))
     if shared:
@@ -203,6 +202,15 @@ def _add_unet(graph: Graph, model: keras.Model) -> str:
     skip0 = _add_layer(graph, model, "decode0", level0)
     join0 = graph.add("Add", "join0", skip0, _add_upwards(graph, model, "up0", decode1))
     return graph.add("Relu", "context", join0)
+
+
+def _add_spread(graph: Graph, model: keras.Model, first: str, second: str) -> str:
+    """Add what reads both hidden layers: a sum of two products, where Keras joins the channels."""
+    kernel, bias = _matrix(model, "spread1")
+    half = kernel.shape[1] // 2
+    of_first = graph.convolve("spread_first", first, _kernel(kernel[:, :half]), bias)
+    of_second = graph.convolve("spread_second", second, _kernel(kernel[:, half:]))
+    return graph.add("Relu", "spread1", graph.add("Add", "spread_sum", of_first, of_second))
 
 
 def _add_layer(

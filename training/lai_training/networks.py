@@ -139,9 +139,10 @@ def build_seamless() -> keras.Model:
             layers.Conv2D(32, 1, use_bias=False, name="read_context")(context),
         ]
     )
-    hidden = mask(layers.Activation("tanh", name="head1")(reading))
-    hidden = mask(layers.Conv2D(32, 1, activation="tanh", name="head2")(hidden))
-    lai = layers.Conv2D(1, 1, name="lai")(hidden)
+    first = mask(layers.Activation("tanh", name="head1")(reading))
+    second = mask(layers.Conv2D(32, 1, activation="tanh", name="head2")(first))
+    lai = layers.Conv2D(1, 1, name="lai")(second)
+    hidden = layers.Concatenate(name="spread_reading")([first, second])
     spread = layers.Conv2D(16, 1, activation="relu", name="spread1")(hidden)
     lai_sd = layers.Conv2D(1, 1, activation="softplus", name="lai_sd")(spread)
     return keras.Model([features, masks], [lai, lai_sd], name="seamless")
