@@ -1,1 +1,71 @@
-"""Learn LAI from Sentinel-2: the teacher SL2P, simulated land, networks, calibration, scores."""
+"""Learn LAI from Sentinel-2: the teacher SL2P, simulated land, networks, calibration, scores.
+
+The road through the room: `landscapes` and `prosail` make land, `prepare` reads real scenes,
+`samples` turns patches of either into features and `sl2p` labels them; `fit` teaches a network of
+`networks`, `release` calibrates, scores and packs it into a bundle.
+
+Names are imported when they are asked for: the teacher alone must not wait for Keras. Functions
+named like their module (`fit`, `simulate`, `calibrate`, `release`, `validate`) stay in it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lai_training.ablation import run_ablation
+    from lai_training.config import FitConfig, read_config
+    from lai_training.emulation import score_scenes
+    from lai_training.errors import LaiTrainingError
+    from lai_training.export import export_onnx
+    from lai_training.metrics import score
+    from lai_training.networks import SPECS, NetworkSpec, build_network
+    from lai_training.release import add_spread
+    from lai_training.samples import SampleConfig, SampleStream
+    from lai_training.sl2p import Flag, predict, predict_bands, predict_image
+    from lai_training.sl2p_scene import write_sl2p
+    from lai_training.variables import score_variables
+
+__all__ = [
+    "SPECS",
+    "FitConfig",
+    "Flag",
+    "LaiTrainingError",
+    "NetworkSpec",
+    "SampleConfig",
+    "SampleStream",
+    "add_spread",
+    "build_network",
+    "export_onnx",
+    "predict",
+    "predict_bands",
+    "predict_image",
+    "read_config",
+    "run_ablation",
+    "score",
+    "score_scenes",
+    "score_variables",
+    "write_sl2p",
+]
+
+_HOMES = {
+    "ablation": ("run_ablation",),
+    "config": ("FitConfig", "read_config"),
+    "emulation": ("score_scenes",),
+    "errors": ("LaiTrainingError",),
+    "export": ("export_onnx",),
+    "metrics": ("score",),
+    "networks": ("SPECS", "NetworkSpec", "build_network"),
+    "release": ("add_spread",),
+    "samples": ("SampleConfig", "SampleStream"),
+    "sl2p": ("Flag", "predict", "predict_bands", "predict_image"),
+    "sl2p_scene": ("write_sl2p",),
+    "variables": ("score_variables",),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"lai_training.{module}"), name)
+    raise AttributeError(f"module 'lai_training' has no attribute {name!r}")
