@@ -3,7 +3,9 @@
 * the documents in the repository root and the READMEs of its folders, with their links turned to
   pages of the site (to a file that is no page, the link becomes its name);
 * the notebooks, cell by cell, each figure below the cell that saves it (`docs/figures`);
-* a reference page per package, its modules in alphabetical order.
+* a reference page per package: what the package is about, then its modules, alphabetically.
+
+Rooms and packages stand in the order of the road of the data.
 
 Nothing is written beside the sources; MkDocs holds the pages in memory.
 """
@@ -18,13 +20,14 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
-    "lai_udf": "udf",
     "lai_training": "training",
+    "lai_udf": "udf",
+    "lai_backend": "udf",
     "lai_stac": "stac_extension",
     "lai_service": "service",
-    "lai_backend": "udf",
     "lai_demo": "demo",
 }
+ROOMS = ("training", "udf", "udf/lai_backend", "stac_extension", "service", "notebooks", "demo")
 DOCUMENTS = {
     "README.md": "index.md",
     "ARCHITECTURE.md": "architecture.md",
@@ -71,10 +74,11 @@ def find_notebooks() -> list[Path]:
 def find_documents() -> dict[str, str]:
     """Return the page of every document: path in the repository -> path in the site."""
     found = {name: page for name, page in DOCUMENTS.items() if (ROOT / name).is_file()}
-    for path in sorted([*ROOT.glob("*/README.md"), *ROOT.glob("udf/*/README.md")]):
-        room = path.parent.relative_to(ROOT)
-        if not room.parts[0].startswith((".", "build")):
-            found[f"{room.as_posix()}/README.md"] = f"rooms/{'-'.join(room.parts)}.md"
+    here = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("*/README.md")}
+    here |= {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("udf/*/README.md")}
+    rest = sorted(room for room in here - set(ROOMS) if not room.startswith((".", "build")))
+    for room in [room for room in ROOMS if room in here] + rest:
+        found[f"{room}/README.md"] = f"rooms/{room.replace('/', '-')}.md"
     return found
 
 
@@ -88,9 +92,7 @@ def turn_links(text: str, source: str, page: str, documents: dict[str, str]) -> 
         path, _, anchor = target.partition("#")
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
         place = documents.get(path) or documents.get(f"{path}/README.md")
-        if path == "notebooks":
-            place = f"notebooks/{find_notebooks()[0].stem}.md"
-        elif path.startswith("docs/"):
+        if path.startswith("docs/"):
             place = path.removeprefix("docs/")
         elif path.startswith("notebooks/") and path.endswith(".py"):
             place = f"notebooks/{PurePosixPath(path).stem}.md"
@@ -118,4 +120,5 @@ def list_modules(package: str, home: str) -> str:
     """Return the reference page of a package: a directive per module."""
     folder = ROOT / home / package
     names = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__"))
-    return "\n\n".join([f"# {package}", *(f"::: {package}.{name}" for name in names)])
+    about = f"::: {package}\n    options: {{members: false, show_root_heading: false}}"
+    return "\n\n".join([f"# {package}", about, *(f"::: {package}.{name}" for name in names)])
