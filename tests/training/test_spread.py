@@ -38,9 +38,14 @@ def test_one_pass_tells_the_spread_of_patches_it_was_not_taught_with(taught):
     _, _, score = taught
 
     assert score.patches == 40
-    assert score.correlation > 0.9  # with the draws that the UDF makes by default
-    assert score.correlation_other_draws > 0.7  # thirty draws agree with thirty others hardly more
+    assert score.correlation > 0.8
     assert score.ratio == pytest.approx(1, abs=0.15)
+
+
+def test_it_is_the_default_draws_that_one_pass_tells(taught):
+    _, _, score = taught
+
+    assert score.correlation > score.correlation_other_draws + 0.1
 
 
 def test_teaching_the_spread_does_not_change_the_estimate_by_a_bit(taught, inputs):
