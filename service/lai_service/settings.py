@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """Bearer token of writers; without a token (here or in `token_file`) writes are off."""
     token_file: Path | None = None
     """File with one token a line, read at start; empty lines and `#` lines are skipped."""
+    writes_checked_by_proxy: bool = False
+    """No token here: an authenticating proxy in front, the only one who can reach us, checks it."""
     max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
     """Largest request body; a larger one is answered 413 without being read."""
     busy_timeout_s: float = Field(default=30.0, gt=0)
@@ -73,8 +75,14 @@ class Settings(BaseSettings):
         """Return the tokens that may write.
 
         Raises:
-            SettingsError: the token file cannot be read, or a token has fewer than 8 characters.
+            SettingsError: the token file cannot be read, a token has fewer than 8 characters, or a
+                proxy is said to check the writers as well.
         """
+        if self.writes_checked_by_proxy and (self.token or self.token_file):
+            raise SettingsError(
+                "a token and LAI_SERVICE_WRITES_CHECKED_BY_PROXY exclude each other: a proxy "
+                "passes its own tokens on, which are not ours; set one of the two"
+            )
         found = [self.token.get_secret_value()] if self.token else []
         if self.token_file is not None:
             try:
