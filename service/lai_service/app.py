@@ -34,6 +34,7 @@ from lai_service.errors import LaiServiceError
 from lai_service.metrics import Metrics, MetricsMiddleware
 from lai_service.problems import problem
 from lai_service.publishing import Publisher
+from lai_service.request_log import RequestLog
 from lai_service.routes import add_routes
 from lai_service.settings import Settings
 from lai_service.stac_api import FiltersClient, SearchBody, StacClient
@@ -90,10 +91,11 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "HEAD", "OPTIONS", "POST"],
         allow_headers=["Content-Type", "Range", "If-Range"],
-        expose_headers=["Content-Range", "Content-Length", "Accept-Ranges", "ETag"],
+        expose_headers=["Content-Range", "Content-Length", "Accept-Ranges", "ETag", "X-Request-ID"],
         max_age=600,
     )
     app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(RequestLog)
     return app
 
 

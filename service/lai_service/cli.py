@@ -10,7 +10,14 @@ from typing import Annotated
 import typer
 
 from lai_service.errors import LaiServiceError, SettingsError
-from lai_service.settings import Settings
+
+try:
+    from lai_service.settings import Settings
+except ModuleNotFoundError as missing:
+    raise SystemExit(
+        f"lai-service: {missing.name} is not installed; it comes with the extra 'service': "
+        "pip install 'sentinel2-lai[service]'"
+    ) from missing
 
 __all__ = ["app"]
 
@@ -36,7 +43,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the catalogue; writes need LAI_SERVICE_TOKEN."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    from lai_service.request_log import configure_logging
+
+    configure_logging(Settings().log)
     logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)  # warns about defaults
     import uvicorn
 
@@ -48,7 +57,9 @@ def serve(
         service = create_app(Settings(data=data or defaults.data, allowed_roots=roots))
     except LaiServiceError as error:
         raise _fail(error) from error
-    uvicorn.run(service, host=host, port=port, proxy_headers=True)
+    uvicorn.run(
+        service, host=host, port=port, proxy_headers=True, access_log=False, log_config=None
+    )
 
 
 @app.command()

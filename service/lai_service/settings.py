@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lai_service.errors import SettingsError
+from lai_service.request_log import LogFormat
 
 __all__ = ["Settings"]
 
@@ -53,6 +54,8 @@ class Settings(BaseSettings):
     """How long a writer waits for another writer of the catalogue."""
     cors_origins: Words = ("*",)
     """Origins whose browsers may read; STAC Browser on another host needs this."""
+    log: LogFormat = "text"
+    """How `lai-service serve` writes its log: lines of text, or one JSON object a line."""
     browser: Path | None = None
     """Folder of a built STAC Browser; the cache of `lai-service browser` where not set."""
     default_collection: str = "lai"
