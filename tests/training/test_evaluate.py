@@ -261,6 +261,15 @@ def test_table_6_shows_the_images_with_draws_first_and_sums_up_the_rest(evaluati
     assert "12 of 20 images" in text
 
 
+def test_long_names_keep_both_ends(evaluation):
+    name = evaluation.networks[0].name
+    own = evaluation.scores.query("kind == 'real' and image != 'all' and network == @name")
+
+    text = format_images(own.assign(image="a" * 40 + "b" * 40), evaluation.spread, "real", name)
+
+    assert f"| {'a' * 16}...{'b' * 29} |" in text  # 48 characters
+
+
 def test_an_unknown_number_is_an_empty_cell():
     assert print_cell(float("nan"), "{:.2f}") == ""
 

@@ -57,6 +57,26 @@ def test_a_number_of_the_card_is_that_of_the_description(description):
     assert "- One pass spread: patches 77." in card
 
 
+def test_scores_that_lie_deeper_are_found(description):
+    scores = {"correlation": 0.97, "correlation_squared": 0.94}
+    _contract(description)["metrics"] = {"real_scenes": {"FAPAR": scores}, "epochs": 3}
+
+    card = model_card(description)
+
+    assert "| real scenes FAPAR |  |  | 0.97 |" in card
+    assert "- All: epochs 3." in card
+
+
+def test_the_field_correction_is_told(description):
+    _contract(description)["calibration"]["field_correction"] = {
+        "intercept": 0.8, "lai": -0.2, "limit": 1.5, "fade_below_lai": 0.5,
+    }  # fmt: skip
+
+    text = "`target=field` adds 0.800 -0.200 LAI, at most 1.5 either way"
+    assert text in model_card(description)
+    assert "less and less below LAI 0.5." in model_card(description)
+
+
 def test_what_the_description_lacks_is_not_made_up(description):
     contract = _contract(description)
     del contract["metrics"], contract["provenance"]

@@ -16,6 +16,7 @@ from lai_training.validate_report import format_markdown
 
 IMAGES_SHOWN = 12
 """Rows of tables 5 and 6."""
+LONGEST_NAME = 48
 
 Rows = Sequence[tuple[str, str, str]]
 """Column of the data, its title, how its cells are printed."""
@@ -86,7 +87,7 @@ def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: s
     merged["drawn"] = merged["sd"].notna()
     merged = merged.sort_values(["drawn", "n"], ascending=False, kind="stable")
     columns = {
-        "image": merged["image"].map(str),
+        "image": merged["image"].map(_shorten),
         "pixels": merged["n"].map(str),
         "correlation": merged["correlation"].map(_print("{:.4f}")),
         "average distance": merged["distance"].map(_print("{:.4f}")),
@@ -142,6 +143,11 @@ def lay_out(table: pd.DataFrame, rows: Rows, names: Sequence[str]) -> list[list[
 def print_cell(value: float, form: str) -> str:
     """Return a number as text; an empty cell where there is none."""
     return form.format(value) if math.isfinite(value) else ""
+
+
+def _shorten(name: str) -> str:
+    """Return a name that fits into a table; the CSV has it whole."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:16]}...{name[19 - LONGEST_NAME :]}"
 
 
 def _print(form: str) -> Callable[[float], str]:

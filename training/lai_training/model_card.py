@@ -134,7 +134,7 @@ def _origin(pool: Json) -> str:
 
 
 def _scores(contract: Json) -> str:
-    metrics: Json = contract.get("metrics", {})
+    metrics = _find_scores(contract.get("metrics", {}))
     if not metrics:
         return NOT_STATED
     parts = []
@@ -149,6 +149,18 @@ def _scores(contract: Json) -> str:
             facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in own.items())
             parts.append(f"- {name.replace('_', ' ').capitalize()}: {facts}.")
     return "\n\n".join(parts)
+
+
+def _find_scores(metrics: Json, prefix: str = "") -> dict[str, dict[str, Any]]:
+    """Return the innermost groups of scores under the names that lead to them."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, own in metrics.items():
+        path = f"{prefix} {name}".strip()
+        if isinstance(own, Mapping):
+            found |= _find_scores(own, path)
+        else:
+            found.setdefault(prefix or "all", {})[name] = own
+    return found
 
 
 def _emulation(metrics: Json) -> str:
@@ -186,8 +198,20 @@ def _calibration(contract: Json) -> str:
         titles = ["target", *(name.replace("_", " ") for name in names)]
         table = format_markdown(pd.DataFrame(rows, columns=titles))
         parts.append(f"On site-dates that were left out, against field LAI:\n\n{table}")
+    if "field_correction" in calibration:
+        parts.append(_correction(calibration["field_correction"]))
     parts.append(f"Offsets of the interval from the estimate:\n\n{_intervals(calibration)}")
     return "\n\n".join(parts)
+
+
+def _correction(correction: Json) -> str:
+    bands = "".join(f" {own:+.3f} {band}" for band, own in correction.get("bands", {}).items())
+    fades = correction.get("fade_below_lai")
+    return (
+        f"`target=field` adds {correction['intercept']:.3f} {correction['lai']:+.3f} LAI{bands}, "
+        f"at most {correction['limit']:g} either way, nothing where the input is out of domain"
+        + (f", less and less below LAI {fades:g}." if fades else ".")
+    )
 
 
 def _intervals(calibration: Json) -> str:
