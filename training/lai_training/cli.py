@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from lai_training import cli_parcels
-from lai_training.cli_ablation import ablation
 from lai_training.cli_evaluate import card, evaluate
+from lai_training.cli_experiments import ablation, variables
 from lai_training.cli_fit import export, fit
 from lai_training.cli_frame import Commands, one_sentence, show_progress
 from lai_training.cli_prepare import prepare
@@ -26,7 +26,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for command in (simulate, realism, prepare, fit, ablation, export, evaluate, card, validate):
+COMMANDS = (simulate, realism, prepare, fit, ablation, export, evaluate, variables, card, validate)
+for command in COMMANDS:
     app.command()(command)
 cli_parcels.register(app)
 

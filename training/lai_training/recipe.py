@@ -23,20 +23,24 @@ from lai_training.spread import SPREAD_LAYERS
 def load_start(model: keras.Model, start: Path, *, freeze: bool = False) -> None:
     """Begin with the best weights of another run, layer by layer.
 
+    The spread head does not come along: it is taught when everything else is fitted.
+
     Args:
         model: an untrained network that has every layer of the other, by name; it may have more.
         start: folder of the other run.
-        freeze: those layers keep their weights; the spread head, which is taught later, does not.
+        freeze: those layers keep their weights.
 
     Raises:
         FitError: the weights cannot be read, or do not fit.
     """
     try:
         found = keras.models.load_model(start / BEST, compile=False)
-        for layer in (layer for layer in found.layers if layer.get_weights()):
-            own = model.get_layer(layer.name)
-            own.set_weights(layer.get_weights())
-            own.trainable = own.trainable and not (freeze and layer.name not in SPREAD_LAYERS)
+        for layer in found.layers:
+            if layer.weights and layer.name not in SPREAD_LAYERS:
+                own = model.get_layer(layer.name)
+                own.set_weights(layer.get_weights())
+                if freeze:  # never set to True: fixed layers inside would wake up
+                    own.trainable = False
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise FitError(

@@ -1,4 +1,4 @@
-"""`lai-train ablation`: which parts of a recipe earn their place."""
+"""`lai-train ablation` and `variables`: what a recipe and further heads are worth."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,3 +26,19 @@ def ablation(
         table = run_ablation(config, out, pools=pools, progress=progress)
     typer.echo(table)
     typer.echo(f"fits and tables: {out}")
+
+
+def variables(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fit.")],
+    scenes: Annotated[Path, typer.Argument(metavar="SCENES", help="Folder of scenes (.tif).")],
+    noise: Annotated[
+        float, typer.Option(min=0, help="Level of band noise; 1 = 3 % of the reflectance + 0.005.")
+    ] = 0.0,
+) -> None:
+    """Score every variable of a network against SL2P on real scenes, angles withheld."""
+    from lai_training.emulation import find_scenes
+    from lai_training.variables import format_variables, score_variables
+
+    with one_sentence(), show_progress("variables", "scene") as progress:
+        table = score_variables(run, find_scenes(scenes), noise=noise, progress=progress)
+    typer.echo(format_variables(table))
