@@ -1,25 +1,26 @@
 """`lai-udf pack`: archives that a back-end unpacks and the UDF finds, and nothing else."""
 
+import contextlib
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
+import re
 import subprocess
-import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 import pytest
-from fake_cubes import fake_cube
 from typer.testing import CliRunner
 
 from lai_udf import pack as packing
 from lai_udf.bundle import open_bundle
 from lai_udf.cli import app
 from lai_udf.errors import PackError
-from lai_udf.pack import Pack, pack, runtime_name, zip_folder
-from lai_udf.predict import apply_datacube
+from lai_udf.pack import Pack, memory_option, pack, runtime_name, zip_folder
+from lai_udf.rehearse import rehearse
 
 
 @pytest.fixture
@@ -136,17 +137,18 @@ def test_offline_the_runtime_is_left_out_with_a_reason(offline: None, tmp_path: 
 def test_command_prints_files_and_the_lines_to_submit(
     installer: list[Sequence[str]], tmp_path: Path
 ) -> None:
-    result = CliRunner().invoke(app, ["pack", str(tmp_path / "pack")])
+    result = CliRunner().invoke(app, ["pack", str(tmp_path / "pack"), "--no-measure"])
 
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == 4
     lines = result.stderr.split("\n", 1)[1]
     compile(lines, "submission", "exec")
-    assert "create_job" in lines
+    assert "execute_batch" in lines
+    assert len([line for line in lines.splitlines() if line]) == 10  # as promised
 
 
 def test_offline_command_says_what_is_missing(offline: None, tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["pack", str(tmp_path / "pack")])
+    result = CliRunner().invoke(app, ["pack", str(tmp_path / "pack"), "--no-measure"])
 
     assert result.exit_code == 0
     assert "no runtime archive: cannot fetch onnxruntime" in result.stderr
@@ -166,59 +168,67 @@ def test_unpacked_bundle_is_refused(known: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-WORKER = """
-import sys
-from importlib.machinery import PathFinder
-from pathlib import Path
-
-class OnlyFromArchives:
-    def find_spec(self, name, path=None, target=None):
-        top = name.split(".")[0]
-        if top.startswith("lai_"):
-            raise ImportError("forbidden here: " + name)
-        if name == "onnxruntime":
-            return PathFinder.find_spec(name, ["onnx_deps"])
-
-sys.meta_path.insert(0, OnlyFromArchives())
-import numpy as np
-import xarray as xr
-from openeo.udf import UdfData, XarrayDataCube
-from openeo.udf.run_code import run_udf_code
-
-case = np.load("case.npz")
-cube = xr.DataArray(case["values"], dims=("bands", "y", "x"), coords={"bands": case["bands"]})
-data = UdfData(datacube_list=[XarrayDataCube(cube)], user_context={})
-(result,) = run_udf_code(Path("udf.txt").read_text(), data).get_datacube_list()
-np.save("lai.npy", result.get_array().values)
-import onnxruntime
-print(onnxruntime.__file__)
-"""
+def zip_installed(package: str, archive: Path) -> Path:
+    """Zip an installed package as `pack` zips a fetched one, uncompressed to be quick."""
+    (home,) = importlib.util.find_spec(package).submodule_search_locations
+    with zipfile.ZipFile(archive, "w") as opened:
+        for path in sorted(Path(home).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                opened.write(path, Path(package, path.relative_to(home)))
+    return archive
 
 
-def test_worker_with_nothing_but_the_archives_predicts(
-    tmp_path: Path, udf_code: str, shipped: str
-) -> None:
-    # The worker's folder, as a back-end leaves it after unpacking the two archives.
-    with zipfile.ZipFile(shipped) as archive:
-        archive.extractall(tmp_path / "lai_model")
-    (tmp_path / "onnx_deps").mkdir()
-    (tmp_path / "onnx_deps" / "onnxruntime").symlink_to(Path(onnxruntime.__file__).parent)
-    (tmp_path / "udf.txt").write_text(udf_code)
-    cube = fake_cube(np.random.default_rng(9), 32).isel(t=0, drop=True)
-    np.savez(tmp_path / "case.npz", values=cube.values, bands=cube["bands"].values)
+def needs_of(*names: str) -> set[str]:
+    """Return the distributions that some need, without their extras, and themselves."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = re.split(r"[^A-Za-z0-9_.-]", waiting.pop(), maxsplit=1)[0].lower().replace("_", "-")
+        if name not in found:
+            found.add(name)
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                lines = importlib.metadata.requires(name) or []
+                waiting += [line for line in lines if "extra ==" not in line]
+    return found
 
-    done = subprocess.run(
-        [sys.executable, "-c", WORKER],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
 
-    assert "onnx_deps" in done.stdout, done.stderr[-2000:]
-    expected = apply_datacube(cube, {"model": shipped}).values
-    np.testing.assert_array_equal(np.load(tmp_path / "lai.npy"), expected)
+def test_worker_with_nothing_but_the_archives_predicts(tmp_path: Path, shipped: str) -> None:
+    runtime = zip_installed("onnxruntime", tmp_path / "runtime.zip")
+
+    rehearsal = rehearse(Path(shipped), runtime, dates=1, window_px=32)
+
+    assert rehearsal.runtime.parts[-3:] == ("onnx_deps", "onnxruntime", "__init__.py")
+    assert rehearsal.finite_share == 1.0
+    assert not [name for name in rehearsal.modules if name.startswith("lai_")]
+    # What ONNX Runtime needs besides what every back-end has would have to be packed as well.
+    brought = needs_of("onnxruntime") - needs_of("openeo", "xarray") - {"onnxruntime"}
+    owners = importlib.metadata.packages_distributions()
+    used = {d.lower() for name in rehearsal.modules for d in owners.get(name, [])}
+    assert brought & used == set()
+
+
+def test_memory_is_asked_for_with_room_above_what_was_measured() -> None:
+    assert memory_option(500 * 2**20) == "1024m"
+    assert memory_option(513 * 2**20) == "1280m"
+
+
+def test_a_worker_that_fails_is_one_sentence(known: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("model.json", "{}")
+    with pytest.raises(PackError, match=r"nothing but the packed archives: .*model"):
+        rehearse(tmp_path / "empty.zip", None, dates=1, window_px=32)
+    with pytest.raises(PackError, match="cannot unpack"):
+        rehearse(tmp_path / "nowhere.zip", None)
+
+
+@pytest.mark.network
+def test_the_command_fetches_packs_and_measures(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["pack", str(tmp_path / "pack")])
+
+    assert result.exit_code == 0, result.stderr
+    assert "20 dates of 256 px" in result.stderr
+    options = json.loads((tmp_path / "pack" / "job_options.json").read_text())
+    assert 512 < int(options["python-memory"].removesuffix("m")) < 2048
 
 
 def test_zip_keeps_the_content_of_files(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def pack(
         str, typer.Option(help="Where the archives will be uploaded.")
     ] = "https://example.com/lai",
     runtime: Annotated[bool, typer.Option(help="Fetch the ONNX Runtime as well.")] = True,
+    measure: Annotated[bool, typer.Option(help="Run the UDF, for its memory.")] = True,
 ) -> None:
     """Pack model and runtime for a cloud back-end, with job options and checksums."""
     from lai_udf.bundle import open_bundle
@@ -154,10 +155,17 @@ def pack(
 
     with _one_sentence():
         packed = pack_files(
-            output, open_bundle(model), python=python, base_url=base_url, runtime=runtime
+            output,
+            open_bundle(model),
+            python=python,
+            base_url=base_url,
+            runtime=runtime,
+            measure=measure,
         )
     for path in packed.files:
         typer.echo(path)
     if packed.skipped:
         typer.echo(f"lai-udf: no runtime archive: {packed.skipped}", err=True)
+    if packed.measured is not None:
+        typer.echo(f"lai-udf: {packed.measured}", err=True)
     typer.echo(f"# Upload the archives to {base_url}, then:\n{packed.submission}", err=True)

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from lai_udf.bundle import Bundle
 from lai_udf.errors import PackError
 from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+from lai_udf.rehearse import Rehearsal, rehearse
 from lai_udf.udp import CDSE, job_options
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64")
@@ -26,6 +28,9 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x8
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every member of an archive, so that its checksum depends on its content alone."""
 INSTALL_TIMEOUT_S = 600
+MEMORY_HEADROOM = 2.0
+"""A worker holds more than one window: what the back-end reads and writes besides."""
+MEMORY_STEP_MIB = 256
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,18 @@ class Pack:
     """Why there is no runtime archive; empty where there is one."""
     submission: str
     """Python that submits a job with these files."""
+    measured: Rehearsal | None = None
+    """What a worker needed with these archives; None where that was not measured."""
 
 
 def pack(
-    directory: Path, bundle: Bundle, *, python: str = "3.11", base_url: str, runtime: bool = True
+    directory: Path,
+    bundle: Bundle,
+    *,
+    python: str = "3.11",
+    base_url: str,
+    runtime: bool = True,
+    measure: bool = False,
 ) -> Pack:
     """Write the archives, the job options and the checksums; all of them or none.
 
@@ -52,9 +65,11 @@ def pack(
         base_url: where the archives will be uploaded; part of the job options.
         runtime: fetch the ONNX Runtime from the package registry; where that fails, its archive
             is left out and the result says why.
+        measure: run the UDF with nothing but the archives, and ask for the memory it took; with
+            the ONNX Runtime installed here where the packed one is for another Python.
 
     Raises:
-        PackError: the bundle is a folder, or `python` is no version.
+        PackError: the bundle is a folder, `python` is no version, or the UDF does not run.
         OutputNotWritableError: the folder or disk refuses.
     """
     if not bundle.path.is_file():
@@ -72,7 +87,10 @@ def pack(
                 zip_folder(work / "runtime", work / names["runtime"])
             except PackError as error:
                 skipped = str(error)
+        measured = _measure(work, names, python) if measure else None
         options = job_options(*(f"{base_url.rstrip('/')}/{name}" for name in names.values()))
+        if measured is not None:
+            options["python-memory"] = memory_option(measured.peak_bytes)
         (work / "job_options.json").write_text(json.dumps(options, indent=2) + "\n")
         kept = [name for name in (*names.values(), "job_options.json") if (work / name).is_file()]
         sums = [f"{_sha256(work / name)}  {name}\n" for name in kept]
@@ -80,7 +98,20 @@ def pack(
         kept.append("checksums.sha256")
         move_finished({work / name: directory / name for name in kept})
     files = tuple(directory / name for name in kept)
-    return Pack(files, skipped, submission(directory))
+    return Pack(files, skipped, submission(directory), measured)
+
+
+def _measure(folder: Path, names: dict[str, str], python: str) -> Rehearsal:
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    runtime = folder / names["runtime"]
+    usable = runtime.is_file() and python == here
+    return rehearse(folder / names["model"], runtime if usable else None)
+
+
+def memory_option(peak_bytes: int) -> str:
+    """Return the job option `python-memory` for a worker that needed so much, such as `1280m`."""
+    steps = math.ceil(MEMORY_HEADROOM * peak_bytes / 2**20 / MEMORY_STEP_MIB)
+    return f"{steps * MEMORY_STEP_MIB}m"
 
 
 def runtime_name(python: str) -> str:
@@ -148,7 +179,7 @@ def submission(directory: Path) -> str:
     """Return the lines of Python that run a job with packed files on the Copernicus Data Space."""
     return f"""\
 import json, openeo
-from lai_udf.process_graph import lai_from_collection
+from lai_udf import lai_from_collection
 
 connection = openeo.connect("{CDSE}").authenticate_oidc()
 lai = lai_from_collection(
@@ -157,8 +188,7 @@ lai = lai_from_collection(
     temporal_extent=["2023-06-01", "2023-07-01"],
 )
 options = json.load(open("{directory / "job_options.json"}"))
-job = lai.create_job(title="LAI", out_format="netCDF", job_options=options)
-job.start_and_wait().get_results().download_files("lai")
+lai.execute_batch(out_format="netCDF", job_options=options).get_results().download_files("lai")
 """
 
 
