@@ -4,13 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import requests
 from typer.testing import CliRunner
 
 from lai_udf.bundle import DEFAULT_BUNDLE
 from lai_udf.cli import app
 from lai_udf.udp import PROCESS_ID, build_process, build_record, write_documents
 
+APEX_SCHEMAS = (
+    "https://raw.githubusercontent.com/ESA-APEx/apex_algorithms/"
+    "9d0198fd99dcaab1cd3f1512af113eeb71485754/schemas"
+)
 COMMITTED = Path(__file__).parents[2] / "udf" / "openeo_udp"
 
 
@@ -96,6 +102,30 @@ def test_record_has_what_the_catalogue_requires() -> None:
         "provider",
     }
     assert record["properties"]["type"] == "service"
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(
+    ("document", "schema"), [("record", "record"), ("benchmark", "benchmark_scenario")]
+)
+def test_documents_validate_against_the_published_schemas(document: str, schema: str) -> None:
+    try:
+        answer = requests.get(f"{APEX_SCHEMAS}/{schema}.json", timeout=20)
+        answer.raise_for_status()
+    except requests.RequestException as error:
+        pytest.skip(f"the schemas cannot be fetched: {error}")
+    content = json.loads((COMMITTED / f"sentinel2_lai.{document}.json").read_text())
+    for one in content if isinstance(content, list) else [content]:
+        jsonschema.Draft202012Validator(answer.json()).validate(one)
+
+
+def test_links_of_the_record_lead_to_the_layout_of_the_catalogue() -> None:
+    # algorithm_catalog/<provider>/sentinel2_lai/{records,openeo_udp,benchmark_scenarios}
+    links = {link["rel"]: link["href"] for link in build_record()["links"]}
+
+    assert links["provider"] == "../../record.json"
+    assert links["platform"].startswith("../../../../platform_catalog/")
+    assert links["application"].endswith("/openeo_udp/sentinel2_lai.json")
 
 
 def test_benchmark_calls_the_process_and_saves_the_result() -> None:
