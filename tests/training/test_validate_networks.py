@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lai_training.calibrate import Pairs, calibrate
 from lai_training.emulation import predict_spectra
@@ -11,6 +12,7 @@ from lai_training.validate_networks import (
     LEFT_OUT_NOTE,
     list_networks,
     predict_left_out,
+    predict_shipped,
     was_calibrated_on,
 )
 from lai_training.validate_uncertainty import score_uncertainty
@@ -24,7 +26,6 @@ def make_estimates(rng: np.random.Generator, n: int = 400, groups: int = 40) -> 
     return Pairs(
         measured_lai=np.maximum(estimated + error, 0),
         estimated_lai=estimated,
-        bands=np.empty((n, 0)),
         group=group,
         outside=np.zeros(n, bool),
     )
@@ -85,6 +86,28 @@ def test_on_other_pairs_a_bundle_is_scored_as_it_ships(tmp_path, field_pairs: pd
     np.testing.assert_allclose(prediction.quantiles[0.975], bands["LAI_UPPER"], atol=1e-6)
     np.testing.assert_allclose(prediction.quantiles[0.5], bands["LAI"])
     assert "95%" in prediction.note
+    stacked = np.stack([prediction.quantiles[p] for p in sorted(prediction.quantiles)])
+    assert (np.diff(stacked, axis=0) >= -1e-6).all()
+
+
+def test_a_bundle_of_one_level_is_two_half_normals(tmp_path, field_pairs: pd.DataFrame) -> None:
+    path = tmp_path / "pairs.csv"
+    field_pairs.to_csv(path, index=False)
+    table, bundle = read_pairs(path), default_bundle_path()
+
+    one = predict_shipped(table, bundle, "field", {"level": 0.95})
+    wide = {"lai": [0.0, 8.0], "lower": [-0.1, -0.1], "upper": [0.2, 0.2]}
+    two = predict_shipped(
+        table, bundle, "field", {"level": 0.95, "quantiles": {"field": {"0.5": wide}}}
+    )
+
+    above = one.quantiles[0.975] - one.lai
+    np.testing.assert_allclose(
+        one.quantiles[0.75], one.lai + above * stats.norm.ppf(0.75) / stats.norm.ppf(0.975)
+    )
+    np.testing.assert_allclose(two.quantiles[0.75], two.lai + 0.2)
+    np.testing.assert_allclose(two.quantiles[0.25], np.maximum(two.lai - 0.1, 0))
+    np.testing.assert_allclose(two.quantiles[0.975], one.quantiles[0.975])
 
 
 @pytest.mark.shared

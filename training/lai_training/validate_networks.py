@@ -27,7 +27,7 @@ from lai_udf.predict import load_model
 Doubles = NDArray[np.float64]
 
 LEFT_OUT_NOTE = "fitted without the site-date, at each level"
-SHIPPED_NOTE = "one interval of {level:.0%}; other levels: two half normals through its ends"
+SHIPPED_NOTE = "intervals of {levels}; between them linear in normal scores"
 _SAME_RMSE = 2e-3  # of model.json, which rounds to four digits, on another machine
 
 
@@ -58,7 +58,7 @@ def list_networks(bundle: Path, table: pd.DataFrame) -> dict[str, Predictor]:
         if taught:
             found[f"{name}, left out"] = _left_out(pairs, target)
         else:
-            found[name] = _shipped(bundle, target, float(calibration.get("level", 0.95)))
+            found[name] = _shipped(bundle, target, calibration)
     return found
 
 
@@ -101,23 +101,43 @@ def predict_left_out(pairs: Pairs, target: str) -> Prediction:
     return Prediction(lai, quantiles, LEFT_OUT_NOTE)
 
 
-def predict_shipped(table: pd.DataFrame, bundle: Path, target: str, level: float) -> Prediction:
+def predict_shipped(
+    table: pd.DataFrame, bundle: Path, target: str, calibration: Mapping[str, Any]
+) -> Prediction:
     """Predict with a bundle as it ships.
 
-    It states one interval. Two half normals that meet at the estimate and reach the interval's
-    ends at its level give the other levels and CRPS something to be scored on.
+    It states intervals at a few levels, of which the UDF gives one. They become a distribution
+    that is linear in normal scores between them: with a single level two half normals that meet
+    at the estimate.
+
+    Args:
+        table: field pairs.
+        bundle: model bundle.
+        target: `sl2p` or `field`.
+        calibration: of the bundle: `level`, and `quantiles` (target -> level -> interval) if any.
     """
     bands = predict_spectra(table, bundle, target=target)
     lai = bands["LAI"]
-    below, above = lai - bands["LAI_LOWER"], bands["LAI_UPPER"] - lai
-    z = {p: float(stats.norm.ppf(p) / stats.norm.ppf((1 + level) / 2)) for p in PROBABILITIES}
-    quantiles = {p: lai + (below if z[p] < 0 else above) * z[p] for p in PROBABILITIES}
-    return Prediction(lai, quantiles, SHIPPED_NOTE.format(level=level))
+    other = calibration.get("quantiles", {}).get(target, {})
+    ends = {float(level): bounds(lai, interval) for level, interval in other.items()}
+    ends[float(calibration.get("level", 0.95))] = (bands["LAI_LOWER"], bands["LAI_UPPER"])
+    levels = sorted(ends)
+    known = [0.0, *stats.norm.ppf([(1 + level) / 2 for level in levels])]
+    told = [round((1 + side * level) / 2, 6) for level in levels for side in (-1, 1)]
+    quantiles: dict[float, Doubles] = {}
+    for p in sorted({*PROBABILITIES, *told}):
+        z = float(stats.norm.ppf(p))
+        side = [lai, *(ends[level][int(z > 0)] for level in levels)]
+        above = min(max(int(np.searchsorted(known, abs(z) - 1e-9)), 1), len(levels))
+        share = min((abs(z) - known[above - 1]) / (known[above] - known[above - 1]), 1.0)
+        quantiles[p] = side[above - 1] * (1 - share) + side[above] * share
+    listed = ", ".join(f"{level:.0%}" for level in levels)
+    return Prediction(lai, quantiles, SHIPPED_NOTE.format(levels=listed))
 
 
 def _left_out(pairs: Pairs, target: str) -> Predictor:
     return lambda table: predict_left_out(pairs, target)
 
 
-def _shipped(bundle: Path, target: str, level: float) -> Predictor:
-    return lambda table: predict_shipped(table, bundle, target, level)
+def _shipped(bundle: Path, target: str, calibration: Mapping[str, Any]) -> Predictor:
+    return lambda table: predict_shipped(table, bundle, target, calibration)
