@@ -208,6 +208,43 @@ def test_another_use_of_the_cube_forbids_the_margin():
     assert "an__crop" not in graph
 
 
+PARENT = {"from_parameter": "context"}
+VALUE = {"from_parameter": "value"}
+
+
+@pytest.mark.parametrize(
+    ("of_udf", "of_parent", "arguments", "expected"),
+    [
+        ({"value": 1}, {"value": 2}, {"value": 3}, {"value": 1}),
+        (PARENT, {"value": 2}, {"value": 3}, {"value": 2}),
+        (PARENT, {"value": VALUE}, {"value": 3}, {"value": 3}),
+        (PARENT, {"value": VALUE}, {}, {"value": 9}),
+        ({"value": VALUE}, {"value": 2}, {"value": 3}, {"value": 3}),
+        ({"value": VALUE}, None, {}, {"value": 9}),
+        (None, {"value": 2}, {"value": 3}, {}),
+    ],
+    ids=[
+        "the UDF's own context wins",
+        "the parent's where the UDF refers to it",
+        "a parameter through the parent",
+        "its default through the parent",
+        "a parameter straight to the UDF",
+        "its default straight to the UDF",
+        "nothing where the UDF asks for nothing",
+    ],
+)
+def test_context_of_a_udf_comes_from_where_it_refers_to(of_udf, of_parent, arguments, expected):
+    # As in openeo-geopyspark-driver 9baf2e10, tests/test_api_result.py, lines 758-1000.
+    parent = {} if of_parent is None else {"context": of_parent}
+    body = {"load": LOAD, "an": {**around(run_udf(of_udf), **parent), "result": True}}
+    udp = {
+        "parameters": [{"name": "value", "optional": True, "default": 9}],
+        "process_graph": body,
+    }
+    graph = prepare({"c": {"process_id": "udp", "arguments": arguments}}, {"udp": udp})
+    assert udf_of(graph)["context"] == expected
+
+
 def resampled(source, resolution=20, **arguments):
     given = {"data": {"from_node": source}, "resolution": resolution, **arguments}
     return {"process_id": "resample_spatial", "arguments": given}

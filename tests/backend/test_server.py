@@ -178,6 +178,18 @@ def test_user_defined_process_is_stored_described_and_executed(connection, tmp_p
         connection.user_defined_process("five").describe()
 
 
+def test_a_parameter_of_a_stored_process_reaches_the_udf_through_its_parent(connection, tmp_path):
+    value = openeo.api.process.Parameter.number("value", description="A number.", default=5)
+    udf = openeo.UDF(udfs.CONTEXT_VALUE, runtime="Python", context={"from_parameter": "context"})
+    cube = load(connection, temporal_extent=["2024-06-01", "2024-06-02"]).apply_neighborhood(
+        process=udf, size=px(96), overlap=px(16), context={"value": value}
+    )
+    connection.save_user_defined_process("six", cube, parameters=[value])
+    result = connection.datacube_from_process("six", value=6)
+    assert np.unique(download(result, tmp_path)) == [6]
+    connection.user_defined_process("six").delete()
+
+
 def test_items_are_filtered_by_cloud_cover(connection, tiny, tmp_path):
     item = tiny.folder / "TINY" / "2024-06-21" / "scene-2024-06-21.json"
     clear = {"eo:cloud_cover": lambda value: value <= 20}
