@@ -47,6 +47,8 @@ class Network:
     """Zip or folder."""
     contract: Mapping[str, Any]
     """`lai:contract` of its `model.json`."""
+    spread_taught: bool = True
+    """Whether its one-pass spread means something; that of an unfinished run does not."""
 
     @property
     def calibrated(self) -> bool:
@@ -131,13 +133,14 @@ def open_networks(paths: Sequence[Path]) -> Iterator[list[Network]]:
     with tempfile.TemporaryDirectory() as folder:
         networks: list[Network] = []
         for number, path in enumerate(paths):
+            taught = not is_run(path) or (path / WEIGHTS[0]).exists()
             bundle = _export(path, Path(folder) / f"{number}.zip") if is_run(path) else path
             contract = open_bundle(bundle).contract
             name = str(contract["model_id"]).removeprefix("sentinel2-lai-")
             name += f" (run {path.name})" if is_run(path) else f" {contract['model_version']}"
             if name in {network.name for network in networks}:
                 name += f" #{number + 1}"
-            networks.append(Network(name, bundle, contract))
+            networks.append(Network(name, bundle, contract, taught))
         yield networks
 
 

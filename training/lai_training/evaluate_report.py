@@ -33,8 +33,9 @@ TABLE_4 = (
     f"t sigma / sqrt({SAMPLES}) with t = 2.045 (two-sided 95 %; the paper prints 1.699, one-sided) "
     "and says how well the mean of the draws is known, not how far the truth may lie. The paper's "
     "UNet against SNAP: r 0.99, average distance 0.12, R² 0.97. Times are of this machine, one "
-    "pass, compute only; SNAP took 15 minutes for a tile of 30.1 million pixels in the paper, "
-    "reading and writing included."
+    "pass, compute only; small images cost more per pixel, since their borders are computed too. "
+    "SNAP took 15 minutes for a tile of 30.1 million pixels in the paper, reading and writing "
+    "included."
 )
 IMAGES = (
     "Layout of the paper, one table per network. Angles are given where the images have them; no "

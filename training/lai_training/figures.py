@@ -53,7 +53,7 @@ def draw_scatter(
     first = CLEAN if any(result.case is CLEAN for result in results) else NOMINAL
     rows = [case for case in (first, NOISY) if any(result.case is case for result in results)]
     names = list(results[0].estimates)
-    figure = Figure(figsize=(3.3 * len(names) + 1.2, 3.3 * len(rows) + 0.6), layout="constrained")
+    figure = Figure(figsize=(3.3 * len(names) + 1.2, 3.5 * len(rows) + 0.6), layout="constrained")
     axes = figure.subplots(len(rows), len(names), sharex=True, sharey=True, squeeze=False)
     drawn: PathCollection | None = None
     for line, case in zip(axes, rows, strict=True):
@@ -67,7 +67,7 @@ def draw_scatter(
                 continue
             drawn = _scatter(axis, truth[chosen], estimate[chosen])
             found = score(truth, estimate)
-            axis.set_title(f"{name}\n{_short(case)}", fontsize="small")
+            axis.set_title(f"{name}\n{_short(case)}", fontsize="small", pad=8)
             axis.text(
                 0.04,
                 0.96,
@@ -140,6 +140,7 @@ def draw_curves(
     axes[0, 1].set(xlabel="level of band noise", ylabel="true LAI inside the 95 % interval")
     axes[0, 1].set_ylim(min(0.8, calibrated["coverage"].min() - 0.02), 1.0)
     _lines(axes[1, 0], offset, "rmse")
+    axes[1, 0].set_xticks([-0.1, -0.05, 0, 0.05, 0.1])
     axes[1, 0].set_xlabel("offset left in the reflectance; shaded: the UDF refuses the input")
     _shade_refused(axes[1, 0], offset)
     _draw_clouds(axes[1, 1], clouds)
