@@ -104,7 +104,9 @@ def measure_matrix_speed(clock: Clock, size: int = 1024, products: int = 20) -> 
     return size**3 / min(seconds)
 
 
-def measure(network: str, device: str, *, patch: int, batch: int, steps: int) -> Throughput:
+def measure(
+    network: str, device: str, *, patch: int, batch: int, steps: int, mixed: bool = False
+) -> Throughput:
     """Time one network: making samples, fitting, both; the first batch of each is not counted."""
     samples = SampleConfig.model_validate({"patch_px": patch, "batch": batch, "grain_share": 0.6})
     pool = np.random.default_rng(0).random((POOL_PATCHES, 10, patch, patch)).astype("float16")
@@ -121,6 +123,7 @@ def measure(network: str, device: str, *, patch: int, batch: int, steps: int) ->
             "steps": steps,
             "learning_rate": 1e-4,
             "huber_delta": 0.5,
+            "mixed_precision": mixed,
         }
     )
     model = build_network(network)
@@ -189,7 +192,9 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=64, help="side of a patch, px")
     parser.add_argument("--batch", type=int, default=16, help="patches per step")
     parser.add_argument("--steps", type=int, default=10, help="steps per measurement")
+    parser.add_argument("--mixed", action="store_true", help="multiply in bfloat16")
     given = parser.parse_args()
+    size = {"patch": given.patch, "batch": given.batch, "steps": given.steps}
     device, other = ("GPU", "CPU") if find_gpu() else ("CPU", "GPU")
     print(
         f"| network, {given.patch} px | device | multiplications/px | samples made/s | fitted/s "
@@ -197,7 +202,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     for name in given.networks:
-        row = measure(name, device, patch=given.patch, batch=given.batch, steps=given.steps)
+        row = measure(name, device, mixed=given.mixed, **size)
         print(
             f"| {name} | {device} | {row.macs_per_pixel:,.0f} | {row.making:.0f} "
             f"| {row.fitting:.1f} | {row.both:.1f} | {row.bound:.0f} "
