@@ -1,8 +1,8 @@
 """The lai-quality STAC extension in pystac's manner.
 
-`LaiQualityExtension.ext` wraps an Item, an Asset or an ItemAssetDefinition and reads and writes
-the ``laiq:`` fields where they live; `LaiQualityExtension.summaries` wraps a Collection's
-summaries. `LAIQ_EXTENSION_HOOKS` is found by pystac through the entry point
+`LaiQualityExtension.ext` wraps an Item, an Asset, an ItemAssetDefinition or a Collection and reads
+and writes the ``laiq:`` fields where they live; `LaiQualityExtension.summaries` wraps a
+Collection's summaries. `LAIQ_EXTENSION_HOOKS` is found by pystac through the entry point
 ``pystac.extensions``. What a field means is written in ``stac_extension/README.md``.
 
     >>> laiq = LaiQualityExtension.ext(item, add_if_missing=True)
@@ -23,11 +23,11 @@ from pystac.extensions.base import (
 from pystac.extensions.hooks import ExtensionHooks
 
 from lai_stac import fields
-from lai_stac.objects import Calibration, Requirement
+from lai_stac.objects import Calibration, Requirement, Validation
 
 SCHEMA_URI = fields.SCHEMA_URI
 
-T = TypeVar("T", pystac.Item, pystac.Asset, pystac.ItemAssetDefinition)
+T = TypeVar("T", pystac.Item, pystac.Asset, pystac.ItemAssetDefinition, pystac.Collection)
 V = TypeVar("V")
 
 
@@ -97,12 +97,22 @@ class LaiQualityExtension(
     def ext(
         cls, obj: pystac.ItemAssetDefinition, add_if_missing: bool = False
     ) -> ItemAssetsLaiQualityExtension: ...
+    @overload
+    @classmethod
+    def ext(
+        cls, obj: pystac.Collection, add_if_missing: bool = False
+    ) -> CollectionLaiQualityExtension: ...
     @classmethod
     def ext(
         cls,
-        obj: pystac.Item | pystac.Asset | pystac.ItemAssetDefinition,
+        obj: pystac.Item | pystac.Asset | pystac.ItemAssetDefinition | pystac.Collection,
         add_if_missing: bool = False,
-    ) -> ItemLaiQualityExtension | AssetLaiQualityExtension | ItemAssetsLaiQualityExtension:
+    ) -> (
+        ItemLaiQualityExtension
+        | AssetLaiQualityExtension
+        | ItemAssetsLaiQualityExtension
+        | CollectionLaiQualityExtension
+    ):
         """Wrap a STAC object to read and write its ``laiq:`` fields.
 
         Raises:
@@ -119,6 +129,9 @@ class LaiQualityExtension(
         if isinstance(obj, pystac.ItemAssetDefinition):
             cls.ensure_owner_has_extension(obj, add_if_missing)
             return ItemAssetsLaiQualityExtension(obj)
+        if isinstance(obj, pystac.Collection):
+            cls.ensure_has_extension(obj, add_if_missing)
+            return CollectionLaiQualityExtension(obj)
         raise pystac.ExtensionTypeError(cls._ext_error_message(obj))
 
     @classmethod
@@ -220,6 +233,42 @@ class ItemAssetsLaiQualityExtension(LaiQualityExtension[pystac.ItemAssetDefiniti
         return "<ItemAssetsLaiQualityExtension ItemAssetDefinition>"
 
 
+class CollectionLaiQualityExtension(LaiQualityExtension[pystac.Collection]):
+    """What a Collection says at its top level, of the product as a whole."""
+
+    collection: pystac.Collection
+    properties: dict[str, Any]
+
+    valid_range = Field[list[float]](fields.VALID_RANGE)
+
+    def __init__(self, collection: pystac.Collection) -> None:
+        self.collection = collection
+        self.properties = collection.extra_fields
+
+    def __repr__(self) -> str:
+        return f"<CollectionLaiQualityExtension Collection id={self.collection.id}>"
+
+    @property
+    def validation(self) -> Validation | None:
+        """How the product compares with reference measurements."""
+        value = self._get_property(fields.VALIDATION, dict[str, Any])
+        return None if value is None else Validation.from_dict(value)
+
+    @validation.setter
+    def validation(self, value: Validation | None) -> None:
+        self._set_property(fields.VALIDATION, None if value is None else value.to_dict())
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How the uncertainty was calibrated."""
+        value = self._get_property(fields.CALIBRATION, dict[str, Any])
+        return None if value is None else Calibration.from_dict(value)
+
+    @calibration.setter
+    def calibration(self, value: Calibration | None) -> None:
+        self._set_property(fields.CALIBRATION, None if value is None else value.to_dict())
+
+
 Summary = list[Any] | pystac.RangeSummary[Any] | dict[str, Any]
 
 
@@ -229,7 +278,15 @@ class SummaryField:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __get__(self, owner: SummariesLaiQualityExtension, kind: type) -> Summary | None:
+    @overload
+    def __get__(self, owner: None, kind: type) -> SummaryField: ...
+    @overload
+    def __get__(self, owner: SummariesLaiQualityExtension, kind: type) -> Summary | None: ...
+    def __get__(
+        self, owner: SummariesLaiQualityExtension | None, kind: type
+    ) -> SummaryField | Summary | None:
+        if owner is None:
+            return self
         summaries = owner.summaries
         return (
             summaries.get_list(self.name)
@@ -247,16 +304,34 @@ class SummariesLaiQualityExtension(SummariesExtension):
     quantity = SummaryField(fields.QUANTITY)
     elements = SummaryField(fields.ELEMENTS)
     target = SummaryField(fields.TARGET)
+    valid_range = SummaryField(fields.VALID_RANGE)
+    uncertainty_type = SummaryField(fields.UNCERTAINTY_TYPE)
     uncertainty_method = SummaryField(fields.UNCERTAINTY_METHOD)
     uncertainty_components = SummaryField(fields.UNCERTAINTY_COMPONENTS)
+    coverage_factor = SummaryField(fields.COVERAGE_FACTOR)
     confidence_level = SummaryField(fields.CONFIDENCE_LEVEL)
     mc_samples = SummaryField(fields.MC_SAMPLES)
     dropout_rate = SummaryField(fields.DROPOUT_RATE)
     model_id = SummaryField(fields.MODEL_ID)
     model_version = SummaryField(fields.MODEL_VERSION)
+    model_checksum = SummaryField(fields.MODEL_CHECKSUM)
     lai_mean = SummaryField(fields.LAI_MEAN)
+    lai_median = SummaryField(fields.LAI_MEDIAN)
+    lai_p05 = SummaryField(fields.LAI_P05)
+    lai_p95 = SummaryField(fields.LAI_P95)
+    uncertainty_mean = SummaryField(fields.UNCERTAINTY_MEAN)
     uncertainty_median = SummaryField(fields.UNCERTAINTY_MEDIAN)
+    uncertainty_p95 = SummaryField(fields.UNCERTAINTY_P95)
+    relative_uncertainty_median = SummaryField(fields.RELATIVE_UNCERTAINTY_MEDIAN)
+    pixel_count = SummaryField(fields.PIXEL_COUNT)
     valid_fraction = SummaryField(fields.VALID_FRACTION)
+    cloud_fraction = SummaryField(fields.CLOUD_FRACTION)
+    shadow_fraction = SummaryField(fields.SHADOW_FRACTION)
+    snow_fraction = SummaryField(fields.SNOW_FRACTION)
+    water_fraction = SummaryField(fields.WATER_FRACTION)
+    nodata_fraction = SummaryField(fields.NODATA_FRACTION)
+    input_out_of_domain_fraction = SummaryField(fields.INPUT_OUT_OF_DOMAIN_FRACTION)
+    output_out_of_range_fraction = SummaryField(fields.OUTPUT_OUT_OF_RANGE_FRACTION)
     gcos_goal_fraction = SummaryField(fields.GCOS_GOAL_FRACTION)
     gcos_threshold_fraction = SummaryField(fields.GCOS_THRESHOLD_FRACTION)
 

@@ -1,5 +1,8 @@
 """The pystac classes: fields as attributes where they live, hooks, summaries."""
 
+import re
+from pathlib import Path
+
 import pystac
 import pytest
 from pydantic import ValidationError
@@ -7,7 +10,15 @@ from pydantic import ValidationError
 from lai_stac import fields
 from lai_stac.collection import build_collection, write_collection
 from lai_stac.errors import DescriptionError
-from lai_stac.extension import LAIQ_EXTENSION_HOOKS, SCHEMA_URI, LaiQualityExtension
+from lai_stac.extension import (
+    LAIQ_EXTENSION_HOOKS,
+    SCHEMA_URI,
+    AssetLaiQualityExtension,
+    CollectionLaiQualityExtension,
+    ItemLaiQualityExtension,
+    LaiQualityExtension,
+    SummariesLaiQualityExtension,
+)
 from lai_stac.objects import Calibration, Requirement, Validation
 from lai_stac.validation import validate_collection
 
@@ -117,3 +128,46 @@ def test_collection_reads_back(item, tmp_path):
 def test_impossible_objects_are_refused_when_built(build):
     with pytest.raises(ValidationError):
         build()
+
+
+README = Path(__file__).parents[2] / "stac_extension" / "README.md"
+CLASSES = {
+    "I": ItemLaiQualityExtension,
+    "A": AssetLaiQualityExtension,
+    "S": SummariesLaiQualityExtension,
+    "C": CollectionLaiQualityExtension,
+}
+
+
+@pytest.mark.parametrize("where", CLASSES)
+def test_every_field_of_the_readme_is_an_attribute_where_it_belongs(where: str):
+    rows = re.findall(
+        r"^\| laiq:(\w+) \| [^|]+(?:\\\|[^|]+)* \| ([IASC, ]+) \|", README.read_text(), re.M
+    )
+    names = [name for name, places in rows if where in places.split(", ")]
+    assert len(rows) == 37
+    assert [name for name in names if not hasattr(CLASSES[where], name)] == []
+
+
+def test_collection_says_at_its_top_how_it_was_validated_and_calibrated(item):
+    collection = build_collection([item])
+    laiq = LaiQualityExtension.ext(collection)
+    assert (laiq.validation, laiq.calibration) == (None, None)
+    laiq.apply(
+        validation=Validation(stage=1, rmse=1.09, period=("2017-06-01T00:00:00Z", None)),
+        calibration=Calibration(applied=True, coverage={"0.95": 0.94}),
+        valid_range=[0.0, 8.0],
+    )
+    validate_collection(collection)
+    assert laiq.validation.rmse == 1.09
+    assert laiq.calibration.coverage == {"0.95": 0.94}
+    laiq.validation = None
+    assert fields.VALIDATION not in collection.extra_fields
+
+
+def test_summaries_are_found_again_after_a_round_trip(item, tmp_path):
+    path = write_collection(build_collection([item]), tmp_path / "collection.json")
+    summaries = LaiQualityExtension.summaries(pystac.Collection.from_file(str(path)))
+    assert summaries.cloud_fraction.maximum == item.properties[fields.CLOUD_FRACTION]
+    assert summaries.model_id == [item.properties[fields.MODEL_ID]]
+    assert summaries.snow_fraction is None
