@@ -14,13 +14,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import stats
 
 from lai_training import sl2p
 from lai_training.calibrate import Pairs
 from lai_training.errors import EvaluationError
 from lai_training.metrics import score
-from lai_training.pairs import PROBABILITIES, Prediction, Predictor
 from lai_udf.errors import ProductError
 from lai_udf.predict import (
     BANDS,
@@ -229,28 +227,3 @@ def pair_with_field(table: pd.DataFrame, bundle: Path) -> Pairs:
         group=pd.factorize(table["site_date"])[0],
         outside=find_outside_domain(reflectance, load_model(str(bundle)))[0],
     )
-
-
-def list_networks(bundle: Path) -> dict[str, Predictor]:
-    """Return a bundle as predictors beside SL2P: one per target, with its 95 % interval."""
-    contract = load_model(str(bundle)).contract
-    targets = [name for name in ("sl2p", "field") if name in contract["calibration"]["intervals"]]
-    return {f"{contract['model_id']} {name}": _predictor(bundle, name) for name in targets}
-
-
-def _predictor(bundle: Path, target: str) -> Predictor:
-    """Return a predictor whose quantiles are two half normals that meet at the estimate.
-
-    A bundle states one interval; the halves reach its bounds at the probabilities 0.025 and
-    0.975, and give the other levels and CRPS something to be scored on.
-    """
-
-    def predict(table: pd.DataFrame) -> Prediction:
-        bands = predict_spectra(table, bundle, target=target)
-        lai = bands["LAI"]
-        below, above = lai - bands["LAI_LOWER"], bands["LAI_UPPER"] - lai
-        reach = stats.norm.ppf(0.975)
-        z = {p: float(stats.norm.ppf(p) / reach) for p in PROBABILITIES}
-        return Prediction(lai, {p: lai + (below if z[p] < 0 else above) * z[p] for p in z})
-
-    return predict
