@@ -47,6 +47,7 @@ format: .venv/.ready  ## Put the code into shape
 bench: .venv/.ready  ## Measured speeds, as ratios of one run
 	$(BIN)/python benchmarks/sl2p.py
 	$(BIN)/python benchmarks/catalogue.py
+	$(BIN)/python benchmarks/predict.py $(if $(SIZE),--size $(SIZE))
 
 docs: .venv/.ready  ## Documentation site in build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

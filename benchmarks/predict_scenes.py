@@ -11,6 +11,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.warp import transform_bounds
 
 from lai_udf.predict import BANDS
 
@@ -92,10 +93,15 @@ def write_item(folder: Path, side: int, seed: int = 0) -> Path:
             dataset.write(values, 1, window=window)
     for dataset in files.values():
         dataset.close()
+    west, north = CORNER
+    box = transform_bounds(
+        PROFILE["crs"], "EPSG:4326", west, north - 20 * side, west + 20 * side, north
+    )
     item = {
         "type": "Feature",
         "stac_version": "1.1.0",
         "id": "benchmark",
+        "bbox": list(box),
         "geometry": None,
         "properties": {"datetime": "2024-06-01T10:36:29Z"},
         "links": [],
