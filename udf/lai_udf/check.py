@@ -57,7 +57,7 @@ class Report:
 def check_file(
     path: Path, *, reflectance_scale: float = 1.0, reflectance_offset: float = 0.0
 ) -> Report:
-    """Check a UDF (.py) or a cube (netCDF, Zarr).
+    """Check a UDF (.py), a process graph (.json) or a cube (netCDF, Zarr).
 
     Args:
         path: the file.
@@ -74,8 +74,12 @@ def check_file(
             reflectance_scale=reflectance_scale,
             reflectance_offset=reflectance_offset,
         )
+    if path.suffix == ".json":
+        from lai_udf.check_graph import check_graph_file  # it builds on this module
+
+        return check_graph_file(path)
     if path.suffix != ".py":
-        raise ContractError(f"{path}: give a UDF (.py) or a cube (.nc, .zarr)")
+        raise ContractError(f"{path}: give a UDF (.py), a graph (.json) or a cube (.nc, .zarr)")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -123,11 +123,11 @@ def graph(
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="UDF (.py), netCDF or Zarr cube.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="UDF (.py), graph (.json), cube.")],
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
 ) -> None:
-    """Find what a back-end would stumble over in a UDF or a cube, before a job is paid."""
+    """Find what a back-end would stumble over in a UDF, graph or cube, before a job is paid."""
     from lai_udf.check import check_file
 
     with _one_sentence():

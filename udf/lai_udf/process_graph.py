@@ -85,7 +85,8 @@ def lai_cube(
         The LAI cube, bands labelled, float32.
 
     Raises:
-        LaiGraphError: size or overlap that no back-end would treat well.
+        LaiGraphError: size or overlap that no back-end would treat well; a cube known to lack a
+            band.
         lai_udf.predict.LaiInputError: a setting that the UDF would refuse.
     """
     if size < WINDOW_MULTIPLE or size % WINDOW_MULTIPLE or overlap % WINDOW_MULTIPLE:
@@ -95,6 +96,7 @@ def lai_cube(
         )
     if not 0 < overlap <= size:
         raise LaiGraphError(f"overlap={overlap} must lie between {WINDOW_MULTIPLE} and size={size}")
+    _require_bands(cube)
     labels = bands if isinstance(bands, Parameter) else list(bands)
     context: dict[str, object] = {
         "model": model,
@@ -120,6 +122,20 @@ def lai_cube(
             metadata = None
     arguments = {"data": predicted, "dimension": "bands", "target": labels}
     return predicted.process("rename_labels", arguments, metadata=metadata)
+
+
+def _require_bands(cube: openeo.DataCube) -> None:
+    """Refuse a cube whose bands the client knows, and of which some are missing."""
+    metadata: CubeMetadata | None = cube.metadata
+    if metadata is None or not metadata.has_band_dimension():
+        return
+    known = metadata.band_names
+    missing = [band for band in BANDS if band not in known]
+    if known and missing:
+        raise LaiGraphError(
+            f"the cube lacks {', '.join(missing)}; it has {', '.join(known)}: load, or rename to, "
+            f"{' '.join(BANDS)}"
+        )
 
 
 def lai_from_collection(
