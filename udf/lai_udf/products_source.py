@@ -29,6 +29,7 @@ from lai_udf.errors import (
 )
 from lai_udf.predict import BANDS
 from lai_udf.products_angles import AngleGrid
+from lai_udf.products_jpeg2000 import require_whole
 from lai_udf.rasters_grid import Grid
 
 LOG = logging.getLogger("lai_udf")
@@ -131,6 +132,7 @@ def open_raster(path: str, label: str) -> Iterator[DatasetReader]:
         UnreadableProductError: the file is missing, foreign, truncated or not served.
     """
     options = REMOTE_OPTIONS if "://" in path or path.startswith("/vsi") else {}
+    require_whole(path, label)
     try:
         with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS", **options), rasterio.open(path) as dataset:
             yield dataset
