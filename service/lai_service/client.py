@@ -29,10 +29,11 @@ class PublishedAt:
 def publish_directory(
     source: Path, url: str, token: str | None, collection: str | None = None
 ) -> PublishedAt:
-    """Publish an item that lies on the machine of the service.
+    """Publish an item, or the COGs of `lai-udf run`, that lie on the machine of the service.
 
     Args:
-        source: folder of the item, or its JSON file; below an allowed root of the service.
+        source: folder of the item, or its JSON file, or a folder of COGs without an item; below
+            an allowed root of the service.
         url: address of the service.
         token: bearer token.
         collection: collection to publish into; the item's own where not given.
@@ -41,7 +42,9 @@ def publish_directory(
         LaiServiceError: the service cannot be reached, or its refusal, word for word.
     """
     folder = source if source.is_dir() else source.parent
-    answer = _publish({"directory": str(folder.resolve())}, url, token, collection)
+    bare = (folder / "lai.tif").is_file() and not any(folder.glob("*.json"))
+    kind = "cogs" if bare else "directory"
+    answer = _publish({kind: str(folder.resolve())}, url, token, collection)
     return PublishedAt(answer.headers["Location"], answer.headers["LAI-Publish-Outcome"])
 
 

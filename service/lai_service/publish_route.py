@@ -1,4 +1,4 @@
-"""`POST /publish`: an item with its files, or the results of an openEO job."""
+"""`POST /publish`: an item with its files, COGs, or the results of an openEO job."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 from lai_service.catalogue import Document
 from lai_service.documents import served_item
-from lai_service.openeo_results import PublishResults, ResultsPublisher
+from lai_service.openeo_results import PublishCogs, PublishResults, ResultsPublisher
 from lai_service.publishing import Published, Publisher, PublishRequest
 
 __all__ = ["OUTCOME", "add_publish"]
@@ -21,13 +21,15 @@ OUTCOME = "LAI-Publish-Outcome"
 
 
 def _kind(body: object) -> str:
-    """Tell the two bodies apart, so that a fault is told of the one that was meant."""
+    """Tell the bodies apart, so that a fault is told of the one that was meant."""
     given = body if isinstance(body, dict) else getattr(body, "__dict__", {})
-    return "results" if "results" in given else "item"
+    return next((kind for kind in ("results", "cogs") if kind in given), "item")
 
 
 PublishBody = Annotated[
-    Annotated[PublishRequest, Tag("item")] | Annotated[PublishResults, Tag("results")],
+    Annotated[PublishRequest, Tag("item")]
+    | Annotated[PublishResults, Tag("results")]
+    | Annotated[PublishCogs, Tag("cogs")],
     Discriminator(_kind),
 ]
 
@@ -37,7 +39,7 @@ def add_publish(app: FastAPI, publisher: Publisher, results: ResultsPublisher) -
 
     @app.post("/publish", tags=["Publish"], status_code=201)
     def publish(body: PublishBody, request: Request) -> JSONResponse:
-        """Take in an item with its rasters, or the results of an openEO job (`results`).
+        """Take in an item with its rasters, COGs, or the results of an openEO job.
 
         201 where something is new, 200 where all was known. An item is answered as an item, the
         items of a job as a FeatureCollection.
@@ -47,7 +49,10 @@ def add_publish(app: FastAPI, publisher: Publisher, results: ResultsPublisher) -
             published = results.publish(body)
             items = [served_item(one.item, base) for one in published]
             return _answer({"type": "FeatureCollection", "features": items}, published)
-        one = publisher.publish(body)
+        if isinstance(body, PublishCogs):
+            one = results.publish_cogs(body)
+        else:
+            one = publisher.publish(body)
         served = served_item(one.item, base)
         return _answer(served, [one], Location=served["links"][0]["href"])
 

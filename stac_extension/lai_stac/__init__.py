@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lai_stac.cog_items import describe_cogs
     from lai_stac.collection import build_collection, write_collection
     from lai_stac.errors import LaiStacError
     from lai_stac.extension import LaiQualityExtension
@@ -31,6 +32,7 @@ __all__ = [
     "build_collection",
     "build_item",
     "describe",
+    "describe_cogs",
     "describe_job",
     "item_id",
     "validate_collection",
@@ -48,6 +50,7 @@ _HOME = {
     "build_collection": "collection",
     "build_item": "item",
     "describe": "item",
+    "describe_cogs": "cog_items",
     "describe_job": "job_items",
     "item_id": "identity",
     "validate_collection": "validation",

@@ -1,4 +1,4 @@
-"""`POST /publish` of an openEO job's results: items for all its dates, or a reason."""
+"""`POST /publish` of results without items: an openEO job's, or COGs; items, or a reason."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_jobs import TIMES, job_description, write_cloud_results
-from fake_lai import MODEL, fake_layers
+from fake_lai import MODEL, UTM32, fake_layers
 from fastapi.testclient import TestClient
 from service.fake_items import TOKEN
 from typer.testing import CliRunner
@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from lai_service import Settings, openeo_results
 from lai_service.cli import app
 from lai_udf.bundle import Bundle
+from lai_udf.predict import OUTPUT_BANDS
+from lai_udf.rasters import write_lai_cogs
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -116,3 +118,75 @@ def test_command_publishes_a_folder_of_results(live: str, results: Path) -> None
     assert len(lines) == 2
     assert all(line.startswith(f"created: {live}/collections/lai/items/lai_s2_") for line in lines)
     assert [line.split(":")[0] for line in second.stdout.splitlines()] == ["unchanged"] * 2
+
+
+TAGS = {
+    "MODEL_ID": "sentinel2-lai-seamless",
+    "MODEL_VERSION": "0.1.0",
+    "MODEL_CHECKSUM": MODEL["assets"]["model"]["file:checksum"],
+    "TARGET": "field",
+    "SAMPLES": "8",
+    "SEED": "5",
+    "DATETIME": TIMES[0],
+    "PLATFORM": "Sentinel-2A",
+}
+
+
+def write_cogs(folder: Path, rng: np.random.Generator, **tags: str) -> Path:
+    layers = fake_layers(rng)
+    cube = np.stack([layers[band] for band in OUTPUT_BANDS]).astype("float32")
+    write_lai_cogs(UTM32.to_data_array(cube, OUTPUT_BANDS), folder, tags={**TAGS, **tags})
+    return folder
+
+
+def test_cogs_are_published_as_their_tags_say(
+    writer: TestClient, settings: Settings, rng: np.random.Generator
+) -> None:
+    folder = write_cogs(settings.allowed_roots[0] / "cogs", rng)
+    answer = writer.post("/publish", json={"cogs": str(folder)})
+    assert answer.status_code == 201, answer.text
+    item = writer.get(answer.headers["Location"]).json()
+    said = item["properties"]
+    assert (said["datetime"], said["platform"]) == (TIMES[0], "sentinel-2a")
+    assert (said["laiq:target"], said["laiq:mc_samples"], said["laiq:random_seed"]) == (
+        "field",
+        8,
+        5,
+    )
+    assert "thumbnail" in item["assets"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        f"{band.lower()}.tif" for band in OUTPUT_BANDS
+    )  # the folder given is only read
+    again = writer.post("/publish", json={"cogs": str(folder)})
+    assert again.headers["LAI-Publish-Outcome"] == "unchanged"
+
+
+@pytest.mark.parametrize(
+    ("tags", "spoil", "reason"),
+    [
+        ({"MODEL_CHECKSUM": "1220ff"}, None, "none of those known here"),
+        ({"DATETIME": ""}, None, "no tag DATETIME"),
+        ({"TARGET": "both"}, None, "target"),
+        ({}, "lai_sd.tif", "lai_sd.tif in cogs is not a GeoTIFF"),
+        ({}, "lai.tif", "lai.tif in cogs is not a GeoTIFF"),
+    ],
+    ids=["foreign model", "no time", "no target", "a VRT for a band", "a VRT for LAI"],
+)
+def test_cogs_that_tell_too_little_or_name_other_files_are_refused(
+    tags, spoil, reason, writer: TestClient, settings: Settings, rng: np.random.Generator
+) -> None:
+    folder = write_cogs(settings.allowed_roots[0] / "cogs", rng, **tags)
+    if spoil:
+        (folder / spoil).write_text("<VRTDataset><SourceFilename>/etc/passwd</SourceFilename>")
+    answer = writer.post("/publish", json={"cogs": str(folder)})
+    assert (answer.status_code, reason in answer.json()["description"]) == (422, True), answer.text
+    assert files(settings) == {}
+
+
+def test_command_publishes_a_folder_of_cogs(
+    live: str, settings: Settings, rng: np.random.Generator
+) -> None:
+    folder = write_cogs(settings.allowed_roots[0] / "cogs", rng)
+    done = CliRunner().invoke(app, ["publish", str(folder), "--url", live, "--token", TOKEN])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(f"created: {live}/collections/lai/items/lai_s2_")
