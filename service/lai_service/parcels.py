@@ -4,11 +4,15 @@ Weights are the exact share of each pixel inside the polygon (exactextract). A p
 LAI has a value and none of the excluded flags is set. The interval of a parcel is the mean of its
 pixels' lower and upper ends: right if the errors of neighbouring pixels go together, and too wide,
 never too narrow, where they do not.
+
+Published rasters never change under their path, which holds the digest of their bytes. So what was
+read once is kept: the second look at a parcel, as a plot after the numbers, reads no file.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +34,13 @@ from lai_service.rasters import GDAL_ENVIRONMENT
 
 __all__ = ["DEFAULT_EXCLUDE", "Observation", "Place", "observe"]
 
-DEFAULT_EXCLUDE = 32 | 64
-"""Flags that make a pixel unusable: cloud, shadow or snow within reach; no data within reach."""
+DEFAULT_EXCLUDE = 8 | 16 | 32 | 64
+"""Flags that make a pixel unusable: LAI below or above what is possible, beyond the tolerance
+(SNAP calls such a value invalid; the raster keeps it, negative ones too); cloud, shadow or snow
+within reach; no data within reach."""
 MAX_PIXELS = 4_000_000
+_KEPT = 20_000
+"""Observations that are kept, some 10 MB."""
 _SLIVER = 1e-6  # a share of a pixel that is rounding of coordinates, not area
 _VALUES = {"lai": "lai", "lower": "lai_lower", "upper": "lai_upper", "sd": "lai_sd"}
 _DEGREES = "EPSG:4326"
@@ -68,6 +76,10 @@ class Place:
 
     geometry: BaseGeometry
     """Point, Polygon or MultiPolygon, longitude and latitude in degrees."""
+    weights: dict["_Grid", "_Weights | None"] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """What was found out about it; the items of a tile have one grid."""
 
     @classmethod
     def from_geojson(cls, geojson: Mapping[str, Any]) -> "Place":
@@ -90,6 +102,9 @@ class Place:
         if west < -180 or east > 180 or south < -90 or north > 90:
             raise BadRequestError("geometry must be in degrees: longitude ±180, latitude ±90")
         return cls(geometry)
+
+
+_Grid = tuple[str, Affine, int, int]  # CRS as WKT, transform, height, width
 
 
 @dataclass(frozen=True)
@@ -121,6 +136,37 @@ def observe(
     paths = _paths(item, data)
     if "lai" not in paths:
         return None
+    measured = _measure(tuple(sorted(paths.items())), place, exclude_flags)
+    if measured is None:
+        return None
+    properties = item["properties"]
+    return Observation(
+        item=item["id"],
+        collection=item["collection"],
+        datetime=properties.get("datetime") or properties["start_datetime"],
+        lai=measured.means["lai"],
+        lower=measured.means.get("lower"),
+        upper=measured.means.get("upper"),
+        sd=measured.means.get("sd"),
+        valid_fraction=min(1.0, measured.pixels / measured.area),
+        pixels=measured.pixels,
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What the rasters of one item say of a place."""
+
+    means: dict[str, float | None]
+    pixels: float
+    area: float
+
+
+@lru_cache(maxsize=_KEPT)
+def _measure(
+    files: tuple[tuple[str, Path], ...], place: Place, exclude_flags: int
+) -> _Measured | None:
+    paths = dict(files)
     with rasterio.Env(**GDAL_ENVIRONMENT):
         with rasterio.open(paths["lai"], driver="GTiff") as raster:
             weights = _weights(place, raster)
@@ -136,18 +182,7 @@ def observe(
                     layers[name] = _read(raster, weights.window)
     weight = np.where(usable & (weights.weight > _SLIVER), weights.weight, 0.0)
     means = {name: _mean(layer, weight) for name, layer in layers.items()}
-    properties = item["properties"]
-    return Observation(
-        item=item["id"],
-        collection=item["collection"],
-        datetime=properties.get("datetime") or properties["start_datetime"],
-        lai=means["lai"],
-        lower=means.get("lower"),
-        upper=means.get("upper"),
-        sd=means.get("sd"),
-        valid_fraction=min(1.0, float(weight.sum()) / weights.area),
-        pixels=float(weight.sum()),
-    )
+    return _Measured(means, float(weight.sum()), weights.area)
 
 
 def _paths(item: Document, data: Path) -> dict[str, Path]:
@@ -157,6 +192,14 @@ def _paths(item: Document, data: Path) -> dict[str, Path]:
 
 
 def _weights(place: Place, raster: rasterio.DatasetReader) -> _Weights | None:
+    """Return the weights of a place on the grid of a raster; None where they do not meet."""
+    grid: _Grid = (raster.crs.to_wkt(), raster.transform, raster.height, raster.width)
+    if grid not in place.weights:
+        place.weights[grid] = _new_weights(place, raster)
+    return place.weights[grid]
+
+
+def _new_weights(place: Place, raster: rasterio.DatasetReader) -> _Weights | None:
     projected = shape(transform_geom(_DEGREES, raster.crs, mapping(place.geometry)))
     if projected.geom_type == "Point":
         row, column = raster.index(*projected.coords[0][:2])
@@ -195,8 +238,11 @@ def _coverage(
 
 def _read(raster: rasterio.DatasetReader, window: Window) -> NDArray[np.float64]:
     """Read a window in physical units, NaN where there is no data."""
-    stored = raster.read(1, window=window, masked=True).astype(np.float64)
-    return np.asarray(np.ma.filled(stored * raster.scales[0] + raster.offsets[0], np.nan))
+    stored = raster.read(1, window=window)
+    values: NDArray[np.float64] = stored * raster.scales[0] + raster.offsets[0]
+    if raster.nodata is not None and not math.isnan(raster.nodata):
+        values[stored == raster.nodata] = np.nan
+    return values
 
 
 def _flags(path: Path | None, window: Window) -> NDArray[np.uint8]:

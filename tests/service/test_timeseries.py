@@ -12,9 +12,10 @@ from exactextract import exact_extract
 from exactextract.raster import RasterioRasterSource
 from fastapi.testclient import TestClient
 from rasterio.warp import transform, transform_geom
+from rasterio.windows import Window
 from service.fake_items import ORIGIN
 
-from lai_service import Settings, timeseries
+from lai_service import Settings, parcels, timeseries
 from lai_service.parcels import observe
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
@@ -94,6 +95,50 @@ def test_no_data_and_cloud_lower_the_valid_fraction_and_not_the_mean(
     shown = published.post("/timeseries", json=cloudy | {"exclude_flags": 64}).json()
     assert (hidden["lai"], hidden["valid_fraction"]) == (None, 0.0)
     assert shown["observations"][0]["valid_fraction"] == pytest.approx(1.0, abs=1e-2)
+
+
+@pytest.mark.parametrize("flag", [8, 16])
+def test_value_that_is_not_possible_is_left_out_of_the_mean(
+    published: TestClient, monkeypatch: pytest.MonkeyPatch, flag: int
+) -> None:
+    def half(path: Path, window: Window) -> np.ndarray:
+        flags = np.zeros((window.height, window.width), np.uint8)
+        flags[:, : window.width // 2] = flag
+        return flags
+
+    monkeypatch.setattr(parcels, "_flags", half)
+    body = {"geometry": parcel(20, 30, 24, 34)}
+    found = published.post("/timeseries", json=body).json()["observations"][0]
+    assert (found["lai"], found["valid_fraction"]) == (pytest.approx(2.125), pytest.approx(0.5))
+    everything = {**body, "exclude_flags": 32 | 64}
+    found = published.post("/timeseries", json=everything).json()["observations"][0]
+    assert (found["lai"], found["valid_fraction"]) == (pytest.approx(2.075), pytest.approx(1))
+
+
+def test_parcel_is_read_from_the_files_once_and_a_new_version_anew(
+    published: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"geometry": parcel(20, 30, 22.5, 33.25)}
+    first = published.post("/timeseries", json=body).json()
+    with monkeypatch.context() as blind:
+        blind.delattr(parcels, "_read")
+        assert published.post("/timeseries", json=body).json() == first
+    folder = make_result("lai_s2_32tpu_20240601", "2024-06-01T10:00:00Z", offset=5.0)
+    published.post("/publish", json={"directory": str(folder)})
+    second = published.post("/timeseries", json=body).json()["observations"]
+    assert second[0]["lai"] == pytest.approx(first["observations"][0]["lai"] + 5)
+    assert second[1:] == first["observations"][1:]
+
+
+def test_items_of_one_tile_share_the_weights(
+    published: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    coverage = parcels._coverage
+    monkeypatch.setattr(parcels, "_coverage", lambda *a: made.append(a) or coverage(*a))
+    monkeypatch.setattr(timeseries, "_READERS", 1)
+    found = published.post("/timeseries", json={"geometry": parcel(3, 30, 22.5, 33.25)}).json()
+    assert (len(found["observations"]), len(made)) == (3, 1)
 
 
 def test_parcel_that_leaves_the_raster_has_less_valid_area(published: TestClient) -> None:
