@@ -223,6 +223,7 @@ def draw_borders(borders: pd.DataFrame, path: Path) -> None:
             )
         axis.set_xticks(np.arange(len(names)) + 0.2, names, fontsize="small")
         axis.set_title(_short(case))
+        axis.set_ylim(top=1.25 * max(float(rows["rmse"].max()), 1e-3))  # room for the legend
         axis.set_ylabel("RMSE against noise-free SL2P (m² m⁻²)")
     axes[1].legend(fontsize="small")
     figure.savefig(path, dpi=DPI)
