@@ -109,12 +109,12 @@ extent_km = [0, cube.sizes["x"] * 0.02, 0, cube.sizes["y"] * 0.02]
 figure, axes = plt.subplots(1, 3, figsize=(13, 4))
 panels = (
     (lai, "YlGn", (0, 7), "LAI, whole (m² m⁻²)"),
-    (abs(seamless - lai), "magma_r", (0, 0.3), "|difference|, overlap 16 px"),
-    (abs(seams - lai), "magma_r", (0, 0.3), "|difference|, no overlap"),
+    (abs(seamless - lai), "magma_r", (0, 0.3), "|difference|, overlap 16 px (m² m⁻²)"),
+    (abs(seams - lai), "magma_r", (0, 0.3), "|difference|, no overlap (m² m⁻²)"),
 )
 for panel, (values, colours, limits, label) in zip(axes, panels, strict=True):
     image = panel.imshow(values.squeeze(), cmap=colours, clim=limits, extent=extent_km)
-    figure.colorbar(image, ax=panel, label=label, shrink=0.85)
+    figure.colorbar(image, ax=panel, label=label, shrink=0.85, extend="max")
     panel.set(xlabel="east (km)", title=f"largest {float(values.max()):.2g}")
 axes[0].set_ylabel("north (km)")
 figure.savefig(OUT / "5_seams.png")

@@ -25,6 +25,7 @@ from lai_training.parcels import (
     find_items,
     observe_cube,
     observe_items,
+    outline_items,
     read_parcels,
     weigh_parcels,
 )
@@ -220,6 +221,22 @@ def test_the_register_is_read_from_each_format(tmp_path: Path, name: str) -> Non
 
     assert table["parcel"].tolist() == ["a", "b"]
     assert table["crop"].tolist() == ["BTH", "BTH"]
+
+
+@pytest.mark.parametrize("name", ["p.gpkg", "p.parquet"])
+def test_only_the_parcels_near_the_items_are_read(tmp_path: Path, name: str) -> None:
+    write_lai_cogs(make_cube(np.ones((6, 8))), tmp_path / "item", tags={})
+    here_and_far = make_parcels(a=(0, 0, 2, 2), far=(9000, 0, 9002, 2)).to_crs("EPSG:2154")
+    path = tmp_path / name
+    (here_and_far.to_parquet if path.suffix == ".parquet" else here_and_far.to_file)(path)
+
+    within = outline_items(find_items([tmp_path]))
+    table = read_parcels(path, LAYOUTS["plain"], within=within)
+
+    assert table["parcel"].tolist() == ["a"]
+    elsewhere = within.translate(xoff=30)
+    with pytest.raises(ParcelsError, match="no parcel lies within"):
+        read_parcels(path, LAYOUTS["plain"], within=elsewhere)
 
 
 def test_a_buffer_takes_the_border_away(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def parcels(
         ParcelLayout,
         find_items,
         observe_items,
+        outline_items,
         read_parcels,
     )
     from lai_training.parcels_interval import add_interval, read_calibration
@@ -80,8 +81,10 @@ def parcels(
     preset = LAYOUTS[layout]
     columns = ParcelLayout(id_column or preset.id_column, crop_column or preset.crop_column)
     with _one_sentence():
-        table = read_parcels(parcel_file, columns, inner_buffer_m=buffer_m)
-        observed = observe_items(table, find_items(sources), exclude_flags=exclude_flags)
+        items = find_items(sources)
+        within = outline_items(items)
+        table = read_parcels(parcel_file, columns, inner_buffer_m=buffer_m, within=within)
+        observed = observe_items(table, items, exclude_flags=exclude_flags)
         known = read_calibration(calibration) if calibration else None
         files = write_report(add_interval(observed, correlation, known), out)
     typer.echo(format_report(add_interval(observed, correlation, known)), err=True)

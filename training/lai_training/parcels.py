@@ -23,6 +23,8 @@ import xarray as xr
 from exactextract import exact_extract
 from exactextract.raster import NumPyRasterSource
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.warp import transform_bounds
 from shapely.geometry import box
 
 from lai_training.errors import LaiTrainingError
@@ -61,11 +63,15 @@ LAYOUTS: Mapping[str, ParcelLayout] = {
     "rpg": ParcelLayout("ID_PARCEL", "CODE_CULTU"),
     "plain": ParcelLayout("parcel", "crop"),
 }
-"""Presets; `rpg` is the French register."""
+"""Presets; `rpg` is the French register as published from 2015 on (layer PARCELLES_GRAPHIQUES)."""
 
 
 def read_parcels(
-    path: Path, layout: ParcelLayout = LAYOUTS["rpg"], *, inner_buffer_m: float = 0.0
+    path: Path,
+    layout: ParcelLayout = LAYOUTS["rpg"],
+    *,
+    inner_buffer_m: float = 0.0,
+    within: gpd.GeoSeries | None = None,
 ) -> gpd.GeoDataFrame:
     """Read parcels from a vector file.
 
@@ -73,20 +79,32 @@ def read_parcels(
         path: GeoParquet (`.parquet`), or what pyogrio reads: GeoPackage, Shapefile, GeoJSON.
         layout: its columns; names are compared without regard to case.
         inner_buffer_m: metres to keep away from the border, where pixels are mixed.
+        within: with a CRS; parcels outside its bounds are not read (`outline_items`), as the
+            register of a country holds ten million.
 
     Returns:
         Columns `parcel` (text), `crop` (text, empty where unknown), `geometry`; the file's CRS, or
         a metric one if a buffer is asked for. Parcels that the buffer eats up are left out.
 
     Raises:
-        ParcelsError: it cannot be read, lacks a column or CRS, or names a parcel twice.
+        ParcelsError: it cannot be read, lacks a column or CRS, names a parcel twice, or has none
+            within the bounds.
     """
     try:
-        table = gpd.read_parquet(path) if path.suffix == ".parquet" else gpd.read_file(path)
+        table = (
+            gpd.read_parquet(path)
+            if path.suffix == ".parquet"
+            else gpd.read_file(path, bbox=within)
+        )
     except (OSError, RuntimeError, ValueError) as error:
         raise ParcelsError(f"{path} cannot be read as parcels: {error}") from error
     if not isinstance(table, gpd.GeoDataFrame) or table.crs is None:
         raise ParcelsError(f"{path}: parcels need polygons and a CRS")
+    if within is not None:
+        west, south, east, north = within.to_crs(table.crs).total_bounds
+        table = table.cx[west:east, south:north]
+        if table.empty:
+            raise ParcelsError(f"{path}: no parcel lies within the bounds of the items")
     names = {str(name).lower(): name for name in table.columns}
     if layout.id_column.lower() not in names:
         raise ParcelsError(
@@ -200,6 +218,23 @@ def find_items(sources: Sequence[Path]) -> list[Path]:
             raise ParcelsError(f"{source} holds no lai.tif: give LAI items or a folder of them")
         found += folders
     return sorted(dict.fromkeys(found))
+
+
+def outline_items(folders: Sequence[Path]) -> gpd.GeoSeries:
+    """Return the bounds of the LAI of items, as polygons in degrees.
+
+    Raises:
+        ParcelsError: a raster cannot be opened.
+    """
+    outlines = set()
+    for folder in folders:
+        try:
+            with rasterio.open(folder / "lai.tif") as dataset:
+                outlines.add(transform_bounds(dataset.crs, "EPSG:4326", *dataset.bounds))
+        except RasterioError as error:
+            raise ParcelsError(f"{folder / 'lai.tif'} cannot be read: {error}") from error
+    boxes = shapely.segmentize([box(*bounds) for bounds in sorted(outlines)], 0.02)
+    return gpd.GeoSeries(boxes, crs="EPSG:4326")  # many corners: parallels bend in other CRS
 
 
 def observe_cube(

@@ -1,7 +1,8 @@
 """Crop types of the French parcel register, and the season in which each of them grows.
 
-The register (RPG, `registre parcellaire graphique`) names a parcel `ID_PARCEL`, its area in
-hectares `SURF_PARC` and its main crop `CODE_CULTU`, three letters. The seventeen types below are
+The register (RPG, `registre parcellaire graphique`, from 2015 on) names a parcel `ID_PARCEL`, its
+area in hectares `SURF_PARC` and its main crop `CODE_CULTU`, three letters. `CODE_GROUP` (28
+groups), `CULTURE_D1` and `CULTURE_D2` (catch crops) are not used. The seventeen types below are
 arable crops, grass and vines that cover most of it; the paper groups its types into four seasons,
 and so does this table. Which seventeen the paper takes is not known here: give another table where
 it matters.
