@@ -1,5 +1,7 @@
 """The network of five variables: LAI untouched, outputs by name, labels in their units."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import onnxruntime
@@ -7,8 +9,11 @@ import pytest
 import xarray as xr
 
 from lai_training import sl2p
+from lai_training.config import FitConfig
+from lai_training.errors import EvaluationError, FitError
 from lai_training.export import export_onnx
 from lai_training.export_graph import build_lean_graphs
+from lai_training.fit import write_provenance
 from lai_training.networks import SEAMLESS_VARIABLES, SPECS, VARIABLE_SCALES, build_network
 from lai_training.recipe import load_start
 from lai_training.samples import (
@@ -19,7 +24,8 @@ from lai_training.samples import (
     measure_normalisation,
 )
 from lai_training.spread import SPREAD_LAYERS
-from lai_training.variables import predict_variables
+from lai_training.variables import format_variables, predict_variables, score_variables
+from lai_udf.errors import ProductError
 from lai_udf.predict import BANDS
 
 # Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
@@ -172,3 +178,46 @@ def test_an_image_of_any_size_is_predicted_by_the_names_of_the_outputs(pair, lan
     assert {name: image.shape for name, image in found.items()} == dict.fromkeys(
         five.output_names, (30, 21)
     )
+
+
+@pytest.fixture
+def run(pair, tmp_path, land):
+    """A run folder of the network of five variables."""
+    config = {"network": "seamless_variables", "seed": 1, "epochs": 1, "steps": 1}
+    pool = {"patches": 16, "size_px": 32, "seed": 7}
+    rest = {"pool": pool, "validation": pool, "samples": {"patch_px": 32}, "learning_rate": 0.1}
+    folder = tmp_path / "run"
+    write_provenance(
+        FitConfig.model_validate({**config, **rest}), measure_normalisation(land), folder
+    )
+    pair[1].save(folder / "best.keras")
+    return folder
+
+
+def test_every_variable_is_scored_against_sl2p_in_its_unit(run, scene, monkeypatch):
+    monkeypatch.setattr("lai_training.variables.read_scene", lambda path: scene)
+
+    table = score_variables(run, [Path("a.tif")], noise=1.0)
+
+    assert list(table["variable"]) == list(SEAMLESS_VARIABLES.variables)
+    assert list(table["unit"]) == ["m2 m-2", "1", "1", "ug cm-2", "g cm-2"]
+    assert (table["n"] > 0).all()
+    assert (table["rmse_ratio"] > 0).all()
+    assert len(format_variables(table).splitlines()) == 7
+
+
+def test_without_a_readable_scene_there_is_nothing_to_score(run, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise ProductError("half a file")
+
+    monkeypatch.setattr("lai_training.variables.read_scene", refuse)
+
+    with pytest.raises(EvaluationError, match="none of 1 scenes"):
+        score_variables(run, [Path("a.tif")])
+
+
+def test_a_folder_without_weights_is_no_run_to_score(run):
+    (run / "best.keras").unlink()
+
+    with pytest.raises(FitError, match=r"holds no best\.keras"):
+        score_variables(run, [Path("a.tif")])
