@@ -1,6 +1,7 @@
 """What a catalogue reads out of an item before it stores it: id, time and footprint."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,21 @@ def facts_of(document: Document) -> ItemFacts:
     if not isinstance(item_id, str) or not item_id or not isinstance(properties, dict):
         raise InvalidItemError("an item needs a text 'id' and an object 'properties'")
     start, end = _times(item_id, properties)
+    _check_bbox(item_id, document.get("bbox"))
     return ItemFacts(item_id, start, end, _footprint(item_id, document.get("geometry")))
+
+
+def _check_bbox(item_id: str, bbox: object) -> None:
+    """Refuse a box upside down; one with its west above its east crosses the antimeridian."""
+    if bbox is None:
+        return
+    if not isinstance(bbox, list) or len(bbox) not in (4, 6):
+        raise InvalidItemError(f"item {item_id} has a bbox that is no list of 4 or 6 numbers")
+    if not all(isinstance(edge, int | float) and math.isfinite(edge) for edge in bbox):
+        raise InvalidItemError(f"item {item_id} has a bbox of other things than numbers")
+    half = len(bbox) // 2
+    if bbox[1] > bbox[half + 1]:
+        raise InvalidItemError(f"item {item_id} has a bbox {bbox} with its south above its north")
 
 
 def _times(item_id: str, properties: dict[str, Any]) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from lai_service import Settings, create_app
 from lai_service.access import OPEN_READS
 from lai_service.errors import SettingsError
 
+DAY = "2024-06-21T10:36:31Z"
 READING = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -134,3 +135,29 @@ def test_every_parameter_of_a_path_is_in_the_openapi_document(client: TestClient
         for method, operation in methods.items():
             given = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
             assert (method, path, given) == (method, path, set(re.findall(r"{(\w+)}", path)))
+
+
+def test_every_writing_route_refuses_a_body_that_makes_no_sense(writer: TestClient) -> None:
+    assert writer.post("/collections", json=collection()).status_code == 201
+    assert writer.post("/collections/lai/items", json=stac_item("x", DAY)).status_code == 201
+    bodies = [b"\xff\xfe", b'{"id": "\xff"}', b"[" * 50_000, b"null", b"7", b'"x"', b"[1]", b"{"]
+    ours = ("/collections", "/publish")
+    for method, path in writing_routes(writer.app):
+        if method == "DELETE" or not path.startswith(ours):
+            continue
+        address = path.replace("{collection_id}", "lai").replace("{item_id}", "x")
+        for body in bodies:
+            headers = {"Content-Type": "application/json"}
+            answer = writer.request(method, address, content=body, headers=headers)
+            assert answer.status_code in (400, 422), (method, path, body[:9], answer.text)
+            assert 5 < len(answer.json()["description"]) < 500
+    assert [item["id"] for item in writer.get("/search").json()["features"]] == ["x"]
+
+
+def test_transactions_refuse_an_inverted_bbox(writer: TestClient) -> None:
+    writer.post("/collections", json=collection())
+    item = {**stac_item("x", DAY), "bbox": [10, 48, 11, 47]}
+    answer = writer.post("/collections/lai/items", json=item)
+    assert (answer.status_code, "south" in answer.json()["description"]) == (422, True)
+    across = {**stac_item("y", DAY), "bbox": [179, 47, -179, 48]}
+    assert writer.post("/collections/lai/items", json=across).status_code == 201

@@ -172,6 +172,13 @@ BAD_ITEMS: dict[str, tuple[Callable[[dict[str, Any]], object], int, str]] = {
         422,
         "EPSG:32633",
     ),
+    "inverted bbox": (
+        lambda item: item.update(bbox=[item["bbox"][n] for n in (0, 3, 2, 1)]),
+        422,
+        "south above its north",
+    ),
+    "unknown collection id": (lambda item: item.update(collection="../lai"), 422, "dot"),
+    "hidden file": (_href(".hidden.tif"), 403, "fetches nothing"),
     "elsewhere": (lambda item: item.update(bbox=[10, 10, 11, 11]), 422, "bbox"),
     "bow tie": (
         lambda item: item["geometry"].update(
