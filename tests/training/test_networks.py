@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lai_training.networks import SPECS, build_network, measure_reach_px
+from lai_training.recipe import load_start, widen
 
 
 def _randomised(name: str) -> keras.Model:
@@ -88,3 +89,20 @@ def test_one_image_broadcasts_against_all_draws(seamless, features, rng):
 def test_an_unknown_network_is_refused_by_name():
     with pytest.raises(KeyError, match="resnet"):
         build_network("resnet")
+
+
+def test_a_wider_network_begins_as_the_narrower_one_that_it_starts_from(features, tmp_path):
+    narrow = _randomised("seamless_narrow")
+    narrow.save(tmp_path / "best.keras")
+    wide = build_network("seamless")
+
+    load_start(wide, tmp_path)
+
+    ones = np.ones((1, SPECS["seamless"].mask_count), "float32")
+    np.testing.assert_allclose(_lai(wide, features, ones), _lai(narrow, features, ones), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 8, 4), (3, 3, 9, 4), (3, 3, 8, 5), (4,)])
+def test_weights_that_do_not_nest_are_refused(shape):
+    with pytest.raises(ValueError, match="do not fit"):
+        widen(np.zeros((3, 3, 8, 4)), np.zeros(shape))

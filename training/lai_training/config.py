@@ -49,7 +49,7 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    network: Literal["seamless", "paper", "mlp", "seamless_variables"]
+    network: Literal["seamless", "paper", "mlp", "seamless_variables", "seamless_narrow"]
     seed: int
     start_from: str | None = None
     """Run (a folder beside this one) whose best weights are the start; none = fresh weights."""

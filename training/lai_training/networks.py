@@ -37,7 +37,7 @@ class NetworkSpec:
     """What a network promises to the code that tiles it."""
 
     name: str
-    """`seamless`, `paper`, `mlp` or `seamless_variables`."""
+    """A key of `SPECS`."""
     reach_px: int
     """How far a change of one input pixel can be felt, in pixels (checked by a test)."""
     window_multiple: int
@@ -79,7 +79,8 @@ MLP = NetworkSpec(
 SEAMLESS_VARIABLES = replace(
     SEAMLESS, name="seamless_variables", variables=("LAI", "FAPAR", "FCOVER", "CCC", "CWC")
 )
-SPECS = {spec.name: spec for spec in (SEAMLESS, PAPER, MLP, SEAMLESS_VARIABLES)}
+SEAMLESS_NARROW = replace(SEAMLESS, name="seamless_narrow")
+SPECS = {spec.name: spec for spec in (SEAMLESS, PAPER, MLP, SEAMLESS_VARIABLES, SEAMLESS_NARROW)}
 VARIABLE_SCALES = {"LAI": 1.0, "FAPAR": 0.2, "FCOVER": 0.2, "CCC": 65.0, "CWC": 0.04}
 """An error of so much weighs as much as one of 1 m2 m-2 in LAI: standard deviations of SL2P's
 labels over simulated land, relative to LAI's, in round numbers."""
@@ -99,11 +100,12 @@ def build_network(name: str) -> keras.Model:
         "paper": build_paper,
         "mlp": build_mlp,
         "seamless_variables": build_seamless_variables,
+        "seamless_narrow": lambda: build_seamless(width=16),
     }
     return builders[name]()
 
 
-def build_seamless() -> keras.Model:
+def build_seamless(*, width: int = 32) -> keras.Model:
     """Build the default network: a UNet of reach 15 px around a per-pixel reading head.
 
     The UNet looks at the neighbourhood and proposes a correction of the spectrum (less noise)
@@ -114,12 +116,16 @@ def build_seamless() -> keras.Model:
     Two poolings and one 3x3 convolution per inner block keep the reach within the 16 px of
     overlap that openEO windows carry: any tiling gives the same LAI. Dropout acts from the
     context on: everything before it is the same for every Monte-Carlo draw.
+
+    Args:
+        width: channels at full resolution. Sixteen fit in two thirds of the time and are a start
+            for thirty-two (`lai_training.recipe.load_start`), but remove less noise.
     """
     features, masks, mask = _inputs(SEAMLESS)
     bands = features[..., :BAND_COUNT]
     angles = features[..., ANGLE_SLICE]
 
-    level0 = _conv(16, "level0")(features)
+    level0 = _conv(width, "level0")(features)
     level1 = _conv(32, "level1")(layers.AveragePooling2D(2, name="pool1")(level0))
     level2 = _conv(64, "level2")(layers.AveragePooling2D(2, name="pool2")(level1))
     joined1 = layers.Add(name="join1")([_upwards(32, "up1")(level2), level1])

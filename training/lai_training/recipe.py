@@ -11,19 +11,23 @@ is Huber's of the error in units of s.
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from lai_training.checkpoints import BEST
 from lai_training.config import FitConfig
 from lai_training.errors import FitError
 from lai_training.networks import SPECS, VARIABLE_SCALES
 from lai_training.precision import HALF, set_precision
+from lai_training.samples import Floats
 from lai_training.spread import SPREAD_LAYERS
 
 
 def load_start(model: keras.Model, start: Path, *, freeze: bool = False) -> None:
     """Begin with the best weights of another run, layer by layer.
 
-    The spread head does not come along: it is taught when everything else is fitted.
+    Where a layer is wider than the other's, the other's weights fill its first channels and the
+    network still computes the same: what reads the new channels gives them no weight yet (Chen,
+    Goodfellow, Shlens 2016, Net2Net). The spread head does not come along: it is taught when everything else is fitted.
 
     Args:
         model: an untrained network that has every layer of the other, by name; it may have more.
@@ -38,7 +42,8 @@ def load_start(model: keras.Model, start: Path, *, freeze: bool = False) -> None
         for layer in found.layers:
             if layer.weights and layer.name not in SPREAD_LAYERS:
                 own = model.get_layer(layer.name)
-                own.set_weights(layer.get_weights())
+                pairs = zip(own.get_weights(), layer.get_weights(), strict=True)
+                own.set_weights([widen(wide, narrow) for wide, narrow in pairs])
                 if freeze:  # never set to True: fixed layers inside would wake up
                     own.trainable = False
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -46,6 +51,28 @@ def load_start(model: keras.Model, start: Path, *, freeze: bool = False) -> None
         raise FitError(
             f"start_from: {start / BEST} is damaged or of another network ({reason})"
         ) from error
+
+
+def widen(wide: Floats, narrow: Floats) -> Floats:
+    """Return `wide` with the weights of a narrower layer in its first channels.
+
+    Args:
+        wide: freshly drawn kernel (y, x, in, out) or bias (out,).
+        narrow: the same of the other layer, with as many channels or fewer.
+
+    Raises:
+        ValueError: the shapes do not nest.
+    """
+    spatial = slice(0, -2) if wide.ndim > 1 else slice(0, 0)
+    if wide.shape[spatial] != narrow.shape[spatial] or (
+        wide.ndim != narrow.ndim or np.any(np.less(wide.shape, narrow.shape))
+    ):
+        raise ValueError(f"weights {narrow.shape} do not fit into {wide.shape}")
+    filled = wide.copy()
+    if wide.ndim > 1:
+        filled[..., narrow.shape[-2] :, :] = 0  # new inputs have no say yet
+    filled[tuple(slice(size) for size in narrow.shape)] = narrow
+    return filled
 
 
 def compile_model(model: keras.Model, config: FitConfig) -> None:
