@@ -91,6 +91,8 @@ def test_an_unknown_network_is_refused_by_name():
         build_network("resnet")
 
 
+# Keras' own saving meets TensorFlow's arrays, which do not know NumPy's `copy` yet
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_a_wider_network_begins_as_the_narrower_one_that_it_starts_from(features, tmp_path):
     narrow = _randomised("seamless_narrow")
     narrow.save(tmp_path / "best.keras")

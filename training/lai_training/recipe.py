@@ -27,7 +27,8 @@ def load_start(model: keras.Model, start: Path, *, freeze: bool = False) -> None
 
     Where a layer is wider than the other's, the other's weights fill its first channels and the
     network still computes the same: what reads the new channels gives them no weight yet (Chen,
-    Goodfellow, Shlens 2016, Net2Net). The spread head does not come along: it is taught when everything else is fitted.
+    Goodfellow, Shlens 2016, Net2Net). The spread head does not come along: it is taught when
+    everything else is fitted.
 
     Args:
         model: an untrained network that has every layer of the other, by name; it may have more.
