@@ -68,6 +68,24 @@ def test_a_bomb_is_refused(work):
     assert not (work / "m").exists()
 
 
+def test_a_bomb_that_lies_about_its_size_is_refused(work):
+    archive = make_zip(work.parent / "m.zip", {"zeros": bytes(30_000_000)})
+    content = archive.read_bytes()
+    size = (30_000_000).to_bytes(4, "little")
+    assert content.count(size) == 2  # beside the member and in the directory
+    archive.write_bytes(content.replace(size, (100).to_bytes(4, "little")))
+    with pytest.raises(ArchiveError, match="not a readable zip"):
+        unpack(work, f"{archive}#m")
+    assert not list(work.rglob("*"))
+
+
+def test_an_archive_of_too_many_members_is_refused(work, monkeypatch):
+    monkeypatch.setattr("lai_backend.archives.MAX_MEMBERS", 3)
+    archive = make_zip(work.parent / "m.zip", {str(number): b"" for number in range(4)})
+    with pytest.raises(ArchiveError, match="more than 3 members"):
+        unpack(work, f"{archive}#m")
+
+
 @pytest.mark.parametrize("name", ["", "..", "../out", "/abs", "."])
 def test_the_folder_must_lie_inside_the_work_folder(work, name):
     archive = make_zip(work.parent / "m.zip", {"a": b"1"})

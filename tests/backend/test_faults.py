@@ -30,7 +30,7 @@ def login(server) -> dict[str, str]:
     return {"Authorization": f"Bearer {server.connect().auth.bearer}"}
 
 
-def finish(job, seconds: float = 60) -> str:
+def finish(job, seconds: float = 150) -> str:
     """Wait for a job; return its errors, or its status if it has none."""
     deadline = time.monotonic() + seconds
     while job.status() in {"created", "queued", "running"}:
@@ -55,10 +55,25 @@ def run(cube, form: str = "GTiff", **options) -> str:
         (udfs.EATS_MEMORY, r"used more than the 1\.0 GiB it may have"),
     ],
 )
-def test_a_broken_udf_fails_the_job_with_a_sentence(connection, code, sentence):
-    options = {"job_options": {"python-memory": "1g"}}
-    found = run(around(load(connection), code), **options)
+def test_a_broken_udf_fails_the_job_with_a_sentence_and_leaves_nothing(
+    connection, server, code, sentence
+):
+    cube = around(load(connection), code)
+    job = cube.create_job(out_format="GTiff", job_options={"python-memory": "1g"})
+    job.start()
+    found = finish(job)
     assert re.search(sentence, found), found
+    assert not (server.data / "jobs" / job.job_id / "results").exists()
+    with pytest.raises(OpenEoApiError, match="JobNotFinished"):
+        job.get_results().get_metadata()
+
+
+def test_a_request_that_eats_memory_is_answered_and_leaves_nothing(connection, server, tmp_path):
+    cube = around(load(connection), udfs.EATS_MEMORY)
+    with pytest.raises(OpenEoApiError, match=r"used more than the 1\.0 GiB it may have"):
+        cube.download(tmp_path / "x.nc", format="netCDF", job_options={"python-memory": "1g"})
+    assert not (tmp_path / "x.nc").exists()
+    assert list((server.data / "requests").iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -74,8 +89,7 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing(connection, server, form, 
     job = cube.create_job(out_format=form)
     job.start()
     assert "disk full" in finish(job) or "Cannot write the result" in finish(job)
-    results = server.data / "jobs" / job.job_id / "results"
-    assert list(results.iterdir()) == []
+    assert not (server.data / "jobs" / job.job_id / "results").exists()
     with pytest.raises(OpenEoApiError, match="JobNotFinished"):
         job.get_results().get_metadata()
 

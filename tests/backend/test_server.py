@@ -348,28 +348,30 @@ def test_a_canceled_job_stops(connection):
         job.status()
 
 
-def start_long_job(server: Server, flag: Path):
+def start_long_job(server: Server, flag: Path, *, runs: bool = True):
     connection = server.connect()
     cube = load(connection, temporal_extent=["2024-06-01", "2024-06-02"])
     context = {"flag": str(flag), "model": "."}
     job = around(cube, udfs.WAITS, context=context, size=200).create_job()
     job.start()
     folder = server.data / "jobs" / job.job_id
-    while not (folder / "work").is_dir():
+    while runs and not (folder / "work").is_dir():
         time.sleep(0.05)
     return job
 
 
 @pytest.fixture(scope="module")
 def after_a_crash(tiny, tmp_path_factory):
-    """Return a strict server in the place of a killed one, and the identifiers of two jobs.
+    """Return a strict server in the place of a killed one, and the identifiers of three jobs.
 
-    One lost its worker with the server, the other goes on.
+    One lost its worker with the server, one goes on, one was waiting for a place.
     """
     folder = tmp_path_factory.mktemp("crash")
     first = start_server(folder, tiny.folder, "--max-jobs=2")
     dead = start_long_job(first, folder / "never")
     alive = start_long_job(first, folder / "go")
+    waiting = start_long_job(first, folder / "go", runs=False)
+    assert waiting.status() == "queued"
     first.process.kill()
     first.process.wait()
     assert first.process.stdout is not None
@@ -377,17 +379,18 @@ def after_a_crash(tiny, tmp_path_factory):
     _kill_worker_of(folder / "jobs" / dead.job_id)
     second = start_server(folder, tiny.folder, "--strict")
     (folder / "go").touch()
-    yield second.connect(), dead.job_id, alive.job_id
+    yield second.connect(), dead.job_id, alive.job_id, waiting.job_id
     stop_server(second)
 
 
 def test_after_a_crash_jobs_go_on_or_fail_with_a_reason_but_none_is_lost(after_a_crash):
     connection, *identifiers = after_a_crash
-    dead, alive = (connection.job(identifier) for identifier in identifiers)
+    dead, alive, waiting = (connection.job(identifier) for identifier in identifiers)
     assert wait(dead, 20) == "error"
     assert "Start the job again" in dead.logs(level="error")[0]["message"]
-    assert wait(alive, 40) == "finished"
-    assert alive.get_results().get_assets()
+    for job in (alive, waiting):
+        assert wait(job, 40) == "finished"
+        assert job.get_results().get_assets()
 
 
 def test_strict_mode_gives_the_same_pixels(after_a_crash, tmp_path):

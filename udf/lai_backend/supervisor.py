@@ -210,7 +210,9 @@ class Supervisor:
                 )
 
     def _fail(self, job: Job, reason: str) -> None:
-        append_error(self.job_folder(job.id) / "log.jsonl", reason)
+        folder = self.job_folder(job.id)
+        shutil.rmtree(folder / "results", ignore_errors=True)  # what a killed worker left
+        append_error(folder / "log.jsonl", reason)
         self._store.move_job(
             job.id, ("queued", "running"), "error", finished=datetime.now(UTC), reason=reason
         )

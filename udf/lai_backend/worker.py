@@ -15,6 +15,7 @@ Users' code runs here and nowhere else.
 
 import logging
 import os
+import shutil
 import sys
 import threading
 import time
@@ -67,6 +68,7 @@ def run_job(job_folder: str) -> None:
         else:
             _log.error(described["message"], exc_info=error)
         outcome = {"status": "error", "error": described}
+        shutil.rmtree(folder / "results", ignore_errors=True)  # nothing half-written
     handler.close()
     try:
         write_json(folder / "outcome.json", outcome)
