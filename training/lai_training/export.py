@@ -170,6 +170,7 @@ def describe_model(
             "datetime": None,
             "start_datetime": "2015-06-23T00:00:00Z",
             "end_datetime": "2035-12-31T00:00:00Z",
+            "license": "Apache-2.0",
             **_mlm_properties(spec, provenance, model_id, _list_outputs(weights)),
             "lai:contract": contract,
         },

@@ -8,6 +8,7 @@ import json
 import logging
 import tempfile
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lai_training.emulation import find_scenes, pair_with_field, score_scenes
 from lai_training.errors import ExportError
 from lai_training.export import describe_model, export_onnx, write_bundle
 from lai_training.fit import Progress, load_pool, read_normalisation, spec_of
+from lai_training.model_card import model_card
 from lai_training.pairs import read_pairs
 from lai_training.spread import has_spread_head, teach_spread
 from lai_udf.bundle import open_bundle
@@ -84,7 +86,7 @@ def release(
     scenes: Path | None,
     progress: Progress | None = None,
 ) -> Path:
-    """Make a calibrated, scored bundle of a run.
+    """Make a calibrated, scored bundle of a run, and its model card beside it (`.md`).
 
     Args:
         run: folder of a finished run.
@@ -112,7 +114,11 @@ def release(
         )
         first = write_bundle(Path(folder) / "draft.zip", draft, weights)
         table = read_pairs(pairs)
-        calibration = {**calibrate(pair_with_field(table, first)), "data": pairs.name}
+        calibration = {
+            **calibrate(pair_with_field(table, first)),
+            "data": pairs.name,
+            "date": date.today().isoformat(),
+        }
         metrics: dict[str, Any] = {}
         if (run / SPREAD).exists():
             metrics["one_pass_spread"] = json.loads((run / SPREAD).read_text(encoding="utf-8"))
@@ -123,4 +129,8 @@ def release(
                 metrics[f"sl2p_on_real_scenes_{name}"] = scores
     final = describe_model(run, weights, version=version, calibration=calibration, metrics=metrics)
     write_bundle(bundle, final, weights)
+    card = bundle.with_suffix(".md")
+    with work_folder(card.parent) as work, disk_errors(card.parent):
+        (work / card.name).write_text(model_card(final), encoding="utf-8")
+        move_finished({work / card.name: card})
     return open_bundle(bundle).path
