@@ -19,7 +19,14 @@ import xarray as xr
 
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.errors import EmptySceneError
-from lai_udf.predict import BANDS, HALO_PX, OUTPUT_BANDS, apply_datacube, count_threads
+from lai_udf.predict import (
+    BANDS,
+    HALO_PX,
+    OUTPUT_BANDS,
+    apply_datacube,
+    count_threads,
+    prepare_graph,
+)
 from lai_udf.products_source import SceneSource
 from lai_udf.rasters import LaiCogWriter, find_finished, write_lai_cogs
 from lai_udf.rasters_files import small_cache
@@ -138,6 +145,7 @@ def run_scene(
             seen = seen or holds_data(piece.trim(piece.cube))
             if progress is not None:
                 progress(done, total)
+        prepare_graph.cache_clear()  # the working memory of the runtime: COGs need some as well
         if not seen:
             raise EmptySceneError(
                 f"{source.name}: no pixel holds data in all of {' '.join(BANDS)}; "

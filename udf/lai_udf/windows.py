@@ -32,9 +32,9 @@ ALIGN_PX = 8
 STRIP_ROWS = 512
 """Rows of a strip, or one row of blocks of a file that has higher ones (JPEG 2000: 1024)."""
 
-PANEL_PX = 3072
+PANEL_PX = 2048
 """Columns of a panel, at most, or four blocks of a file that has wider ones: a strip with ten
-bands takes 60 MB, one is in work and one being read."""
+bands takes 45 MB, one is in work and one being read."""
 
 MOST_STRIP_PX = 6_000_000
 """Strips of files with huge blocks are lower than their blocks."""
