@@ -29,10 +29,11 @@ test: .venv/.ready  ## Every test that needs no GPU, network or PostgreSQL
 	$(BIN)/python -m pytest -m "not network and not gpu and not postgres and not slow" $(ARGS)
 
 test-slow: .venv/.ready  ## The tests that take minutes: load, kills, fuzzing
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group conformance
 	$(BIN)/python -m pytest -m "slow and not network and not gpu and not postgres" --timeout 900 $(ARGS)
 
 test-postgres: .venv/.ready  ## Tests of the service over PostgreSQL with PostGIS
-	$(BIN)/python -m pytest -m postgres tests/service $(ARGS)
+	$(BIN)/python -m pytest -m "postgres and not slow" tests/service $(ARGS)
 
 check: .venv/.ready  ## Format, lint, types, imports
 	$(BIN)/ruff format --check .
@@ -47,6 +48,7 @@ format: .venv/.ready  ## Put the code into shape
 bench: .venv/.ready  ## Measured speeds, as ratios of one run
 	$(BIN)/python benchmarks/sl2p.py
 	$(BIN)/python benchmarks/catalogue.py
+	$(BIN)/python benchmarks/timeseries.py
 	$(BIN)/python benchmarks/predict.py $(if $(SIZE),--size $(SIZE))
 
 docs: .venv/.ready  ## Documentation site in build/site
@@ -54,7 +56,7 @@ docs: .venv/.ready  ## Documentation site in build/site
 
 lock:  ## Resolve anew (needs uv): pinned, hashed, no addresses
 	uv lock
-	uv export --quiet --format requirements-txt --no-emit-project --all-extras --all-groups \
+	uv export --quiet --format requirements-txt --no-emit-project --all-extras --all-groups --no-group conformance \
 		--no-annotate --no-header --output-file requirements.lock
 
 clean:  ## Remove what was built; .venv stays
