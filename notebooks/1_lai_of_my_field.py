@@ -96,7 +96,7 @@ lai.download(OUT / "field.nc")
 #
 # ```python
 # connection = openeo.connect("openeo.dataspace.copernicus.eu").authenticate_oidc()
-# options = {"udf-dependency-archives": ["https://<where you host it>/seamless-0.1.0.zip#lai_model"]}
+# options = {"udf-dependency-archives": ["https://<where you host it>/seamless-0.2.0.zip#lai_model"]}
 # lai.execute_batch("field.nc", job_options=options)
 # ```
 #
