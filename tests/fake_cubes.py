@@ -79,6 +79,7 @@ def make_bundle(path: Path, *, reach_px: int = 1, **changes: Any) -> Path:
     contract["normalisation"] = {"mean": [0.0] * 10, "std": [1.0] * 10, "limit": 100.0}
     contract["masks"] = {"count": 4, "rate": 0.5}
     contract["reach_px"] = reach_px
+    contract["graphs"] = {}  # nothing lean beside `model.onnx`
     contract["domain"] = {"bands": ["B8A"], "minimum": [0.0], "maximum": [1.0]}
     contract["domain"]["cells"] = list(range(10))
     contract["output"] = {"minimum": 0.0, "maximum": 8.0, "tolerance": 0.2}

@@ -88,7 +88,7 @@ def test_make_test_runs_pytest_without_what_a_laptop_lacks():
     words = command_of("test", "ARGS=tests/udf")
     assert words[:3] == [".venv/bin/python", "-m", "pytest"]
     assert words[-1] == "tests/udf"
-    assert "not network and not gpu and not postgres" in words
+    assert "not network and not gpu and not postgres and not slow" in words
 
 
 def test_ci_runs_the_test_command_of_the_readme_and_the_checks():
