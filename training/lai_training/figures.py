@@ -221,7 +221,8 @@ def draw_borders(borders: pd.DataFrame, path: Path) -> None:
                 edgecolor="white",
                 label="within 1 px of a border" if where == "border" else "inside parcels",
             )
-        axis.set_xticks(np.arange(len(names)) + 0.2, names, fontsize="small")
+        labels = [name.replace(" (", "\n(") for name in names]
+        axis.set_xticks(np.arange(len(names)) + 0.2, labels, fontsize="small")
         axis.set_title(_short(case))
         axis.set_ylim(top=1.25 * max(float(rows["rmse"].max()), 1e-3))  # room for the legend
         axis.set_ylabel("RMSE against noise-free SL2P (m² m⁻²)")
