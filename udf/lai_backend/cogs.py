@@ -99,7 +99,9 @@ def _make_cog(source: Path, path: Path) -> None:
             cog,
             driver="COG",
             compress="deflate",
+            level=1,  # as small as 6 on LAI, in three quarters of the time
             predictor="floating_point",
+            num_threads="all_cpus",
             blocksize=TILE_PX,
             overview_resampling="nearest",
             bigtiff="if_safer",
