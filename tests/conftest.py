@@ -1,6 +1,7 @@
 """Shared fixtures: where the optional reference data lie, and a seeded generator."""
 
 import os
+import sqlite3  # noqa: F401 (before TensorFlow, whose own SQLite has no R*Tree and would be taken)
 from pathlib import Path
 
 import hypothesis
