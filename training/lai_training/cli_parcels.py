@@ -3,45 +3,18 @@
 `register` adds both commands to the `lai-train` application.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from tqdm import tqdm
 
-from lai_training.errors import LaiTrainingError
-from lai_udf.errors import LaiUdfError
-from lai_udf.predict import LaiInputError
+from lai_training.cli_frame import one_sentence, show_progress
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to an application."""
     app.command("parcels")(parcels)
     app.command("parcels-season")(parcels_season)
-
-
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Print our own errors as one sentence and exit with code 1."""
-    try:
-        yield
-    except (LaiTrainingError, LaiUdfError, LaiInputError) as error:
-        typer.echo(f"lai-train: {error}", err=True)
-        raise typer.Exit(1) from error
-
-
-@contextmanager
-def _progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr, moved by calls with (done, total)."""
-    with tqdm(desc=title, unit=unit, leave=False, disable=None) as bar:
-
-        def move(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield move
 
 
 def parcels(
@@ -80,7 +53,7 @@ def parcels(
 
     preset = LAYOUTS[layout]
     columns = ParcelLayout(id_column or preset.id_column, crop_column or preset.crop_column)
-    with _one_sentence():
+    with one_sentence():
         items = find_items(sources)
         within = outline_items(items)
         table = read_parcels(parcel_file, columns, inner_buffer_m=buffer_m, within=within)
@@ -113,7 +86,7 @@ def parcels_season(
     from lai_training.spectral_library import load_or_make_library
     from lai_udf.run import Request
 
-    with _one_sentence(), _progress("season", "date") as progress:
+    with one_sentence(), show_progress("season", "date") as progress:
         library = load_or_make_library(LIBRARY_PATH)
         request = Request(model=model, target=target)
         result = run_benchmark(

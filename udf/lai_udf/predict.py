@@ -442,8 +442,7 @@ def correct_to_field(lai: np.ndarray, outside: np.ndarray, contract: dict[str, A
     if correction is None:
         raise LaiModelError('this bundle holds no field correction: use target="sl2p"')
     change = correction["intercept"] + lai * np.float32(correction["lai"])
-    if "fade_below_lai" in correction:  # bundles before 0.2 do not have it
-        change *= np.clip(lai / np.float32(correction["fade_below_lai"]), 0, 1)
+    change *= np.clip(lai / np.float32(correction["fade_below_lai"]), 0, 1)
     change = np.clip(change, -correction["limit"], correction["limit"])
     return lai + np.where(outside, np.float32(0), change)
 
