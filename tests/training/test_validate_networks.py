@@ -1,22 +1,34 @@
 """Networks beside SL2P: left out where they learnt from the pairs, as they ship elsewhere."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from lai_training.calibrate import Pairs, calibrate
-from lai_training.emulation import predict_spectra
-from lai_training.pairs import read_pairs
+from lai_training.emulation import pair_with_field, predict_spectra
+from lai_training.errors import PairsError
+from lai_training.pairs import fingerprint, read_pairs
 from lai_training.validate_networks import (
     LEFT_OUT_NOTE,
+    find_taught,
     list_networks,
     predict_left_out,
     predict_shipped,
-    was_calibrated_on,
 )
-from lai_training.validate_uncertainty import score_uncertainty
+from lai_training.validate_uncertainty import central_interval, score_uncertainty
 from lai_udf.bundle import default_bundle_path
+from lai_udf.predict import load_model
+
+
+@pytest.fixture
+def field_table(tmp_path, field_pairs: pd.DataFrame) -> pd.DataFrame:
+    path = tmp_path / "pairs.csv"
+    field_pairs.to_csv(path, index=False)
+    return read_pairs(path)
 
 
 def make_estimates(rng: np.random.Generator, n: int = 400, groups: int = 40) -> Pairs:
@@ -59,22 +71,51 @@ def test_a_site_date_does_not_teach_its_own_prediction(rng) -> None:
     assert (before.lai[~own] != after.lai[~own]).all()
 
 
-def test_pairs_are_known_again_by_number_clusters_and_rmse(rng) -> None:
-    pairs = make_estimates(rng)
-    calibration = calibrate(pairs)
-    others = make_estimates(rng)
-
-    assert was_calibrated_on(calibration, pairs)
-    assert not was_calibrated_on(calibration, others)
-    assert not was_calibrated_on(calibration, pairs.take(pairs.group > 0))
-    assert not was_calibrated_on({"intervals": {}}, pairs)
+def calibrated_on(site_dates: Iterable[str]) -> dict[str, Any]:
+    contract = load_model(str(default_bundle_path())).contract
+    return contract["calibration"] | {"site_dates": [fingerprint(name) for name in site_dates]}
 
 
-def test_on_other_pairs_a_bundle_is_scored_as_it_ships(tmp_path, field_pairs: pd.DataFrame) -> None:
-    path = tmp_path / "pairs.csv"
-    field_pairs.to_csv(path, index=False)
-    table = read_pairs(path)
-    bundle = default_bundle_path()
+def test_site_dates_that_taught_a_bundle_are_known_again(field_table) -> None:
+    own = field_table["site_date"].unique()[:3]
+
+    taught = find_taught(field_table, calibrated_on(own))
+
+    assert set(field_table["site_date"][taught]) == set(own)
+    assert not find_taught(field_table, {"intervals": {}}).any()
+
+
+def test_only_site_dates_that_taught_a_bundle_are_left_out(field_table, monkeypatch) -> None:
+    own = field_table["site_date"].unique()[:4]
+    calibration = calibrated_on(own)
+    contract = load_model(str(default_bundle_path())).contract
+    monkeypatch.setitem(contract, "calibration", calibration)
+    taught = find_taught(field_table, calibration)
+
+    found = list_networks(default_bundle_path(), field_table)
+
+    (name,) = [name for name in found if " field" in name]
+    assert name.endswith("field, 4 site-dates left out")
+    prediction = found[name](field_table)
+    shipped = predict_shipped(field_table, default_bundle_path(), "field", calibration)
+    alone = predict_left_out(pair_with_field(field_table[taught], default_bundle_path()), "field")
+    np.testing.assert_array_equal(prediction.lai[~taught], shipped.lai[~taught])
+    np.testing.assert_array_equal(prediction.lai[taught], alone.lai)
+    np.testing.assert_array_equal(prediction.quantiles[0.025][taught], alone.quantiles[0.025])
+    assert central_interval(prediction, 0.68) is not None
+
+
+def test_one_site_date_of_its_own_cannot_be_left_out(field_table, monkeypatch) -> None:
+    contract = load_model(str(default_bundle_path())).contract
+    own = calibrated_on(field_table["site_date"].unique()[:1])
+    monkeypatch.setitem(contract, "calibration", own)
+
+    with pytest.raises(PairsError, match="calibrated on 1 of the site-dates of the table"):
+        list_networks(default_bundle_path(), field_table)
+
+
+def test_on_other_pairs_a_bundle_is_scored_as_it_ships(field_table) -> None:
+    table, bundle = field_table, default_bundle_path()
 
     found = list_networks(bundle, table)
 
@@ -90,10 +131,8 @@ def test_on_other_pairs_a_bundle_is_scored_as_it_ships(tmp_path, field_pairs: pd
     assert (np.diff(stacked, axis=0) >= -1e-6).all()
 
 
-def test_a_bundle_of_one_level_is_two_half_normals(tmp_path, field_pairs: pd.DataFrame) -> None:
-    path = tmp_path / "pairs.csv"
-    field_pairs.to_csv(path, index=False)
-    table, bundle = read_pairs(path), default_bundle_path()
+def test_a_bundle_of_one_level_is_two_half_normals(field_table) -> None:
+    table, bundle = field_table, default_bundle_path()
 
     one = predict_shipped(table, bundle, "field", {"level": 0.95})
     wide = {"lai": [0.0, 8.0], "lower": [-0.1, -0.1], "upper": [0.2, 0.2]}

@@ -20,7 +20,7 @@ def validate(
 ) -> None:
     """Score SL2P, what else the table holds and networks against field-measured LAI.
 
-    On the pairs that a bundle was calibrated on, its interval and correction are fitted anew
+    On site-dates that a bundle was calibrated on, its interval and correction are fitted anew
     without the site-date that is predicted.
     """
     import numpy as np

@@ -8,6 +8,7 @@ days, `green_brown` not beginning with b, relative azimuth 90 where missing, the
 row's sensor (S2A where it is not given).
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,11 @@ def read_pairs(path: Path) -> pd.DataFrame:
         )
     _check_reflectance(scored, path)
     return _fill_angles(scored).assign(site_date=scored["site"] + " " + scored["date"].astype(str))
+
+
+def fingerprint(site_date: str) -> str:
+    """Return what a site-date is known again by in `model.json`, without naming the place."""
+    return hashlib.sha256(site_date.encode()).hexdigest()[:12]
 
 
 def select_scored(table: pd.DataFrame) -> "pd.Series[bool]":

@@ -22,7 +22,7 @@ from lai_training.errors import ExportError
 from lai_training.export import describe_model, export_onnx, write_bundle
 from lai_training.fit import Progress, load_pool, read_normalisation, spec_of
 from lai_training.model_card import model_card
-from lai_training.pairs import read_pairs
+from lai_training.pairs import fingerprint, read_pairs
 from lai_training.spread import has_spread_head, teach_spread
 from lai_udf.bundle import open_bundle
 from lai_udf.rasters_files import disk_errors, move_finished, work_folder
@@ -116,6 +116,7 @@ def release(
         table = read_pairs(pairs)
         calibration = {
             **calibrate(pair_with_field(table, first)),
+            "site_dates": sorted(map(fingerprint, table["site_date"].unique())),
             "data": pairs.name,
             "date": date.today().isoformat(),
         }

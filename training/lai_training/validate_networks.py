@@ -2,10 +2,10 @@
 
 Comes in: a model bundle and field pairs. Goes out: a predictor for either target of the bundle.
 
-A bundle's interval and field correction were fitted on field pairs. Where the pairs to score are
-those, its own numbers would be scored on what they were fitted on; then both are fitted anew
-without the site-date that is predicted, by the code that calibrated the bundle. Such predictors
-are called "left out". On other pairs a bundle is scored as it ships.
+A bundle's interval and field correction were fitted on field pairs, whose site-dates `model.json`
+remembers. On those site-dates its numbers would be scored on what they were fitted on; there both
+are fitted anew without the site-date that is predicted, by the code that calibrated the bundle.
+Everywhere else a bundle is scored as it ships. The name of a predictor says which.
 """
 
 from collections.abc import Mapping
@@ -17,18 +17,19 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from lai_training.calibrate import Pairs, correct, fit_correction, fit_intervals
+from lai_training.calibrate import TARGETS, Pairs, correct, fit_correction, fit_intervals
 from lai_training.conformal import bounds
 from lai_training.emulation import pair_with_field, predict_spectra
-from lai_training.metrics import score
-from lai_training.pairs import PROBABILITIES, Prediction, Predictor
+from lai_training.errors import PairsError
+from lai_training.pairs import PROBABILITIES, Prediction, Predictor, fingerprint
 from lai_udf.predict import load_model
 
 Doubles = NDArray[np.float64]
 
 LEFT_OUT_NOTE = "fitted without the site-date, at each level"
 SHIPPED_NOTE = "intervals of {levels}; between them linear in normal scores"
-_SAME_RMSE = 2e-3  # of model.json, which rounds to four digits, on another machine
+FEWEST_SITE_DATES = 3
+"""Site-dates of a table that a bundle must have been calibrated on to leave out one of them."""
 
 
 def list_networks(bundle: Path, table: pd.DataFrame) -> dict[str, Predictor]:
@@ -39,41 +40,73 @@ def list_networks(bundle: Path, table: pd.DataFrame) -> dict[str, Predictor]:
         table: field pairs as `pairs.read_pairs` returns them.
 
     Returns:
-        Name -> predictor of this table. The name ends in "left out" where the bundle was
-        calibrated on these pairs.
+        Name -> predictor of this table. The name says how many of its site-dates are left out,
+        because the bundle was calibrated on them.
 
     Raises:
         LaiModelError: the bundle cannot be opened.
+        PairsError: the bundle was calibrated on so few of the table's site-dates that nothing
+            can be fitted without one of them.
     """
     contract = load_model(str(bundle)).contract
     calibration = contract["calibration"]
-    pairs = pair_with_field(table, bundle)
-    taught = was_calibrated_on(calibration, pairs)
-    found: dict[str, Predictor] = {}
-    for target in ("sl2p", "field"):
-        if target not in calibration["intervals"]:
-            continue
-        model = str(contract["model_id"]).removeprefix("sentinel2-lai-")
-        name = f"{model} {contract['model_version']} {target}"
-        if taught:
-            found[f"{name}, left out"] = _left_out(pairs, target)
-        else:
-            found[name] = _shipped(bundle, target, calibration)
-    return found
+    taught = find_taught(table, calibration)
+    model = str(contract["model_id"]).removeprefix("sentinel2-lai-")
+    name = f"{model} {contract['model_version']} {{}}{_describe_left_out(table, taught)}"
+    return {
+        name.format(target): _predictor(bundle, target, calibration, taught)
+        for target in TARGETS
+        if target in calibration["intervals"]
+    }
 
 
-def was_calibrated_on(calibration: Mapping[str, Any], pairs: Pairs) -> bool:
-    """Tell whether a bundle was calibrated on these pairs: the same number, clusters and RMSE.
+def find_taught(table: pd.DataFrame, calibration: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Tell which rows belong to site-dates that a bundle was calibrated on, (n,)."""
+    known = set(calibration.get("site_dates", ()))
+    return np.array([fingerprint(name) in known for name in table["site_date"]])
 
-    The RMSE of the target `sl2p` does not depend on the calibration, so `model.json` holds the
-    fingerprint of its pairs. Pairs that share only some rows with them are not recognised.
-    """
-    counts = (pairs.measured_lai.size, np.unique(pairs.group).size)
-    if (calibration.get("n_pairs"), calibration.get("n_site_dates")) != counts:
-        return False
-    scores = calibration.get("scores_left_out_site_dates", {})
-    known = float(scores.get("sl2p", {}).get("rmse", np.inf))
-    return abs(score(pairs.measured_lai, pairs.estimated_lai).rmse - known) < _SAME_RMSE
+
+def _describe_left_out(table: pd.DataFrame, taught: NDArray[np.bool_]) -> str:
+    if not taught.any():
+        return ""
+    own = table["site_date"][taught].nunique()
+    if own < FEWEST_SITE_DATES:
+        raise PairsError(
+            f"the bundle was calibrated on {own} of the site-dates of the table: too few to fit "
+            "it anew without one of them; remove their rows"
+        )
+    return ", left out" if taught.all() else f", {own} site-dates left out"
+
+
+def _predictor(
+    bundle: Path, target: str, calibration: Mapping[str, Any], taught: NDArray[np.bool_]
+) -> Predictor:
+    def predict(table: pd.DataFrame) -> Prediction:
+        if not taught.any():
+            return predict_shipped(table, bundle, target, calibration)
+        left_out = predict_left_out(pair_with_field(table[taught], bundle), target)
+        if taught.all():
+            return left_out
+        shipped = predict_shipped(table[~taught], bundle, target, calibration)
+        return _merge(left_out, shipped, taught)
+
+    return predict
+
+
+def _merge(left_out: Prediction, shipped: Prediction, taught: NDArray[np.bool_]) -> Prediction:
+    """Put the predictions of taught and of other rows into one, in the order of the table."""
+
+    def place(own: Doubles, others: Doubles) -> Doubles:
+        merged = np.empty(taught.size)
+        merged[taught], merged[~taught] = own, others
+        return merged
+
+    told = left_out.quantiles.keys() & shipped.quantiles.keys()
+    return Prediction(
+        place(left_out.lai, shipped.lai),
+        {p: place(left_out.quantiles[p], shipped.quantiles[p]) for p in sorted(told)},
+        f"own site-dates {left_out.note}; others: {shipped.note}",
+    )
 
 
 def predict_left_out(pairs: Pairs, target: str) -> Prediction:
@@ -133,11 +166,3 @@ def predict_shipped(
         quantiles[p] = side[above - 1] * (1 - share) + side[above] * share
     listed = ", ".join(f"{level:.0%}" for level in levels)
     return Prediction(lai, quantiles, SHIPPED_NOTE.format(levels=listed))
-
-
-def _left_out(pairs: Pairs, target: str) -> Predictor:
-    return lambda table: predict_left_out(pairs, target)
-
-
-def _shipped(bundle: Path, target: str, calibration: Mapping[str, Any]) -> Predictor:
-    return lambda table: predict_shipped(table, bundle, target, calibration)
