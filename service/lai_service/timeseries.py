@@ -18,7 +18,8 @@ from starlette.responses import JSONResponse, Response
 
 from lai_service.catalogue import Catalogue, Document, Search, SortKey
 from lai_service.errors import BadRequestError, BrokenFileError, NotFoundError
-from lai_service.parcels import DEFAULT_EXCLUDE, Observation, Place, observe
+from lai_service.parcels import DEFAULT_EXCLUDE, Observation, observe
+from lai_service.places import Place
 from lai_service.stac_api import search_of
 from lai_service.walk import all_items
 

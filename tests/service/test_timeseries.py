@@ -15,8 +15,9 @@ from rasterio.warp import transform, transform_geom
 from rasterio.windows import Window
 from service.fake_items import ORIGIN
 
-from lai_service import Settings, parcels, timeseries
+from lai_service import Settings, parcels, places, timeseries
 from lai_service.parcels import observe
+from lai_service.plain_tiff import Stored
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -101,12 +102,12 @@ def test_no_data_and_cloud_lower_the_valid_fraction_and_not_the_mean(
 def test_value_that_is_not_possible_is_left_out_of_the_mean(
     published: TestClient, monkeypatch: pytest.MonkeyPatch, flag: int
 ) -> None:
-    def half(path: Path, window: Window) -> np.ndarray:
+    def half(path: Path, window: Window) -> Stored:
         flags = np.zeros((window.height, window.width), np.uint8)
         flags[:, : window.width // 2] = flag
-        return flags
+        return Stored(flags, 1, 0, None)
 
-    monkeypatch.setattr(parcels, "_flags", half)
+    monkeypatch.setattr(parcels, "stored", half)
     body = {"geometry": parcel(20, 30, 24, 34)}
     found = published.post("/timeseries", json=body).json()["observations"][0]
     assert (found["lai"], found["valid_fraction"]) == (pytest.approx(2.125), pytest.approx(0.5))
@@ -121,7 +122,7 @@ def test_parcel_is_read_from_the_files_once_and_a_new_version_anew(
     body = {"geometry": parcel(20, 30, 22.5, 33.25)}
     first = published.post("/timeseries", json=body).json()
     with monkeypatch.context() as blind:
-        blind.delattr(parcels, "_read")
+        blind.delattr(parcels, "stored")
         assert published.post("/timeseries", json=body).json() == first
     folder = make_result("lai_s2_32tpu_20240601", "2024-06-01T10:00:00Z", offset=5.0)
     published.post("/publish", json={"directory": str(folder)})
@@ -134,8 +135,8 @@ def test_items_of_one_tile_share_the_weights(
     published: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[object] = []
-    coverage = parcels._coverage
-    monkeypatch.setattr(parcels, "_coverage", lambda *a: made.append(a) or coverage(*a))
+    coverage = places._coverage
+    monkeypatch.setattr(places, "_coverage", lambda *a: made.append(a) or coverage(*a))
     monkeypatch.setattr(timeseries, "_READERS", 1)
     found = published.post("/timeseries", json={"geometry": parcel(3, 30, 22.5, 33.25)}).json()
     assert (len(found["observations"]), len(made)) == (3, 1)
