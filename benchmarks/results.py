@@ -13,6 +13,8 @@ from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
+from lai_udf.rasters import BLOCK_PX
+
 KEYS = ("lai", "lai_sd", "lai_lower", "lai_upper", "lai_flags")
 """Asset keys of the product contract."""
 CRS = "EPSG:32632"
@@ -24,12 +26,13 @@ Layer = Callable[[str], NDArray[np.int16]]
 """Returns the stored values of one band, shape (y, x)."""
 
 
-def cog(values: NDArray[np.int16], key: str) -> bytes:
-    """Return a band as a COG of the product contract.
+def cog(values: NDArray[np.int16], key: str, block_px: int = BLOCK_PX) -> bytes:
+    """Return a band as a COG of the product contract, in the layout of `lai-udf run`.
 
     Args:
         values: stored values, shape (y, x): LAI in thousandths with -32768 as no data, or flags.
         key: asset key of the band.
+        block_px: edge of its tiles.
     """
     height, width = values.shape
     profile = {
@@ -47,7 +50,8 @@ def cog(values: NDArray[np.int16], key: str) -> bytes:
             raster.write(values.astype(profile["dtype"]), 1)
             raster.scales = (1.0 if key == "lai_flags" else 0.001,)
         with memory.open() as raster:
-            rasterio.shutil.copy(raster, target.name, driver="COG", compress="DEFLATE")
+            layout = {"compress": "DEFLATE", "predictor": "YES", "blocksize": block_px}
+            rasterio.shutil.copy(raster, target.name, driver="COG", **layout)
         return bytes(target.read())
 
 

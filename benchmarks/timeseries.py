@@ -1,6 +1,6 @@
 """Measure the time series of a parcel: five years of one tile, 365 items, 10 hectares.
 
-    python benchmarks/timeseries.py [--items 365] [--size 1024] [--repeat 10]
+    python benchmarks/timeseries.py [--items 365] [--size 1024] [--block 512] [--repeat 10]
 
 The rasters lie on this machine, the server is a process of its own, the client runs beside it.
 Every series is compared with `exactextract` applied to the same files.
@@ -28,6 +28,7 @@ from shapely.geometry import Polygon, mapping
 from lai_service import Settings
 from lai_service.collections import collection_for
 from lai_service.databases import open_catalogue
+from lai_udf.rasters import BLOCK_PX
 
 AREA_M2 = 100_000.0
 DIFFERENT = 8
@@ -58,7 +59,7 @@ def layers(number: int, size: int) -> dict[str, NDArray[np.int16]]:
     return {**stored, "lai_flags": flags.astype(np.int16)}
 
 
-def fill(site: Site, items: int, size: int) -> None:
+def fill(site: Site, items: int, size: int, block_px: int = BLOCK_PX) -> None:
     """Lay rasters and items into the data root, past the checks of publishing."""
     catalogue = open_catalogue(Settings(data=site.data))
     documents = []
@@ -71,7 +72,7 @@ def fill(site: Site, items: int, size: int) -> None:
         bands = layers(number, size) if number < DIFFERENT else {}
         for key in KEYS:
             if number < DIFFERENT:
-                (folder / f"{key}.tif").write_bytes(cog(bands[key], key))
+                (folder / f"{key}.tif").write_bytes(cog(bands[key], key, block_px))
             else:
                 os.link(first / f"{key}.tif", folder / f"{key}.tif")
             item["assets"][key]["href"] = f"lai/{item['id']}/digest/{key}.tif"
@@ -130,27 +131,35 @@ def largest_difference(site: Site, field: Polygon, observations: list[dict]) -> 
     return worst
 
 
+def processor_seconds(process: int) -> float:
+    """Return how long a process has kept processors busy (Linux)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     """Measure, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=365)
     parser.add_argument("--size", type=int, default=1024, help="pixels of 20 m along an edge")
+    parser.add_argument("--block", type=int, default=BLOCK_PX, help="edge of the rasters' tiles")
     parser.add_argument("--repeat", type=int, default=10)
     options = parser.parse_args()
     rng = np.random.default_rng(3)
     with tempfile.TemporaryDirectory(prefix="lai-timeseries-") as folder:
         site = Site(Path(folder), port=free_port())
-        fill(site, options.items, options.size)
+        fill(site, options.items, options.size, options.block)
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-        with serving(site), requests.Session() as http:
+        with serving(site) as server, requests.Session() as http:
             ask = partial(http.post, f"{site.address}/timeseries", timeout=300)
-            times, again, worst = [], [], 0.0
+            times, busy, again, worst = [], [], [], 0.0
             for _ in range(options.repeat + 1):
                 field = parcel(rng, options.size)
                 body = {"geometry": transform_geom(CRS, "EPSG:4326", mapping(field))}
-                started = time.perf_counter()
+                started, before = time.perf_counter(), processor_seconds(server.pid)
                 answer = ask(json=body)
                 times.append(time.perf_counter() - started)
+                busy.append(processor_seconds(server.pid) - before)
                 answer.raise_for_status()
                 started = time.perf_counter()
                 if ask(json=body).json() != answer.json():
@@ -164,6 +173,7 @@ def main() -> None:
                 worst = max(worst, largest_difference(site, field, observations))
         warm = np.array(times[1:])
         print(f"first {times[0]:.2f} s, warm p50 {np.median(warm):.2f} s, worst {warm.max():.2f} s")
+        print(f"processor seconds of the server p50 {np.median(busy):.2f}, most {max(busy):.2f}")
         print(f"the same parcel again p50 {np.median(again):.2f} s, worst {max(again):.2f} s")
         print(f"{options.items} dates, {options.repeat + 1} parcels of 10 ha; bar 2 s warm")
         print(f"largest difference from exactextract {worst:.1e} m2 m-2")
