@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner
 
+from lai_training.angles import give_angles
 from lai_training.cli import app
 from lai_training.emulation import (
     compare_with_sl2p,
@@ -70,6 +71,17 @@ def test_the_reference_is_sl2p_of_the_scene_without_noise(scene):
     assert np.std(noisy["sl2p_noisy"] - inner) > 0.05
 
 
+def test_given_angles_are_given_to_both(scene):
+    nominal = compare_with_sl2p(scene, default_bundle_path(), seed=4)
+    given = compare_with_sl2p(scene, default_bundle_path(), angles=True, seed=4)
+
+    inner = predict_image(give_angles(scene, 4))[0][find_clear_vegetation(scene)]
+    np.testing.assert_array_equal(given["sl2p"], inner)
+    moved = given["sl2p"] - nominal["sl2p"]
+    assert np.abs(moved).mean() > 0.02
+    assert np.corrcoef(moved, given["network"] - nominal["network"])[0, 1] > 0.9
+
+
 def test_scenes_that_cannot_be_read_are_skipped_and_named(scene, tmp_path, caplog):
     write_scene_geotiff(scene, tmp_path / "good.tif")
     (tmp_path / "bad.tif").write_text("no raster")
@@ -120,6 +132,7 @@ def test_evaluate_prints_a_row_per_case_and_fails_in_one_sentence(scene, tmp_pat
     empty = CliRunner().invoke(app, [*command, str(tmp_path / "empty")])
 
     assert result.exit_code == 0, result.stderr
+    assert "| angles given | 1 |" in result.stdout
     assert "| nominal angles | 1 |" in result.stdout
     assert "| with noise 1 | 1 |" in result.stdout
     assert (empty.exit_code, empty.stdout) == (1, "")

@@ -31,7 +31,7 @@ from lai_training.evaluate_scores import CLEAN, NOISY, run_case, run_cases, tabu
 from lai_training.evaluate_seams import GEOMETRIES, measure_seams, measure_shifts
 from lai_training.evaluate_tables import format_images, print_cell
 from lai_udf.bundle import default_bundle_path
-from lai_udf.predict import BANDS, LaiModelError
+from lai_udf.predict import ANGLES, BANDS, LaiModelError
 from lai_udf.rasters_scene import write_scene_geotiff
 
 
@@ -136,7 +136,7 @@ def test_held_out_scenes_are_the_same_for_a_seed_and_others_for_another(library,
 
     np.testing.assert_array_equal(again.image.values, land_scene.image.values)
     assert not np.array_equal(other.image.values, land_scene.image.values)
-    assert land_scene.has_angles
+    assert set(ANGLES) <= set(land_scene.image["bands"].values)
     assert land_scene.scored.sum() > 500
 
 
@@ -280,7 +280,8 @@ def test_scenes_that_cannot_be_read_are_left_out(scene, tmp_path, caplog):
 
     (good,) = read_real(tmp_path)
 
-    assert (good.name, good.true_lai, good.has_angles) == ("good", None, False)
+    assert (good.name, good.true_lai) == ("good", None)
+    assert set(ANGLES) <= set(good.image["bands"].values)
     assert "bad.tif skipped" in caplog.text
     (tmp_path / "good.tif").unlink()
     with pytest.raises(EvaluationError, match="none of 1 scenes has clear vegetation"):

@@ -53,8 +53,24 @@ def test_a_number_of_the_card_is_that_of_the_description(description):
 
     card = model_card(description)
 
-    assert "| sl2p on moon |  |  | 0.9 | 0.4321 |" in card
+    assert "| moon |  |  | 0.9 | 0.4321 |" in card
     assert "- One pass spread: patches 77." in card
+
+
+def test_where_angles_come_from_is_told_beside_scores_that_had_them(description):
+    scores = {"correlation": 0.97, "correlation_squared": 0.94}
+    _contract(description)["metrics"] = {"sl2p_on_real_scenes_nominal_angles": scores}
+    without = model_card(description)
+    _contract(description)["metrics"]["sl2p_on_real_scenes_angles_given"] = scores
+
+    assert "the sun's by time and place" not in without
+    assert "the sun's by time and place" in model_card(description)
+
+
+def test_the_machine_of_the_fit_is_told_where_it_is_known(description):
+    _contract(description)["provenance"]["devices"] = ["cpu:0"]
+
+    assert "Fitted on cpu:0." in model_card(description)
 
 
 def test_scores_that_lie_deeper_are_found(description):

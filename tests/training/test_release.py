@@ -66,6 +66,7 @@ def test_a_bundle_carries_its_calibration_and_scores(bundle):
     assert (calibration["n_pairs"], calibration["n_site_dates"]) == (60, 12)
     assert calibration["data"] == "pairs.csv"
     assert metrics["one_pass_spread"]["patches"] == 10
+    assert metrics["sl2p_on_real_scenes_angles_given"]["scenes"] == 1
     assert metrics["sl2p_on_real_scenes_nominal_angles"]["scenes"] == 1
     assert metrics["sl2p_on_real_scenes_with_noise"]["rmse_sl2p"] > 0
 

@@ -1,6 +1,5 @@
 """A simulated scene is a file that the rest of the house reads as it reads a real one."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import rasterio
 
 from lai_training.errors import SimulationError
-from lai_training.simulate import simulate, sun_position
+from lai_training.simulate import simulate
 from lai_training.spectral_library import SpectralLibrary, spectral_library
 from lai_training.spectral_tables import BANDS
 from lai_udf.errors import OutputNotWritableError
@@ -55,25 +54,6 @@ def test_the_seed_decides(tmp_path: Path, library: SpectralLibrary) -> None:
 
     np.testing.assert_array_equal(one.values, same.values)
     assert not np.array_equal(one.values, other.values)
-
-
-@pytest.mark.parametrize(
-    ("time", "latitude_deg", "longitude_deg", "zenith_deg", "azimuth_deg"),
-    [
-        (datetime(2022, 10, 5, 11, 57, tzinfo=UTC), 52.75, -8.19, 57.82, 172.84),
-        (datetime(2019, 2, 12, 19, 34, tzinfo=UTC), -32.12, -139.35, 32.71, 62.33),
-    ],
-)
-def test_the_sun_stands_where_real_products_say(
-    time: datetime, latitude_deg: float, longitude_deg: float, zenith_deg: float, azimuth_deg: float
-) -> None:
-    """Mean_Sun_Angle in MTD_TL.xml of S2A_MSIL2A_20221005T115411_N0400 (T29UNU) and
-    S2A_MSIL2A_20190212T192651_N0212 (T07HFE), with time and centre of the tile.
-    """
-    zenith, azimuth = sun_position(time, latitude_deg=latitude_deg, longitude_deg=longitude_deg)
-
-    assert zenith == pytest.approx(zenith_deg, abs=1)
-    assert azimuth == pytest.approx(azimuth_deg, abs=1)
 
 
 @pytest.mark.parametrize(

@@ -40,21 +40,23 @@ def evaluate(
 
 
 def _print_scores(paths: list[Path], scenes: Path, noise: float) -> None:
-    """Print the paper's table 4 on real scenes, without and with noise."""
+    """Print the paper's table 4 on real scenes: with angles, without, and with noise."""
     from lai_training.emulation import find_scenes, format_scores, score_scenes
     from lai_training.evaluate_networks import open_networks
 
+    cases = {"angles given": (0.0, True), "nominal angles": (0.0, False)}
+    if noise:
+        cases[f"with noise {noise:g}"] = (noise, False)
     rows = {}
     with one_sentence(), open_networks(paths) as networks:
         files = find_scenes(scenes)
         for network in networks:
             label = f"{network.name}, " if len(networks) > 1 else ""
-            for title, level in (("nominal angles", 0.0), (f"with noise {noise:g}", noise)):
-                if level or title == "nominal angles":
-                    with show_progress("evaluate", "scene") as progress:
-                        rows[label + title] = score_scenes(
-                            files, network.bundle, noise=level, progress=progress
-                        )
+            for title, (level, angles) in cases.items():
+                with show_progress("evaluate", "scene") as progress:
+                    rows[label + title] = score_scenes(
+                        files, network.bundle, noise=level, angles=angles, progress=progress
+                    )
     typer.echo(format_scores(rows))
 
 

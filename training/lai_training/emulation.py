@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from lai_training import sl2p
+from lai_training.angles import give_angles
 from lai_training.calibrate import Pairs
 from lai_training.errors import EvaluationError
 from lai_training.metrics import score
@@ -81,21 +82,23 @@ def add_band_noise(scene: xr.DataArray, level: float, seed: int) -> xr.DataArray
 
 
 def compare_with_sl2p(
-    scene: xr.DataArray, bundle: Path, *, noise: float = 0.0, seed: int = 0
+    scene: xr.DataArray, bundle: Path, *, noise: float = 0.0, angles: bool = False, seed: int = 0
 ) -> dict[str, NDArray[np.floating[Any]]]:
-    """Run SL2P and a bundle on the same pixels, at nominal angles.
+    """Run SL2P and a bundle on the same pixels, at the same angles.
 
     Args:
-        scene: (bands, y, x) reflectance; angle bands are dropped.
+        scene: (bands, y, x) reflectance.
         bundle: model bundle.
         noise: level of band noise added first; 1 = 3 % + 0.005, independent per band and pixel.
-        seed: of the noise.
+        angles: give both of them angles, those of the scene or those of `give_angles`; else the
+            angle bands are dropped, and both take the nominal ones.
+        seed: of the noise and of drawn angles.
 
     Returns:
         `sl2p` of the noise-free scene, `sl2p_noisy` and `network` of the noisy one; (n,) each,
         over the clear vegetated pixels.
     """
-    clean = drop_angles(scene)
+    clean = give_angles(scene, seed) if angles else drop_angles(scene)
     noisy = add_band_noise(clean, noise, seed)
     pixels = find_clear_vegetation(clean)
     network = apply_datacube(noisy, {"model": str(bundle), "bands": ["LAI"]}).values[0]
@@ -119,6 +122,7 @@ def score_scenes(
     bundle: Path,
     *,
     noise: float = 0.0,
+    angles: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Score a bundle against SL2P over many scenes; a scene that cannot be read is skipped.
@@ -127,6 +131,7 @@ def score_scenes(
         paths: GeoTIFFs, in the order that gives each its noise.
         bundle: model bundle.
         noise: as in `compare_with_sl2p`.
+        angles: as in `compare_with_sl2p`.
         progress: told (scenes done, all).
 
     Returns:
@@ -142,7 +147,8 @@ def score_scenes(
     parts, skipped = [], []
     for number, path in enumerate(paths):
         try:
-            parts.append(compare_with_sl2p(read_scene(path), bundle, noise=noise, seed=number))
+            scene = read_scene(path)
+            parts.append(compare_with_sl2p(scene, bundle, noise=noise, angles=angles, seed=number))
         except (ProductError, LaiInputError) as error:
             logger.warning("%s skipped: %s", path.name, error)
             skipped.append(path.name)

@@ -38,8 +38,8 @@ TABLE_4 = (
     "included."
 )
 IMAGES = (
-    "Layout of the paper, one table per network. Angles are given where the images have them; no "
-    f"noise is added. The {SAMPLES} draws are what sigma costs: the paper's 18 s are one draw."
+    "Layout of the paper, one table per network. Angles are given, no noise is added. "
+    f"The {SAMPLES} draws are what sigma costs: the paper's 18 s are one draw."
 )
 TRUTH = (
     "What was on the ground is known here. Networks learn what SL2P would say of noise-free land, "
@@ -177,7 +177,8 @@ def _introduce(evaluation: Evaluation) -> list[str]:
         "Scored are clear vegetated pixels (all bands between 0 and 0.8, B02 < 0.2, NDVI > 0.3, "
         f"16 px from the border of the image): {described}. Simulated scenes have "
         f"{scale.size_px} x {scale.size_px} px, seed {evaluation.seed}; landscapes and spectra are "
-        "not those that networks were trained on.",
+        "not those that networks were trained on. Real scenes without angle bands are given the "
+        "sun's angles by time and place, and view angles drawn within the swath.",
         f"Not calibrated, so without intervals: {', '.join(uncalibrated)}." if uncalibrated else "",
     ]
 

@@ -15,14 +15,15 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lai_training.angles import give_angles, sun_position
 from lai_training.emulation import find_clear_vegetation, find_scenes
 from lai_training.errors import EvaluationError
 from lai_training.landscapes import simulate_scene
 from lai_training.landscapes_observation import NoiseModel
-from lai_training.simulate import LATITUDE_DEG, label_scene, sun_position
+from lai_training.simulate import LATITUDE_DEG, label_scene
 from lai_training.spectral_library import SpectralLibrary
 from lai_udf.errors import ProductError
-from lai_udf.predict import ANGLES, BANDS, HALO_PX
+from lai_udf.predict import BANDS, HALO_PX
 from lai_udf.products import read_scene
 
 logger = logging.getLogger("lai_training")
@@ -44,7 +45,7 @@ class Scene:
     kind: str
     """`SIMULATED` or `REAL`."""
     image: xr.DataArray
-    """(bands, y, x) reflectance, without added noise; angle bands where they are known."""
+    """(bands, y, x): reflectance without added noise, and angles, degrees."""
     scored: Mask
     """(y, x): clear vegetation, 16 px from the border."""
     true_lai: Float32 | None = None
@@ -53,11 +54,6 @@ class Scene:
     """(y, x): within 1 px of another parcel; in real scenes, where contrast is strongest."""
     seed: int = 0
     """Of the noise that is added to it."""
-
-    @property
-    def has_angles(self) -> bool:
-        """Whether all four angle bands are there."""
-        return set(ANGLES) <= {str(label) for label in self.image["bands"].values}
 
 
 def simulate_held_out(
@@ -142,7 +138,8 @@ def find_contrasts(image: xr.DataArray, scored: Mask) -> Mask:
 def read_real(folder: Path) -> list[Scene]:
     """Read the scenes of a folder that hold clear vegetation.
 
-    Scenes that cannot be read are skipped with a warning.
+    Scenes without angle bands get angles, see `lai_training.angles.give_angles`. Scenes that
+    cannot be read are skipped with a warning.
 
     Raises:
         EvaluationError: no scene is left.
@@ -158,6 +155,7 @@ def read_real(folder: Path) -> list[Scene]:
         scored = find_clear_vegetation(image)
         if scored.any():
             edges = find_contrasts(image, scored)
+            image = give_angles(image, number)
             scenes.append(Scene(path.stem, REAL, image, scored, near_border=edges, seed=number))
     if not scenes:
         raise EvaluationError(

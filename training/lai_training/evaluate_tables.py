@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lai_training.evaluate_networks import SL2P
-from lai_training.evaluate_scores import CLEAN, NOMINAL, Case
+from lai_training.evaluate_scores import CLEAN, Case
 from lai_training.validate_report import format_markdown
 
 IMAGES_SHOWN = 12
@@ -83,9 +83,8 @@ def format_truth(scores: pd.DataFrame, case: Case) -> str:
 
 def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: str) -> str:
     """Return the scores of one network image by image, as the paper's tables 5 and 6."""
-    own = _choose(scores, kind=kind, network=name, against="SL2P")
-    given = CLEAN if (own["case"] == CLEAN.key).any() else NOMINAL
-    own = own[(own["case"] == given.key) & (own["image"] != "all")]
+    own = _choose(scores, kind=kind, network=name, against="SL2P", case=CLEAN.key)
+    own = own[own["image"] != "all"]
     drawn = _choose(spread, kind=kind, network=name)[["image", "sd", "ci", "seconds_draws"]]
     merged = own.merge(drawn, on="image", how="left")
     merged["drawn"] = merged["sd"].notna()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lai_training.evaluate_networks import SL2P
 from lai_training.evaluate_scenes import SIMULATED
-from lai_training.evaluate_scores import CLEAN, NOISY, NOMINAL, Case, Pixels
+from lai_training.evaluate_scores import CLEAN, NOISY, Case, Pixels
 from lai_training.metrics import score
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def draw_scatter(
     """
     from matplotlib.figure import Figure  # slow to import, and only drawn here
 
-    first = CLEAN if any(result.case is CLEAN for result in results) else NOMINAL
-    rows = [case for case in (first, NOISY) if any(result.case is case for result in results)]
+    rows = (CLEAN, NOISY)
     names = list(results[0].estimates)
     figure = Figure(figsize=(3.3 * len(names) + 1.2, 3.5 * len(rows) + 0.6), layout="constrained")
     axes = figure.subplots(len(rows), len(names), sharex=True, sharey=True, squeeze=False)
@@ -71,7 +70,7 @@ def draw_scatter(
             axis.text(
                 0.04,
                 0.96,
-                f"R² {found.r_squared:.3f}\ndistance {found.distance:.3f}\nbias {found.bias:+.3f}",
+                f"R² {found.r_squared:.4f}\ndistance {found.distance:.3f}\nbias {found.bias:+.3f}",
                 transform=axis.transAxes,
                 va="top",
                 fontsize="x-small",
@@ -117,7 +116,7 @@ def _say_reference(axis: "Axes") -> None:
 
 
 def _short(case: Case) -> str:
-    return {"clean": "angles given", "nominal": "angles not given", "noisy": "band noise"}[case.key]
+    return "band noise" if case.noise else case.title
 
 
 def _join(parts: Sequence[Array | None]) -> Array:

@@ -30,6 +30,10 @@ ARCHITECTURES = {
     "dropout. It sees no neighbours. Dropout masks are an input.",
 }
 """By `network` of the training config."""
+ANGLES_GIVEN = (
+    "Angles given: those of the scene; where it holds none, the sun's by time and place, and a "
+    "view drawn within the swath. All other rows are at nominal angles, for network and SL2P alike."
+)
 
 
 def model_card(description: Json) -> str:
@@ -118,6 +122,8 @@ def _data(contract: Json) -> str:
         f"{samples['nominal_angle_share']:.0%} with angles withheld, "
         f"{samples['missing_share']:.0%} with parts missing."
     )
+    if devices := contract["provenance"].get("devices"):
+        text += f" Fitted on {', '.join(devices)}."
     if config.get("start_from"):
         text += f" Training went on from the run `{config['start_from']}`."
     return text
@@ -141,9 +147,11 @@ def _scores(contract: Json) -> str:
     emulation = {name: own for name, own in metrics.items() if "correlation_squared" in own}
     if emulation:
         parts.append(
-            "Against SL2P of the noise-free image, clear vegetated pixels:\n\n"
+            "Against SL2P of the noise-free image at the same angles, clear vegetated pixels:\n\n"
             + _emulation(emulation)
         )
+        if any(name.endswith("angles_given") for name in emulation):
+            parts.append(ANGLES_GIVEN)
     for name, own in metrics.items():
         if name not in emulation:
             facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in own.items())
@@ -174,7 +182,10 @@ def _emulation(metrics: Json) -> str:
         "RMSE / RMSE of SL2P": "rmse_ratio",
     }
     rows = [
-        [name.replace("_", " "), *(own.get(key, "") for key in columns.values())]
+        [
+            name.removeprefix("sl2p_on_").replace("_", " "),
+            *(own.get(key, "") for key in columns.values()),
+        ]
         for name, own in metrics.items()
     ]
     return format_markdown(pd.DataFrame(rows, columns=["case", *columns]))
@@ -236,6 +247,12 @@ def _failures(contract: Json) -> str:
         "interval says.",
         "Small spread (`LAI_SD`) is not accuracy: it is the model's own doubt, not its error.",
     ]
+    if "n_pairs" in calibration:
+        lines.append(
+            f"The interval rests on {calibration['n_pairs']} field pairs of "
+            f"{calibration.get('n_site_dates', 'few')} site-dates; for crops, seasons and regions "
+            "unlike theirs nobody has checked what it holds."
+        )
     for target, own in left_out.items():
         if "bias" in own:
             lines.append(f"Bias against field LAI, target `{target}`: {own['bias']:+.2f}.")

@@ -21,6 +21,7 @@ from rasterio.features import shapes
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
+from lai_training.angles import sun_position
 from lai_training.landscapes import SimulatedScene, paint
 from lai_training.landscapes_cover import ParcelCover, season
 from lai_training.landscapes_observation import (
@@ -33,7 +34,7 @@ from lai_training.landscapes_observation import (
 from lai_training.landscapes_parcels import LandUse, ParcelMap, draw_parcels
 from lai_training.parcels import average, name_parcels, weigh_parcels
 from lai_training.parcels_crops import CROP_TYPES
-from lai_training.simulate import label_scene, sun_position
+from lai_training.simulate import label_scene
 from lai_training.spectral_library import SpectralLibrary
 from lai_training.surfaces import SurfaceClass
 from lai_udf.rasters_grid import Grid

@@ -32,6 +32,12 @@ SPREAD = "spread.json"
 
 logger = logging.getLogger("lai_training")
 
+SCENE_CASES = {
+    "angles_given": (0.0, True),
+    "nominal_angles": (0.0, False),
+    "with_noise": (1.0, False),
+}
+"""Of the scores on scenes: level of band noise, and whether angles are given."""
 NO_CALIBRATION: dict[str, Any] = {
     "intervals": {
         "sl2p": {"lai": KNOTS.tolist(), "lower": [0.0] * len(KNOTS), "upper": [0.0] * len(KNOTS)}
@@ -94,7 +100,7 @@ def release(
         version: semantic version of the model.
         pairs: CSV of field pairs for the calibration.
         scenes: folder of GeoTIFF scenes to score the emulation on; None = no such scores.
-        progress: told (scenes done, all), twice: without and with noise.
+        progress: told (scenes done, all), once for each of `SCENE_CASES`.
 
     Returns:
         The bundle, verified.
@@ -125,8 +131,8 @@ def release(
             metrics["one_pass_spread"] = json.loads((run / SPREAD).read_text(encoding="utf-8"))
         if scenes is not None:
             files = find_scenes(scenes)
-            for name, noise in (("nominal_angles", 0.0), ("with_noise", 1.0)):
-                scores = score_scenes(files, first, noise=noise, progress=progress)
+            for name, (noise, angles) in SCENE_CASES.items():
+                scores = score_scenes(files, first, noise=noise, angles=angles, progress=progress)
                 metrics[f"sl2p_on_real_scenes_{name}"] = scores
     final = describe_model(run, weights, version=version, calibration=calibration, metrics=metrics)
     write_bundle(bundle, final, weights)

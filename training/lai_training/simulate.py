@@ -17,6 +17,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from lai_training.angles import sun_position
 from lai_training.errors import SimulationError
 from lai_training.landscapes import ANGLE_NAMES, SimulatedScene, simulate_scene
 from lai_training.landscapes_observation import NoiseModel
@@ -47,38 +48,6 @@ class SimulatedFiles:
     """What a satellite would have seen."""
     truth: Path
     """What was there: bands `true_lai` (m2 m-2) and `parcel`, float32."""
-
-
-def sun_position(
-    date: datetime, *, latitude_deg: float, longitude_deg: float
-) -> tuple[float, float]:
-    """Compute where the sun stands, to about a degree.
-
-    Args:
-        date: time with zone.
-        latitude_deg: degrees north.
-        longitude_deg: degrees east.
-
-    Returns:
-        (zenith, azimuth clockwise from north), degrees.
-
-    Source: Duffie & Beckman, Solar Engineering of Thermal Processes: Cooper's declination, and the
-    equation of time.
-    """
-    utc = date.astimezone(UTC)
-    day = utc.timetuple().tm_yday
-    declination = np.radians(23.45 * np.sin(2 * np.pi * (284 + day) / 365))
-    season = 2 * np.pi * (day - 81) / 364
-    late = 9.87 * np.sin(2 * season) - 7.53 * np.cos(season) - 1.5 * np.sin(season)  # minutes
-    hour = np.radians(15 * (utc.hour + (utc.minute + late) / 60 - 12) + longitude_deg)
-    latitude = np.radians(latitude_deg)
-    up = np.sin(latitude) * np.sin(declination)
-    up += np.cos(latitude) * np.cos(declination) * np.cos(hour)
-    east = -np.cos(declination) * np.sin(hour)
-    north = np.cos(latitude) * np.sin(declination)
-    north -= np.sin(latitude) * np.cos(declination) * np.cos(hour)
-    zenith = float(np.degrees(np.arccos(np.clip(up, -1, 1))))
-    return zenith, float(np.degrees(np.arctan2(east, north)) % 360)
 
 
 def simulate(
