@@ -12,34 +12,31 @@ day are one date (midnight); where they overlap, the first that has data wins.
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import rasterio
 import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 from affine import Affine
-from dask.delayed import delayed
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import BoundingBox, Geometry
-from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
-from rasterio.warp import reproject
 
-from lai_backend.errors import NoDataError, ParameterError, SourceError
+from lai_backend.errors import NoDataError, ParameterError
 from lai_backend.extents import TimeSpan, snap_outward
-from lai_backend.sources import BandSource, Scene
+from lai_backend.reading import read_day, read_grid
+from lai_backend.sources import Scene
 
 CHUNK_PX = 1024
+"""A multiple of the usual sides of tiles in files."""
+HEADERS_AT_A_TIME = 8
 RATIO_TOLERANCE = 1e-6
 MARGIN_SEARCH_PX = 100
-DRIVERS = ("GTiff", "JP2OpenJPEG")
-"""Formats that are read; one that names other files, as VRT, could lead out of the folders."""
-FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -84,30 +81,43 @@ def load_cube(scenes: Sequence[Scene], request: Request, what: str) -> xr.DataAr
         raise NoDataError(f"{what} has no data in the {missing} asked for; {held}.")
     bands = request.bands or tuple(chosen[0].bands)
     _check_bands(bands, scenes, what)
-    grid, asked, footprints = _common_grid(chosen, bands, request)
-    days = sorted({s.instant.date() for s in _touching(chosen, footprints, asked)})
+    plan = _plan(chosen, bands, request)
+    days = sorted({scene.instant.date() for scene in _touching(chosen, plan, plan.asked)})
     if not days:
         raise NoDataError(f"{what} has no data in the area asked for.")
     by_day: dict[date, list[Scene]] = defaultdict(list)
-    for scene in _touching(chosen, footprints, grid.extent):  # the margin adds no dates
+    for scene in _touching(chosen, plan, plan.grid.extent):  # the margin adds no dates
         by_day[scene.instant.date()].append(scene)
-    data = da.stack([_lazy_day(by_day[day], bands, grid) for day in days])
+    data = da.stack([_lazy_day(by_day[day], bands, plan) for day in days])
     cube = xr.DataArray(
         data,
         dims=("t", "bands", "y", "x"),
-        coords={"t": np.array(days, "datetime64[ns]"), "bands": list(bands), **_axes(grid)},
+        coords={"t": np.array(days, "datetime64[ns]"), "bands": list(bands), **_axes(plan.grid)},
     )
-    result: xr.DataArray = cube.rename(None).rio.write_crs(_wkt(grid))
+    result: xr.DataArray = cube.rename(None).rio.write_crs(_wkt(plan.grid))
     return result
 
 
-def _touching(
-    scenes: Sequence[Scene], footprints: dict[str, GeoBox], area: Geometry
-) -> list[Scene]:
+@dataclass(frozen=True)
+class _Plan:
+    """Where the pixels of a cube lie."""
+
+    grid: GeoBox
+    """Pixels to read, margin included."""
+    asked: Geometry
+    """The area without the margin."""
+    tiles: GeoBox
+    """Grid of the finest file; its tiles start at its corner."""
+    footprints: dict[str, GeoBox]
+    """Grid of each scene's finest file, by identifier."""
+
+
+def _touching(scenes: Sequence[Scene], plan: _Plan, area: Geometry) -> list[Scene]:
+    found = plan.footprints
     return [
         scene
         for scene in scenes
-        if scene.id in footprints and footprints[scene.id].boundingbox.polygon.intersects(area)
+        if scene.id in found and found[scene.id].boundingbox.polygon.intersects(area)
     ]
 
 
@@ -138,29 +148,38 @@ def _check_bands(bands: Sequence[str], scenes: Sequence[Scene], what: str) -> No
         )
 
 
-def _common_grid(
-    scenes: Sequence[Scene], bands: Sequence[str], request: Request
-) -> tuple[GeoBox, Geometry, dict[str, GeoBox]]:
-    """Return the grid of the cube, the area without the margin, and the footprint of scenes."""
-    footprints: dict[str, GeoBox] = {}
-    for scene in scenes:
-        grids = [read_grid(scene.bands[name]) for name in bands if name in scene.bands]
-        if grids:
-            footprints[scene.id] = min(grids, key=lambda grid: abs(grid.affine.a))
+def _plan(scenes: Sequence[Scene], bands: Sequence[str], request: Request) -> _Plan:
+    """Find out on which pixels the scenes meet; reads the headers of their files."""
+    footprints = _read_footprints(scenes, bands)
     usual_crs = Counter(str(grid.crs) for grid in footprints.values()).most_common(1)[0][0]
     candidates = [grid for grid in footprints.values() if str(grid.crs) == usual_crs]
     finest = min(candidates, key=lambda grid: abs(grid.affine.a))
-    covered = [snap_outward(finest, grid.extent) for grid in footprints.values()]
-    whole = covered[0]
-    for part in covered[1:]:
+    whole, *parts = (snap_outward(finest, grid.extent) for grid in footprints.values())
+    for part in parts:
         whole = whole | part
     if request.region is None:
-        return whole, whole.extent, footprints
+        return _Plan(whole, whole.extent, finest, footprints)
     wanted = snap_outward(finest, request.region)
     if not wanted.extent.intersects(whole.extent):
         raise NoDataError("The area asked for lies outside all scenes.")
     grid = _snap(finest, request.region, request.margin_px, request.pixel)
-    return grid, wanted.extent, footprints
+    return _Plan(grid, wanted.extent, finest, footprints)
+
+
+def _read_footprints(scenes: Sequence[Scene], bands: Sequence[str]) -> dict[str, GeoBox]:
+    """Return the grid of each scene's finest file, by identifier; scenes without bands have none.
+
+    Headers are read several at a time: on the web each of them takes a request or more.
+    """
+    wanted = {scene.id: [scene.bands[b] for b in bands if b in scene.bands] for scene in scenes}
+    sources = dict.fromkeys(source for found in wanted.values() for source in found)
+    with ThreadPoolExecutor(HEADERS_AT_A_TIME) as pool:
+        grids = dict(zip(sources, pool.map(read_grid, sources), strict=True))
+    return {
+        identifier: min((grids[source] for source in found), key=lambda grid: abs(grid.affine.a))
+        for identifier, found in wanted.items()
+        if found
+    }
 
 
 def _snap(grid: GeoBox, region: Geometry, margin_px: int, pixel: float | None) -> GeoBox:
@@ -185,84 +204,41 @@ def _snap(grid: GeoBox, region: Geometry, margin_px: int, pixel: float | None) -
     return snap_outward(grid, region, next(fitting, 0) if margin_px else 0)
 
 
-def read_grid(source: BandSource) -> GeoBox:
-    """Return the pixel grid of a raster file.
+def _lazy_day(scenes: Sequence[Scene], bands: Sequence[str], plan: _Plan) -> da.Array:
+    """Return the pixels of one day, (bands, y, x).
 
-    Raises:
-        SourceError: the file cannot be opened, has no CRS, or is rotated.
+    Chunks end where tiles of the files do, so that no tile is decoded for two of them, whatever
+    the corner of the grid.
     """
-    try:
-        with rasterio.open(source.href) as dataset:
-            crs, transform, shape = dataset.crs, dataset.transform, dataset.shape
-            count, driver = dataset.count, dataset.driver
-    except RasterioError as error:
-        raise SourceError(f"Cannot open the asset {source.href}: {error}.") from error
-    if driver not in DRIVERS:
-        raise SourceError(f"The asset {source.href} is {driver}; GeoTIFF or JPEG 2000 is needed.")
-    if crs is None:
-        raise SourceError(f"The asset {source.href} has no coordinate reference system.")
-    if transform.b or transform.d:
-        raise SourceError(f"The asset {source.href} is rotated; north-up rasters are needed.")
-    if source.index > count:
-        raise SourceError(f"The asset {source.href} has {count} bands, its item says more.")
-    return GeoBox(shape, transform, crs.to_wkt())
+    grid = plan.grid
+    corner = ~plan.tiles.affine * (grid.affine.c, grid.affine.f)
+    left, top = (round(pixels) for pixels in corner)
+    chunks = ((len(bands),), _chunks(top, grid.height), _chunks(left, grid.width))
+
+    lazy: da.Array = da.map_blocks(
+        _read_chunk,
+        chunks=chunks,
+        dtype=np.float32,
+        meta=np.empty((0, 0, 0), np.float32),
+        scenes=tuple(scenes),
+        bands=tuple(bands),
+        grid=grid,
+    )
+    return lazy
 
 
-def _lazy_day(scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox) -> da.Array:
-    read = delayed(read_block)
-    rows = []
-    for top in range(0, grid.height, CHUNK_PX):
-        row = []
-        for left in range(0, grid.width, CHUNK_PX):
-            bottom, right = min(top + CHUNK_PX, grid.height), min(left + CHUNK_PX, grid.width)
-            part = grid[top:bottom, left:right]
-            shape = (len(bands), part.height, part.width)
-            block = read(tuple(scenes), tuple(bands), part)
-            row.append(da.from_delayed(block, shape=shape, dtype=np.float32))
-        rows.append(row)
-    result: da.Array = da.block(rows)
-    return result
+def _read_chunk(
+    *,
+    scenes: Sequence[Scene],
+    bands: Sequence[str],
+    grid: GeoBox,
+    block_info: Any = None,  # noqa: ANN401 - Dask's own
+) -> npt.NDArray[np.float32]:
+    _, (top, bottom), (left, right) = block_info[None]["array-location"]
+    return read_day(scenes, bands, grid[top:bottom, left:right])
 
 
-def read_block(scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox) -> FloatArray:
-    """Read some bands of the scenes of one day onto a grid.
-
-    Args:
-        scenes: scenes in order of preference.
-        bands: band names.
-        grid: pixels to fill.
-
-    Returns:
-        Values as stored, shape (bands, y, x), float32, NaN where no scene has data.
-
-    Raises:
-        SourceError: a file cannot be read.
-    """
-    block = np.full((len(bands), grid.height, grid.width), np.nan, np.float32)
-    for scene in scenes:
-        for position, name in enumerate(bands):
-            source = scene.bands.get(name)
-            if source is None:
-                continue
-            values = _read_band(source, grid)
-            empty = np.isnan(block[position])
-            block[position][empty] = values[empty]
-    return block
-
-
-def _read_band(source: BandSource, grid: GeoBox) -> FloatArray:
-    values = np.full((grid.height, grid.width), np.nan, np.float32)
-    try:
-        with rasterio.open(source.href) as dataset:
-            reproject(
-                rasterio.band(dataset, source.index),
-                values,
-                src_nodata=dataset.nodata if source.nodata is None else source.nodata,
-                dst_transform=grid.affine,
-                dst_crs=_wkt(grid),
-                dst_nodata=np.nan,
-                resampling=Resampling.nearest,
-            )
-    except RasterioError as error:
-        raise SourceError(f"Cannot read the asset {source.href}: {error}.") from error
-    return values
+def _chunks(start: int, length: int) -> tuple[int, ...]:
+    """Cut one side of a grid that starts at pixel `start` of the files."""
+    inner = range(CHUNK_PX - start % CHUNK_PX, length, CHUNK_PX)
+    return tuple(stop - first for first, stop in pairwise([0, *inner, length]))

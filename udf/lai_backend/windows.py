@@ -146,11 +146,20 @@ def _map_array(
                 strict=quirks is not None,
             )
             kept = (keep[0].stop - keep[0].start, keep[1].stop - keep[1].start)
-            task = run(values[(..., *read)], block, place)
+            task = run(_as_one_task(values[(..., *read)]), block, place)
             row.append(da.from_delayed(task, shape=(*sizes_out, *kept), dtype=np.float32))
         rows.append(row)
     result: da.Array = da.block(rows)
     return result
+
+
+def _as_one_task(values: da.Array) -> Any:  # noqa: ANN401 - a Delayed
+    """Return an array as one task that shares its chunks with other such tasks.
+
+    Handed to a task as an array it would be optimized by itself: chunks that several windows
+    touch would be read anew for each of them.
+    """
+    return values.rechunk(-1).to_delayed(optimize_graph=False).item()
 
 
 def _travelling(place: Place | None) -> Any:  # noqa: ANN401 - a Delayed or None
@@ -201,14 +210,15 @@ def run_block(values: FloatArray, block: _Block, place: Place | None = None) -> 
         UdfError: the UDF raised or returned the wrong shape.
     """
     lead = [(0, 0)] * (values.ndim - 2)
-    padded = np.pad(values, [*lead, *block.pad], constant_values=np.nan)
+    if np.any(block.pad):
+        values = np.pad(values, [*lead, *block.pad], constant_values=np.nan)
     core, overlap = block.windows.core, block.windows.overlap
     sizes_out = tuple(len(labels) for labels in block.labels_out.values())
     result = np.empty((*sizes_out, block.count[0] * core[0], block.count[1] * core[1]), np.float32)
     for row in range(block.count[0]):
         for column in range(block.count[1]):
             y, x = row * core[0], column * core[1]
-            part = padded[..., y : y + core[0] + 2 * overlap[0], x : x + core[1] + 2 * overlap[1]]
+            part = values[..., y : y + core[0] + 2 * overlap[0], x : x + core[1] + 2 * overlap[1]]
             with occupy(place, on_move=forget_modules):
                 output = _run_window(part, (y, x), block)
             result[..., y : y + core[0], x : x + core[1]] = output[
