@@ -40,6 +40,8 @@ __all__ = ["PgstacCatalogue"]
 
 _MANY = 1000
 """From so many new items on, where they are many for the partition, the planner is told at once."""
+_COUNTABLE = 5000
+"""Where the planner expects more items, counting takes longer than `QUICK_MS`: it is not tried."""
 
 
 class PgstacCatalogue:
@@ -210,11 +212,14 @@ class PgstacCatalogue:
     def quick_count(self, search: Search) -> int | None:
         """Return the same, or None where it takes more than `QUICK_MS` milliseconds."""
         where = conditions_of(search)
-        query = f"select count(*) from items i where {where.text}"
+        found = f"from items i where {where.text}"
         with self._reading() as connection, connection.transaction():
+            ((plan,),) = _fetch(connection, f"explain (format json) select {found}", *where.params)
+            if plan[0]["Plan"]["Plan Rows"] > _COUNTABLE:
+                return None
             connection.execute(f"set local statement_timeout = {QUICK_MS}".encode())
             try:
-                ((count,),) = _fetch(connection, query, *where.params)
+                ((count,),) = _fetch(connection, f"select count(*) {found}", *where.params)
             except psycopg.errors.QueryCanceled as error:
                 raise psycopg.Rollback from error
             return int(count)

@@ -103,6 +103,15 @@ def test_sort_by_an_indexed_number_reads_the_index(
     assert "Presorted Key" in text
 
 
+def test_items_are_not_counted_where_the_planner_expects_many(
+    filled: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert filled.quick_count(Search()) == 1
+    monkeypatch.setattr("lai_service.catalogue_pgstac._COUNTABLE", 0)
+    assert filled.quick_count(Search()) is None
+    assert filled.count(Search()) == 1
+
+
 def test_collection_kept_by_month_takes_a_batch_of_many_months(
     filled: Catalogue, connection: "psycopg.Connection"
 ) -> None:
