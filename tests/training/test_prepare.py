@@ -2,29 +2,23 @@
 
 import json
 import shutil
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from fake_archive import find_image, make_land_dn, product_name, remove_angles, write_land
-from fake_products import write_item, write_multiband, write_raster
+from fake_products import write_raster
 from typer.testing import CliRunner
 
 from lai_training import prepare as prepare_module
 from lai_training import prepare_product
 from lai_training.cli import app
 from lai_training.config_files import read_yaml
-from lai_training.errors import PrepareError
 from lai_training.prepare import prepare
-from lai_training.prepare_config import Choice, PrepareConfig, StacSearch
+from lai_training.prepare_config import PrepareConfig, StacSearch
 from lai_training.prepare_pool import open_prepared
-from lai_training.prepare_products import choose, list_products, mgrs_square
 from lai_udf.predict import BANDS, NOMINAL_COSINES
-from lai_udf.rasters_grid import Grid
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = {"patch_px": 32, "mask_buffer_px": 2, "least_valid_share": 0.5}
@@ -152,39 +146,6 @@ def test_constants_of_eq_1_are_the_extremes_over_training_images(archive, tmp_pa
     assert inside[np.isfinite(shown)].mean() > 0.95
 
 
-def test_tiles_and_dates_are_chosen(archive, tmp_path):
-    select = [{"tile": "31TCJ", "dates": ["2022-05-26"]}]
-
-    manifest = prepare(_config(archive, select=select), tmp_path / "pool")
-
-    assert list(_by_date(manifest)) == ["2022-05-26"]
-    assert manifest.counts["products_not_selected"] == 2
-    wanted = (Choice(tile="30TYT", split="test"),)
-    assert choose("30TYT", "2018-12-20", wanted, others=False) == (True, "test")
-    assert choose("31TCK", "2018-12-20", wanted, others=False) == (False, None)
-    assert choose("31TCK", "2018-12-20", wanted, others=True) == (True, None)
-
-
-def test_all_layouts_give_the_same_patches(tmp_path):
-    dn = make_land_dn(seed=5)
-    flat = dn | {"B08": dn["B08"]}
-    write_multiband(tmp_path / "tif/S2A_MSIL2A_20221005T115411_N0400.tif", flat)
-    assets = {}
-    for band, layer in flat.items():
-        write_raster(tmp_path / f"stac/{band}.tif", layer, nodata=0)
-        assets[band] = {"href": f"./{band}.tif", "type": "image/tiff"}
-    write_item(tmp_path / "stac/item.json", assets, {"s2:processing_baseline": "05.09"})
-
-    products = [list_products([str(tmp_path / kind)]) for kind in ("tif", "stac")]
-    for kind in ("tif", "stac"):
-        prepare(_config(tmp_path / kind, split={"validation_share": 0}), tmp_path / f"pool-{kind}")
-
-    assert [len(found) for found in products] == [1, 1]  # an item's images are no products
-    one, other = (_arrays(tmp_path / f"pool-{kind}") for kind in ("tif", "stac"))
-    np.testing.assert_array_equal(one["reflectance"], other["reflectance"])
-    np.testing.assert_array_equal(one["lai"], other["lai"])
-
-
 def test_the_pool_is_the_same_whoever_made_it(archive, tmp_path):
     manifests = [prepare(_config(archive), tmp_path / name) for name in ("a", "b")]
 
@@ -289,109 +250,6 @@ def test_the_papers_config_holds_its_test_tiles_out(archive, tmp_path):
     assert (config.patch_px, config.split.by, config.split.validation_share) == (128, "patch", 0.25)
     assert manifest.splits["test"].products == 1
     assert _by_date(manifest)["2018-12-20"].patches == {"test": 4}
-
-
-@pytest.mark.parametrize(
-    ("longitude", "latitude", "square"),
-    [
-        (1.44, 43.60, "31TCJ"),  # Toulouse
-        (-0.58, 44.84, "30TXQ"),  # Bordeaux
-        (13.40, 52.52, "33UUU"),  # Berlin
-        (151.21, -33.87, "56HLH"),  # Sydney
-    ],
-)
-def test_squares_are_those_of_the_military_grid(longitude, latitude, square):
-    from affine import Affine
-    from rasterio.crs import CRS
-    from rasterio.warp import transform
-
-    zone = int((longitude + 180) // 6) + 1
-    crs = CRS.from_epsg((32600 if latitude > 0 else 32700) + zone)
-    (x,), (y,) = transform("EPSG:4326", crs, [longitude], [latitude])
-
-    assert mgrs_square(Grid(crs, Affine(20, 0, x, 0, -20, y), 2, 2)) == square
-
-
-class Catalogue(SimpleHTTPRequestHandler):
-    """A STAC API that answers every search with the items of its folder."""
-
-    def log_message(self, *args):
-        pass
-
-    def _answer(self, document):
-        text = json.dumps(document).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/geo+json")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def do_GET(self):
-        if self.path != "/":
-            super().do_GET()
-            return
-        here = f"http://127.0.0.1:{self.server.server_port}"
-        search = {"rel": "search", "href": f"{here}/search", "method": "POST"}
-        search["type"] = "application/geo+json"
-        core = "https://api.stacspec.org/v1.0.0"
-        conforms = [f"{core}/core", f"{core}/item-search", f"{core}/item-search#query"]
-        self._answer(
-            {"type": "Catalog", "id": "c", "description": "c", "stac_version": "1.0.0",
-             "conformsTo": conforms, "links": [{"rel": "self", "href": f"{here}/"}, search]}
-        )  # fmt: skip
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(asked)
-        here = f"http://127.0.0.1:{self.server.server_port}"
-        items = [json.loads(path.read_text()) for path in Path(self.directory).glob("*.json")]
-        for item in items:
-            item["links"] = [{"rel": "self", "href": f"{here}/{item['id']}.json"}]
-        self._answer({"type": "FeatureCollection", "features": items, "links": []})
-
-
-@pytest.fixture
-def catalogue(tmp_path):
-    """Serve tmp_path/items as a STAC API; yield its root and what it was asked."""
-    (tmp_path / "items").mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Catalogue, directory=tmp_path / "items"))
-    server.asked = []
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", server.asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_a_search_of_a_catalogue_gives_products(catalogue, tmp_path):
-    root, asked = catalogue
-    assets = {}
-    for band, layer in make_land_dn(seed=5).items():
-        write_raster(tmp_path / f"items/{band}.tif", layer, nodata=0)
-        assets[band] = {"href": f"./{band}.tif", "type": "image/tiff"}
-    known = {"s2:processing_baseline": "05.09", "view:sun_elevation": 50, "view:sun_azimuth": 150}
-    write_item(tmp_path / "items/S2A_T29UNU_1.json", assets, known)
-    query = {"grid:code": {"eq": "MGRS-29UNU"}}
-    search = StacSearch(api=root, datetime="2022-10-01/2022-10-31", query=query)
-
-    manifest = prepare(_config(search), tmp_path / "pool")
-
-    (product,) = manifest.products
-    assert product.source == f"{root}/S2A_T29UNU_1.json"
-    assert product.tile == "29UNU"
-    assert product.angles == {
-        "view_zenith": "nominal", "sun_zenith": "scene", "relative_azimuth": "nominal",
-    }  # fmt: skip
-    assert asked[0]["collections"] == ["sentinel-2-l2a"]
-    assert asked[0]["query"] == query
-
-
-def test_a_search_that_fails_is_one_clear_error():
-    search = StacSearch(api="http://127.0.0.1:9", datetime="2022-10-01/2022-10-31")
-
-    with pytest.raises(PrepareError, match=r"search of http://127\.0\.0\.1:9 failed"):
-        list_products([search])
 
 
 def test_real_chips_become_a_pool(shared_data, tmp_path):
