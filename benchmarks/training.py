@@ -18,10 +18,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from lai_training.config import FitConfig
+from lai_training.config import FitConfig, SampleConfig
 from lai_training.networks import FEATURE_COUNT, SPECS, build_network
+from lai_training.normalisation import Normalisation
 from lai_training.recipe import compile_model
-from lai_training.samples import Normalisation, SampleConfig, SampleStream
+from lai_training.samples import SampleStream
 
 TRAINING_PASSES = 3
 POOL_PATCHES = 16

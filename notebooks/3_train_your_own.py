@@ -28,11 +28,12 @@ import pandas as pd
 import yaml
 
 from lai_training import sl2p
+from lai_training.config import FitConfig
 from lai_training.export import describe_model, export_onnx, write_bundle
-from lai_training.fit import FitConfig, fit
+from lai_training.fit import fit
 from lai_training.metrics import score
+from lai_training.pools import make_pool
 from lai_training.release import NO_CALIBRATION
-from lai_training.samples import make_pool
 from lai_training.simulate import simulate
 from lai_training.spectral_library import load_or_make_library
 from lai_udf.bundle import default_bundle_path

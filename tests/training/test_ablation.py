@@ -17,10 +17,12 @@ from lai_training.ablation import (
     score_model,
     write_tables,
 )
+from lai_training.config import SampleConfig
 from lai_training.config_files import read_yaml
 from lai_training.errors import ConfigError
 from lai_training.networks import SPECS, build_network
-from lai_training.samples import SampleConfig, build_batch, measure_normalisation
+from lai_training.normalisation import measure_normalisation
+from lai_training.samples import build_batch
 
 # Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

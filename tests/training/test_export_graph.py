@@ -11,10 +11,10 @@ from fake_cubes import fake_cube
 
 from lai_training.config import FitConfig
 from lai_training.export import describe_model, export_onnx, write_bundle
-from lai_training.fit import write_provenance
 from lai_training.networks import SEAMLESS, build_network
+from lai_training.normalisation import measure_normalisation
 from lai_training.release import NO_CALIBRATION
-from lai_training.samples import measure_normalisation
+from lai_training.run_folder import write_provenance
 from lai_udf.predict import LaiModelError, apply_datacube, load_model
 
 TOLERANCE = 1e-4

@@ -20,11 +20,12 @@ from lai_training.checkpoints import KeepRun, read_history
 from lai_training.cli import app
 from lai_training.config import FitConfig, read_config
 from lai_training.errors import ConfigError, FitError
-from lai_training.fit import fit, read_normalisation, write_provenance
+from lai_training.fit import fit
 from lai_training.networks import SPECS, VARIABLE_SCALES, build_network
+from lai_training.normalisation import Normalisation
 from lai_training.precision import full_precision
 from lai_training.recipe import compile_model, load_start
-from lai_training.samples import Normalisation
+from lai_training.run_folder import read_normalisation, write_provenance
 
 # Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -78,8 +79,9 @@ def test_a_fit_leaves_weights_history_and_provenance(tmp_path, pools):
     assert (read_history(run, 2)[0]["patches_per_s"]) > "0"
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     provenance = json.loads((run / "provenance.json").read_text())
-    told = {"commit", "backend", "versions", "normalisation", "data", "config"}
+    told = {"commit", "backend", "device", "versions", "normalisation", "data", "config"}
     assert told == set(provenance)
+    assert provenance["device"] in ("CPU:0", "GPU:0")
     assert provenance["config"]["epochs"] == 2
     assert read_config(run / "config.yaml") == FitConfig.model_validate(EXPERIMENT)
     assert (read_normalisation(run).std > 0).all()

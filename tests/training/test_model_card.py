@@ -68,9 +68,9 @@ def test_where_angles_come_from_is_told_beside_scores_that_had_them(description)
 
 
 def test_the_machine_of_the_fit_is_told_where_it_is_known(description):
-    _contract(description)["provenance"]["devices"] = ["cpu:0"]
+    _contract(description)["provenance"]["device"] = "CPU:0"
 
-    assert "Fitted on cpu:0." in model_card(description)
+    assert "Fitted on CPU:0." in model_card(description)
 
 
 def test_scores_that_lie_deeper_are_found(description):

@@ -10,21 +10,17 @@ from fake_products import write_raster
 from typer.testing import CliRunner
 
 from lai_training.cli import app
-from lai_training.config import FitConfig, read_config
+from lai_training.config import FitConfig, SampleConfig, read_config
 from lai_training.errors import ConfigError, FitError, PrepareError
-from lai_training.fit import fit, load_known, load_pool, read_normalisation
+from lai_training.fit import fit
+from lai_training.labels import label_patches
 from lai_training.networks import SEAMLESS
+from lai_training.normalisation import measure_normalisation, measure_range, normalise_by_range
+from lai_training.pools import load_pool
 from lai_training.prepare import prepare
 from lai_training.prepare_config import PrepareConfig
-from lai_training.samples import (
-    SampleConfig,
-    SampleStream,
-    build_batch,
-    label_patches,
-    measure_normalisation,
-    measure_range,
-    normalise_by_range,
-)
+from lai_training.run_folder import read_normalisation
+from lai_training.samples import SampleStream, build_batch
 from lai_udf.predict import NOMINAL_COSINES
 
 # Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
@@ -81,11 +77,11 @@ def _experiment(folder, **changes):
 
 def _stream(pool, **changes):
     config = FitConfig.model_validate(_experiment(pool, samples={**UNTOUCHED, **changes}))
-    patches, known = load_pool(config.pool, pool), load_known(config.pool)
-    normalisation = measure_normalisation(patches)
+    opened = load_pool(config.pool, pool)
+    normalisation = measure_normalisation(opened.reflectance)
     return SampleStream(
-        patches, normalisation, SEAMLESS, config.samples,
-        steps=2, seed=1, cosines=known.cosines, lai=known.lai,
+        opened.reflectance, normalisation, SEAMLESS, config.samples,
+        steps=2, seed=1, cosines=opened.cosines, lai=opened.lai,
     )  # fmt: skip
 
 
@@ -157,7 +153,7 @@ def test_labels_from_elsewhere_are_taught(archive, tmp_path):
 
     _, label, weight = _stream(out)[0]
 
-    given = load_known(FitConfig.model_validate(_experiment(out)).pool).lai
+    given = load_pool(FitConfig.model_validate(_experiment(out)).pool, out).lai
     assert np.isin(label[weight > 0], given).all()
 
 
@@ -194,7 +190,7 @@ def test_stored_labels_are_those_that_a_fit_makes(pool):
     stream = _stream(pool)
     (features, _), label, weight = stream[0]
     normalisation = measure_normalisation(load_pool(FitConfig.model_validate(
-        _experiment(pool)).pool, pool))  # fmt: skip
+        _experiment(pool)).pool, pool).reflectance)  # fmt: skip
     clean = features[..., :10] * normalisation.std + normalisation.mean
 
     again = label_patches(clean.transpose(0, 3, 1, 2), features[:, 31, 31, 11:])

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lai_training import sl2p
+from lai_training.labels import label_patches
 from lai_training.prepare_config import SplitRule
 from lai_training.prepare_patches import Histograms, cut_strip, list_corners, mask_hidden
 from lai_training.prepare_split import assign_splits, measure_leakage
-from lai_training.samples import label_patches
 from lai_udf.predict import MASKED_SCENE_CLASSES, NOMINAL_COSINES
 
 VEGETATION = 4

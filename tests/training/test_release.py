@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 from lai_training.cli import app
 from lai_training.config import FitConfig
 from lai_training.errors import ExportError
-from lai_training.fit import write_provenance
 from lai_training.networks import build_network
+from lai_training.normalisation import measure_normalisation
 from lai_training.pairs import read_pairs
 from lai_training.release import add_spread, release
-from lai_training.samples import measure_normalisation
+from lai_training.run_folder import write_provenance
 from lai_udf.bundle import open_bundle
 from lai_udf.rasters_scene import write_scene_geotiff
 

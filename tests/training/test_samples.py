@@ -5,18 +5,12 @@ import pytest
 import xarray as xr
 
 from lai_training import sl2p
+from lai_training.config import SampleConfig
+from lai_training.disturbances import draw_training_masks, roughen
 from lai_training.networks import SEAMLESS
-from lai_training.samples import (
-    NORMALISATION_LIMIT,
-    SampleConfig,
-    SampleStream,
-    build_batch,
-    draw_training_masks,
-    make_pool,
-    measure_normalisation,
-    open_pool,
-    roughen,
-)
+from lai_training.normalisation import NORMALISATION_LIMIT, measure_normalisation
+from lai_training.pools import make_pool, open_pool
+from lai_training.samples import SampleStream, build_batch
 from lai_training.spectral_library import spectral_library
 from lai_udf.predict import BANDS, FEATURES
 

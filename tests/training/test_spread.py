@@ -4,8 +4,10 @@ import keras
 import numpy as np
 import pytest
 
+from lai_training.config import SampleConfig
+from lai_training.disturbances import draw_training_masks
 from lai_training.networks import SEAMLESS, build_network
-from lai_training.samples import SampleConfig, draw_training_masks, measure_normalisation
+from lai_training.normalisation import measure_normalisation
 from lai_training.spread import has_spread_head, measure_spread, teach_spread
 
 

@@ -9,20 +9,16 @@ import pytest
 import xarray as xr
 
 from lai_training import sl2p
-from lai_training.config import FitConfig
+from lai_training.config import FitConfig, SampleConfig
 from lai_training.errors import EvaluationError, FitError
 from lai_training.export import export_onnx
 from lai_training.export_graph import build_lean_graphs
-from lai_training.fit import write_provenance
+from lai_training.labels import limit_label
 from lai_training.networks import SEAMLESS_VARIABLES, SPECS, VARIABLE_SCALES, build_network
+from lai_training.normalisation import Normalisation, measure_normalisation
 from lai_training.recipe import load_start
-from lai_training.samples import (
-    Normalisation,
-    SampleConfig,
-    build_batch,
-    limit_label,
-    measure_normalisation,
-)
+from lai_training.run_folder import write_provenance
+from lai_training.samples import build_batch
 from lai_training.spread import SPREAD_LAYERS
 from lai_training.variables import format_variables, predict_variables, score_variables
 from lai_udf.errors import ProductError

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lai_training.ablation import run_ablation
-    from lai_training.config import FitConfig, read_config
+    from lai_training.config import FitConfig, SampleConfig, read_config
     from lai_training.emulation import score_scenes
     from lai_training.errors import LaiTrainingError
     from lai_training.export import export_onnx
     from lai_training.metrics import score
     from lai_training.networks import SPECS, NetworkSpec, build_network
     from lai_training.release import add_spread
-    from lai_training.samples import SampleConfig, SampleStream
+    from lai_training.samples import SampleStream
     from lai_training.sl2p import Flag, predict, predict_bands, predict_image
     from lai_training.sl2p_scene import write_sl2p
     from lai_training.variables import score_variables
@@ -49,14 +49,14 @@ __all__ = [
 
 _HOMES = {
     "ablation": ("run_ablation",),
-    "config": ("FitConfig", "read_config"),
+    "config": ("FitConfig", "SampleConfig", "read_config"),
     "emulation": ("score_scenes",),
     "errors": ("LaiTrainingError",),
     "export": ("export_onnx",),
     "metrics": ("score",),
     "networks": ("SPECS", "NetworkSpec", "build_network"),
     "release": ("add_spread",),
-    "samples": ("SampleConfig", "SampleStream"),
+    "samples": ("SampleStream",),
     "sl2p": ("Flag", "predict", "predict_bands", "predict_image"),
     "sl2p_scene": ("write_sl2p",),
     "variables": ("score_variables",),

@@ -18,12 +18,16 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lai_training.checkpoints import read_history
-from lai_training.config import FitConfig
+from lai_training.config import FitConfig, SampleConfig
 from lai_training.config_files import list_faults, read_yaml
 from lai_training.errors import ConfigError
-from lai_training.fit import fit, load_pool, read_normalisation
+from lai_training.fit import fit
+from lai_training.labels import label_patches
 from lai_training.networks import SPECS
-from lai_training.samples import Floats, Normalisation, SampleConfig, build_batch, label_patches
+from lai_training.normalisation import Floats, Normalisation
+from lai_training.pools import load_pool
+from lai_training.run_folder import read_normalisation
+from lai_training.samples import build_batch
 from lai_udf.predict import BANDS
 from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
@@ -122,7 +126,9 @@ def run_ablation(
         run = out / f"{name.replace(' ', '_')}-{seed}"
         best = fit(config, run, pools=pools)
         model = keras.models.load_model(best, compile=False)
-        patches = np.asarray(load_pool(config.validation, pools)[:PATCHES], dtype="float32")
+        patches = np.asarray(
+            load_pool(config.validation, pools).reflectance[:PATCHES], dtype="float32"
+        )
         history = pd.DataFrame(read_history(run, config.epochs)).astype("float64")
         samples = configs[plan.seeds[0], next(iter(plan.variants))].samples
         scores = score_model(model, patches, read_normalisation(run), config.network, samples)

@@ -10,7 +10,40 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from lai_training.config_files import read_yaml
-from lai_training.samples import SampleConfig
+
+
+class SampleConfig(BaseModel):
+    """How a clean patch becomes a training sample."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    patch_px: int = Field(64, ge=16, multiple_of=16)
+    batch: int = Field(32, ge=2)
+    noisy_share: float = Field(0.6, ge=0, le=1)
+    """Share of the patches with band noise; the others are as clean as simulated."""
+    noise_relative: float = Field(0.03, ge=0)
+    """Band noise, fraction of the reflectance, at level 1; levels are drawn from 0 to 1.5."""
+    noise_absolute: float = Field(0.005, ge=0)
+    """Band noise, reflectance, at level 1."""
+    noise_level_low: float = Field(0.0, ge=0, le=1.5)
+    """Lowest level of the noise that is to be removed."""
+    grain_share: float = Field(0.0, ge=0, le=1)
+    """Share of the patches that are made as rough as real scenes, see `disturbances.roughen`."""
+    nominal_angle_share: float = Field(0.5, ge=0, le=1)
+    """Share of the patches whose angles are withheld."""
+    missing_share: float = Field(0.3, ge=0, le=1)
+    """Share of the patches with a rectangle or a border without data."""
+    masked_draw_share: float = Field(0.5, ge=0, le=1)
+    """Share of the patches seen through a draw of dropout masks."""
+    clean_weight: float = Field(8.0, gt=0)
+    """Weight of a noise-free, undropped patch; the error of the others is larger anyway, and
+    without it the network would smooth what needs no smoothing."""
+    augment: bool = True
+    """Turn and flip the patches at random."""
+    label_low: float = -1.0
+    label_high: float = 10.0
+    """SL2P labels of LAI are limited to this range; beyond it lies no vegetation. The other
+    variables are limited likewise: five tolerances below their minimum, ten above their maximum."""
 
 
 class PoolConfig(BaseModel):

@@ -22,8 +22,8 @@ from keras import layers
 
 from lai_training.errors import ExportError
 from lai_training.export_graph import build_lean_graphs
-from lai_training.fit import spec_of
 from lai_training.networks import FEATURE_COUNT, NetworkSpec
+from lai_training.run_folder import spec_of
 from lai_training.sl2p_tables import load_network
 from lai_udf.predict import ANGLES, BANDS, FEATURES, HALO_PX, OUTPUT_BANDS
 from lai_udf.rasters_files import disk_errors, move_finished, work_folder

@@ -122,8 +122,8 @@ def _data(contract: Json) -> str:
         f"{samples['nominal_angle_share']:.0%} with angles withheld, "
         f"{samples['missing_share']:.0%} with parts missing."
     )
-    if devices := contract["provenance"].get("devices"):
-        text += f" Fitted on {', '.join(devices)}."
+    if device := contract["provenance"].get("device"):
+        text += f" Fitted on {device}."
     if config.get("start_from"):
         text += f" Training went on from the run `{config['start_from']}`."
     return text

@@ -17,8 +17,8 @@ from lai_training.checkpoints import BEST
 from lai_training.config import FitConfig
 from lai_training.errors import FitError
 from lai_training.networks import SPECS, VARIABLE_SCALES
+from lai_training.normalisation import Floats
 from lai_training.precision import HALF, set_precision
-from lai_training.samples import Floats
 from lai_training.spread import SPREAD_LAYERS
 
 

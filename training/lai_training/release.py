@@ -20,9 +20,10 @@ from lai_training.config import FitConfig
 from lai_training.emulation import find_scenes, pair_with_field, score_scenes
 from lai_training.errors import ExportError
 from lai_training.export import describe_model, export_onnx, write_bundle
-from lai_training.fit import Progress, load_pool, read_normalisation, spec_of
 from lai_training.model_card import model_card
 from lai_training.pairs import fingerprint, read_pairs
+from lai_training.pools import Progress, load_pool
+from lai_training.run_folder import read_normalisation, spec_of
 from lai_training.spread import has_spread_head, teach_spread
 from lai_udf.bundle import open_bundle
 from lai_udf.rasters_files import disk_errors, move_finished, work_folder
@@ -68,7 +69,7 @@ def add_spread(run: Path, *, pools: Path, progress: Progress | None = None) -> P
         if config.spread_steps and has_spread_head(model):
             score = teach_spread(
                 model,
-                load_pool(config.pool, pools),
+                load_pool(config.pool, pools).reflectance,
                 read_normalisation(run),
                 spec,
                 config.samples,

@@ -22,14 +22,10 @@ import keras
 import numpy as np
 from keras import ops
 
+from lai_training.config import SampleConfig
 from lai_training.networks import NetworkSpec
-from lai_training.samples import (
-    Floats,
-    Normalisation,
-    SampleConfig,
-    build_batch,
-    cut_patches,
-)
+from lai_training.normalisation import Floats, Normalisation
+from lai_training.samples import build_batch, cut_patches
 from lai_udf.predict import Settings, draw_masks
 
 logger = logging.getLogger("lai_training")

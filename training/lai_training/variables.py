@@ -19,9 +19,9 @@ from lai_training import sl2p
 from lai_training.checkpoints import BEST
 from lai_training.emulation import add_band_noise, drop_angles, find_clear_vegetation
 from lai_training.errors import EvaluationError, FitError
-from lai_training.fit import read_normalisation, spec_of
 from lai_training.metrics import score
-from lai_training.samples import Floats, Normalisation
+from lai_training.normalisation import Floats, Normalisation
+from lai_training.run_folder import read_normalisation, spec_of
 from lai_training.sl2p_tables import load_network
 from lai_udf.errors import ProductError
 from lai_udf.predict import BANDS, NOMINAL_COSINES, Inputs, build_features
