@@ -1,66 +1,15 @@
-"""Stored documents as the API shows them: links, absolute hrefs, and only the fields asked for."""
+"""Stored documents as the API shows them: with links and absolute hrefs."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from lai_service.catalogue import Document
 from lai_service.hrefs import served_href
 
-__all__ = ["Fields", "served_collection", "served_item"]
+__all__ = ["served_collection", "served_item"]
 
 _JSON = "application/json"
 _GEOJSON = "application/geo+json"
-
-
-@dataclass(frozen=True)
-class Fields:
-    """The Fields extension: which parts of an item to show."""
-
-    include: frozenset[str] = frozenset()
-    """Paths such as `properties.laiq:lai_mean`; nothing else is shown; empty is everything."""
-    exclude: frozenset[str] = frozenset()
-    """Paths to leave out; a longer included path wins, and of two equal ones the included."""
-
-    @classmethod
-    def from_list(cls, names: Iterable[str]) -> "Fields":
-        """Read `id,+properties.a,-links`; a `+` may arrive as a space."""
-        names = [name.strip() for name in names if name.strip(" +-")]
-        return cls(
-            frozenset(name.lstrip("+") for name in names if name[0] != "-"),
-            frozenset(name[1:] for name in names if name[0] == "-"),
-        )
-
-    def apply(self, item: Document) -> Document:
-        """Return the parts of an item that were asked for."""
-        shown: Document = {} if self.include else item
-        for path in sorted(self.include):
-            shown = _with_path(item, shown, path.split("."))
-        for path in sorted(self.exclude - self.include):
-            if not any(longer.startswith(f"{path}.") for longer in self.include):
-                shown = _without_path(shown, path.split("."))
-        return shown
-
-
-def _with_path(source: Document, target: Document, path: list[str]) -> Document:
-    head, tail = path[0], path[1:]
-    if head not in source:
-        return target
-    if not tail or not isinstance(source[head], dict):
-        return {**target, head: source[head]}
-    return {**target, head: _with_path(source[head], target.get(head, {}), tail)}
-
-
-def _without_path(source: Document, path: list[str]) -> Document:
-    head, tail = path[0], path[1:]
-    if head not in source:
-        return source
-    if not tail:
-        return {key: value for key, value in source.items() if key != head}
-    if not isinstance(source[head], dict):
-        return source
-    return {**source, head: _without_path(source[head], tail)}
 
 
 def _link(rel: str, href: str, media: str, title: str) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from starlette.responses import Response
 
 from lai_service.catalogue import Catalogue, Document, Page, Search, SortKey
 from lai_service.cql2_text import filter_from_query, filter_from_text
-from lai_service.documents import Fields, served_collection, served_item
+from lai_service.documents import served_collection, served_item
 from lai_service.errors import BadRequestError, FilterError
+from lai_service.fields import Fields
 from lai_service.links import page_links
 from lai_service.queryables import queryables
 from lai_service.times import interval_from_text
@@ -184,9 +185,8 @@ class StacClient(BaseCoreClient):
         """Answer `GET /search`."""
         values["intersects"] = parse_json(values.get("intersects"), "intersects")
         values["query"] = parse_json(values.get("query"), "query")
-        return self._answer(
-            request, search_of(**values), Fields.from_list(values.get("fields") or [])
-        )
+        fields = Fields.from_text(request.query_params.get("fields"))
+        return self._answer(request, search_of(**values), fields)
 
     def post_search(
         self,
@@ -198,10 +198,8 @@ class StacClient(BaseCoreClient):
         values = {name: getattr(search_request, name) for name in type(search_request).model_fields}
         if values.get("intersects") is not None:
             values["intersects"] = values["intersects"].model_dump(mode="json")
-        asked = values.get("fields")
-        fields = Fields(
-            frozenset((asked and asked.include) or ()), frozenset((asked and asked.exclude) or ())
-        )
+        given = "fields" in search_request.model_fields_set
+        fields = Fields.from_body(values["fields"] if given else None)
         body = search_request.model_dump(mode="json", by_alias=True, exclude_unset=True)
         return self._answer(request, search_of(**values), fields, body)
 

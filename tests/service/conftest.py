@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi.testclient import TestClient
-from service.fake_items import KEYS, TOKEN, cog_bytes, stac_item
+from service.fake_items import KEYS, TOKEN, cog_bytes, collection, numbered_item, stac_item
 
 from lai_service import Settings, create_app
 from lai_service.catalogue import Catalogue
@@ -118,6 +118,16 @@ def writer(client: TestClient) -> TestClient:
     """Return the same client, with the token."""
     client.headers["Authorization"] = f"Bearer {TOKEN}"
     return client
+
+
+@pytest.fixture
+def filled(writer: TestClient) -> TestClient:
+    """Return the writer of a service with a dozen items in a row from west to east."""
+    assert writer.post("/collections", json=collection()).status_code == 201
+    items = {f"item-{n:03d}": numbered_item(n, **{"laiq:lai_mean": n / 4}) for n in range(12)}
+    answer = writer.post("/collections/lai/bulk_items", json={"items": items})
+    assert answer.json() == {"received": 12, "success": 12, "skipped": 0, "errors": []}
+    return writer
 
 
 @pytest.fixture

@@ -1,13 +1,19 @@
 """Tiny items: 64 x 64 px COGs at 20 m in UTM zone 32, one per band."""
 
+import json
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio.shutil
+from fastapi.testclient import TestClient
 from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
+
+from lai_service import Settings
 
 TOKEN = "correct-horse-battery"
 SIZE = 64
@@ -95,3 +101,36 @@ def collection(collection_id: str = "lai") -> dict[str, Any]:
         },
         "links": [],
     }
+
+
+def numbered_item(number: int, **properties: Any) -> dict[str, Any]:
+    """Return item `number`: one degree square at longitude `number`, on day `number + 1`."""
+    made = stac_item(f"item-{number:03d}", f"2024-06-{number % 28 + 1:02d}T10:00:00Z", **properties)
+    ring = [[number, 0], [number + 0.9, 0], [number + 0.9, 1], [number, 1], [number, 0]]
+    made["geometry"] = {"type": "Polygon", "coordinates": [ring]}
+    made["bbox"] = [number, 0, number + 0.9, 1]
+    return made
+
+
+def ids(answer: Any) -> list[str]:
+    """Return the ids of the items of an answer, which must be one."""
+    assert answer.status_code == 200, answer.text
+    return [feature["id"] for feature in answer.json()["features"]]
+
+
+def edit_item(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the item of a result folder in place."""
+    path = folder / f"{folder.name}.json"
+    item = json.loads(path.read_text(encoding="utf-8"))
+    change(item)
+    path.write_text(json.dumps(item), encoding="utf-8")
+
+
+def publish(client: TestClient, folder: Path) -> Any:  # the response of whatever httpx it is
+    """Publish a result folder."""
+    return client.post("/publish", json={"directory": str(folder)})
+
+
+def stored_files(settings: Settings) -> list[Path]:
+    """Return every file of the data root's collection `lai`."""
+    return sorted(p for p in settings.data.glob("lai/**/*") if p.is_file())

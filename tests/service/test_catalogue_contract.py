@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from service.fake_items import collection, stac_item
+from service.fake_items import collection, numbered_item, stac_item
 
 from lai_service import Settings
 from lai_service.catalogue import Catalogue, Document, Search, SortKey
@@ -321,3 +321,21 @@ def test_two_kinds_of_database_exclude_each_other(settings: Settings) -> None:
     both = {"database": settings.data / "x.sqlite", "database_url": SecretStr("postgresql://x/y")}
     with pytest.raises(SettingsError, match="exclude each other"):
         open_catalogue(settings.model_copy(update=both))
+
+
+def test_extent_follows_the_items_whoever_writes_them(
+    catalogue: Catalogue, settings: Settings
+) -> None:
+    other = open_catalogue(settings)
+    catalogue.put_collection(collection(), "insert")
+    catalogue.put_items("lai", [numbered_item(1)], "insert")
+
+    def east() -> float:
+        return catalogue.collection("lai")["extent"]["spatial"]["bbox"][0][2]
+
+    assert east() == pytest.approx(1.9)
+    other.put_items("lai", [numbered_item(5)], "insert")
+    assert east() == pytest.approx(5.9)
+    other.remove_item("lai", "item-005")
+    assert east() == pytest.approx(1.9)
+    other.close()

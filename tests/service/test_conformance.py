@@ -27,6 +27,7 @@ CLASSES = [
     "filter",
     "item-search#sort",
     "item-search#query",
+    "item-search#fields",
     "transaction",
 ]
 DELETED_FIRST = "S2A_47XNF_20230423_0_L2A"  # the validator expects that it is there to be deleted
@@ -70,7 +71,7 @@ def test_stac_api_validator_finds_no_error(
         geometry=json.dumps(footprint()[1]),
         auth_bearer_token=TOKEN,
         auth_query_parameter=None,
-        fields_nested_property=None,
+        fields_nested_property="properties.platform",
         validate_pagination=True,
         query_config=QUERY,
         transaction_collection="lai",

@@ -2,14 +2,16 @@
 
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from service.fake_items import collection, stac_item
+from service.fake_items import collection, numbered_item, stac_item
 
-from lai_service.catalogue import Document, Search
+from lai_service import catalogue_sqlite
+from lai_service.catalogue import Document, Search, SortKey
 from lai_service.catalogue_sqlite import SqliteCatalogue
 from lai_service.errors import CatalogueBusyError
 from lai_service.sqlite_extents import compute_extent
@@ -143,3 +145,39 @@ def test_count_that_takes_too_long_is_left_out(
     slow = Search(filter={"op": "=", "args": [{"property": "eo:cloud_cover"}, 1]})
     assert sqlite_catalogue.quick_count(slow) is None
     assert sqlite_catalogue.count(slow) == 0
+
+
+def test_catalogue_survives_a_restart(tmp_path: Path) -> None:
+    first = SqliteCatalogue(tmp_path / "c.sqlite")
+    first.put_collection(collection(), "insert")
+    first.put_items("lai", [numbered_item(1)], "insert")
+    first.backup(tmp_path / "copy.sqlite")
+    first.close()
+    for name in ("c.sqlite", "copy.sqlite"):
+        again = SqliteCatalogue(tmp_path / name)
+        assert again.item("lai", "item-001")["properties"] == numbered_item(1)["properties"]
+        again.close()
+
+
+@pytest.mark.parametrize("sort", [(), (SortKey("laiq:lai_mean"),)])
+def test_crowded_places_are_searched_with_the_same_result(
+    sqlite_catalogue: SqliteCatalogue, monkeypatch: pytest.MonkeyPatch, sort: tuple
+) -> None:
+    sqlite_catalogue.put_collection(collection(), "insert")
+    items = [numbered_item(n, **{"laiq:lai_mean": (n * 7) % 5}) for n in range(20)]
+    sqlite_catalogue.put_items("lai", items, "insert")
+    search = Search(bbox=(2.5, 0.2, 14.5, 0.8), limit=5, sort=sort)
+
+    def pages() -> list[str]:
+        found, token = [], None
+        while True:
+            page = sqlite_catalogue.search(replace(search, token=token))
+            found += [i["id"] for i in page.items]
+            token = page.next_token
+            if token is None:
+                return found
+
+    by_index = pages()
+    monkeypatch.setattr(catalogue_sqlite, "_CROWD", 3)
+    assert pages() == by_index
+    assert len(by_index) == 13
