@@ -4,7 +4,8 @@
     <collection>/collection.json
     <collection>/<item>/<item>.json     beside its rasters
 
-All links are relative, so the folder can be moved; STAC Browser opens `catalog.json`.
+All links are relative, so the folder can be moved; STAC Browser opens `catalog.json`. The service
+may run meanwhile: an item is written as it is when its turn comes, with the files of that version.
 """
 
 import json
@@ -15,9 +16,10 @@ import uuid
 from pathlib import Path
 
 from lai_service.catalogue import Catalogue, Document, Search
-from lai_service.errors import ConflictError
+from lai_service.errors import BrokenFileError, ConflictError, NotFoundError
 from lai_service.hrefs import is_relative
 from lai_service.settings import Settings
+from lai_service.storage import locked
 from lai_service.walk import all_items
 
 __all__ = ["export_catalogue"]
@@ -39,6 +41,7 @@ def export_catalogue(
 
     Raises:
         ConflictError: the target exists.
+        BrokenFileError: a raster that an item names is gone.
     """
     if target.exists():
         raise ConflictError(f"{target} exists; give a new folder")
@@ -61,13 +64,14 @@ def _write_all(catalogue: Catalogue, settings: Settings, folder: Path, files: bo
         name = collection["id"]
         links = []
         for item in all_items(catalogue, Search(collections=(name,))):
-            _write_item(item, settings.data, folder / name / item["id"], files)
-            links.append(_link("item", f"./{item['id']}/{item['id']}.json", "application/geo+json"))
-            count += 1
+            if _write_latest(catalogue, item, settings.data, folder / name, files):
+                href = f"./{item['id']}/{item['id']}.json"
+                links.append(_link("item", href, "application/geo+json"))
         own = [_link("root", "../catalog.json"), _link("parent", "../catalog.json")]
         kept = collection.get("links") or []
         _write(folder / name / "collection.json", {**collection, "links": own + kept + links})
         children.append(_link("child", f"./{name}/collection.json"))
+        count += len(links)
     root = {
         "type": "Catalog",
         "stac_version": "1.1.0",
@@ -78,6 +82,24 @@ def _write_all(catalogue: Catalogue, settings: Settings, folder: Path, files: bo
     }
     _write(folder / "catalog.json", root)
     return count
+
+
+def _write_latest(
+    catalogue: Catalogue, found: Document, data: Path, folder: Path, files: bool
+) -> bool:
+    """Write an item while nobody replaces or removes it; return whether it is still there."""
+    with locked(data, found["collection"], found["id"]):
+        try:
+            item = catalogue.item(found["collection"], found["id"])
+        except NotFoundError:
+            return False
+        try:
+            _write_item(item, data, folder / item["id"], files)
+        except FileNotFoundError as error:
+            raise BrokenFileError(
+                f"a raster of item {item['id']} is gone; run lai-service repair"
+            ) from error
+    return True
 
 
 def _write_item(item: Document, data: Path, folder: Path, files: bool) -> None:

@@ -4,7 +4,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from lai_service.catalogue import Catalogue, Search
+from lai_service.catalogue import Catalogue, Document, Search
+from lai_service.errors import NotFoundError
 from lai_service.hrefs import is_relative
 from lai_service.storage import locked
 from lai_service.walk import all_items
@@ -30,16 +31,35 @@ def repair_data(catalogue: Catalogue, data: Path, *, dry_run: bool = False) -> R
         data: data root.
         dry_run: change nothing.
     """
-    broken = []
+    broken: list[str] = []
     for item in all_items(catalogue):
-        for key, asset in (item.get("assets") or {}).items():
-            if is_relative(asset["href"]) and not (data / asset["href"]).is_file():
-                broken.append(f"{item['collection']}/{item['id']} {key}")
+        if _missing(item, data):
+            broken += _broken(catalogue, data, item["collection"], item["id"])
     removed: list[Path] = []
     for folder in sorted(data.glob("*/*/")):
         if folder.is_dir() and not folder.relative_to(data).parts[0].startswith("."):
             removed += _clear(catalogue, data, folder, dry_run)
     return RepairReport(tuple(removed), tuple(broken))
+
+
+def _missing(item: Document, data: Path) -> list[str]:
+    """Return the keys of the assets whose published files are not there."""
+    assets = (item.get("assets") or {}).items()
+    return [
+        key
+        for key, asset in assets
+        if is_relative(asset["href"]) and not (data / asset["href"]).is_file()
+    ]
+
+
+def _broken(catalogue: Catalogue, data: Path, collection_id: str, item_id: str) -> list[str]:
+    """Look again while nobody replaces or removes the item."""
+    with locked(data, collection_id, item_id):
+        try:
+            item = catalogue.item(collection_id, item_id)
+        except NotFoundError:
+            return []
+        return [f"{collection_id}/{item_id} {key}" for key in _missing(item, data)]
 
 
 def _clear(catalogue: Catalogue, data: Path, folder: Path, dry_run: bool) -> list[Path]:
@@ -62,9 +82,7 @@ def _versions(catalogue: Catalogue, data: Path, collection_id: str, item_id: str
     return {(data / thing).parent for thing in things}
 
 
-def _things(item: dict[str, object]) -> list[str]:
-    assets = item.get("assets")
-    links = item.get("links")
-    found = list(assets.values()) if isinstance(assets, dict) else []
-    found += links if isinstance(links, list) else []
+def _things(item: Document) -> list[str]:
+    """Return the published files that an item names."""
+    found = [*(item.get("assets") or {}).values(), *(item.get("links") or [])]
     return [thing["href"] for thing in found if is_relative(thing["href"])]

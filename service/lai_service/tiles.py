@@ -10,7 +10,7 @@ from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
 from fastapi import FastAPI, Query
-from rasterio.errors import RasterioError
+from rasterio.errors import RasterioError, RasterioIOError
 from rio_tiler.errors import RioTilerError, TileOutsideBounds
 from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
@@ -19,8 +19,9 @@ from titiler.core.dependencies import create_colormap_dependency
 from titiler.core.factory import TilerFactory
 
 from lai_service.colours import colour_maps
-from lai_service.errors import BadRequestError, ForbiddenPathError
+from lai_service.errors import BadRequestError, BrokenFileError, ForbiddenPathError
 from lai_service.hrefs import DATA_ROUTE, is_safe_path
+from lai_service.problems import problem
 from lai_service.rasters import GDAL_ENVIRONMENT, is_tiff
 from lai_service.storage import resolve_below
 
@@ -71,6 +72,15 @@ def add_tiles(app: FastAPI, data: Path) -> None:
     app.add_exception_handler(TileOutsideBounds, _answer(404))
     app.add_exception_handler(RioTilerError, _answer(400))
     app.add_exception_handler(RasterioError, _answer(400))
+    app.add_exception_handler(RasterioIOError, _broken)
+
+
+def _broken(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a file that GDAL cannot read, whose words would show where it lies."""
+    name = request.query_params.get("url")
+    return problem(
+        BrokenFileError(f"{name!r} is damaged or was just replaced; run lai-service repair")
+    )
 
 
 def _answer(status: int) -> Callable[[Request, Exception], JSONResponse]:

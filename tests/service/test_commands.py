@@ -17,7 +17,10 @@ from lai_service.catalogue import Catalogue
 from lai_service.catalogue_sqlite import SqliteCatalogue
 from lai_service.cli import app
 from lai_service.errors import LaiServiceError
+from lai_service.export import export_catalogue
 from lai_service.publishing import Publisher, PublishRequest
+from lai_service.repair import repair_data
+from lai_service.walk import all_items
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -85,6 +88,44 @@ def test_export_is_a_static_catalogue_that_pystac_walks(filled: Settings, tmp_pa
     with rasterio.open(items[0].assets["lai"].get_absolute_href()) as raster:
         assert raster.scales == (0.001,)
     assert str(filled.data) not in (target / "lai/other/other.json").read_text()
+
+
+def test_export_follows_items_that_are_replaced_and_removed_meanwhile(
+    filled: Settings,
+    catalogue: Catalogue,
+    make_result: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = list(all_items(catalogue))
+    publisher = Publisher(catalogue, filled.data, filled.allowed_roots)
+    publisher.publish(PublishRequest(directory=make_result("other", offset=1.0)))
+    catalogue.remove_item("lai", "lai_s2_32tpu_20240621")
+    monkeypatch.setattr("lai_service.export.all_items", lambda *_: found)
+    assert export_catalogue(catalogue, filled, tmp_path / "static") == 1
+    root = pystac.Catalog.from_file(str(tmp_path / "static" / "catalog.json"))
+    (item,) = root.get_items(recursive=True)
+    with rasterio.open(item.assets["lai"].get_absolute_href()) as raster:
+        assert raster.read(1)[20, 20] == 3000
+
+
+def test_export_of_an_item_without_its_raster_says_what_to_do(
+    filled: Settings, tmp_path: Path
+) -> None:
+    next(filled.data.glob("lai/other/*/lai.tif")).unlink()
+    done = run(app, ["export", str(tmp_path / "static")])
+    assert (done.exit_code, "other is gone; run lai-service repair" in done.stderr) == (1, True)
+    assert not list(tmp_path.glob("*static*"))
+
+
+def test_repair_does_not_blame_an_item_that_is_replaced_meanwhile(
+    filled: Settings, catalogue: Catalogue, make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = list(all_items(catalogue))
+    publisher = Publisher(catalogue, filled.data, filled.allowed_roots)
+    publisher.publish(PublishRequest(directory=make_result("other", offset=1.0)))
+    monkeypatch.setattr("lai_service.repair.all_items", lambda *_: found)
+    assert repair_data(catalogue, filled.data).broken == ()
 
 
 def test_export_does_not_write_over_a_folder(filled: Settings, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 from fastapi.testclient import TestClient
 from service.fake_items import footprint
 
+from lai_service import Settings
+
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 
@@ -87,8 +89,23 @@ def test_anything_else_is_refused_before_gdal_sees_it(
         assert answer.status_code in (400, 403, 404), (route, answer.text)
 
 
-def test_vrt_that_calls_itself_tif_is_not_opened(client: TestClient, href: str, settings) -> None:
+def test_vrt_that_calls_itself_tif_is_not_opened(
+    client: TestClient, href: str, settings: Settings
+) -> None:
     trap = settings.data / "lai" / "trap.tif"
     trap.write_text("<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>")
     answer = client.get("/cog/info", params={"url": "lai/trap.tif"})
     assert (answer.status_code, "raster" in answer.json()["description"]) == (400, True)
+
+
+def test_raster_that_is_damaged_is_told_without_its_path(
+    client: TestClient, href: str, settings: Settings
+) -> None:
+    (raster,) = settings.data.glob("lai/*/*/lai.tif")
+    for content in (b"II*\x00garbage", raster.read_bytes()[:600]):
+        raster.write_bytes(content)
+        for route in ("preview.png", "statistics"):
+            answer = client.get(f"/cog/{route}", params={"url": href})
+            assert (answer.status_code, answer.json()["code"]) == (500, "BrokenFile")
+            assert "lai-service repair" in answer.json()["description"]
+            assert str(settings.data) not in answer.text
