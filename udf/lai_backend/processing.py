@@ -5,8 +5,10 @@ it evaluates nothing itself.
 """
 
 import functools
+import os
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -67,17 +69,9 @@ class LocalProcessing(Processing):
             if outcome["status"] != "finished":
                 failure = outcome["error"]
                 raise OpenEOApiException(failure["message"], failure["code"], failure["status"])
-            asset = outcome["assets"][0]
-            response = flask.send_file(
-                folder / "results" / asset["name"],
-                mimetype=asset["type"],
-                download_name=asset["name"],
-            )
-        except BaseException:
+            return _send(folder / "results", outcome["assets"][0])
+        finally:
             shutil.rmtree(folder, ignore_errors=True)
-            raise
-        response.call_on_close(functools.partial(shutil.rmtree, folder, ignore_errors=True))
-        return response
 
     def task_of_job(self, job: Job) -> Task:
         """Return what the worker of a batch job is told."""
@@ -129,6 +123,14 @@ class LocalProcessing(Processing):
             return self._store.process(user, process_id)
 
         return find
+
+
+def _send(folder: Path, asset: Mapping[str, Any]) -> flask.Response:
+    """Return a response that holds a file open, so that its folder may go before it is sent."""
+    file = (folder / asset["name"]).open("rb")
+    response = flask.send_file(file, mimetype=asset["type"], download_name=asset["name"])
+    response.content_length = os.fstat(file.fileno()).st_size
+    return response
 
 
 def _read_cpus(value: Json) -> int:
