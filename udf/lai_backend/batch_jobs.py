@@ -70,6 +70,7 @@ class LocalBatchJobs(BatchJobs):
         self._store.move_job(
             job.id, ("created", "canceled"), "queued", started=None, finished=None, reason=None
         )
+        self._supervisor.start_waiting()
 
     def cancel_job(self, job_id: str, user_id: str) -> None:
         """Stop a job."""

@@ -1,5 +1,6 @@
 """`lai-backend`: serve an openEO back-end on this machine."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,7 @@ def serve(
 ) -> None:
     """Serve the openEO API until interrupted; prints the address when ready."""
     from lai_backend.errors import LaiBackendError
+    from lai_backend.launcher import warm_up
     from lai_backend.limits import parse_memory
     from lai_backend.settings import Settings
 
@@ -63,6 +65,8 @@ def serve(
             scheduler=scheduler or None,
             memory_bytes=parse_memory(memory),
         )
+        os.environ.pop("LAI_BACKEND_PASSWORD", None)  # workers inherit the environment
+        warm_up()  # while this process imports
         from lai_backend.serving import serve as serve_forever  # takes seconds to import
 
         serve_forever(settings, on_ready=typer.echo)

@@ -26,6 +26,7 @@ PRELOAD = (
 )
 STOP_TIMEOUT_S = 5.0
 CLOCK_FILE = "/proc/{pid}/stat"
+_CONTEXT = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True)
@@ -67,23 +68,21 @@ class Worker:
             self.process.join()
 
 
-class Launcher:
-    """Starts workers; one per server."""
+def warm_up() -> None:
+    """Start the helper process, which then imports the slow libraries on its own.
 
-    def __init__(self) -> None:
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(PRELOAD))
+    It keeps the environment and the current folder of this moment, and workers inherit them.
+    """
+    _CONTEXT.set_forkserver_preload(list(PRELOAD))
+    multiprocessing.forkserver.ensure_running()
 
-    def warm_up(self) -> None:
-        """Start the helper process, which then imports the slow libraries on its own."""
-        multiprocessing.forkserver.ensure_running()
 
-    def start(self, job_folder: Path, memory_bytes: int | None) -> Worker:
-        """Start a worker on a job folder that holds `task.json`."""
-        process = self._context.Process(target=run_job, args=(str(job_folder),))
-        process.start()
-        assert process.pid is not None  # it has been started
-        return Worker(process.pid, process_start(process.pid), process, memory_bytes)
+def start_worker(job_folder: Path, memory_bytes: int | None) -> Worker:
+    """Start a worker on a job folder that holds `task.json`; waits for a helper still importing."""
+    process = _CONTEXT.Process(target=run_job, args=(str(job_folder),))
+    process.start()
+    assert process.pid is not None  # it has been started
+    return Worker(process.pid, process_start(process.pid), process, memory_bytes)
 
 
 def process_start(pid: int) -> str:

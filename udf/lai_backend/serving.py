@@ -1,7 +1,6 @@
 """Listen on a port and serve a back-end until told to stop."""
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Callable
@@ -53,7 +52,6 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     Raises:
         SettingsError: the port or the data folder cannot be used.
     """
-    os.environ.pop("LAI_BACKEND_PASSWORD", None)  # workers inherit the environment
     backend = Backend(settings)
     server = make_http_server(settings, backend)
     backend.supervisor.start()

@@ -18,7 +18,7 @@ from typing import Any
 from lai_backend.errors import LaiBackendError, WorkerError, describe_error
 from lai_backend.files import read_json, write_json
 from lai_backend.joblog import append_error
-from lai_backend.launcher import Launcher, Worker
+from lai_backend.launcher import Worker, start_worker, warm_up
 from lai_backend.limits import group_memory, over_limit_sentence
 from lai_backend.settings import Settings, Task
 from lai_backend.store import Job, Store
@@ -44,7 +44,6 @@ class Supervisor:
         self._settings = settings
         self._store = store
         self._make_task = make_task
-        self._launcher = Launcher()
         self._workers: dict[str, Worker] = {}
         self._ended: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -53,7 +52,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Take over the jobs of an earlier server and begin to watch."""
-        self._launcher.warm_up()
+        warm_up()
         for job in self._store.jobs_in("running"):
             if job.pid is not None:
                 started, limit = job.pid_started or "", self._memory_of(job.id)
@@ -110,6 +109,13 @@ class Supervisor:
         with self._lock:
             self._settle_all("The worker process of the job is gone.")
 
+    def start_waiting(self) -> None:
+        """Start the jobs that wait, as far as there is room, instead of at the next look."""
+        with self._lock:
+            room = self._settings.max_jobs - len(self._store.jobs_in("running"))
+            for job in self._store.jobs_in("queued")[: max(room, 0)]:
+                self._start_job(job)
+
     def run_now(self, task: Task) -> tuple[Path, dict[str, Any]]:
         """Run a synchronous request in a worker and wait for it.
 
@@ -122,7 +128,7 @@ class Supervisor:
         folder = self._settings.data_dir / "requests" / uuid.uuid4().hex
         folder.mkdir(parents=True)
         write_json(folder / "task.json", task.model_dump(mode="json"))
-        worker = self._launcher.start(folder, task.memory_bytes)
+        worker = start_worker(folder, task.memory_bytes)
         with self._lock:
             self._workers[folder.name] = worker
         try:
@@ -142,7 +148,7 @@ class Supervisor:
             try:
                 self._end_eaters()
                 self.settle()
-                self._start_waiting()
+                self.start_waiting()
             except Exception:
                 _log.exception("Looking after the jobs failed; trying again.")
 
@@ -165,12 +171,6 @@ class Supervisor:
         except (OSError, ValueError):
             return None
 
-    def _start_waiting(self) -> None:
-        with self._lock:
-            room = self._settings.max_jobs - len(self._store.jobs_in("running"))
-            for job in self._store.jobs_in("queued")[: max(room, 0)]:
-                self._start_job(job)
-
     def _start_job(self, job: Job) -> None:
         folder = self.job_folder(job.id)
         shutil.rmtree(folder, ignore_errors=True)
@@ -181,7 +181,7 @@ class Supervisor:
         except (LaiBackendError, OSError) as error:
             self._fail(job, f"The job cannot be started: {error}")
             return
-        worker = self._launcher.start(folder, task.memory_bytes)
+        worker = start_worker(folder, task.memory_bytes)
         self._workers[job.id] = worker
         moved = self._store.move_job(
             job.id,

@@ -22,7 +22,9 @@ from lai_backend.places import Place, occupy
 from lai_backend.udf_runner import UdfCall, as_float32, check_shape, forget_modules
 from lai_backend.window_sizes import Windows
 
-BLOCK_PX = 960
+BLOCK_PX = 480
+"""Side of a task, at least one window: small enough to keep all threads busy to the end, and for
+the allocator to use the memory of one for the next; large enough for windows of 96 px."""
 AXIS_ORDER = ("t", "bands", "y", "x")
 FloatArray = npt.NDArray[np.float32]
 Labels = Mapping[str, Sequence[Any] | npt.NDArray[Any]]

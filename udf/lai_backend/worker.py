@@ -34,6 +34,8 @@ _log = logging.getLogger("lai_backend.worker")
 OPTIONS_USED = frozenset({"udf-dependency-archives", "task-cpus", "python-memory"})
 TRUTH = {"boolean", "null"}
 REPORT_EVERY_S = 1.0
+GDAL_CACHE_MB = "256"
+"""Enough for the tiles in work; GDAL's own choice is 5 % of all memory, for every job."""
 NO_OUTCOME_EXIT = 28
 """Exit code where the outcome cannot be written: ENOSPC."""
 
@@ -51,6 +53,7 @@ def run_job(job_folder: str) -> None:
     task = Task.model_validate(read_json(folder / "task.json"))
     handler = JobLogHandler(folder / "log.jsonl", task.log_level)
     os.environ["OMP_NUM_THREADS"] = str(task.threads_per_call)  # for the model of a UDF
+    os.environ.setdefault("GDAL_CACHEMAX", GDAL_CACHE_MB)
     try:
         assets = execute(task, folder)
         _log.info("Finished: %s", ", ".join(asset["name"] for asset in assets))
