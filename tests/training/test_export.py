@@ -6,6 +6,7 @@ import zipfile
 
 import keras
 import numpy as np
+import onnx
 import onnxruntime
 import pystac
 import pytest
@@ -133,6 +134,22 @@ def test_the_definition_domain_is_that_of_snap():
     assert len(set(domain["cells"])) == len(domain["cells"])
     assert 0 <= domain["cells"][0] <= domain["cells"][-1] < 10**8
     assert np.all(np.array(domain["minimum"]) < np.array(domain["maximum"]))
+
+
+def test_the_same_network_is_the_same_bytes_whenever_it_is_exported(exported, tmp_path):
+    model, graphs, _ = exported
+
+    assert export_onnx(model, tmp_path / "again.onnx") == graphs
+
+
+def test_operators_of_the_graph_have_an_order_and_plain_names(exported):
+    _, graphs, _ = exported
+    graph = onnx.load_model_from_string(graphs["model"]).graph
+
+    assert graph.node[0].name.endswith("0")
+    assert [weight.name for weight in graph.initializer] == [
+        f"weight{number}" for number in range(len(graph.initializer))
+    ]
 
 
 def test_the_same_content_is_the_same_bytes_and_the_udf_opens_them(exported, tmp_path):

@@ -22,6 +22,7 @@ from keras import layers
 
 from lai_training.errors import ExportError
 from lai_training.export_graph import build_lean_graphs
+from lai_training.export_order import settle_order
 from lai_training.networks import FEATURE_COUNT, NetworkSpec
 from lai_training.run_folder import spec_of
 from lai_training.sl2p_tables import load_network
@@ -67,7 +68,7 @@ def export_onnx(model: keras.Model, path: Path) -> dict[str, bytes]:
 
 
 def _name_outputs(path: Path, count: int) -> bytes:
-    """Give inputs, outputs and free dimensions of an ONNX file their names, in place."""
+    """Give an ONNX file its order and its names, free dimensions included, in place."""
     import onnx
 
     graph_model = onnx.load(path)
@@ -78,13 +79,14 @@ def _name_outputs(path: Path, count: int) -> bytes:
             node.output[:] = [name if output == old else output for output in node.output]
             node.input[:] = [name if source == old else source for source in node.input]
         graph.output[index].name = name
+    settle_order(graph_model)
     for value in [*graph.input, *graph.output]:
         axes = ["n", "channel", "y", "x"] if value.name != "masks" else ["draw", "channel"]
         for dimension, axis in zip(value.type.tensor_type.shape.dim, axes, strict=True):
             if not dimension.dim_value:
                 dimension.dim_param = axis
     onnx.checker.check_model(graph_model)
-    weights: bytes = graph_model.SerializeToString()
+    weights: bytes = graph_model.SerializeToString(deterministic=True)
     path.write_bytes(weights)
     return weights
 
