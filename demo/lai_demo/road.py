@@ -17,6 +17,7 @@ from lai_demo.predict import Prediction, check_settings, predict_scene
 from lai_demo.scene import DemoScene, open_demo_scene, simulate_scene_file, write_collection
 from lai_demo.servers import free_port, running
 from lai_demo.summary import compare, format_summary
+from lai_service.browser_build import cache_folder, is_built
 from lai_service.client import publish_directory
 from lai_stac.item import build_item, write_item
 from lai_stac.quicklook import write_quicklook
@@ -25,6 +26,7 @@ from lai_udf.bundle import open_bundle
 from lai_udf.rasters import read_lai_cogs, read_lai_geotiff, write_lai_cogs
 
 STEPS = 5
+NOT_BUILT = " (a plain page; .venv/bin/lai-service browser builds the real one, with node 20)"
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,9 @@ def run_demo(options: DemoOptions, say: Callable[[str], None]) -> str:
         say(f"    {published.outcome}: {published.address}")
         say(f"5/{STEPS} search")
         say(f"    {find_item(url, directory.name, scene)}")
-        files = sorted(directory.glob("*.*"))
-        addresses = {"item": published.address, "STAC API": url, "STAC Browser": f"{url}/browser"}
+        files = list(directory.glob("*.*"))
+        browser = f"{url}/browser" + ("" if is_built(cache_folder()) else NOT_BUILT)
+        addresses = {"published as": published.address, "STAC API": url, "STAC Browser": browser}
         summary = format_summary(lai, compare(scene.reflectance, lai), files, addresses)
         if options.serve:
             say(f"{summary}\n\nserving until Ctrl-C")

@@ -51,8 +51,17 @@ def format_summary(
         f"R2 {scores.r_squared:.4f}",
         f"               over {scores.n} clear vegetated pixels, {angles}",
         "",
-        *[f"{path.name:<14} {path}" for path in files],
+        *[f"{_name(path):<14} {path}" for path in sorted(files, key=_rank)],
         "",
         *[f"{name:<14} {address}" for name, address in addresses.items()],
     ]
     return "\n".join(lines)
+
+
+def _name(path: Path) -> str:
+    return "STAC item" if path.suffix == ".json" else path.stem
+
+
+def _rank(path: Path) -> tuple[int, str]:
+    """Return what puts the item first, then pictures, then rasters."""
+    return (".json", ".png", ".tif").index(path.suffix), path.name
