@@ -3,16 +3,22 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lai_training.errors import RealismError
 from lai_training.landscapes import simulate_patches
 from lai_training.realism import (
+    PIXELS,
+    SCENES,
+    SIMULATED,
     compare_with_real,
     land_statistics,
     read_real_images,
+    read_real_pixels,
     vegetated,
 )
+from lai_training.realism_report import write_realism
 from lai_training.simulate import simulate
 from lai_training.spectral_library import SpectralLibrary, spectral_library
 from lai_training.spectral_tables import BANDS
@@ -73,15 +79,47 @@ def test_the_comparison_writes_numbers_and_a_figure(
     for seed in range(2):
         simulate(tmp_path / "real" / f"{seed}.tif", size=64, seed=seed, library=library)
 
-    real, simulated = compare_with_real(
-        tmp_path / "real", tmp_path / "report", library, patches=4, seed=1
-    )
+    pixels = _write_pixels(tmp_path / "pixels.parquet", clear=[True] * 20)
 
-    assert real.pixels > 500
-    assert simulated.pixels > 500
-    names = {path.name for path in (tmp_path / "report").iterdir()}
+    found = compare_with_real(tmp_path / "real", library, pixels=pixels, patches=4, seed=1)
+    report = write_realism(found, tmp_path / "report")
+
+    assert list(found) == [SIMULATED, SCENES, PIXELS]
+    assert found[SIMULATED].pixels > 500 < found[SCENES].pixels
+    names = {path.name for path in report.parent.iterdir()}
     assert names == {"realism.csv", "realism.md", "realism.png"}
-    assert (tmp_path / "report" / "realism.csv").read_text().count("\n") == 41
+    table = pd.read_csv(report.parent / "realism.csv")
+    assert len(table) == 2 * 3 + 2 * 2  # pixels have no gradients
+    assert "differ from those of real pixels by" in report.read_text()
+
+
+def _write_pixels(path: Path, clear: list[bool] | list[int], **bands: float) -> Path:
+    """Leaves of twenty brightnesses, by columns."""
+    spectra = LEAF * np.linspace(0.8, 1.2, len(clear))[:, None]
+    table = pd.DataFrame(dict(zip(BANDS, spectra.T, strict=True)), dtype="float32")
+    table.assign(clear=clear, **bands).to_parquet(path)
+    return path
+
+
+def test_only_clear_green_pixels_of_a_table_count(tmp_path: Path) -> None:
+    path = tmp_path / "pixels.parquet"
+
+    assert read_real_pixels(_write_pixels(path, clear=[True, False, True])).shape == (10, 2)
+    assert read_real_pixels(_write_pixels(path, clear=[0, 1, 0])).shape == (10, 1)
+    with pytest.raises(RealismError, match="no clear vegetation"):
+        read_real_pixels(_write_pixels(path, clear=[True], B04=0.3))
+
+
+@pytest.mark.parametrize("content", [b"no table", None])
+def test_a_file_that_is_no_table_of_pixels_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "pixels.parquet"
+    if content is None:
+        pd.DataFrame({"B02": [0.1]}).to_parquet(path)
+    else:
+        path.write_bytes(content)
+
+    with pytest.raises(RealismError, match=r"pixels\.parquet cannot be read as pixels"):
+        read_real_pixels(path)
 
 
 def test_simulated_land_resembles_real_chips(shared_data: Path, library: SpectralLibrary) -> None:

@@ -39,10 +39,14 @@ def simulate(
 def realism(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Real scenes (.tif).")],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the report.")],
+    pixels: Annotated[
+        Path | None, typer.Option(help="Real pixels too: Parquet, ten bands and clear.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated patches.")] = 0,
 ) -> None:
-    """Compare simulated land with real scenes: a table and a figure."""
-    from lai_training.realism import compare_with_real, format_realism
+    """Compare simulated land with real land: a table and a figure."""
+    from lai_training.realism import compare_with_real
+    from lai_training.realism_report import format_realism, write_realism
     from lai_training.simulate import LIBRARY_PATH
     from lai_training.spectral_library import load_or_make_library
     from lai_udf.rasters_files import disk_errors
@@ -50,6 +54,7 @@ def realism(
     with one_sentence():
         with disk_errors(LIBRARY_PATH.parent):
             library = load_or_make_library(LIBRARY_PATH)
-        real, simulated = compare_with_real(folder, output, library, seed=seed)
-    typer.echo(format_realism(real, simulated))
-    typer.echo(f"tables and figure: {output}")
+        found = compare_with_real(folder, library, pixels=pixels, seed=seed)
+        path = write_realism(found, output)
+    typer.echo(format_realism(found))
+    typer.echo(path)

@@ -128,6 +128,7 @@ def draw_curves(
 ) -> None:
     """Draw RMSE against noise, offset and distance to masked pixels, and coverage under noise."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(2, 2)
@@ -138,6 +139,8 @@ def draw_curves(
     axes[0, 1].axhline(0.95, color="0.6", linewidth=0.8)
     axes[0, 1].set(xlabel="level of band noise", ylabel="true LAI inside the 95 % interval")
     axes[0, 1].set_ylim(min(0.8, calibrated["coverage"].min() - 0.02), 1.0)
+    axes[0, 1].yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes[0, 1].set_yticks([0.8, 0.85, 0.9, 0.95, 1.0])
     _lines(axes[1, 0], offset, "rmse")
     axes[1, 0].set_xticks([-0.1, -0.05, 0, 0.05, 0.1])
     axes[1, 0].set_xlabel("offset left in the reflectance; shaded: the UDF refuses the input")
