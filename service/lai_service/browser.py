@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from lai_service.browser_build import cache_folder, is_built
-from lai_service.colours import STYLES, Style
+from lai_service.colours import STYLES
+from lai_service.map_links import TILES
 from lai_service.settings import Settings
 
 __all__ = ["add_browser"]
@@ -48,32 +49,26 @@ def add_browser(app: FastAPI, settings: Settings) -> None:
 # service, in the colours of the thumbnails; the legend stands where maps have their attribution.
 _CONFIG = """const base = {base};
 const styles = {styles};
-const styleOf = asset => styles[asset.getKey ? asset.getKey() : asset.key] || {};
+const keyOf = shown => shown.rel === 'xyz' ? 'lai' : shown.getKey ? shown.getKey() : shown.key;
+const styleOf = shown => shown.getAbsoluteUrl().startsWith(base) && styles[keyOf(shown)] || {};
 window.STAC_BROWSER_CONFIG = {
   catalogUrl: base,
   allowExternalAccess: true,
   displayGeoTiffByDefault: true,
   useTileLayerAsFallback: false,
-  buildTileUrlTemplate: asset => base + 'cog/tiles/WebMercatorQuad/{z}/{x}/{y}.png?'
+  buildTileUrlTemplate: asset => base + {tiles} + '?'
     + (styleOf(asset).query || '') + 'url=' + encodeURIComponent(asset.getAbsoluteUrl()),
-  getMapSourceOptions: (type, options, asset) => Object.assign(options, styleOf(asset).legend
-    ? { attributions: styleOf(asset).legend, attributionsCollapsible: false } : {}),
+  getMapSourceOptions: (type, options, shown) => Object.assign(options, styleOf(shown).legend
+    ? { attributions: styleOf(shown).legend, attributionsCollapsible: false } : {}),
 };
 """
 
 
 def _config(base_url: str) -> str:
     """Return `config.js` for a service at an address."""
-    styles = {
-        key: {"query": _query(style), "legend": style.legend} for key, style in STYLES.items()
-    }
-    text = _CONFIG.replace("{base}", json.dumps(base_url))
+    styles = {key: {"query": style.query, "legend": style.legend} for key, style in STYLES.items()}
+    text = _CONFIG.replace("{base}", json.dumps(base_url)).replace("{tiles}", json.dumps(TILES))
     return text.replace("{styles}", json.dumps(styles, ensure_ascii=False))
-
-
-def _query(style: Style) -> str:
-    ends = "" if style.rescale is None else f"rescale={style.rescale[0]},{style.rescale[1]}&"
-    return f"{ends}colormap_name={style.colour_map}&"
 
 
 _PAGE = """<!doctype html>

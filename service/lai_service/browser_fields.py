@@ -56,7 +56,7 @@ _VALIDATION = {
     "rmse": {"label": "RMSE", **_LAI},
     "bias": {"label": "Bias", **_LAI},
     "mae": {"label": "MAE", **_LAI},
-    "r2": "r²",
+    "r2": "R² = 1 - SSE/SST",
     "uncertainty_agreement_ratio": {"label": "Within the requirement", "formatter": _PERCENT},
     "reference": "Reference",
     "doi": {"label": "DOI", "format": "DOI"},

@@ -47,6 +47,12 @@ class Style:
     legend: str
     """HTML that says what the colours mean."""
 
+    @property
+    def query(self) -> str:
+        """Return the parameters of a tile, each with its `&`."""
+        ends = "" if self.rescale is None else f"rescale={self.rescale[0]},{self.rescale[1]}&"
+        return f"{ends}colormap_name={self.colour_map}&"
+
 
 def colour_maps() -> ColorMaps:
     """Return the colour maps of the tiles: those of rio-tiler and ours."""

@@ -1,10 +1,11 @@
-"""Stored documents as the API shows them: with links and absolute hrefs."""
+"""Stored documents as the API shows them: with links, absolute hrefs and a way to draw them."""
 
 from typing import Any
 from urllib.parse import quote
 
 from lai_service.catalogue import Document
 from lai_service.hrefs import served_href
+from lai_service.map_links import with_map_link
 
 __all__ = ["served_collection", "served_item"]
 
@@ -24,12 +25,13 @@ def _stored_links(document: Document, base_url: str) -> list[dict[str, Any]]:
 
 
 def served_item(document: Document, base_url: str) -> Document:
-    """Return an item with absolute hrefs and the links of the API.
+    """Return an item with absolute hrefs, the links of the API and one to tiles of its LAI.
 
     Args:
         document: item as stored; not changed.
         base_url: address of this service with its final slash.
     """
+    document = with_map_link(document, base_url)
     collection = f"{base_url}collections/{quote(document['collection'], safe='')}"
     item = f"{collection}/items/{quote(document['id'], safe='')}"
     links = [

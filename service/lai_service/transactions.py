@@ -16,6 +16,7 @@ from lai_service.catalogue import Catalogue, Document, WriteMode, Written
 from lai_service.documents import served_collection, served_item
 from lai_service.errors import BadRequestError, InvalidItemError, PatchError
 from lai_service.hrefs import check_files, has_files, read_stored_hrefs
+from lai_service.map_links import without_map_link
 from lai_service.patches import change_of
 from lai_service.storage import locked, locked_collection, remove_item_files
 from lai_service.validation import validate_collection, validate_item
@@ -69,6 +70,7 @@ class _Writer:
         if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
             raise InvalidItemError(f"item {document['id']} has links that are no list of objects")
         document = {**document, "collection": collection_id, "links": links}
+        document = without_map_link(document, base_url)
         if not any(link.get("rel") == "collection" for link in document["links"]):
             link = {"rel": "collection", "href": f"{base_url}collections/{collection_id}"}
             document["links"] = [*document["links"], link]  # the schema demands it

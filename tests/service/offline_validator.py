@@ -1,9 +1,9 @@
-"""stac-api-validator as its own command, with the STAC schemas that pystac brings along.
+"""stac-api-validator as its own command, with the schemas of pystac and `lai_stac`.
 
     python tests/service/offline_validator.py --root-url http://127.0.0.1:8080 --conformance core
 
-The validator reads the schemas of STAC 1.1 from the web; here they come from pystac, so that it
-runs without a network too. Everything else is the validator's own.
+The validator reads the schemas of STAC 1.1 and of extensions from the web; here they come from
+this machine, so that it runs without a network too. Everything else is the validator's own.
 """
 
 from copy import deepcopy
@@ -12,6 +12,8 @@ from urllib.parse import urljoin
 
 import stac_validator.utilities as reader
 from pystac.validation.local_validator import get_local_schema_cache
+
+from lai_stac.validation import local_schemas
 
 _fetch = reader.fetch_and_parse_file
 
@@ -29,8 +31,8 @@ def absolute(node: Any, base: str) -> Any:
 
 
 def fetch(path: str, headers: dict[str, str] | None = None) -> Any:
-    """Return a schema or a document; schemas of the core do not come from the web."""
-    schemas = get_local_schema_cache()
+    """Return a schema or a document; schemas of core and neighbours do not come from the web."""
+    schemas = {**get_local_schema_cache(), **local_schemas()}
     if path in schemas:
         return absolute(deepcopy(schemas[path]), path)
     return _fetch(path, headers)

@@ -282,6 +282,7 @@ def test_static_export_is_browsed_from_a_plain_web_server(
     text = page.see(f"{start}/lai/{name}/{name}.json", "Mean LAI")
     page.keep("static_item")
     assert "Valid pixels" in text
+    assert "LAI 0" not in text  # no legend where our tiles draw nothing
 
 
 def test_browser_hosted_elsewhere_reads_the_service(
@@ -294,6 +295,7 @@ def test_browser_hosted_elsewhere_reads_the_service(
     item = items_of(service)[0]
     address = f"{host}/browser/#/external/{service}/collections/lai/items/{item['id']}"
     text = page.see(address, "Mean LAI")
+    page.wait_for_answer("colormap_name=lai&")  # our colours, by the link `xyz` of the item
     page.keep("hosted_elsewhere")
     assert "Valid pixels" in text
     page.tab.get_by_text("Leaf area index").nth(1).wait_for()

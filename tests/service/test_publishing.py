@@ -4,12 +4,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import morecantile
 import pytest
 import rasterio
 from fastapi.testclient import TestClient
 from service.fake_items import edit_item, publish, stored_files
 
 from lai_service import Settings
+from lai_service.catalogue import Catalogue
+from lai_service.map_links import EXTENSION
+from lai_service.validation import validate_item
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -102,6 +106,33 @@ def test_item_read_from_the_service_can_be_put_back(writer: TestClient, make_res
     again = writer.get(f"/collections/lai/items/{ITEM}").json()
     assert again["assets"] == item["assets"]
     assert again["properties"]["laiq:lai_mean"] == 3.25
+
+
+def test_served_item_links_tiles_that_any_stac_browser_draws(
+    writer: TestClient, make_result: Make
+) -> None:
+    item = publish(writer, make_result()).json()
+    (link,) = [link for link in item["links"] if link["rel"] == "xyz"]
+    west, south, east, north = item["bbox"]
+    tile = morecantile.tms.get("WebMercatorQuad").tile((west + east) / 2, (south + north) / 2, 14)
+    picture = writer.get(link["href"].format(x=tile.x, y=tile.y, z=tile.z))
+    assert (picture.status_code, picture.headers["Content-Type"]) == (200, link["type"])
+    assert EXTENSION in item["stac_extensions"]
+    validate_item(item, unknown="refuse")
+    remote = {**item, "assets": {"lai": {**item["assets"]["lai"], "href": "https://a.org/b.tif"}}}
+    assert writer.put(f"/collections/lai/items/{ITEM}", json=remote).status_code == 204
+    again = writer.get(f"/collections/lai/items/{ITEM}").json()
+    assert "xyz" not in [link["rel"] for link in again["links"]]
+    assert EXTENSION not in again["stac_extensions"]
+
+
+def test_served_item_that_is_sent_back_is_the_one_that_was_stored(
+    writer: TestClient, make_result: Make, catalogue: Catalogue
+) -> None:
+    item = publish(writer, make_result()).json()
+    stored = catalogue.item("lai", ITEM)
+    assert writer.put(f"/collections/lai/items/{ITEM}", json=item).status_code == 204
+    assert catalogue.item("lai", ITEM) == {"stac_extensions": [], **stored}
 
 
 def test_file_beside_the_item_that_a_link_names_is_published_with_it(
