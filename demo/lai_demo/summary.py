@@ -9,6 +9,7 @@ import xarray as xr
 from lai_training import sl2p
 from lai_training.emulation import find_clear_vegetation
 from lai_training.metrics import Scores, score
+from lai_udf.predict import INPUT_OUT_OF_DOMAIN
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,33 @@ def format_summary(
     valid = np.isfinite(values["LAI"])
     median, low, high = np.nanpercentile(values["LAI"], [50, 5, 95])
     width = np.nanmean(values["LAI_UPPER"] - values["LAI_LOWER"])
-    scores = agreement.scores
-    angles = "angles of the scene" if agreement.with_angles else "nominal angles"
+    strange = values["LAI_FLAGS"][valid].astype("uint8") & INPUT_OUT_OF_DOMAIN > 0
     lines = [
         "",
         f"LAI            median {median:.2f}, 5-95 % {low:.2f} to {high:.2f} m2 m-2",
         f"uncertainty    mean spread {np.nanmean(values['LAI_SD']):.3f}, "
         f"mean 95 % interval {width:.2f} m2 m-2 wide",
-        f"pixels         {valid.mean():.1%} valid of {valid.size}",
-        f"against SL2P   r {scores.correlation:.4f}, mean |difference| {scores.distance:.3f}, "
-        f"R2 {scores.r_squared:.4f}",
-        f"               over {scores.n} clear vegetated pixels, {angles}",
+        f"pixels         {valid.mean():.1%} valid of {valid.size}, of these {strange.mean():.1%} "
+        "out of SL2P's domain",
+        *_format_agreement(agreement),
         "",
         *[f"{_name(path):<14} {path}" for path in sorted(files, key=_rank)],
         "",
         *[f"{name:<14} {address}" for name, address in addresses.items()],
     ]
     return "\n".join(lines)
+
+
+def _format_agreement(agreement: Agreement) -> list[str]:
+    scores = agreement.scores
+    if scores.n == 0:
+        return ["against SL2P   no clear vegetated pixel to compare"]
+    angles = "angles of the scene" if agreement.with_angles else "nominal angles"
+    return [
+        f"against SL2P   r {scores.correlation:.4f}, mean |difference| {scores.distance:.3f}, "
+        f"R2 {scores.r_squared:.4f}",
+        f"               over {scores.n} clear vegetated pixels, {angles}",
+    ]
 
 
 def _name(path: Path) -> str:
