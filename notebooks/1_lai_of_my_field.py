@@ -15,7 +15,8 @@
 #
 # The function travels to the data: an openEO back-end loads Sentinel-2, runs our user-defined
 # function where the pixels lie, and sends LAI back. Here the back-end is the one of this project,
-# on your own machine, over a simulated scene. Two lines change for the Copernicus Data Space.
+# on your own machine, over a simulated scene. What changes for the Copernicus Data Space stands
+# below the ten lines.
 
 # %%
 import atexit
@@ -88,24 +89,26 @@ lai = lai_cube(
 lai.download(OUT / "field.nc")
 
 # %% [markdown]
-# On the Copernicus Data Space the same graph runs. What changes: the address with its login, and
-# how the model gets there (a public address of the bundle, unpacked by the back-end into
-# `lai_model`). Bands are asked for by name, because the collection holds more than we need; CDSE
-# resamples them to 20 m. There the cube holds digital numbers without the offset of baseline
-# 04.00 (`harmonised`); look at the collection's description before you set the offset.
+# On the Copernicus Data Space the collection has 10 m bands, more bands than we need, and digital
+# numbers from which the offset of baseline 04.00 is off already. `lai_from_collection` knows all of
+# this: it asks for the bands by name, brings them to 20 m, loads a margin and clips. Model and ONNX
+# Runtime travel as the two archives that `lai-udf pack` makes, with the job options that name them.
 #
 # ```python
 # connection = openeo.connect("openeo.dataspace.copernicus.eu").authenticate_oidc()
-# options = {"udf-dependency-archives": ["https://<where you host it>/seamless-0.2.0.zip#lai_model"]}
+# lai = lai_from_collection(
+#     connection,
+#     spatial_extent={"west": 1.05, "south": 43.5, "east": 1.15, "north": 43.6},
+#     temporal_extent=["2024-05-01", "2024-06-01"],
+# )
+# options = json.load(open("build/pack/job_options.json"))
 # lai.execute_batch("field.nc", job_options=options)
 # ```
-#
-# A worker without ONNX Runtime gets it as a second archive, `...zip#onnx_deps`.
 
 # %% [markdown]
 # ## Look
 #
-# Five bands come back: LAI, its Monte-Carlo spread, the ends of the 95 % interval, and flags.
+# Five bands come back: LAI, the spread of the model, the ends of the 95 % interval, and flags.
 
 # %%
 cube = xr.open_dataset(OUT / "field.nc", decode_coords="all").squeeze("t", drop=True)
