@@ -66,7 +66,7 @@ def format_table_4(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, case: 
         chosen[name] = chosen[taken] / chosen["pixels_timed"] * 1e6
     names = order_columns(chosen)
     lines = lay_out(chosen, TABLE_4, names)
-    if not case.noise:
+    if case is CLEAN:  # the input of the draws
         lines += lay_out(_mean_spread(spread, kind), SPREAD, names)
     lines += lay_out(chosen, SPEED, names)
     table = format_markdown(pd.DataFrame(lines, columns=["score", *names]))
