@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rioxarray  # noqa: F401  (registers the `rio` accessor)
 import xarray as xr
 from shapely.geometry import box, mapping
 
 from lai_demo.errors import LaiDemoError
 from lai_udf.errors import EncodingError
-from lai_udf.predict import ANGLES, BANDS
+from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES
 from lai_udf.products import read_scene
 from lai_udf.rasters import write_scene_geotiff
 from lai_udf.rasters_grid import Grid
@@ -57,10 +58,20 @@ def simulate_scene_file(folder: Path) -> Path:
 def open_demo_scene(
     href: str, *, scale: float | None, offset: float | None, datetime: str | None
 ) -> DemoScene:
-    """Read a scene by the rules of `lai_udf.products.read_scene`."""
+    """Read a scene by the rules of `lai_udf.products.read_scene`.
+
+    Raises:
+        LaiDemoError: no pixel is clear.
+    """
     reflectance = read_scene(
         href, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime
     )
+    if "SCL" in reflectance["bands"].values:
+        scene_class = np.nan_to_num(reflectance.sel(bands="SCL").values)
+        if np.isin(scene_class, (0, *MASKED_SCENE_CLASSES)).all():
+            raise LaiDemoError(
+                f"{href}: every pixel is cloud, shadow, snow or no data; choose another scene"
+            )
     return DemoScene(reflectance, href, Grid.of_data_array(reflectance, href))
 
 

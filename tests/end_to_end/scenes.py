@@ -99,6 +99,12 @@ def empty(raster: Raster) -> None:
     raster.values = np.zeros_like(raster.values)
 
 
+def cloud_over(raster: Raster) -> None:
+    raster.values = np.concatenate([raster.values, np.full_like(raster.values[:1], 9)])
+    raster.names = (*raster.names, "SCL")
+    raster.scales, raster.offsets = (*raster.scales, 1.0), (*raster.offsets, 0.0)
+
+
 def lose_crs(raster: Raster) -> None:
     raster.profile["crs"] = None
 

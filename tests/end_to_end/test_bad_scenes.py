@@ -52,6 +52,7 @@ NAMED: dict[Callable[[Raster], None], tuple[str, ...]] = {
     scenes.undeclare: ("without a GDAL scale", "SCALE=", "OFFSET=", "bad.tif"),
     scenes.digital_numbers_as_float: ("not digital numbers", "SCALE=", "bad.tif"),
     scenes.empty: ("no pixel holds data", "bad.tif"),
+    scenes.cloud_over: ("every pixel is cloud", "bad.tif"),
     scenes.lose_crs: ("has no CRS", "bad.tif"),
     scenes.go_geographic: ("EPSG:4326", "reproject", "bad.tif"),
     scenes.lose_time: ("no time of acquisition", "DATETIME=", "bad.tif"),
