@@ -1,4 +1,4 @@
-"""Windows cover a scene once, carry their halo, and do not read rows twice."""
+"""Windows cover a scene once, carry their halo, and no pixel is read twice."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -8,10 +8,28 @@ import pytest
 from fake_products import make_dn, write_multiband
 from rasterio.windows import Window
 
-import lai_udf.windows
+from lai_udf.errors import UnreadableProductError
 from lai_udf.products import open_scene
 from lai_udf.products_source import SceneSource
-from lai_udf.windows import count_pieces, cut, iterate_pieces, strip_rows
+from lai_udf.windows import (
+    CELL_PX,
+    MOST_CELL_PX,
+    Piece,
+    choose_cell,
+    cut,
+    find_block,
+    iterate_pieces,
+    plan_cells,
+)
+
+Cuts = tuple[int, int, tuple[int, int]]
+CUTS: list[Cuts] = [  # side of a core, halo, rows and columns of a cell
+    (32, 8, (16, 80)),
+    (32, 8, (80, 16)),
+    (64, 16, (208, 208)),
+    (16, 8, (16, 16)),
+    (48, 16, (32, 48)),
+]
 
 
 @pytest.fixture(scope="module")
@@ -20,35 +38,45 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> SceneSource:
     return open_scene(path)
 
 
-@pytest.mark.parametrize(("core", "rows", "halo"), [(32, 16, 8), (64, 200, 16), (24, 8, 16)])
-def test_cores_put_together_are_the_scene(
-    source: SceneSource, core: int, rows: int, halo: int
-) -> None:
+def cut_up(
+    source: SceneSource, core_px: int, halo_px: int, cell_px: tuple[int, int]
+) -> list[Piece]:
+    cells = plan_cells(source, core_px=core_px, halo_px=halo_px, cell_px=cell_px)
+    pieces = list(iterate_pieces(source, cells, halo_px=halo_px))
+    assert [piece.core for piece in pieces] == [core for cell in cells for core in cell.windows]
+    return pieces
+
+
+@pytest.mark.parametrize("cuts", CUTS)
+def test_cores_put_together_are_the_scene(source: SceneSource, cuts: Cuts) -> None:
     scene = source.read()
     filled = np.full(scene.shape, np.nan, dtype="float32")
     times = np.zeros(scene.shape[1:], dtype=int)
-    for piece in iterate_pieces(source, core_px=core, halo_px=halo, rows=rows):
+    for piece in cut_up(source, *cuts):
         place = piece.core.toslices()
-        filled[(slice(None), *place)] = piece.trim(piece.cube).values
+        filled[:, *place] = piece.trim(piece.cube).values
         times[place] += 1
 
     assert (times == 1).all()
     np.testing.assert_array_equal(filled, scene.values)
 
 
-def test_halo_holds_the_neighbours_and_no_data_beyond_the_scene(source: SceneSource) -> None:
-    scene = source.read()
-    surrounded = scene.pad(y=8, x=8, constant_values=np.nan).values
-    for piece in iterate_pieces(source, core_px=32, halo_px=8, rows=16):
+@pytest.mark.parametrize("cuts", CUTS)
+def test_halo_holds_the_neighbours_and_no_data_beyond_the_scene(
+    source: SceneSource, cuts: Cuts
+) -> None:
+    halo = cuts[1]
+    surrounded = source.read().pad(y=halo, x=halo, constant_values=np.nan).values
+    for piece in cut_up(source, *cuts):
         row, column = piece.core.row_off, piece.core.col_off
-        height, width = piece.core.height + 16, piece.core.width + 16
+        height, width = piece.core.height + 2 * halo, piece.core.width + 2 * halo
         expected = surrounded[:, row : row + height, column : column + width]
         np.testing.assert_array_equal(piece.cube.values, expected)
 
 
 def test_windows_know_where_they_lie(source: SceneSource) -> None:
     scene = source.read()
-    for piece in iterate_pieces(source, core_px=32, halo_px=8, rows=16):
+    for piece in cut_up(source, 32, 8, (32, 32)):
         rows, columns = piece.core.toslices()
         core = piece.trim(piece.cube)
         np.testing.assert_allclose(core["y"], scene["y"][rows])
@@ -56,68 +84,70 @@ def test_windows_know_where_they_lie(source: SceneSource) -> None:
         assert core.rio.crs == scene.rio.crs
 
 
-def test_rows_are_read_once(source: SceneSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[tuple[int, int]] = []
+@pytest.mark.parametrize("cuts", CUTS)
+def test_every_pixel_is_read_once(
+    source: SceneSource, cuts: Cuts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = np.zeros(source.grid.shape, dtype=int)
     original = SceneSource.read_into
 
     def spy(self: SceneSource, window: Window, out: np.ndarray) -> None:
-        read.append((int(window.row_off), int(window.row_off + window.height)))
+        times[window.toslices()] += 1
         original(self, window, out)
 
     monkeypatch.setattr(SceneSource, "read_into", spy)
-    list(iterate_pieces(source, core_px=32, halo_px=8, rows=16))
+    cut_up(source, *cuts)
 
-    assert read[0][0] == 0
-    assert [start for start, _ in read[1:]] == [stop for _, stop in read[:-1]]
-    assert read[-1][1] == 70
+    assert (times == 1).all()
 
 
-def test_pieces_are_counted_before_they_are_read(source: SceneSource) -> None:
-    for core, rows in ((32, 16), (24, 8), (104, 104)):
-        pieces = list(iterate_pieces(source, core_px=core, rows=rows))
-        assert count_pieces(source, core_px=core, rows=rows) == len(pieces)
+@pytest.mark.parametrize("cuts", CUTS)
+def test_cores_start_in_phase_and_are_no_larger_than_asked(source: SceneSource, cuts: Cuts) -> None:
+    for piece in cut_up(source, *cuts):
+        assert (piece.core.row_off % 8, piece.core.col_off % 8) == (0, 0)
+        assert max(piece.core.height, piece.core.width) <= cuts[0]
 
 
-def test_strips_have_the_height_of_the_blocks_of_the_file() -> None:
-    assert strip_rows(5490, 512) == 512
-    assert strip_rows(5490, 1) == 512
-    assert strip_rows(5490, 1024) == 1024  # a row of JPEG 2000 blocks is decoded once
-    assert strip_rows(20_000, 512) * 20_000 <= 6_000_000
-    assert strip_rows(10**9, 512) == 8
+def test_a_cell_holds_whole_blocks_of_the_file() -> None:
+    assert choose_cell((256, 256)) == CELL_PX
+    assert choose_cell((512, 512)) == CELL_PX
+    assert choose_cell((1024, 1024)) == (1024, 1024)  # a tile of JPEG 2000 is decoded once
+    assert choose_cell((1, 256)) == CELL_PX
 
 
-def test_wide_scenes_are_read_in_panels(
-    source: SceneSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene = source.read()
-    monkeypatch.setattr(lai_udf.windows, "PANEL_PX", 24)
-    filled = np.full(scene.shape, np.nan, dtype="float32")
-    largest = 0
-    for piece in iterate_pieces(source, core_px=32, halo_px=8, rows=16):
-        filled[(slice(None), *piece.core.toslices())] = piece.trim(piece.cube).values
-        largest = max(largest, piece.cube.values.base.shape[2])
+@pytest.mark.parametrize("block", [(1, 5490), (3, 10_980), (4096, 4096), (10_980, 1)])
+def test_huge_blocks_make_no_huge_cell(block: tuple[int, int]) -> None:
+    rows, columns = choose_cell(block)
 
-    np.testing.assert_array_equal(filled, scene.values)
-    assert largest == 24 + 2 * 8
-    assert count_pieces(source, core_px=32, rows=16) == 3 * 5
+    assert columns >= block[1]  # whole rows are decoded once
+    assert rows >= 64  # or most of a window would be halo
+    assert rows * columns <= MOST_CELL_PX
 
 
-@pytest.mark.parametrize("length", [1, 7, 8, 100, 447, 448, 449, 1024, 5490])
+def test_blocks_are_counted_in_pixels_of_the_scene(tmp_path: Path) -> None:
+    fine = make_dn(size=140)
+    path = write_multiband(tmp_path / "scene.tif", fine, pixel=10.0)
+
+    _, columns = find_block(open_scene(path))
+
+    assert columns == 70
+
+
+@pytest.mark.parametrize("length", [1, 7, 16, 100, 447, 448, 449, 1024, 5490])
 def test_parts_of_a_cut_are_aligned_equal_and_complete(length: int) -> None:
-    parts = cut(length, 448)
+    parts = cut(48, 48 + length, 448)
 
-    assert (parts[0][0], parts[-1][1]) == (0, length)
+    assert (parts[0][0], parts[-1][1]) == (48, 48 + length)
     assert all(stop == start for (_, stop), (start, _) in pairwise(parts))
-    assert all(start % 8 == 0 for start, _ in parts)
+    assert all(start % 16 == 0 for start, _ in parts)
     assert max(stop - start for start, stop in parts) <= 448
     assert len(parts) == -(-length // 448)
 
 
 def test_unreadable_scene_ends_in_our_error(tmp_path: Path) -> None:
-    from lai_udf.errors import UnreadableProductError
-
     path = write_multiband(tmp_path / "scene.tif", make_dn(size=70))
     source = open_scene(path)
+    cells = plan_cells(source)
     path.write_bytes(path.read_bytes()[:20_000])
     with pytest.raises(UnreadableProductError):
-        list(iterate_pieces(source, core_px=32))
+        list(iterate_pieces(source, cells))

@@ -167,6 +167,7 @@ def prepare_graph(content: bytes) -> Graph:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.enable_mem_pattern = False  # windows come in several sizes: patterns would pile up
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(**inputs: np.ndarray) -> list[np.ndarray]:
@@ -562,7 +563,8 @@ def predict_window(dates: xarray.DataArray, model: Model, settings: Settings) ->
     values, labels = dates.values, [str(label) for label in dates["bands"].values]
     shape = (len(values), len(settings.bands), *values.shape[2:])
     result = np.empty(shape, dtype="float32")
-    sides = [cut_spans(size, settings, model.contract, BLOCK_PX) for size in shape[2:]]
+    rows, columns = (cut_spans(px, settings, model.contract, BLOCK_PX) for px in shape[2:])
+    tasks = list(product(range(len(values)), rows, columns))
 
     def work(task: tuple[int, Span, Span]) -> None:
         """Fill in one block of one date."""
@@ -572,9 +574,9 @@ def predict_window(dates: xarray.DataArray, model: Model, settings: Settings) ->
         for target, band in zip(result[number], settings.bands, strict=True):
             target[rows.core, columns.core] = predicted[band]
 
-    tasks = list(product(range(len(values)), *sides))
-    with ThreadPoolExecutor(max(1, min(count_threads(), len(tasks)))) as pool:
-        for _ in pool.map(work, tasks):
+    threads = max(1, min(count_threads(), len(tasks)))
+    with ThreadPoolExecutor(threads) as pool:  # a single task needs no thread, nor its memory
+        for _ in (pool.map if threads > 1 else map)(work, tasks):
             pass
     return result
 

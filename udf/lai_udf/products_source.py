@@ -43,8 +43,8 @@ SCENE_CLASS_BAND = "SCL"
 PIXEL_SIZE_M = 20.0
 """Side of a pixel of every scene; 10 m bands are averaged 2 by 2."""
 
-STRIP_ROWS = 1024
-"""Rows of the 20 m grid that are averaged at once: one row of JPEG 2000 tiles is 1024 px."""
+STRIP_ROWS = 512
+"""Rows of the 20 m grid that are averaged at once: a row of JPEG 2000 tiles is 1024 px of 10 m."""
 
 REMOTE_OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",

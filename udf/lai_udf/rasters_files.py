@@ -15,7 +15,7 @@ from rasterio.errors import RasterioError
 
 from lai_udf.errors import OutputNotWritableError
 
-CACHE_BYTES = 24 * 2**20
+CACHE_BYTES = 8 * 2**20
 """Decoded blocks that GDAL keeps while a scene is streamed. By default it takes a twentieth of the
 memory of the machine: it would grow with the scene."""
 

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 import xarray as xr
+from rasterio.windows import Window
 
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.errors import EmptySceneError
@@ -30,7 +31,7 @@ from lai_udf.predict import (
 from lai_udf.products_source import SceneSource
 from lai_udf.rasters import LaiCogWriter, find_finished, write_lai_cogs
 from lai_udf.rasters_files import small_cache
-from lai_udf.windows import CORE_PX, Piece, count_pieces, iterate_pieces
+from lai_udf.windows import CORE_PX, Piece, iterate_pieces, plan_cells
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -133,16 +134,18 @@ def run_scene(
             skipped(directory)
         return finished
 
-    def predict(piece: Piece) -> tuple[Piece, xr.DataArray]:
-        return piece, piece.trim(apply_datacube(piece.cube, context))
+    def predict(piece: Piece) -> tuple[Window, xr.DataArray, bool]:
+        lai = apply_datacube(piece.cube, context)
+        return piece.core, piece.trim(lai), holds_data(piece.trim(piece.cube))
 
-    total, seen = count_pieces(source, core_px=core_px), False
+    cells, seen = plan_cells(source, core_px=core_px), False
+    total = sum(len(cell.windows) for cell in cells)
     writer = LaiCogWriter(directory, source.grid, bands=request.bands, tags=tags)
     with small_cache(), writer:
-        pieces = iterate_pieces(source, core_px=core_px)
-        for done, (piece, lai) in enumerate(map_ahead(predict, pieces, count_threads()), start=1):
-            writer.write(lai, piece.core)
-            seen = seen or holds_data(piece.trim(piece.cube))
+        predicted = map_ahead(predict, iterate_pieces(source, cells), count_threads())
+        for done, (core, lai, has_data) in enumerate(predicted, start=1):
+            writer.write(lai, core)
+            seen = seen or has_data
             if progress is not None:
                 progress(done, total)
         prepare_graph.cache_clear()  # the working memory of the runtime: COGs need some as well
@@ -227,7 +230,7 @@ def map_ahead(
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) > threads + 1:
+                if len(waiting) > threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -1,15 +1,17 @@
-"""Cut a scene into panels, strips and windows, and hand each window over with its halo.
+"""Cut a scene into cells and windows, and hand each window over with its halo.
 
-A panel is some columns of the scene, all of them where it is not wide. It is read strip by strip,
-from north to south; the rows that two strips share are kept, not read again. Each strip is cut
-into windows of a core and a halo on every side. Where the scene ends the halo is no data, as a
-back-end delivers it. Memory depends on the strip, not on the scene.
+A cell is some blocks of the scene's files. Each is read once: columns of cells from west to east,
+in them cells from north to south. Its last rows and columns are kept, for they are the halo of the
+cells below and beside it; what is predicted lags behind what is read by that halo. The windows of a
+cell have a core and a halo on every side. Where the scene ends the halo is no data, as a back-end
+delivers it. Memory depends on the cell, not on the scene.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,22 +24,32 @@ from lai_udf.products_source import SceneSource, open_raster
 from lai_udf.rasters_grid import Grid
 
 Floats = npt.NDArray[np.float32]
+Item = TypeVar("Item")
 
 CORE_PX = BLOCK_PX - 2 * HALO_PX
 """Largest side of a core: with its halo a window is one block of the UDF, that is not cut again."""
 
-ALIGN_PX = 8
+ALIGN_PX = 16
 """Cores start at multiples of this, so that the poolings of all windows are in phase."""
 
-STRIP_ROWS = 512
-"""Rows of a strip, or one row of blocks of a file that has higher ones (JPEG 2000: 1024)."""
+CELL_PX = (512, 512)
+"""Rows and columns of a cell, at least. With ten bands that is 23 MB; one cell is in work, one is
+being read, and one may wait for its last windows."""
 
-PANEL_PX = 2048
-"""Columns of a panel, at most, or four blocks of a file that has wider ones: a strip with ten
-bands takes 45 MB, one is in work and one being read."""
+MOST_CELL_PX = 1024 * 1024
+"""Pixels of a cell, at most: in files with larger blocks (whole rows) it is lower than these."""
 
-MOST_STRIP_PX = 6_000_000
-"""Strips of files with huge blocks are lower than their blocks."""
+
+@dataclass(frozen=True)
+class Cell:
+    """A part of a scene: what is read for it, and what can be predicted from then on."""
+
+    read: Window
+    """Pixels that no other cell reads."""
+    core: Window
+    """Pixels whose halo is known now, and was not before."""
+    windows: tuple[Window, ...]
+    """Cores of the windows that it is cut into."""
 
 
 @dataclass(frozen=True)
@@ -57,145 +69,141 @@ class Piece:
         return result.isel(y=inside, x=inside)
 
 
-def cut(length_px: int, most_px: int) -> list[tuple[int, int]]:
-    """Return (start, stop) of consecutive parts of at most `most_px`, about equally long.
-
-    All but the last start and stop at multiples of `ALIGN_PX`, of which `most_px` must be one.
-    """
-    parts = -(-length_px // most_px)
-    step = -(-length_px // (parts * ALIGN_PX)) * ALIGN_PX
-    return list(pairwise([*range(0, length_px, step), length_px]))
-
-
-def strip_rows(columns: int, block_rows: int = 1) -> int:
-    """Return the rows of a strip of a file with blocks of `block_rows` rows."""
-    rows = max(STRIP_ROWS, block_rows // ALIGN_PX * ALIGN_PX)
-    while rows * columns > MOST_STRIP_PX and rows > ALIGN_PX:
-        rows = rows // (2 * ALIGN_PX) * ALIGN_PX
-    return rows
-
-
-@dataclass(frozen=True)
-class Strip:
-    """Some rows of a panel: what they are, and what has to be read for them."""
-
-    top: int
-    """First row."""
-    bottom: int
-    """Row after the last."""
-    left: int
-    """First column."""
-    right: int
-    """Column after the last."""
-    first_read: int
-    """First row that no strip before it in the panel has read."""
-    last_read: int
-    """Row after the last that it needs, its halo included."""
-
-
-def plan_strips(
-    source: SceneSource, *, halo_px: int = HALO_PX, rows: int | None = None
-) -> list[Strip]:
-    """Return the strips of a scene, panel by panel."""
-    height, width = source.grid.shape
-    with open_raster(source.bands[0].path, source.bands[0].label) as dataset:
-        block = [side // source.bands[0].decimation for side in dataset.block_shapes[0]]
-    blocks_px = 4 * block[1] if block[1] < width else 0  # a file may have blocks of whole rows
-    panels = cut(width, max(PANEL_PX, blocks_px // ALIGN_PX * ALIGN_PX))
-    strips = []
-    for left, right in panels:
-        step, read = rows or strip_rows(panels[0][1], max(block[0], 1)), 0
-        for top, bottom in pairwise([*range(0, height, step), height]):
-            last = min(bottom + halo_px, height)
-            strips.append(Strip(top, bottom, left, right, read, last))
-            read = last
-    return strips
-
-
-def iterate_pieces(
+def plan_cells(
     source: SceneSource,
     *,
     core_px: int = CORE_PX,
     halo_px: int = HALO_PX,
-    rows: int | None = None,
-) -> Iterator[Piece]:
-    """Read a scene strip by strip and yield its windows.
+    cell_px: tuple[int, int] | None = None,
+) -> list[Cell]:
+    """Return the cells of a scene in the order in which they are read.
 
-    The next strip is read while the caller works on this one.
+    Args:
+        source: the scene.
+        core_px: largest side of the core of a window, a multiple of `ALIGN_PX`.
+        halo_px: border around the cores; at least the reach of the network for seamless results.
+        cell_px: rows and columns of a cell, multiples of `ALIGN_PX` and above `halo_px`; by default
+            what suits the files.
+    """
+    sides = zip(source.grid.shape, cell_px or choose_cell(find_block(source)), strict=True)
+    rows, columns = (cut_lagging(length, side, halo_px) for length, side in sides)
+    return [
+        Cell(
+            read=Window.from_slices(row_read, column_read),
+            core=Window.from_slices(row_core, column_core),
+            windows=tuple(
+                Window.from_slices(*spans)
+                for spans in product(cut(*row_core, core_px), cut(*column_core, core_px))
+            ),
+        )
+        for (column_read, column_core), (row_read, row_core) in product(columns, rows)
+    ]
+
+
+def choose_cell(block_px: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of a cell: whole blocks, of so many rows and columns."""
+    blocks = [-(-side // ALIGN_PX) * ALIGN_PX for side in block_px]
+    rows, columns = (-(-least // side) * side for least, side in zip(CELL_PX, blocks, strict=True))
+    if rows * columns > MOST_CELL_PX:
+        rows = max(MOST_CELL_PX // columns // ALIGN_PX, 4) * ALIGN_PX
+    return rows, columns
+
+
+def find_block(source: SceneSource) -> tuple[int, int]:
+    """Return rows and columns, in pixels of the scene, of the largest blocks of its files."""
+    largest = (1, 1)
+    for band in {band.path: band for band in source.bands}.values():
+        with open_raster(band.path, band.label) as dataset:
+            rows, columns = (side // band.decimation for side in dataset.block_shapes[0])
+        largest = max(largest[0], rows), max(largest[1], columns)
+    return largest
+
+
+def cut_lagging(
+    length_px: int, side_px: int, halo_px: int
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return (start, stop) of what each cell along an axis reads, and of its core."""
+    ends = [*range(side_px, length_px, side_px), length_px]
+    cores = [*(end - halo_px for end in ends[:-1]), length_px]
+    return list(zip(pairwise([0, *ends]), pairwise([0, *cores]), strict=True))
+
+
+def cut(start: int, stop: int, most_px: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of consecutive parts of at most `most_px`, about equally long.
+
+    All but the last have a multiple of `ALIGN_PX` pixels; so must `most_px`.
+    """
+    parts = -(-(stop - start) // most_px)
+    step = -(-(stop - start) // (parts * ALIGN_PX)) * ALIGN_PX
+    return list(pairwise([*range(start, stop, step), stop]))
+
+
+def iterate_pieces(
+    source: SceneSource, cells: list[Cell], *, halo_px: int = HALO_PX
+) -> Iterator[Piece]:
+    """Read a scene cell by cell and yield its windows, which cover each of its pixels once.
+
+    The next cell is read while the caller works on this one.
 
     Args:
         source: scene to read.
-        core_px: largest side of a core.
-        halo_px: border around the core; at least the reach of the network for seamless results.
-        rows: rows of a strip, a multiple of `ALIGN_PX`; by default what suits the file.
-
-    Yields:
-        Windows that cover each pixel of the scene once: panels from west to east, in them rows
-        from north to south.
+        cells: what `plan_cells` said, with the same halo.
+        halo_px: border around the core.
 
     Raises:
         ProductError: a file is truncated or gone.
     """
-    strips = plan_strips(source, halo_px=halo_px, rows=rows)
-    for strip, values in _read_strips(source, strips, halo_px):
-        grid = surround(source.grid, strip, halo_px)
-        cube = grid.to_data_array(values, source.labels)
-        for row, row_end in cut(strip.bottom - strip.top, core_px):
-            for column, column_end in cut(strip.right - strip.left, core_px):
-                place = (strip.left + column, strip.top + row)
-                yield Piece(
-                    core=Window(*place, column_end - column, row_end - row),
-                    cube=cube.isel(
-                        y=slice(row, row_end + 2 * halo_px),
-                        x=slice(column, column_end + 2 * halo_px),
-                    ),
-                    halo_px=halo_px,
-                )
+    for cell, values in one_ahead(read_cells(source, cells, halo_px)):
+        cube = surround(source.grid, cell.core, halo_px).to_data_array(values, source.labels)
+        for core in cell.windows:
+            row, column = core.row_off - cell.core.row_off, core.col_off - cell.core.col_off
+            inside = {
+                "y": slice(row, row + core.height + 2 * halo_px),
+                "x": slice(column, column + core.width + 2 * halo_px),
+            }
+            yield Piece(core, cube.isel(inside), halo_px)
 
 
-def count_pieces(source: SceneSource, *, core_px: int = CORE_PX, rows: int | None = None) -> int:
-    """Return how many windows `iterate_pieces` will yield."""
-    return sum(
-        len(cut(strip.bottom - strip.top, core_px)) * len(cut(strip.right - strip.left, core_px))
-        for strip in plan_strips(source, rows=rows)
-    )
+def read_cells(
+    source: SceneSource, cells: list[Cell], halo_px: int
+) -> Iterator[tuple[Cell, Floats]]:
+    """Yield each cell with its core and the halo all round, (labels, y, x), NaN beyond the scene.
 
-
-def _read_strips(
-    source: SceneSource, strips: list[Strip], halo_px: int
-) -> Iterator[tuple[Strip, Floats]]:
-    """Yield each strip with a halo all round, NaN beyond the scene; the next one is read ahead."""
-
-    def read(strip: Strip, before: Strip | None, known: Floats | None) -> Floats:
-        """Copy the rows that the strip before has, and read those that it has not."""
-        size = (strip.bottom - strip.top + 2 * halo_px, strip.right - strip.left + 2 * halo_px)
+    Of the cell above the last rows are kept, and of all cells to the west the last columns.
+    """
+    shared = 2 * halo_px  # rows or columns that neighbours have in common
+    west = np.empty((len(source.labels), source.grid.height, shared), dtype="float32")
+    values = west[:, :0]
+    for cell in cells:
+        read, core, above = cell.read, cell.core, values
+        size = (core.height + shared, core.width + shared)
         values = np.full((len(source.labels), *size), np.nan, dtype="float32")
-        row, column = strip.top - halo_px, strip.left - halo_px  # where values[:, 0, 0] lies
-        if before is not None and known is not None and strip.first_read:
-            first, stop = max(row, 0), strip.first_read
-            shift = before.top - halo_px
-            values[:, first - row : stop - row] = known[:, first - shift : stop - shift]
-        start, stop = strip.first_read, strip.last_read
-        left, right = max(column, 0), min(strip.right + halo_px, source.grid.width)
-        if stop > start:
-            window = Window(left, start, right - left, stop - start)
-            place = slice(start - row, stop - row), slice(left - column, right - column)
-            source.read_into(window, values[:, *place])
-        return values
+        top, left = read.row_off - core.row_off + halo_px, read.col_off - core.col_off + halo_px
+        right = left + read.width
+        rows = values[:, top : top + read.height]
+        kept = west[:, read.row_off : read.row_off + read.height]
+        source.read_into(read, rows[..., left:right])
+        if read.col_off:
+            rows[..., :shared] = kept
+        if read.row_off:
+            values[:, :shared] = above[:, -shared:]
+        if read.col_off + read.width < source.grid.width:
+            kept[:] = rows[..., right - shared : right]
+        yield cell, values
 
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """Yield the items of an iterator; a thread makes the next one meanwhile."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(read, strips[0], None, None)
-        for strip, following in zip(strips, [*strips[1:], None], strict=True):
-            values = coming.result()
-            if following is not None:
-                coming = pool.submit(read, following, strip, values)
-            yield strip, values
+        coming = pool.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = pool.submit(next, items, None)
+            yield item
 
 
-def surround(grid: Grid, strip: Strip, halo_px: int) -> Grid:
-    """Return the grid of a strip and its halo."""
+def surround(grid: Grid, core: Window, halo_px: int) -> Grid:
+    """Return the grid of a part of a scene and its halo, which may reach beyond the scene."""
     t = grid.transform
-    rows, columns = strip.top - halo_px, strip.left - halo_px
+    rows, columns = core.row_off - halo_px, core.col_off - halo_px
     moved = Affine(t.a, t.b, t.c + columns * t.a, t.d, t.e, t.f + rows * t.e)
-    height, width = strip.bottom - strip.top, strip.right - strip.left
-    return Grid(grid.crs, moved, height + 2 * halo_px, width + 2 * halo_px)
+    return Grid(grid.crs, moved, core.height + 2 * halo_px, core.width + 2 * halo_px)
