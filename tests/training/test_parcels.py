@@ -17,18 +17,8 @@ from typer.testing import CliRunner
 
 from lai_training import sl2p
 from lai_training.cli_parcels import register
-from lai_training.errors import LaiTrainingError
-from lai_training.parcels import (
-    LAYOUTS,
-    ParcelsError,
-    average,
-    find_items,
-    observe_cube,
-    observe_items,
-    outline_items,
-    read_parcels,
-    weigh_parcels,
-)
+from lai_training.errors import LaiTrainingError, ParcelsError
+from lai_training.parcels import find_items, observe_cube, observe_items, outline_items
 from lai_training.parcels_benchmark import read_season, run_benchmark, write_season
 from lai_training.parcels_crops import CROP_TYPES, Season, season_of
 from lai_training.parcels_interval import (
@@ -38,8 +28,10 @@ from lai_training.parcels_interval import (
     read_calibration,
     shrink,
 )
+from lai_training.parcels_read import LAYOUTS, read_parcels
 from lai_training.parcels_report import score_parcels, write_report
 from lai_training.parcels_season import season_dates
+from lai_training.parcels_weights import average, weigh_parcels
 from lai_training.sl2p_series import write_sl2p_series
 from lai_training.spectral_library import SpectralLibrary, spectral_library
 from lai_udf.cubes import read_cube

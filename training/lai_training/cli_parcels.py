@@ -40,15 +40,9 @@ def parcels(
     ] = None,
 ) -> None:
     """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
-    from lai_training.parcels import (
-        LAYOUTS,
-        ParcelLayout,
-        find_items,
-        observe_items,
-        outline_items,
-        read_parcels,
-    )
+    from lai_training.parcels import find_items, observe_items, outline_items
     from lai_training.parcels_interval import add_interval, read_calibration
+    from lai_training.parcels_read import LAYOUTS, ParcelLayout, read_parcels
     from lai_training.parcels_report import format_report, write_report
 
     preset = LAYOUTS[layout]
@@ -59,8 +53,9 @@ def parcels(
         table = read_parcels(parcel_file, columns, inner_buffer_m=buffer_m, within=within)
         observed = observe_items(table, items, exclude_flags=exclude_flags)
         known = read_calibration(calibration) if calibration else None
-        files = write_report(add_interval(observed, correlation, known), out)
-    typer.echo(format_report(add_interval(observed, correlation, known)), err=True)
+        observed = add_interval(observed, correlation, known)
+        files = write_report(observed, out)
+    typer.echo(format_report(observed), err=True)
     if exclude_flags and observed["lai"].isna().all():
         typer.echo(
             "No parcel has a mean: half of it must be free of the flags of --exclude-flags. In a "

@@ -9,7 +9,8 @@ LaiTrainingError
 ├── FitError              a fit that cannot begin or go on
 ├── ExportError           a run that cannot become a bundle
 ├── EvaluationError       nothing to score a bundle on
-└── PairsError            a table of field pairs that cannot be scored
+├── PairsError            a table of field pairs that cannot be scored
+└── ParcelsError          parcels or LAI items that cannot be read together
 
 Scenes that cannot be read and folders that cannot be written raise `lai_udf.errors.LaiUdfError`,
 bundles that cannot be opened `lai_udf.predict.LaiModelError`.
@@ -54,3 +55,7 @@ class EvaluationError(LaiTrainingError, ValueError):
 
 class PairsError(LaiTrainingError, ValueError):
     """The table of field pairs lacks columns or rows that scoring needs."""
+
+
+class ParcelsError(LaiTrainingError, ValueError):
+    """Parcels or items cannot be read together."""

@@ -17,20 +17,14 @@ import xarray as xr
 
 from lai_training import sl2p
 from lai_training.metrics import coverage
-from lai_training.parcels import (
-    LAYOUTS,
-    average,
-    find_items,
-    observe_items,
-    read_parcels,
-    weigh_parcels,
-)
+from lai_training.parcels import find_items, observe_items
 from lai_training.parcels_interval import (
     ParcelCalibration,
     fit_calibration,
     measure_correlation,
     shrink,
 )
+from lai_training.parcels_read import LAYOUTS, read_parcels
 from lai_training.parcels_season import (
     CLOUDY_SHARE,
     SimulatedDate,
@@ -41,6 +35,7 @@ from lai_training.parcels_season import (
     season_dates,
     simulate_season,
 )
+from lai_training.parcels_weights import average, weigh_parcels
 from lai_training.sl2p_series import SL2P_FILE, write_sl2p_lai
 from lai_training.spectral_library import SpectralLibrary
 from lai_udf.rasters import read_lai_cogs, write_lai_cogs

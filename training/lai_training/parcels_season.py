@@ -32,8 +32,9 @@ from lai_training.landscapes_observation import (
     spread_points,
 )
 from lai_training.landscapes_parcels import LandUse, ParcelMap, draw_parcels
-from lai_training.parcels import average, name_parcels, weigh_parcels
+from lai_training.parcels import name_parcels
 from lai_training.parcels_crops import CROP_TYPES
+from lai_training.parcels_weights import average, weigh_parcels
 from lai_training.simulate import label_scene
 from lai_training.spectral_library import SpectralLibrary
 from lai_training.surfaces import SurfaceClass
