@@ -105,6 +105,11 @@ def _write_tif(path: Path, layers: np.ndarray) -> None:
         dataset.write(layers)
 
 
+def product_name(date: str) -> str:
+    day = date.replace("-", "")
+    return f"S2A_MSIL2A_{day}T102030_N0510_R108_T33UVR_{day}T150000.SAFE"
+
+
 def _write_item(folder: Path, date: str, bbox: list[float]) -> None:
     west, south, east, north = bbox
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
@@ -117,7 +122,11 @@ def _write_item(folder: Path, date: str, bbox: list[float]) -> None:
         "collection": "TINY",
         "geometry": {"type": "Polygon", "coordinates": [ring]},
         "bbox": bbox,
-        "properties": {"datetime": f"{date}T10:20:30Z", "eo:cloud_cover": CLOUD_COVER[date]},
+        "properties": {
+            "datetime": f"{date}T10:20:30Z",
+            "eo:cloud_cover": CLOUD_COVER[date],
+            "s2:product_uri": product_name(date),
+        },
         "links": [],
         "assets": {
             "reflectance": {"href": "./reflectance.tif", "type": "image/tiff", "bands": bands},

@@ -7,23 +7,13 @@ import time
 import zipfile
 
 import numpy as np
-import openeo
 import pytest
 import requests
 import xarray as xr
 from openeo.rest import OpenEoApiError
 
 from backend import udfs
-from backend.udfs import px
-
-
-def load(connection, **options):
-    return connection.load_collection("TINY", **{"bands": ["B04", "B08"], **options})
-
-
-def around(cube, code: str, context: dict | None = None):
-    udf = openeo.UDF(code, runtime="Python", context=context)
-    return cube.apply_neighborhood(process=udf, size=px(96), overlap=px(16))
+from backend.clients import around, load
 
 
 def login(server) -> dict[str, str]:

@@ -66,3 +66,22 @@ def test_dates_that_are_texts_are_dates(cube, tmp_path):
     text = cube.assign_coords(t=["2024-06-01T00:00:00Z"])
     [asset] = write_result(SavedResult(text, "GTiff"), tmp_path, False, da.store)
     assert asset["name"] == "openEO_2024-06-01Z.tif"
+
+
+@pytest.mark.parametrize(
+    ("label", "name", "moment"),
+    [
+        ("2024-06-01", "openEO_2024-06-01Z.tif", "2024-06-01T00:00:00Z"),
+        ("2024-06-01T10:20:30", "openEO_20240601T102030Z.tif", "2024-06-01T10:20:30Z"),
+    ],
+)
+def test_the_time_of_day_stays_in_names_and_metadata(cube, tmp_path, label, name, moment):
+    timed = cube.assign_coords(t=np.array([label], "datetime64[ns]"))
+    [asset] = write_result(SavedResult(timed, "GTiff"), tmp_path, False, da.store)
+    assert (asset["name"], asset["datetime"]) == (name, moment)
+
+
+def test_labels_of_t_that_repeat_do_not_overwrite_each_other(cube, tmp_path):
+    twice = xr.concat([cube, cube], "t")
+    with pytest.raises(ParameterError, match="Labels of t repeat"):
+        write_result(SavedResult(twice, "GTiff"), tmp_path, False, da.store)

@@ -1,19 +1,26 @@
 """The batch-job endpoints of openEO over our registry and supervisor."""
 
-import shutil
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from openeo_driver.backend import BatchJobMetadata, BatchJobResultMetadata, BatchJobs
-from openeo_driver.errors import JobNotFinishedException, JobNotFoundException
+from openeo_driver.errors import (
+    JobLockedException,
+    JobNotFinishedException,
+    JobNotFoundException,
+)
 from openeo_driver.users import User
 
 from lai_backend.extents import parse_instant
+from lai_backend.job_changes import JobChange
 from lai_backend.joblog import read_log
 from lai_backend.store import Job, Store
 from lai_backend.supervisor import Supervisor
+
+IDLE = ("created", "canceled", "finished", "error")
+"""Statuses of jobs that neither wait nor run."""
 
 
 class LocalBatchJobs(BatchJobs):
@@ -64,13 +71,17 @@ class LocalBatchJobs(BatchJobs):
         return [self._describe(job) for job in self._store.jobs_of(user_id)[:limit]]
 
     def start_job(self, job_id: str, user: User) -> None:
-        """Put a job into the queue."""
+        """Put a job into the queue, also one that has run; no effect while it waits or runs."""
         job = self._job(job_id, user.user_id)
-        shutil.rmtree(self._supervisor.job_folder(job.id), ignore_errors=True)
-        self._store.move_job(
-            job.id, ("created", "canceled"), "queued", started=None, finished=None, reason=None
-        )
+        self._store.move_job(job.id, IDLE, "queued", started=None, finished=None, reason=None)
         self._supervisor.start_waiting()
+
+    def change_job(self, job_id: str, user_id: str, change: JobChange) -> None:
+        """Change a job that neither waits nor runs; its status and results stay."""
+        job = self._job(job_id, user_id)
+        columns = change.columns(job)
+        if columns and not self._store.change_job(job.id, IDLE, **columns):
+            raise JobLockedException
 
     def cancel_job(self, job_id: str, user_id: str) -> None:
         """Stop a job."""
@@ -127,7 +138,7 @@ class LocalBatchJobs(BatchJobs):
         return BatchJobResultMetadata(
             assets=assets,
             items=items,
-            links=[],
+            links=list((self._supervisor.outcome(job_id) or {}).get("links", [])),
             providers=self._get_providers(job_id=job_id, user_id=user_id),
         )
 

@@ -6,12 +6,13 @@ numbers stay digital numbers), as the cloud back-ends do: tell the UDF the scale
 
 Grid: that of the files, the finest among the bands asked for; other bands and scenes are brought
 onto it by nearest neighbour. Extents are snapped outward to whole pixels. Dates: scenes of one UTC
-day are one date (midnight); where they overlap, the first that has data wins.
+day are one date, labelled with its midnight, as on the cloud back-ends; where they overlap, the
+first that has data wins.
 """
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -56,69 +57,64 @@ class Request:
     None: those of the files."""
 
 
-def load_cube(scenes: Sequence[Scene], request: Request, what: str) -> xr.DataArray:
-    """Build the cube of a request.
+@dataclass(frozen=True)
+class Plan:
+    """What a cube is made of: scenes by day, bands, pixels."""
+
+    days: Mapping[date, tuple[Scene, ...]]
+    """Scenes of each UTC day, in order of preference."""
+    bands: tuple[str, ...]
+    """Band names."""
+    grid: GeoBox
+    """Pixels to read, margin included."""
+    tiles: GeoBox
+    """Grid of the finest file; its tiles start at its corner."""
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """All scenes, in order of time."""
+        return tuple(scene for scenes in self.days.values() for scene in scenes)
+
+
+def plan_cube(scenes: Sequence[Scene], request: Request, what: str) -> Plan:
+    """Choose the scenes and pixels of a request; reads the headers of the files.
 
     Args:
         scenes: candidates; those outside the extents are left out.
         request: extents, bands, margin.
         what: the source as the user named it, for messages.
 
-    Returns:
-        Lazy cube (t, bands, y, x), float32.
-
     Raises:
         NoDataError: no scene lies in the extents.
         ParameterError: a band is unknown.
-        SourceError: a file cannot be read.
+        SourceError: a file cannot be opened.
     """
-    in_span = [scene for scene in scenes if request.span.contains(scene.instant)]
-    chosen = [scene for scene in in_span if _may_touch(scene, request.region)]
-    if not chosen:
-        dates = sorted({scene.instant.date().isoformat() for scene in scenes})
-        held = f"it holds {dates[0]} to {dates[-1]}" if dates else "it holds no items"
-        missing = "area" if in_span else "temporal extent"
-        raise NoDataError(f"{what} has no data in the {missing} asked for; {held}.")
+    chosen = _in_extents(scenes, request, what)
     bands = request.bands or tuple(chosen[0].bands)
     _check_bands(bands, scenes, what)
-    plan = _plan(chosen, bands, request)
-    days = sorted({scene.instant.date() for scene in _touching(chosen, plan, plan.asked)})
+    footprints = _read_footprints(chosen, bands)
+    grid, asked, finest = _common_grid(list(footprints.values()), request)
+    days = _by_day(_touching(chosen, footprints, asked))
     if not days:
         raise NoDataError(f"{what} has no data in the area asked for.")
-    by_day: dict[date, list[Scene]] = defaultdict(list)
-    for scene in _touching(chosen, plan, plan.grid.extent):  # the margin adds no dates
-        by_day[scene.instant.date()].append(scene)
-    data = da.stack([_lazy_day(by_day[day], bands, plan) for day in days])
+    around = _by_day(_touching(chosen, footprints, grid.extent))
+    return Plan({day: around[day] for day in days}, bands, grid, finest)  # no date by the margin
+
+
+def load_cube(plan: Plan) -> xr.DataArray:
+    """Build the cube of a plan.
+
+    Returns:
+        Lazy cube (t, bands, y, x), float32; reading its values may raise `SourceError`.
+    """
+    days = np.array(list(plan.days), "datetime64[ns]")
     cube = xr.DataArray(
-        data,
+        da.stack([_lazy_day(scenes, plan) for scenes in plan.days.values()]),
         dims=("t", "bands", "y", "x"),
-        coords={"t": np.array(days, "datetime64[ns]"), "bands": list(bands), **_axes(plan.grid)},
+        coords={"t": days, "bands": list(plan.bands), **_axes(plan.grid)},
     )
     result: xr.DataArray = cube.rename(None).rio.write_crs(_wkt(plan.grid))
     return result
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """Where the pixels of a cube lie."""
-
-    grid: GeoBox
-    """Pixels to read, margin included."""
-    asked: Geometry
-    """The area without the margin."""
-    tiles: GeoBox
-    """Grid of the finest file; its tiles start at its corner."""
-    footprints: dict[str, GeoBox]
-    """Grid of each scene's finest file, by identifier."""
-
-
-def _touching(scenes: Sequence[Scene], plan: _Plan, area: Geometry) -> list[Scene]:
-    found = plan.footprints
-    return [
-        scene
-        for scene in scenes
-        if scene.id in found and found[scene.id].boundingbox.polygon.intersects(area)
-    ]
 
 
 def _wkt(grid: GeoBox) -> str:
@@ -132,11 +128,39 @@ def _axes(grid: GeoBox) -> dict[str, Any]:
     return {"y": transform.f + transform.e * rows, "x": transform.c + transform.a * columns}
 
 
+def _in_extents(scenes: Sequence[Scene], request: Request, what: str) -> list[Scene]:
+    """Return the scenes that lie in the extents, as far as their items tell."""
+    in_span = [scene for scene in scenes if request.span.contains(scene.instant)]
+    chosen = [scene for scene in in_span if _may_touch(scene, request.region)]
+    if not chosen:
+        dates = sorted({scene.instant.date().isoformat() for scene in scenes})
+        held = f"it holds {dates[0]} to {dates[-1]}" if dates else "it holds no items"
+        missing = "area" if in_span else "temporal extent"
+        raise NoDataError(f"{what} has no data in the {missing} asked for; {held}.")
+    return chosen
+
+
 def _may_touch(scene: Scene, region: Geometry | None) -> bool:
     if region is None or scene.bbox is None:
         return True
     box = BoundingBox(*scene.bbox, crs="EPSG:4326").buffered(0.01)
     return bool(box.polygon.intersects(region.to_crs("EPSG:4326")))
+
+
+def _touching(
+    scenes: Sequence[Scene], footprints: Mapping[str, GeoBox], area: Geometry
+) -> list[Scene]:
+    boxes = {name: grid.boundingbox.polygon for name, grid in footprints.items()}
+    return [scene for scene in scenes if scene.id in boxes and boxes[scene.id].intersects(area)]
+
+
+def _by_day(scenes: Sequence[Scene]) -> dict[date, tuple[Scene, ...]]:
+    """Return the scenes of each UTC day, the days in order."""
+    days: dict[date, tuple[Scene, ...]] = {}
+    for scene in sorted(scenes, key=lambda scene: scene.instant.date()):
+        day = scene.instant.date()
+        days[day] = (*days.get(day, ()), scene)
+    return days
 
 
 def _check_bands(bands: Sequence[str], scenes: Sequence[Scene], what: str) -> None:
@@ -146,24 +170,6 @@ def _check_bands(bands: Sequence[str], scenes: Sequence[Scene], what: str) -> No
         raise ParameterError(
             f"{what} has no band {', '.join(unknown)}; its bands are {', '.join(known)}."
         )
-
-
-def _plan(scenes: Sequence[Scene], bands: Sequence[str], request: Request) -> _Plan:
-    """Find out on which pixels the scenes meet; reads the headers of their files."""
-    footprints = _read_footprints(scenes, bands)
-    usual_crs = Counter(str(grid.crs) for grid in footprints.values()).most_common(1)[0][0]
-    candidates = [grid for grid in footprints.values() if str(grid.crs) == usual_crs]
-    finest = min(candidates, key=lambda grid: abs(grid.affine.a))
-    whole, *parts = (snap_outward(finest, grid.extent) for grid in footprints.values())
-    for part in parts:
-        whole = whole | part
-    if request.region is None:
-        return _Plan(whole, whole.extent, finest, footprints)
-    wanted = snap_outward(finest, request.region)
-    if not wanted.extent.intersects(whole.extent):
-        raise NoDataError("The area asked for lies outside all scenes.")
-    grid = _snap(finest, request.region, request.margin_px, request.pixel)
-    return _Plan(grid, wanted.extent, finest, footprints)
 
 
 def _read_footprints(scenes: Sequence[Scene], bands: Sequence[str]) -> dict[str, GeoBox]:
@@ -176,10 +182,30 @@ def _read_footprints(scenes: Sequence[Scene], bands: Sequence[str]) -> dict[str,
     with ThreadPoolExecutor(HEADERS_AT_A_TIME) as pool:
         grids = dict(zip(sources, pool.map(read_grid, sources), strict=True))
     return {
-        identifier: min((grids[source] for source in found), key=lambda grid: abs(grid.affine.a))
+        identifier: min((grids[source] for source in found), key=_pixel_size)
         for identifier, found in wanted.items()
         if found
     }
+
+
+def _common_grid(footprints: Sequence[GeoBox], request: Request) -> tuple[GeoBox, Geometry, GeoBox]:
+    """Return the grid of the cube, the area without the margin, and the grid of the finest file."""
+    usual_crs = Counter(str(grid.crs) for grid in footprints).most_common(1)[0][0]
+    finest = min((grid for grid in footprints if str(grid.crs) == usual_crs), key=_pixel_size)
+    whole, *parts = (snap_outward(finest, grid.extent) for grid in footprints)
+    for part in parts:
+        whole = whole | part
+    if request.region is None:
+        return whole, whole.extent, finest
+    wanted = snap_outward(finest, request.region)
+    if not wanted.extent.intersects(whole.extent):
+        raise NoDataError("The area asked for lies outside all scenes.")
+    grid = _snap(finest, request.region, request.margin_px, request.pixel)
+    return grid, wanted.extent, finest
+
+
+def _pixel_size(grid: GeoBox) -> float:
+    return abs(float(grid.affine.a))
 
 
 def _snap(grid: GeoBox, region: Geometry, margin_px: int, pixel: float | None) -> GeoBox:
@@ -204,7 +230,7 @@ def _snap(grid: GeoBox, region: Geometry, margin_px: int, pixel: float | None) -
     return snap_outward(grid, region, next(fitting, 0) if margin_px else 0)
 
 
-def _lazy_day(scenes: Sequence[Scene], bands: Sequence[str], plan: _Plan) -> da.Array:
+def _lazy_day(scenes: tuple[Scene, ...], plan: Plan) -> da.Array:
     """Return the pixels of one day, (bands, y, x).
 
     Chunks end where tiles of the files do, so that no tile is decoded for two of them, whatever
@@ -213,15 +239,15 @@ def _lazy_day(scenes: Sequence[Scene], bands: Sequence[str], plan: _Plan) -> da.
     grid = plan.grid
     corner = ~plan.tiles.affine * (grid.affine.c, grid.affine.f)
     left, top = (round(pixels) for pixels in corner)
-    chunks = ((len(bands),), _chunks(top, grid.height), _chunks(left, grid.width))
+    chunks = ((len(plan.bands),), _chunks(top, grid.height), _chunks(left, grid.width))
 
     lazy: da.Array = da.map_blocks(
         _read_chunk,
         chunks=chunks,
         dtype=np.float32,
         meta=np.empty((0, 0, 0), np.float32),
-        scenes=tuple(scenes),
-        bands=tuple(bands),
+        scenes=scenes,
+        bands=plan.bands,
         grid=grid,
     )
     return lazy

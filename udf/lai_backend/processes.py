@@ -24,7 +24,7 @@ from lai_backend.errors import GraphError, NoDataError, ParameterError, SourceEr
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, snap_outward
 from lai_backend.files import Json
 from lai_backend.formats import check_format
-from lai_backend.loading import Request, load_cube
+from lai_backend.loading import Request, load_cube, plan_cube
 from lai_backend.places import Place
 from lai_backend.resampling import resample
 from lai_backend.saving import SavedResult
@@ -37,15 +37,18 @@ _log = logging.getLogger(__name__)
 Udf = dict[str, Any]
 
 
-def build_registry(task: Task, place: Place | None = None) -> ProcessRegistry:
+def build_registry(
+    task: Task, place: Place | None = None, loaded: list[Scene] | None = None
+) -> ProcessRegistry:
     """Return the processes of one worker.
 
     Args:
         task: what the worker may read and how strict it is.
         place: folder of UDFs on the workers of a cluster.
+        loaded: takes the scenes that loading processes choose.
     """
     registry = _plain_registry()
-    own = OwnProcesses(task, place)
+    own = OwnProcesses(task, place, [] if loaded is None else loaded)
     for name, method in inspect.getmembers(own, inspect.ismethod):
         if not name.startswith("_"):
             registry[name] = Process(spec={"id": name}, implementation=_as_function(method))
@@ -81,6 +84,8 @@ class OwnProcesses:
     """What the worker may read and how strict it is."""
     _place: Place | None = None
     """Folder of UDFs on the workers of a cluster."""
+    _loaded: list[Scene] = field(default_factory=list)
+    """The scenes that were chosen."""
     _plain: dict[str, Callable[..., Any]] = field(
         default_factory=lambda: dict(
             inspect.getmembers(process_implementations, inspect.isfunction)
@@ -98,7 +103,7 @@ class OwnProcesses:
             known = ", ".join(found) or "none"
             raise ParameterError(f"There is no collection {identifier!r}; there are: {known}.")
         scenes = read_scenes(found[identifier], self.task.readable_roots)
-        return _load(scenes, request, f"Collection {identifier!r}")
+        return self._load(scenes, request, f"Collection {identifier!r}")
 
     def load_stac(self, request: dict[str, Any]) -> xr.DataArray:
         """Load a STAC item, collection or page of items; see `loading`."""
@@ -110,7 +115,16 @@ class OwnProcesses:
         if not scenes:
             raise SourceError(f"{href} leads to no STAC item.")
         scenes.sort(key=lambda scene: (scene.instant, scene.id))
-        return _load(scenes, request, href)
+        return self._load(scenes, request, href)
+
+    def _load(self, scenes: Sequence[Scene], request: dict[str, Any], what: str) -> xr.DataArray:
+        wanted = select_scenes(scenes, request.get("properties") or {}, what)
+        plan = plan_cube(wanted, _read_request(request), what)
+        self._loaded.extend(plan.scenes)
+        cube = load_cube(plan)
+        sizes = ", ".join(f"{name} {size}" for name, size in cube.sizes.items())
+        _log.info("%s: %s; EPSG %s.", what, sizes, cube.rio.crs.to_epsg())
+        return cube
 
     def run_udf(self, data: xr.DataArray, udf: Udf) -> xr.DataArray:
         """Run a UDF on a whole cube."""
@@ -259,14 +273,6 @@ def as_cube(data: Json) -> xr.DataArray:
     if not isinstance(data, xr.DataArray):
         raise GraphError(f"A raster cube is needed here, not {type(data).__name__}.")
     return data
-
-
-def _load(scenes: Sequence[Scene], request: dict[str, Any], what: str) -> xr.DataArray:
-    wanted = select_scenes(scenes, request.get("properties") or {}, what)
-    cube = load_cube(wanted, _read_request(request), what)
-    sizes = ", ".join(f"{name} {size}" for name, size in cube.sizes.items())
-    _log.info("%s: %s; EPSG %s.", what, sizes, cube.rio.crs.to_epsg())
-    return cube
 
 
 def _read_request(request: dict[str, Any]) -> Request:

@@ -20,6 +20,7 @@ from rasterio.errors import RasterioError
 
 from lai_backend.cogs import StoreBlocks, write_cogs
 from lai_backend.errors import LaiBackendError, ParameterError, ResultError
+from lai_backend.sources import Scene
 from lai_backend.stores import write_netcdf, write_zarr
 
 GTIFF_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -27,6 +28,8 @@ NETCDF_TYPE = "application/x-netcdf"
 ZARR_TYPE = "application/vnd.zarr+zip"
 UNNAMED_BAND = "var"
 """Name of the one band of a cube without bands, as the cloud back-ends have it."""
+PRODUCT_FIELD = "s2:product_uri"
+"""Where STAC items of Sentinel-2 tell the name of their product, that holds time and tile."""
 OPTIONS = frozenset({"filename_prefix"})
 PREFIX = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 
@@ -82,6 +85,26 @@ def write_result(
         raise ResultError(f"Cannot write the result to {folder}: {error}.") from error
 
 
+def derived_from(scenes: Sequence[Scene]) -> list[dict[str, Any]]:
+    """Return STAC links to the items that a result was made from, each once.
+
+    Args:
+        scenes: what was loaded; those whose place nobody knows are left out.
+    """
+    return list(
+        {
+            scene.href: {
+                "rel": "derived_from",
+                "href": scene.href,
+                "type": "application/geo+json",
+                "title": str(scene.properties.get(PRODUCT_FIELD) or scene.id),
+            }
+            for scene in scenes
+            if scene.href
+        }.values()
+    )
+
+
 def _read_dates(labels: npt.NDArray[Any], *, dated: bool) -> npt.NDArray[Any]:
     """Return labels of t, which processes may have made texts, as dates, or else as texts.
 
@@ -112,14 +135,23 @@ def _write(
         name, media_type = f"{prefix}.zarr.zip", ZARR_TYPE
         write_zarr(cube, folder / name, store)
     else:
-        days = ["" if np.isnat(date) else f"_{pd.Timestamp(date):%Y-%m-%dZ}" for date in dates]
-        names = [f"{prefix}{day}.tif" for day in days]
+        names = [f"{prefix}{_name_moment(date)}.tif" for date in dates]
+        if len(set(names)) < len(names):
+            raise ParameterError(f"Labels of t repeat; one GeoTIFF each needs others: {names}.")
         write_cogs(cube, [folder / name for name in names], store)
         return [
             {"name": name, "type": GTIFF_TYPE, **_describe(cube, [date])}
             for name, date in zip(names, dates, strict=True)
         ]
     return [{"name": name, "type": media_type, **_describe(cube, dates)}]
+
+
+def _name_moment(date: np.datetime64) -> str:
+    """Return the part of a file name that tells a date, as the cloud back-ends have it."""
+    if np.isnat(date):
+        return ""
+    moment = pd.Timestamp(date)
+    return f"_{moment:%Y-%m-%dZ}" if moment == moment.normalize() else f"_{moment:%Y%m%dT%H%M%SZ}"
 
 
 def _check_options(options: Mapping[str, Any]) -> str:

@@ -34,6 +34,7 @@ from lai_backend.batch_jobs import LocalBatchJobs
 from lai_backend.collections import describe_collection, find_collections
 from lai_backend.errors import LaiBackendError
 from lai_backend.formats import file_formats
+from lai_backend.job_views import replace_job_views
 from lai_backend.listing import process_specs, udf_runtimes
 from lai_backend.processing import LocalProcessing, as_api_error
 from lai_backend.settings import Settings
@@ -69,14 +70,26 @@ class Backend(OpenEoBackendImplementation):
         processing = LocalProcessing(settings, store)
         self.supervisor = Supervisor(settings, store, processing.task_of_job)
         processing.supervisor = self.supervisor
+        self.jobs = LocalBatchJobs(store, self.supervisor)
         super().__init__(
             catalog=LocalCatalog(settings),
-            batch_jobs=LocalBatchJobs(store, self.supervisor),
+            batch_jobs=self.jobs,
             user_defined_processes=LocalProcesses(store),
             processing=processing,
             udf_runtimes=LocalRuntimes(),
             config=_driver_config(self.account, read_secret(data_dir / "secret")),
         )
+
+    def postprocess_capabilities(self, capabilities: dict[str, Any]) -> dict[str, Any]:
+        """Add the endpoint that is ours, and drop the terms of other people's services."""
+        for endpoint in capabilities["endpoints"]:
+            if endpoint["path"] == "/jobs/{job_id}":
+                endpoint["methods"] = sorted({*endpoint["methods"], "PATCH"})
+        foreign = {"terms-of-service", "privacy-policy"}
+        capabilities["links"] = [
+            link for link in capabilities["links"] if link["rel"] not in foreign
+        ]
+        return capabilities
 
     def file_formats(self) -> dict[str, Any]:
         """Return the answer to `GET /file_formats`."""
@@ -176,6 +189,7 @@ def build_app(backend: Backend) -> flask.Flask:
     # configuration is made here instead.
     openeo_driver.config.load._backend_config_getter._config = backend.config
     app: flask.Flask = openeo_driver.views.build_app(backend_implementation=backend)
+    replace_job_views(app, backend.jobs)
     handler = app.extensions["auth_handler"]
     handler.build_basic_access_token = backend.account.make_token
     handler.resolve_basic_access_token = functools.partial(_user_of_token, backend.account)

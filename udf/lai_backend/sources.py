@@ -53,6 +53,8 @@ class Scene:
     """Source of each band, in the order of the item."""
     properties: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Properties of the item, for filters."""
+    href: str | None = None
+    """Where the item lies: what it says itself, else where it was read; None: unknown."""
 
 
 def read_stac(href: str, roots: Sequence[Path]) -> dict[str, Any]:
@@ -74,11 +76,11 @@ def read_stac(href: str, roots: Sequence[Path]) -> dict[str, Any]:
             response = requests.get(href, timeout=HTTP_TIMEOUT_S, stream=True)
             response.raise_for_status()
             text = response.raw.read(MAX_JSON_BYTES, decode_content=True).decode("utf-8")
-            base = href
+            base = place = href
         else:
             path = allowed_path(href, roots)
             text = path.read_text(encoding="utf-8")
-            base = str(path)
+            base, place = str(path), path.as_uri()
         content = json.loads(text)
     except (OSError, ValueError) as error:
         raise SourceError(f"Cannot read STAC from {href}: {error}.") from error
@@ -90,6 +92,10 @@ def read_stac(href: str, roots: Sequence[Path]) -> dict[str, Any]:
     }:
         raise SourceError(f"{href} is not a STAC item, collection or catalogue.")
     _make_absolute(content, base)
+    links = content.setdefault("links", [])
+    own = [link.get("href", "") for link in links if link.get("rel") == "self"]
+    if not any(is_web_address(href) for href in own):
+        links.append({"rel": "self", "href": place})
     return content
 
 
@@ -161,7 +167,10 @@ def read_scene(item: dict[str, Any], roots: Sequence[Path]) -> Scene:
         if _is_raster(asset):
             for name, source in _asset_bands(key, asset, roots):
                 bands.setdefault(name, source)
-    return Scene(str(item.get("id")), instant, _read_bbox(item), bands, properties)
+    links = {link.get("rel"): link.get("href") for link in item.get("links", [])}
+    return Scene(
+        str(item.get("id")), instant, _read_bbox(item), bands, properties, links.get("self")
+    )
 
 
 def _read_bbox(item: dict[str, Any]) -> tuple[float, float, float, float] | None:

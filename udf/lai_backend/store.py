@@ -149,14 +149,25 @@ class Store:
         Returns:
             Whether the change happened.
         """
-        columns = {"status": after, "updated": datetime.now(UTC).isoformat(), **changes}
+        return self.change_job(job_id, before, status=after, updated=datetime.now(UTC), **changes)
+
+    def change_job(self, job_id: str, allowed: tuple[str, ...], **columns: Any) -> bool:  # noqa: ANN401
+        """Change a job, if its status allows it.
+
+        Args:
+            job_id: the job.
+            allowed: statuses in which the change is allowed.
+            columns: new values, at least one; names as the fields of `Job`.
+
+        Returns:
+            Whether the change happened.
+        """
         assignments = ", ".join(f"{name} = ?" for name in columns)
-        marks = ", ".join("?" for _ in before)
-        values = [v.isoformat() if isinstance(v, datetime) else v for v in columns.values()]
+        marks = ", ".join("?" for _ in allowed)
         with self._connect() as connection:
             cursor = connection.execute(
                 f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({marks})",
-                (*values, job_id, *before),
+                (*map(_write_value, columns.values()), job_id, *allowed),
             )
             return cursor.rowcount == 1
 
@@ -196,6 +207,12 @@ class Store:
                 "DELETE FROM processes WHERE user = ? AND id = ?", (user, process_id)
             )
             return cursor.rowcount == 1
+
+
+def _write_value(value: Any) -> Any:  # noqa: ANN401 - what a column holds
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return json.dumps(value) if isinstance(value, dict) else value
 
 
 def _read_job(row: sqlite3.Row) -> Job:

@@ -55,9 +55,9 @@ def run_job(job_folder: str) -> None:
     os.environ["OMP_NUM_THREADS"] = str(task.threads_per_call)  # for the model of a UDF
     os.environ.setdefault("GDAL_CACHEMAX", GDAL_CACHE_MB)
     try:
-        assets = execute(task, folder)
-        _log.info("Finished: %s", ", ".join(asset["name"] for asset in assets))
-        outcome: dict[str, Any] = {"status": "finished", "assets": assets}
+        result = execute(task, folder)
+        _log.info("Finished: %s", ", ".join(asset["name"] for asset in result["assets"]))
+        outcome: dict[str, Any] = {"status": "finished", **result}
     except BaseException as raised:  # the outcome is the only way to report anything
         error = raised
         if isinstance(raised, MemoryError):
@@ -92,7 +92,7 @@ def _detach(folder: Path) -> None:
     os.close(output)
 
 
-def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
+def execute(task: Task, folder: Path) -> dict[str, Any]:
     """Evaluate the process graph of a task and write its result.
 
     Args:
@@ -100,7 +100,7 @@ def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
         folder: the job folder.
 
     Returns:
-        Descriptions of the files in `results/`.
+        `assets`: descriptions of the files in `results/`; `links`: to the items they come from.
 
     Raises:
         LaiBackendError: whatever is wrong with the request, its data or its UDF.
@@ -112,7 +112,8 @@ def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
     from lai_backend.archives import OPTION, unpack_archives
     from lai_backend.engine import open_engine
     from lai_backend.processes import build_registry
-    from lai_backend.saving import SavedResult, write_result
+    from lai_backend.saving import SavedResult, derived_from, write_result
+    from lai_backend.sources import Scene
     from lai_backend.values import write_value
 
     # rasterio's reproject warns of the array it writes into, sometimes
@@ -123,13 +124,16 @@ def execute(task: Task, folder: Path) -> list[dict[str, Any]]:
     work = Path.cwd()
     unpack_archives(task.job_options.get(OPTION), work, task.readable_roots)
     graph = OpenEOProcessGraph({"process_graph": task.graph})
+    loaded: list[Scene] = []
     with open_engine(task, work, Progress(folder / "progress.json")) as engine:
-        result = graph.to_callable(build_registry(task, engine.place))()
-        if not isinstance(result, xr.DataArray | SavedResult):
-            return write_value(result, folder / "results", truth=_is_truth(task.graph))
+        result = graph.to_callable(build_registry(task, engine.place, loaded))()
         if isinstance(result, xr.DataArray):
             result = SavedResult(result, "GTiff")
-        return write_result(result, folder / "results", task.single_file, engine.store)
+        if isinstance(result, SavedResult):
+            assets = write_result(result, folder / "results", task.single_file, engine.store)
+        else:
+            assets = write_value(result, folder / "results", truth=_is_truth(task.graph))
+    return {"assets": assets, "links": derived_from(loaded)}
 
 
 def _is_truth(graph: dict[str, Any]) -> bool:

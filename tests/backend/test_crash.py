@@ -1,0 +1,78 @@
+"""A server in the place of a killed one, and in strict mode."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import openeo
+import pytest
+
+from backend import udfs
+from backend.clients import around, download, load, wait
+from backend.conftest import Server, start_server, stop_server
+from backend.udfs import px
+
+
+def start_long_job(server: Server, flag: Path, *, runs: bool = True):
+    connection = server.connect()
+    cube = load(connection, temporal_extent=["2024-06-01", "2024-06-02"])
+    context = {"flag": str(flag), "model": "."}
+    job = around(cube, udfs.WAITS, context=context, size=200).create_job()
+    job.start()
+    folder = server.data / "jobs" / job.job_id
+    while runs and not (folder / "work").is_dir():
+        time.sleep(0.05)
+    return job
+
+
+@pytest.fixture(scope="module")
+def after_a_crash(tiny, tmp_path_factory):
+    """Return a strict server in the place of a killed one, and the identifiers of three jobs.
+
+    One lost its worker with the server, one goes on, one was waiting for a place.
+    """
+    folder = tmp_path_factory.mktemp("crash")
+    first = start_server(folder, tiny.folder, "--max-jobs=2")
+    dead = start_long_job(first, folder / "never")
+    alive = start_long_job(first, folder / "go")
+    waiting = start_long_job(first, folder / "go", runs=False)
+    assert waiting.status() == "queued"
+    first.process.kill()
+    first.process.wait()
+    assert first.process.stdout is not None
+    first.process.stdout.close()
+    _kill_worker_of(folder / "jobs" / dead.job_id)
+    second = start_server(folder, tiny.folder, "--strict")
+    (folder / "go").touch()
+    yield second.connect(), dead.job_id, alive.job_id, waiting.job_id
+    stop_server(second)
+
+
+def test_after_a_crash_jobs_go_on_or_fail_with_a_reason_but_none_is_lost(after_a_crash):
+    connection, *identifiers = after_a_crash
+    dead, alive, waiting = (connection.job(identifier) for identifier in identifiers)
+    assert wait(dead, 20) == "error"
+    assert "Start the job again" in dead.logs(level="error")[0]["message"]
+    for job in (alive, waiting):
+        assert wait(job, 40) == "finished"
+        assert job.get_results().get_assets()
+
+
+def test_strict_mode_gives_the_same_pixels(after_a_crash, tmp_path):
+    connection, *_ = after_a_crash
+    result = download(around(load(connection), udfs.BOX_MEAN), tmp_path)
+    whole = load(connection).apply_neighborhood(
+        process=openeo.UDF(udfs.BOX_MEAN, runtime="Python"), size=px(400), overlap=px(16)
+    )
+    np.testing.assert_array_equal(result, download(whole, tmp_path))
+
+
+def _kill_worker_of(job_folder: Path) -> None:
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and (process / "cwd").readlink() == job_folder / "work":
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            continue
