@@ -5,10 +5,14 @@ extensions are theirs to publish; ``json-schema/neighbours.json`` checks the fie
 our items use, no more. Whoever holds the originals passes them as `schemas` and gets those
 instead. Nothing is ever fetched: an extension without a local schema is refused, or skipped
 where the caller says so.
+
+`jsonschema` finds the words for a fault, and takes 2 to 10 ms an item. Where `jsonschema-rs` is
+installed it says first that there is none, in 0.04 ms: what a bulk load lives on.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.resources
 import itertools
@@ -25,6 +29,11 @@ from referencing.jsonschema import DRAFT7
 
 from lai_stac.errors import InvalidItemError, UnknownSchemaError
 from lai_stac.fields import SCHEMA_URI
+
+try:
+    import jsonschema_rs
+except ModuleNotFoundError:  # slower, not different
+    jsonschema_rs = None  # type: ignore[assignment]
 
 Schema = Mapping[str, Any]
 CORE_URI = "https://schemas.stacspec.org/v1.1.0/{0}-spec/json-schema/{0}.json"
@@ -119,23 +128,44 @@ def _refuse_unknown(
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Validator:
+    """One schema, compiled twice."""
+
+    exact: Draft7Validator
+    """Says what is wrong."""
+    quick: jsonschema_rs.Draft7Validator | None
+    """Says that nothing is wrong; None without `jsonschema-rs`."""
+
+
 @functools.cache
-def _local_validators() -> dict[str, Draft7Validator]:
+def _local_validators() -> dict[str, _Validator]:
     return _validators({})
 
 
-def _validators(schemas: Mapping[str, Schema]) -> dict[str, Draft7Validator]:
+def _validators(schemas: Mapping[str, Schema]) -> dict[str, _Validator]:
     """Return a validator per schema; references resolve among the schemas and the core."""
     resources = {**get_local_schema_cache(), **local_schemas(), **schemas}
     registry: Registry[Any] = Registry().with_resources(
         (uri, DRAFT7.create_resource(schema)) for uri, schema in resources.items()
     )
-    return {uri: Draft7Validator(schema, registry=registry) for uri, schema in resources.items()}
+    return {
+        uri: _Validator(Draft7Validator(schema, registry=registry), _quick(schema, resources))
+        for uri, schema in resources.items()
+    }
 
 
-def _check(document: Mapping[str, Any], uri: str, validator: Draft7Validator) -> None:
+def _quick(schema: Schema, resources: Mapping[str, Schema]) -> jsonschema_rs.Draft7Validator | None:
+    if jsonschema_rs is None:
+        return None
+    return jsonschema_rs.Draft7Validator(dict(schema), retriever=lambda uri: dict(resources[uri]))
+
+
+def _check(document: Mapping[str, Any], uri: str, validator: _Validator) -> None:
     """Check a document against one schema."""
-    error = best_match(validator.iter_errors(document))
+    if validator.quick is not None and validator.quick.is_valid(document):
+        return
+    error = best_match(validator.exact.iter_errors(document))
     if error is not None:
         field = _path(error)
         raise InvalidItemError(f"{_name(document)}: {field}: {error.message} ({uri})", field)

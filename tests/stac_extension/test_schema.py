@@ -1,10 +1,12 @@
 """The published schema: examples pass, every listed mutation fails, and names stay in step."""
 
 import copy
+import functools
 import importlib.resources
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 import lai_stac
-from lai_stac import fields
+from lai_stac import fields, validation
 from lai_stac.errors import InvalidItemError, UnknownSchemaError
 from lai_stac.validation import local_schemas, validate_collection, validate_item
 
@@ -23,6 +25,25 @@ Document = dict[str, Any]
 def example(name: str) -> Document:
     document: Document = json.loads((HOME / "examples" / f"{name}.json").read_text("utf-8"))
     return document
+
+
+@functools.cache
+def exact_only() -> dict[str, Any]:
+    validators = validation._local_validators()
+    return {uri: replace(validator, quick=None) for uri, validator in validators.items()}
+
+
+@pytest.fixture(params=["quick", "exact only"], autouse=True)
+def with_and_without_jsonschema_rs(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both say the same."""
+    if request.param == "quick":
+        pytest.importorskip("jsonschema_rs", reason="jsonschema-rs is not installed")
+        return
+    validators = exact_only()
+    monkeypatch.setattr(validation, "_local_validators", lambda: validators)
+    monkeypatch.setattr(validation, "jsonschema_rs", None)
 
 
 def test_schemas_are_valid_draft_07():
@@ -223,6 +244,15 @@ def test_unknown_extension_is_refused_or_skipped_never_fetched():
     never = {"https://example.com/other/v1.0.0/schema.json": {"not": {}}}
     with pytest.raises(InvalidItemError):
         validate_item(document, schemas=never)
+
+
+def test_item_nested_deeper_than_any_reader_follows_is_read():
+    document = example("item")
+    nested: object = 1
+    for _ in range(600):
+        nested = {"a": nested}
+    document["properties"]["nested"] = nested
+    validate_item(document)
 
 
 def test_not_a_number_is_refused():
