@@ -4,6 +4,7 @@
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (typer keeps its context class private)
         """Run the command that was asked for."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its build and its GPUs are no news
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
