@@ -60,6 +60,10 @@ def open_pool(url: str, *, busy_timeout_s: float, size: int) -> Pool:
             " set_config('lock_timeout', %s, false)",
             (f"{round(busy_timeout_s * 1000)}ms",),
         )
+        connection.execute(  # a fifth less work in a bulk load, where the server was built with it
+            "select set_config(name, 'lz4', false) from pg_settings"
+            " where name = 'default_toast_compression' and 'lz4' = any(enumvals)"
+        )
 
     # Never prepared: a plan made for any box is a bad plan for most.
     options = {"autocommit": True, "prepare_threshold": None, "application_name": "lai-service"}
