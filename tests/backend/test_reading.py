@@ -11,6 +11,7 @@ from rasterio.warp import reproject
 from backend import udfs
 from backend.udfs import px
 from lai_backend import reading
+from lai_backend.errors import SourceError
 from lai_backend.extents import parse_temporal_extent
 from lai_backend.loading import Request, load_cube, plan_cube
 from lai_backend.neighborhood import apply_neighborhood
@@ -84,6 +85,19 @@ def test_no_data_of_floats_is_nan(tmp_path, rng, dtype, nodata):
     values = reading.read_day([scene], ["B04", "B08"], grid)
     assert np.nanmin(values) >= 0
     assert 0.05 < np.isnan(values).mean() < 0.15
+
+
+def test_a_truncated_jpeg_2000_file_is_an_error_and_no_surface(tmp_path, rng):
+    lossless = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES"}
+    tiles = {"BLOCKXSIZE": 32, "BLOCKYSIZE": 32}
+    scene = write_bands(tmp_path / "a.jp2", rng, **lossless, **tiles)
+    grid = GeoBox((SIDE, SIDE), Affine(STEP, 0, WEST, 0, -STEP, NORTH), CRS)
+    whole = reading.read_day([scene], ["B04"], grid)
+    assert np.isfinite(whole).mean() > 0.8
+    content = (tmp_path / "a.jp2").read_bytes()
+    (tmp_path / "a.jp2").write_bytes(content[: len(content) * 4 // 5])
+    with pytest.raises(SourceError, match=r"Cannot read the asset .*a\.jp2"):
+        reading.read_day([scene], ["B04"], grid)
 
 
 def test_gaps_of_the_first_scene_are_filled_from_the_next(tmp_path, rng):

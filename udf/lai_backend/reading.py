@@ -24,6 +24,9 @@ from lai_backend.sources import BandSource, Scene
 
 DRIVERS = ("GTiff", "JP2OpenJPEG")
 """Formats that are read; one that names other files, as VRT, could lead out of the folders."""
+ONE_THREAD = {"GDAL_NUM_THREADS": "1"}
+"""Chunks are read side by side anyway; and GDAL 3.10 reads what is left of a truncated JPEG 2000
+file without an error where it decodes its tiles in threads of its own."""
 EDGE_PX = 1e-10
 """A centre this close to an edge lies in the pixel after it, as in GDAL's warper."""
 FloatArray = npt.NDArray[np.float32]
@@ -84,7 +87,7 @@ def _read_scene(scene: Scene, bands: Sequence[str], grid: GeoBox) -> FloatArray:
             files[source.href][position] = source
     for href, sources in files.items():
         try:
-            with rasterio.open(href) as dataset:
+            with rasterio.Env(**ONE_THREAD), rasterio.open(href) as dataset:
                 if CRS(dataset.crs.to_wkt()) == grid.crs:
                     _pick(dataset, sources, grid, values)
                 else:
