@@ -29,9 +29,10 @@ import yaml
 
 from lai_training import sl2p
 from lai_training.config import FitConfig
-from lai_training.export import describe_model, export_onnx, write_bundle
+from lai_training.export import export_onnx, write_bundle
 from lai_training.fit import fit
 from lai_training.metrics import score
+from lai_training.model_item import describe_model
 from lai_training.pools import make_pool
 from lai_training.release import NO_CALIBRATION
 from lai_training.simulate import simulate

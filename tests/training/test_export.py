@@ -14,7 +14,8 @@ from pystac.extensions.mlm import MLMExtension
 
 from lai_training.config import FitConfig
 from lai_training.errors import FitError
-from lai_training.export import describe_model, domain_contract, export_onnx, write_bundle
+from lai_training.export import export_onnx, write_bundle
+from lai_training.model_item import describe_model, domain_contract
 from lai_training.networks import SPECS, build_network
 from lai_training.normalisation import measure_normalisation
 from lai_training.release import NO_CALIBRATION

@@ -10,7 +10,8 @@ import pytest
 from fake_cubes import fake_cube
 
 from lai_training.config import FitConfig
-from lai_training.export import describe_model, export_onnx, write_bundle
+from lai_training.export import export_onnx, write_bundle
+from lai_training.model_item import describe_model
 from lai_training.networks import SEAMLESS, build_network
 from lai_training.normalisation import measure_normalisation
 from lai_training.release import NO_CALIBRATION

@@ -151,7 +151,8 @@ def _export(run: Path, bundle: Path) -> Path:
         raise EvaluationError(f"{run} holds no {' or '.join(WEIGHTS)}: fit it first")
     import keras  # slow to import, and bundles do without it
 
-    from lai_training.export import describe_model, export_onnx, write_bundle
+    from lai_training.export import export_onnx, write_bundle
+    from lai_training.model_item import describe_model
     from lai_training.release import NO_CALIBRATION
 
     model = keras.models.load_model(weights, compile=False)

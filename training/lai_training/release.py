@@ -19,8 +19,9 @@ from lai_training.checkpoints import BEST
 from lai_training.config import FitConfig
 from lai_training.emulation import find_scenes, pair_with_field, score_scenes
 from lai_training.errors import ExportError
-from lai_training.export import describe_model, export_onnx, write_bundle
+from lai_training.export import export_onnx, write_bundle
 from lai_training.model_card import model_card
+from lai_training.model_item import describe_model
 from lai_training.pairs import fingerprint, read_pairs
 from lai_training.pools import Progress, load_pool
 from lai_training.run_folder import read_normalisation, spec_of
