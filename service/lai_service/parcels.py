@@ -20,7 +20,7 @@ from lai_service.hrefs import is_relative
 from lai_service.pixels import physical, stored
 from lai_service.places import Place
 
-__all__ = ["DEFAULT_EXCLUDE", "Observation", "observe"]
+__all__ = ["DEFAULT_EXCLUDE", "LAYERS", "Observation", "observe"]
 
 DEFAULT_EXCLUDE = 8 | 16 | 32 | 64
 """Flags that make a pixel unusable: LAI below or above what is possible, beyond the tolerance
@@ -30,6 +30,8 @@ _KEPT = 20_000
 """Observations that are kept, some 10 MB."""
 _SLIVER = 1e-6  # a share of a pixel that is rounding of coordinates, not area
 _VALUES = {"lai": "lai", "lower": "lai_lower", "upper": "lai_upper", "sd": "lai_sd"}
+LAYERS = (*_VALUES.values(), "lai_flags")
+"""Assets that are read together; publishing takes them on one grid only."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _measure(
 
 def _paths(item: Document, data: Path) -> dict[str, Path]:
     assets = item.get("assets") or {}
-    keys = [key for key in (*_VALUES.values(), "lai_flags") if key in assets]
+    keys = [key for key in LAYERS if key in assets]
     return {key: data / assets[key]["href"] for key in keys if is_relative(assets[key]["href"])}
 
 

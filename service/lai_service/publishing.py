@@ -24,7 +24,8 @@ from lai_service.catalogue import Catalogue, Document, Written
 from lai_service.collections import collection_for
 from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
 from lai_service.hrefs import is_relative, is_safe_path, stored_links
-from lai_service.rasters import check_cog
+from lai_service.parcels import LAYERS
+from lai_service.rasters import Grid, check_cog
 from lai_service.storage import file_digest, folder_of, locked, resolve_below, stage
 from lai_service.transactions import checked_id
 from lai_service.validation import validate_item
@@ -163,14 +164,16 @@ class Publisher:
         if not item.get("assets"):
             raise InvalidItemError(f"item {item['id']} has no assets; there is nothing to publish")
         files: dict[str, Path] = {}
+        grids: dict[str, Grid] = {}
         for key, asset in item["assets"].items():
             what = f"asset {key} of {item['id']}"
             path = self._local_file(asset["href"], folder, what)
             if files.setdefault(path.name, path) != path:
                 raise InvalidItemError(f"two assets of {item['id']} have the file name {path.name}")
             if _is_raster(key, asset, path):
-                check_cog(path, item, what)
+                grids[key] = check_cog(path, item, what)
             _check_file_fields(path, asset, what)
+        _check_one_grid(item, grids)
         return files
 
     def _linked_files(self, item: Document, folder: Path) -> dict[str, Path]:
@@ -273,6 +276,16 @@ def _is_raster(key: str, asset: Document, path: Path) -> bool:
     media = str(asset.get("type", ""))
     roles = set(asset.get("roles") or ())
     return bool(roles & _COG_ROLES) or "tiff" in media or path.suffix.lower() in (".tif", ".tiff")
+
+
+def _check_one_grid(item: Document, grids: dict[str, Grid]) -> None:
+    """Check that what a time series reads together covers the same pixels."""
+    for key in LAYERS:
+        if key in grids and grids[key] != grids.get("lai", grids[key]):
+            raise InvalidItemError(
+                f"asset {key} of {item['id']} has another grid than asset lai; "
+                "both need the same CRS, size and place"
+            )
 
 
 def _check_file_fields(path: Path, asset: Document, what: str) -> None:

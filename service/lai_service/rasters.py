@@ -4,14 +4,16 @@ import logging
 from pathlib import Path
 
 import rasterio
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
+from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 from rio_cogeo.cogeo import cog_validate
 
 from lai_service.catalogue import Document
 from lai_service.errors import InvalidItemError
 
-__all__ = ["GDAL_ENVIRONMENT", "check_cog", "is_tiff"]
+__all__ = ["GDAL_ENVIRONMENT", "Grid", "check_cog", "is_tiff"]
 
 GDAL_ENVIRONMENT = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -20,6 +22,8 @@ GDAL_ENVIRONMENT = {
 }
 """GDAL looks at the one file it is given: no side files, no network."""
 
+Grid = tuple[CRS, Affine, int, int]
+"""CRS, transform, height and width of a raster."""
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _TOLERANCE_DEG = 0.01
 
@@ -30,8 +34,8 @@ def is_tiff(path: Path) -> bool:
         return file.read(4) in _MAGIC
 
 
-def check_cog(path: Path, item: Document, what: str) -> None:
-    """Check that a file is a cloud-optimised GeoTIFF that lies where its item says.
+def check_cog(path: Path, item: Document, what: str) -> Grid:
+    """Check that a file is a cloud-optimised GeoTIFF that lies where its item says; return where.
 
     Args:
         path: the file.
@@ -52,6 +56,7 @@ def check_cog(path: Path, item: Document, what: str) -> None:
                 raise InvalidItemError(f"{what} is not a cloud-optimised GeoTIFF: {reason}")
             with rasterio.open(path, driver="GTiff") as raster:
                 _check_place(raster, item, what)
+                return raster.crs, raster.transform, raster.height, raster.width
     except RasterioError as error:
         raise InvalidItemError(f"{what} cannot be read as a GeoTIFF: {error}") from error
 
@@ -60,7 +65,7 @@ def _check_place(raster: rasterio.DatasetReader, item: Document, what: str) -> N
     if raster.crs is None:
         raise InvalidItemError(f"{what} has no coordinate reference system")
     code = item.get("properties", {}).get("proj:code")
-    if code and rasterio.crs.CRS.from_user_input(code) != raster.crs:
+    if code and CRS.from_user_input(code) != raster.crs:
         raise InvalidItemError(f"{what} is in {raster.crs.to_string()}, its item says {code}")
     bbox = item.get("bbox")
     if not bbox:

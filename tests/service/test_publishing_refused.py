@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from fastapi.testclient import TestClient
+from rasterio.io import MemoryFile
 from service.fake_items import SIZE, edit_item, publish, stored_files
 
 from lai_service import Settings
@@ -120,6 +122,22 @@ def test_raster_that_is_no_cog_is_refused(
     answer = publish(writer, folder)
     assert answer.status_code == 422
     assert "cloud-optimised" in answer.json()["description"]
+    assert stored_files(settings) == []
+
+
+def test_layers_of_different_grids_are_refused(
+    writer: TestClient, make_result: Make, settings: Settings
+) -> None:
+    folder = make_result()
+    with rasterio.open(folder / "lai_sd.tif") as whole, MemoryFile() as memory:
+        part = {**whole.profile, "driver": "GTiff", "width": SIZE - 8, "tiled": False}
+        with memory.open(**part) as raster:
+            raster.write(whole.read(1)[:, : SIZE - 8], 1)
+        with memory.open() as raster:
+            rasterio.shutil.copy(raster, folder / "part.tif", driver="COG")
+    (folder / "part.tif").rename(folder / "lai_sd.tif")
+    answer = publish(writer, folder)
+    assert (answer.status_code, "another grid" in answer.json()["description"]) == (422, True)
     assert stored_files(settings) == []
 
 
