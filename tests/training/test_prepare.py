@@ -12,7 +12,7 @@ from fake_products import write_raster
 from typer.testing import CliRunner
 
 from lai_training import prepare as prepare_module
-from lai_training import prepare_product
+from lai_training import prepare_strips
 from lai_training.cli import app
 from lai_training.config_files import read_yaml
 from lai_training.prepare import prepare
@@ -116,7 +116,7 @@ def test_no_cloudy_pixel_is_taught(archive, tmp_path):
 
 def test_strips_do_not_show(archive, tmp_path, monkeypatch):
     whole = prepare(_config(archive, mask_buffer_px=7), tmp_path / "whole")
-    monkeypatch.setattr(prepare_product, "STRIP_ROWS", 32)
+    monkeypatch.setattr(prepare_strips, "STRIP_ROWS", 32)
 
     strips = prepare(_config(archive, mask_buffer_px=7), tmp_path / "strips")
 
