@@ -34,7 +34,7 @@ _log = logging.getLogger("lai_backend.worker")
 OPTIONS_USED = frozenset({"udf-dependency-archives", "task-cpus", "python-memory"})
 TRUTH = {"boolean", "null"}
 REPORT_EVERY_S = 1.0
-GDAL_CACHE_MB = "256"
+GDAL_CACHE_MB = "128"
 """Enough for the tiles in work; GDAL's own choice is 5 % of all memory, for every job."""
 NO_OUTCOME_EXIT = 28
 """Exit code where the outcome cannot be written: ENOSPC."""
