@@ -98,6 +98,16 @@ def test_no_data_and_cloud_lower_the_valid_fraction_and_not_the_mean(
     assert shown["observations"][0]["valid_fraction"] == pytest.approx(1.0, abs=1e-2)
 
 
+def test_date_all_under_cloud_opens_its_flags_only(
+    published: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(parcels, "physical")
+    found = published.post("/timeseries", json={"geometry": parcel(57, 57, 63, 63)}).json()
+    assert [(o["lai"], o["sd"], o["pixels"]) for o in found["observations"]] == [
+        (None, None, 0)
+    ] * 3
+
+
 @pytest.mark.parametrize("flag", [8, 16])
 def test_value_that_is_not_possible_is_left_out_of_the_mean(
     published: TestClient, monkeypatch: pytest.MonkeyPatch, flag: int
