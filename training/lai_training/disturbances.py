@@ -16,7 +16,17 @@ Floats = NDArray[np.float32]
 def draw_cosines(
     count: int, nominal_share: float, rng: np.random.Generator, *, known: Floats | None = None
 ) -> Floats:
-    """Draw the cosines of the angles, (n, 3), or take the known; a share of the rows is nominal."""
+    """Draw the angles of patches, or take the known; of a share of them the nominal ones.
+
+    Args:
+        count: patches.
+        nominal_share: probability that the angles of a patch are withheld, 0-1.
+        rng: source of randomness.
+        known: cosines of the patches, shape (count, 3); None: drawn as Sentinel-2 sees land.
+
+    Returns:
+        Cosines of view zenith, sun zenith and relative azimuth, shape (count, 3), float32.
+    """
     view_zenith = np.radians(rng.uniform(0, 12, count))
     sun_zenith = np.radians(rng.uniform(15, 70, count))
     relative_azimuth = np.radians(rng.uniform(0, 180, count))
@@ -82,7 +92,16 @@ def add_noise(
 def draw_missing(
     shape: tuple[int, int, int], share: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Draw (n, y, x) bool: rectangles, some of them touching a border, without data."""
+    """Draw rectangles without data, some of them touching a border.
+
+    Args:
+        shape: (n, y, x).
+        share: probability that a patch has one, 0-1.
+        rng: source of randomness.
+
+    Returns:
+        (n, y, x) bool: no data.
+    """
     count, height, width = shape
     missing = np.zeros(shape, dtype=bool)
     for index in np.flatnonzero(rng.random(count) < share):
@@ -95,7 +114,17 @@ def draw_missing(
 def draw_training_masks(
     count: int, spec: NetworkSpec, share: float, rng: np.random.Generator
 ) -> Floats:
-    """Draw dropout masks, (n, mask_count); rows outside `share` are all ones."""
+    """Draw dropout masks.
+
+    Args:
+        count: patches.
+        spec: how many channels can be dropped, and how probably.
+        share: probability that a patch is seen through a draw, 0-1; the others get ones.
+        rng: source of randomness.
+
+    Returns:
+        Factors, shape (count, mask_count), float32: 0 = dropped, 1 / (1 - rate) = kept.
+    """
     kept = rng.random((count, spec.mask_count)) >= spec.dropout_rate
     masks = np.where(kept, 1 / (1 - spec.dropout_rate), 0.0)
     masks[rng.random(count) >= share] = 1.0

@@ -33,7 +33,7 @@ def label_patches(clean: Floats, cosines: Floats, variable: str = "LAI") -> Floa
 
 
 def limit_label(label: Floats, variable: str, config: SampleConfig) -> Floats:
-    """Limit SL2P's values to where vegetation is, see `SampleConfig.label_low`."""
+    """Limit SL2P's values, any shape, to where vegetation is, see `SampleConfig.label_low`."""
     if variable == "LAI":
         return np.clip(label, config.label_low, config.label_high)
     net = load_network(variable, "2_1")

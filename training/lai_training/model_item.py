@@ -117,7 +117,8 @@ def _promises(spec: NetworkSpec) -> Json:
 def domain_contract() -> dict[str, Any]:
     """Return SL2P's definition domain (set 2_1) as the UDF reads it.
 
-    Cells are SNAP's numbers 1-10 per band, less one, written as the digits of one number.
+    Cells are SNAP's numbers 1-10 per band, less one, written as the digits of one number. Raises
+    `ExportError` where the set has no domain.
     """
     net = load_network("LAI", "2_1", "S2A")
     if net.domain is None:

@@ -8,6 +8,7 @@ product; given again with more products, it adds those.
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lai_training.errors import PrepareError
@@ -46,46 +47,69 @@ def prepare(config: PrepareConfig, out: Path, *, progress: Progress | None = Non
         OutputNotWritableError: the folder or disk refuses.
     """
     before = read_manifest(out)
-    if before is not None and before.settings_digest != config.digest():
-        now = config.settings()
-        differing = [key for key, value in before.settings.items() if now.get(key) != value]
-        raise PrepareError(
-            f"{out} holds a pool of other settings (it differs in {', '.join(differing)}): choose "
-            "another folder, or delete that one"
-        )
+    if before is not None:
+        _refuse_other_settings(before, config, out)
     hrefs = list_products(config.sources)
     known = list_old_parts(out, before)
-    parts: dict[str, Part] = {}
-    skipped: list[Skipped] = []
-    unselected = 0
-    for number, href in enumerate(hrefs):
-        product_id = ""
-        try:
-            source = open_scene(
-                href,
-                reflectance_scale=config.reflectance_scale,
-                reflectance_offset=config.reflectance_offset,
-            )
-            product_id = source.metadata.product_id
-            if product_id in parts:
-                raise PrepareError(f"the same product as {parts[product_id].record.source}")
-            part = _part_of(source, config, out, known)
-            if part is None:
-                unselected += 1
-                continue
-            for other in parts.values():
-                if other.record.checksum == part.record.checksum:
-                    raise PrepareError(f"the same files as {other.record.source}")
-            parts[product_id] = part
-        except (ProductError, LaiInputError, PrepareError) as error:
-            logger.warning("skipped %s: %s", href, error)
-            skipped.append(Skipped(source=href, product_id=product_id, reason=str(error)))
-        finally:
-            if progress:
-                progress(number + 1, len(hrefs))
-    if not parts:
-        raise PrepareError(_explain_nothing(len(hrefs), unselected, skipped))
-    return assemble(list(parts.values()), skipped, config, out, unselected=unselected)
+    found = Found()
+    for number, href in enumerate(hrefs, start=1):
+        _gather(href, config, out, known, found)
+        if progress:
+            progress(number, len(hrefs))
+    if not found.parts:
+        raise PrepareError(_explain_nothing(len(hrefs), found))
+    parts = list(found.parts.values())
+    return assemble(parts, found.skipped, config, out, unselected=found.unselected)
+
+
+@dataclass
+class Found:
+    """What became of the products so far."""
+
+    parts: dict[str, Part] = field(default_factory=dict)
+    """By product id."""
+    skipped: list[Skipped] = field(default_factory=list)
+    unselected: int = 0
+    """Those that `select` leaves out."""
+
+
+def _refuse_other_settings(before: Manifest, config: PrepareConfig, out: Path) -> None:
+    """Raise `PrepareError` where a pool was made by other settings."""
+    if before.settings_digest == config.digest():
+        return
+    now = config.settings()
+    differing = [key for key, value in before.settings.items() if now.get(key) != value]
+    raise PrepareError(
+        f"{out} holds a pool of other settings (it differs in {', '.join(differing)}): choose "
+        "another folder, or delete that one"
+    )
+
+
+def _gather(
+    href: str, config: PrepareConfig, out: Path, known: dict[str, Part], found: Found
+) -> None:
+    """Add a product to what was found; a bad one is skipped, and the reason kept."""
+    product_id = ""
+    try:
+        source = open_scene(
+            href,
+            reflectance_scale=config.reflectance_scale,
+            reflectance_offset=config.reflectance_offset,
+        )
+        product_id = source.metadata.product_id
+        if product_id in found.parts:
+            raise PrepareError(f"the same product as {found.parts[product_id].record.source}")
+        part = _part_of(source, config, out, known)
+        if part is None:
+            found.unselected += 1
+            return
+        for other in found.parts.values():
+            if other.record.checksum == part.record.checksum:
+                raise PrepareError(f"the same files as {other.record.source}")
+        found.parts[product_id] = part
+    except (ProductError, LaiInputError, PrepareError) as error:
+        logger.warning("skipped %s: %s", href, error)
+        found.skipped.append(Skipped(source=href, product_id=product_id, reason=str(error)))
 
 
 def _part_of(
@@ -109,11 +133,12 @@ def _part_of(
     return part
 
 
-def _explain_nothing(found: int, unselected: int, skipped: list[Skipped]) -> str:
-    if not found:
+def _explain_nothing(products: int, found: Found) -> str:
+    if not products:
         return f"no product found: sources hold no SAFE folder, STAC Item or GeoTIFF; no {MANIFEST}"
-    if not skipped:
-        return f"none of {found} products is of a tile and date of select"
-    reasons = "; ".join(f"{each.source}: {each.reason}" for each in skipped[:NAMED_REASONS])
-    more = f"; and {len(skipped) - NAMED_REASONS} more" if len(skipped) > NAMED_REASONS else ""
-    return f"no product gives a patch ({unselected} not selected). {reasons}{more}"
+    if not found.skipped:
+        return f"none of {products} products is of a tile and date of select"
+    reasons = "; ".join(f"{each.source}: {each.reason}" for each in found.skipped[:NAMED_REASONS])
+    left = len(found.skipped) - NAMED_REASONS
+    more = f"; and {left} more" if left > 0 else ""
+    return f"no product gives a patch ({found.unselected} not selected). {reasons}{more}"

@@ -113,7 +113,11 @@ def read_normalisation(run: Path) -> Normalisation:
 
 
 def find_start(config: FitConfig, run: Path) -> Path | None:
-    """Return the folder of the run that `start_from` names; None where nothing is named."""
+    """Return the folder of the run that `start_from` names; None where nothing is named.
+
+    Raises:
+        FitError: that run has no weights.
+    """
     if config.start_from is None:
         return None
     start = run.parent / config.start_from

@@ -34,7 +34,16 @@ Batch = tuple[tuple[Floats, Floats], Floats | tuple[Floats, ...], Floats]
 
 
 def cut_patches(pool: Floats, config: SampleConfig, rng: np.random.Generator) -> Floats:
-    """Cut random patches out of the pool, turned and flipped at random where `augment` says so."""
+    """Cut random patches out of a pool, turned and flipped at random where `augment` says so.
+
+    Args:
+        pool: (n, bands, y, x), or labels as (n, 1, y, x).
+        config: size and number of the patches.
+        rng: source of randomness.
+
+    Returns:
+        (batch, bands, patch_px, patch_px) float32.
+    """
     return cut_some(pool, config, rng)[0]
 
 
