@@ -1,5 +1,7 @@
 """How many patches per second a network is fitted on, beside what the processor could do.
 
+And how fast land is simulated.
+
 Run it with `python benchmarks/training.py [NETWORK ...]`; `--patch 64 --batch 16 --steps 10` size
 it. In one run it measures, per network: making samples alone, fitting on samples that are made
 already, and both together as `lai-train fit` does it. The bound is the machine's own float32 matrix
@@ -19,13 +21,16 @@ import numpy as np
 from keras import layers, ops
 
 from lai_training.config import FitConfig, SampleConfig
+from lai_training.landscapes import simulate_scene
 from lai_training.networks import FEATURE_COUNT, SPECS, build_network
 from lai_training.normalisation import Normalisation
 from lai_training.recipe import compile_model
 from lai_training.samples import SampleStream
+from lai_training.spectral_library import spectral_library
 
 TRAINING_PASSES = 3
 POOL_PATCHES = 16
+TILE_PX = 5490
 Clock = Callable[[], float]
 
 
@@ -176,6 +181,21 @@ class _Stopwatch(keras.callbacks.Callback):  # type: ignore[misc]
         self.seconds = now - self._began
 
 
+def describe_simulation(spectra: int = 20_000, size_px: int = 512) -> str:
+    """Say how fast spectra and scenes are simulated, per second of one core."""
+    rng = np.random.default_rng(0)
+    spectral_library(1_000, rng)  # reads its tables
+    start = time.process_time()
+    library = spectral_library(spectra, rng)
+    made = time.process_time()
+    simulate_scene(size_px, size_px, rng, library=library)
+    pixels = size_px**2 / (time.process_time() - made)
+    return (
+        f"Simulated a core-second: {spectra / (made - start):,.0f} spectra, {pixels:,.0f} pixels "
+        f"of a scene (a tile of {TILE_PX:,} px in {TILE_PX**2 / pixels:.0f} s)."
+    )
+
+
 def find_gpu() -> bool:
     """Tell whether Keras has a GPU to work on."""
     if keras.backend.backend() == "torch":  # the only backend whose devices Keras cannot list
@@ -211,6 +231,7 @@ def main() -> None:
             flush=True,
         )
     print(f"| all | {other} | | not measured | not measured | not measured | | |")
+    print(f"\n{describe_simulation()}")
 
 
 if __name__ == "__main__":

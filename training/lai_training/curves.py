@@ -16,7 +16,7 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         path: PNG to write.
     """
     from matplotlib.figure import Figure  # slow to import, and only drawn here
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
     epochs = [int(row["epoch"]) + 1 for row in rows]
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -29,6 +29,9 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         axes.plot(epochs, losses, color=style, marker="." if len(rows) < 20 else "", label=label)
     if all(float(row[key]) > 0 for row in rows for key in ("loss", "val_loss")):
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="epoch", ylabel="weighted loss", xlim=(0.5, len(rows) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3, which="both")
