@@ -67,6 +67,7 @@ def add_tiles(app: FastAPI, data: Path) -> None:
         path_dependency=raster_path,
         colormap_dependency=create_colormap_dependency(colour_maps()),
         environment_dependency=lambda: dict(GDAL_ENVIRONMENT),
+        process_dependency=lambda: None,  # no hill shades of LAI
     )
     app.include_router(factory.router, prefix=PREFIX, tags=["Tiles"])
     app.add_exception_handler(TileOutsideBounds, _answer(404))

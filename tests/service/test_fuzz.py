@@ -12,7 +12,11 @@ from service.fake_items import TOKEN
 
 pytest.importorskip("schemathesis", reason="schemathesis is not installed")
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    # geojson-pydantic warns of boxes, and the server runs in this process.
+    pytest.mark.filterwarnings("ignore:BBOX crossing the Antimeridian:UserWarning"),
+]
 SECONDS = 60
 
 

@@ -42,6 +42,12 @@ def test_preview_and_tiles_are_pictures(client: TestClient, href: str) -> None:
     assert client.get(f"/cog/tiles/WebMercatorQuad/{z}/0/0.png", params=look).status_code == 404
 
 
+def test_algorithms_of_titiler_are_not_on_offer(client: TestClient, href: str) -> None:
+    asked = {"url": href, "algorithm": "toGrayscale", "algorithm_params": "null"}
+    assert client.get("/cog/preview.png", params=asked).status_code == 200
+    assert "algorithm" not in client.get("/api").text
+
+
 def _tile(lon: float, lat: float, zoom: int) -> tuple[int, int]:
     import morecantile
 
