@@ -237,7 +237,7 @@ def test_the_command_says_what_it_did(archive, tmp_path):
 
     assert result.exit_code == 0, result.output
     assert "3 products used, 0 skipped" in result.stdout
-    assert "1 products lack an angle" in result.stdout
+    assert "products that lack an angle (its nominal value stands in): 1" in result.stdout
     assert result.stdout.splitlines()[-1] == str(tmp_path / "pool/manifest.json")
 
 

@@ -169,9 +169,8 @@ def format_manifest(manifest: Manifest) -> str:
             f"{name:>10}: {split.patches} patches of {split.products} products"
             for name, split in manifest.splits.items()
         ),
-        f"held-out patches that touch training patches of their scene: "
-        f"{manifest.leakage.touching:.0%}; of places trained on at another date: "
-        f"{manifest.leakage.same_place:.0%}",
+        f"leakage: {manifest.leakage.touching:.0%} of the held-out patches touch training patches "
+        f"of their scene, {manifest.leakage.same_place:.0%} show a place trained on at other dates",
     ]
     shares = manifest.settings["split"]
     for name in ("validation", "test"):
@@ -179,8 +178,8 @@ def format_manifest(manifest: Manifest) -> str:
             lines.append(f"no patch fell into {name}: prepare more products, or change split")
     unmasked = sum(not product.has_scene_classes for product in manifest.products)
     if unmasked:
-        lines.append(f"{unmasked} products have no scene classes: clouds in them are not masked")
+        lines.append(f"products without scene classes, whose clouds are not masked: {unmasked}")
     nominal = sum("nominal" in product.angles.values() for product in manifest.products)
     if nominal:
-        lines.append(f"{nominal} products lack an angle: its nominal value stands in")
+        lines.append(f"products that lack an angle (its nominal value stands in): {nominal}")
     return "\n".join(lines)
