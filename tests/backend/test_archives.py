@@ -1,7 +1,10 @@
 """Dependency archives: useful ones are unpacked, hostile ones refused whole."""
 
+import functools
 import stat
+import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,37 @@ def test_plain_paths_work_too(work):
     archive = make_zip(work.parent / "m.zip", {"a": b"1"})
     unpack(work, f"{archive}#tmp/venv")
     assert (work / "tmp" / "venv" / "a").exists()
+
+
+@pytest.fixture
+def web(tmp_path):
+    """Serve the folder around the work folder; return the address."""
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_archive_from_the_web_is_unpacked_and_leaves_no_copy(work, web):
+    make_zip(work.parent / "m.zip", {"a": b"1"})
+    unpack(work, f"{web}/m.zip#m")
+    assert [path.name for path in work.iterdir()] == ["m"]
+    assert (work / "m" / "a").read_bytes() == b"1"
+
+
+def test_an_archive_that_is_not_on_the_web_is_named(work, web):
+    with pytest.raises(ArchiveError, match=r"Cannot fetch the archive .*nothing\.zip"):
+        unpack(work, f"{web}/nothing.zip#m")
+    assert not list(work.iterdir())
+
+
+def test_an_archive_from_the_web_that_is_too_large_is_refused(work, web, monkeypatch):
+    monkeypatch.setattr("lai_backend.archives.MAX_ARCHIVE_BYTES", 10)
+    make_zip(work.parent / "m.zip", {"a": b"1"})
+    with pytest.raises(ArchiveError, match="larger than 10 bytes"):
+        unpack(work, f"{web}/m.zip#m")
+    assert not list(work.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,18 @@ and bombs are refused before anything is written.
 
 import shutil
 import stat
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO
 from urllib.parse import urldefrag
 
 import requests
 
 from lai_backend.access import allowed_path, is_web_address
 from lai_backend.errors import ArchiveError
-from lai_backend.files import replacing
 
 OPTION = "udf-dependency-archives"
 MAX_ARCHIVE_BYTES = 2_000_000_000
@@ -51,7 +53,8 @@ def unpack_archives(entries: object, folder: Path, roots: Sequence[Path]) -> lis
         target = _target(name, folder, entry)
         if target in targets:
             raise ArchiveError(f"Two archives of {OPTION} go into ./{name}; one folder each.")
-        unpack(_fetch(address, folder, roots), target, address)
+        with _fetched(address, folder, roots) as archive:
+            unpack(archive, target, address)
         targets.append(target)
     return targets
 
@@ -63,27 +66,32 @@ def _target(name: str, folder: Path, entry: str) -> Path:
     return folder / path
 
 
-def _fetch(address: str, folder: Path, roots: Sequence[Path]) -> Path:
+@contextmanager
+def _fetched(address: str, folder: Path, roots: Sequence[Path]) -> Iterator[Path]:
+    """Yield a local archive, or a copy of one from the web that is removed afterwards."""
     if not is_web_address(address):
         path = allowed_path(address, roots)
         if not path.is_file():
             raise ArchiveError(f"There is no archive {path}.")
-        return path
-    path = folder / f".{abs(hash(address)):x}.zip"
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".zip") as file:
+        _download(address, file)
+        yield Path(file.name)
+
+
+def _download(address: str, file: IO[bytes]) -> None:
+    """Fetch an archive from the web into an open file."""
     try:
-        with (
-            replacing(path) as temporary,
-            requests.get(address, timeout=HTTP_TIMEOUT_S, stream=True) as response,
-            temporary.open("wb") as file,
-        ):
+        with requests.get(address, timeout=HTTP_TIMEOUT_S, stream=True) as response:
             response.raise_for_status()
             for chunk in response.iter_content(1 << 20):
                 file.write(chunk)
                 if file.tell() > MAX_ARCHIVE_BYTES:
                     raise ArchiveError(f"{address} is larger than {MAX_ARCHIVE_BYTES} bytes.")
-    except requests.RequestException as error:
+        file.flush()
+    except OSError as error:  # of the request (requests.RequestException is one) or of the disk
         raise ArchiveError(f"Cannot fetch the archive {address}: {error}.") from error
-    return path
 
 
 def unpack(archive: Path, target: Path, name: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lai_backend.worker import run_job
 
-PRELOAD = (
+PRELOAD = (  # the first is the main module of a server, which workers import as well
     "lai_backend.cli",
     "openeo_pg_parser_networkx",
     "lai_backend.processes",

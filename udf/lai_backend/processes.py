@@ -217,7 +217,7 @@ class OwnProcesses:
         return resample(as_cube(data), resolution, projection, method, align)
 
     def crop_to_extent(self, data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
-        """Cut off what was loaded beyond the extent asked for (see `graphs.add_margins`)."""
+        """Cut off what was loaded beyond the extent asked for (see `margins.add_margins`)."""
         region = parse_spatial_extent(request["spatial_extent"])
         assert region is not None  # only inserted for requests with an extent
         grid = GeoBox((data.sizes["y"], data.sizes["x"]), data.rio.transform(), str(data.rio.crs))

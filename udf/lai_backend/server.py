@@ -5,7 +5,6 @@ The server answers, stores and supervises; it evaluates no process graph and run
 
 import functools
 import shutil
-from collections.abc import Mapping
 from typing import Any
 
 import flask
@@ -15,17 +14,9 @@ from openeo_driver.backend import (
     AbstractCollectionCatalog,
     OpenEoBackendImplementation,
     UdfRuntimes,
-    UserDefinedProcesses,
-    UserDefinedProcessesListing,
-    UserDefinedProcessMetadata,
 )
 from openeo_driver.config import OpenEoBackendConfig
-from openeo_driver.errors import (
-    CollectionNotFoundException,
-    OpenEOApiException,
-    ProcessGraphNotFoundException,
-    TokenInvalidException,
-)
+from openeo_driver.errors import CollectionNotFoundException, TokenInvalidException
 from openeo_driver.urlsigning import UrlSigner
 from openeo_driver.users import User
 
@@ -35,10 +26,11 @@ from lai_backend.collections import describe_collection, find_collections
 from lai_backend.errors import LaiBackendError
 from lai_backend.formats import file_formats
 from lai_backend.job_views import replace_job_views
-from lai_backend.listing import process_specs, udf_runtimes
+from lai_backend.listing import udf_runtimes
 from lai_backend.processing import LocalProcessing, as_api_error
 from lai_backend.settings import Settings
 from lai_backend.store import Store
+from lai_backend.stored_processes import StoredProcesses
 from lai_backend.supervisor import Supervisor
 
 LINK_LIFETIME_S = 7 * 24 * 3600
@@ -74,7 +66,7 @@ class Backend(OpenEoBackendImplementation):
         super().__init__(
             catalog=LocalCatalog(settings),
             batch_jobs=self.jobs,
-            user_defined_processes=LocalProcesses(store),
+            user_defined_processes=StoredProcesses(store),
             processing=processing,
             udf_runtimes=LocalRuntimes(),
             config=_driver_config(self.account, read_secret(data_dir / "secret")),
@@ -125,58 +117,6 @@ class LocalRuntimes(UdfRuntimes):
     def get_udf_runtimes(self) -> dict[str, Any]:
         """Return the answer to `GET /udf_runtimes`."""
         return udf_runtimes()
-
-
-class StoredProcess(UserDefinedProcessMetadata):
-    """A user-defined process that keeps fields openeo-driver does not know, as job options."""
-
-    spec: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, spec: Mapping[str, Any]) -> "StoredProcess":
-        """Wrap a stored definition."""
-        process: StoredProcess = cls.from_dict(dict(spec))
-        process.spec = spec
-        return process
-
-    def to_api_dict(self, *, full: bool = True) -> dict[str, Any]:
-        """Return the definition as it was stored."""
-        short = {"id", "summary", "description", "parameters", "returns"}
-        return {key: value for key, value in self.spec.items() if full or key in short}
-
-
-class LocalProcesses(UserDefinedProcesses):
-    """User-defined processes in the registry."""
-
-    def __init__(self, store: Store) -> None:
-        super().__init__()
-        self._store = store
-
-    def get(self, user_id: str, process_id: str) -> UserDefinedProcessMetadata | None:
-        """Return one process."""
-        spec = self._store.process(user_id, process_id)
-        return None if spec is None else StoredProcess.read(spec)
-
-    def list_for_user(self, user_id: str) -> UserDefinedProcessesListing:
-        """List the processes of a user."""
-        return UserDefinedProcessesListing(
-            udps=[StoredProcess.read(spec) for spec in self._store.processes_of(user_id)]
-        )
-
-    def save(self, user_id: str, process_id: str, spec: dict[str, Any]) -> None:
-        """Store a process; predefined ones cannot be replaced."""
-        if process_id in process_specs():
-            raise OpenEOApiException(
-                code="PredefinedProcessExists",
-                status_code=400,
-                message=f"{process_id!r} is a predefined process; choose another name.",
-            )
-        self._store.save_process(user_id, process_id, spec)
-
-    def delete(self, user_id: str, process_id: str) -> None:
-        """Forget a process."""
-        if not self._store.remove_process(user_id, process_id):
-            raise ProcessGraphNotFoundException(process_id)
 
 
 def build_app(backend: Backend) -> flask.Flask:

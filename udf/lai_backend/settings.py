@@ -32,7 +32,7 @@ class Settings:
     password: str | None = None
     """Password of the account; None: one is drawn and kept in `data_dir/password`."""
     strict: bool = False
-    """Reproduce the quirks of cloud back-ends (see `neighborhood.Quirks`)."""
+    """Reproduce the quirks of cloud back-ends (see `windows.Quirks`)."""
     max_jobs: int = 1
     """Batch jobs that run at the same time; others wait as `queued`."""
     threads: int = 2

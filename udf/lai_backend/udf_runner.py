@@ -35,7 +35,6 @@ from lai_backend.places import Place
 
 _log = logging.getLogger(__name__)
 
-RUNTIMES = ("Python",)
 APPLY_METADATA = re.compile(r"^def\s+apply_metadata\s*\(", re.MULTILINE)
 DEPENDENCY_NAME = re.compile(r"^[A-Za-z0-9._-]+")
 
