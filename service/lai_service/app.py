@@ -36,7 +36,7 @@ from lai_service.problems import problem
 from lai_service.publishing import Publisher
 from lai_service.request_log import RequestLog
 from lai_service.routes import add_routes
-from lai_service.settings import Settings
+from lai_service.settings import Settings, read_settings, warn_of_unknown_variables
 from lai_service.stac_api import FiltersClient, SearchBody, StacClient
 from lai_service.tiles import add_tiles
 from lai_service.transaction_routes import BulkRoutes, TransactionRoutes
@@ -59,8 +59,10 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     Raises:
         SettingsError: the settings cannot work.
     """
-    settings = settings or Settings()
-    tokens = settings.tokens()
+    if settings is None:
+        settings = read_settings()
+        warn_of_unknown_variables()
+    tokens, roots = settings.tokens(), settings.roots()
     settings.data.mkdir(parents=True, exist_ok=True)
     catalogue = catalogue or open_catalogue(settings)
     app = FastAPI(
@@ -78,9 +80,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     add_tiles(app, settings.data)
-    publisher = Publisher(
-        catalogue, settings.data, settings.allowed_roots, settings.default_collection
-    )
+    publisher = Publisher(catalogue, settings.data, roots, settings.default_collection)
     metrics = Metrics()
     add_routes(app, settings, catalogue, publisher, metrics)
     # The last one added is the first one asked.

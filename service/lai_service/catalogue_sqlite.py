@@ -7,10 +7,12 @@ Do not put the file on a network drive (WAL needs shared memory).
 
 import itertools
 import json
+import os
 import sqlite3
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from lai_service.catalogue import (
 )
 from lai_service.cql2_sql import Sql, box_to_sql, value_of
 from lai_service.errors import (
+    ConflictError,
     FilterError,
     InvalidItemError,
     NotFoundError,
@@ -271,13 +274,26 @@ class SqliteCatalogue:
         }
 
     def backup(self, target: Path) -> None:
-        """Write a consistent copy of the catalogue to a new file while the service runs."""
-        copy = sqlite3.connect(target)
+        """Write a consistent copy of the catalogue to a new file while the service runs.
+
+        Raises:
+            ConflictError: the file exists.
+            SettingsError: its folder is missing or cannot be written.
+        """
+        if target.exists():
+            raise ConflictError(f"{target} exists; give a new file")
+        part = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
         try:
-            with self._connections.reading() as connection:
+            with (
+                self._connections.reading() as connection,
+                closing(sqlite3.connect(part)) as copy,
+            ):
                 connection.backup(copy)
+            os.replace(part, target)
+        except (sqlite3.Error, OSError) as error:
+            raise SettingsError(f"the backup {target} cannot be written: {error}") from error
         finally:
-            copy.close()
+            part.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the connections."""

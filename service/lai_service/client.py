@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["PublishedAt", "download_job", "holds_results", "publish_directory", "publish_results"]
 
+PATIENCE_S = 600
+"""So long the service may take for an answer."""
+_NO_ADDRESS = (
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+)
+
 
 @dataclass(frozen=True)
 class PublishedAt:
@@ -99,13 +107,26 @@ def _publish(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         answer = requests.post(
-            f"{url.rstrip('/')}/publish", json=body, headers=headers, timeout=600
+            f"{url.rstrip('/')}/publish", json=body, headers=headers, timeout=PATIENCE_S
         )
     except requests.RequestException as error:
-        raise LaiServiceError(f"the service at {url} does not answer: {error}") from error
+        raise LaiServiceError(f"the service at {url} does not answer: {_why(error)}") from error
     if answer.status_code not in (200, 201):
         raise BadRequestError(f"{url} answered {answer.status_code}: {_reason(answer)}")
     return answer
+
+
+def _why(error: requests.RequestException) -> str:
+    """Say in words what requests and urllib3 say in names of classes."""
+    if isinstance(error, requests.Timeout):
+        return f"no word within {PATIENCE_S} s"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "it speaks no TLS, or has a certificate that is not trusted"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection, or a broken one; is `lai-service serve` running there?"
+    if isinstance(error, _NO_ADDRESS):
+        return "that is no address; one reads http://127.0.0.1:8080"
+    return str(error)
 
 
 def _reason(answer: requests.Response) -> str:

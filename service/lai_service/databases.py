@@ -5,7 +5,7 @@ from lai_service.catalogue_sqlite import SqliteCatalogue
 from lai_service.errors import SettingsError
 from lai_service.settings import Settings
 
-__all__ = ["open_catalogue"]
+__all__ = ["existing_catalogue", "open_catalogue"]
 
 
 def open_catalogue(settings: Settings) -> Catalogue:
@@ -30,3 +30,17 @@ def open_catalogue(settings: Settings) -> Catalogue:
     return PgstacCatalogue(
         settings.database_url.get_secret_value(), busy_timeout_s=settings.busy_timeout_s
     )
+
+
+def existing_catalogue(settings: Settings) -> Catalogue:
+    """Open a catalogue that is there; an empty one in its place would be taken for the truth.
+
+    Raises:
+        SettingsError: there is none, or it cannot be opened.
+    """
+    if settings.database_url is None and not settings.database_path.is_file():
+        raise SettingsError(
+            f"there is no catalogue {settings.database_path}; name the data root of the service "
+            "with --data or LAI_SERVICE_DATA"
+        )
+    return open_catalogue(settings)

@@ -223,11 +223,23 @@ def _read_item(folder: Path) -> Document:
     if not path.is_file():
         candidates = [p for p in sorted(folder.glob("*.json")) if _is_item(p)]
         if len(candidates) != 1:
-            raise NotFoundError(
-                f"{folder} holds {len(candidates)} STAC items; one is needed, {folder.name}.json"
-            )
+            raise NotFoundError(_not_one_item(folder, candidates))
         path = candidates[0]
     return _load(path)
+
+
+def _not_one_item(folder: Path, found: list[Path]) -> str:
+    """Say what a folder holds in place of one item, and what to give."""
+    if found:
+        names = ", ".join(path.name for path in found)
+        return f"{folder} holds several STAC items ({names}); give each a folder with its files"
+    below = next((path for path in sorted(folder.glob("*/*.json")) if _is_item(path)), None)
+    if below is not None:
+        return f"{folder} holds no STAC item, but {below.parent} does; give that"
+    return (
+        f"{folder} holds no STAC item, no lai.tif of lai-udf run and no job-results.json; "
+        "give a folder with one of them"
+    )
 
 
 def _load(path: Path) -> Document:

@@ -91,3 +91,4 @@ def configure_logging(kind: LogFormat) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)  # warns about defaults

@@ -4,16 +4,22 @@
 `create_app(settings)` reads nothing else.
 """
 
+import logging
+import os
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lai_service.errors import SettingsError
 from lai_service.request_log import LogFormat
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "read_settings", "warn_of_unknown_variables"]
+
+_log = logging.getLogger("lai_service")
+_PREFIX = "LAI_SERVICE_"
 
 
 def _split(value: object) -> object:
@@ -30,7 +36,7 @@ Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 class Settings(BaseSettings):
     """What one running service needs to know; every field has a safe default but the data root."""
 
-    model_config = SettingsConfigDict(env_prefix="LAI_SERVICE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
 
     data: Path = Path("lai-data")
     """Root of the published files; the service reads and serves nothing outside it."""
@@ -63,7 +69,7 @@ class Settings(BaseSettings):
     title: str = "Leaf area index from Sentinel-2"
     """Title on the landing page."""
     description: str = (
-        "Leaf area index (LAI, m2 m-2) from Sentinel-2 L2A with a calibrated interval per pixel."
+        "Leaf area index (LAI, m² m⁻²) from Sentinel-2 L2A with a calibrated interval per pixel."
     )
     """Description on the landing page."""
     landing_id: str = "sentinel2-lai"
@@ -73,6 +79,20 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """Return the SQLite file of the catalogue."""
         return self.database or self.data / ".catalogue" / "catalogue.sqlite"
+
+    def roots(self) -> tuple[Path, ...]:
+        """Return the folders that may be published from.
+
+        Raises:
+            SettingsError: one of them is no folder, so that nothing could ever come from it.
+        """
+        for root in self.allowed_roots:
+            if not root.is_dir():
+                raise SettingsError(
+                    f"{root} is no folder; --allow (LAI_SERVICE_ALLOWED_ROOTS) names those that "
+                    "may be published from"
+                )
+        return self.allowed_roots
 
     def tokens(self) -> tuple[str, ...]:
         """Return the tokens that may write.
@@ -98,3 +118,31 @@ class Settings(BaseSettings):
         if any(len(token) < 8 for token in found):
             raise SettingsError("a writing token has fewer than 8 characters; use a longer one")
         return tuple(found)
+
+
+def read_settings(**given: Any) -> Settings:  # noqa: ANN401  (values of any field)
+    """Read the environment.
+
+    Args:
+        **given: fields that stand in place of their variable.
+
+    Raises:
+        SettingsError: a value makes no sense; the text names its variable.
+    """
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = "_".join(str(part) for part in first["loc"][:1])
+        raise SettingsError(
+            f"{_PREFIX}{name.upper()} makes no sense: {first['msg']}; it is {first['input']!r}"
+        ) from error
+
+
+def warn_of_unknown_variables() -> None:
+    """Log every variable `LAI_SERVICE_*` that is no setting: a misspelt one would have no word."""
+    known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for name in sorted(map(str.upper, os.environ)):
+        if name.startswith(_PREFIX) and name not in known:
+            near = "".join(f"; {one} is one" for one in get_close_matches(name, known, n=1))
+            _log.warning("%s is no setting and has no effect%s", name, near)

@@ -1,7 +1,9 @@
 """The commands as a user calls them, against a real server where one is needed."""
 
 import json
+import socket
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pystac
@@ -20,6 +22,7 @@ from lai_service.errors import LaiServiceError
 from lai_service.export import export_catalogue
 from lai_service.publishing import Publisher, PublishRequest
 from lai_service.repair import repair_data
+from lai_service.settings import warn_of_unknown_variables
 from lai_service.walk import all_items
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
@@ -36,6 +39,12 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings
         url = settings.database_url.get_secret_value()
         monkeypatch.setenv("LAI_SERVICE_DATABASE_URL", url)
     return settings
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the logs of this process as pytest has them."""
+    monkeypatch.setattr("lai_service.request_log.configure_logging", lambda kind: None)
 
 
 @pytest.fixture
@@ -74,7 +83,38 @@ def test_publish_without_a_service_says_so_and_fails(make_result: Make) -> None:
     done = run(
         app, ["publish", str(make_result()), "--url", "http://127.0.0.1:9", "--token", TOKEN]
     )
-    assert (done.exit_code, "does not answer" in done.stderr) == (1, True)
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "lai-service: the service at http://127.0.0.1:9 does not answer: no connection, or a "
+        "broken one; is `lai-service serve` running there?\n"
+    )
+
+
+def test_publish_to_what_is_no_address_says_how_one_reads(make_result: Make) -> None:
+    done = run(app, ["publish", str(make_result()), "--url", "localhost", "--token", TOKEN])
+    assert (done.exit_code, "one reads http://" in done.stderr) == (1, True)
+
+
+def test_publish_of_the_folder_above_names_the_folder_to_give(live: str, make_result: Make) -> None:
+    folder = make_result()
+    done = run(app, ["publish", str(folder.parent), "--url", live, "--token", TOKEN])
+    assert done.exit_code == 1
+    assert f"{folder.parent} holds no STAC item, but {folder} does; give that" in done.stderr
+
+
+def test_publish_of_an_empty_folder_says_what_is_needed(live: str, make_result: Make) -> None:
+    (empty := make_result().parent / "empty").mkdir()
+    done = run(app, ["publish", str(empty), "--url", live, "--token", TOKEN])
+    assert (done.exit_code, "holds no STAC item, no lai.tif" in done.stderr) == (1, True)
+
+
+def test_publish_of_two_items_in_one_folder_names_both(live: str, make_result: Make) -> None:
+    folder = make_result()
+    first = folder / f"{folder.name}.json"
+    (folder / "a.json").write_bytes(first.read_bytes())
+    first.rename(folder / "b.json")
+    done = run(app, ["publish", str(folder), "--url", live, "--token", TOKEN])
+    assert (done.exit_code, "several STAC items (a.json, b.json)" in done.stderr) == (1, True)
 
 
 def test_export_is_a_static_catalogue_that_pystac_walks(filled: Settings, tmp_path: Path) -> None:
@@ -155,6 +195,96 @@ def test_backup_holds_every_item(filled: Settings, tmp_path: Path) -> None:
     copy = SqliteCatalogue(target)
     assert copy.item("lai", "other")["id"] == "other"
     copy.close()
+
+
+def test_backup_does_not_write_over_a_file(filled: Settings, tmp_path: Path) -> None:
+    if filled.database_url is not None:
+        pytest.skip("pg_dump backs up PostgreSQL")
+    target = tmp_path / "backup.sqlite"
+    target.write_text("precious")
+    done = run(app, ["backup", str(target)])
+    assert (done.exit_code, "exists" in done.stderr) == (1, True)
+    assert target.read_text() == "precious"
+    done = run(app, ["backup", str(tmp_path / "nowhere" / "backup.sqlite")])
+    assert (done.exit_code, "cannot be written" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("command", [["backup", "new"], ["export", "new"], ["repair"]])
+def test_catalogue_that_is_not_there_is_refused_and_not_made(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAI_SERVICE_DATA", raising=False)
+    done = run(app, [*command, "--data", "elsewhere"])
+    assert (done.exit_code, "there is no catalogue elsewhere/" in done.stderr) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_root_of_a_command_is_that_of_its_option(
+    filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAI_SERVICE_DATA", str(tmp_path / "another"))
+    done = run(app, ["export", str(tmp_path / "static"), "--data", str(filled.data)])
+    assert done.stdout == f"2 items: {tmp_path / 'static' / 'catalog.json'}\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (["serve", "--port", "99999"], 2, "--port"),
+        (["serve", "--host", "192.0.2.1"], 1, "cannot listen on 192.0.2.1:8080"),
+        (["serve", "--data", "file/data", "--port", "0"], 1, "file/data: Not a directory"),
+        (["serve", "--allow", "nowhere", "--port", "0"], 1, "nowhere is no folder; --allow"),
+    ],
+    ids=["port", "host", "data", "allow"],
+)
+def test_serve_that_cannot_work_says_so_in_a_sentence(
+    arguments: list[str],
+    code: int,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    quiet: None,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    done = run(app, arguments)
+    assert done.exit_code == code
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_busy_port_is_one_sentence(tmp_path: Path, quiet: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        done = run(app, ["serve", "--port", str(port), "--data", str(tmp_path / "data")])
+    assert done.exit_code == 1
+    assert done.stderr == (
+        f"lai-service: cannot listen on 127.0.0.1:{port} (Address already in use); choose another "
+        "--host or --port\n"
+    )
+
+
+def test_setting_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAI_SERVICE_MAX_BODY_BYTES", "x")
+    done = run(app, ["repair", "--dry-run"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("lai-service: LAI_SERVICE_MAX_BODY_BYTES makes no sense: ")
+    assert done.stderr.endswith("; it is 'x'\n")
+
+
+def test_misspelt_setting_is_told_with_the_one_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LAI_SERVICE_TOKKEN", "secret-of-mine")
+    warn_of_unknown_variables()
+    assert caplog.messages == [
+        "LAI_SERVICE_TOKKEN is no setting and has no effect; LAI_SERVICE_TOKEN is one"
+    ]
+
+
+def test_version_is_that_of_the_distribution() -> None:
+    assert run(app, ["--version"]).stdout == f"lai-service {version('sentinel2-lai')}\n"
 
 
 def test_browser_labels_cover_the_fields_of_the_extension() -> None:

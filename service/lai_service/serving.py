@@ -1,0 +1,45 @@
+"""Listen on a port and serve an application until told to stop."""
+
+import logging
+import socket
+from contextlib import suppress
+
+import uvicorn
+from fastapi import FastAPI
+
+from lai_service.errors import SettingsError
+
+__all__ = ["hold_port", "serve_forever"]
+
+_log = logging.getLogger("lai_service")
+
+
+def hold_port(host: str, port: int) -> socket.socket:
+    """Return a socket that holds an address, so that nobody else gets it meanwhile.
+
+    Args:
+        host: name or address of this machine.
+        port: 0 is a free one.
+
+    Raises:
+        SettingsError: the address is taken, not ours, or not allowed.
+    """
+    held = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind((host, port))
+    except OSError as error:
+        held.close()
+        raise SettingsError(
+            f"cannot listen on {host}:{port} ({error.strerror}); choose another --host or --port"
+        ) from error
+    return held
+
+
+def serve_forever(app: FastAPI, held: socket.socket) -> None:
+    """Answer at an address that is held, until SIGINT or SIGTERM; logs the address."""
+    host, port = held.getsockname()[:2]
+    _log.info("serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
+    config = uvicorn.Config(app, proxy_headers=True, access_log=False, log_config=None)
+    with suppress(KeyboardInterrupt):  # uvicorn passes it on when it has finished
+        uvicorn.Server(config).run(sockets=[held])
