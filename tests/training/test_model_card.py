@@ -67,6 +67,14 @@ def test_where_angles_come_from_is_told_beside_scores_that_had_them(description)
     assert "the sun's by time and place" in model_card(description)
 
 
+def test_a_fit_is_measured_against_one_of_the_papers_size(description):
+    config = _contract(description)["provenance"]["config"]
+    config |= {"epochs": 40, "steps": 17_554}
+    config["samples"] |= {"batch": 1, "patch_px": 64}
+
+    assert "That is 0.25 times the pixels of a paper-size run" in model_card(description)
+
+
 def test_the_machine_of_the_fit_is_told_where_it_is_known(description):
     _contract(description)["provenance"]["device"] = "CPU:0"
 

@@ -30,6 +30,8 @@ ARCHITECTURES = {
     "dropout. It sees no neighbours. Dropout masks are an input.",
 }
 """By `network` of the training config."""
+PAPER_SIZE_PX = 17_554 * 128**2 * 40
+"""Pixels that forty epochs of the paper's patches show."""
 ANGLES_GIVEN = (
     "Angles given: those of the scene; where it holds none, the sun's by time and place, and a "
     "view drawn within the swath. All other rows are at nominal angles, for network and SL2P alike."
@@ -120,7 +122,9 @@ def _data(contract: Json) -> str:
         f"{samples['noisy_share']:.0%} with band noise (level 1: "
         f"{samples['noise_relative']:.0%} of the reflectance + {samples['noise_absolute']:g}), "
         f"{samples['nominal_angle_share']:.0%} with angles withheld, "
-        f"{samples['missing_share']:.0%} with parts missing."
+        f"{samples['missing_share']:.0%} with parts missing. That is "
+        f"{drawn * samples['patch_px'] ** 2 / PAPER_SIZE_PX:.2g} times the pixels of a paper-size "
+        "run (17,554 patches of 128 px, 40 epochs)."
     )
     if device := contract["provenance"].get("device"):
         text += f" Fitted on {device}."
