@@ -30,7 +30,9 @@ MODEL: dict[str, Any] = {
                 "method": "split-conformal",
                 "n_pairs": 173,
                 "intervals": {"sl2p": {}, "field": {}},
-                "scores_left_out_site_dates": {"sl2p": {"coverage": 0.94}},
+                "scores_left_out_site_dates": {
+                    "sl2p": {"coverage": 0.94, "coverage_90": 0.89, "coverage_68": 0.7}
+                },
             },
         },
     },

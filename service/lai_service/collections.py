@@ -29,7 +29,7 @@ def collection_for(collection_id: str, item: Document) -> Document:
         "id": collection_id,
         "title": "Leaf area index from Sentinel-2",
         "description": (
-            "Leaf area index (LAI, m2 m-2) at 20 m from Sentinel-2 L2A, with the calibrated 95 % "
+            "Leaf area index (LAI, m² m⁻²) at 20 m from Sentinel-2 L2A, with the calibrated 95 % "
             "interval of each pixel and its flags."
         ),
         "license": "other",

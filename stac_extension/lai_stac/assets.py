@@ -81,7 +81,7 @@ def build_assets(
     if (directory / THUMBNAIL).is_file():
         assets["thumbnail"] = pystac.Asset(
             href=f"./{THUMBNAIL}",
-            title="Leaf area index, colours from 0 (pale) to 6 m2 m-2 (dark)",
+            title="Leaf area index, colours from 0 (pale) to 6 m² m⁻² (dark)",
             media_type=pystac.MediaType.PNG,
             roles=["thumbnail"],
             extra_fields=file_fields(directory / THUMBNAIL),
@@ -127,7 +127,7 @@ def asset_title(band: str, samples: int, empty: bool) -> str:
         return ENCODINGS[band].title
     if empty:
         return "Standard deviation of LAI (empty: no Monte-Carlo draws)"
-    source = f"of {samples} Monte-Carlo dropout draws" if samples else "as the network says"
+    source = f"of {samples} Monte-Carlo dropout draws" if samples else "estimated by the network"
     return f"Standard deviation of LAI {source}"
 
 

@@ -6,6 +6,7 @@ The processing extension says how, `derived_from` links say from what.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import PurePosixPath
@@ -76,14 +77,28 @@ def _calibration(contract: Mapping[str, Any], target: str) -> Calibration | None
     """Say how the interval of a target was calibrated and what it covered elsewhere."""
     if target not in contract.get("intervals", {}):
         return None
-    observed = contract.get("scores_left_out_site_dates", {}).get(target, {}).get("coverage")
+    scores = contract.get("scores_left_out_site_dates", {}).get(target, {})
     return Calibration(
         applied=True,
         method=contract.get("method"),
         dataset=_dataset(contract),
         n=contract.get("n_pairs"),
-        coverage=None if observed is None else {f"{contract.get('level', 0.95):g}": observed},
+        coverage=_coverage(scores, contract.get("level", 0.95)) or None,
     )
+
+
+def _coverage(scores: Mapping[str, float], level: float) -> dict[str, float]:
+    """Return observed by nominal coverage: of the published interval, and of the narrower ones.
+
+    Args:
+        scores: `coverage` at the published level, `coverage_68` and so on at others.
+        level: that of the published interval, 0 to 1.
+    """
+    named = ((re.fullmatch(r"coverage_(\d+)", name), share) for name, share in scores.items())
+    found = {int(name[1]) / 100: share for name, share in named if name}
+    if "coverage" in scores:
+        found[level] = scores["coverage"]
+    return {f"{nominal:g}": found[nominal] for nominal in sorted(found)}
 
 
 def _dataset(contract: Mapping[str, Any]) -> str | None:

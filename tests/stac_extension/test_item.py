@@ -35,7 +35,8 @@ def test_item_is_valid_stac_with_our_fields(item):
     assert item.properties[fields.TARGET] == "sl2p"
     assert item.properties[fields.MC_SAMPLES] == 8
     assert item.properties[fields.MODEL_CHECKSUM] == MODEL["assets"]["model"]["file:checksum"]
-    assert item.properties[fields.CALIBRATION]["coverage"] == {"0.95": 0.94}
+    coverage = {"0.68": 0.7, "0.9": 0.89, "0.95": 0.94}
+    assert item.properties[fields.CALIBRATION]["coverage"] == coverage
     assert set(item.assets) == {
         *("lai", "lai_sd", "lai_lower", "lai_upper", "lai_flags", "thumbnail"),
     }
