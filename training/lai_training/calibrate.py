@@ -155,7 +155,8 @@ def calibrate(pairs: Pairs) -> dict[str, Any]:
     tables = fit_intervals(pairs, correction)
     return {
         "level": 0.95,
-        "method": "split-conformal, scale by LAI, effective rows; see lai_training.calibrate",
+        "method": "split-conformal: absolute errors over a scale that grows with LAI; rows of a "
+        "site-date count as fewer",
         "n_pairs": int(pairs.measured_lai.size),
         "n_site_dates": int(np.unique(pairs.group).size),
         "effective_rows": round(effective_rows(pairs.group, SHARED_VARIANCE), 1),
