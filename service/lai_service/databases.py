@@ -38,9 +38,27 @@ def existing_catalogue(settings: Settings) -> Catalogue:
     Raises:
         SettingsError: there is none, or it cannot be opened.
     """
-    if settings.database_url is None and not settings.database_path.is_file():
+    if settings.database_url is not None:
+        if not _holds_pgstac(settings.database_url.get_secret_value()):
+            raise SettingsError(
+                "there is no catalogue in the database of LAI_SERVICE_DATABASE_URL: it holds no "
+                "pgstac; name that of the service"
+            )
+    elif not settings.database_path.is_file():
         raise SettingsError(
             f"there is no catalogue {settings.database_path}; name the data root of the service "
             "with --data or LAI_SERVICE_DATA"
         )
     return open_catalogue(settings)
+
+
+def _holds_pgstac(url: str) -> bool:
+    """Return False where a database answers and lacks pgstac; opening tells all other faults."""
+    try:
+        import psycopg
+
+        with psycopg.connect(url, connect_timeout=10) as connection:
+            found = connection.execute("select to_regclass('pgstac.items') is not null").fetchone()
+    except (ImportError, psycopg.Error):
+        return True
+    return found == (True,)

@@ -220,6 +220,22 @@ def test_catalogue_that_is_not_there_is_refused_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.postgres
+def test_postgresql_database_without_a_catalogue_is_refused_and_left_empty(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    empty = f"{postgres.rpartition('/')[0]}/postgres"
+    monkeypatch.setenv("LAI_SERVICE_DATABASE_URL", empty)
+    (orphan := tmp_path / "lai" / "item" / "0123456789abcdef").mkdir(parents=True)
+    done = run(app, ["repair", "--data", str(tmp_path)])
+    assert (done.exit_code, "it holds no pgstac" in done.stderr) == (1, True)
+    assert orphan.is_dir()
+    with psycopg.connect(empty) as connection:
+        assert connection.execute("select to_regnamespace('pgstac')").fetchone() == (None,)
+
+
 def test_data_root_of_a_command_is_that_of_its_option(
     filled: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
