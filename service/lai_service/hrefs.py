@@ -5,6 +5,7 @@ that the service hands out and never opens. Served: everything absolute. A docum
 from the service and is sent back has its own addresses turned into paths again.
 """
 
+import os
 import posixpath
 import re
 from pathlib import Path
@@ -136,7 +137,7 @@ def check_files(document: Document, data: Path) -> None:
             raise ForbiddenPathError(
                 f"asset {key} of {name} names {href!r}, which does not lie in its own folder {own}"
             )
-        if not (data / href).is_file():
+        if not os.path.isfile(data / href):  # False for a name that is too long
             raise InvalidItemError(
                 f"asset {key} of {name} names {href!r}, which is not published; use /publish"
             )

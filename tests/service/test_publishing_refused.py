@@ -35,6 +35,7 @@ BAD_ITEMS: dict[str, tuple[Callable[[dict[str, Any]], object], int, str]] = {
     "vrt": (_href("./lai.vrt"), 403, "fetches nothing"),
     "file": (_href("file:///etc/passwd"), 403, "fetches nothing"),
     "missing file": (_href("./nothing.tif"), 404, "does not exist"),
+    "endless name": (_href("x" * 300 + ".tif"), 404, "does not exist"),
     "no assets": (lambda item: item.update(assets={}), 422, "no assets"),
     "no geometry": (lambda item: item.pop("geometry"), 422, "geometry"),
     "id with slash": (lambda item: item.update(id="../../x"), 422, "id"),
@@ -160,6 +161,12 @@ def test_folder_outside_the_allowed_roots_is_refused(
     for path in (outside, tmp_path / "results" / ".." / "outside", tmp_path / "results" / "link"):
         answer = writer.post("/publish", json={"directory": str(path)})
         assert answer.status_code == 403, path
+
+
+def test_folder_whose_name_cannot_be_is_not_found(writer: TestClient, tmp_path: Path) -> None:
+    for name in ("x" * 300, "a\x00b"):
+        body = {"directory": str(tmp_path / "results" / name)}
+        assert writer.post("/publish", json=body).status_code == 404, name
 
 
 def test_link_to_a_file_outside_is_not_followed(

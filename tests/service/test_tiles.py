@@ -83,6 +83,7 @@ def test_path_below_the_data_root_names_a_raster_too(client: TestClient, href: s
         "",
         "lai",
         "nothing.tif",
+        "x" * 300 + ".tif",
         "GTIFF_DIR:1:/etc/passwd",
         "NETCDF:/etc/passwd:x",
     ],

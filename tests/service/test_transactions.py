@@ -86,6 +86,7 @@ def test_collections_are_patched_and_removed_with_their_items(filled: TestClient
         ("file:///etc/passwd", 403),
         ("x.vrt", 403),
         ("lai/item-050/nothing.tif", 422),
+        (f"lai/item-050/{'x' * 300}.tif", 422),
         ("lai/item-001/digest/lai.tif", 403),
         (".catalogue/catalogue.sqlite", 403),
         ("lai/item-050/.staging-x/lai.tif", 403),
