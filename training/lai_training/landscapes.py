@@ -23,9 +23,12 @@ from numpy.typing import NDArray
 from lai_training.landscapes_cover import ParcelCover, draw_cover
 from lai_training.landscapes_observation import (
     NoiseModel,
+    SceneClass,
     add_clouds,
     add_noise,
     blur,
+    classify_clouds,
+    classify_land,
     disturb_atmosphere,
     spread_points,
 )
@@ -194,10 +197,7 @@ def simulate_scene(
     classes = _classify(parcels, cover, library, true_lai)
     if cloud_cover > 0:
         observed, opacity, depth = add_clouds(clean, rng, cover=cloud_cover)
-        classes[depth > 0.3] = 3
-        classes[opacity > 0.02] = 10
-        classes[opacity > 0.3] = 8
-        classes[opacity > 0.7] = 9
+        classes = classify_clouds(classes, opacity, depth)
     observed = add_noise(
         observed, rng, noise_relative=noise.relative, noise_absolute=noise.absolute
     )
@@ -214,11 +214,11 @@ def simulate_scene(
 def _classify(
     parcels: ParcelMap, cover: ParcelCover, library: SpectralLibrary, true_lai: Float32
 ) -> NDArray[np.uint8]:
-    """SCL of a cloudless scene: 4 vegetation, 5 not vegetated, 6 water, 11 snow."""
+    """Return the SCL of a cloudless scene, shape (y, x)."""
     surface = library.surface_class[cover.first][parcels.parcel]
-    classes = np.where(true_lai > 0.5, 4, 5).astype(np.uint8)
-    classes[surface == SurfaceClass.WATER] = 6
-    classes[surface == SurfaceClass.SNOW] = 11
+    classes = classify_land(true_lai)
+    classes[surface == SurfaceClass.WATER] = SceneClass.WATER
+    classes[surface == SurfaceClass.SNOW] = SceneClass.SNOW
     return classes
 
 

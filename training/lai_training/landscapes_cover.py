@@ -61,6 +61,10 @@ CALENDARS: dict[LandUse, tuple[Calendar, ...]] = {
 }
 WOODY = (SurfaceClass.BROADLEAF, SurfaceClass.CONIFER)
 VILLAGE_SURFACES = (SurfaceClass.BUILT, SurfaceClass.GRASS, SurfaceClass.BROADLEAF)
+BESIDE_BUILT = (
+    SurfaceClass.CROP, SurfaceClass.GRASS, SurfaceClass.BROADLEAF, SurfaceClass.BUILT,
+)  # fmt: skip
+"""What shares a pixel with a building or a road."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,40 @@ def draw_cover(
         The cover of each parcel.
     """
     n = len(land_use)
+    surface, lai, dry = _grow(land_use, day_of_year, rng)
+    _build(land_use, surface, lai, rng)
+    surface[rng.random(n) < snow_share] = SurfaceClass.SNOW
+
+    has_leaves = np.isin(surface, [*GREEN, SurfaceClass.SENESCENT])
+    second_class = np.where(
+        (dry > 0) & has_leaves & (surface != SurfaceClass.CONIFER), SurfaceClass.SENESCENT, surface
+    )
+    built = surface == SurfaceClass.BUILT
+    second_class[built] = rng.choice(np.array(BESIDE_BUILT), built.sum())
+    if snow_share > 0:
+        second_class[rng.random(n) < 0.5] = SurfaceClass.SNOW  # patchy, under trees
+    return ParcelCover(
+        first=_pick(library, surface, rng),
+        second=_pick(library, second_class, rng),
+        second_share=np.maximum(dry, rng.beta(1.0, 2.5, n)),
+        lai=lai,
+        green=has_leaves,
+        variation=np.where(has_leaves, rng.gamma(2.0, 0.13, n), 0.1),
+        row_contrast=np.where(rng.random(n) < 0.3, rng.uniform(0, 0.25, n), 0.0),
+        shade=np.where(np.isin(surface, WOODY), 0.10, 0.04) * rng.uniform(0.3, 1.5, n),
+    )
+
+
+def _grow(
+    land_use: NDArray[np.uint8], day_of_year: float, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """Let the plants of each parcel follow their calendar.
+
+    Returns:
+        Surface class, LAI (m2 m-2) and share of dry leaves (0-1), shape (parcel,) each; land
+        without plants is bare, its LAI drawn.
+    """
+    n = len(land_use)
     surface = np.full(n, SurfaceClass.BARE, np.intp)
     lai = rng.random(n)
     dry = np.zeros(n)
@@ -153,7 +191,16 @@ def draw_cover(
         surface[here] = np.array([c.surface for c in calendars])[kind]
         stubble = here[(day_of_year > days[:, 3]) & (lai[here] < 0.5)]
         surface[stubble[rng.random(len(stubble)) < 0.5]] = SurfaceClass.SENESCENT
+    return surface, lai, dry
 
+
+def _build(
+    land_use: NDArray[np.uint8],
+    surface: NDArray[np.intp],
+    lai: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> None:
+    """Put villages, roads and waters on their parcels, in place; villages have gardens."""
     for use, choices in (
         (LandUse.VILLAGE, VILLAGE_SURFACES),
         (LandUse.ROAD, (SurfaceClass.BUILT,)),
@@ -162,25 +209,5 @@ def draw_cover(
     ):
         here = np.flatnonzero(land_use == use)
         surface[here] = rng.choice(np.array(choices), len(here))
-    village_green = (land_use == LandUse.VILLAGE) & np.isin(surface, GREEN)
-    lai[village_green] = rng.uniform(0.5, 4.5, village_green.sum())
-    surface[rng.random(n) < snow_share] = SurfaceClass.SNOW
-
-    has_leaves = np.isin(surface, [*GREEN, SurfaceClass.SENESCENT])
-    second_class = np.where(
-        (dry > 0) & has_leaves & (surface != SurfaceClass.CONIFER), SurfaceClass.SENESCENT, surface
-    )
-    built = surface == SurfaceClass.BUILT
-    second_class[built] = rng.choice(np.array([0, 1, 2, 6]), built.sum())
-    if snow_share > 0:
-        second_class[rng.random(n) < 0.5] = SurfaceClass.SNOW  # patchy, under trees
-    return ParcelCover(
-        first=_pick(library, surface, rng),
-        second=_pick(library, second_class, rng),
-        second_share=np.maximum(dry, rng.beta(1.0, 2.5, n)),
-        lai=lai,
-        green=has_leaves,
-        variation=np.where(has_leaves, rng.gamma(2.0, 0.13, n), 0.1),
-        row_contrast=np.where(rng.random(n) < 0.3, rng.uniform(0, 0.25, n), 0.0),
-        shade=np.where(np.isin(surface, WOODY), 0.10, 0.04) * rng.uniform(0.3, 1.5, n),
-    )
+    garden = (land_use == LandUse.VILLAGE) & np.isin(surface, GREEN)
+    lai[garden] = rng.uniform(0.5, 4.5, garden.sum())

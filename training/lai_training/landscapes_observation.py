@@ -4,6 +4,7 @@ In: reflectance of a landscape, float32, shape (..., 10, y, x). Out: what a Leve
 All functions are pure; randomness comes from the generator given.
 """
 
+import enum
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,22 @@ Float32 = NDArray[np.float32]
 
 SHARP_BANDS = ("B02", "B03", "B04", "B08")
 """Bands measured at 10 m: their means over 20 m blur less than the 20 m bands."""
+
+
+class SceneClass(enum.IntEnum):
+    """Classes of the scene classification layer (SCL) that are simulated.
+
+    Source: Sentinel-2 Level-2A product definition, scene classification.
+    """
+
+    CLOUD_SHADOW = 3
+    VEGETATION = 4
+    NOT_VEGETATED = 5
+    WATER = 6
+    CLOUD_MEDIUM = 8
+    CLOUD_HIGH = 9
+    THIN_CIRRUS = 10
+    SNOW = 11
 
 
 @dataclass(frozen=True)
@@ -168,3 +185,30 @@ def add_clouds(
     lit = reflectance * (1 - np.float32(shadow_depth) * depth)
     bright = CLOUD_BRIGHTNESS[:, None, None] * (1 + np.float32(0.05) * field)
     return (lit * (1 - opacity) + bright * opacity).astype(np.float32), opacity, depth
+
+
+def classify_land(true_lai: Float32) -> NDArray[np.uint8]:
+    """Return the SCL of land, any shape: vegetation above a LAI of 0.5, else not vegetated."""
+    vegetated = true_lai > 0.5
+    return np.where(vegetated, SceneClass.VEGETATION, SceneClass.NOT_VEGETATED).astype(np.uint8)
+
+
+def classify_clouds(
+    classes: NDArray[np.uint8], opacity: Float32, depth: Float32
+) -> NDArray[np.uint8]:
+    """Write clouds and their shadows over the classes of the land.
+
+    Args:
+        classes: SCL of the cloudless scene, shape (y, x).
+        opacity: of the cloud, 0-1, shape (y, x), as `add_clouds` returns it.
+        depth: of the shadow, 0-1, shape (y, x), likewise.
+
+    Returns:
+        SCL, shape (y, x).
+    """
+    seen = classes.copy()
+    seen[depth > 0.3] = SceneClass.CLOUD_SHADOW
+    seen[opacity > 0.02] = SceneClass.THIN_CIRRUS
+    seen[opacity > 0.3] = SceneClass.CLOUD_MEDIUM
+    seen[opacity > 0.7] = SceneClass.CLOUD_HIGH
+    return seen

@@ -28,6 +28,8 @@ from lai_training.landscapes_observation import (
     NoiseModel,
     add_clouds,
     add_noise,
+    classify_clouds,
+    classify_land,
     disturb_atmosphere,
     spread_points,
 )
@@ -176,12 +178,10 @@ def simulate_season(
         pattern = np.random.default_rng(seed)
         clean, lai = paint(year.parcels, cover_on(year, day), library, pattern)
         clean = disturb_atmosphere(spread_points(clean, rng)[None], rng)[0]
-        observed, classes = clean, np.where(lai > 0.5, 4, 5).astype(np.uint8)
+        observed, classes = clean, classify_land(lai)
         if rng.random() < cloudy_share:
             observed, opacity, depth = add_clouds(clean, rng, cover=rng.uniform(0.1, 0.6))
-            classes[depth > 0.3] = 3
-            classes[opacity > 0.02] = 10
-            classes[opacity > 0.3] = 9
+            classes = classify_clouds(classes, opacity, depth)
         observed = add_noise(
             observed, rng, noise_relative=noise.relative, noise_absolute=noise.absolute
         )
