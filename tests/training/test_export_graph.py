@@ -11,12 +11,21 @@ from fake_cubes import fake_cube
 
 from lai_training.config import FitConfig
 from lai_training.export import export_onnx, write_bundle
+from lai_training.export_graph import build_lean_graphs
 from lai_training.model_item import describe_model
-from lai_training.networks import SEAMLESS, build_network
+from lai_training.networks import PAPER, SEAMLESS, build_network
 from lai_training.normalisation import measure_normalisation
 from lai_training.release import NO_CALIBRATION
 from lai_training.run_folder import write_provenance
-from lai_udf.predict import LaiModelError, apply_datacube, load_model
+from lai_udf.predict import (
+    LaiModelError,
+    Model,
+    apply_datacube,
+    iterate_passes,
+    load_model,
+    prepare_graph,
+    spread_of_passes,
+)
 
 TOLERANCE = 1e-4
 CONFIG = {
@@ -54,7 +63,7 @@ def _run(content: bytes, **inputs: np.ndarray) -> list[np.ndarray]:
 
 
 def _keras(network, features: np.ndarray, masks: np.ndarray) -> list[np.ndarray]:
-    outputs = network([features.transpose(0, 2, 3, 1), masks])
+    outputs = keras.tree.flatten(network([features.transpose(0, 2, 3, 1), masks]))
     return [np.asarray(output).transpose(0, 3, 1, 2) for output in outputs]
 
 
@@ -87,6 +96,61 @@ def test_the_lean_graphs_hold_nothing_that_breaks_the_layout(graphs):
     for name in ("point", "trunk"):
         operators = {node.op_type for node in onnx.load_from_string(graphs[name]).graph.node}
         assert not operators & {"Transpose", "Reshape", "Tile", "Mul", "Slice"}
+
+
+@pytest.fixture(scope="module")
+def paper() -> keras.Model:
+    """Return the paper's network with normalisations and biases that do something."""
+    keras.utils.set_random_seed(4)
+    model = build_network("paper")
+    rng = np.random.default_rng(4)
+    for variable in model.variables:
+        if len(variable.shape) == 1:  # a scale or a variance is positive
+            variable.assign(variable + rng.uniform(0, 0.5, variable.shape))
+    return model
+
+
+def test_a_pruned_draw_of_the_paper_is_its_network_with_masks_up_to_the_border(paper, rng):
+    graphs = build_lean_graphs(paper)
+    features = rng.standard_normal((1, 14, 32, 48), dtype="float32")
+    masks = rng.choice([0, 2], (4, PAPER.mask_count)).astype("float32")
+    masks[1] = 1  # nothing is dropped
+    masks[2, : PAPER.mask_channels[0]] = 0  # a layer of which nothing is left
+    (context,) = prepare_graph(graphs["shared"])(features=features)
+
+    draws = [prepare_graph(graphs["draw"], m.tobytes())(context=context)[0] for m in masks]
+
+    expected = _keras(paper, features, masks)[0][:, None]
+    scale = np.abs(expected).mean()
+    np.testing.assert_allclose(draws / scale, expected / scale, atol=TOLERANCE)
+    assert np.ptp(draws / scale, axis=0).mean() > 0.1  # the draws do differ
+
+
+def test_the_spread_of_pruned_draws_is_that_of_the_network(paper, rng):
+    model = Model(build_lean_graphs(paper), {}, np.empty(0))
+    features = rng.standard_normal((1, 14, 16, 16), dtype="float32")
+    masks = rng.choice([0, 2], (3, PAPER.mask_count)).astype("float32")
+
+    spread = spread_of_passes(iterate_passes(features, model, masks))
+
+    expected = _keras(paper, features, masks)[0].std(axis=0, ddof=1)
+    np.testing.assert_allclose(spread[0], expected, rtol=TOLERANCE)
+
+
+def test_what_a_draw_drops_is_not_computed(paper, tmp_path):
+    content = build_lean_graphs(paper)["draw"]
+    sizes = []
+    for kept in (0.2, 1.0):
+        masks = np.random.default_rng(1).random(PAPER.mask_count) < kept
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+        values = onnxruntime.OrtValue.ortvalue_from_numpy(masks.astype("float32"))
+        options.add_external_initializers(["masks"], [values])
+        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        sizes.append((tmp_path / "optimised.onnx").stat().st_size)
+
+    assert sizes[0] < 0.4 * sizes[1]
 
 
 def test_other_networks_have_the_one_graph(tmp_path):

@@ -13,88 +13,29 @@ out are three ONNX graphs, channels first, that compute the same numbers (to 1e-
 
 ONNX Runtime keeps the layout of its vector units between convolutions, additions, poolings and
 doublings; products with masks and transpositions break it, and these graphs have none.
+
+The `paper` network has graphs of its own (`export_graph_paper`).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
+from lai_training.export_graph_paper import build_paper_graphs
 from lai_training.networks import (
     ANGLE_SLICE,
     BAND_COUNT,
     FEATURE_COUNT,
+    PAPER,
     SEAMLESS,
     SEAMLESS_VARIABLES,
 )
+from lai_training.onnx_graph import Attribute, Floats, Graph
 
-Floats = NDArray[np.float32]
-Attribute = int | str | list[int]
-Shapes = Mapping[str, Sequence[str | int]]
-
-OPSET, IR_VERSION = 18, 9
 IMAGE = ("y", "x")
-
-
-@dataclass
-class Graph:
-    """An ONNX graph in the making: a method adds an operator and returns its output's name."""
-
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    """Operators, in order."""
-    constants: list[onnx.TensorProto] = field(default_factory=list)
-    """Weights."""
-
-    def constant(self, name: str, values: NDArray[np.generic]) -> str:
-        """Add a constant."""
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def add(self, operator: str, output: str, *inputs: str, **attributes: Attribute) -> str:
-        """Add an operator with one output."""
-        node = helper.make_node(operator, inputs, [output], output)
-        node.attribute.extend(
-            helper.make_attribute(key, value) for key, value in attributes.items()
-        )
-        self.nodes.append(node)
-        return output
-
-    def convolve(
-        self,
-        output: str,
-        source: str,
-        kernel: Floats,
-        bias: Floats | None = None,
-        *,
-        activation: str = "",
-        group: int = 1,
-    ) -> str:
-        """Add a convolution that keeps the size, and an activation; `kernel` is (out, in, y, x)."""
-        weights = [self.constant(f"{output}/kernel", kernel)]
-        if bias is not None:
-            weights.append(self.constant(f"{output}/bias", bias))
-        side = kernel.shape[-1]
-        shape = {"kernel_shape": [side, side], "pads": [side // 2] * 4}
-        linear = f"{output}/linear" if activation else output
-        self.add("Conv", linear, source, *weights, group=group, **shape)
-        return self.add(activation, output, linear) if activation else output
-
-    def finish(self, name: str, inputs: Shapes, outputs: Shapes) -> bytes:
-        """Return the graph as bytes; inputs and outputs are float32, given with their shapes."""
-        given, made = (
-            [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in side]
-            for side in (inputs.items(), outputs.items())
-        )
-        graph = helper.make_graph(self.nodes, name, given, made, self.constants)
-        opset = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
-        onnx.checker.check_model(model)
-        content: bytes = model.SerializeToString()
-        return content
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +76,8 @@ def build_lean_graphs(model: keras.Model) -> dict[str, bytes]:
     Args:
         model: a network of `lai_training.networks`.
     """
+    if model.name == PAPER.name:
+        return build_paper_graphs(model)
     if model.name not in (SEAMLESS.name, SEAMLESS_VARIABLES.name):  # further heads are left out
         return {}
     return {

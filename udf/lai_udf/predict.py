@@ -21,7 +21,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from itertools import product
@@ -126,9 +126,10 @@ class Model:
 
     graphs: dict[str, bytes]
     """ONNX. `model`: features (n, 14, y, x), masks (1, count) -> lai[, lai_sd], (n, 1, y, x).
-    Newer bundles have the same function in parts as well: `point`, features -> lai, lai_sd;
+    The same function in parts, where the network has them: `point`, features -> lai, lai_sd;
     `trunk`, features -> lai, lai_sd, context, reading; `draws`, context and reading (1, ., px),
-    masks (draws, count) -> draws (draws, 1, px)."""
+    masks (draws, count) -> draws (draws, 1, px). Or `shared`, features -> context, and `draw`,
+    context -> lai, which is pruned when its masks are known."""
     contract: dict[str, Any]
     """`lai:contract` of `model.json`: normalisation, reach, masks, domain, calibration."""
     domain_bits: np.ndarray
@@ -160,14 +161,24 @@ def load_model(path: str) -> Model:
     return Model(graphs, contract, bits)
 
 
-@functools.lru_cache(maxsize=16)
-def prepare_graph(content: bytes) -> Graph:
-    """Make an ONNX graph ready to run. It takes one thread: blocks are what runs in parallel."""
+@functools.lru_cache(maxsize=64)
+def prepare_graph(content: bytes, masks: bytes = b"") -> Graph:
+    """Make an ONNX graph ready to run. It takes one thread: blocks are what runs in parallel.
+
+    Args:
+        content: the graph.
+        masks: for a graph that is pruned by its masks, their values, float32.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_mem_pattern = False  # windows come in several sizes: patterns would pile up
+    if masks:
+        values = onnxruntime.OrtValue.ortvalue_from_numpy(np.frombuffer(masks, "float32"))
+        options.add_external_initializers(["masks"], [values])
+        share_memory()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(**inputs: np.ndarray) -> list[np.ndarray]:
@@ -175,6 +186,20 @@ def prepare_graph(content: bytes) -> Graph:
         return outputs
 
     return run
+
+
+@functools.cache
+def share_memory() -> None:
+    """Make memory that the graphs of all draws work in: each by itself would keep 100 MB."""
+    from onnxruntime import (
+        OrtAllocatorType,
+        OrtMemoryInfo,
+        OrtMemType,
+        create_and_register_allocator,
+    )
+
+    arena = OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
+    create_and_register_allocator(arena, None)
 
 
 def count_threads() -> int:
@@ -379,7 +404,7 @@ def run_network(
         ones = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
         lai, *spread = model.graph("model")(features=block, masks=ones)
         if len(masks):
-            spread = [spread_of_passes(block, model, masks)]
+            spread = [spread_of_passes(iterate_passes(block, model, masks))]
     elif len(masks):
         lai, _, context, reading = model.graph("trunk")(features=block)
         spread = [spread_of_draws(context, reading, model, masks)]
@@ -403,16 +428,26 @@ def spread_of_draws(
     return spread
 
 
-def spread_of_passes(block: np.ndarray, model: Model, masks: np.ndarray) -> np.ndarray:
-    """Return the same by a pass of the whole network per draw (Welford's method)."""
-    mean = np.zeros((1, 1, *block.shape[2:]), dtype="float32")
+def iterate_passes(block: np.ndarray, model: Model, masks: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield LAI (1, 1, y, x) of each draw: of a network pruned for it, or of the whole one."""
+    if "draw" in model.graphs:
+        (context,) = model.graph("shared")(features=block)
+    for mask in masks:
+        if "draw" in model.graphs:
+            yield prepare_graph(model.graphs["draw"], mask.tobytes())(context=context)[0]
+        else:
+            yield model.graph("model")(features=block, masks=mask[None])[0]
+
+
+def spread_of_passes(passes: Iterator[np.ndarray]) -> np.ndarray:
+    """Return the standard deviation (1, 1, y, x) of LAI over the passes (Welford's method)."""
+    mean = next(passes)
     squares = np.zeros_like(mean)
-    for number, mask in enumerate(masks, start=1):
-        draw = model.graph("model")(features=block, masks=mask[None])[0]
+    for number, draw in enumerate(passes, start=2):
         deviation = draw - mean
         mean += deviation / number
         squares += deviation * (draw - mean)
-    spread: np.ndarray = np.sqrt(squares / (len(masks) - 1))
+    spread: np.ndarray = np.sqrt(squares / (number - 1))
     return spread
 
 
