@@ -17,7 +17,8 @@ from lai_udf.cubes import CUBE_SUFFIXES, read_cube
 from lai_udf.errors import LaiUdfError
 from lai_udf.predict import OUTPUT_BANDS, LaiInputError
 from lai_udf.products import open_scene
-from lai_udf.run import Request, run_cube, run_scene
+from lai_udf.products_items import holds_items, open_items
+from lai_udf.run import Request, run_cube, run_items, run_scene
 
 app = typer.Typer(
     help="Leaf area index from Sentinel-2: run the function here or send it to the data.",
@@ -66,7 +67,7 @@ def _split_bands(text: str) -> tuple[str, ...]:
 @app.command()
 def run(
     source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="GeoTIFF, STAC Item, SAFE, netCDF or Zarr cube.")
+        str, typer.Argument(metavar="INPUT", help="GeoTIFF, STAC, SAFE, netCDF, Zarr.")
     ],
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the COGs.")],
     model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
@@ -80,15 +81,22 @@ def run(
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Compute what is finished already.")] = False,
 ) -> None:
-    """Predict LAI of a scene: one COG per output band. A cube: one folder of them per date."""
+    """Predict LAI of a scene: one COG per output band. Of several scenes: a folder of them each.
+
+    A scene is a GeoTIFF, a STAC Item or a SAFE folder. Several are a STAC Collection or search
+    result (one folder per Item), or a cube in netCDF or Zarr (one per date).
+    """
     request = Request(model, target, samples, seed, _split_bands(bands))
     with _one_sentence(), _progress("LAI", "window") as progress:
         how: Any = {"overwrite": overwrite, "progress": progress, "skipped": _tell_skipped}
+        declared: Any = {"reflectance_scale": scale, "reflectance_offset": offset}
         if Path(source).suffix.lower() in CUBE_SUFFIXES:
             how |= _scaling(scale, offset)
             paths = run_cube(read_cube(Path(source)), output, request, **how)
+        elif holds_items(source):
+            paths = run_items(open_items(source, **declared), output, request, **how)
         else:
-            scene = open_scene(source, reflectance_scale=scale, reflectance_offset=offset)
+            scene = open_scene(source, **declared)
             paths = list(run_scene(scene, output, request, **how).values())
     for path in paths:
         typer.echo(path)

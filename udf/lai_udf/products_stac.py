@@ -120,7 +120,11 @@ def describe_stac(href: str, declared: Declared) -> SceneSource:
         UndeclaredScaleError: the Item says neither scale and offset nor processing baseline.
         GridError: bands on different grids, or not on a 20 m one.
     """
-    item = read_item(href)
+    return describe_item(read_item(href), href, declared)
+
+
+def describe_item(item: pystac.Item, name: str, declared: Declared) -> SceneSource:
+    """Describe the scene of an Item that has been read; `name` is what messages call it."""
     chosen = choose_assets(item)
     require_bands(list(chosen), f"STAC Item {item.id}")
     metadata = _metadata(item, declared)
@@ -142,7 +146,7 @@ def describe_stac(href: str, declared: Declared) -> SceneSource:
                 known = item_scaling(asset, dataset, metadata, declared, offset_applied=applied)
             bands.append(describe_band(label, asset.href, asset.index, dataset, decimation, known))
     angles = {label: angle for label, angle in item_angles(item).items() if label not in chosen}
-    return SceneSource(href, grids[0], tuple(bands), metadata, angles)
+    return SceneSource(name, grids[0], tuple(bands), metadata, angles)
 
 
 def read_item(href: str) -> pystac.Item:
@@ -151,6 +155,17 @@ def read_item(href: str) -> pystac.Item:
     Raises:
         UnreadableProductError: no answer, no JSON, or no Item.
     """
+    document = read_document(href)
+    if document.get("type") != "Feature":
+        raise UnreadableProductError(
+            f"{href} is no STAC Item but a {document.get('type', 'JSON object without a type')}: "
+            "give one Item (a search result or a Collection holds several)"
+        )
+    return parse_item(document, href)
+
+
+def read_document(href: str) -> Json:
+    """Read a JSON object from a path or an http(s) href; raise `UnreadableProductError`."""
     try:
         if href.startswith(("http://", "https://")):
             request = Request(href, headers={"Accept": "application/geo+json, application/json"})
@@ -159,15 +174,20 @@ def read_item(href: str) -> pystac.Item:
         else:
             document = json.loads(Path(href).read_text(encoding="utf-8"))
     except (OSError, URLError, ValueError) as error:
-        raise UnreadableProductError(f"cannot read the STAC Item {href} ({error})") from error
-    if not isinstance(document, dict) or document.get("type") != "Feature":
-        kind = document.get("type") if isinstance(document, dict) else type(document).__name__
         raise UnreadableProductError(
-            f"{href} is no STAC Item but a {kind or 'JSON object without a type'}: "
-            "give one Item (a search result or a Collection holds several)"
+            f"cannot read {href} as a STAC Item or Collection ({error})"
+        ) from error
+    if not isinstance(document, dict):
+        raise UnreadableProductError(
+            f"{href} is no STAC document but a JSON {type(document).__name__}: give a STAC Item"
         )
+    return document
+
+
+def parse_item(document: Json, href: str) -> pystac.Item:
+    """Return an Item; its relative asset hrefs are resolved against `href`."""
     try:
-        return pystac.Item.from_dict(document, href=href)
+        return pystac.Item.from_dict(dict(document), href=href)
     except Exception as error:  # pystac lets KeyError, ValueError and its own errors through
         raise UnreadableProductError(f"{href} is no valid STAC Item ({error!r})") from error
 

@@ -28,7 +28,7 @@ from lai_udf.predict import (
     count_threads,
     prepare_graph,
 )
-from lai_udf.products_source import SceneSource
+from lai_udf.products_source import LOG, SceneSource
 from lai_udf.rasters import LaiCogWriter, find_finished, write_lai_cogs
 from lai_udf.rasters_files import small_cache
 from lai_udf.windows import CORE_PX, Piece, iterate_pieces, plan_cells
@@ -155,6 +155,53 @@ def run_scene(
                 "choose another scene or extent"
             )
     return writer.paths
+
+
+def run_items(
+    scenes: Iterable[tuple[str, SceneSource]],
+    directory: Path,
+    request: Request | None = None,
+    *,
+    overwrite: bool = True,
+    progress: Progress | None = None,
+    skipped: Skipped | None = None,
+) -> list[Path]:
+    """Predict LAI of scenes, one after the other, and write one folder of COGs for each.
+
+    Args:
+        scenes: name of the folder and scene, see `lai_udf.products_items.open_items`.
+        directory: where the folders go.
+        request: what to compute.
+        overwrite: compute anew what is finished already, as in `run_scene`.
+        progress: told after each window; it begins again with every scene.
+        skipped: told of what is left as it is.
+
+    Returns:
+        The folders of the scenes that hold data; a scene without any is left out.
+
+    Raises:
+        EmptySceneError: no scene holds data.
+        LaiUdfError: another of its family, as in `run_scene`; scenes before that one are complete.
+        lai_udf.predict.LaiInputError: the same.
+    """
+    folders: list[Path] = []
+    for name, scene in scenes:
+        try:
+            run_scene(
+                scene,
+                directory / name,
+                request,
+                overwrite=overwrite,
+                progress=progress,
+                skipped=skipped,
+            )
+        except EmptySceneError as error:
+            LOG.warning("%s; it is left out", error)
+        else:
+            folders.append(directory / name)
+    if not folders:
+        raise EmptySceneError("no scene holds a usable pixel: choose others")
+    return folders
 
 
 def run_cube(
