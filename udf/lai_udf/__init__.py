@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from lai_udf.predict import BANDS, OUTPUT_BANDS, LaiInputError, apply_datacube
     from lai_udf.process_graph import lai_cube, lai_from_collection
     from lai_udf.products import open_scene, read_scene
+    from lai_udf.products_items import open_items
     from lai_udf.rasters import read_lai_cogs, write_lai_cogs
-    from lai_udf.run import Request, predict_scene, run_cube, run_scene
+    from lai_udf.run import Request, predict_scene, run_cube, run_items, run_scene
 
 __all__ = [
     "BANDS",
@@ -38,12 +39,14 @@ __all__ = [
     "lai_from_collection",
     "lint_udf",
     "open_bundle",
+    "open_items",
     "open_scene",
     "predict_scene",
     "read_cube",
     "read_lai_cogs",
     "read_scene",
     "run_cube",
+    "run_items",
     "run_scene",
     "run_udf_in_windows",
     "write_lai_cogs",
@@ -58,8 +61,9 @@ _HOMES = {
     "predict": ("BANDS", "OUTPUT_BANDS", "LaiInputError", "apply_datacube"),
     "process_graph": ("lai_cube", "lai_from_collection"),
     "products": ("open_scene", "read_scene"),
+    "products_items": ("open_items",),
     "rasters": ("read_lai_cogs", "write_lai_cogs"),
-    "run": ("Request", "predict_scene", "run_cube", "run_scene"),
+    "run": ("Request", "predict_scene", "run_cube", "run_items", "run_scene"),
 }
 
 

@@ -191,15 +191,11 @@ def prepare_graph(content: bytes, masks: bytes = b"") -> Graph:
 @functools.cache
 def share_memory() -> None:
     """Make memory that the graphs of all draws work in: each by itself would keep 100 MB."""
-    from onnxruntime import (
-        OrtAllocatorType,
-        OrtMemoryInfo,
-        OrtMemType,
-        create_and_register_allocator,
-    )
+    import onnxruntime as ort
 
-    arena = OrtMemoryInfo("Cpu", OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, OrtMemType.DEFAULT)
-    create_and_register_allocator(arena, None)
+    kind = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    arena = ort.OrtMemoryInfo("Cpu", kind, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(arena, None)
 
 
 def count_threads() -> int:
@@ -404,7 +400,7 @@ def run_network(
         ones = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
         lai, *spread = model.graph("model")(features=block, masks=ones)
         if len(masks):
-            spread = [spread_of_passes(iterate_passes(block, model, masks))]
+            spread = [np.std(list(iterate_passes(block, model, masks)), axis=0, ddof=1)]
     elif len(masks):
         lai, _, context, reading = model.graph("trunk")(features=block)
         spread = [spread_of_draws(context, reading, model, masks)]
@@ -430,25 +426,13 @@ def spread_of_draws(
 
 def iterate_passes(block: np.ndarray, model: Model, masks: np.ndarray) -> Iterator[np.ndarray]:
     """Yield LAI (1, 1, y, x) of each draw: of a network pruned for it, or of the whole one."""
-    if "draw" in model.graphs:
-        (context,) = model.graph("shared")(features=block)
+    pruned = "draw" in model.graphs
+    shared = model.graph("shared")(features=block)[0] if pruned else None
     for mask in masks:
-        if "draw" in model.graphs:
-            yield prepare_graph(model.graphs["draw"], mask.tobytes())(context=context)[0]
+        if pruned:
+            yield prepare_graph(model.graphs["draw"], mask.tobytes())(context=shared)[0]
         else:
             yield model.graph("model")(features=block, masks=mask[None])[0]
-
-
-def spread_of_passes(passes: Iterator[np.ndarray]) -> np.ndarray:
-    """Return the standard deviation (1, 1, y, x) of LAI over the passes (Welford's method)."""
-    mean = next(passes)
-    squares = np.zeros_like(mean)
-    for number, draw in enumerate(passes, start=2):
-        deviation = draw - mean
-        mean += deviation / number
-        squares += deviation * (draw - mean)
-    spread: np.ndarray = np.sqrt(squares / (number - 1))
-    return spread
 
 
 def find_outside_domain(reflectance: np.ndarray, model: Model) -> np.ndarray:
