@@ -31,9 +31,9 @@ from lai_stac.errors import InvalidItemError, UnknownSchemaError
 from lai_stac.fields import SCHEMA_URI
 
 try:
-    import jsonschema_rs
+    import jsonschema_rs  # type: ignore[import-not-found,unused-ignore]  # is optional
 except ModuleNotFoundError:  # slower, not different
-    jsonschema_rs = None  # type: ignore[assignment]
+    jsonschema_rs = None  # type: ignore[assignment,unused-ignore]
 
 Schema = Mapping[str, Any]
 CORE_URI = "https://schemas.stacspec.org/v1.1.0/{0}-spec/json-schema/{0}.json"
