@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from lai_service.browser_build import cache_folder, is_built
+from lai_service.browser_fields import FIELD_ORDER
 from lai_service.colours import STYLES
 from lai_service.map_links import TILES
 from lai_service.settings import Settings
@@ -47,10 +48,14 @@ def add_browser(app: FastAPI, settings: Settings) -> None:
 
 # `config.js` is read when the page opens, so one build serves any address. Tiles come from this
 # service, in the colours of the thumbnails; the legend stands where maps have their attribution.
+# STAC Browser shows fields in the order of the document, which is stored with its keys sorted.
 _CONFIG = """const base = {base};
 const styles = {styles};
+const order = {order};
 const keyOf = shown => shown.rel === 'xyz' ? 'lai' : shown.getKey ? shown.getKey() : shown.key;
 const styleOf = shown => shown.getAbsoluteUrl().startsWith(base) && styles[keyOf(shown)] || {};
+const ordered = fields => Object.fromEntries(
+  Object.entries(fields).sort(([a], [b]) => order.indexOf(a) - order.indexOf(b)));
 window.STAC_BROWSER_CONFIG = {
   catalogUrl: base,
   allowExternalAccess: true,
@@ -60,6 +65,12 @@ window.STAC_BROWSER_CONFIG = {
     + (styleOf(asset).query || '') + 'url=' + encodeURIComponent(asset.getAbsoluteUrl()),
   getMapSourceOptions: (type, options, shown) => Object.assign(options, styleOf(shown).legend
     ? { attributions: styleOf(shown).legend, attributionsCollapsible: false } : {}),
+  preprocessSTAC: stac => {
+    for (const part of ['properties', 'summaries'].filter(name => stac[name])) {
+      stac[part] = ordered(stac[part]);
+    }
+    return stac;
+  },
 };
 """
 
@@ -67,8 +78,11 @@ window.STAC_BROWSER_CONFIG = {
 def _config(base_url: str) -> str:
     """Return `config.js` for a service at an address."""
     styles = {key: {"query": style.query, "legend": style.legend} for key, style in STYLES.items()}
-    text = _CONFIG.replace("{base}", json.dumps(base_url)).replace("{tiles}", json.dumps(TILES))
-    return text.replace("{styles}", json.dumps(styles, ensure_ascii=False))
+    values = {"base": base_url, "tiles": TILES, "styles": styles, "order": FIELD_ORDER}
+    text = _CONFIG
+    for name, value in values.items():
+        text = text.replace(f"{{{name}}}", json.dumps(value, ensure_ascii=False))
+    return text
 
 
 _PAGE = """<!doctype html>

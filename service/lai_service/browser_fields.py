@@ -7,7 +7,7 @@ the page as HTML, so it escapes everything that comes from an item.
 import json
 from typing import Any
 
-__all__ = ["fields_config"]
+__all__ = ["FIELD_ORDER", "fields_config"]
 
 _LAI = {"unit": "m² m⁻²"}
 _PERCENT = "percent"
@@ -68,21 +68,8 @@ def _share(label: str) -> dict[str, Any]:
     return {"label": label, "formatter": _PERCENT}
 
 
+# The order is that of the page: LAI, how sure, how much of it, what it is, where it comes from.
 _FIELDS: dict[str, dict[str, Any]] = {
-    "laiq:quantity": {"label": "LAI definition"},
-    "laiq:elements": {"label": "Plant elements counted"},
-    "laiq:target": {"label": "What the estimate aims at", "mapping": _TARGETS},
-    "laiq:uncertainty_type": {"label": "Type of uncertainty", "mapping": _UNCERTAINTY_TYPES},
-    "laiq:uncertainty_method": {"label": "Method of uncertainty", "mapping": _METHODS},
-    "laiq:uncertainty_components": {"label": "Components of uncertainty", "format": "CSV"},
-    "laiq:confidence_level": _share("Confidence level"),
-    "laiq:coverage_factor": {"label": "Coverage factor k"},
-    "laiq:mc_samples": {"label": "Monte-Carlo samples"},
-    "laiq:dropout_rate": _share("Dropout rate"),
-    "laiq:random_seed": {"label": "Random seed"},
-    "laiq:model_id": {"label": "Model"},
-    "laiq:model_version": {"label": "Model version"},
-    "laiq:model_checksum": {"label": "Checksum of the model", "format": "Checksum"},
     "laiq:lai_mean": {"label": "Mean LAI", **_LAI},
     "laiq:lai_median": {"label": "Median LAI", **_LAI},
     "laiq:lai_p05": {"label": "LAI, 5th percentile", **_LAI},
@@ -91,7 +78,6 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "laiq:uncertainty_median": {"label": "Median uncertainty", **_LAI},
     "laiq:uncertainty_p95": {"label": "Uncertainty, 95th percentile", **_LAI},
     "laiq:relative_uncertainty_median": _share("Median relative uncertainty"),
-    "laiq:pixel_count": {"label": "Pixels"},
     "laiq:valid_fraction": _share("Valid pixels"),
     "laiq:cloud_fraction": _share("Cloud"),
     "laiq:shadow_fraction": _share("Cloud shadow"),
@@ -100,14 +86,32 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "laiq:nodata_fraction": _share("No data"),
     "laiq:input_out_of_domain_fraction": _share("Input out of domain"),
     "laiq:output_out_of_range_fraction": _share("Output out of range"),
+    "laiq:pixel_count": {"label": "Pixels"},
+    "laiq:quantity": {"label": "LAI definition"},
+    "laiq:elements": {"label": "Plant elements counted"},
+    "laiq:target": {"label": "What the estimate aims at", "mapping": _TARGETS},
     "laiq:valid_range": {"label": "Valid range of LAI", "format": "Extent", **_LAI},
+    "laiq:uncertainty_type": {"label": "Type of uncertainty", "mapping": _UNCERTAINTY_TYPES},
+    "laiq:uncertainty_method": {"label": "Method of uncertainty", "mapping": _METHODS},
+    "laiq:uncertainty_components": {"label": "Components of uncertainty", "format": "CSV"},
+    "laiq:confidence_level": _share("Confidence level"),
+    "laiq:coverage_factor": {"label": "Coverage factor k"},
     "laiq:gcos_goal_fraction": _share("Predicted within GCOS goal"),
     "laiq:gcos_threshold_fraction": _share("Predicted within GCOS threshold"),
     "laiq:requirements": {"label": "Requirements", "items": _REQUIREMENT},
     "laiq:calibration": {"label": "Calibration", "properties": _CALIBRATION},
     "laiq:validation": {"label": "Validation", "properties": _VALIDATION},
+    "laiq:model_id": {"label": "Model"},
+    "laiq:model_version": {"label": "Model version"},
+    "laiq:model_checksum": {"label": "Checksum of the model", "format": "Checksum"},
+    "laiq:mc_samples": {"label": "Monte-Carlo samples"},
+    "laiq:dropout_rate": _share("Dropout rate"),
+    "laiq:random_seed": {"label": "Random seed"},
     "processing:expression": {"label": "Process", "formatter": _GRAPH, "summary": False},
 }
+
+FIELD_ORDER = tuple(name for name in _FIELDS if name.startswith("laiq:"))
+"""Our fields in the order in which a page shows them; documents come sorted by name."""
 
 _HEAD = """import { Registry } from '@radiantearth/stac-fields';
 
@@ -132,6 +136,12 @@ const processGraph = value => {
 };
 
 Registry.addExtension('laiq', 'LAI quality');
+
+// STAC writes units for machines
+const bands = Registry.getSpecification('bands');
+if (bands.items && bands.items.unit) {
+  Object.assign(bands.items.unit, { mapping: { 'm2 m-2': 'm² m⁻²' } });
+}
 """
 
 

@@ -216,8 +216,21 @@ def test_item_page_names_our_fields_and_their_units(page: Page, service: str) ->
     assert "laiq:" not in text
     mean = item["properties"]["laiq:lai_mean"]
     assert re.search(rf"Mean LAI\s+{mean}\s+m² m⁻²", text), text
+    shown = [text.index(label) for label in ("Mean LAI", "Valid pixels", "Cloud", "Calibration")]
+    assert shown == sorted(shown)  # LAI first, whatever the alphabet says
     assert "openeo: run_udf" in text
     assert "<b>x</b>" not in page.tab.inner_text("body details")  # folded away
+
+
+def test_units_of_a_raster_are_written_as_those_of_the_item(page: Page, service: str) -> None:
+    item = items_of(service)[0]
+    page.see(f"{service}/browser/#/collections/lai/items/{item['id']}", "Mean LAI")
+    page.tab.get_by_text("Lower bound of the 95 % prediction interval of LAI").first.click()
+    page.tab.get_by_text("Unit of Values").locator("visible=true").first.wait_for()
+    page.keep("asset")
+    cells = page.tab.locator("td:visible").all_inner_texts()
+    assert "m² m⁻²" in cells
+    assert "m2 m-2" not in cells
 
 
 def test_map_draws_lai_by_our_tiles_with_a_legend(page: Page, service: str) -> None:
