@@ -11,7 +11,7 @@ def write_untrained(network: str, path: Path) -> Path:
     """Write a bundle of a network with random weights around the contract of the default one."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from lai_training.export import export_onnx, write_bundle
+    from lai_training.bundles.export import export_onnx, write_bundle
     from lai_training.networks import SPECS, build_network
     from lai_udf.bundle import default_bundle_path
     from lai_udf.predict import read_bundle

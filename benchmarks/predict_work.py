@@ -69,8 +69,8 @@ def predict_memory(bundle: str, side: str, samples: str = "0", repeats: str = "2
 
 def sl2p_memory(side: str) -> Facts:
     """Run vectorised SL2P, LAI and flags, over the same scene."""
-    from lai_training.sl2p import predict_bands
-    from lai_training.sl2p_tables import load_network
+    from lai_training.sl2p.processor import predict_bands
+    from lai_training.sl2p.tables import load_network
     from lai_udf.predict import BANDS
 
     scene = dict(zip(BANDS, make_cube(int(side)), strict=True))
@@ -115,7 +115,7 @@ def files_to_cogs(bundle: str, scene: str, folder: str, _repeat: str = "0") -> F
 
 def sl2p_files(scene: str, path: str) -> Facts:
     """Run SL2P over the same files."""
-    from lai_training.sl2p_scene import write_sl2p
+    from lai_training.sl2p.scene import write_sl2p
     from lai_udf.products import open_scene
 
     facts = Facts()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lai_training.sl2p import ANGLE_BANDS, predict_bands
-from lai_training.sl2p_tables import load_network
+from lai_training.sl2p.processor import ANGLE_BANDS, predict_bands
+from lai_training.sl2p.tables import load_network
 
 TILE_PX = 5490
 """Side of a Sentinel-2 tile at 20 m."""

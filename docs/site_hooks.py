@@ -119,6 +119,7 @@ def show_notebook(path: Path) -> str:
 def list_modules(package: str, home: str) -> str:
     """Return the reference page of a package: a directive per module."""
     folder = ROOT / home / package
-    names = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("__"))
+    paths = [path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py")]
+    names = sorted(".".join(path.parts) for path in paths if path.name != "__init__")
     about = f"::: {package}\n    options: {{members: false, show_root_heading: false}}"
     return "\n\n".join([f"# {package}", about, *(f"::: {package}.{name}" for name in names)])

@@ -32,8 +32,8 @@ import xarray as xr
 
 from lai_demo.scene import open_demo_scene, write_collection
 from lai_demo.servers import free_port, running
-from lai_training.simulate import simulate
-from lai_training.spectral_library import load_or_make_library
+from lai_training.land.simulate import simulate
+from lai_training.land.spectral_library import load_or_make_library
 from lai_udf.bundle import default_bundle_path
 from lai_udf.process_graph import lai_cube
 

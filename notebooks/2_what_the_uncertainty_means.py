@@ -34,9 +34,9 @@ import rasterio
 from scipy import stats
 
 from lai_training import sl2p
-from lai_training.metrics import half_width_of_mean
-from lai_training.simulate import simulate
-from lai_training.spectral_library import load_or_make_library
+from lai_training.scores.metrics import half_width_of_mean
+from lai_training.land.simulate import simulate
+from lai_training.land.spectral_library import load_or_make_library
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import CLOUD_WITHIN_REACH, NO_DATA_WITHIN_REACH
 from lai_udf.products import read_scene

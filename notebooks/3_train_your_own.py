@@ -28,15 +28,15 @@ import pandas as pd
 import yaml
 
 from lai_training import sl2p
-from lai_training.config import FitConfig
-from lai_training.export import export_onnx, write_bundle
-from lai_training.fit import fit
-from lai_training.metrics import score
-from lai_training.model_item import describe_model
-from lai_training.pools import make_pool
-from lai_training.release import NO_CALIBRATION
-from lai_training.simulate import simulate
-from lai_training.spectral_library import load_or_make_library
+from lai_training.learn.config import FitConfig
+from lai_training.bundles.export import export_onnx, write_bundle
+from lai_training.learn.fit import fit
+from lai_training.scores.metrics import score
+from lai_training.bundles.model_item import describe_model
+from lai_training.learn.pools import make_pool
+from lai_training.bundles.release import NO_CALIBRATION
+from lai_training.land.simulate import simulate
+from lai_training.land.spectral_library import load_or_make_library
 from lai_udf.bundle import default_bundle_path
 from lai_udf.products import read_scene
 from lai_udf.run import Request, predict_scene
@@ -95,7 +95,7 @@ print(history.filter(regex="loss|mae|epoch").round(4).to_string(index=False))
 # ## From weights to a bundle
 #
 # The bundle is what travels: an ONNX file and `model.json`, which says what the network expects.
-# Without calibration its prediction interval has no width; `lai_training.release` calibrates.
+# Without calibration its prediction interval has no width; `lai_training.bundles.release` calibrates.
 
 # %%
 import keras  # noqa: E402  (slow to import, and the fit above has done it already)

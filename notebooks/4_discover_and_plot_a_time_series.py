@@ -37,9 +37,9 @@ from matplotlib.dates import ConciseDateFormatter
 from lai_demo.servers import free_port, running
 from lai_service.client import publish_directory
 from lai_stac.item import describe
-from lai_training.parcels_benchmark import TRUTH_FILE, write_season
-from lai_training.parcels_season import season_dates
-from lai_training.spectral_library import load_or_make_library
+from lai_training.parcels.benchmark import TRUTH_FILE, write_season
+from lai_training.parcels.season import season_dates
+from lai_training.land.spectral_library import load_or_make_library
 from lai_udf.bundle import open_bundle
 from lai_udf.rasters import read_lai_cogs
 

@@ -24,8 +24,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lai_training.simulate import simulate
-from lai_training.spectral_library import load_or_make_library
+from lai_training.land.simulate import simulate
+from lai_training.land.spectral_library import load_or_make_library
 from lai_udf import predict
 from lai_udf.bundle import default_bundle_path, open_bundle
 from lai_udf.harness import Cutting, run_udf_in_windows

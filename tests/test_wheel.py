@@ -76,7 +76,7 @@ def test_the_wheel_holds_the_shipped_model_and_its_licence(unpacked: Path) -> No
 def test_the_wheel_holds_tables_and_schemas(unpacked: Path) -> None:
     code = """
 import numpy as np
-import lai_stac.validation, lai_training.spectral_tables
+import lai_stac.validation, lai_training.land.spectral_tables
 from lai_training import sl2p
 spectrum = [[0.05, 0.04, 0.09, 0.25, 0.3, 0.33, 0.18, 0.09, 1.0, 0.8, 0.5]]
 print(sl2p.predict(np.array(spectrum))[0], sl2p.__file__)
@@ -122,8 +122,8 @@ app(["fit", "experiment.yaml"])
 def test_lai_udf_runs_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     import numpy as np
 
-    from lai_training.simulate import simulate
-    from lai_training.spectral_library import spectral_library
+    from lai_training.land.simulate import simulate
+    from lai_training.land.spectral_library import spectral_library
 
     library = spectral_library(1_500, np.random.default_rng(7))
     scene = simulate(tmp_path / "scene.tif", size=64, seed=1, library=library).scene

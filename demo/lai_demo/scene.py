@@ -39,9 +39,9 @@ class DemoScene:
 
 def simulate_scene_file(folder: Path) -> Path:
     """Simulate the embedded scene: parcels at 20 m with known LAI, thin clouds and shadows."""
-    from lai_training.landscapes_observation import NoiseModel
-    from lai_training.simulate import simulate
-    from lai_training.spectral_library import load_or_make_library
+    from lai_training.land.observation import NoiseModel
+    from lai_training.land.simulate import simulate
+    from lai_training.land.spectral_library import load_or_make_library
 
     library = load_or_make_library(folder / "spectra.npz", SPECTRA, SEED)
     output = folder / "simulated.tif"

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from lai_training import sl2p
-from lai_training.emulation import find_clear_vegetation
-from lai_training.metrics import Scores, score
+from lai_training.scores.emulation import find_clear_vegetation
+from lai_training.scores.metrics import Scores, score
 from lai_udf.predict import INPUT_OUT_OF_DOMAIN
 
 

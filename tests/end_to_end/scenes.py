@@ -9,9 +9,9 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from lai_training.landscapes_observation import NoiseModel
-from lai_training.simulate import simulate
-from lai_training.spectral_library import spectral_library
+from lai_training.land.observation import NoiseModel
+from lai_training.land.simulate import simulate
+from lai_training.land.spectral_library import spectral_library
 from lai_udf.predict import BANDS
 from lai_udf.products import read_scene
 from lai_udf.rasters import write_scene_geotiff

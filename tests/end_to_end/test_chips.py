@@ -13,7 +13,7 @@ import pytest
 
 from end_to_end.conftest import DEMO, Walk, environment
 from lai_stac.validation import validate_item
-from lai_training.emulation import score_scenes
+from lai_training.scores.emulation import score_scenes
 from lai_udf.bundle import default_bundle_path
 
 pytestmark = [

@@ -46,7 +46,7 @@ def test_a_notebook_is_text_with_headings_that_jupyter_opens(notebook: Path) -> 
 @pytest.fixture(scope="session")
 def spectra(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The spectral library that all notebooks ask for, made once."""
-    from lai_training.spectral_library import load_or_make_library
+    from lai_training.land.spectral_library import load_or_make_library
 
     path = tmp_path_factory.mktemp("spectra") / "spectra.npz"
     load_or_make_library(path, 8_000, 1)

@@ -12,18 +12,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lai_training.ablation import run_ablation
-    from lai_training.config import FitConfig, SampleConfig, read_config
-    from lai_training.emulation import score_scenes
+    from lai_training.bundles.export import export_onnx
+    from lai_training.bundles.release import add_spread
     from lai_training.errors import LaiTrainingError
-    from lai_training.export import export_onnx
-    from lai_training.metrics import score
+    from lai_training.learn.ablation import run_ablation
+    from lai_training.learn.config import FitConfig, SampleConfig, read_config
+    from lai_training.learn.samples import SampleStream
+    from lai_training.learn.variables import score_variables
     from lai_training.networks import SPECS, NetworkSpec, build_network
-    from lai_training.release import add_spread
-    from lai_training.samples import SampleStream
+    from lai_training.scores.emulation import score_scenes
+    from lai_training.scores.metrics import score
     from lai_training.sl2p import Flag, predict, predict_bands, predict_image
-    from lai_training.sl2p_scene import write_sl2p
-    from lai_training.variables import score_variables
+    from lai_training.sl2p.scene import write_sl2p
 
 __all__ = [
     "SPECS",
@@ -48,18 +48,18 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ablation": ("run_ablation",),
-    "config": ("FitConfig", "SampleConfig", "read_config"),
-    "emulation": ("score_scenes",),
+    "learn.ablation": ("run_ablation",),
+    "learn.config": ("FitConfig", "SampleConfig", "read_config"),
+    "scores.emulation": ("score_scenes",),
     "errors": ("LaiTrainingError",),
-    "export": ("export_onnx",),
-    "metrics": ("score",),
+    "bundles.export": ("export_onnx",),
+    "scores.metrics": ("score",),
     "networks": ("SPECS", "NetworkSpec", "build_network"),
-    "release": ("add_spread",),
-    "samples": ("SampleStream",),
+    "bundles.release": ("add_spread",),
+    "learn.samples": ("SampleStream",),
     "sl2p": ("Flag", "predict", "predict_bands", "predict_image"),
-    "sl2p_scene": ("write_sl2p",),
-    "variables": ("score_variables",),
+    "sl2p.scene": ("write_sl2p",),
+    "learn.variables": ("score_variables",),
 }
 
 

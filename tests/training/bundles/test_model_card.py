@@ -1,0 +1,163 @@
+"""Model cards: everything is read from model.json, what is missing is said to be."""
+
+import copy
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from lai_training.bundles.model_card import model_card
+from lai_training.cli import app
+from lai_udf.bundle import default_bundle_path, open_bundle
+
+SECTIONS = (
+    "Intended use",
+    "Input and output",
+    "Architecture and reach",
+    "Training data",
+    "Scores",
+    "Calibration",
+    "Known failures",
+    "Licence",
+    "How to reproduce",
+)
+
+
+@pytest.fixture
+def description() -> dict:
+    return copy.deepcopy(dict(open_bundle(default_bundle_path()).description))
+
+
+def _contract(description: dict) -> dict:
+    return description["properties"]["lai:contract"]
+
+
+def test_the_card_of_the_shipped_bundle_has_every_section_and_its_numbers(description):
+    card = model_card(description)
+    contract = _contract(description)
+
+    assert [line[3:] for line in card.splitlines() if line.startswith("## ")] == list(SECTIONS)
+    assert f"up to {contract['reach_px']} px away" in card
+    assert f"{contract['calibration']['n_pairs']} field pairs" in card
+    assert description["assets"]["model"]["file:checksum"].removeprefix("1220") in card
+    for scores in contract["calibration"]["scores_left_out_site_dates"].values():
+        assert f"| {scores['rmse']} |" in card
+
+
+def test_a_number_of_the_card_is_that_of_the_description(description):
+    metrics = {"distance": 0.4321, "correlation": 0.9, "correlation_squared": 0.81}
+    _contract(description)["metrics"] = {
+        "sl2p_on_moon": metrics,
+        "one_pass_spread": {"patches": 77},
+    }
+
+    card = model_card(description)
+
+    assert "| moon |  |  | 0.9 | 0.4321 |" in card
+    assert "- One pass spread: patches 77." in card
+
+
+def test_where_angles_come_from_is_told_beside_scores_that_had_them(description):
+    scores = {"correlation": 0.97, "correlation_squared": 0.94}
+    _contract(description)["metrics"] = {"sl2p_on_real_scenes_nominal_angles": scores}
+    without = model_card(description)
+    _contract(description)["metrics"]["sl2p_on_real_scenes_angles_given"] = scores
+
+    assert "the sun's by time and place" not in without
+    assert "the sun's by time and place" in model_card(description)
+
+
+def test_a_fit_is_measured_against_one_of_the_papers_size(description):
+    config = _contract(description)["provenance"]["config"]
+    config |= {"epochs": 40, "steps": 17_554}
+    config["samples"] |= {"batch": 1, "patch_px": 64}
+
+    assert "That is 0.25 times the pixels of a paper-size run" in model_card(description)
+
+
+def test_the_machine_of_the_fit_is_told_where_it_is_known(description):
+    _contract(description)["provenance"]["device"] = "CPU:0"
+
+    assert "Fitted on CPU:0." in model_card(description)
+
+
+def test_scores_that_lie_deeper_are_found(description):
+    scores = {"correlation": 0.97, "correlation_squared": 0.94}
+    _contract(description)["metrics"] = {"real_scenes": {"FAPAR": scores}, "epochs": 3}
+
+    card = model_card(description)
+
+    assert "| real scenes FAPAR |  |  | 0.97 |" in card
+    assert "- All: epochs 3." in card
+
+
+def test_the_field_correction_is_told(description):
+    _contract(description)["calibration"]["field_correction"] = {
+        "intercept": 0.8, "lai": -0.2, "limit": 1.5, "fade_below_lai": 0.5,
+    }  # fmt: skip
+
+    text = "`target=field` adds 0.800 -0.200 LAI, at most 1.5 either way"
+    assert text in model_card(description)
+    assert "less and less below LAI 0.5." in model_card(description)
+
+
+def test_what_the_description_lacks_is_not_made_up(description):
+    contract = _contract(description)
+    del contract["metrics"], contract["provenance"]
+    contract["calibration"] = {"intervals": {"sl2p": {"lai": [0], "lower": [0], "upper": [0]}}}
+    description["properties"].pop("license", None)
+
+    card = model_card(description)
+
+    assert "of this bundle say nothing" in card
+    assert "The interval is not calibrated." in card
+    assert "## Licence\n\nNot stated" in card
+    assert "## Scores\n\nNot stated" in card
+    assert "## Training data\n\nNot stated" in card
+    assert "target=field" not in card
+
+
+def test_a_reach_beyond_the_overlap_is_a_known_failure(description):
+    contract = _contract(description)
+    contract["reach_px"] = contract["halo_px"] + 1
+
+    assert "does not fit in the overlap: windows leave seams" in model_card(description)
+
+
+def test_patches_of_real_products_are_not_called_simulated(description):
+    pool = {"prepared": "build/patches", "split": "train"}
+    _contract(description)["provenance"]["config"]["pool"] = pool
+
+    card = model_card(description)
+
+    assert "Patches: prepared build/patches, split train" in card
+    assert "no real image" not in card
+
+
+def test_a_licence_is_printed(description):
+    description["properties"]["license"] = "Apache-2.0"
+
+    assert "## Licence\n\nApache-2.0." in model_card(description)
+
+
+def test_card_prints_or_writes_and_fails_in_one_sentence(tmp_path):
+    bundle = str(default_bundle_path())
+
+    printed = CliRunner().invoke(app, ["card", bundle])
+    written = CliRunner().invoke(app, ["card", bundle, str(tmp_path / "card.md")])
+    missing = CliRunner().invoke(app, ["card", str(tmp_path / "no.zip")])
+
+    assert printed.exit_code == written.exit_code == 0
+    assert (tmp_path / "card.md").read_text(encoding="utf-8") == printed.stdout
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    assert "cannot be read" in missing.stderr
+
+
+def test_the_config_in_the_card_can_be_fitted_again(description):
+    import yaml
+
+    card = model_card(description)
+
+    config = card.split("```yaml\n")[1].split("```")[0]
+    known = _contract(description)["provenance"]["config"]
+    assert yaml.safe_load(config) == json.loads(json.dumps(known))

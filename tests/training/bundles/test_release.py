@@ -1,0 +1,118 @@
+"""From a run to the bundle that ships, and the bundle beside SL2P on field pairs."""
+
+import keras
+import pytest
+from typer.testing import CliRunner
+
+from lai_training.bundles.release import add_spread, release
+from lai_training.cli import app
+from lai_training.errors import ExportError
+from lai_training.field.pairs import read_pairs
+from lai_training.learn.config import FitConfig
+from lai_training.learn.normalisation import measure_normalisation
+from lai_training.learn.run_folder import write_provenance
+from lai_training.networks import build_network
+from lai_udf.bundle import open_bundle
+from lai_udf.rasters_scene import write_scene_geotiff
+
+# Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+CONFIG = FitConfig.model_validate(
+    {
+        "network": "seamless",
+        "seed": 1,
+        "pool": {"patches": 16, "size_px": 32, "seed": 7},
+        "validation": {"patches": 8, "size_px": 32, "seed": 8},
+        "samples": {"patch_px": 32, "batch": 4},
+        "epochs": 1,
+        "steps": 1,
+        "learning_rate": 0.1,
+        "spread_steps": 10,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, land, pools):
+    """A finished run whose network was never fitted."""
+    folder = tmp_path_factory.mktemp("run")
+    keras.utils.set_random_seed(5)
+    build_network("seamless").save(folder / "best.keras")
+    write_provenance(CONFIG, measure_normalisation(land), folder)
+    add_spread(folder, pools=pools)
+    return folder
+
+
+def _write(table, folder):
+    path = folder / "pairs.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def bundle(run, tmp_path, field_pairs, scene):
+    scenes = tmp_path / "scenes"
+    write_scene_geotiff(scene, scenes / "land.tif")
+    pairs = _write(field_pairs, tmp_path)
+    return release(run, tmp_path / "b.zip", version="0.3.0", pairs=pairs, scenes=scenes)
+
+
+def test_a_bundle_carries_its_calibration_and_scores(bundle):
+    opened = open_bundle(bundle)
+
+    assert (opened.model_id, opened.version) == ("sentinel2-lai-seamless", "0.3.0")
+    calibration, metrics = opened.contract["calibration"], opened.contract["metrics"]
+    assert (calibration["n_pairs"], calibration["n_site_dates"]) == (60, 12)
+    assert calibration["data"] == "pairs.csv"
+    assert metrics["one_pass_spread"]["patches"] == 10
+    assert metrics["sl2p_on_real_scenes_angles_given"]["scenes"] == 1
+    assert metrics["sl2p_on_real_scenes_nominal_angles"]["scenes"] == 1
+    assert metrics["sl2p_on_real_scenes_with_noise"]["rmse_sl2p"] > 0
+
+
+def test_the_spread_is_taught_once(run, pools):
+    before = (run / "final.keras").read_bytes()
+
+    assert add_spread(run, pools=pools) == run / "final.keras"
+    assert (run / "final.keras").read_bytes() == before
+
+
+def test_validate_scores_both_targets_beside_sl2p(bundle, tmp_path, field_pairs):
+    command = ["validate", str(_write(field_pairs, tmp_path)), "--out", str(tmp_path / "report")]
+
+    result = CliRunner().invoke(app, [*command, "--model", str(bundle)])
+
+    assert result.exit_code == 0, result.stderr
+    for name in ("SL2P 2_1", "seamless 0.3.0 sl2p, left out", "seamless 0.3.0 field, left out"):
+        assert f"| {name} | 60 |" in result.stdout
+    assert "## Stated uncertainty" in result.stdout
+
+
+def test_the_calibrated_interval_holds_most_of_its_own_pairs(bundle, tmp_path, field_pairs):
+    from lai_training.scores.emulation import predict_spectra
+
+    table = read_pairs(_write(field_pairs, tmp_path))
+    bands = predict_spectra(table, bundle, target="field")
+
+    inside = (bands["LAI_LOWER"] <= table["lai"]) & (table["lai"] <= bands["LAI_UPPER"])
+    assert inside.mean() >= 0.93
+
+
+def test_an_unfinished_run_is_not_exported(tmp_path, field_pairs):
+    pairs = _write(field_pairs, tmp_path)
+
+    with pytest.raises(ExportError, match=r"holds no final\.keras: finish the run"):
+        release(tmp_path, tmp_path / "b.zip", version="0.3.0", pairs=pairs, scenes=None)
+    assert not (tmp_path / "b.zip").exists()
+
+
+def test_export_of_bad_pairs_leaves_no_bundle(run, tmp_path):
+    (tmp_path / "pairs.csv").write_text("lai\n1\n")
+    command = ["export", str(run), str(tmp_path / "b.zip"), "--version", "1.0.0"]
+
+    result = CliRunner().invoke(app, [*command, "--pairs", str(tmp_path / "pairs.csv")])
+
+    assert result.exit_code == 1
+    assert "lacks the columns" in result.stderr
+    assert not (tmp_path / "b.zip").exists()

@@ -1,0 +1,331 @@
+"""The evaluation: known networks give known tables, and the report holds what was measured."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy import ndimage
+from typer.testing import CliRunner
+
+from lai_training.cli import app
+from lai_training.errors import EvaluationError
+from lai_training.evaluation.evaluate import SCALES, Evaluation, evaluate
+from lai_training.evaluation.networks import SL2P, Network, is_network, open_networks, predict_sl2p
+from lai_training.evaluation.report import TABLES
+from lai_training.evaluation.scenes import (
+    REAL,
+    Scene,
+    find_borders,
+    find_contrasts,
+    largest,
+    read_real,
+    simulate_held_out,
+)
+from lai_training.evaluation.scores import CLEAN, NOISY, run_case, run_cases, tabulate_borders
+from lai_training.evaluation.seams import GEOMETRIES, measure_seams, measure_shifts
+from lai_training.evaluation.tables import format_images, print_cell
+from lai_training.land import spectral_library
+from lai_training.scores.emulation import compare_with_sl2p
+from lai_udf.bundle import default_bundle_path
+from lai_udf.predict import ANGLES, BANDS, LaiModelError
+from lai_udf.rasters_scene import write_scene_geotiff
+
+
+class Filter(Network):
+    """A made-up network: SL2P of filtered bands; pixels of no data count as 0."""
+
+    def predict(self, scene, bands=("LAI",), *, samples=0, overlap=0):
+        image = scene.copy()
+        for band in BANDS:
+            values = np.nan_to_num(scene.sel(bands=band).values)
+            image.loc[{"bands": band}] = self._filter(values)
+        return dict.fromkeys(bands, predict_sl2p(image))
+
+    def _filter(self, values):
+        return values
+
+    def warm_up(self):
+        pass
+
+
+class Blur(Filter):
+    """Looks one pixel far."""
+
+    def _filter(self, values):
+        return ndimage.uniform_filter(values, 3, mode="constant")
+
+
+class Blocks(Filter):
+    """Pools over blocks of 4 px that begin at the window's corner."""
+
+    def _filter(self, values):
+        height, width = (size // 4 * 4 for size in values.shape)
+        cells = values[:height, :width].reshape(height // 4, 4, width // 4, 4).mean(axis=(1, 3))
+        pooled = values.copy()
+        pooled[:height, :width] = cells.repeat(4, 0).repeat(4, 1)
+        return pooled
+
+
+def _made_up(kind: type[Filter], reach_px: int) -> Filter:
+    return kind(kind.__name__, Path("nowhere"), {"reach_px": reach_px, "calibration": {}})
+
+
+@pytest.fixture(scope="module")
+def library() -> spectral_library.SpectralLibrary:
+    return spectral_library.spectral_library(3_000, np.random.default_rng(7))
+
+
+@pytest.fixture(scope="module")
+def land_scene(library: spectral_library.SpectralLibrary) -> Scene:
+    return simulate_held_out(1, 112, library, seed=3)[0]
+
+
+@pytest.fixture(scope="module")
+def evaluation(library: spectral_library.SpectralLibrary, scene: xr.DataArray) -> Evaluation:
+    scored = np.zeros(scene.shape[1:], dtype=bool)
+    scored[16:-16, 16:-16] = True
+    real = [Scene("field", REAL, scene, scored)]
+    with open_networks([default_bundle_path()]) as networks:
+        return evaluate(networks, library, scale=SCALES["tiny"], real=real)
+
+
+@pytest.fixture(scope="module")
+def report(
+    evaluation: Evaluation,
+    library: spectral_library.SpectralLibrary,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """What `lai-train evaluate --report` writes of the evaluation above."""
+    folder = tmp_path_factory.mktemp("evaluate") / "report"
+    command = ["evaluate", str(default_bundle_path()), "--scale", "tiny", "--report", str(folder)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spectral_library, "load_or_make_library", lambda path: library)
+        patch.setattr("lai_training.evaluation.evaluate.evaluate", lambda *_, **__: evaluation)
+        result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    return Path(result.stdout.strip())
+
+
+def test_a_border_is_where_another_parcel_lies_beside():
+    parcels = np.array([[1, 1, 1, 2], [1, 1, 1, 2], [1, 1, 1, 1], [1, 1, 1, 1]])
+
+    assert find_borders(parcels).astype(int).tolist() == [
+        [0, 0, 1, 1],
+        [0, 0, 1, 1],
+        [0, 0, 1, 1],
+        [0, 0, 0, 0],
+    ]
+
+
+def test_edges_of_real_scenes_are_a_tenth_of_their_pixels(scene):
+    scored = np.ones(scene.shape[1:], dtype=bool)
+    stripes = scene.copy()
+    stripes.values[:] = 0.1 + 0.2 * (np.arange(48) // 24)
+
+    assert find_contrasts(scene, scored).mean() == pytest.approx(0.1, abs=0.01)
+    assert np.nonzero(find_contrasts(stripes, scored).all(axis=0))[0].tolist() == [23, 24]
+
+
+def test_held_out_scenes_are_the_same_for_a_seed_and_others_for_another(library, land_scene):
+    again = simulate_held_out(1, 112, library, seed=3)[0]
+    other = simulate_held_out(1, 112, library, seed=4)[0]
+
+    np.testing.assert_array_equal(again.image.values, land_scene.image.values)
+    assert not np.array_equal(other.image.values, land_scene.image.values)
+    assert set(ANGLES) <= set(land_scene.image["bands"].values)
+    assert land_scene.scored.sum() > 500
+
+
+def test_windows_leave_a_seam_only_where_the_overlap_is_shorter_than_the_reach(land_scene):
+    table, maps = measure_seams(land_scene.image, [_made_up(Blur, 1)])
+
+    assert table["largest"][:2].tolist() == [0, 0]  # 224 + 16 and 96 + 16
+    seam = maps["Blur", GEOMETRIES[2]] != 0
+    rows, columns = np.nonzero(seam)
+    assert seam.any()
+    assert np.isin(rows, [95, 96])[~np.isin(columns, [95, 96])].all()
+
+
+def test_a_moved_origin_moves_the_poolings_and_no_pixelwise_network(land_scene):
+    table = measure_shifts(land_scene.image, [_made_up(Blocks, 3), _made_up(Filter, 0)])
+
+    by_network = table.groupby("network")["p99"].min()
+    assert by_network["Filter"] == 0
+    assert by_network["Blocks"] > 0.05
+
+
+def test_a_network_that_smears_edges_is_worse_at_borders(land_scene):
+    results = run_cases([land_scene], [_made_up(Blur, 1)])
+
+    table = tabulate_borders(results).set_index(["case", "where", "network"])["rmse"]
+    assert table["clean", "border", "Blur"] > 2 * table["clean", "inside", "Blur"]
+    assert table["clean", "border", SL2P] == 0
+
+
+def test_sl2p_is_the_reference_itself_until_there_is_noise(land_scene):
+    clean, noisy = (run_case(land_scene, case, []) for case in (CLEAN, NOISY))
+
+    np.testing.assert_array_equal(clean.estimates[SL2P], clean.reference)
+    np.testing.assert_array_equal(noisy.reference, clean.reference)
+    assert np.std(noisy.estimates[SL2P] - noisy.reference) > 0.05
+
+
+def test_a_real_scene_is_scored_as_export_scores_it(scene):
+    scored = np.zeros(scene.shape[1:], dtype=bool)
+    scored[16:-16, 16:-16] = True
+    bundle = default_bundle_path()
+
+    with open_networks([bundle]) as (network,):
+        ours = run_case(Scene("field", REAL, scene, scored, seed=1), NOISY, [network])
+    theirs = compare_with_sl2p(scene, bundle, noise=1.0, seed=1)
+
+    np.testing.assert_array_equal(ours.estimates[network.name], theirs["network"])
+    np.testing.assert_array_equal(ours.estimates[SL2P], theirs["sl2p_noisy"])
+
+
+def test_the_interval_of_the_mean_is_0_373_sigma(evaluation):
+    ratio = evaluation.spread["ci"] / evaluation.spread["sd"]
+
+    np.testing.assert_allclose(ratio, 2.045 / np.sqrt(30), rtol=1e-5)  # eq. 9, t two-sided
+    assert evaluation.spread["one_pass_correlation"].min() > 0.5
+
+
+def test_the_shipped_network_removes_noise_and_leaves_no_seam(evaluation):
+    scores = evaluation.scores.query("case == 'noisy' and against == 'SL2P' and image == 'all'")
+    rmse = scores.set_index(["kind", "network"])["rmse"]
+
+    for kind in ("simulated", "real"):
+        assert rmse[kind, evaluation.networks[0].name] < 0.8 * rmse[kind, SL2P]
+    seams = evaluation.seams.set_index("cut")["largest"]
+    assert seams["windows of 96 + 16 px"] < 1e-4 < seams["windows of 96 + 0 px"]
+
+
+def test_a_forgotten_offset_is_refused_and_would_cost_half_a_lai(evaluation):
+    offset = evaluation.offset.set_index(["x", "network"])
+    name = evaluation.networks[0].name
+
+    assert offset.loc[(0.1, name), "refused"] == 1
+    assert "reflectance_offset=-0.1" in offset.loc[(0.1, name), "says"]
+    assert offset.loc[(0.1, name), "bias"] < -0.4
+    assert offset.loc[(0.0, name), "refused"] == 0
+
+
+def test_holes_cost_sl2p_nothing_and_withheld_angles_do(evaluation):
+    clouds, angles = evaluation.clouds, evaluation.angles.set_index(["x", "network"])["rmse"]
+
+    holes = clouds.query("view == 'holes' and network == @SL2P", local_dict={"SL2P": SL2P})
+    assert holes["rmse"].max() == 0
+    assert angles["none", SL2P] == 0 < angles["all", SL2P]
+
+
+def test_feature_maps_go_down_and_up_again(evaluation):
+    (stages,) = evaluation.stages.values()
+
+    metres = [int(re.search(r"at (\d+) m", stage.title)[1]) for stage in stages]
+    assert metres[0] == metres[-1] == 20
+    assert sorted(metres[: np.argmax(metres) + 1]) == metres[: np.argmax(metres) + 1]
+    assert max(metres) == 80
+    assert all(
+        stage.channels.shape[1] * metre == 96 * 20
+        for stage, metre in zip(stages, metres, strict=True)
+    )
+
+
+def test_the_report_shows_every_figure_and_the_numbers_of_the_tables(report):
+    text = report.read_text(encoding="utf-8")
+
+    figures = {path.name for path in report.parent.glob("*.png")}
+    assert set(re.findall(r"\]\((\w+\.png)\)", text)) == figures
+    assert len(figures) == 7
+    assert {path.stem for path in report.parent.glob("*.csv")} == set(TABLES)
+    table = pd.read_csv(report.parent / "scores.csv")
+    noisy = table.query("kind == 'real' and case == 'noisy' and image == 'all'").iloc[0]
+    assert f"| {noisy['distance']:.4f} |" in text
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1
+
+
+def test_table_6_shows_the_images_with_draws_first_and_sums_up_the_rest(evaluation):
+    name = evaluation.networks[0].name
+    own = evaluation.scores.query("kind == 'real' and image != 'all' and network == @name")
+    many = pd.concat([own.assign(image=f"tile {number}") for number in range(20)])
+    drawn = evaluation.spread.iloc[:1].assign(kind="real", image="tile 7", network=name)
+
+    text = format_images(many, drawn, "real", name)
+
+    assert text.splitlines()[2].startswith("| tile 7 |")
+    assert "12 of 20 images" in text
+
+
+def test_long_names_keep_both_ends(evaluation):
+    name = evaluation.networks[0].name
+    own = evaluation.scores.query("kind == 'real' and image != 'all' and network == @name")
+
+    text = format_images(own.assign(image="a" * 40 + "b" * 40), evaluation.spread, "real", name)
+
+    assert f"| {'a' * 16}...{'b' * 29} |" in text  # 48 characters
+
+
+def test_an_unknown_number_is_an_empty_cell():
+    assert print_cell(float("nan"), "{:.2f}") == ""
+
+
+def test_scenes_that_cannot_be_read_are_left_out(scene, tmp_path, caplog):
+    write_scene_geotiff(scene, tmp_path / "good.tif")
+    (tmp_path / "bad.tif").write_text("no raster")
+
+    (good,) = read_real(tmp_path)
+
+    assert (good.name, good.true_lai) == ("good", None)
+    assert set(ANGLES) <= set(good.image["bands"].values)
+    assert "bad.tif skipped" in caplog.text
+    (tmp_path / "good.tif").unlink()
+    with pytest.raises(EvaluationError, match="none of 1 scenes has clear vegetation"):
+        read_real(tmp_path)
+
+
+def test_the_largest_scenes_have_the_most_scored_pixels(land_scene):
+    small = dataclasses.replace(land_scene, name="small", scored=np.zeros((2, 2), dtype=bool))
+
+    assert [scene.name for scene in largest([small, land_scene], 1)] == [land_scene.name]
+
+
+def test_two_bundles_of_one_name_get_columns_of_their_own():
+    with open_networks([default_bundle_path(), default_bundle_path()]) as networks:
+        first, second = (network.name for network in networks)
+
+    assert second == f"{first} #2"
+    with pytest.raises(EvaluationError, match="nothing to evaluate"), open_networks([]):
+        pass
+    with pytest.raises(LaiModelError, match="nowhere"), open_networks([Path("nowhere.zip")]):
+        pass
+
+
+def test_a_run_without_weights_is_told_to_be_fitted(tmp_path):
+    (tmp_path / "provenance.json").write_text("{}")
+
+    assert is_network(tmp_path)
+    assert not is_network(tmp_path / "scenes")
+    with (
+        pytest.raises(EvaluationError, match=r"holds no final.keras or best.keras"),
+        open_networks([tmp_path]),
+    ):
+        pass
+
+
+def test_evaluate_without_scenes_and_report_is_misuse():
+    assert CliRunner().invoke(app, ["evaluate", str(default_bundle_path())]).exit_code == 2
+
+
+def test_evaluate_without_a_bundle_fails_in_one_sentence(tmp_path):
+    command = ["evaluate", str(tmp_path / "no.zip"), "--report", str(tmp_path / "report")]
+
+    result = CliRunner().invoke(app, command)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "cannot be read" in result.stderr
+    assert not (tmp_path / "report").exists()

@@ -1,0 +1,311 @@
+"""Fits through the command: what a run leaves behind, a kill in the middle, and refusals."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from lai_training.cli import app
+from lai_training.errors import ConfigError, FitError
+from lai_training.learn.checkpoints import KeepRun, read_history
+from lai_training.learn.config import FitConfig, read_config
+from lai_training.learn.fit import fit
+from lai_training.learn.normalisation import Normalisation
+from lai_training.learn.precision import full_precision
+from lai_training.learn.recipe import compile_model, load_start
+from lai_training.learn.run_folder import read_normalisation, write_provenance
+from lai_training.networks import SPECS, VARIABLE_SCALES, build_network
+
+# Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+EXPERIMENT = {
+    "network": "seamless",
+    "seed": 1,
+    "pool": {"patches": 16, "size_px": 32, "seed": 7},
+    "validation": {"patches": 8, "size_px": 32, "seed": 8},
+    "samples": {"patch_px": 32, "batch": 4},
+    "epochs": 2,
+    "steps": 2,
+    "learning_rate": 0.003,
+    "ema_momentum": 0.9,
+    "huber_delta": 0.5,
+    "spread_steps": 10,
+}
+
+
+def _write_config(folder: Path, **changes: object) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump({**EXPERIMENT, **changes}))
+    return path
+
+
+def _lai_train(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def _keep_run(run: Path, **arguments: int) -> KeepRun:
+    """The callback that keeps a run, on a network of two weights."""
+    keep = KeepRun(run, **{"epochs_done": 0, **arguments})
+    keep.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]))
+    keep.model.compile(loss="mse")
+    return keep
+
+
+def _losses(run: Path) -> list[tuple[str, str]]:
+    with (run / "history.csv").open() as file:
+        return [(row["loss"], row["val_loss"]) for row in csv.DictReader(file)]
+
+
+def test_a_fit_leaves_weights_history_and_provenance(tmp_path, pools):
+    run = tmp_path / "run"
+
+    code, stdout, _ = _lai_train("fit", _write_config(tmp_path), "--run", run, "--pools", pools)
+
+    assert (code, stdout.strip()) == (0, str(run / "final.keras"))
+    assert len(_losses(run)) == 2
+    assert (read_history(run, 2)[0]["patches_per_s"]) > "0"
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    provenance = json.loads((run / "provenance.json").read_text())
+    told = {"commit", "backend", "device", "versions", "normalisation", "data", "config"}
+    assert told == set(provenance)
+    assert provenance["device"] in ("CPU:0", "GPU:0")
+    assert provenance["config"]["epochs"] == 2
+    assert read_config(run / "config.yaml") == FitConfig.model_validate(EXPERIMENT)
+    assert (read_normalisation(run).std > 0).all()
+    assert json.loads((run / "spread.json").read_text())["patches"] == 10
+    best, final = (keras.models.load_model(run / f"{name}.keras") for name in ("best", "final"))
+    features = np.ones((1, 16, 16, 14), "float32")
+    ones = np.ones((1, SPECS["seamless"].mask_count), "float32")
+    np.testing.assert_array_equal(best([features, ones])[0], final([features, ones])[0])
+    assert not list(run.glob(".*"))
+
+
+def test_a_fit_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, pools):
+    changes = {"network": "mlp", "epochs": 12, "steps": 8, "spread_steps": 0}
+    config = _write_config(tmp_path, **changes)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = [Path(sys.executable).with_name("lai-train"), "fit", config]
+    process = subprocess.Popen(
+        [*command, "--run", killed, "--pools", pools],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    while len(read_history(killed, 12)) < 2 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the fit ended before it could be killed"
+    before = _losses(killed)
+    keras.models.load_model(killed / "best.keras")  # whole, though its writer is dead
+    (killed / ".lai-stale.partial").mkdir()
+
+    for run in (killed, whole):
+        code, _, stderr = _lai_train("fit", config, "--run", run, "--pools", pools)
+        assert code == 0, stderr
+
+    assert 2 <= len(before) < 12
+    assert _losses(killed)[: len(before)] == before
+    np.testing.assert_allclose(
+        np.array(_losses(killed), "float64"), np.array(_losses(whole), "float64"), rtol=1e-4
+    )
+    assert not list(killed.glob(".*"))
+
+
+def test_a_resumed_fit_remembers_its_best_epoch(tmp_path):
+    (tmp_path / "history.csv").write_text("epoch,loss,val_loss\n0,1,0.2\n1,1,0.5\n2,1,0.1\n")
+    keep = _keep_run(tmp_path, epochs_done=2)  # epoch 2 was not finished and is done again
+
+    keep.on_epoch_end(2, {"loss": 1.0, "val_loss": 0.3})
+    assert not (tmp_path / "best.keras").exists()
+    keep.on_epoch_end(3, {"loss": 1.0, "val_loss": 0.15})
+
+    assert (tmp_path / "best.keras").exists()
+    assert [row["epoch"] for row in read_history(tmp_path, 9)] == ["0", "1", "2", "3"]
+
+
+def test_a_loss_that_is_no_number_stops_the_fit_in_one_sentence(tmp_path, pools):
+    config = _write_config(
+        tmp_path, network="mlp", spread_steps=0, schedule="constant", learning_rate=1e20
+    )
+
+    code, stdout, stderr = _lai_train("fit", config, "--run", tmp_path / "run", "--pools", pools)
+
+    assert (code, stdout) == (1, "")
+    assert "the loss became NaN after 2 batches of epoch 1; lower learning_rate" in stderr
+    assert len(stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run" / "best.keras").exists()
+
+
+@pytest.mark.parametrize("where", ["loss", "val_loss"])
+def test_a_loss_that_is_no_number_leaves_the_files_of_the_last_good_epoch(tmp_path, where):
+    keep = _keep_run(tmp_path)
+    keep.on_epoch_end(0, {"loss": 1.0, "val_loss": 0.3})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    losses = {"loss": 1.0, "val_loss": 0.2, where: math.nan}
+    end = keep.on_train_batch_end if where == "loss" else keep.on_epoch_end
+    with pytest.raises(FitError, match=r"epoch 2.*lower learning_rate"):
+        end(1, losses)
+
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert {path.name for path in before} == {
+        "best.keras",
+        "history.csv",
+        "loss.png",
+        "latest.weights.h5",
+    }
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_infinite_losses_count_as_no_number(tmp_path, loss):
+    with pytest.raises(FitError, match="became NaN after 3 batches"):
+        KeepRun(tmp_path, epochs_done=0).on_train_batch_end(2, {"loss": loss})
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"stpes": 3}, "unknown key stpes"),
+        ({"samples": {"patch_px": 32, "noise": 1}}, r"unknown key samples\.noise"),
+        ({"epochs": 0}, r"epochs: .* greater than or equal to 1, got 0"),
+        ({"network": "resnet"}, "network: .*'seamless', 'paper', 'mlp'"),
+        ({"pool": {"patches": 16, "size_px": 32}}, r"key pool\.seed is missing"),
+    ],
+)
+def test_a_wrong_config_is_refused_in_one_sentence_that_names_the_key(tmp_path, changes, sentence):
+    config = _write_config(tmp_path, **changes)
+
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        read_config(config)
+
+    assert "\n" not in str(caught.value)
+    assert _lai_train("fit", config)[0] == 1
+
+
+@pytest.mark.parametrize("text", ["- a list\n", "a: [", ""])
+def test_a_file_that_is_no_config_is_refused_in_one_sentence(tmp_path, text):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=r"bad\.yaml") as caught:
+        read_config(path)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_the_configs_that_ship_are_valid():
+    folder = Path(__file__).parents[3] / "training" / "configs"
+    configs = sorted(set(folder.glob("*.yaml")) - set(folder.glob("*_data.yaml")))
+
+    assert {read_config(path).network for path in configs} >= {"seamless"}
+
+
+def test_a_run_folder_of_another_experiment_is_not_overwritten(tmp_path, pools):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text(yaml.safe_dump(EXPERIMENT))
+    other = FitConfig.model_validate({**EXPERIMENT, "seed": 2, "steps": 9})
+
+    with pytest.raises(FitError, match=r"differs in seed, steps\): choose another --run"):
+        fit(other, run, pools=pools)
+
+
+def test_a_damaged_backup_is_named(tmp_path, pools):
+    backup = tmp_path / "run" / "backup" / "latest.weights.h5"
+    backup.parent.mkdir(parents=True)
+    backup.write_bytes(b"half a file")
+
+    with pytest.raises(FitError, match=r"cannot go on from .*latest\.weights\.h5"):
+        fit(FitConfig.model_validate(EXPERIMENT), tmp_path / "run", pools=pools)
+
+
+def test_a_missing_start_is_named(tmp_path, pools):
+    config = FitConfig.model_validate({**EXPERIMENT, "start_from": "first"})
+
+    with pytest.raises(FitError, match=r"start_from: .*first holds no best\.keras"):
+        fit(config, tmp_path / "second", pools=pools)
+
+
+def test_new_heads_leave_the_network_they_start_from_as_it_is(tmp_path, pools):
+    start = tmp_path / "seamless"
+    flat = Normalisation(np.zeros(10, "float32"), np.ones(10, "float32"))
+    write_provenance(FitConfig.model_validate(EXPERIMENT), flat, start)
+    build_network("seamless").save(start / "best.keras")
+    changes = {"network": "seamless_variables", "start_from": "seamless", "freeze_start": True}
+
+    fit(FitConfig.model_validate({**EXPERIMENT, **changes}), tmp_path / "more", pools=pools)
+
+    one, more = (
+        keras.models.load_model(tmp_path / run / "best.keras") for run in ("seamless", "more")
+    )
+    features = np.random.default_rng(1).standard_normal((1, 16, 16, 14), dtype="float32")
+    ones = np.ones((1, SPECS["seamless"].mask_count), "float32")
+    np.testing.assert_array_equal(one([features, ones])[0], more([features, ones])[0])
+    first, last = read_history(tmp_path / "more", 2)
+    assert float(last["fapar_loss"]) < float(first["fapar_loss"])
+    assert first["lai_mae"] != first["fapar_mae"]
+
+
+def test_mixed_precision_leaves_no_trace_in_what_is_saved(tmp_path):
+    keep = KeepRun(tmp_path, epochs_done=0)
+    keep.set_model(build_network("seamless"))
+    compile_model(keep.model, FitConfig.model_validate({**EXPERIMENT, "mixed_precision": True}))
+
+    keep.model.optimizer.build(keep.model.trainable_variables)
+
+    keep.on_epoch_end(0, {"loss": 1.0, "val_loss": 0.3})
+
+    best = keras.models.load_model(tmp_path / "best.keras")
+    assert {layer.dtype_policy.name for layer in best.layers} == {"float32"}
+    assert {weight.dtype for weight in best.weights} == {"float32"}
+
+
+def test_fitting_in_mixed_precision_multiplies_in_bfloat16():
+    model = build_network("seamless")
+
+    compile_model(model, FitConfig.model_validate({**EXPERIMENT, "mixed_precision": True}))
+
+    assert model.get_layer("level0").compute_dtype == "bfloat16"
+    assert model.get_layer("level0").kernel.dtype == "float32"
+    assert model.get_layer("lai").compute_dtype == "float32"
+    with full_precision(model):
+        assert model.get_layer("level0").compute_dtype == "float32"
+    assert model.get_layer("level0").compute_dtype == "bfloat16"
+
+
+def test_a_start_from_another_network_is_refused(tmp_path):
+    build_network("mlp").save(tmp_path / "best.keras")
+
+    with pytest.raises(FitError, match="is damaged or of another network"):
+        load_start(build_network("seamless"), tmp_path)
+
+
+def test_an_error_of_one_scale_weighs_alike_in_every_variable():
+    config = FitConfig.model_validate({**EXPERIMENT, "network": "seamless_variables"})
+    model = build_network("seamless_variables")
+    compile_model(model, config)
+    features, masks = np.zeros((1, 4, 4, 14), "float32"), np.ones((1, 80), "float32")
+    outputs = model([features, masks])
+    values = [keras.ops.convert_to_numpy(outputs[index]) for index in (0, 2, 3, 4, 5)]
+    labels = [
+        value + np.float32(scale)
+        for value, scale in zip(values, VARIABLE_SCALES.values(), strict=True)
+    ]
+
+    losses = model.evaluate((features, masks), tuple(labels), verbose=0, return_dict=True)
+
+    alike = 0.5 * (1 - 0.5 / 2)  # Huber's loss of an error of 1 with delta 0.5
+    assert losses["loss"] == pytest.approx(5 * alike, rel=1e-3)

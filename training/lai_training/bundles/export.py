@@ -1,0 +1,91 @@
+"""Turn a network into ONNX, and a run into a model bundle: a zip of graphs and `model.json`.
+
+Beside `model.onnx`, which is the network as it was trained, lie its lean forms where it has any
+(`bundles.graphs`): the UDF runs those. `bundles.model_item` writes `model.json`.
+"""
+
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from lai_training.bundles.graphs import build_lean_graphs
+from lai_training.bundles.model_item import OUTPUTS
+from lai_training.bundles.order import settle_order
+from lai_training.networks import FEATURE_COUNT
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bundle has the same bytes, whenever it is made
+
+
+def export_onnx(model: keras.Model, path: Path) -> dict[str, bytes]:
+    """Write the network as ONNX, channels first, and return its graphs by name.
+
+    `model` is what was written: inputs `features` (n, 14, y, x) and `masks` (1 or n, mask_count),
+    outputs `lai` and, where the network has them, the others of `OUTPUTS`, (n, 1, y, x) each, all
+    float32, with n, y and x free. Further graphs are its lean forms. Needs the TensorFlow backend
+    (the weights may come from any).
+    """
+    features = keras.Input((FEATURE_COUNT, None, None), name="features")
+    masks = keras.Input((model.inputs[1].shape[-1],), name="masks")
+    outputs = model([layers.Permute((2, 3, 1))(features), masks])
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    first = keras.Model(
+        [features, masks], [layers.Permute((3, 1, 2))(output) for output in outputs]
+    )
+    first(
+        [np.zeros((1, FEATURE_COUNT, 32, 32), "float32"), np.ones((1, masks.shape[1]), "float32")]
+    )
+    with warnings.catch_warnings():  # np.object, inside Keras' bundled tf2onnx shim
+        warnings.simplefilter("ignore", FutureWarning)
+        first.export(path, format="onnx", verbose=False)
+    return {"model": _name_outputs(path, len(model.outputs)), **build_lean_graphs(model)}
+
+
+def _name_outputs(path: Path, count: int) -> bytes:
+    """Give an ONNX file its order and its names, free dimensions included, in place."""
+    import onnx
+
+    graph_model = onnx.load(path)
+    graph = graph_model.graph
+    for index, name in enumerate(list(OUTPUTS)[:count]):
+        old = graph.output[index].name
+        for node in graph.node:
+            node.output[:] = [name if output == old else output for output in node.output]
+            node.input[:] = [name if source == old else source for source in node.input]
+        graph.output[index].name = name
+    settle_order(graph_model)
+    for value in [*graph.input, *graph.output]:
+        axes = ["n", "channel", "y", "x"] if value.name != "masks" else ["draw", "channel"]
+        for dimension, axis in zip(value.type.tensor_type.shape.dim, axes, strict=True):
+            if not dimension.dim_value:
+                dimension.dim_param = axis
+    onnx.checker.check_model(graph_model)
+    weights: bytes = graph_model.SerializeToString(deterministic=True)
+    path.write_bytes(weights)
+    return weights
+
+
+def write_bundle(path: Path, description: dict[str, Any], graphs: Mapping[str, bytes]) -> Path:
+    """Write the zip, atomically and with the same bytes for the same content.
+
+    Raises:
+        OutputNotWritableError: the folder refuses.
+    """
+    members = {f"{name}.onnx": graph for name, graph in graphs.items()}
+    members["model.json"] = json.dumps(description, indent=1).encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(members.items()):
+            archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), content, zipfile.ZIP_DEFLATED)
+    with work_folder(path.parent) as work, disk_errors(path.parent):
+        (work / path.name).write_bytes(buffer.getvalue())
+        move_finished({work / path.name: path})
+    return path

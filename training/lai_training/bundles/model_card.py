@@ -1,0 +1,295 @@
+"""The card of a model: what `model.json` says, for people, in Markdown.
+
+In: the description of a bundle, a STAC MLM item with our contract in `lai:contract`. Out: text.
+No number is written here that is not in the description; what it lacks, the card says is not
+stated. Sections follow Mitchell et al. 2019, Model Cards for Model Reporting.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from lai_training.scores.markdown import format_markdown
+
+Json = Mapping[str, Any]
+
+NOT_STATED = "Not stated in `model.json`."
+
+ARCHITECTURES = {
+    "seamless": "A UNet of two poolings that proposes a correction of the spectrum (less noise) "
+    "and context, and a per-pixel head that reads LAI off the corrected spectrum. Dropout masks "
+    "are an input: a Monte-Carlo draw is one function of the whole scene.",
+    "paper": "The UNet of Albughdadi et al. 2020 (figure 2): four poolings from 32 feature maps, "
+    "batch normalisation, spatial dropout in every block. It gets no angles. Dropout masks are an "
+    "input.",
+    "seamless_variables": "The `seamless` network with heads for further variables beside LAI. "
+    "Dropout masks are an input.",
+    "mlp": "The per-pixel network of Albughdadi et al. 2020 (section 3.2): 256-128-64-1 with "
+    "dropout. It sees no neighbours. Dropout masks are an input.",
+}
+"""By `network` of the training config."""
+PAPER_SIZE_PX = 17_554 * 128**2 * 40
+"""Pixels that forty epochs of the paper's patches show."""
+ANGLES_GIVEN = (
+    "Angles given: those of the scene; where it holds none, the sun's by time and place, and a "
+    "view drawn within the swath. All other rows are at nominal angles, for network and SL2P alike."
+)
+
+
+def model_card(description: Json) -> str:
+    """Write the card of a model.
+
+    Args:
+        description: `model.json` of a bundle, opened and verified.
+
+    Returns:
+        Markdown.
+    """
+    properties = description["properties"]
+    contract = properties["lai:contract"]
+    sections = {
+        "Intended use": _use(contract),
+        "Input and output": _input_output(contract),
+        "Architecture and reach": _architecture(contract, properties),
+        "Training data": _data(contract),
+        "Scores": _scores(contract),
+        "Calibration": _calibration(contract),
+        "Known failures": _failures(contract),
+        "Licence": _licence(properties),
+        "How to reproduce": _reproduce(description, contract),
+    }
+    head = f"# Model card: {description['id']}\n\n{properties.get('title', '')}."
+    return "\n\n".join([head, *(f"## {name}\n\n{text}" for name, text in sections.items())]) + "\n"
+
+
+def _use(contract: Json) -> str:
+    targets = sorted(contract["calibration"]["intervals"])
+    lines = [
+        "Leaf area index (m² m⁻²) of land under vegetation from Sentinel-2 Level-2A at 20 m, with "
+        "an uncertainty per pixel: for maps, for time series, and for parcels.\n",
+        "- `target=sl2p` (default): what SL2P, the network inside SNAP's biophysical processor "
+        "(set 2_1), would say of the scene if the sensor had no noise.",
+    ]
+    if "field" in targets:
+        lines.append("- `target=field`: the same, corrected towards field measurements.")
+    lines.append(
+        "\nNot for: water, snow, cloud or built-up land; other sensors; top-of-atmosphere "
+        "reflectance; other resolutions than 20 m."
+    )
+    return "\n".join(lines)
+
+
+def _input_output(contract: Json) -> str:
+    output = contract["output"]
+    return (
+        f"- In: surface reflectance of {', '.join(contract['bands'])}, by name, offset removed. "
+        f"Optional: {', '.join(contract['optional_bands'])} (angles in degrees; nominal ones where "
+        "they are missing).\n"
+        f"- Out: {', '.join(contract['output_bands'])}. LAI between {output['minimum']:g} and "
+        f"{output['maximum']:g}; up to {output['tolerance']:g} beyond it is clipped and flagged, "
+        "more is kept and flagged, as SNAP does."
+    )
+
+
+def _architecture(contract: Json, properties: Json) -> str:
+    network = contract.get("provenance", {}).get("config", {}).get("network", "")
+    reach, halo, masks = contract["reach_px"], contract["halo_px"], contract["masks"]
+    fits = (
+        "fits in the overlap: any tiling gives the same LAI, if windows begin at multiples of "
+        f"{contract['window_multiple']} px"
+        if reach <= halo
+        else "does not fit in the overlap: windows leave seams"
+    )
+    text = ARCHITECTURES.get(network, properties.get("mlm:architecture", NOT_STATED))
+    return (
+        f"{text}\n\nReach: a pixel feels neighbours up to {reach} px away; the overlap of windows "
+        f"is {halo} px. The reach {fits}. Droppable channels: {masks['count']}, dropped with "
+        f"probability {masks['rate']:g} in a draw."
+    )
+
+
+def _data(contract: Json) -> str:
+    config = contract.get("provenance", {}).get("config")
+    if not config:
+        return NOT_STATED
+    samples, pool = config["samples"], config["pool"]
+    drawn = config["epochs"] * config["steps"] * samples["batch"]
+    text = (
+        "Labels are SL2P (set 2_1) of the noise-free patch, at the angles of the input. "
+        f"{_origin(pool)}; {drawn:,} samples of {samples['patch_px']} px cut from them, "
+        f"{samples['noisy_share']:.0%} with band noise (level 1: "
+        f"{samples['noise_relative']:.0%} of the reflectance + {samples['noise_absolute']:g}), "
+        f"{samples['nominal_angle_share']:.0%} with angles withheld, "
+        f"{samples['missing_share']:.0%} with parts missing. That is "
+        f"{drawn * samples['patch_px'] ** 2 / PAPER_SIZE_PX:.2g} times the pixels of a paper-size "
+        "run (17,554 patches of 128 px, 40 epochs)."
+    )
+    if device := contract["provenance"].get("device"):
+        text += f" Fitted on {device}."
+    if config.get("start_from"):
+        text += f" Training went on from the run `{config['start_from']}`."
+    return text
+
+
+def _origin(pool: Json) -> str:
+    """Return where patches come from: simulated, by three numbers, or from somewhere else."""
+    if set(pool) == {"patches", "size_px", "seed"}:
+        return (
+            f"{pool['patches']:,} patches of {pool['size_px']} px (seed {pool['seed']}), simulated "
+            "(PROSAIL surfaces in landscapes of parcels; no real image)"
+        )
+    return "Patches: " + ", ".join(f"{key} {value}" for key, value in pool.items())
+
+
+def _scores(contract: Json) -> str:
+    metrics = _find_scores(contract.get("metrics", {}))
+    if not metrics:
+        return NOT_STATED
+    parts = []
+    emulation = {name: own for name, own in metrics.items() if "correlation_squared" in own}
+    if emulation:
+        parts.append(
+            "Against SL2P of the noise-free image at the same angles, clear vegetated pixels:\n\n"
+            + _emulation(emulation)
+        )
+        if any(name.endswith("angles_given") for name in emulation):
+            parts.append(ANGLES_GIVEN)
+    for name, own in metrics.items():
+        if name not in emulation:
+            facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in own.items())
+            parts.append(f"- {name.replace('_', ' ').capitalize()}: {facts}.")
+    return "\n\n".join(parts)
+
+
+def _find_scores(metrics: Json, prefix: str = "") -> dict[str, dict[str, Any]]:
+    """Return the innermost groups of scores under the names that lead to them."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, own in metrics.items():
+        path = f"{prefix} {name}".strip()
+        if isinstance(own, Mapping):
+            found |= _find_scores(own, path)
+        else:
+            found.setdefault(prefix or "all", {})[name] = own
+    return found
+
+
+def _emulation(metrics: Json) -> str:
+    columns = {
+        "scenes": "scenes",
+        "pixels": "n",
+        "correlation": "correlation",
+        "average distance": "distance",
+        "RMSE": "rmse",
+        "R²": "r_squared",
+        "RMSE / RMSE of SL2P": "rmse_ratio",
+    }
+    rows = [
+        [
+            name.removeprefix("sl2p_on_").replace("_", " "),
+            *(own.get(key, "") for key in columns.values()),
+        ]
+        for name, own in metrics.items()
+    ]
+    return format_markdown(pd.DataFrame(rows, columns=["case", *columns]))
+
+
+def _calibration(contract: Json) -> str:
+    calibration: Json = contract["calibration"]
+    if "level" not in calibration:
+        return "None: `LAI_LOWER` and `LAI_UPPER` of this bundle say nothing."
+    parts = [
+        f"`LAI_LOWER` and `LAI_UPPER` are meant to hold {calibration['level']:.0%} of field "
+        f"measurements. Method: {calibration.get('method', 'not stated')}. Data: "
+        f"{calibration.get('n_pairs', '?')} field pairs of {calibration.get('n_site_dates', '?')} "
+        f"site-dates ({calibration.get('data', 'not named')}). Made on: "
+        f"{calibration.get('date', 'not stated')}."
+    ]
+    left_out = calibration.get("scores_left_out_site_dates")
+    if left_out:
+        names = list(dict.fromkeys(key for own in left_out.values() for key in own))
+        rows = [[name, *(own.get(key, "") for key in names)] for name, own in left_out.items()]
+        titles = ["target", *(name.replace("_", " ") for name in names)]
+        table = format_markdown(pd.DataFrame(rows, columns=titles))
+        parts.append(f"On site-dates that were left out, against field LAI:\n\n{table}")
+    if "field_correction" in calibration:
+        parts.append(_correction(calibration["field_correction"]))
+    parts.append(f"Offsets of the interval from the estimate:\n\n{_intervals(calibration)}")
+    return "\n\n".join(parts)
+
+
+def _correction(correction: Json) -> str:
+    bands = "".join(f" {own:+.3f} {band}" for band, own in correction.get("bands", {}).items())
+    fades = correction.get("fade_below_lai")
+    return (
+        f"`target=field` adds {correction['intercept']:.3f} {correction['lai']:+.3f} LAI{bands}, "
+        f"at most {correction['limit']:g} either way, nothing where the input is out of domain"
+        + (f", less and less below LAI {fades:g}." if fades else ".")
+    )
+
+
+def _intervals(calibration: Json) -> str:
+    rows = [
+        [target, f"{lai:g}", f"{low:+.2f}", f"{high:+.2f}"]
+        for target, own in calibration["intervals"].items()
+        for lai, low, high in zip(own["lai"], own["lower"], own["upper"], strict=True)
+    ]
+    return format_markdown(pd.DataFrame(rows, columns=["target", "LAI", "lower", "upper"]))
+
+
+def _failures(contract: Json) -> str:
+    calibration: Json = contract["calibration"]
+    left_out = calibration.get("scores_left_out_site_dates", {})
+    lines = [
+        "It inherits what SL2P gets wrong: LAI of forests is low by 20-50 % above 2 (Fernandes et "
+        "al. 2023, 281 sites), dense canopies saturate, and senescent leaves are hardly seen.",
+        "Haze and thin cloud that the scene classification misses are taken for land.",
+        "An offset left in the reflectance shifts LAI. The guard refuses one of 0.1; smaller ones "
+        "may pass.",
+        "Flagged pixels (out of domain, near cloud or missing data) are less certain than their "
+        "interval says.",
+        "Small spread (`LAI_SD`) is not accuracy: it is the model's own doubt, not its error.",
+    ]
+    if "n_pairs" in calibration:
+        lines.append(
+            f"The interval rests on {calibration['n_pairs']} field pairs of "
+            f"{calibration.get('n_site_dates', 'few')} site-dates; for crops, seasons and regions "
+            "unlike theirs nobody has checked what it holds."
+        )
+    for target, own in left_out.items():
+        if "bias" in own:
+            lines.append(f"Bias against field LAI, target `{target}`: {own['bias']:+.2f}.")
+    if contract["reach_px"] > contract["halo_px"]:
+        lines.append("Windows leave seams: the reach does not fit in the overlap.")
+    elif contract["window_multiple"] > 1:
+        lines.append(
+            f"Another origin of the windows than a multiple of {contract['window_multiple']} px "
+            "moves the grid of the poolings, and LAI a little with it."
+        )
+    if "level" not in calibration:
+        lines.append("The interval is not calibrated.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _licence(properties: Json) -> str:
+    licence = properties.get("license")
+    return f"{licence}." if licence else NOT_STATED
+
+
+def _reproduce(description: Json, contract: Json) -> str:
+    provenance: Json = contract.get("provenance", {})
+    asset = description["assets"]["model"]
+    versions = ", ".join(f"{name} {own}" for name, own in provenance.get("versions", {}).items())
+    parts = [
+        "```sh\nlai-train fit CONFIG.yaml   # the config below\n"
+        f"lai-train export runs/CONFIG BUNDLE.zip --version {contract['model_version']} "
+        "--pairs PAIRS.csv --scenes SCENES\nlai-train evaluate BUNDLE.zip --report REPORT\n```",
+        f"Commit {provenance.get('commit', 'not stated')}, backend "
+        f"{provenance.get('backend', 'not stated')}, {versions or 'versions not stated'}. Weights: "
+        f"{asset['file:size']:,} bytes, sha2-256 `{asset['file:checksum'].removeprefix('1220')}`.",
+    ]
+    if "config" in provenance:
+        config = yaml.safe_dump(dict(provenance["config"]), sort_keys=False)
+        parts.append(f"```yaml\n{config}```")
+    return "\n\n".join(parts)

@@ -1,0 +1,146 @@
+"""From a finished run to the bundle that ships: teach the spread, calibrate, score, pack.
+
+Two passes: a first bundle without calibration lets the UDF's own code predict the field pairs
+and the real scenes; what that gives goes into the final `model.json`.
+"""
+
+import json
+import logging
+import tempfile
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from lai_training.bundles.export import export_onnx, write_bundle
+from lai_training.bundles.model_card import model_card
+from lai_training.bundles.model_item import describe_model
+from lai_training.errors import ExportError
+from lai_training.field.calibrate import KNOTS, calibrate
+from lai_training.field.networks import pair_with_field
+from lai_training.field.pairs import fingerprint, read_pairs
+from lai_training.learn.checkpoints import BEST
+from lai_training.learn.config import FitConfig
+from lai_training.learn.pools import Progress, load_pool
+from lai_training.learn.run_folder import read_normalisation, spec_of
+from lai_training.learn.spread import has_spread_head, teach_spread
+from lai_training.scores.emulation import find_scenes, score_scenes
+from lai_udf.bundle import open_bundle
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+
+FINAL = "final.keras"
+SPREAD = "spread.json"
+
+logger = logging.getLogger("lai_training")
+
+SCENE_CASES = {
+    "angles_given": (0.0, True),
+    "nominal_angles": (0.0, False),
+    "with_noise": (1.0, False),
+}
+"""Of the scores on scenes: level of band noise, and whether angles are given."""
+NO_CALIBRATION: dict[str, Any] = {
+    "intervals": {
+        "sl2p": {"lai": KNOTS.tolist(), "lower": [0.0] * len(KNOTS), "upper": [0.0] * len(KNOTS)}
+    }
+}
+
+
+def add_spread(run: Path, *, pools: Path, progress: Progress | None = None) -> Path:
+    """Finish a run: teach the spread head of its best weights; done once, then left alone.
+
+    Args:
+        run: folder of a complete fit.
+        pools: folder of the simulated pools.
+        progress: told (patches done, all).
+
+    Returns:
+        `final.keras` in the run folder: the best weights, with the spread taught where the config
+        asks for it; beside it then lies `spread.json`, how well one pass tells the spread.
+    """
+    final = run / FINAL
+    if final.exists():
+        return final
+    spec, provenance = spec_of(run)
+    config = FitConfig.model_validate(provenance["config"])
+    model = keras.models.load_model(run / BEST, compile=False)
+    files = {FINAL: final}
+    with work_folder(run) as work, disk_errors(run):
+        if config.spread_steps and has_spread_head(model):
+            score = teach_spread(
+                model,
+                load_pool(config.pool, pools).reflectance,
+                read_normalisation(run),
+                spec,
+                config.samples,
+                patches=config.spread_steps,
+                seed=config.seed + 2,
+                progress=progress,
+            )
+            (work / SPREAD).write_text(json.dumps(asdict(score), indent=2), encoding="utf-8")
+            files = {SPREAD: run / SPREAD, **files}
+        model.save(work / FINAL)
+        move_finished({work / name: path for name, path in files.items()})
+    return final
+
+
+def release(
+    run: Path,
+    bundle: Path,
+    *,
+    version: str,
+    pairs: Path,
+    scenes: Path | None,
+    progress: Progress | None = None,
+) -> Path:
+    """Make a calibrated, scored bundle of a run, and its model card beside it (`.md`).
+
+    Args:
+        run: folder of a finished run.
+        bundle: zip to write.
+        version: semantic version of the model.
+        pairs: CSV of field pairs for the calibration.
+        scenes: folder of GeoTIFF scenes to score the emulation on; None = no such scores.
+        progress: told (scenes done, all), once for each of `SCENE_CASES`.
+
+    Returns:
+        The bundle, verified.
+
+    Raises:
+        ExportError: the run is not finished.
+        PairsError: the table cannot be calibrated on.
+        EvaluationError: the folder holds no scene.
+    """
+    if not (run / FINAL).exists():
+        raise ExportError(f"{run} holds no {FINAL}: finish the run with lai-train fit first")
+    model = keras.models.load_model(run / FINAL, compile=False)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = export_onnx(model, Path(folder) / "model.onnx")
+        draft = describe_model(
+            run, weights, version=version, calibration=NO_CALIBRATION, metrics={}
+        )
+        first = write_bundle(Path(folder) / "draft.zip", draft, weights)
+        table = read_pairs(pairs)
+        calibration = {
+            **calibrate(pair_with_field(table, first)),
+            "site_dates": sorted(map(fingerprint, table["site_date"].unique())),
+            "data": pairs.name,
+            "date": date.today().isoformat(),
+        }
+        metrics: dict[str, Any] = {}
+        if (run / SPREAD).exists():
+            metrics["one_pass_spread"] = json.loads((run / SPREAD).read_text(encoding="utf-8"))
+        if scenes is not None:
+            files = find_scenes(scenes)
+            for name, (noise, angles) in SCENE_CASES.items():
+                scores = score_scenes(files, first, noise=noise, angles=angles, progress=progress)
+                metrics[f"sl2p_on_real_scenes_{name}"] = scores
+    final = describe_model(run, weights, version=version, calibration=calibration, metrics=metrics)
+    write_bundle(bundle, final, weights)
+    card = bundle.with_suffix(".md")
+    with work_folder(card.parent) as work, disk_errors(card.parent):
+        (work / card.name).write_text(model_card(final), encoding="utf-8")
+        move_finished({work / card.name: card})
+    return open_bundle(bundle).path

@@ -1,0 +1,112 @@
+"""`lai-train evaluate` and `card`: what a bundle is worth, and what it says of itself."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lai_training.cli.frame import one_sentence, show_progress
+
+
+def evaluate(
+    networks: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE... [SCENES]",
+            help="Model bundles and folders of runs; last, if given, a folder of scenes (.tif).",
+        ),
+    ],
+    scenes: Annotated[Path | None, typer.Option(help="Folder of real scenes (.tif).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for the report; without it, table 4 is printed.")
+    ] = None,
+    scale: Annotated[Literal["tiny", "small", "full"], typer.Option(help="How much.")] = "small",
+    noise: Annotated[
+        float, typer.Option(min=0, help="Band noise of the printed table; 1 = 3 % + 0.005.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same simulated scenes.")] = 0,
+) -> None:
+    """Score networks against SL2P: the paper's tables and figures, seams, robustness."""
+    from lai_training.evaluation.networks import is_network
+
+    if scenes is None and len(networks) > 1 and not is_network(networks[-1]):
+        *networks, scenes = networks
+    if report is not None:
+        typer.echo(_write_report(networks, scenes, report, scale, seed))
+    elif scenes is not None:
+        _print_scores(networks, scenes, noise)
+    else:
+        raise typer.BadParameter("give --report DIR, or a folder of scenes to print scores of")
+
+
+def _print_scores(paths: list[Path], scenes: Path, noise: float) -> None:
+    """Print the paper's table 4 on real scenes: with angles, without, and with noise."""
+    from lai_training.evaluation.networks import open_networks
+    from lai_training.scores.emulation import find_scenes, format_scores, score_scenes
+
+    cases = {"angles given": (0.0, True), "nominal angles": (0.0, False)}
+    if noise:
+        cases[f"with noise {noise:g}"] = (noise, False)
+    rows = {}
+    with one_sentence(), open_networks(paths) as networks:
+        files = find_scenes(scenes)
+        for network in networks:
+            label = f"{network.name}, " if len(networks) > 1 else ""
+            for title, (level, angles) in cases.items():
+                with show_progress("evaluate", "scene") as progress:
+                    rows[label + title] = score_scenes(
+                        files, network.bundle, noise=level, angles=angles, progress=progress
+                    )
+    typer.echo(format_scores(rows))
+
+
+def _write_report(
+    paths: list[Path], scenes: Path | None, report: Path, scale: str, seed: int
+) -> Path:
+    from lai_training.evaluation.evaluate import SCALES
+    from lai_training.evaluation.evaluate import evaluate as measure
+    from lai_training.evaluation.networks import open_networks
+    from lai_training.evaluation.report import write_report
+    from lai_training.evaluation.scenes import read_real
+    from lai_training.land.simulate import LIBRARY_PATH
+    from lai_training.land.spectral_library import load_or_make_library
+    from lai_udf.rasters_files import disk_errors
+
+    with (
+        one_sentence(),
+        show_progress("evaluate", "step") as progress,
+        open_networks(paths) as networks,
+    ):
+        with disk_errors(LIBRARY_PATH.parent):
+            library = load_or_make_library(LIBRARY_PATH)
+        evaluation = measure(
+            networks,
+            library,
+            scale=SCALES[scale],
+            seed=seed,
+            real=read_real(scenes) if scenes else [],
+            progress=progress,
+        )
+        return write_report(evaluation, report)
+
+
+def card(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle.")],
+    output: Annotated[
+        Path | None, typer.Argument(metavar="[OUT.md]", help="File to write; default: print.")
+    ] = None,
+) -> None:
+    """Write the model card of a bundle, from its model.json alone."""
+    from lai_training.bundles.model_card import model_card
+    from lai_udf.bundle import open_bundle
+    from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+
+    with one_sentence():
+        text = model_card(open_bundle(bundle).description)
+        if output is None:
+            typer.echo(text, nl=False)
+            return
+        with work_folder(output.parent) as work, disk_errors(output.parent):
+            (work / output.name).write_text(text, encoding="utf-8")
+            move_finished({work / output.name: output})
+    typer.echo(output)

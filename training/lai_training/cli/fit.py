@@ -1,0 +1,49 @@
+"""`lai-train fit` and `export`: from an experiment to a bundle that ships."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lai_training.cli.frame import one_sentence, show_progress
+
+POOLS = Path("build/pools")
+
+
+def fit(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML of training/configs.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: runs/<name of the config>.")
+    ] = None,
+    pools: Annotated[Path, typer.Option(help="Where simulated patches are kept.")] = POOLS,
+) -> None:
+    """Fit a network, or go on with a fit that was interrupted; then teach its spread."""
+    from lai_training.bundles.release import add_spread
+    from lai_training.learn.config import read_config
+    from lai_training.learn.fit import fit as fit_network
+
+    folder = run or Path("runs") / config.stem
+    with one_sentence():
+        experiment = read_config(config)
+        with show_progress("fit", "batch") as progress:
+            fit_network(experiment, folder, pools=pools, progress=progress)
+        with show_progress("spread", "patch") as progress:
+            final = add_spread(folder, pools=pools, progress=progress)
+    typer.echo(final)
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Zip to write.")],
+    version: Annotated[str, typer.Option(help="Version of the model, such as 0.1.0.")],
+    pairs: Annotated[Path, typer.Option(metavar="PAIRS.csv", help="Field pairs to calibrate on.")],
+    scenes: Annotated[
+        Path | None, typer.Option(help="Folder of real scenes (.tif) to score on.")
+    ] = None,
+) -> None:
+    """Turn a finished run into a calibrated, scored model bundle."""
+    from lai_training.bundles.release import release
+
+    with one_sentence(), show_progress("export", "scene") as progress:
+        path = release(run, bundle, version=version, pairs=pairs, scenes=scenes, progress=progress)
+    typer.echo(path)

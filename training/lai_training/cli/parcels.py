@@ -1,0 +1,107 @@
+"""`lai-train parcels` and `lai-train parcels-season`: LAI per parcel and date.
+
+`register` adds both commands to the `lai-train` application.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lai_training.cli.frame import one_sentence, show_progress
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to an application."""
+    app.command("parcels")(parcels)
+    app.command("parcels-season")(parcels_season)
+
+
+def parcels(
+    sources: Annotated[list[Path], typer.Argument(metavar="ITEMS", help="LAI items or folders.")],
+    parcel_file: Annotated[Path, typer.Option("--parcels", help="GeoParquet, GPKG, SHP, GeoJSON.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path(
+        "build/parcels"
+    ),
+    layout: Annotated[
+        Literal["rpg", "plain"], typer.Option(help="Columns: French register, or parcel and crop.")
+    ] = "rpg",
+    id_column: Annotated[str | None, typer.Option(help="Column with the parcel's id.")] = None,
+    crop_column: Annotated[str | None, typer.Option(help="Column with the crop code.")] = None,
+    buffer_m: Annotated[float, typer.Option(min=0, help="Metres kept from the border.")] = 0.0,
+    exclude_flags: Annotated[
+        int, typer.Option(min=0, max=255, help="Bits of LAI_FLAGS that keep a pixel out; 0: none.")
+    ] = 96,
+    correlation: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the errors of two pixels of a parcel.")
+    ] = 1.0,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Parcel calibration; replaces the correlation.")
+    ] = None,
+) -> None:
+    """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
+    from lai_training.parcels.interval import add_interval, read_calibration
+    from lai_training.parcels.means import find_items, observe_items, outline_items
+    from lai_training.parcels.read import LAYOUTS, ParcelLayout, read_parcels
+    from lai_training.parcels.report import format_report, write_report
+
+    preset = LAYOUTS[layout]
+    columns = ParcelLayout(id_column or preset.id_column, crop_column or preset.crop_column)
+    with one_sentence():
+        items = find_items(sources)
+        within = outline_items(items)
+        table = read_parcels(parcel_file, columns, inner_buffer_m=buffer_m, within=within)
+        observed = observe_items(table, items, exclude_flags=exclude_flags)
+        known = read_calibration(calibration) if calibration else None
+        observed = add_interval(observed, correlation, known)
+        files = write_report(observed, out)
+    typer.echo(format_report(observed), err=True)
+    if exclude_flags and observed["lai"].isna().all():
+        typer.echo(
+            "No parcel has a mean: half of it must be free of the flags of --exclude-flags. In a "
+            "raster of few pixels all are near no data (64): try 32, or 0.",
+            err=True,
+        )
+    for path in files:
+        typer.echo(path)
+
+
+def parcels_season(
+    out: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder.")],
+    size: Annotated[int, typer.Option(min=64, max=2048, help="Side of a landscape, px.")] = 320,
+    dates: Annotated[int, typer.Option(min=2, help="Overpasses, February to November.")] = 14,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same seasons.")] = 0,
+    model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
+    target: Annotated[Literal["sl2p", "field"], typer.Option(help="What LAI means.")] = "sl2p",
+) -> None:
+    """Calibrate parcel intervals on two simulated seasons and judge them on a third."""
+    from lai_training.land.simulate import LIBRARY_PATH
+    from lai_training.land.spectral_library import load_or_make_library
+    from lai_training.parcels.benchmark import run_benchmark
+    from lai_training.parcels.report import format_report, write_report
+    from lai_udf.run import Request
+
+    with one_sentence(), show_progress("season", "date") as progress:
+        library = load_or_make_library(LIBRARY_PATH)
+        request = Request(model=model, target=target)
+        result = run_benchmark(
+            out,
+            library,
+            size_px=size,
+            dates=dates,
+            seed=seed,
+            request=request,
+            progress=progress,
+        )
+        files = [result.calibration.write(out / "parcel_calibration.json")]
+        files += write_report(result.observations, out / "report")
+    typer.echo(format_report(result.observations), err=True)
+    typer.echo(
+        f"\nThe pixels' own intervals, averaged (what lai-train parcels gives without a "
+        f"calibration), hold {result.pixel_coverage:.1%} of the true means; shrunk by the "
+        f"correlation of pixel errors in the other seasons, {result.correlation:.2f}, "
+        f"{result.shrunk_coverage:.1%}.",
+        err=True,
+    )
+    for path in files:
+        typer.echo(path)

@@ -1,0 +1,161 @@
+"""Networks to evaluate: bundles as they ship, and runs that are not bundles yet.
+
+In: paths of bundles (zip or folder) and run folders. Out: `Network`s under names of their own,
+each run by the UDF's own code, so that what is scored is what ships. SL2P stands beside them.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from lai_training import sl2p
+from lai_training.errors import EvaluationError
+from lai_udf.bundle import open_bundle
+from lai_udf.predict import (
+    BANDS,
+    Inputs,
+    Settings,
+    apply_datacube,
+    load_model,
+    predict_lai,
+    read_cosines,
+)
+
+Float32 = NDArray[np.float32]
+
+SL2P = "SL2P"
+"""Name of the teacher's column."""
+
+WEIGHTS = ("final.keras", "best.keras")
+"""What a run folder is evaluated by: the first of these that it holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A bundle under the name that its column has."""
+
+    name: str
+    """Such as `seamless 0.2.0`, or for a run `seamless (runs/seamless)`."""
+    bundle: Path
+    """Zip or folder."""
+    contract: Mapping[str, Any]
+    """`lai:contract` of its `model.json`."""
+    spread_taught: bool = True
+    """Whether its one-pass spread means something; that of an unfinished run does not."""
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether its intervals were calibrated; those of a run folder were not."""
+        return "level" in self.contract["calibration"]
+
+    def predict(
+        self,
+        scene: xr.DataArray,
+        bands: Sequence[str] = ("LAI",),
+        *,
+        samples: int = 0,
+        overlap: int = 0,
+    ) -> dict[str, Float32]:
+        """Run the UDF over a scene.
+
+        Args:
+            scene: (bands, y, x) reflectance, as `lai_udf.products.read_scene` gives it.
+            bands: output bands.
+            samples: Monte-Carlo draws, seed 0.
+            overlap: border that the caller trims, px.
+
+        Returns:
+            Output band -> (y, x), float32; NaN = no data.
+
+        Raises:
+            LaiInputError: the UDF refuses the scene.
+        """
+        context = {"model": str(self.bundle), "samples": samples, "overlap": overlap}
+        values = apply_datacube(scene, {**context, "bands": list(bands)}).values
+        return dict(zip(bands, values, strict=True))
+
+    def warm_up(self) -> None:
+        """Open the bundle, so that what is timed next is prediction only."""
+        leaf = np.tile(np.float32(0.05), (len(BANDS), 16, 16))
+        self.predict(xr.DataArray(leaf, dims=("bands", "y", "x"), coords={"bands": list(BANDS)}))
+
+    def predict_unguarded(self, scene: xr.DataArray) -> Float32:
+        """Return the LAI (y, x) that the network gives where nobody checks its input."""
+        values = scene.transpose("bands", "y", "x").values.astype("float32")
+        labels = [str(label) for label in scene["bands"].values]
+        reflectance = values[[labels.index(band) for band in BANDS]]
+        missing = np.isnan(reflectance).any(axis=0)
+        cosines = read_cosines(values, labels)
+        inputs = Inputs(reflectance, cosines, np.zeros_like(missing), missing)
+        model = load_model(str(self.bundle))
+        lai: Float32 = predict_lai(inputs, model, Settings(model=str(self.bundle)))["LAI"]
+        return lai
+
+
+def predict_sl2p(scene: xr.DataArray) -> Float32:
+    """Return SL2P's LAI (y, x) of a scene (set 2_1, clipped as SNAP does)."""
+    return np.asarray(sl2p.predict_image(scene)[0], dtype="float32")
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a path is the folder of a fit."""
+    return (path / "provenance.json").exists()
+
+
+def is_network(path: Path) -> bool:
+    """Tell whether a path is meant as a bundle or a run, not as a folder of scenes."""
+    return path.suffix == ".zip" or (path / "model.json").exists() or is_run(path)
+
+
+@contextmanager
+def open_networks(paths: Sequence[Path]) -> Iterator[list[Network]]:
+    """Open bundles and runs; runs become bundles without calibration, in a temporary folder.
+
+    Args:
+        paths: bundles (zip, folder) and run folders, in the order of their columns.
+
+    Yields:
+        The networks, their names unique.
+
+    Raises:
+        EvaluationError: nothing to evaluate, or a run that has no weights yet.
+        LaiModelError: a bundle is missing or damaged.
+    """
+    if not paths:
+        raise EvaluationError("nothing to evaluate: give a bundle or the folder of a run")
+    with tempfile.TemporaryDirectory() as folder:
+        networks: list[Network] = []
+        for number, path in enumerate(paths):
+            taught = not is_run(path) or (path / WEIGHTS[0]).exists()
+            bundle = _export(path, Path(folder) / f"{number}.zip") if is_run(path) else path
+            contract = open_bundle(bundle).contract
+            name = str(contract["model_id"]).removeprefix("sentinel2-lai-")
+            name += f" (run {path.name})" if is_run(path) else f" {contract['model_version']}"
+            if name in {network.name for network in networks}:
+                name += f" #{number + 1}"
+            networks.append(Network(name, bundle, contract, taught))
+        yield networks
+
+
+def _export(run: Path, bundle: Path) -> Path:
+    """Pack the best weights of a run, without calibration."""
+    weights = next((run / name for name in WEIGHTS if (run / name).exists()), None)
+    if weights is None:
+        raise EvaluationError(f"{run} holds no {' or '.join(WEIGHTS)}: fit it first")
+    import keras  # slow to import, and bundles do without it
+
+    from lai_training.bundles.export import export_onnx, write_bundle
+    from lai_training.bundles.model_item import describe_model
+    from lai_training.bundles.release import NO_CALIBRATION
+
+    model = keras.models.load_model(weights, compile=False)
+    onnx = export_onnx(model, bundle.with_suffix(".onnx"))
+    described = describe_model(run, onnx, version="0.0.0", calibration=NO_CALIBRATION, metrics={})
+    return write_bundle(bundle, described, onnx)

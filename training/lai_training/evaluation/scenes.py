@@ -1,0 +1,170 @@
+"""Scenes to evaluate on: simulated land whose truth is known, and real scenes of a folder.
+
+Simulated scenes are held out: their landscapes come from seeds of their own and their spectra
+from a library that no training pool uses (pools use seed 1, these scenes seed 0).
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lai_training.errors import EvaluationError
+from lai_training.land.angles import give_angles, sun_position
+from lai_training.land.landscapes import simulate_scene
+from lai_training.land.observation import NoiseModel
+from lai_training.land.simulate import LATITUDE_DEG, label_scene
+from lai_training.land.spectral_library import SpectralLibrary
+from lai_training.scores.emulation import find_clear_vegetation, find_scenes
+from lai_udf.errors import ProductError
+from lai_udf.predict import BANDS, HALO_PX
+from lai_udf.products import read_scene
+
+logger = logging.getLogger("lai_training")
+
+Float32 = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+SIMULATED, REAL = "simulated", "real"
+DAYS = ((4, 10), (6, 8), (7, 28), (9, 25), (5, 6), (5, 26), (7, 5), (8, 20), (10, 15), (3, 20))
+"""Days (month, day) of the simulated scenes: spring to autumn, cycled through."""
+NO_NOISE = NoiseModel(relative=0.0, absolute=0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One image and what is known of it."""
+
+    name: str
+    kind: str
+    """`SIMULATED` or `REAL`."""
+    image: xr.DataArray
+    """(bands, y, x): reflectance without added noise, and angles, degrees."""
+    scored: Mask
+    """(y, x): clear vegetation, 16 px from the border."""
+    true_lai: Float32 | None = None
+    """(y, x), m2 m-2, simulated scenes only."""
+    near_border: Mask | None = None
+    """(y, x): within 1 px of another parcel; in real scenes, where contrast is strongest."""
+    seed: int = 0
+    """Of the noise that is added to it."""
+
+
+def simulate_held_out(
+    count: int,
+    size_px: int,
+    library: SpectralLibrary,
+    *,
+    seed: int = 0,
+    cloud_cover: float = 0.0,
+) -> list[Scene]:
+    """Simulate noise-free scenes, each on a day of its own.
+
+    Args:
+        count: scenes.
+        size_px: side, pixels of 20 m.
+        library: spectra that no training pool uses.
+        seed: same seed, same scenes.
+        cloud_cover: share under cloud and its shadow, 0-1; the image then shows the clouds, and
+            SCL says where they are.
+    """
+    return [
+        simulate_one(number, size_px, library, seed=seed, cloud_cover=cloud_cover)[0]
+        for number in range(count)
+    ]
+
+
+def simulate_one(
+    number: int, size_px: int, library: SpectralLibrary, *, seed: int, cloud_cover: float = 0.0
+) -> tuple[Scene, xr.DataArray]:
+    """Simulate scene `number`; return it and the same land without its clouds."""
+    month, day = DAYS[number % len(DAYS)]
+    date = datetime(2020, month, day, 10, 56, 21, tzinfo=UTC)
+    rng = np.random.default_rng((seed, number, 20))
+    sun = sun_position(date, latitude_deg=LATITUDE_DEG, longitude_deg=1.3)
+    view = (rng.uniform(1, 10), rng.choice([105.0, 285.0]))
+    made = simulate_scene(
+        size_px,
+        size_px,
+        rng,
+        library=library,
+        date_of_year=date.timetuple().tm_yday,
+        angles_deg=np.array([*sun, *view], np.float32),
+        noise=NO_NOISE,
+        cloud_cover=cloud_cover,
+    )
+    image = label_scene(made, date, seed)
+    cloudless = image.copy()
+    cloudless.loc[{"bands": list(BANDS)}] = made.boa_reflectance
+    scene = Scene(
+        name=f"{date:%d %b} #{number + 1}",
+        kind=SIMULATED,
+        image=image,
+        scored=find_clear_vegetation(cloudless),
+        true_lai=made.true_lai,
+        near_border=find_borders(made.parcel_id),
+        seed=seed * 1000 + number,
+    )
+    return scene, cloudless
+
+
+def find_borders(parcel_id: NDArray[np.int32]) -> Mask:
+    """Return (y, x) bool: a pixel of another parcel lies within the 3x3 around."""
+    lowest = ndimage.minimum_filter(parcel_id, 3)
+    highest = ndimage.maximum_filter(parcel_id, 3)
+    found: Mask = lowest != highest
+    return found
+
+
+def find_contrasts(image: xr.DataArray, scored: Mask) -> Mask:
+    """Return (y, x) bool: the tenth of the scored pixels with the strongest contrast around.
+
+    Contrast is the standard deviation of B8A within 3x3 px: edges that no map of parcels knows.
+    """
+    infrared = image.sel(bands="B8A").values.astype("float64")
+    mean = ndimage.uniform_filter(infrared, 3)
+    contrast = ndimage.uniform_filter(infrared**2, 3) - mean**2
+    least = max(np.quantile(contrast[scored], 0.9), 1e-10)  # less is rounding
+    found: Mask = contrast > least
+    return found
+
+
+def read_real(folder: Path) -> list[Scene]:
+    """Read the scenes of a folder that hold clear vegetation.
+
+    Scenes without angle bands get angles, see `lai_training.land.angles.give_angles`. Scenes that
+    cannot be read are skipped with a warning.
+
+    Raises:
+        EvaluationError: no scene is left.
+    """
+    paths = find_scenes(folder)
+    scenes = []
+    for number, path in enumerate(paths):
+        try:
+            image = read_scene(path)
+        except ProductError as error:
+            logger.warning("%s skipped: %s", path.name, error)
+            continue
+        scored = find_clear_vegetation(image)
+        if scored.any():
+            edges = find_contrasts(image, scored)
+            image = give_angles(image, number)
+            scenes.append(Scene(path.stem, REAL, image, scored, near_border=edges, seed=number))
+    if not scenes:
+        raise EvaluationError(
+            f"none of {len(paths)} scenes has clear vegetation {HALO_PX} px from its border: give "
+            "larger or greener scenes, and check their scale and offset"
+        )
+    return scenes
+
+
+def largest(scenes: Sequence[Scene], count: int) -> list[Scene]:
+    """Return the scenes with the most scored pixels, most first."""
+    return sorted(scenes, key=lambda scene: -int(scene.scored.sum()))[:count]

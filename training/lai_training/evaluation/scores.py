@@ -1,0 +1,240 @@
+"""Scores of networks on scenes: the numbers behind tables 4 to 6 and the scatter plots.
+
+Every scene is looked at in three cases; each has SL2P of the noise-free scene as reference,
+at the angles of the case. `SL2P` as an estimate is SL2P of what the network was given too: the
+reference itself without noise, and what the noise does to a pixel-wise method with it.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from lai_training.evaluation.networks import SL2P, Network, predict_sl2p
+from lai_training.evaluation.scenes import Scene
+from lai_training.scores.emulation import add_band_noise, drop_angles
+from lai_training.scores.metrics import coverage, half_width_of_mean, mean_width, score
+
+Array = NDArray[np.float32]
+Step = Callable[[], None]
+
+SAMPLES = 30
+"""Monte-Carlo draws, as in the paper."""
+INTERVAL = ("LAI_LOWER", "LAI_UPPER")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is given to networks and SL2P."""
+
+    key: str
+    title: str
+    angles: bool
+    """Angle bands are given."""
+    noise: float = 0.0
+    """Level of band noise, 1 = 3 % + 0.005."""
+
+
+CLEAN = Case("clean", "angles given", angles=True)
+NOMINAL = Case("nominal", "angles not given", angles=False)
+NOISY = Case("noisy", "band noise of 3 % + 0.005, angles given", angles=True, noise=1.0)
+CASES = (CLEAN, NOMINAL, NOISY)
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Scored pixels of one scene in one case, flat arrays of one length."""
+
+    scene: Scene
+    case: Case
+    reference: Array
+    """SL2P of the noise-free scene, m2 m-2."""
+    estimates: dict[str, Array]
+    """Network name, or `SL2P`, -> LAI, m2 m-2."""
+    intervals: dict[str, tuple[Array, Array]]
+    """Calibrated networks only -> lower and upper bound of LAI, m2 m-2."""
+    seconds: dict[str, float]
+    """What one pass over the whole image took, by the clock."""
+    cpu_seconds: dict[str, float]
+    """The same in work of the processor, which other work does not lengthen."""
+
+    @property
+    def true_lai(self) -> Array | None:
+        """What was there, m2 m-2; None for real scenes."""
+        return None if self.scene.true_lai is None else self.scene.true_lai[self.scene.scored]
+
+
+def prepare(scene: Scene, case: Case) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return (noise-free image, image as given) of a scene in a case."""
+    clean = scene.image if case.angles else drop_angles(scene.image)
+    given = add_band_noise(clean, case.noise, scene.seed) if case.noise else clean
+    return clean, given
+
+
+def run_case(scene: Scene, case: Case, networks: Sequence[Network]) -> Pixels:
+    """Run all networks and SL2P over a scene."""
+    clean, given = prepare(scene, case)
+    reference = predict_sl2p(clean)
+    estimates: dict[str, Array] = {}
+    intervals: dict[str, tuple[Array, Array]] = {}
+    seconds: dict[str, float] = {}
+    cpu_seconds: dict[str, float] = {}
+    for network in networks:
+        network.warm_up()
+        start, cpu_start = time.perf_counter(), time.process_time()
+        bands = network.predict(given, ("LAI", *INTERVAL))
+        seconds[network.name] = time.perf_counter() - start
+        cpu_seconds[network.name] = time.process_time() - cpu_start
+        estimates[network.name] = bands["LAI"][scene.scored]
+        if network.calibrated:
+            lower, upper = (bands[name][scene.scored] for name in INTERVAL)
+            intervals[network.name] = (lower, upper)
+    start, cpu_start = time.perf_counter(), time.process_time()
+    estimates[SL2P] = predict_sl2p(given)[scene.scored]
+    seconds[SL2P] = time.perf_counter() - start
+    cpu_seconds[SL2P] = time.process_time() - cpu_start
+    known = reference[scene.scored]
+    return Pixels(scene, case, known, estimates, intervals, seconds, cpu_seconds)
+
+
+def run_cases(
+    scenes: Iterable[Scene], networks: Sequence[Network], step: Step | None = None
+) -> list[Pixels]:
+    """Run every case of every scene."""
+    results = []
+    for scene in scenes:
+        results += [run_case(scene, case, networks) for case in CASES]
+        if step:
+            step()
+    return results
+
+
+def tabulate_scores(results: Sequence[Pixels]) -> pd.DataFrame:
+    """Score every network per kind of scene and case, over all pixels and per image.
+
+    Returns:
+        Columns kind, case, against (`SL2P` or `true LAI`), image (`all` or a name), network, the
+        fields of `metrics.Scores`, coverage and mean_width of the calibrated 95 % interval (of
+        true LAI only), seconds, cpu_seconds and pixels_timed of the pass.
+    """
+    rows = []
+    groups: dict[tuple[str, str, str], list[Pixels]] = {}
+    for result in results:
+        for image in ("all", result.scene.name):
+            key = (result.scene.kind, result.case.key, image)
+            groups.setdefault(key, []).append(result)
+    for (kind, case, image), members in groups.items():
+        where = {"kind": kind, "case": case, "image": image}
+        for name in members[0].estimates:
+            for against in ("SL2P", "true LAI"):
+                if against == "SL2P" or members[0].true_lai is not None:
+                    rows.append({**where, "network": name, **_score(members, name, against)})
+    return pd.DataFrame(rows)
+
+
+def _score(members: Sequence[Pixels], name: str, against: str) -> dict[str, Any]:
+    estimate = np.concatenate([member.estimates[name] for member in members])
+    truths = [m.reference if against == "SL2P" else m.true_lai for m in members]
+    reference = np.concatenate([truth for truth in truths if truth is not None])
+    row: dict[str, Any] = {"against": against, **asdict(score(reference, estimate))}
+    row |= {"coverage": math.nan, "mean_width": math.nan}
+    if against == "true LAI" and name in members[0].intervals:
+        lower, upper = (
+            np.concatenate([member.intervals[name][side] for member in members]) for side in (0, 1)
+        )
+        row |= {"coverage": coverage(reference, lower, upper)}
+        row |= {"mean_width": mean_width(lower, upper)}
+    row["seconds"] = sum(member.seconds[name] for member in members)
+    row["cpu_seconds"] = sum(member.cpu_seconds[name] for member in members)
+    row["pixels_timed"] = sum(member.scene.scored.size for member in members)
+    return row
+
+
+def tabulate_spread(
+    scenes: Sequence[Scene], networks: Sequence[Network], step: Step | None = None
+) -> pd.DataFrame:
+    """Measure the Monte-Carlo spread of each network on each scene.
+
+    Returns:
+        Columns kind, image, network, n, sd (mean over the pixels of the standard deviation of 30
+        draws), ci (mean half width of the 95 % interval of their mean, t = 2.045), one_pass_sd
+        (mean of what the network itself states in one pass; NaN where it was not taught to),
+        one_pass_correlation (r with that of the draws), seconds_draws.
+    """
+    rows = []
+    for scene in scenes:
+        for network in networks:
+            start = time.perf_counter()
+            drawn = network.predict(scene.image, ("LAI_SD",), samples=SAMPLES)["LAI_SD"]
+            seconds = time.perf_counter() - start
+            drawn = drawn[scene.scored]
+            stated = network.predict(scene.image, ("LAI_SD",))["LAI_SD"][scene.scored]
+            if not network.spread_taught:
+                stated = np.full_like(stated, np.nan)
+            rows.append(
+                {
+                    "kind": scene.kind,
+                    "image": scene.name,
+                    "network": network.name,
+                    "n": drawn.size,
+                    "sd": float(drawn.mean()),
+                    "ci": float(half_width_of_mean(drawn, SAMPLES).mean()),
+                    "one_pass_sd": float(stated.mean()),
+                    "one_pass_correlation": score(drawn, stated).correlation,
+                    "seconds_draws": seconds,
+                }
+            )
+        if step:
+            step()
+    return pd.DataFrame(rows)
+
+
+def tabulate_borders(results: Sequence[Pixels]) -> pd.DataFrame:
+    """Score at borders (see `Scene.near_border`) and away from them, against noise-free SL2P.
+
+    Returns:
+        Columns kind, case, where (`border`, `inside`), network, n, rmse, ratio (of the RMSE to
+        that of SL2P given the same input; NaN where SL2P is the reference itself).
+    """
+    rows = []
+    known = [result for result in results if result.scene.near_border is not None]
+    for kind, case in dict.fromkeys((result.scene.kind, result.case) for result in known):
+        members = [r for r in known if r.case is case and r.scene.kind == kind]
+        border = np.concatenate([_near(member) for member in members])
+        reference = np.concatenate([member.reference for member in members])
+        for where, chosen in (("border", border), ("inside", ~border)):
+            scores = {
+                name: score(
+                    reference[chosen],
+                    np.concatenate([member.estimates[name] for member in members])[chosen],
+                )
+                for name in members[0].estimates
+            }
+            base = scores[SL2P].rmse
+            for name, own in scores.items():
+                ratio = own.rmse / base if base > 0 else math.nan
+                rows.append(
+                    {
+                        "kind": kind,
+                        "case": case.key,
+                        "where": where,
+                        "network": name,
+                        "n": own.n,
+                        "rmse": own.rmse,
+                        "ratio": ratio,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _near(result: Pixels) -> NDArray[np.bool_]:
+    near = result.scene.near_border
+    if near is None:
+        raise ValueError(f"{result.scene.name} has no parcels")
+    return near[result.scene.scored]

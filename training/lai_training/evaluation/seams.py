@@ -1,0 +1,135 @@
+"""Seams: does LAI depend on how the scene was cut, or on where the cutting began?
+
+Every network is run over one scene uncut, cut into windows as openEO cuts cubes (a core and an
+overlap of real neighbours around it, no data beyond the scene), and over the scene with its first
+rows and columns taken away. What differs is an artefact: the land is the same.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from lai_training.evaluation.networks import Network
+
+Float32 = NDArray[np.float32]
+Step = Callable[[], None]
+
+SHIFTS_PX = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a scene is cut."""
+
+    core_px: int
+    """Side of the part of a window that is kept."""
+    overlap_px: int
+    """Real neighbours on each side of it, trimmed afterwards."""
+
+    @property
+    def title(self) -> str:
+        """Such as `windows of 96 + 16 px`."""
+        return f"windows of {self.core_px} + {self.overlap_px} px"
+
+
+GEOMETRIES = (Geometry(224, 16), Geometry(96, 16), Geometry(96, 0))
+"""Two of openEO practice, and one without overlap for contrast."""
+
+
+def predict_in_windows(network: Network, image: xr.DataArray, geometry: Geometry) -> Float32:
+    """Run a network window by window, as a back-end does.
+
+    Args:
+        network: who predicts.
+        image: (bands, y, x) reflectance.
+        geometry: of the windows.
+
+    Returns:
+        LAI (y, x) put together from the cores of the windows.
+    """
+    core, overlap = geometry.core_px, geometry.overlap_px
+    height, width = image.sizes["y"], image.sizes["x"]
+    around = image.astype("float32").pad(
+        y=(overlap, overlap + core), x=(overlap, overlap + core), constant_values=np.nan
+    )
+    lai = np.full((height, width), np.nan, dtype="float32")
+    for top in range(0, height, core):
+        for left in range(0, width, core):
+            rows = slice(top, top + core + 2 * overlap)
+            columns = slice(left, left + core + 2 * overlap)
+            window = around.isel(y=rows, x=columns)
+            found = network.predict(window, overlap=overlap)["LAI"]
+            kept = lai[top : top + core, left : left + core]
+            inner = found[overlap:, overlap:][: kept.shape[0], : kept.shape[1]]
+            kept[...] = inner
+    return lai
+
+
+def measure_seams(
+    image: xr.DataArray, networks: Sequence[Network], step: Step | None = None
+) -> tuple[pd.DataFrame, dict[tuple[str, Geometry], Float32]]:
+    """Compare windows with the uncut scene.
+
+    Args:
+        image: (bands, y, x) reflectance; at most 384 px, so that the UDF itself does not cut it.
+        networks: who is compared.
+        step: called after each network and geometry.
+
+    Returns:
+        A table (network, cut, reach_px, mean, p99, largest: of the absolute difference, LAI) and
+        the maps of the difference, (y, x).
+    """
+    rows, maps = [], {}
+    for network in networks:
+        whole = network.predict(image)["LAI"]
+        for geometry in GEOMETRIES:
+            difference = predict_in_windows(network, image, geometry) - whole
+            maps[network.name, geometry] = difference
+            rows.append(_describe(network, geometry.title, difference))
+            if step:
+                step()
+    return pd.DataFrame(rows), maps
+
+
+def measure_shifts(
+    image: xr.DataArray, networks: Sequence[Network], step: Step | None = None
+) -> pd.DataFrame:
+    """Compare the scene with itself, its first 1 to 3 rows and columns taken away.
+
+    Pixels nearer to the border of the scene than the reach of the network are left out: beyond
+    it, data really are missing.
+
+    Returns:
+        Columns as in the table of `measure_seams`, one row per network and shift.
+    """
+    rows = []
+    for network in networks:
+        whole = network.predict(image)["LAI"]
+        for shift in SHIFTS_PX:
+            margin = int(network.contract["reach_px"]) + shift
+            moved = network.predict(image.isel(y=slice(shift, None), x=slice(shift, None)))["LAI"]
+            difference = (moved - whole[shift:, shift:])[margin:-margin, margin:-margin]
+            rows.append(_describe(network, f"origin moved by {shift} px", difference))
+            if step:
+                step()
+    return pd.DataFrame(rows)
+
+
+def _describe(network: Network, cut: str, difference: Float32) -> dict[str, Any]:
+    """Sum up a map of differences; one without pixels gives NaN."""
+    size = np.abs(difference[np.isfinite(difference)]).astype("float64")
+    if size.size == 0:
+        size = np.array([np.nan])
+    return {
+        "network": network.name,
+        "cut": cut,
+        "reach_px": network.contract["reach_px"],
+        "mean": float(size.mean()),
+        "p99": float(np.percentile(size, 99)),
+        "largest": float(size.max()),
+    }

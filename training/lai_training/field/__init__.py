@@ -1,0 +1,1 @@
+"""Field measurements: read the `pairs`, `calibrate` on them, `validate` against them."""

@@ -1,0 +1,141 @@
+"""What a validation looks like: Markdown for people, CSV for programs, figures for both.
+
+Comes in: `validate.Validation`. Goes out: text, and files in one folder that appear when all of
+them are written.
+"""
+
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from lai_training.field.figures import draw_scatter, draw_uncertainty
+from lai_training.field.validate import Validation
+from lai_training.scores.markdown import format_markdown
+from lai_udf.rasters_files import move_finished, work_folder
+
+_CRITERIA = ("LAI", "source", "site", "crop")
+_DASH = "-"
+_EXPLAIN_UNCERTAINTY = (
+    "Share of measurements inside the intervals of each level, and their mean width; CRPS, the "
+    "lower the better, in m2 m-2; rank correlation of the width of the 95 % interval with the "
+    'absolute error. A dash: not stated. "Left out": interval and correction were fitted without '
+    "the site-date that is predicted, because the model was calibrated on these pairs."
+)
+
+
+def format_report(validation: Validation) -> str:
+    """Return the tables as Markdown."""
+    site_dates = validation.predictions["site_date"].nunique()
+    parts = [
+        "# LAI against field measurements",
+        f"{len(validation.predictions)} pairs of {site_dates} site-dates. In brackets: 95 % limits "
+        "of a bootstrap by site-date. r2 is the squared correlation, R2 = 1 - SSE/SST. GCOS: "
+        "within the 2-sigma requirement of GCOS-244 (2022), threshold and goal.",
+        format_markdown(_format_accuracy(validation.accuracy)),
+    ]
+    if not validation.uncertainty.empty:
+        parts += ["## Stated uncertainty", _EXPLAIN_UNCERTAINTY]
+        parts += [format_markdown(_format_uncertainty(validation.uncertainty))]
+    for criterion in _CRITERIA:
+        rows = validation.subsets[validation.subsets["by"] == criterion]
+        parts += [f"## By {criterion}", "RMSE, bias:", format_markdown(_pivot(rows, criterion))]
+        stated = rows[rows["predictor"].isin(validation.uncertainty.get("predictor", []))]
+        if not stated.empty:
+            parts += ["Coverage and width of the 95 % interval, CRPS:"]
+            parts += [format_markdown(_pivot_interval(stated, criterion))]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_report(validation: Validation, folder: Path) -> list[Path]:
+    """Write `report.md`, a CSV per table and the figures; all of them appear, or none.
+
+    Raises:
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    tables = {
+        "accuracy": validation.accuracy,
+        "uncertainty": validation.uncertainty,
+        "reliability": validation.reliability,
+        "subsets": validation.subsets,
+        "predictions": validation.predictions,
+    }
+    with work_folder(folder) as work:
+        for name, table in tables.items():
+            if not table.empty:
+                table.to_csv(work / f"{name}.csv", index=False, float_format="%.6g")
+        (work / "report.md").write_text(format_report(validation), encoding="utf-8")
+        draw_scatter(validation.predictions, work / "scatter.png")
+        if not validation.uncertainty.empty:
+            draw_uncertainty(validation, work / "uncertainty.png")
+        files = {path: folder / path.name for path in sorted(work.iterdir())}
+        move_finished(files)
+    return list(files.values())
+
+
+def _format_accuracy(table: pd.DataFrame) -> pd.DataFrame:
+    def with_limits(row: pd.Series, name: str) -> str:
+        return f"{row[name]:.2f} [{row[f'{name}_low']:.2f}, {row[f'{name}_high']:.2f}]"
+
+    shown = {"predictor": table["predictor"], "n": table["n"]}
+    for name in ("rmse", "bias", "r2"):
+        shown[name] = table.apply(with_limits, axis=1, name=name)
+    shown["R2"] = table["R2"].map("{:.2f}".format)
+    for label, name in (
+        ("within 0.5 or 20 %", "within_0.5_or_20%"),
+        ("GCOS threshold", "within_gcos_threshold"),
+        ("GCOS goal", "within_gcos_goal"),
+    ):
+        shown[label] = table[name].map("{:.0%}".format)
+    return pd.DataFrame(shown)
+
+
+def _format_uncertainty(table: pd.DataFrame) -> pd.DataFrame:
+    def with_limits(row: pd.Series, name: str, how: str) -> str:
+        told = [_show(row.get(f"{name}{end}"), how) for end in ("", "_low", "_high")]
+        return told[0] if told[0] == _DASH else f"{told[0]} [{told[1]}, {told[2]}]"
+
+    shown: dict[str, object] = {"predictor": table["predictor"]}
+    for level in ("50%", "68%", "90%"):
+        for what, how in (("coverage", ".0%"), ("width", ".2f")):
+            column = table.get(f"{what}_{level}", pd.Series(math.nan, table.index))
+            shown[f"{what} {level}"] = [_show(value, how) for value in column]
+    shown["coverage 95%"] = table.apply(with_limits, axis=1, name="coverage_95%", how=".0%")
+    shown["width 95%"] = [_show(value, ".2f") for value in table["width_95%"]]
+    shown["CRPS"] = table.apply(with_limits, axis=1, name="crps", how=".2f")
+    shown["rank correlation"] = [_show(value, ".2f") for value in table["rank_correlation"]]
+    shown["rests on"] = table["note"]
+    return pd.DataFrame(shown)
+
+
+def _show(value: float | None, how: str) -> str:
+    return _DASH if value is None or math.isnan(value) else format(value, how)
+
+
+def _pivot(rows: pd.DataFrame, criterion: str) -> pd.DataFrame:
+    """Lay the predictors side by side: RMSE and bias of each per subset."""
+    shown = _name_subsets(rows, criterion)
+    for name, own in rows.groupby("predictor", sort=False):
+        cells = zip(own["rmse"], own["bias"], strict=True)
+        shown[str(name)] = [f"{rmse:.2f}, {bias:+.2f}" for rmse, bias in cells]
+    return pd.DataFrame(shown)
+
+
+def _pivot_interval(rows: pd.DataFrame, criterion: str) -> pd.DataFrame:
+    """Lay those that state an uncertainty side by side."""
+    shown = _name_subsets(rows, criterion)
+    for name, own in rows.groupby("predictor", sort=False):
+        cells = zip(own["coverage_95%"], own["width_95%"], own["crps"], strict=True)
+        shown[str(name)] = [
+            f"{_show(covered, '.0%')}, {_show(width, '.2f')}, {_show(crps, '.2f')}"
+            for covered, width, crps in cells
+        ]
+    return pd.DataFrame(shown)
+
+
+def _name_subsets(rows: pd.DataFrame, criterion: str) -> dict[str, list[str]]:
+    subsets = rows.drop_duplicates("subset")
+    return {
+        criterion: subsets["subset"].tolist(),
+        "n": subsets["n"].astype(str).tolist(),
+    }

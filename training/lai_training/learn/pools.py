@@ -1,0 +1,114 @@
+"""Pools of patches on disk: simulated on demand, or real ones that `lai-train prepare` made.
+
+A pool is read through a memory map, shape (n, 10, y, x), reflectance, NaN = no data, so no data set
+need fit in memory.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lai_training.archive.pool import PreparedPool, open_prepared
+from lai_training.land.landscapes import simulate_patches
+from lai_training.land.spectral_library import SpectralLibrary, load_or_make_library
+from lai_training.learn.config import PoolConfig, PreparedConfig
+from lai_udf.predict import BANDS
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+
+Floats = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+"""Told (patches done, all)."""
+SIMULATED_TOGETHER = 64
+"""Patches."""
+
+logger = logging.getLogger("lai_training")
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Patches, and what is known of them."""
+
+    reflectance: Floats
+    """(n, 10, y, x), float16 or float32, mapped; NaN = no data."""
+    cosines: Floats | None = None
+    """(n, 3) of the angles, as `samples.build_batch` takes them; None = drawn anew."""
+    lai: Floats | None = None
+    """(n, y, x) labels from elsewhere, m2 m-2, NaN = none; None = SL2P's."""
+
+
+def load_pool(
+    config: PoolConfig | PreparedConfig, pools: Path, progress: Progress | None = None
+) -> Pool:
+    """Open a pool of real patches, or of simulated ones; simulate those where not there yet.
+
+    Args:
+        config: which pool.
+        pools: folder in which simulated pools are kept.
+        progress: told while patches are simulated.
+
+    Raises:
+        PrepareError: the pool of real patches is missing or damaged.
+        OutputNotWritableError: `pools` refuses.
+    """
+    if isinstance(config, PreparedConfig):
+        real = open_real(config)
+        given = real.manifest.settings["labels"] is not None
+        return Pool(real.reflectance, real.cosines, real.lai if given else None)
+    path = pools / f"patches-{config.patches}x{config.size_px}-seed{config.seed}.npy"
+    if not path.exists():
+        logger.info("simulating %d patches of %d px", config.patches, config.size_px)
+        with disk_errors(pools):
+            library = load_or_make_library(pools / "spectra-seed1.npz", seed=1)
+        make_pool(
+            path,
+            library,
+            patches=config.patches,
+            size_px=config.size_px,
+            seed=config.seed,
+            progress=progress,
+        )
+    return Pool(open_pool(path))
+
+
+def open_real(config: PreparedConfig) -> PreparedPool:
+    """Open a split of what `lai-train prepare` wrote."""
+    return open_prepared(Path(config.prepared), config.split)
+
+
+def make_pool(
+    path: Path,
+    library: SpectralLibrary,
+    *,
+    patches: int,
+    size_px: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> None:
+    """Simulate a pool of clean patches into a float16 `.npy`, a few at a time, atomically.
+
+    Half precision costs 0.05 % of the reflectance, and the label is made of what is stored.
+    `progress` is told (patches done, all). Raises `OutputNotWritableError` where the disk refuses.
+    """
+    shape = (patches, len(BANDS), size_px, size_px)
+    rng = np.random.default_rng(seed)
+    with work_folder(path.parent) as work, disk_errors(path.parent):
+        unfinished = work / path.name
+        pool = np.lib.format.open_memmap(unfinished, mode="w+", dtype="float16", shape=shape)
+        for start in range(0, patches, SIMULATED_TOGETHER):
+            count = min(SIMULATED_TOGETHER, patches - start)
+            made = simulate_patches(count, size_px, rng, library, patches_per_scene=4)
+            pool[start : start + count] = made.boa_reflectance
+            if progress:
+                progress(start + count, patches)
+        pool.flush()
+        move_finished({unfinished: path})
+
+
+def open_pool(path: Path) -> Floats:
+    """Map a pool of clean patches, shape (n, 10, y, x), float16 or float32 reflectance."""
+    pool: Floats = np.load(path, mmap_mode="r")
+    return pool

@@ -1,0 +1,129 @@
+"""The folder of a run: which experiment it holds, and what it takes to repeat it.
+
+`config.yaml` is the experiment as run, `provenance.json` commit, versions, device, data,
+normalisation and seed. `lai_training.learn.checkpoints` writes the weights beside them.
+"""
+
+import hashlib
+import json
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import yaml
+
+from lai_training.archive.manifest import MANIFEST
+from lai_training.errors import FitError
+from lai_training.learn.checkpoints import BEST
+from lai_training.learn.config import FitConfig, PoolConfig, PreparedConfig, read_config
+from lai_training.learn.normalisation import Normalisation
+from lai_training.learn.pools import open_real
+from lai_training.networks import SPECS, NetworkSpec
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+
+CONFIG = "config.yaml"
+PROVENANCE = "provenance.json"
+
+
+def refuse_other_config(config: FitConfig, run: Path) -> None:
+    """Raise `FitError` where the run folder holds another experiment than `config`."""
+    path = run / CONFIG
+    if not path.exists():
+        return
+    found = read_config(path).model_dump()
+    if differing := [key for key, value in config.model_dump().items() if found[key] != value]:
+        raise FitError(
+            f"{run} holds a run of another config (it differs in {', '.join(differing)}): "
+            "choose another --run, or delete that folder"
+        )
+
+
+def write_provenance(config: FitConfig, normalisation: Normalisation, run: Path) -> None:
+    """Write what it takes to repeat the run beside its weights."""
+    provenance = {
+        "commit": _commit(),
+        "backend": keras.backend.backend(),
+        "device": _device(),
+        "versions": {name: version(name) for name in ("keras", "numpy", "sentinel2-lai")},
+        "normalisation": normalisation.contract(),
+        "data": {
+            name: _describe_data(pool)
+            for name, pool in (("pool", config.pool), ("validation", config.validation))
+        },
+        "config": config.model_dump(),
+    }
+    texts = {
+        PROVENANCE: json.dumps(provenance, indent=2),
+        CONFIG: yaml.safe_dump(config.model_dump(), sort_keys=False),
+    }
+    with work_folder(run) as work, disk_errors(run):
+        for name, text in texts.items():
+            (work / name).write_text(text, encoding="utf-8")
+        move_finished({work / name: run / name for name in texts})
+
+
+def _describe_data(config: PoolConfig | PreparedConfig) -> dict[str, Any]:
+    """Return what a run's patches are: simulated, or which products by which manifest."""
+    if not isinstance(config, PreparedConfig):
+        return {"simulated": config.model_dump()}
+    manifest = open_real(config).manifest
+    text = (Path(config.prepared) / MANIFEST).read_bytes()
+    products = [each for each in manifest.products if config.split in each.patches]
+    return {
+        "manifest_sha256": hashlib.sha256(text).hexdigest(),
+        "patches": manifest.splits[config.split].patches,
+        "products": {each.product_id: each.checksum for each in products},
+    }
+
+
+def _device() -> str:
+    """Return what the backend computes on, in its own words, such as `CPU:0`."""
+    return str(keras.ops.zeros(1).device).rpartition("device:")[2]
+
+
+def _commit() -> str:
+    """Return the commit of the working tree, with a mark where it is not clean."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    here = Path(__file__).parent
+    result = subprocess.run(describe, cwd=here, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"
+
+
+def spec_of(run: Path) -> tuple[NetworkSpec, dict[str, Any]]:
+    """Return the network's promises and the provenance of a run.
+
+    Raises:
+        FitError: the folder holds no run.
+    """
+    try:
+        provenance: dict[str, Any] = json.loads((run / PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FitError(f"{run} is not the folder of a run: {error}") from error
+    return SPECS[provenance["config"]["network"]], provenance
+
+
+def read_normalisation(run: Path) -> Normalisation:
+    """Return the constants that a run was fitted with."""
+    constants = spec_of(run)[1]["normalisation"]
+    mean, std = (np.array(constants[key], dtype="float32") for key in ("mean", "std"))
+    return Normalisation(mean, std)
+
+
+def find_start(config: FitConfig, run: Path) -> Path | None:
+    """Return the folder of the run that `start_from` names; None where nothing is named.
+
+    Raises:
+        FitError: that run has no weights.
+    """
+    if config.start_from is None:
+        return None
+    start = run.parent / config.start_from
+    if not (start / BEST).exists():
+        raise FitError(
+            f"start_from: {start} holds no {BEST}; fit training/configs/{config.start_from}.yaml "
+            "first, into that folder"
+        )
+    return start

@@ -1,0 +1,1 @@
+"""LAI of parcels and dates: means, their interval, seasons, the paper's tables 7 to 9."""

@@ -1,0 +1,138 @@
+"""How far the LAI of a parcel may be from its mean over pixels.
+
+A parcel's mean errs by what its pixels have in common (leaf angles, soil, haze: all of them off to
+the same side) and by what they have not (noise). With a correlation rho between the errors of any
+two pixels of a parcel, and weights that amount to n pixels, the error of the mean is
+
+    sd(mean) = sd(pixel) * sqrt(rho + (1 - rho) / n)
+
+Two intervals follow:
+
+* `shrink`: the pixels' own intervals, averaged and shrunk by that factor. rho = 1, the default,
+  shrinks nothing: never too narrow on account of correlation, and what the service does.
+* `ParcelCalibration`: conformal at the level of the parcel, from parcels with known LAI. It needs
+  no rho, and holds for parcels like those it was fitted on.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lai_training.errors import LaiTrainingError
+from lai_training.field.conformal import bounds, fit_interval
+from lai_udf.rasters_files import move_finished, work_folder
+
+Floats = NDArray[np.float64]
+
+DEFAULT_CORRELATION = 1.0
+"""Between the errors of two pixels of a parcel, where nothing better is known."""
+
+
+@dataclass(frozen=True)
+class ParcelCalibration:
+    """Offsets of the 95 % interval of a parcel mean, tabulated over LAI."""
+
+    level: float
+    """Nominal coverage."""
+    lai: list[float]
+    """Knots, m2 m-2."""
+    lower: list[float]
+    """Offset of the lower end at each knot, not above 0, m2 m-2."""
+    upper: list[float]
+    """Offset of the upper end at each knot, not below 0, m2 m-2."""
+    parcels: int
+    """Parcels it was fitted on."""
+    data: str
+    """Where their LAI is known from."""
+
+    def interval(self, lai: Floats) -> tuple[Floats, Floats]:
+        """Return (lower, upper) for parcel means (n,), m2 m-2; NaN where LAI is NaN."""
+        knots = {"lai": self.lai, "lower": self.lower, "upper": self.upper}
+        return bounds(lai, knots)
+
+    def write(self, path: Path) -> Path:
+        """Write it as JSON, whole or not at all."""
+        with work_folder(path.parent) as work:
+            (work / path.name).write_text(json.dumps(asdict(self), indent=1) + "\n")
+            move_finished({work / path.name: path})
+        return path
+
+
+def read_calibration(path: Path) -> ParcelCalibration:
+    """Read a calibration.
+
+    Raises:
+        LaiTrainingError: it cannot be read or is no such table.
+    """
+    try:
+        return ParcelCalibration(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise LaiTrainingError(f"{path} is no parcel calibration: {error}") from error
+
+
+def fit_calibration(
+    observations: pd.DataFrame, data: str, *, level: float = 0.95
+) -> ParcelCalibration:
+    """Fit the interval of the parcel mean on parcels whose LAI is known.
+
+    Args:
+        observations: columns `parcel`, `lai`, `truth`; rows without either are left out. The dates
+            of a parcel share their errors and weigh as the square root of their number.
+        data: where the truth is from.
+        level: nominal coverage.
+    """
+    known = observations.dropna(subset=["lai", "truth"])
+    if known["parcel"].nunique() < 40:
+        raise LaiTrainingError(
+            f"{known['parcel'].nunique()} parcels with known LAI are too few: 40 are needed"
+        )
+    group = pd.factorize(known["parcel"])[0]
+    table = fit_interval(known["lai"].to_numpy(), known["truth"].to_numpy(), group, level)
+    return ParcelCalibration(level, **table, parcels=int(known["parcel"].nunique()), data=data)
+
+
+def shrink(observations: pd.DataFrame, correlation: float) -> tuple[Floats, Floats]:
+    """Return (lower, upper) of parcel means from their pixels' mean interval ends.
+
+    Args:
+        observations: columns `lai`, `lower`, `upper`, `n_effective`.
+        correlation: rho, 0-1, see the module.
+    """
+    n = np.maximum(observations["n_effective"].to_numpy(np.float64), 1.0)
+    factor = np.sqrt(correlation + (1 - correlation) / n)
+    lai, lower, upper = (observations[name].to_numpy() for name in ("lai", "lower", "upper"))
+    return np.maximum(lai - factor * (lai - lower), 0.0), lai + factor * (upper - lai)
+
+
+def add_interval(
+    observations: pd.DataFrame, correlation: float, calibration: ParcelCalibration | None = None
+) -> pd.DataFrame:
+    """Return the observations with `parcel_lower` and `parcel_upper`, m2 m-2.
+
+    Args:
+        observations: as `parcels.observe_items` returns them.
+        correlation: rho of `shrink`; unused with a calibration.
+        calibration: of parcel means; its interval replaces the pixels'.
+
+    Raises:
+        LaiTrainingError: the items hold no intervals, and there is no calibration.
+    """
+    if calibration is not None:
+        lower, upper = calibration.interval(observations["lai"].to_numpy())
+    elif {"lower", "upper"} <= set(observations.columns):
+        lower, upper = shrink(observations, correlation)
+    else:
+        raise LaiTrainingError(
+            "the items hold no lai_lower.tif and lai_upper.tif: give a parcel calibration"
+        )
+    return observations.assign(parcel_lower=lower, parcel_upper=upper)
+
+
+def measure_correlation(pixel_error_sd: float, mean_error_sd: float, n: float) -> float:
+    """Return rho from the spread of errors of pixels and of means over n of them, 0-1."""
+    ratio = (mean_error_sd / pixel_error_sd) ** 2
+    return float(np.clip((ratio - 1 / n) / (1 - 1 / n), 0.0, 1.0))

@@ -1,0 +1,1 @@
+"""How near two fields of LAI are: `metrics`, and `emulation` of SL2P on real scenes."""

@@ -1,0 +1,222 @@
+"""How well a bundle emulates SL2P on real scenes, and what it says of field spectra.
+
+Comes in: a bundle (any network) and scenes or field pairs. Goes out: scores and predictions. The
+bundle is run by the UDF's own code, so what is scored is what ships.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from lai_training import sl2p
+from lai_training.errors import EvaluationError
+from lai_training.land.angles import give_angles
+from lai_training.scores.metrics import score
+from lai_udf.errors import ProductError
+from lai_udf.predict import (
+    BANDS,
+    HALO_PX,
+    Inputs,
+    LaiInputError,
+    Settings,
+    apply_datacube,
+    load_model,
+    predict_lai,
+)
+from lai_udf.products import read_scene
+
+logger = logging.getLogger("lai_training")
+
+Doubles = NDArray[np.float64]
+
+
+def find_clear_vegetation(scene: xr.DataArray) -> NDArray[np.bool_]:
+    """Return (y, x) bool: pixels on which emulation is scored.
+
+    All bands above 0 and below 0.8, B02 < 0.2, NDVI > 0.3; a border of 16 px is left out.
+    """
+    reflectance = scene.sel(bands=list(BANDS)).values
+    blue, red, infrared = (reflectance[BANDS.index(band)] for band in ("B02", "B04", "B08"))
+    clear: NDArray[np.bool_] = (
+        np.isfinite(reflectance).all(axis=0)
+        & (reflectance > 0).all(axis=0)
+        & (reflectance < 0.8).all(axis=0)
+        & (blue < 0.2)
+        & (infrared - red > 0.3 * (infrared + red))
+    )
+    inner = np.zeros_like(clear)
+    inner[HALO_PX:-HALO_PX, HALO_PX:-HALO_PX] = True
+    return clear & inner
+
+
+def drop_angles(scene: xr.DataArray) -> xr.DataArray:
+    """Return the bands and the scene classification: what a cube without angles holds."""
+    kept = [band for band in scene["bands"].values if band in (*BANDS, "SCL")]
+    return scene.sel(bands=kept)
+
+
+def add_band_noise(scene: xr.DataArray, level: float, seed: int) -> xr.DataArray:
+    """Add noise that is independent per band and pixel; SCL and angles stay.
+
+    Args:
+        scene: (bands, y, x) reflectance.
+        level: 1 = standard deviation of 3 % of the reflectance + 0.005.
+        seed: of the noise.
+    """
+    noisy = scene.copy()
+    rng = np.random.default_rng(seed)
+    for band in BANDS:
+        values = scene.sel(bands=band).values
+        sd = level * (0.03 * np.abs(values) + 0.005)
+        noisy.loc[{"bands": band}] = values + sd * rng.standard_normal(values.shape)
+    return noisy
+
+
+def compare_with_sl2p(
+    scene: xr.DataArray, bundle: Path, *, noise: float = 0.0, angles: bool = False, seed: int = 0
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Run SL2P and a bundle on the same pixels, at the same angles.
+
+    Args:
+        scene: (bands, y, x) reflectance.
+        bundle: model bundle.
+        noise: level of band noise added first; 1 = 3 % + 0.005, independent per band and pixel.
+        angles: give both of them angles, those of the scene or those of `give_angles`; else the
+            angle bands are dropped, and both take the nominal ones.
+        seed: of the noise and of drawn angles.
+
+    Returns:
+        `sl2p` of the noise-free scene, `sl2p_noisy` and `network` of the noisy one; (n,) each,
+        over the clear vegetated pixels.
+    """
+    clean = give_angles(scene, seed) if angles else drop_angles(scene)
+    noisy = add_band_noise(clean, noise, seed)
+    pixels = find_clear_vegetation(clean)
+    network = apply_datacube(noisy, {"model": str(bundle), "bands": ["LAI"]}).values[0]
+    return {
+        "sl2p": sl2p.predict_image(clean)[0][pixels],
+        "sl2p_noisy": sl2p.predict_image(noisy)[0][pixels],
+        "network": network[pixels],
+    }
+
+
+def find_scenes(folder: Path) -> list[Path]:
+    """Return the GeoTIFFs of a folder, sorted; raise `EvaluationError` where it has none."""
+    paths = sorted(folder.glob("*.tif"))
+    if not paths:
+        raise EvaluationError(f"{folder} holds no scene: give a folder of GeoTIFFs (.tif)")
+    return paths
+
+
+def score_scenes(
+    paths: Sequence[Path],
+    bundle: Path,
+    *,
+    noise: float = 0.0,
+    angles: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Score a bundle against SL2P over many scenes; a scene that cannot be read is skipped.
+
+    Args:
+        paths: GeoTIFFs, in the order that gives each its noise.
+        bundle: model bundle.
+        noise: as in `compare_with_sl2p`.
+        angles: as in `compare_with_sl2p`.
+        progress: told (scenes done, all).
+
+    Returns:
+        Scores of `lai_training.scores.metrics.score` over all pixels together and, with noise,
+        `rmse_sl2p` and `rmse_ratio`: RMSE against the SL2P of the noise-free scene, of SL2P
+        itself and relative to it.
+
+    Raises:
+        EvaluationError: no scene has a clear vegetated pixel.
+        LaiModelError: the bundle cannot be opened.
+    """
+    load_model(str(bundle))
+    parts, skipped = [], []
+    for number, path in enumerate(paths):
+        try:
+            scene = read_scene(path)
+            parts.append(compare_with_sl2p(scene, bundle, noise=noise, angles=angles, seed=number))
+        except (ProductError, LaiInputError) as error:
+            logger.warning("%s skipped: %s", path.name, error)
+            skipped.append(path.name)
+        if progress:
+            progress(number + 1, len(paths))
+    columns = {
+        key: np.concatenate([part[key] for part in parts] or [np.empty(0)])
+        for key in ("sl2p", "sl2p_noisy", "network")
+    }
+    if columns["sl2p"].size == 0:
+        raise EvaluationError(
+            f"none of {len(paths)} scenes has clear vegetation {HALO_PX} px from its border: give "
+            "larger or greener scenes, and check their scale and offset"
+        )
+    scores = asdict(score(columns["sl2p"], columns["network"]))
+    if noise:
+        rmse_sl2p = score(columns["sl2p"], columns["sl2p_noisy"]).rmse
+        scores |= {"rmse_sl2p": rmse_sl2p, "rmse_ratio": scores["rmse"] / rmse_sl2p}
+    rounded = {
+        key: round(value, 5) if isinstance(value, float) else value for key, value in scores.items()
+    }
+    return {**rounded, "scenes": len(parts), "skipped": skipped}
+
+
+def format_scores(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay scores out as the paper's table 4, in Markdown, one row per case.
+
+    Args:
+        rows: name of the case -> what `score_scenes` returned.
+    """
+    lines = [
+        "| network against SL2P | scenes | pixels | correlation | average distance | MSE | R2 "
+        "| RMSE / RMSE of SL2P |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, scores in rows.items():
+        ratio = f"{scores['rmse_ratio']:.3f}" if "rmse_ratio" in scores else ""
+        lines.append(
+            f"| {name} | {scores['scenes']} | {scores['n']} | {scores['correlation']:.4f} "
+            f"| {scores['distance']:.4f} | {scores['mse']:.5f} | {scores['r_squared']:.4f} "
+            f"| {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def predict_spectra(table: pd.DataFrame, bundle: Path, *, target: str) -> dict[str, Doubles]:
+    """Run the UDF over uniform patches of single spectra.
+
+    Args:
+        table: field pairs with reflectance and angles (`lai_training.field.pairs.read_pairs`).
+        bundle: model bundle.
+        target: `sl2p` or `field`.
+
+    Returns:
+        `LAI`, `LAI_LOWER` and `LAI_UPPER`, (n,) each.
+    """
+    model = load_model(str(bundle))
+    reach, multiple = model.contract["reach_px"], model.contract["window_multiple"]
+    side = -(-(2 * reach + 1) // multiple) * multiple  # nothing beyond the patch is felt inside
+    nothing = np.zeros((side, side), dtype=bool)
+    # The patch stands for endless uniform land: with the overlap declared, no border is seen.
+    settings = Settings(model=str(bundle), target=target, overlap=reach)
+    cosines = np.cos(np.deg2rad(table[["view_zenith", "sun_zenith", "rel_azimuth"]].to_numpy()))
+    found: dict[str, list[float]] = {"LAI": [], "LAI_LOWER": [], "LAI_UPPER": []}
+    for spectrum, angles in zip(table[list(BANDS)].to_numpy(), cosines, strict=True):
+        patch = np.broadcast_to(spectrum[:, None, None], (len(BANDS), side, side))
+        inputs = Inputs(
+            patch.astype("float32"), angles[:, None, None].astype("float32"), nothing, nothing
+        )
+        bands = predict_lai(inputs, model, settings)
+        for name, values in found.items():
+            values.append(float(bands[name][side // 2, side // 2]))
+    return {name: np.array(values) for name, values in found.items()}

@@ -1,0 +1,27 @@
+"""SL2P, the teacher: the networks of SNAP's biophysical processor, vectorised.
+
+`processor` is the whole of it; `scene` and `series` apply it to products, `domain` tells which
+spectra it knows, `tables` reads the coefficients.
+"""
+
+from lai_training.sl2p.processor import (
+    ANGLE_BANDS,
+    NOMINAL_RELATIVE_AZIMUTH_DEG,
+    NOMINAL_SUN_ZENITH_DEG,
+    NOMINAL_VIEW_ZENITH_DEG,
+    Flag,
+    predict,
+    predict_bands,
+    predict_image,
+)
+
+__all__ = [
+    "ANGLE_BANDS",
+    "NOMINAL_RELATIVE_AZIMUTH_DEG",
+    "NOMINAL_SUN_ZENITH_DEG",
+    "NOMINAL_VIEW_ZENITH_DEG",
+    "Flag",
+    "predict",
+    "predict_bands",
+    "predict_image",
+]
