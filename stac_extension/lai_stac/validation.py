@@ -20,6 +20,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import jsonschema_rs
 import pystac
 from jsonschema import Draft7Validator, ValidationError
 from jsonschema.exceptions import best_match
@@ -29,11 +30,6 @@ from referencing.jsonschema import DRAFT7
 
 from lai_stac.errors import InvalidItemError, UnknownSchemaError
 from lai_stac.fields import SCHEMA_URI
-
-try:
-    import jsonschema_rs  # type: ignore[import-not-found,unused-ignore]  # is optional
-except ModuleNotFoundError:  # slower, not different
-    jsonschema_rs = None  # type: ignore[assignment,unused-ignore]
 
 Schema = Mapping[str, Any]
 CORE_URI = "https://schemas.stacspec.org/v1.1.0/{0}-spec/json-schema/{0}.json"
@@ -134,8 +130,8 @@ class _Validator:
 
     exact: Draft7Validator
     """Says what is wrong."""
-    quick: jsonschema_rs.Draft7Validator | None
-    """Says that nothing is wrong; None without `jsonschema-rs`."""
+    quick: jsonschema_rs.Draft7Validator
+    """Says, a hundred times faster, that nothing is."""
 
 
 @functools.cache
@@ -149,21 +145,22 @@ def _validators(schemas: Mapping[str, Schema]) -> dict[str, _Validator]:
     registry: Registry[Any] = Registry().with_resources(
         (uri, DRAFT7.create_resource(schema)) for uri, schema in resources.items()
     )
+
+    def retrieve(uri: str) -> dict[str, Any]:
+        return dict(resources[uri])
+
     return {
-        uri: _Validator(Draft7Validator(schema, registry=registry), _quick(schema, resources))
+        uri: _Validator(
+            exact=Draft7Validator(schema, registry=registry),
+            quick=jsonschema_rs.Draft7Validator(dict(schema), retriever=retrieve),
+        )
         for uri, schema in resources.items()
     }
 
 
-def _quick(schema: Schema, resources: Mapping[str, Schema]) -> jsonschema_rs.Draft7Validator | None:
-    if jsonschema_rs is None:
-        return None
-    return jsonschema_rs.Draft7Validator(dict(schema), retriever=lambda uri: dict(resources[uri]))
-
-
 def _check(document: Mapping[str, Any], uri: str, validator: _Validator) -> None:
     """Check a document against one schema."""
-    if validator.quick is not None and validator.quick.is_valid(document):
+    if validator.quick.is_valid(document):
         return
     error = best_match(validator.exact.iter_errors(document))
     if error is not None:

@@ -86,7 +86,7 @@ def test_files_are_valid_cogs_with_the_agreed_encoding(tmp_path, rng):
             assert dataset.units == ((None,) if flags else ("m2 m-2",))
             assert dataset.descriptions[0]
             assert dataset.compression.value == "DEFLATE"
-            assert dataset.overviews(1) == [2]
+            assert dataset.overviews(1) == [2, 4]
 
 
 def test_overviews_average_lai_and_take_the_commonest_flag(tmp_path):

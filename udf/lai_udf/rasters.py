@@ -40,7 +40,7 @@ __all__ = [
     "write_scene_geotiff",
 ]
 
-BLOCK_PX = 512
+BLOCK_PX = 256
 """Side of a tile of the COGs."""
 
 
