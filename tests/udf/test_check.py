@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from lai_udf.check import check_cube, lint_udf
 from lai_udf.cli import app
+from lai_udf.errors import MetadataError
+from lai_udf.run import run_cube
 
 GOOD = """
 import xarray as xr
@@ -104,7 +106,7 @@ def test_good_cube_has_no_problems(series: xr.DataArray) -> None:
 
     assert report.problems == ()
     assert "2 dates, 32 x 32 px" in report.facts[0]
-    assert "1 windows" in report.facts[2]
+    assert "1 window of" in report.facts[2]
 
 
 def test_problems_of_a_cube_are_listed(series: xr.DataArray) -> None:
@@ -117,12 +119,36 @@ def test_problems_of_a_cube_are_listed(series: xr.DataArray) -> None:
     assert "no pixel of any date" in masked
 
 
+@pytest.mark.parametrize(
+    ("times", "phrase"),
+    [
+        (
+            ["2024-06-01T10:36:29.1", "2024-06-01T10:36:29.9"],
+            "several dates of 2024-06-01T10:36:29",
+        ),
+        (["2024-06-01", "NaT"], "1 of 2 dates have no time"),
+        ([20240601, 20240606], "not with times"),
+    ],
+)
+def test_dates_that_no_folder_can_be_named_after_are_a_problem(
+    series: xr.DataArray, times: list[str] | list[int], phrase: str, tmp_path: Path
+) -> None:
+    labels = times if isinstance(times[0], int) else np.array(times, dtype="datetime64[ns]")
+    cube = series.assign_coords(t=labels)
+
+    (problem,) = check_cube(cube).problems
+    assert phrase in problem
+    with pytest.raises(MetadataError, match=phrase):
+        run_cube(cube, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_wrong_scaling_is_told_date_by_date(series: xr.DataArray) -> None:
     numbers = to_digital_numbers(series.sel(bands=series["bands"][:10])).astype("float32")
     report = check_cube(numbers.rio.write_crs(32632))
 
-    assert len(report.problems) == 3  # two dates, and that nothing can be used
-    assert report.problems[0].startswith("2024-06-01: ")
+    assert len(report.problems) == 2  # one for each date, and nothing about clouds
+    assert report.problems[0].startswith("2024-06-01T00:00:00: ")
     assert "reflectance_scale=0.0001" in report.problems[0]
     assert not check_cube(
         numbers.rio.write_crs(32632), reflectance_scale=1e-4, reflectance_offset=-0.1

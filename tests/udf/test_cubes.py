@@ -72,7 +72,9 @@ def test_zero_is_no_data_beside_float_angles(series: xr.DataArray, tmp_path: Pat
     assert float(cube.sel(bands="sunZenithAngles").min()) == 40
 
 
-def test_command_writes_a_folder_per_date_with_lai(series: xr.DataArray, tmp_path: Path) -> None:
+def test_command_writes_a_folder_per_date_with_lai_and_names_the_others(
+    series: xr.DataArray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = write_variables(series, tmp_path / "series.nc")
     result = CliRunner().invoke(app, ["run", str(path), str(tmp_path / "out")])
 
@@ -81,6 +83,7 @@ def test_command_writes_a_folder_per_date_with_lai(series: xr.DataArray, tmp_pat
         "20240601T000000",
         "20240611T000000",
     ]
+    assert "2024-06-06T00:00:00: no pixel has LAI" in caplog.text
     lai = read_lai_cogs(tmp_path / "out" / "20240611T000000")
     assert lai.attrs["DATETIME"] == "2024-06-11T00:00:00Z"
 

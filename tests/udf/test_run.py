@@ -212,6 +212,19 @@ def test_scene_without_data_is_refused(tmp_path: Path) -> None:
     assert_refused(run(path, tmp_path / "out"), tmp_path / "out", "no pixel holds data")
 
 
+def test_scene_wholly_under_cloud_is_written_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = dict.fromkeys((*BANDS, "SCL"), np.full((3, 3), 2000, "uint16"))
+    numbers["SCL"] = np.full((3, 3), 9, "uint16")
+    path = write_multiband(tmp_path / "cloud.tif", numbers)
+    code, stdout, _ = run(path, tmp_path / "out", "--bands", "LAI_FLAGS,LAI")
+
+    assert (code, len(stdout.splitlines())) == (0, 2)
+    (line,) = caplog.messages
+    assert "cloud.tif: no pixel has LAI" in line
+
+
 def test_error_in_a_late_window_leaves_no_file(tmp_path: Path) -> None:
     numbers = np.array(VEGETATION)[:, None, None] * np.ones((10, 1040, 8)) * 1e4 + 1000
     numbers[:, 970:] = 65535  # reflectance of 6.5: digital numbers, in the second window only

@@ -8,16 +8,15 @@ Source: `openeo/udf/run_code.py` of openeo 0.53.0 and Open-EO/openeo-geopyspark-
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 from openeo.udf.run_code import extract_udf_dependencies
 
-from lai_udf.cubes import CUBE_SUFFIXES, read_cube
-from lai_udf.errors import ContractError, GridError
+from lai_udf.cubes import CUBE_SUFFIXES, name_dates, read_cube
+from lai_udf.errors import ContractError, GridError, MetadataError
 from lai_udf.predict import BANDS, LaiInputError, read_inputs, read_settings
 from lai_udf.process_graph import WINDOW_PX
 from lai_udf.products_source import PIXEL_SIZE_M
@@ -224,34 +223,45 @@ def check_cube(
         Grid.of_data_array(cube, "the cube").require_metric(PIXEL_SIZE_M, "the cube")
     except GridError as error:
         problems.append(str(error))
+    try:
+        times = name_dates(cube)
+    except MetadataError as error:
+        problems.append(str(error))
     labels = [str(label) for label in cube["bands"].values]
     if missing := [band for band in BANDS if band not in labels]:
-        problems.append(f"bands {', '.join(missing)} are missing: load all of {' '.join(BANDS)}")
+        problems.append(f"{', '.join(missing)} missing: load all of {' '.join(BANDS)}")
     elif not problems:
         scaling = {
             "reflectance_scale": reflectance_scale,
             "reflectance_offset": reflectance_offset,
         }
-        problems += _check_dates(cube, scaling)
+        problems += _check_dates(cube, times, scaling)
     rows, columns = (-(-cube.sizes[dim] // window_px) for dim in ("y", "x"))
     optional = [label for label in labels if label not in BANDS]
+    size = f"{cube.sizes['y']} x {cube.sizes['x']} px"
     facts = (
-        f"{cube.sizes['t']} dates, {cube.sizes['y']} x {cube.sizes['x']} px, {cube.dtype}",
+        f"{_count(cube.sizes['t'], 'date')}, {size}, {cube.dtype}",
         f"optional bands: {', '.join(optional) or 'none (nominal angles, no cloud mask)'}",
-        f"{rows * columns} windows of {window_px} px",
+        f"{_count(rows * columns, 'window')} of {window_px} px",
     )
     return Report(facts, tuple(problems))
 
 
-def _check_dates(cube: xr.DataArray, scaling: dict[str, float]) -> Iterator[str]:
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _check_dates(
+    cube: xr.DataArray, times: Sequence[str], scaling: dict[str, float]
+) -> Iterator[str]:
     settings = read_settings(dict(scaling))
-    seen = False
-    for date in cube:
+    hidden = 0
+    for time, date in zip(times, cube, strict=True):
         try:
             inputs = read_inputs(date, settings)
         except LaiInputError as error:
-            yield f"{np.datetime_as_string(date['t'].values, unit='D')}: {error}"
+            yield f"{time}: {error}"
         else:
-            seen = seen or not bool((inputs.missing | inputs.masked).all())
-    if not seen:
+            hidden += bool((inputs.missing | inputs.masked).all())
+    if hidden == len(times):
         yield "no pixel of any date can be used: all are no data, cloud, shadow or snow"

@@ -8,12 +8,13 @@ date, are spread over the image.
 from collections.abc import Hashable
 from pathlib import Path
 
+import numpy as np
 import rioxarray  # noqa: F401  (registers DataArray.rio)
 import xarray as xr
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from lai_udf.errors import GridError, MissingBandError, UnreadableProductError
+from lai_udf.errors import GridError, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.predict import ANGLES, BANDS
 
 CUBE_SUFFIXES = {".nc", ".nc4", ".zarr"}
@@ -55,6 +56,33 @@ def read_cube(path: Path) -> xr.DataArray:
     cube = cube.sel(bands=[label for label in LABELS if label in cube["bands"].values])
     described: xr.DataArray = cube.rio.write_crs(_find_crs(dataset, path))
     return described
+
+
+def name_dates(cube: xr.DataArray) -> list[str]:
+    """Return the time of each date, `2024-06-01T10:36:29` (UTC), which no other date has.
+
+    Args:
+        cube: dims (t, ...), `t` labelled.
+
+    Raises:
+        MetadataError: a label is no time, or missing, or two dates are of the same second.
+    """
+    times = cube["t"].values
+    if times.dtype.kind != "M":
+        raise MetadataError(
+            f"t of the cube is labelled with {times.dtype}, not with times: "
+            "write datetime64, which netCDF and Zarr keep"
+        )
+    if missing := int(np.isnat(times).sum()):
+        raise MetadataError(
+            f"{missing} of {len(times)} dates have no time (NaT): label or drop them"
+        )
+    names = [str(name) for name in np.datetime_as_string(times, unit="s")]
+    if double := sorted({name for name in names if names.count(name) > 1}):
+        raise MetadataError(
+            f"the cube has several dates of {', '.join(double)}: merge or drop all but one of each"
+        )
+    return names
 
 
 def _stack_bands(dataset: xr.Dataset, path: Path) -> xr.DataArray:

@@ -19,6 +19,7 @@ import xarray as xr
 from rasterio.windows import Window
 
 from lai_udf.bundle import Bundle, open_bundle
+from lai_udf.cubes import name_dates
 from lai_udf.errors import EmptySceneError
 from lai_udf.predict import (
     BANDS,
@@ -32,6 +33,8 @@ from lai_udf.products_source import LOG, SceneSource
 from lai_udf.rasters import LaiCogWriter, find_finished, write_lai_cogs
 from lai_udf.rasters_files import small_cache
 from lai_udf.windows import CORE_PX, Piece, iterate_pieces, plan_cells
+
+NOTHING_USABLE = "no pixel has LAI: all are no data, cloud, shadow or snow"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -138,7 +141,7 @@ def run_scene(
         lai = apply_datacube(piece.cube, context)
         return piece.core, piece.trim(lai), holds_data(piece.trim(piece.cube))
 
-    cells, seen = plan_cells(source, core_px=core_px), False
+    cells, seen, usable = plan_cells(source, core_px=core_px), False, False
     total = sum(len(cell.windows) for cell in cells)
     writer = LaiCogWriter(directory, source.grid, bands=request.bands, tags=tags)
     with small_cache(), writer:
@@ -146,6 +149,7 @@ def run_scene(
         for done, (core, lai, has_data) in enumerate(predicted, start=1):
             writer.write(lai, core)
             seen = seen or has_data
+            usable = usable or holds_lai(lai)
             if progress is not None:
                 progress(done, total)
         prepare_graph.cache_clear()  # the working memory of the runtime: COGs need some as well
@@ -154,6 +158,8 @@ def run_scene(
                 f"{source.name}: no pixel holds data in all of {' '.join(BANDS)}; "
                 "choose another scene or extent"
             )
+    if not usable:
+        LOG.warning("%s: %s; its files hold none", source.name, NOTHING_USABLE)
     return writer.paths
 
 
@@ -228,23 +234,24 @@ def run_cube(
         skipped: told of what is left as it is.
 
     Returns:
-        The folders of the dates that hold LAI; a date without any is left out.
+        The folders of the dates that hold LAI; a date without any is left out, with a warning.
 
     Raises:
         EmptySceneError: no date holds LAI.
+        MetadataError: a date has no time, or that of another one.
         OutputNotWritableError: the folder or disk refuses.
         lai_udf.predict.LaiInputError: the cube, the request or the bundle would give a wrong
             number; dates before that one are complete.
     """
     request = request or Request()
+    times = name_dates(cube)
     bundle = open_bundle(request.model)
     scaling = {"reflectance_scale": reflectance_scale, "reflectance_offset": reflectance_offset}
     context = request.context(bundle, overlap_px=0) | scaling
     tags = _tags(request, bundle)
     folders: list[Path] = []
-    for done, date in enumerate(cube, start=1):
+    for done, (time, date) in enumerate(zip(times, cube, strict=True), start=1):
         values = date.drop_vars("t").load()
-        time = np.datetime_as_string(date["t"].values, unit="s")
         folder = directory / time.replace("-", "").replace(":", "")
         described = tags | {"DATETIME": f"{time}Z", "INPUT": _digest_cube(values, scaling)}
         if not overwrite and find_finished(folder, request.bands, described):
@@ -253,14 +260,22 @@ def run_cube(
                 skipped(folder)
         else:
             lai = apply_datacube(values, context).rio.write_crs(cube.rio.crs)
-            if bool(lai.isel(bands=0).notnull().any()):
+            if holds_lai(lai):
                 write_lai_cogs(lai, folder, tags=described)
                 folders.append(folder)
+            else:
+                LOG.warning("%s: %s; it is left out", time, NOTHING_USABLE)
         if progress is not None:
             progress(done, cube.sizes["t"])
     if not folders:
         raise EmptySceneError("no date of the cube holds a usable pixel: choose another cube")
     return folders
+
+
+def holds_lai(lai: xr.DataArray) -> bool:
+    """Tell whether a pixel of (bands, y, x) holds LAI; flags alone, finite everywhere, do."""
+    numbers = lai.sel(bands=lai["bands"] != "LAI_FLAGS")
+    return not numbers.sizes["bands"] or bool(numbers.isel(bands=0).notnull().any())
 
 
 def holds_data(cube: xr.DataArray) -> bool:

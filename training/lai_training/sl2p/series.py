@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from lai_training.sl2p.processor import ANGLE_BANDS, predict_image
+from lai_udf.cubes import name_dates
 from lai_udf.errors import EmptySceneError
 from lai_udf.predict import BANDS
 from lai_udf.rasters_files import disk_errors, move_finished, work_folder
@@ -52,15 +53,15 @@ def write_sl2p_series(
     Raises:
         Sl2pError: a band is missing, or there is no such network.
         EmptySceneError: no date holds data.
+        MetadataError: a date has no time, or that of another one.
         OutputNotWritableError: the folder or disk refuses.
     """
     grid = Grid.of_data_array(cube.isel(t=0), "the cube")
     paths: list[Path] = []
-    for done, date in enumerate(cube, start=1):
+    for done, (time, date) in enumerate(zip(name_dates(cube), cube, strict=True), start=1):
         scene = _scale(date.drop_vars("t").load(), reflectance_scale, reflectance_offset)
         lai, _ = predict_image(scene, network=network, sensor=sensor)
         if np.isfinite(lai).any():
-            time = np.datetime_as_string(date["t"].values, unit="s")
             folder = directory / time.replace("-", "").replace(":", "")
             paths.append(write_sl2p_lai(lai, grid, folder / SL2P_FILE, DATETIME=f"{time}Z"))
         if progress is not None:
