@@ -13,6 +13,7 @@ from lai_udf.predict import (
     LaiInputError,
     LaiModelError,
     apply_datacube,
+    count_threads,
 )
 
 SCALED = {"reflectance_scale": 1e-4, "reflectance_offset": -0.1}
@@ -171,6 +172,26 @@ def test_missing_band_is_named(cube: xr.DataArray, known: str) -> None:
         apply_datacube(cube.drop_sel(bands=["B05", "B11"]), {"model": known})
 
 
+def test_percent_declared_as_reflectance_is_refused(cube: xr.DataArray, known: str) -> None:
+    with pytest.raises(LaiInputError, match=r"in percent\? Then set reflectance_scale=0\.01"):
+        apply_datacube(cube * 100, {"model": known})
+
+
+@pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("4,2", 4), ("0", 1)])
+def test_openmp_says_how_many_blocks_are_in_work(
+    monkeypatch: pytest.MonkeyPatch, asked: str, threads: int
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert count_threads() == threads
+
+
+def test_all_cores_are_used_where_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert count_threads() >= 1
+    monkeypatch.delattr("os.sched_getaffinity")  # as on macOS
+    assert count_threads() >= 1
+
+
 def test_digital_numbers_declared_as_reflectance_are_refused(
     cube: xr.DataArray, known: str
 ) -> None:
@@ -223,15 +244,21 @@ def test_foreign_dimensions_are_refused(cube: xr.DataArray, known: str) -> None:
     [
         ({"modell": "x"}, "unknown context key modell: use model"),
         ({"target": "snap"}, 'target must be "sl2p" or "field"'),
-        ({"samples": 1}, "samples must be 0 or at least 2"),
-        ({"samples": 2.5}, "samples must be 0 or at least 2"),
-        ({"samples": -3}, "samples must be 0 or at least 2"),
+        ({"samples": 1}, "samples must be 0, or a whole number from 2 to 1000, not 1$"),
+        ({"samples": 30.0}, "samples must be .* not 30.0"),
+        ({"samples": -3}, "samples must be"),
+        ({"samples": 100_000}, "samples must be"),
+        ({"samples": True}, "samples must be"),
         ({"bands": ["LAI", "NDVI"]}, "bands must be some of LAI, LAI_SD"),
         ({"bands": []}, "bands must be some of"),
         ({"bands": 3}, "bands"),
-        ({"reflectance_scale": 0}, "reflectance_scale must be above 0"),
-        ({"reflectance_scale": "tenth"}, "reflectance_scale"),
-        ({"seed": -1}, "must not be negative"),
+        ({"reflectance_scale": 0}, "reflectance_scale must be a number above 0, not 0$"),
+        ({"reflectance_scale": "tenth"}, "reflectance_scale must be"),
+        ({"reflectance_offset": float("nan")}, "reflectance_offset must be a number"),
+        ({"seed": -1}, "seed must be"),
+        ({"seed": 2**128}, "seed must be"),
+        ({"overlap": 1.5}, "overlap must be"),
+        ({"model": 3}, "model must be the path of a bundle"),
     ],
 )
 def test_wrong_context_is_one_sentence(

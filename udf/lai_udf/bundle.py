@@ -13,7 +13,7 @@ from typing import Any
 
 from lai_udf.predict import load_model, read_bundle
 
-DEFAULT_BUNDLE = "seamless-0.2.0.zip"
+DEFAULT_BUNDLE = "seamless-0.2.1.zip"
 
 
 @dataclass(frozen=True)

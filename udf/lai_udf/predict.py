@@ -43,7 +43,10 @@ HALO_PX = 16  # the overlap of the windows; a multiple of every network's poolin
 LEAST_CHECKED_PX = 64  # fewer pixels, at the edge of a swath, prove nothing about the scaling
 MOST_CHECKED_PX = 16_384
 BLOCK_PX = 416  # larger windows go through in blocks of this size, halo included: cache and memory
-DRAWN_PX = 2048  # pixels of all draws together that stay in the cache
+DRAWN_PX = 61_440  # pixels times draws that are in work at a time: they stay in the cache
+MOST_SAMPLES = 1000
+SAMPLES_RULE = f"0, or a whole number from 2 to {MOST_SAMPLES}"
+MOST_SEED = 2**64 - 1
 
 INPUT_OUT_OF_DOMAIN = 1
 CLIPPED_TO_MIN = 2
@@ -88,19 +91,33 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values that no run could mean."""
+        scale, offset = self.reflectance_scale, self.reflectance_offset
         rules = {
-            'target must be "sl2p" or "field"': self.target in ("sl2p", "field"),
-            "samples must be 0 or at least 2": type(self.samples) is int
-            and self.samples >= 0
-            and self.samples != 1,
-            f"bands must be some of {', '.join(OUTPUT_BANDS)}": bool(self.bands)
-            and set(self.bands) <= set(OUTPUT_BANDS),
-            "reflectance_scale must be above 0": self.reflectance_scale > 0,
-            "seed and overlap must not be negative": self.seed >= 0 and self.overlap >= 0,
+            "model": (type(self.model) is str, "the path of a bundle"),
+            "target": (self.target in ("sl2p", "field"), '"sl2p" or "field"'),
+            "samples": (is_whole(self.samples, MOST_SAMPLES) and self.samples != 1, SAMPLES_RULE),
+            "seed": (is_whole(self.seed, MOST_SEED), "a whole number below 2**64"),
+            "bands": (
+                bool(self.bands) and set(self.bands) <= set(OUTPUT_BANDS),
+                f"some of {', '.join(OUTPUT_BANDS)}",
+            ),
+            "reflectance_scale": (is_number(scale) and scale > 0, "a number above 0"),
+            "reflectance_offset": (is_number(offset), "a number"),
+            "overlap": (is_whole(self.overlap, MOST_SEED), "a whole number of pixels"),
         }
-        for rule, kept in rules.items():
+        for key, (kept, rule) in rules.items():
             if not kept:
-                raise LaiInputError(f"context: {rule}; got {self}")
+                raise LaiInputError(f"context: {key} must be {rule}, not {getattr(self, key)!r}")
+
+
+def is_number(value: object) -> bool:
+    """Tell whether a value of the context is a finite number."""
+    return type(value) in (int, float) and bool(np.isfinite(value))  # type: ignore[call-overload]
+
+
+def is_whole(value: object, most: int) -> bool:
+    """Tell whether a value of the context is a whole number from 0 to `most`."""
+    return type(value) is int and 0 <= value <= most
 
 
 def read_settings(context: dict[str, Any] | None) -> Settings:
@@ -200,7 +217,11 @@ def share_memory() -> None:
 
 def count_threads() -> int:
     """Return how many blocks may be in work at a time: `OMP_NUM_THREADS`, or all cores."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows one per level
+    if asked.isdigit():
+        return max(1, int(asked))
+    usable = getattr(os, "sched_getaffinity", None)  # Linux alone knows
+    return len(usable(0)) if usable else os.cpu_count() or 1
 
 
 def read_bundle(path: str) -> tuple[dict[str, Any], bytes]:
@@ -280,22 +301,18 @@ def read_values(values: np.ndarray, labels: list[str], settings: Settings) -> In
 
 def read_cosines(values: np.ndarray, labels: list[str]) -> np.ndarray:
     """Return the cosines (see `Inputs`) of the angle bands, degrees; nominal where absent."""
-    bands = {band: values[labels.index(band)] for band in ANGLES if band in labels}
-    degrees = {band: band_values.astype("float32") for band, band_values in bands.items()}
-    for band, limit in (("sunZenithAngles", 90), ("viewZenithMean", 60)):
-        if np.nanmax(degrees.get(band, np.float32(0)), initial=0) > limit:
+    absent = np.full((1, 1), np.nan, dtype="float32")
+    sun_zenith, sun_azimuth, view_zenith, view_azimuth = (
+        values[labels.index(band)].astype("float32") if band in labels else absent
+        for band in ANGLES
+    )
+    for band, zenith, limit in ((ANGLES[0], sun_zenith, 90), (ANGLES[2], view_zenith, 60)):
+        if np.nanmax(zenith, initial=0) > limit:
             raise LaiInputError(f"{band} exceeds {limit}: angle bands must be in degrees")
-    cosines = [np.cos(np.deg2rad(degrees[b])) if b in degrees else None for b in ANGLES[2::-2]]
-    both = "sunAzimuthAngles" in degrees and "viewAzimuthMean" in degrees
-    relative = degrees["sunAzimuthAngles"] - degrees["viewAzimuthMean"] if both else None
-    cosines.append(None if relative is None else np.cos(np.deg2rad(relative)))
-    filled = [
-        np.full((1, 1), nominal, dtype="float32")
-        if cosine is None
-        else np.where(np.isnan(cosine), np.float32(nominal), cosine)
-        for cosine, nominal in zip(cosines, NOMINAL_COSINES, strict=True)
-    ]
-    return np.stack(np.broadcast_arrays(*filled))
+    angles = np.broadcast_arrays(view_zenith, sun_zenith, sun_azimuth - view_azimuth)
+    cosines = np.cos(np.deg2rad(np.stack(angles)))
+    nominal = np.array(NOMINAL_COSINES, dtype="float32")[:, None, None]
+    return np.where(np.isnan(cosines), nominal, cosines)
 
 
 def refuse_implausible(reflectance: np.ndarray) -> None:
@@ -312,8 +329,11 @@ def refuse_implausible(reflectance: np.ndarray) -> None:
     values = pixels[:, ~np.isnan(pixels[0])]
     if values.size == 0:
         return
-    found = f"reflectance from {values.min():.3g} to {values.max():.3g}"
-    if float(np.median(values[BANDS.index("B8A")])) > 2:
+    found = f"reflectance from {values.min():g} to {values.max():g}"
+    typical = float(np.median(values[BANDS.index("B8A")]))
+    if 2 < typical <= 100:
+        raise LaiInputError(f"{found}: in percent? Then set reflectance_scale=0.01")
+    if typical > 100:
         raise LaiInputError(
             f"{found}: these are digital numbers; set reflectance_scale=0.0001 "
             "(and reflectance_offset=-0.1 from processing baseline 04.00 on)"
@@ -416,8 +436,9 @@ def spread_of_draws(
     draw = model.graph("draws")
     spread = np.empty((1, 1, *context.shape[2:]), dtype="float32")
     context, reading = (shared.reshape(*shared.shape[:2], -1) for shared in (context, reading))
-    for first in range(0, spread.size, DRAWN_PX):
-        some = slice(first, first + DRAWN_PX)
+    step = max(1, DRAWN_PX // len(masks))
+    for first in range(0, spread.size, step):
+        some = slice(first, first + step)
         parts = (np.ascontiguousarray(shared[..., some]) for shared in (context, reading))
         draws = draw(masks=masks, **dict(zip(("context", "reading"), parts, strict=True)))[0]
         spread.reshape(-1)[some] = draws[:, 0].std(axis=0, ddof=1)
