@@ -1,16 +1,28 @@
 """`lai-backend`: serve an openEO back-end on this machine."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lai-backend {version('sentinel2-lai')}")
+        raise typer.Exit
 
 
 @app.callback()
-def main() -> None:
+def main(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
     """Run an openEO back-end for one machine."""
 
 
@@ -23,9 +35,11 @@ def serve(
         "lai-backend-data"
     ),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0: a free one.")] = 8081,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")
+    ] = 8081,
     allow: Annotated[
-        list[Path] | None, typer.Option(help="Further folder that requests may read.")
+        list[Path] | None, typer.Option(help="Further folder to read from; may be repeated.")
     ] = None,
     user: Annotated[str, typer.Option(help="Name of the account.")] = "lai",
     password: Annotated[
@@ -40,7 +54,7 @@ def serve(
         typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Compute on this Dask cluster."),
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Memory of one job, as 8g; 80 % of all if unset.")
+        str | None, typer.Option(help="Memory of one job, as 8g; default: 80 % of all.")
     ] = None,
 ) -> None:
     """Serve the openEO API until interrupted; prints the address when ready."""
@@ -63,7 +77,7 @@ def serve(
             threads=threads,
             workers=workers,
             scheduler=scheduler or None,
-            memory_bytes=parse_memory(memory),
+            memory_bytes=parse_memory(memory, "--memory"),
         )
         os.environ.pop("LAI_BACKEND_PASSWORD", None)  # workers inherit the environment
         warm_up()  # while this process imports

@@ -26,11 +26,12 @@ def default_memory() -> int:
     return int(DEFAULT_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def parse_memory(value: object) -> int | None:
+def parse_memory(value: object, name: str = OPTION) -> int | None:
     """Read an amount of memory.
 
     Args:
         value: bytes, or a text such as `4200m` or `4g`; None or `disable`: no limit of its own.
+        name: what the one who gave it calls it, for messages.
 
     Raises:
         ParameterError: not such a value, or too little to work at all.
@@ -39,10 +40,10 @@ def parse_memory(value: object) -> int | None:
         return None
     match = SIZE.match(str(value).strip())
     if match is None or isinstance(value, bool):
-        raise ParameterError(f"{OPTION} must be like '4200m' or '4g', not {value!r}.")
+        raise ParameterError(f"{name} must be like '4200m' or '4g', not {value!r}.")
     amount = int(float(match[1]) * UNITS[match[2].lower()])
     if amount < LEAST_BYTES:
-        raise ParameterError(f"{OPTION} must be 512m or more, not {value!r}.")
+        raise ParameterError(f"{name} must be 512m or more, not {value!r}.")
     return amount
 
 

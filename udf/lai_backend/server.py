@@ -5,6 +5,8 @@ The server answers, stores and supervises; it evaluates no process graph and run
 
 import functools
 import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -23,7 +25,7 @@ from openeo_driver.users import User
 from lai_backend.accounts import Account, read_secret
 from lai_backend.batch_jobs import LocalBatchJobs
 from lai_backend.collections import describe_collection, find_collections
-from lai_backend.errors import LaiBackendError
+from lai_backend.errors import LaiBackendError, SettingsError
 from lai_backend.formats import file_formats
 from lai_backend.job_views import replace_job_views
 from lai_backend.listing import udf_runtimes
@@ -50,7 +52,7 @@ class Backend(OpenEoBackendImplementation):
             SettingsError: the data folder cannot be used.
         """
         data_dir = settings.data_dir
-        data_dir.mkdir(parents=True, exist_ok=True)
+        _make_writable(data_dir)
         shutil.rmtree(data_dir / "requests", ignore_errors=True)  # left by a killed server
         store = Store(data_dir / "registry.sqlite")
         self.settings = settings
@@ -86,6 +88,19 @@ class Backend(OpenEoBackendImplementation):
     def file_formats(self) -> dict[str, Any]:
         """Return the answer to `GET /file_formats`."""
         return file_formats()
+
+
+def _make_writable(folder: Path) -> None:
+    """Make a folder where it is missing; refuse one that takes no file."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot keep jobs in {folder} ({error.strerror}): choose a folder that can be "
+            "written with --data."
+        ) from error
 
 
 class LocalCatalog(AbstractCollectionCatalog):

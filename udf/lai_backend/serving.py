@@ -3,14 +3,18 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
+from lai_backend.collections import COLLECTION_FILE
 from lai_backend.errors import SettingsError
 from lai_backend.server import Backend, build_app
 from lai_backend.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 class QuietHandler(WSGIRequestHandler):
@@ -52,6 +56,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     Raises:
         SettingsError: the port or the data folder cannot be used.
     """
+    _warn_of_empty_folders(settings.collection_dirs)
     backend = Backend(settings)
     server = make_http_server(settings, backend)
     backend.supervisor.start()
@@ -63,11 +68,19 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     signal.signal(signal.SIGINT, stop)
     on_ready(f"http://{settings.host}:{server.server_port}")
     if not settings.password:
-        logging.getLogger(__name__).warning(
-            "User %s, password in %s", settings.user, settings.data_dir / "password"
-        )
+        _log.warning("User %s, password in %s", settings.user, settings.data_dir / "password")
     try:
         server.serve_forever()
     finally:
         backend.supervisor.stop()
         server.server_close()
+
+
+def _warn_of_empty_folders(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        if next(folder.rglob(COLLECTION_FILE), None) is None:
+            _log.warning(
+                "No %s lies below %s: there is no collection to load until one is put there",
+                COLLECTION_FILE,
+                folder,
+            )
