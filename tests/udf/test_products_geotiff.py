@@ -115,6 +115,20 @@ def test_float_reflectance_is_taken_as_it_is(tmp_path):
     np.testing.assert_array_equal(scene.sel(bands="B12"), values["B12"])
 
 
+def test_missing_offset_is_told_once_a_file(tmp_path, caplog):
+    path = write_multiband(tmp_path / "raw.tif", make_dn(), scales=None, offsets=None)
+    open_scene(path, reflectance_scale=1e-4)
+    (line,) = caplog.messages
+    assert "raw.tif: no reflectance offset is declared" in line
+
+
+def test_band_described_twice_is_refused(tmp_path):
+    names = ("b2", *BANDS[1:9], "B02")
+    path = write_multiband(tmp_path / "twice.tif", make_dn(), descriptions=names)
+    with pytest.raises(MetadataError, match="bands 1 and 10 are both described as B02"):
+        open_scene(path)
+
+
 def test_missing_bands_are_named(tmp_path):
     dn = make_dn()
     del dn["B05"], dn["B11"]

@@ -5,7 +5,7 @@ and offset; the time in a tag or in the file name. Out: a `SceneSource`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
@@ -71,22 +71,43 @@ def describe_geotiff(href: str, declared: Declared) -> SceneSource:
     Raises:
         UnreadableProductError: cannot be opened.
         MissingBandError: a band is not among the descriptions.
+        MetadataError: no time, or two bands described as the same one.
         UndeclaredScaleError: integer data, and neither the file nor the caller says the scale.
-        MetadataError: no time.
         GridError: wrong CRS or pixel size.
     """
     with open_raster(href, "scene") as dataset:
-        indices = {band_label(text): i for i, text in enumerate(dataset.descriptions, start=1)}
-        require_bands([label for label in indices if label is not None], href)
+        indices = find_bands(dataset.descriptions, href)
+        require_bands(list(indices), href)
         decimation = decimation_of(dataset)
         bands = tuple(
             describe_band(label, href, indices[label], dataset, decimation, declared)
             for label in LABELS
             if label in indices
         )
+        if declared.scale is not None and declared.offset is None:
+            _tell_offset(dataset, [indices[label] for label in REFLECTANCE_BANDS], href)
         grid = Grid.of_dataset(dataset, decimation)
         metadata = _metadata(href, dataset.tags(), declared)
     return SceneSource(href, grid, bands, metadata)
+
+
+def find_bands(descriptions: Sequence[str | None], where: str) -> dict[str, int]:
+    """Return the number, from 1, of each band whose description we know.
+
+    Raises:
+        MetadataError: two bands are described as the same one.
+    """
+    indices: dict[str, int] = {}
+    for index, text in enumerate(descriptions, start=1):
+        label = band_label(text)
+        if label in indices:
+            raise MetadataError(
+                f"{where}: bands {indices[label]} and {index} are both described as {label}: "
+                "describe each band once"
+            )
+        if label is not None:
+            indices[label] = index
+    return indices
 
 
 def describe_band(
@@ -116,13 +137,18 @@ def describe_band(
                 "set SCALE= and OFFSET= (reflectance_scale, reflectance_offset), for L2A digital "
                 "numbers 0.0001 and, from processing baseline 04.00 on, -0.1 (0 before)"
             )
-        if is_integer and declared.scale is not None and declared.offset is None and offset == 0:
-            LOG.warning("%s of %s: no reflectance offset is declared; 0 is taken", label, path)
         scale = scale if declared.scale is None else declared.scale
         wanted = declared.offset_at(scale)
         offset = offset if wanted is None else wanted
     scaling = None if (scale, offset) == (1.0, 0.0) else Scaling(scale, offset)
     return BandSource(label, path, index, scaling, nodata, decimation)
+
+
+def _tell_offset(dataset: DatasetReader, indices: Sequence[int], href: str) -> None:
+    """Warn, once a file, where digital numbers are taken to have no offset."""
+    whole = [i for i in indices if np.issubdtype(np.dtype(dataset.dtypes[i - 1]), np.integer)]
+    if any(dataset.offsets[index - 1] == 0 for index in whole):
+        LOG.warning("%s: no reflectance offset is declared; 0 is taken", href)
 
 
 def band_label(text: str | None) -> str | None:
