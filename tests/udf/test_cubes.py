@@ -9,8 +9,8 @@ from fake_cubes import ANGLE_DEGREES, fake_cube, with_bands
 from typer.testing import CliRunner
 
 from lai_udf.cli import app
-from lai_udf.cubes import read_cube
-from lai_udf.errors import GridError, MissingBandError, UnreadableProductError
+from lai_udf.cubes import name_dates, read_cube
+from lai_udf.errors import GridError, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.predict import BANDS, apply_datacube
 from lai_udf.rasters import read_lai_cogs
 
@@ -100,6 +100,23 @@ def test_lai_of_a_date_is_that_of_the_cube(
     whole = apply_datacube(series.isel(t=2), {"model": known, "bands": ["LAI"]})
     read = read_lai_cogs(tmp_path / "out" / "20240611T000000")
     np.testing.assert_allclose(read.values, whole.values, atol=0.0006)
+
+
+def test_one_date_without_a_dimension_t_needs_a_time(series: xr.DataArray, tmp_path: Path) -> None:
+    path = tmp_path / "date.nc"
+    date = series.isel(t=0, drop=True).rename("reflectance")
+    date.to_netcdf(path, engine="netcdf4")
+    with pytest.raises(MetadataError, match="no dimension t"):
+        read_cube(path)
+    assert name_dates(read_cube(path, "2024-06-01T10:36:29Z")) == ["2024-06-01T10:36:29"]
+
+    labelled = date.assign_coords(time=series["t"].values[2])
+    labelled.to_netcdf(tmp_path / "labelled.nc", engine="netcdf4")
+    assert name_dates(read_cube(tmp_path / "labelled.nc")) == ["2024-06-11T00:00:00"]
+
+    series.rename("reflectance").to_netcdf(tmp_path / "series.nc", engine="netcdf4")
+    with pytest.raises(MetadataError, match="times of its own"):
+        read_cube(tmp_path / "series.nc", "2024-06-01")
 
 
 def test_cube_of_clouds_is_one_sentence(series: xr.DataArray, tmp_path: Path) -> None:

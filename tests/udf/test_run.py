@@ -234,6 +234,17 @@ def test_error_in_a_late_window_leaves_no_file(tmp_path: Path) -> None:
     assert_refused(run(path, tmp_path / "out"), tmp_path / "out", "digital numbers")
 
 
+def test_time_of_a_scene_can_be_given(tmp_path: Path) -> None:
+    path = write_scene(tmp_path / "scene.tif", 24, tags={})
+    assert_refused(run(path, tmp_path / "out"), tmp_path / "out", "no time of acquisition")
+
+    code, stdout, _ = run(path, tmp_path / "out", "--datetime", "2024-06-01T12:30:31+02:00")
+
+    assert code == 0
+    with rasterio.open(stdout.splitlines()[0]) as dataset:
+        assert dataset.tags()["DATETIME"] == "2024-06-01T10:30:31Z"
+
+
 def test_missing_input_is_named(tmp_path: Path) -> None:
     assert_refused(run(tmp_path / "none.tif", tmp_path / "out"), tmp_path / "out", "none.tif")
 
@@ -257,7 +268,14 @@ def test_output_that_is_a_file_is_refused(scene: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [("--bands", "NDVI"), ("--target", "snap"), ("--samples", "-1"), ("--colour", "red")]
+    "wrong",
+    [
+        ("--bands", "NDVI"),
+        ("--bands", ""),
+        ("--target", "snap"),
+        ("--samples", "-1"),
+        ("--colour", "red"),
+    ],
 )
 def test_misuse_ends_with_code_2(scene: Path, tmp_path: Path, wrong: tuple[str, str]) -> None:
     assert_refused(run(scene, tmp_path / "out", *wrong), tmp_path / "out", code=2)

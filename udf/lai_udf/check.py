@@ -54,7 +54,11 @@ class Report:
 
 
 def check_file(
-    path: Path, *, reflectance_scale: float = 1.0, reflectance_offset: float = 0.0
+    path: Path,
+    *,
+    reflectance_scale: float = 1.0,
+    reflectance_offset: float = 0.0,
+    datetime: str | None = None,
 ) -> Report:
     """Check a UDF (.py), a process graph (.json) or a cube (netCDF, Zarr).
 
@@ -62,6 +66,7 @@ def check_file(
         path: the file.
         reflectance_scale: of a cube, reflectance = value * scale + offset.
         reflectance_offset: as above.
+        datetime: time of a cube without dimension `t`.
 
     Raises:
         ContractError: a kind of file that is not checked, or a text that cannot be read.
@@ -69,7 +74,7 @@ def check_file(
     """
     if path.suffix.lower() in CUBE_SUFFIXES:
         return check_cube(
-            read_cube(path),
+            read_cube(path, datetime),
             reflectance_scale=reflectance_scale,
             reflectance_offset=reflectance_offset,
         )

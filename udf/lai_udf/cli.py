@@ -6,6 +6,7 @@ with one sentence why; 2: wrong use of the command.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,9 +28,25 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lai-udf {version('sentinel2-lai')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _main() -> None:
-    """Keep the commands as sub-commands even while there is only one."""
+def _main(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Give the version without a command."""
+
+
+DatetimeOption = Annotated[
+    str | None, typer.Option(help="Time of a scene that does not say it: 2021-06-24T10:30:31Z.")
+]
 
 
 @contextmanager
@@ -57,11 +74,14 @@ def _progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 def _split_bands(text: str) -> tuple[str, ...]:
     """Split `LAI,LAI_SD`; refuse names that are no output band."""
     bands = tuple(name.strip() for name in text.split(",") if name.strip())
-    if unknown := [name for name in bands if name not in OUTPUT_BANDS]:
+    unknown = [name for name in bands if name not in OUTPUT_BANDS]
+    if unknown or not bands:
         raise typer.BadParameter(
-            f"{', '.join(unknown)}: give some of {', '.join(OUTPUT_BANDS)}, separated by commas"
+            f"{', '.join(unknown) or 'none is named'}: give some of {', '.join(OUTPUT_BANDS)}, "
+            "separated by commas",
+            param_hint="--bands",
         )
-    return bands or OUTPUT_BANDS
+    return bands
 
 
 @app.command()
@@ -76,9 +96,12 @@ def run(
     ] = "sl2p",
     samples: Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = one pass.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-    bands: Annotated[str, typer.Option(help="Output bands.")] = ",".join(OUTPUT_BANDS),
+    bands: Annotated[str, typer.Option(help="Output bands, comma-separated.")] = ",".join(
+        OUTPUT_BANDS
+    ),
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
+    datetime: DatetimeOption = None,
     overwrite: Annotated[bool, typer.Option(help="Compute what is finished already.")] = False,
 ) -> None:
     """Predict LAI of a scene: one COG per output band. Of several scenes: a folder of them each.
@@ -92,11 +115,16 @@ def run(
         declared: Any = {"reflectance_scale": scale, "reflectance_offset": offset}
         if Path(source).suffix.lower() in CUBE_SUFFIXES:
             how |= _scaling(scale, offset)
-            paths = run_cube(read_cube(Path(source)), output, request, **how)
+            paths = run_cube(read_cube(Path(source), datetime), output, request, **how)
         elif holds_items(source):
+            if datetime is not None:
+                raise typer.BadParameter(
+                    "Items have times of their own: give it for one scene",
+                    param_hint="--datetime",
+                )
             paths = run_items(open_items(source, **declared), output, request, **how)
         else:
-            scene = open_scene(source, **declared)
+            scene = open_scene(source, datetime=datetime, **declared)
             paths = list(run_scene(scene, output, request, **how).values())
     for path in paths:
         typer.echo(path)
@@ -134,12 +162,13 @@ def check(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="UDF (.py), graph (.json), cube.")],
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
+    datetime: DatetimeOption = None,
 ) -> None:
     """Find what a back-end would stumble over in a UDF, graph or cube, before a job is paid."""
     from lai_udf.check import check_file
 
     with _one_sentence():
-        report = check_file(path, **_scaling(scale, offset))
+        report = check_file(path, **_scaling(scale, offset), datetime=datetime)
     for line in (*report.facts, *report.problems):
         typer.echo(line)
     if report.problems:

@@ -16,17 +16,20 @@ from rasterio.errors import CRSError
 
 from lai_udf.errors import GridError, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.predict import ANGLES, BANDS
+from lai_udf.products_geotiff import utc
 
 CUBE_SUFFIXES = {".nc", ".nc4", ".zarr"}
 DIMENSION_NAMES = {"time": "t", "band": "bands"}
+"""What others call our dimensions; a label of a single date or band may be left without one."""
 LABELS = (*BANDS, "SCL", *ANGLES)
 
 
-def read_cube(path: Path) -> xr.DataArray:
+def read_cube(path: Path, datetime: str | None = None) -> xr.DataArray:
     """Open a time series; values stay on disk until they are needed.
 
     Args:
         path: netCDF file or Zarr folder.
+        datetime: time of a cube without dimension `t`, ISO 8601, UTC where it names no zone.
 
     Returns:
         Dims (t, bands, y, x), values as stored, north up, with coordinates and CRS.
@@ -34,7 +37,8 @@ def read_cube(path: Path) -> xr.DataArray:
     Raises:
         UnreadableProductError: the file is missing, foreign or damaged, or its reader is missing.
         MissingBandError: no band has a name that we know.
-        GridError: no time, no coordinates or no CRS.
+        MetadataError: no time, or a second one.
+        GridError: no coordinates or no CRS.
     """
     try:
         engine = "zarr" if path.suffix == ".zarr" else "netcdf4"
@@ -45,17 +49,41 @@ def read_cube(path: Path) -> xr.DataArray:
             "sentinel2-lai[backend], which reads them"
         ) from error
     dataset = dataset.rename(
-        {old: new for old, new in DIMENSION_NAMES.items() if old in dataset.dims}
+        {
+            old: new
+            for old, new in DIMENSION_NAMES.items()
+            if old in {*dataset.dims, *dataset.coords} and new not in dataset.variables
+        }
     )
     mappings = {variable.attrs.get("grid_mapping") for variable in dataset.data_vars.values()}
     dataset = dataset.set_coords([name for name in mappings if name in dataset.data_vars])
-    cube = _stack_bands(dataset, path)
-    if missing := {"t", "y", "x"} - set(cube.dims):
+    cube = _with_time(_stack_bands(dataset, path), dataset, path, datetime)
+    if missing := {"y", "x"} - set(cube.dims):
         raise GridError(f"{path} has no dimension {', '.join(sorted(missing))}: {cube.dims}")
     cube = cube.transpose("t", "bands", "y", "x").sortby("y", ascending=False).sortby("x")
     cube = cube.sel(bands=[label for label in LABELS if label in cube["bands"].values])
     described: xr.DataArray = cube.rio.write_crs(_find_crs(dataset, path))
     return described
+
+
+def _with_time(
+    cube: xr.DataArray, dataset: xr.Dataset, path: Path, datetime: str | None
+) -> xr.DataArray:
+    """Return a cube with the dimension t: its own, or the one time that file or caller says."""
+    if "t" in cube.dims:
+        if datetime is not None:
+            raise MetadataError(f"{path} has times of its own (t): leave DATETIME= (datetime) away")
+        return cube
+    if datetime is not None:
+        time: object = np.datetime64(utc(datetime, str(path)).removesuffix("Z"), "ns")
+    elif "t" in dataset.coords:
+        time = dataset.coords["t"].values
+    else:
+        raise MetadataError(
+            f"{path} has no dimension t, only {', '.join(map(str, cube.dims))}: "
+            "set DATETIME= (datetime)"
+        )
+    return cube.drop_vars("t", errors="ignore").expand_dims(t=[time])
 
 
 def name_dates(cube: xr.DataArray) -> list[str]:

@@ -41,7 +41,8 @@ def sl2p(
         Path, typer.Argument(metavar="OUTPUT", help="GeoTIFF to write; of a cube: folder.")
     ],
     variable: Annotated[
-        list[str] | None, typer.Option(help="LAI, FAPAR, FCOVER, CCC, CWC; may be repeated.")
+        list[str] | None,
+        typer.Option(help="LAI, FAPAR, FCOVER, CCC, CWC; may be repeated.", show_default="LAI"),
     ] = None,
     network: Annotated[Literal["2_1", "3_0"], typer.Option(help="SNAP's set of networks.")] = "2_1",
     sensor: Annotated[
@@ -49,6 +50,9 @@ def sl2p(
     ] = None,
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
+    datetime: Annotated[
+        str | None, typer.Option(help="Time of a scene that does not say it: 2021-06-24T10:30:31Z.")
+    ] = None,
 ) -> None:
     """Run SL2P, the networks of SNAP, over a scene: values and SNAP's flag bits.
 
@@ -62,7 +66,7 @@ def sl2p(
             raise typer.BadParameter("of a cube there is LAI only", param_hint="--variable")
         with one_sentence(), show_progress("SL2P", "date") as progress:
             paths = write_sl2p_series(
-                read_cube(Path(source)),
+                read_cube(Path(source), datetime),
                 output,
                 network=network,
                 sensor=sensor or "S2A",
@@ -73,7 +77,9 @@ def sl2p(
         typer.echo("\n".join(map(str, paths)))
         return
     with one_sentence(), show_progress("SL2P", "strip") as progress:
-        scene = open_scene(source, reflectance_scale=scale, reflectance_offset=offset)
+        scene = open_scene(
+            source, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime
+        )
         path = write_sl2p(
             scene,
             output,
