@@ -23,6 +23,7 @@ from rasterio.windows import Window
 
 from lai_backend.errors import ResultError
 from lai_backend.files import replacing
+from lai_backend.georeference import transform_of
 
 TILE_PX = 512
 StoreBlocks = Callable[[da.Array, Any], None]
@@ -66,7 +67,7 @@ def _profile(cube: xr.DataArray) -> dict[str, Any]:
         "height": cube.sizes["y"],
         "width": cube.sizes["x"],
         "crs": cube.rio.crs,
-        "transform": cube.rio.transform(),
+        "transform": transform_of(cube),
         "nodata": np.nan,
         "tiled": True,
         "blockxsize": TILE_PX,

@@ -9,11 +9,11 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
-import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 
 from lai_backend.errors import ParameterError
 from lai_backend.files import Json
+from lai_backend.georeference import georeference_like
 
 
 def apply_process_along(
@@ -60,7 +60,7 @@ def apply_process_along(
     result = xr.DataArray(values, dims=dims, coords={**kept, final: labels})
     order = [final if name == dimension else name for name in cube.dims]
     result = result.transpose(*order)
-    return result if cube.rio.crs is None else result.rio.write_crs(cube.rio.crs)
+    return georeference_like(result, cube)
 
 
 def _call(

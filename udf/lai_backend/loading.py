@@ -22,7 +22,6 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -30,6 +29,7 @@ from odc.geo.geom import BoundingBox, Geometry
 
 from lai_backend.errors import NoDataError, ParameterError
 from lai_backend.extents import TimeSpan, snap_outward
+from lai_backend.georeference import georeference
 from lai_backend.reading import read_day, read_grid
 from lai_backend.sources import Scene
 
@@ -113,8 +113,7 @@ def load_cube(plan: Plan) -> xr.DataArray:
         dims=("t", "bands", "y", "x"),
         coords={"t": days, "bands": list(plan.bands), **_axes(plan.grid)},
     )
-    result: xr.DataArray = cube.rename(None).rio.write_crs(_wkt(plan.grid))
-    return result
+    return georeference(cube.rename(None), _wkt(plan.grid), plan.grid.affine)
 
 
 def _wkt(grid: GeoBox) -> str:

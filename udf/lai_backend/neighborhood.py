@@ -7,11 +7,11 @@ decides which labels the result has, and leaves the cutting to `windows`.
 from typing import Any
 
 import numpy as np
-import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 
 from lai_backend.errors import ParameterError, UdfError
 from lai_backend.files import Json
+from lai_backend.georeference import georeference_like
 from lai_backend.udf_runner import UdfCall, as_float32, check_shape
 from lai_backend.window_sizes import Windows, parse_windows
 from lai_backend.windows import AXIS_ORDER, Quirks, map_windows
@@ -92,7 +92,7 @@ def run_on_cube(cube: xr.DataArray, call: UdfCall) -> xr.DataArray:
     check_shape(result, {**sizes, "y": cube.sizes["y"], "x": cube.sizes["x"]}, "the whole cube")
     coords = {**labels, "y": cube["y"].values, "x": cube["x"].values}
     named = xr.DataArray(as_float32(result), dims=tuple(coords), coords=coords)
-    return named if cube.rio.crs is None else named.rio.write_crs(cube.rio.crs)
+    return georeference_like(named, cube)
 
 
 def _labels(cube: xr.DataArray, call: UdfCall | None) -> dict[str, Any]:

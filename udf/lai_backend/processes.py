@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import xarray as xr
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from openeo_pg_parser_networkx import OpenEOProcessGraph, ProcessRegistry
 from openeo_pg_parser_networkx.process_registry import Process
@@ -24,6 +25,7 @@ from lai_backend.errors import GraphError, NoDataError, ParameterError, SourceEr
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, snap_outward
 from lai_backend.files import Json
 from lai_backend.formats import check_format
+from lai_backend.georeference import georeference, transform_of
 from lai_backend.loading import Request, load_cube, plan_cube
 from lai_backend.places import Place
 from lai_backend.resampling import resample
@@ -220,11 +222,12 @@ class OwnProcesses:
         """Cut off what was loaded beyond the extent asked for (see `margins.add_margins`)."""
         region = parse_spatial_extent(request["spatial_extent"])
         assert region is not None  # only inserted for requests with an extent
-        grid = GeoBox((data.sizes["y"], data.sizes["x"]), data.rio.transform(), str(data.rio.crs))
+        grid = GeoBox((data.sizes["y"], data.sizes["x"]), transform_of(data), str(data.rio.crs))
         wanted = snap_outward(grid, region)
         left = round((wanted.affine.c - grid.affine.c) / grid.affine.a)
         top = round((wanted.affine.f - grid.affine.f) / grid.affine.e)
-        return data.isel(y=slice(top, top + wanted.height), x=slice(left, left + wanted.width))
+        kept = data.isel(y=slice(top, top + wanted.height), x=slice(left, left + wanted.width))
+        return georeference(kept, data.rio.crs, grid.affine * Affine.translation(left, top))
 
     def save_result(
         self,

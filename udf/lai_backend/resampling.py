@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from lai_backend.errors import ParameterError
 from lai_backend.extents import parse_crs
 from lai_backend.files import Json
+from lai_backend.georeference import georeference, transform_of
 
 METHODS: Mapping[str, str] = {
     "near": "nearest",
@@ -62,15 +63,14 @@ def resample(
         raise ParameterError(f"align must be one of {', '.join(CORNERS)}, not {align!r}.")
     size = (cube.sizes["y"], cube.sizes["x"])
     crs = parse_crs(cube.rio.crs.to_wkt())
-    source = GeoBox(size, cube.rio.transform(), crs)
+    source = GeoBox(size, transform_of(cube), crs)
     new_crs = crs if projection is None else parse_crs(projection)
     target = _target_grid(source, new_crs, resolution, align)
     ordered = cube.transpose(..., "y", "x").odc.assign_crs(crs)
     moved = ordered.odc.reproject(target, resampling=METHODS[method])
     names = dict(zip(moved.dims[-2:], ("y", "x"), strict=True))
     renamed = moved.rename({old: new for old, new in names.items() if old != new})
-    result: xr.DataArray = renamed.transpose(*cube.dims).rio.write_crs(str(new_crs.to_wkt()))
-    return result
+    return georeference(renamed.transpose(*cube.dims), new_crs.to_wkt(), target.affine)
 
 
 def _target_grid(source: GeoBox, crs: CRS, resolution: Json, align: str) -> GeoBox:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 from odc.geo.geom import BoundingBox
 from rasterio.errors import RasterioError
 
 from lai_backend.cogs import StoreBlocks, write_cogs
 from lai_backend.errors import LaiBackendError, ParameterError, ResultError
+from lai_backend.georeference import georeference, transform_of
 from lai_backend.sources import Scene
 from lai_backend.stores import write_netcdf, write_zarr
 
@@ -179,7 +179,7 @@ def _normalise(cube: xr.DataArray, *, dated: bool) -> xr.DataArray:
             raise ParameterError(f"save_result needs a raster cube; this one has {cube.dims}.")
     if cube.rio.crs is None:
         raise ParameterError("save_result needs a cube with a coordinate reference system.")
-    crs = cube.rio.crs
+    crs, transform = cube.rio.crs, transform_of(cube)
     if "t" not in cube.dims:
         cube = cube.drop_vars("t", errors="ignore").expand_dims(t=[np.datetime64("NaT", "ns")])
     if "bands" not in cube.dims:
@@ -189,13 +189,11 @@ def _normalise(cube: xr.DataArray, *, dated: bool) -> xr.DataArray:
     ordered = cube.transpose("t", "bands", "y", "x").astype(np.float32)
     ordered = ordered.assign_coords(bands=[str(name) for name in ordered["bands"].values])
     ordered = ordered.assign_coords(t=_read_dates(ordered["t"].values, dated=dated))
-    result: xr.DataArray = ordered.drop_attrs().rename(None).rio.write_crs(crs)
-    return result
+    return georeference(ordered.drop_attrs().rename(None), crs, transform)
 
 
 def _describe(cube: xr.DataArray, dates: Sequence[Any] | npt.NDArray[Any]) -> dict[str, Any]:
-    box = cube.rio.bounds()
-    west, south, east, north = box
+    west, south, east, north = cube.rio.bounds(recalc=True)
     footprint = BoundingBox(west, south, east, north, crs=str(cube.rio.crs)).polygon.to_crs(
         "EPSG:4326"
     )

@@ -11,11 +11,11 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
-import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 from dask.delayed import delayed
 
 from lai_backend.blocks import Block, Labels, Span, run_block
+from lai_backend.georeference import georeference_like
 from lai_backend.places import Place
 from lai_backend.udf_runner import UdfCall
 from lai_backend.window_sizes import Windows
@@ -73,7 +73,7 @@ def map_windows(
         result = _map_array(values, cube, call, windows, (labels_in, labels_out), quirks, None)
     coords = {**labels_out, "y": cube["y"].values, "x": cube["x"].values}
     named = xr.DataArray(result, dims=(*labels_out, "y", "x"), coords=coords).rename(None)
-    return named if cube.rio.crs is None else named.rio.write_crs(cube.rio.crs)
+    return georeference_like(named, cube)
 
 
 def _map_array(
