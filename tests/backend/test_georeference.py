@@ -38,7 +38,7 @@ def test_one_pixel_of_a_collection_is_a_file_at_its_place(connection, tiny, tmp_
         np.testing.assert_array_equal(file.read(1), tiny.reflectance[1, 0, 40:41, 30:31])
 
 
-def test_a_collection_one_pixel_wide_is_read(tmp_path):
+def test_an_item_one_pixel_wide_is_read_and_resampled(tmp_path):
     from lai_backend.local import LocalConnection  # its imports warn, which the filters catch here
 
     profile = {"driver": "GTiff", "dtype": "uint16", "count": 1, "height": 5, "width": 1}
@@ -50,9 +50,14 @@ def test_a_collection_one_pixel_wide_is_read(tmp_path):
     item["assets"]["B04"] = {"href": "./B04.tif", "bands": [{"name": "B04"}]}
     (tmp_path / "thin.json").write_text(json.dumps(item))
     load = {"process_id": "load_stac", "arguments": {"url": str(tmp_path / "thin.json")}}
-    cube = LocalConnection(allow=[tmp_path]).execute({"l": load | {"result": True}})
+    local = LocalConnection(allow=[tmp_path])
+    cube = local.execute({"l": load | {"result": True}})
     np.testing.assert_array_equal(cube.values.ravel(), np.arange(1, 6))
     assert cube.rio.transform() == PLACE
+    halves = {"data": {"from_node": "l"}, "resolution": STEP / 2}
+    halve = {"process_id": "resample_spatial", "arguments": halves, "result": True}
+    halved = local.execute({"l": load, "r": halve})
+    np.testing.assert_array_equal(halved[0, 0].values, cube[0, 0].values.repeat(2, 0).repeat(2, 1))
 
 
 def test_a_column_whose_width_nobody_knows_is_refused():

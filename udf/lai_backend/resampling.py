@@ -6,11 +6,11 @@ The new grid starts at one corner of the input (`align`) and covers all of it.
 import math
 from collections.abc import Mapping
 
-import odc.geo.xr  # noqa: F401 - registers the `odc` accessor
 import xarray as xr
 from affine import Affine
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
 
 from lai_backend.errors import ParameterError
 from lai_backend.extents import parse_crs
@@ -66,7 +66,7 @@ def resample(
     source = GeoBox(size, transform_of(cube), crs)
     new_crs = crs if projection is None else parse_crs(projection)
     target = _target_grid(source, new_crs, resolution, align)
-    ordered = cube.transpose(..., "y", "x").odc.assign_crs(crs)
+    ordered = cube.transpose(..., "y", "x").assign_coords(xr_coords(source, always_yx=True))
     moved = ordered.odc.reproject(target, resampling=METHODS[method])
     names = dict(zip(moved.dims[-2:], ("y", "x"), strict=True))
     renamed = moved.rename({old: new for old, new in names.items() if old != new})
