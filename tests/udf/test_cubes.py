@@ -119,6 +119,18 @@ def test_one_date_without_a_dimension_t_needs_a_time(series: xr.DataArray, tmp_p
         read_cube(tmp_path / "series.nc", "2024-06-01")
 
 
+def test_wrong_scaling_of_a_cube_names_file_date_and_option(
+    series: xr.DataArray, tmp_path: Path
+) -> None:
+    series.loc[{"bands": list(BANDS)}] *= 10_000
+    path = write_variables(series, tmp_path / "numbers.nc")
+    result = CliRunner().invoke(app, ["run", str(path), str(tmp_path / "out")])
+
+    assert result.exit_code == 1
+    assert "numbers.nc, 2024-06-01T00:00:00: reflectance from" in result.stderr
+    assert "set --scale 0.0001 (and --offset -0.1" in result.stderr
+
+
 def test_cube_of_clouds_is_one_sentence(series: xr.DataArray, tmp_path: Path) -> None:
     series.loc[{"bands": "SCL"}] = 9
     path = write_variables(series, tmp_path / "series.nc")

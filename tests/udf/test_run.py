@@ -11,6 +11,7 @@ from fake_products import write_multiband
 from typer.testing import CliRunner
 
 from lai_udf.cli import app
+from lai_udf.cli_words import name_options
 from lai_udf.predict import BANDS
 from lai_udf.products import open_scene, read_scene
 from lai_udf.rasters import read_lai_cogs
@@ -227,11 +228,13 @@ def test_scene_wholly_under_cloud_is_written_with_a_warning(
 
 def test_error_in_a_late_window_leaves_no_file(tmp_path: Path) -> None:
     numbers = np.array(VEGETATION)[:, None, None] * np.ones((10, 1040, 8)) * 1e4 + 1000
-    numbers[:, 970:] = 65535  # reflectance of 6.5: digital numbers, in the second window only
+    numbers[:, 970:] = 65535  # reflectance of 6.5, in the second window only
     path = write_multiband(
         tmp_path / "scene.tif", dict(zip(BANDS, numbers.round().astype("uint16"), strict=True))
     )
-    assert_refused(run(path, tmp_path / "out"), tmp_path / "out", "digital numbers")
+    assert_refused(
+        run(path, tmp_path / "out"), tmp_path / "out", "scene.tif: reflectance from", "--scale"
+    )
 
 
 def test_time_of_a_scene_can_be_given(tmp_path: Path) -> None:
@@ -245,6 +248,30 @@ def test_time_of_a_scene_can_be_given(tmp_path: Path) -> None:
         assert dataset.tags()["DATETIME"] == "2024-06-01T10:30:31Z"
 
 
+@pytest.mark.parametrize(
+    ("sentence", "said"),
+    [
+        (
+            "set SCALE= and OFFSET= (reflectance_scale, reflectance_offset), for L2A 0.0001",
+            "set --scale and --offset, for L2A 0.0001",
+        ),
+        ("set OFFSET=-0.1 (reflectance_offset), as in", "set --offset -0.1, as in"),
+        ("in percent? Then set reflectance_scale=0.01", "in percent? Then set --scale 0.01"),
+        ("check reflectance_scale and reflectance_offset", "check --scale and --offset"),
+        ("in the file name; set DATETIME= (datetime)", "in the file name; set --datetime"),
+        ('use target="sl2p"', "use --target sl2p"),
+        ("cannot read /a/SCALE=1/x  y.tif", "cannot read /a/SCALE=1/x  y.tif"),
+    ],
+)
+def test_messages_name_options_instead_of_settings(sentence: str, said: str) -> None:
+    assert name_options(sentence) == said
+
+
+@pytest.mark.parametrize("name", ["gs://bucket/a.tif", "s3://bucket/a.json", "s3://bucket/a.zarr"])
+def test_scheme_that_is_not_read_is_told_with_those_that_are(tmp_path: Path, name: str) -> None:
+    assert_refused(run(name, tmp_path / "out"), tmp_path / "out", "is read from a path", name[:2])
+
+
 def test_missing_input_is_named(tmp_path: Path) -> None:
     assert_refused(run(tmp_path / "none.tif", tmp_path / "out"), tmp_path / "out", "none.tif")
 
@@ -254,7 +281,10 @@ def test_damaged_bundle_is_refused(scene: Path, tmp_path: Path) -> None:
     bundle.write_bytes(b"PK nothing")
 
     assert_refused(
-        run(scene, tmp_path / "out", "--model", bundle), tmp_path / "out", "bundle.zip", "read"
+        run(scene, tmp_path / "out", "--model", bundle),
+        tmp_path / "out",
+        "bundle.zip",
+        "give --model the zip",
     )
 
 
@@ -283,5 +313,5 @@ def test_misuse_ends_with_code_2(scene: Path, tmp_path: Path, wrong: tuple[str, 
 
 def test_one_sample_is_refused(scene: Path, tmp_path: Path) -> None:
     assert_refused(
-        run(scene, tmp_path / "out", "--samples", 1), tmp_path / "out", "samples must be 0"
+        run(scene, tmp_path / "out", "--samples", 1), tmp_path / "out", "lai-udf: --samples must be"
     )

@@ -14,6 +14,7 @@ import typer
 from tqdm import tqdm
 
 from lai_udf.bundle import DEFAULT_BUNDLE
+from lai_udf.cli_words import name_options
 from lai_udf.cubes import CUBE_SUFFIXES, read_cube
 from lai_udf.errors import LaiUdfError
 from lai_udf.predict import OUTPUT_BANDS, LaiInputError
@@ -55,7 +56,7 @@ def _one_sentence() -> Iterator[None]:
     try:
         yield
     except (LaiUdfError, LaiInputError) as error:
-        typer.echo(f"lai-udf: {error}", err=True)
+        typer.echo(f"lai-udf: {name_options(str(error))}", err=True)
         raise typer.Exit(1) from error
 
 
@@ -170,7 +171,7 @@ def check(
     with _one_sentence():
         report = check_file(path, **_scaling(scale, offset), datetime=datetime)
     for line in (*report.facts, *report.problems):
-        typer.echo(line)
+        typer.echo(name_options(line) if path.suffix.lower() in CUBE_SUFFIXES else line)
     if report.problems:
         raise typer.Exit(1)
 

@@ -17,6 +17,7 @@ from rasterio.errors import CRSError
 from lai_udf.errors import GridError, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.predict import ANGLES, BANDS
 from lai_udf.products_geotiff import utc
+from lai_udf.products_source import require_scheme
 
 CUBE_SUFFIXES = {".nc", ".nc4", ".zarr"}
 DIMENSION_NAMES = {"time": "t", "band": "bands"}
@@ -32,7 +33,8 @@ def read_cube(path: Path, datetime: str | None = None) -> xr.DataArray:
         datetime: time of a cube without dimension `t`, ISO 8601, UTC where it names no zone.
 
     Returns:
-        Dims (t, bands, y, x), values as stored, north up, with coordinates and CRS.
+        Dims (t, bands, y, x), values as stored, north up, with coordinates and CRS; the path is
+        in `encoding["source"]`.
 
     Raises:
         UnreadableProductError: the file is missing, foreign or damaged, or its reader is missing.
@@ -40,6 +42,7 @@ def read_cube(path: Path, datetime: str | None = None) -> xr.DataArray:
         MetadataError: no time, or a second one.
         GridError: no coordinates or no CRS.
     """
+    require_scheme(str(path), "a cube")
     try:
         engine = "zarr" if path.suffix == ".zarr" else "netcdf4"
         dataset = xr.open_dataset(path, engine=engine)
@@ -63,6 +66,7 @@ def read_cube(path: Path, datetime: str | None = None) -> xr.DataArray:
     cube = cube.transpose("t", "bands", "y", "x").sortby("y", ascending=False).sortby("x")
     cube = cube.sel(bands=[label for label in LABELS if label in cube["bands"].values])
     described: xr.DataArray = cube.rio.write_crs(_find_crs(dataset, path))
+    described.encoding["source"] = str(path)  # where xarray keeps it, too
     return described
 
 

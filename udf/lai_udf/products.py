@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from lai_udf.errors import GridError, UnreadableProductError
 from lai_udf.products_geotiff import Declared, describe_geotiff
 from lai_udf.products_safe import describe_safe
-from lai_udf.products_source import Progress, SceneSource, require_data
+from lai_udf.products_source import Progress, SceneSource, require_data, require_scheme
 from lai_udf.products_stac import describe_stac
 
 GEOTIFF_SUFFIXES = {".tif", ".tiff"}
@@ -51,6 +51,7 @@ def open_scene(
     if urlsplit(text).scheme in ("http", "https", "s3") or text.startswith("/vsi"):
         suffix = Path(urlsplit(text).path).suffix.lower()
         return (describe_geotiff if suffix in GEOTIFF_SUFFIXES else describe_stac)(text, declared)
+    require_scheme(text, "a scene", "http", "https", "s3")
     path = Path(text).expanduser()
     if not path.exists():
         raise UnreadableProductError(f"{path} does not exist; {KINDS}")

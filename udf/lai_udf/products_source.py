@@ -6,6 +6,7 @@ scene or for a window of it, so that a tile can be streamed. Relies on rasterio 
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -307,6 +308,16 @@ def average_2x2(values: FloatArray, decimation: int) -> FloatArray:
     mean: FloatArray = np.full((rows, columns), np.nan, np.float32)
     np.divide(total, count, out=mean, where=count > 0)
     return mean
+
+
+def require_scheme(href: str, what: str, *schemes: str) -> None:
+    """Raise `UnreadableProductError` unless an href is a path or of one of the schemes."""
+    scheme = re.match(r"([a-z][a-z0-9+.-]+):/", href)  # a Path has one slash left
+    if scheme and scheme[1] not in schemes:
+        known = ", ".join(["a path", *(f"{name}://" for name in schemes)])
+        raise UnreadableProductError(
+            f"{href}: {what} is read from {known}, not from {scheme[1]}://: fetch it first"
+        )
 
 
 def require_bands(labels: Sequence[str], where: str) -> None:

@@ -49,6 +49,7 @@ from lai_udf.products_source import (
     SceneSource,
     open_raster,
     require_bands,
+    require_scheme,
 )
 from lai_udf.rasters_grid import Grid
 
@@ -166,13 +167,14 @@ def read_item(href: str) -> pystac.Item:
 
 def read_document(href: str) -> Json:
     """Read a JSON object from a path or an http(s) href; raise `UnreadableProductError`."""
+    require_scheme(href, "a STAC document", "http", "https", "file")
     try:
         if href.startswith(("http://", "https://")):
             request = Request(href, headers={"Accept": "application/geo+json, application/json"})
             with urlopen(request, timeout=TIMEOUT_S) as answer:
                 document = json.load(answer)
         else:
-            document = json.loads(Path(href).read_text(encoding="utf-8"))
+            document = json.loads(Path(href.removeprefix("file://")).read_text(encoding="utf-8"))
     except (OSError, URLError, ValueError) as error:
         raise UnreadableProductError(
             f"cannot read {href} as a STAC Item or Collection ({error})"

@@ -10,6 +10,7 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,9 +26,12 @@ from lai_udf.predict import (
     BANDS,
     HALO_PX,
     OUTPUT_BANDS,
+    LaiInputError,
+    LaiModelError,
     apply_datacube,
     count_threads,
     prepare_graph,
+    read_settings,
 )
 from lai_udf.products_source import LOG, SceneSource
 from lai_udf.rasters import LaiCogWriter, find_finished, write_lai_cogs
@@ -61,16 +65,19 @@ class Request:
     bands: tuple[str, ...] = OUTPUT_BANDS
     """Output bands."""
 
-    def context(self, bundle: Bundle, overlap_px: int) -> dict[str, object]:
-        """Return the context of the UDF; the cube holds reflectance, so nothing is scaled."""
-        return {
+    def context(self, bundle: Bundle, overlap_px: int, **scaling: float) -> dict[str, object]:
+        """Return the context of the UDF, checked; without scaling the cube holds reflectance."""
+        context: dict[str, object] = {
             "model": str(bundle.path),
             "target": self.target,
             "samples": self.samples,
             "seed": self.seed,
             "bands": list(self.bands),
             "overlap": overlap_px,
+            **scaling,
         }
+        read_settings(context)
+        return context
 
 
 def predict_scene(scene: xr.DataArray, request: Request | None = None) -> xr.DataArray:
@@ -138,7 +145,8 @@ def run_scene(
         return finished
 
     def predict(piece: Piece) -> tuple[Window, xr.DataArray, bool]:
-        lai = apply_datacube(piece.cube, context)
+        with naming(source.name):
+            lai = apply_datacube(piece.cube, context)
         return piece.core, piece.trim(lai), holds_data(piece.trim(piece.cube))
 
     cells, seen, usable = plan_cells(source, core_px=core_px), False, False
@@ -244,10 +252,10 @@ def run_cube(
             number; dates before that one are complete.
     """
     request = request or Request()
-    times = name_dates(cube)
+    times, where = name_dates(cube), cube.encoding.get("source", "the cube")
     bundle = open_bundle(request.model)
     scaling = {"reflectance_scale": reflectance_scale, "reflectance_offset": reflectance_offset}
-    context = request.context(bundle, overlap_px=0) | scaling
+    context = request.context(bundle, overlap_px=0, **scaling)
     tags = _tags(request, bundle)
     folders: list[Path] = []
     for done, (time, date) in enumerate(zip(times, cube, strict=True), start=1):
@@ -259,7 +267,8 @@ def run_cube(
             if skipped is not None:
                 skipped(folder)
         else:
-            lai = apply_datacube(values, context).rio.write_crs(cube.rio.crs)
+            with naming(f"{where}, {time}"):
+                lai = apply_datacube(values, context).rio.write_crs(cube.rio.crs)
             if holds_lai(lai):
                 write_lai_cogs(lai, folder, tags=described)
                 folders.append(folder)
@@ -276,6 +285,17 @@ def holds_lai(lai: xr.DataArray) -> bool:
     """Tell whether a pixel of (bands, y, x) holds LAI; flags alone, finite everywhere, do."""
     numbers = lai.sel(bands=lai["bands"] != "LAI_FLAGS")
     return not numbers.sizes["bands"] or bool(numbers.isel(bands=0).notnull().any())
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Say of values that make no sense where they stand; a bundle's faults stand elsewhere."""
+    try:
+        yield
+    except LaiModelError:
+        raise
+    except LaiInputError as error:
+        raise LaiInputError(f"{where}: {error}") from error
 
 
 def holds_data(cube: xr.DataArray) -> bool:

@@ -94,6 +94,19 @@ def test_an_unknown_variable_is_refused(rng, tmp_path):
     assert_refused(tmp_path, path, "--variable", "NDVI", message="no variable 'NDVI'")
 
 
+def test_a_scene_without_a_time_says_which_option_gives_it(rng, tmp_path):
+    path = write_scene_geotiff(make_scene(rng), tmp_path / "scene.tif")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(DATETIME="", TIFFTAG_DATETIME="")
+    assert_refused(tmp_path, path, message="set --datetime")
+
+    code, _ = run("sl2p", path, tmp_path / "sl2p.tif", "--datetime", "2020-06-01T10:50:31Z")
+
+    assert code == 0
+    with rasterio.open(tmp_path / "sl2p.tif") as dataset:
+        assert dataset.tags()["DATETIME"] == "2020-06-01T10:50:31Z"
+
+
 def test_a_scene_without_data_leaves_no_file(rng, tmp_path):
     empty = make_scene(rng)
     empty[:] = np.nan

@@ -17,6 +17,7 @@ from lai_training.cli.frame import Commands, one_sentence, show_progress
 from lai_training.cli.prepare import prepare
 from lai_training.cli.simulate import realism, simulate
 from lai_training.cli.validate import validate
+from lai_udf.cli_words import name_options
 from lai_udf.cubes import CUBE_SUFFIXES, read_cube
 from lai_udf.products import open_scene
 
@@ -64,7 +65,7 @@ def sl2p(
     if Path(source).suffix.lower() in CUBE_SUFFIXES:
         if (variable or ["LAI"]) != ["LAI"]:
             raise typer.BadParameter("of a cube there is LAI only", param_hint="--variable")
-        with one_sentence(), show_progress("SL2P", "date") as progress:
+        with one_sentence(name_options), show_progress("SL2P", "date") as progress:
             paths = write_sl2p_series(
                 read_cube(Path(source), datetime),
                 output,
@@ -76,7 +77,7 @@ def sl2p(
             )
         typer.echo("\n".join(map(str, paths)))
         return
-    with one_sentence(), show_progress("SL2P", "strip") as progress:
+    with one_sentence(name_options), show_progress("SL2P", "strip") as progress:
         scene = open_scene(
             source, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime
         )

@@ -40,12 +40,12 @@ class Commands(TyperGroup):
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
-    """Print our own errors as one sentence and exit with code 1."""
+def one_sentence(say: Callable[[str], str] = str) -> Iterator[None]:
+    """Print our own errors as one sentence, in the words of `say`, and exit with code 1."""
     try:
         yield
     except (LaiTrainingError, LaiUdfError, LaiInputError) as error:
-        typer.echo(f"lai-train: {error}", err=True)
+        typer.echo(f"lai-train: {say(str(error))}", err=True)
         raise typer.Exit(1) from error
 
 
