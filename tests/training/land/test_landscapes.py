@@ -85,6 +85,13 @@ def test_a_cached_library_is_read_again_and_remade_for_another_seed(tmp_path: Pa
     assert [each.name for each in path.parent.iterdir()] == ["library.npz"]
 
 
+def test_others_may_read_a_cached_library(tmp_path: Path) -> None:
+    load_or_make_library(tmp_path / "library.npz", 600, seed=1)
+    (tmp_path / "plain").touch()
+
+    assert (tmp_path / "library.npz").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
     path = tmp_path / "library.npz"
     path.write_bytes(b"PK\x03\x04 half a file")

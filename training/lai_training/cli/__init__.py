@@ -13,7 +13,7 @@ from lai_training.cli import parcels as cli_parcels
 from lai_training.cli.evaluate import card, evaluate
 from lai_training.cli.experiments import ablation, variables
 from lai_training.cli.fit import export, fit
-from lai_training.cli.frame import Commands, one_sentence, show_progress
+from lai_training.cli.frame import Commands, VersionOption, one_sentence, show_progress
 from lai_training.cli.prepare import prepare
 from lai_training.cli.simulate import realism, simulate
 from lai_training.cli.validate import validate
@@ -27,6 +27,13 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def main(_version: VersionOption = False) -> None:
+    """Take the options that belong to no command."""
+
+
 COMMANDS = (simulate, realism, prepare, fit, ablation, export, evaluate, variables, card, validate)
 for command in COMMANDS:
     app.command()(command)

@@ -11,7 +11,8 @@ from lai_training.cli.frame import one_sentence, show_progress
 
 def ablation(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="YAML of training/configs/ablation.")
+        Path,
+        typer.Argument(metavar="CONFIG", exists=True, help="YAML of training/configs/ablation."),
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the fits and the table.")],
     pools: Annotated[Path, typer.Option(help="Where simulated patches are kept.")] = POOLS,
@@ -29,8 +30,10 @@ def ablation(
 
 
 def variables(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a fit.")],
-    scenes: Annotated[Path, typer.Argument(metavar="SCENES", help="Folder of scenes (.tif).")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", exists=True, help="Folder of a fit.")],
+    scenes: Annotated[
+        Path, typer.Argument(metavar="SCENES", exists=True, help="Folder of scenes (.tif).")
+    ],
     noise: Annotated[
         float, typer.Option(min=0, help="Level of band noise; 1 = 3 % of the reflectance + 0.005.")
     ] = 0.0,

@@ -11,20 +11,23 @@ POOLS = Path("build/pools")
 
 
 def fit(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML of training/configs.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", exists=True, help="YAML of training/configs.")
+    ],
     run: Annotated[
         Path | None, typer.Option(help="Folder of the run; default: runs/<name of the config>.")
     ] = None,
     pools: Annotated[Path, typer.Option(help="Where simulated patches are kept.")] = POOLS,
 ) -> None:
     """Fit a network, or go on with a fit that was interrupted; then teach its spread."""
-    from lai_training.bundles.release import add_spread
     from lai_training.learn.config import read_config
-    from lai_training.learn.fit import fit as fit_network
 
     folder = run or Path("runs") / config.stem
     with one_sentence():
         experiment = read_config(config)
+        from lai_training.bundles.release import add_spread  # takes seconds to import
+        from lai_training.learn.fit import fit as fit_network
+
         with show_progress("fit", "batch") as progress:
             fit_network(experiment, folder, pools=pools, progress=progress)
         with show_progress("spread", "patch") as progress:
@@ -33,12 +36,17 @@ def fit(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", exists=True, help="Folder of a finished run.")
+    ],
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Zip to write.")],
     version: Annotated[str, typer.Option(help="Version of the model, such as 0.1.0.")],
-    pairs: Annotated[Path, typer.Option(metavar="PAIRS.csv", help="Field pairs to calibrate on.")],
+    pairs: Annotated[
+        Path,
+        typer.Option(metavar="PAIRS.csv", exists=True, help="Field pairs to calibrate on."),
+    ],
     scenes: Annotated[
-        Path | None, typer.Option(help="Folder of real scenes (.tif) to score on.")
+        Path | None, typer.Option(exists=True, help="Folder of real scenes (.tif) to score on.")
     ] = None,
 ) -> None:
     """Turn a finished run into a calibrated, scored model bundle."""

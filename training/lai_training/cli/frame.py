@@ -1,4 +1,4 @@
-"""What all commands of `lai-train` share: how they report progress, and how they fail.
+"""What all commands of `lai-train` share: the version, their progress, and how they fail.
 
 `sentinel2-lai` installs without what training needs; a command that lacks it says what to install.
 """
@@ -8,7 +8,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
@@ -64,3 +65,15 @@ def show_progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]
             bar.update(done - bar.n)
 
         yield move
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lai-train {version('sentinel2-lai')}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+]

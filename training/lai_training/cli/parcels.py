@@ -26,8 +26,12 @@ def parcels(
     layout: Annotated[
         Literal["rpg", "plain"], typer.Option(help="Columns: French register, or parcel and crop.")
     ] = "rpg",
-    id_column: Annotated[str | None, typer.Option(help="Column with the parcel's id.")] = None,
-    crop_column: Annotated[str | None, typer.Option(help="Column with the crop code.")] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Parcel's id; default: of the layout.")
+    ] = None,
+    crop_column: Annotated[
+        str | None, typer.Option(help="Crop code; default: of the layout.")
+    ] = None,
     buffer_m: Annotated[float, typer.Option(min=0, help="Metres kept from the border.")] = 0.0,
     exclude_flags: Annotated[
         int, typer.Option(min=0, max=255, help="Bits of LAI_FLAGS that keep a pixel out; 0: none.")

@@ -13,8 +13,6 @@ do not lie on PROSAIL's surface either, and what learns from them must not rely 
 """
 
 import logging
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +32,7 @@ from lai_training.land.surfaces import (
     leafless_spectra,
     vegetation_spectra,
 )
+from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 Float32 = NDArray[np.float32]
 
@@ -139,6 +138,9 @@ def load_or_make_library(path: Path, n: int = 40_000, seed: int = 0) -> Spectral
 
     Returns:
         The library of (n, seed) at its default settings.
+
+    Raises:
+        OutputNotWritableError: the file cannot be written.
     """
     recipe = np.array([LIBRARY_VERSION, n, seed])
     cached = _read_cache(path, recipe) if path.is_file() else None
@@ -165,14 +167,7 @@ def _read_cache(path: Path, recipe: NDArray[np.int_]) -> SpectralLibrary | None:
 
 def _write_cache(path: Path, recipe: NDArray[np.int_], library: SpectralLibrary) -> None:
     """Write the whole file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, recipe=recipe, **vars(library))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with work_folder(path.parent) as work, disk_errors(path.parent):
+        finished = work / "library.npz"
+        np.savez_compressed(finished, recipe=recipe, **vars(library))
+        move_finished({finished: path})
