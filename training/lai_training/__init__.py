@@ -1,8 +1,9 @@
 """Learn LAI from Sentinel-2: the teacher SL2P, simulated land, networks, calibration, scores.
 
-The road through the room: `landscapes` and `prosail` make land, `prepare` reads real scenes,
-`samples` turns patches of either into features and `sl2p` labels them; `fit` teaches a network of
-`networks`, `release` calibrates, scores and packs it into a bundle.
+The road through the room: `land` simulates scenes and `archive` reads real ones, `sl2p` labels
+them, `learn` makes samples of either and fits a network of `networks`; `field` calibrates it on
+field measurements, `scores` holds it against SL2P, `bundles` packs it. `evaluation` and `parcels`
+make the paper's tables and figures, `cli` the commands.
 
 Names are imported when they are asked for: the teacher alone must not wait for Keras. Functions
 named like their module (`fit`, `simulate`, `calibrate`, `release`, `validate`) stay in it.

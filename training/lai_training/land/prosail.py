@@ -5,7 +5,7 @@ shape (n, 10), in the order of `land.spectral_tables.BANDS`.
 
 Speed: the models are evaluated only at the 106 wavelengths that stand for the ten bands, for many
 canopies at once: about 25,000 spectra per second and core, where a call of the PROSAIL package per
-spectrum gives about 1,500; both agree to 2e-4 (see tests/training/test_prosail.py).
+spectrum gives about 1,500; both agree to 2e-4 (see tests/training/land/test_prosail.py).
 """
 
 from dataclasses import dataclass, fields
