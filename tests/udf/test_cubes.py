@@ -113,6 +113,9 @@ def test_one_date_without_a_dimension_t_needs_a_time(series: xr.DataArray, tmp_p
     labelled = date.assign_coords(time=series["t"].values[2])
     labelled.to_netcdf(tmp_path / "labelled.nc", engine="netcdf4")
     assert name_dates(read_cube(tmp_path / "labelled.nc")) == ["2024-06-11T00:00:00"]
+    variable = xr.Dataset({"reflectance": date, "time": series["t"][2].drop_vars("t")})
+    variable.to_netcdf(tmp_path / "variable.nc", engine="netcdf4")
+    assert name_dates(read_cube(tmp_path / "variable.nc")) == ["2024-06-11T00:00:00"]
 
     series.rename("reflectance").to_netcdf(tmp_path / "series.nc", engine="netcdf4")
     with pytest.raises(MetadataError, match="times of its own"):

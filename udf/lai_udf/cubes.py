@@ -55,7 +55,7 @@ def read_cube(path: Path, datetime: str | None = None) -> xr.DataArray:
         {
             old: new
             for old, new in DIMENSION_NAMES.items()
-            if old in {*dataset.dims, *dataset.coords} and new not in dataset.variables
+            if old in {*dataset.dims, *dataset.variables} and new not in dataset.variables
         }
     )
     mappings = {variable.attrs.get("grid_mapping") for variable in dataset.data_vars.values()}
@@ -80,8 +80,8 @@ def _with_time(
         return cube
     if datetime is not None:
         time: object = np.datetime64(utc(datetime, str(path)).removesuffix("Z"), "ns")
-    elif "t" in dataset.coords:
-        time = dataset.coords["t"].values
+    elif "t" in dataset.variables and not dataset["t"].dims:
+        time = dataset["t"].values
     else:
         raise MetadataError(
             f"{path} has no dimension t, only {', '.join(map(str, cube.dims))}: "
@@ -99,20 +99,20 @@ def name_dates(cube: xr.DataArray) -> list[str]:
     Raises:
         MetadataError: a label is no time, or missing, or two dates are of the same second.
     """
-    times = cube["t"].values
+    times, where = cube["t"].values, cube.encoding.get("source", "the cube")
     if times.dtype.kind != "M":
         raise MetadataError(
-            f"t of the cube is labelled with {times.dtype}, not with times: "
+            f"{where}: t is labelled with {times.dtype}, not with times: "
             "write datetime64, which netCDF and Zarr keep"
         )
     if missing := int(np.isnat(times).sum()):
         raise MetadataError(
-            f"{missing} of {len(times)} dates have no time (NaT): label or drop them"
+            f"{where}: {missing} of {len(times)} dates have no time (NaT): label or drop them"
         )
     names = [str(name) for name in np.datetime_as_string(times, unit="s")]
     if double := sorted({name for name in names if names.count(name) > 1}):
         raise MetadataError(
-            f"the cube has several dates of {', '.join(double)}: merge or drop all but one of each"
+            f"{where} has several dates of {', '.join(double)}: merge or drop all but one of each"
         )
     return names
 
