@@ -133,7 +133,7 @@ def test_an_output_folder_below_a_file_is_named(refuse, scene, tmp_path):
         ("--scale=0", ("scale 0",)),
         ("--datetime=yesterday", ("'yesterday' is no time",)),
         ("--window=95", ("95", "multiple")),
-        ("--samples=1", ("samples", "at least 2")),
+        ("--samples=1", ("samples", "from 2 to")),
     ],
 )
 def test_an_option_that_means_nothing_is_named(refuse, scene, option, words):
