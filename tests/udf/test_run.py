@@ -1,6 +1,7 @@
 """`lai-udf run`: scenes in, COGs out, or one sentence and nothing."""
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,11 @@ def scene(tmp_path: Path) -> Path:
 def run(*arguments: object) -> tuple[int, str, str]:
     result = CliRunner().invoke(app, ["run", *map(str, arguments)])
     return result.exit_code, result.stdout, result.stderr
+
+
+def test_version_is_told() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"lai-udf {version('sentinel2-lai')}\n")
 
 
 def test_command_writes_one_cog_per_band_and_prints_the_paths(scene: Path, tmp_path: Path) -> None:
