@@ -114,7 +114,7 @@ def add_interval(
     """Return the observations with `parcel_lower` and `parcel_upper`, m2 m-2.
 
     Args:
-        observations: as `parcels.means.observe_items` returns them.
+        observations: as `means.observe_items` returns them.
         correlation: rho of `shrink`; unused with a calibration.
         calibration: of parcel means; its interval replaces the pixels'.
 

@@ -44,7 +44,7 @@ def read_parcels(
         path: GeoParquet (`.parquet`), or what pyogrio reads: GeoPackage, Shapefile, GeoJSON.
         layout: its columns; names are compared without regard to case.
         inner_buffer_m: metres to keep away from the border, where pixels are mixed.
-        within: with a CRS; parcels outside its bounds are not read (`parcels.means.outline_items`), as
+        within: with a CRS; parcels outside its bounds are not read (`means.outline_items`), as
             the register of a country holds ten million.
 
     Returns:

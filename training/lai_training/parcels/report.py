@@ -1,6 +1,6 @@
 """Tables 7-9 and figures 9-12 of the paper, for any parcels.
 
-Comes in: observations (`parcels.means.observe_items`), with `truth` where it is known. Goes out: what
+Comes in: observations (`means.observe_items`), with `truth` where it is known. Goes out: what
 there is per crop (table 7), agreement per crop (table 8) and per season (table 9), and a figure per
 season with a panel per crop: the network in red, SL2P in black.
 
