@@ -4,7 +4,6 @@ Result paths and tables go to stdout, progress and errors to stderr. Exit code 1
 not be done, with one sentence why; 2: wrong use of the command.
 """
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -39,22 +38,6 @@ COMMANDS = (simulate, realism, prepare, fit, ablation, export, evaluate, variabl
 for command in COMMANDS:
     app.command()(command)
 cli_parcels.register(app)
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"lai-train {version('sentinel2-lai')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _main(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-    ] = False,
-) -> None:
-    """Give the version without a command."""
 
 
 @app.command()
