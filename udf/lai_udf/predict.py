@@ -331,9 +331,9 @@ def refuse_implausible(reflectance: np.ndarray) -> None:
         return
     found = f"reflectance from {values.min():g} to {values.max():g}"
     typical = float(np.median(values[BANDS.index("B8A")]))
-    if 2 < typical <= 100:
+    if 10 < typical <= 100:
         raise LaiInputError(f"{found}: in percent? Then set reflectance_scale=0.01")
-    if typical > 100:
+    if typical > 2:
         raise LaiInputError(
             f"{found}: these are digital numbers; set reflectance_scale=0.0001 "
             "(and reflectance_offset=-0.1 from processing baseline 04.00 on)"
