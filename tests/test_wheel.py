@@ -86,7 +86,7 @@ print(sl2p.predict(np.array(spectrum))[0], sl2p.__file__)
     assert run.returncode == 0, run.stderr
     assert str(unpacked) in run.stdout
     assert (unpacked / "lai_stac" / "json-schema" / "schema.json").is_file()
-    assert (unpacked / "lai_training" / "tables" / "soils.csv").is_file()
+    assert (unpacked / "lai_training" / "land" / "tables" / "soils.csv").is_file()
 
 
 def test_commands_of_the_wheel_are_those_of_the_readme(unpacked: Path) -> None:
@@ -102,12 +102,16 @@ def test_the_sdist_holds_documents_and_tests(wheel: Path) -> None:
         assert path in names
 
 
-def test_a_command_without_its_packages_says_what_to_install(unpacked: Path) -> None:
-    code = """
+def test_a_command_without_its_packages_says_what_to_install(
+    unpacked: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "experiment.yaml"
+    config.touch()
+    code = f"""
 import sys
 sys.modules["yaml"] = None
 from lai_training.cli import app
-app(["fit", "experiment.yaml"])
+app(["fit", {str(config)!r}])
 """
     run = run_python(code, unpacked)
 

@@ -75,6 +75,7 @@ def test_config_of_the_browser_names_styles_and_this_address(
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
 def test_fields_of_the_browser_escape_what_items_say(tmp_path: Path) -> None:
     registry = "const fields = {}; const Registry = { addExtension() {}, "
+    registry += "getSpecification() { return {}; }, "
     registry += "addMetadataField(name, spec) { fields[name] = spec; } };"
     script = re.sub(r"^import .*$", registry, fields_config(), flags=re.M)
     script += """
