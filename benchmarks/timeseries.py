@@ -1,6 +1,6 @@
 """Measure the time series of a parcel: five years of one tile, 365 items, 10 hectares.
 
-    python benchmarks/timeseries.py [--items 365] [--size 1024] [--block 512] [--repeat 10]
+    python benchmarks/timeseries.py [--items 365] [--size 1024] [--block 256] [--repeat 10]
 
 The rasters lie on this machine, the server is a process of its own, the client runs beside it.
 Every series is compared with `exactextract` applied to the same files.

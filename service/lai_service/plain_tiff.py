@@ -1,7 +1,7 @@
 """What a small window of a raster needs: the tags of its TIFF, and tiles as far down as it goes.
 
 GDAL takes half a millisecond to open a file, most of it for the CRS, and unpacks every tile whole.
-A parcel of 10 ha over five years is 1,825 openings, and as many tiles of 512 x 512 pixels of which
+A parcel of 10 ha over five years is 1,825 openings, and as many tiles of 256 x 256 pixels of which
 some hundred pixels are wanted. Read like this it takes a third of the time.
 
 Only the layout of our COGs is read: classic, little-endian, one band of int16 or uint8 in tiles
