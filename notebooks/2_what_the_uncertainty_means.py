@@ -38,7 +38,7 @@ from lai_training.scores.metrics import half_width_of_mean
 from lai_training.land.simulate import simulate
 from lai_training.land.spectral_library import load_or_make_library
 from lai_udf.bundle import open_bundle
-from lai_udf.predict import CLOUD_WITHIN_REACH, NO_DATA_WITHIN_REACH
+from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
 from lai_udf.products import read_scene
 from lai_udf.run import Request, predict_scene
 
@@ -64,7 +64,7 @@ cube = predict_scene(scene, Request(samples=DRAWS, seed=1))
 lai, sd, lower, upper, flags = (cube.sel(bands=band).values for band in cube.bands.values)
 teacher, _ = sl2p.predict_image(scene)
 
-careful = CLOUD_WITHIN_REACH | NO_DATA_WITHIN_REACH
+careful = CLOUD_NEAR | NO_DATA_NEAR
 used = np.isfinite(lai) & (flags.astype(np.uint8) & careful == 0) & (truth > 0.05)
 print(f"{used.sum()} pixels with leaves")
 

@@ -28,7 +28,7 @@ from lai_stac.statistics import cloudy_pixels, valid_pixels
 from lai_stac.thumbnail import write_thumbnail
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.errors import LaiUdfError
-from lai_udf.predict import NO_DATA_WITHIN_REACH, OUTPUT_BANDS
+from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
 from lai_udf.rasters import write_lai_cogs
 from lai_udf.rasters_grid import Grid
 
@@ -180,6 +180,6 @@ def _read_bands(dataset: DatasetReader, file: ResultFile) -> dict[str, npt.NDArr
         if nodata is not None and not np.isnan(nodata):
             values[raw == nodata] = np.nan
         if name == "LAI_FLAGS":
-            values[np.isnan(values)] = NO_DATA_WITHIN_REACH
+            values[np.isnan(values)] = NO_DATA_NEAR
         layers[str(name)] = values
     return layers

@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 
 INPUT_OUT_OF_DOMAIN = 1
 OUT_OF_RANGE = 2 | 4 | 8 | 16  # clipped to min, clipped to max, too low, too high
-CLOUD_WITHIN_REACH = 32
+CLOUD_NEAR = 32
 
 INTERVAL_LEVEL = 0.95
 """Level of LAI_LOWER..LAI_UPPER, a contract of the output bands."""
@@ -70,7 +70,7 @@ def valid_pixels(lai: Array) -> npt.NDArray[np.bool_]:
 
 def cloudy_pixels(lai: Array, flags: Array) -> npt.NDArray[np.bool_]:
     """Return where there is no LAI and the flags name cloud, shadow or snow, (y, x)."""
-    return ~np.isfinite(lai) & ((flags & CLOUD_WITHIN_REACH) > 0)
+    return ~np.isfinite(lai) & ((flags & CLOUD_NEAR) > 0)
 
 
 def one_sigma(lower: Array, upper: Array) -> npt.NDArray[np.float32]:

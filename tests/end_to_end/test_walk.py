@@ -19,7 +19,7 @@ from rio_cogeo.cogeo import cog_validate
 from end_to_end.conftest import Served, Walk
 from end_to_end.scenes import SIZE_PX
 from lai_stac.validation import local_schemas, validate_item
-from lai_udf.predict import NO_DATA_WITHIN_REACH, OUTPUT_BANDS
+from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
 from lai_udf.rasters import read_lai_geotiff
 
 pytestmark = [
@@ -117,7 +117,7 @@ def test_the_corner_without_data_stays_without_data(computed):
     corner = computed.isel(y=slice(0, 24), x=slice(0, 30))
     assert corner.sel(bands="LAI").isnull().all()
     flags = corner.sel(bands="LAI_FLAGS").values.astype(int)
-    assert (flags & NO_DATA_WITHIN_REACH).all()
+    assert (flags & NO_DATA_NEAR).all()
 
 
 def test_the_interval_holds_the_estimate(computed):

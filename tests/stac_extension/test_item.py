@@ -166,8 +166,8 @@ def test_flag_bits_are_those_of_the_udf(item):
         "clipped_to_max": predict.CLIPPED_TO_MAX,
         "output_too_low": predict.OUTPUT_TOO_LOW,
         "output_too_high": predict.OUTPUT_TOO_HIGH,
-        "cloud_within_reach": predict.CLOUD_WITHIN_REACH,
-        "nodata_within_reach": predict.NO_DATA_WITHIN_REACH,
+        "cloud_within_reach": predict.CLOUD_NEAR,
+        "nodata_within_reach": predict.NO_DATA_NEAR,
     }
 
 

@@ -35,6 +35,27 @@ from openeo.metadata import CubeMetadata
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 ANGLES = ("sunZenithAngles", "sunAzimuthAngles", "viewZenithMean", "viewAzimuthMean")
 OUTPUT_BANDS = ("LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """What one biophysical variable is, and how files hold it."""
+
+    unit: str
+    """UCUM-like unit; `1` for fractions."""
+    scale: float
+    """On disk: int16, value = number * scale."""
+
+
+VARIABLES = {
+    "LAI": Variable("m2 m-2", 0.001),
+    "FAPAR": Variable("1", 0.0001),
+    "FCOVER": Variable("1", 0.0001),
+    "CCC": Variable("ug cm-2", 0.05),  # canopy chlorophyll content, reaches 600
+    "CWC": Variable("g cm-2", 0.00005),  # canopy water content, reaches 0.55
+}
+NO_DATA_ON_DISK = -32768  # int16; flags are uint8 and have none
+
 FEATURES = (*BANDS, "valid", "cos_view_zenith", "cos_sun_zenith", "cos_relative_azimuth")
 NOMINAL_COSINES = (1.0, 0.76604444, 0.0)  # view zenith 0, sun zenith 40, relative azimuth 90 deg
 # Scene classes that hide the surface: defective, shadow, cloud (medium, high), cirrus, snow.
@@ -48,20 +69,66 @@ MOST_SAMPLES = 1000
 SAMPLES_RULE = f"0, or a whole number from 2 to {MOST_SAMPLES}"
 MOST_SEED = 2**64 - 1
 
+# Bits of `LAI_FLAGS`. 1 to 16 are those of the SNAP biophysical processor.
 INPUT_OUT_OF_DOMAIN = 1
 CLIPPED_TO_MIN = 2
 CLIPPED_TO_MAX = 4
 OUTPUT_TOO_LOW = 8
 OUTPUT_TOO_HIGH = 16
-CLOUD_WITHIN_REACH = 32
-NO_DATA_WITHIN_REACH = 64
+CLOUD_NEAR = 32
+NO_DATA_NEAR = 64
+RESIDUAL_CLOUD = 128  # cloud, haze or shadow that the scene classification missed is suspected
+# Statistics leave these pixels out; clipped values stay, as in SNAP.
+UNUSABLE_FLAGS = (
+    INPUT_OUT_OF_DOMAIN
+    | OUTPUT_TOO_LOW
+    | OUTPUT_TOO_HIGH
+    | CLOUD_NEAR
+    | NO_DATA_NEAR
+    | RESIDUAL_CLOUD
+)
 
 if Path("onnx_deps").is_dir():  # runtime unpacked by the back-end (udf-dependency-archives)
     sys.path.append("onnx_deps")
 
 
-class LaiInputError(ValueError):
-    """The cube or the context is not what the function needs; the message says what to do."""
+class LaiError(ValueError):
+    """Root of every error of the project: fields that each front end puts into its own words.
+
+    Attributes:
+        problem: what is wrong, and where; may be empty if `parameter` says it all.
+        parameter: Python name of what the caller can set; None if there is nothing to set.
+        value: what was given for it.
+        expected: what it must be.
+    """
+
+    def __init__(
+        self,
+        problem: str = "",
+        *,
+        parameter: str | None = None,
+        value: object = None,
+        expected: str | None = None,
+    ) -> None:
+        super().__init__(problem)
+        self.problem, self.parameter = problem, parameter
+        self.value, self.expected = value, expected
+
+    def word(self, name: Callable[[str], str] = str) -> str:
+        """Return one sentence; `name` spells the parameter, such as `--offset` or `OFFSET=`."""
+        if self.parameter is None:
+            return self.problem
+        if self.problem:
+            return f"{self.problem}; set {name(self.parameter)} to {self.expected}"
+        return f"{name(self.parameter)} must be {self.expected}, not {self.value!r}"
+
+    def __str__(self) -> str:
+        """Return the sentence with the Python name of the parameter."""
+        return self.word()
+
+
+class LaiInputError(LaiError):
+    """The cube or the context is not what the function needs."""
 
 
 class LaiModelError(LaiInputError):
@@ -516,8 +583,8 @@ def flag_pixels(
         CLIPPED_TO_MAX: (lai > high) & (lai < high + tolerance) & seen,
         OUTPUT_TOO_LOW: (lai <= low - tolerance) & seen,
         OUTPUT_TOO_HIGH: (lai >= high + tolerance) & seen,
-        CLOUD_WITHIN_REACH: within_reach(inputs.masked, contract["reach_px"]),
-        NO_DATA_WITHIN_REACH: within_reach(inputs.missing, contract["reach_px"]),
+        CLOUD_NEAR: within_reach(inputs.masked, contract["reach_px"]),
+        NO_DATA_NEAR: within_reach(inputs.missing, contract["reach_px"]),
     }
     flags = np.zeros(lai.shape, dtype="uint8")
     for bit, pixels in rules.items():

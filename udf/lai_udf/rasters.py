@@ -24,7 +24,7 @@ from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
 from lai_udf.errors import EncodingError, RasterError
-from lai_udf.predict import NO_DATA_WITHIN_REACH, OUTPUT_BANDS
+from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
 from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 from lai_udf.rasters_grid import Grid
 from lai_udf.rasters_scene import write_scene_geotiff
@@ -89,7 +89,7 @@ class Encoding:
         if self.nodata is None and gaps.any():
             raise EncodingError(
                 f"{self.band} has no value at {int(gaps.sum())} pixels: flags are finite "
-                f"everywhere, {NO_DATA_WITHIN_REACH} where there is no data"
+                f"everywhere, {NO_DATA_NEAR} where there is no data"
             )
         info = np.iinfo(self.dtype)
         low = info.min if self.nodata is None else self.nodata + 1
@@ -375,7 +375,7 @@ def read_lai_geotiff(path: Path) -> xr.DataArray:
         raise RasterError(f"cannot read {path} ({error})") from error
     if "LAI_FLAGS" in bands:
         flags = layers[bands.index("LAI_FLAGS")]
-        flags[np.isnan(flags)] = NO_DATA_WITHIN_REACH
+        flags[np.isnan(flags)] = NO_DATA_NEAR
     return grid.to_data_array(layers, bands, tags)
 
 

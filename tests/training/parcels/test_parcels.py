@@ -35,7 +35,7 @@ from lai_training.parcels.season import season_dates
 from lai_training.parcels.weights import average, weigh_parcels
 from lai_training.sl2p.series import write_sl2p_series
 from lai_udf.cubes import read_cube
-from lai_udf.predict import CLOUD_WITHIN_REACH, NO_DATA_WITHIN_REACH
+from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
 from lai_udf.rasters import write_lai_cogs
 from lai_udf.rasters_grid import Grid
 from lai_udf.run import run_cube
@@ -90,7 +90,7 @@ def test_a_mean_does_not_depend_on_the_crs_of_the_parcels() -> None:
 
 def test_cloudy_pixels_do_not_count() -> None:
     lai, flags = np.full((6, 8), 2.0), np.zeros((6, 8))
-    lai[:, 0], flags[:, 0] = 9.0, CLOUD_WITHIN_REACH
+    lai[:, 0], flags[:, 0] = 9.0, CLOUD_NEAR
     weights = weigh_parcels(make_parcels(a=(0, 0, 4, 6)), GRID)
 
     table = observe_cube(make_cube(lai, flags), weights)
@@ -101,7 +101,7 @@ def test_cloudy_pixels_do_not_count() -> None:
 
 def test_a_user_may_count_pixels_near_clouds() -> None:
     lai, flags = np.full((6, 8), 2.0), np.zeros((6, 8))
-    lai[:, 0], flags[:, 0] = 4.0, CLOUD_WITHIN_REACH
+    lai[:, 0], flags[:, 0] = 4.0, CLOUD_NEAR
     weights = weigh_parcels(make_parcels(a=(0, 0, 4, 6)), GRID)
 
     table = observe_cube(make_cube(lai, flags), weights, exclude_flags=0)
@@ -336,7 +336,7 @@ def test_the_command_fails_in_one_sentence(season: Path, tmp_path: Path) -> None
 def test_means_of_nothing_tell_why(tmp_path: Path) -> None:
     app = typer.Typer()
     register(app)
-    flagged = make_cube(np.full((6, 8), 2.0), np.full((6, 8), NO_DATA_WITHIN_REACH))
+    flagged = make_cube(np.full((6, 8), 2.0), np.full((6, 8), NO_DATA_NEAR))
     write_lai_cogs(flagged, tmp_path / "item", tags={"DATETIME": "2020-06-08T10:00:00Z"})
     make_parcels(a=(0, 0, 4, 6)).to_file(tmp_path / "p.gpkg")
     arguments = ["parcels", str(tmp_path), "--parcels", str(tmp_path / "p.gpkg")]
