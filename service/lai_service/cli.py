@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Publish LAI items: STAC API, files, tiles and time series. Settings: LAI_SERVICE_*.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain text, the same on every terminal and in every log
 )
 
 

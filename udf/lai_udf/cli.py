@@ -26,6 +26,7 @@ app = typer.Typer(
     help="Leaf area index from Sentinel-2: run the function here or send it to the data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain text, the same on every terminal and in every log
 )
 
 

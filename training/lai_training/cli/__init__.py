@@ -26,6 +26,7 @@ app = typer.Typer(
     help="Learn LAI from Sentinel-2: the teacher SL2P, simulation, training, validation.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain text, the same on every terminal and in every log
 )
 
 
