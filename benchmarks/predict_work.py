@@ -104,8 +104,8 @@ def keras_naive(network: str, side: str, patches: str = "60") -> Facts:
 
 def files_to_cogs(bundle: str, scene: str, folder: str, _repeat: str = "0") -> Facts:
     """Run a scene from its files to COGs, as `lai-udf run` does; repeats differ by their number."""
-    from lai_udf.products import open_scene
     from lai_udf.run import Request, run_scene
+    from lai_udf.scenes.read import open_scene
 
     facts = Facts()
     with clock(facts):
@@ -116,7 +116,7 @@ def files_to_cogs(bundle: str, scene: str, folder: str, _repeat: str = "0") -> F
 def sl2p_files(scene: str, path: str) -> Facts:
     """Run SL2P over the same files."""
     from lai_training.sl2p.scene import write_sl2p
-    from lai_udf.products import open_scene
+    from lai_udf.scenes.read import open_scene
 
     facts = Facts()
     with clock(facts):

@@ -13,7 +13,7 @@ from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
-from lai_udf.rasters import BLOCK_PX
+from lai_udf.cog import BLOCK_PX
 
 KEYS = ("lai", "lai_sd", "lai_lower", "lai_upper", "lai_flags")
 """Asset keys of the product contract."""

@@ -28,7 +28,7 @@ from shapely.geometry import Polygon, mapping
 from lai_service import Settings
 from lai_service.collections import collection_for
 from lai_service.databases import open_catalogue
-from lai_udf.rasters import BLOCK_PX
+from lai_udf.cog import BLOCK_PX
 
 AREA_M2 = 100_000.0
 DIFFERENT = 8

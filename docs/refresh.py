@@ -80,7 +80,7 @@ def insert_figures(readme: str, table: str) -> str:
 def draw_map(item_directory: Path) -> None:
     """Write `docs/lai-map.png`: a part of the LAI of an item and of its interval, small."""
     from lai_stac.quicklook import write_quicklook
-    from lai_udf.rasters import read_lai_cogs
+    from lai_udf.cog import read_lai_cogs
 
     write_quicklook(read_lai_cogs(item_directory).isel(PART), MAP)
     shrink(MAP, MAP)

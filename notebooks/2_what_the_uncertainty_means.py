@@ -39,7 +39,7 @@ from lai_training.land.simulate import simulate
 from lai_training.land.spectral_library import load_or_make_library
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
-from lai_udf.products import read_scene
+from lai_udf.scenes.read import read_scene
 from lai_udf.run import Request, predict_scene
 
 SIZE_PX = int(os.environ.get("LAI_NOTEBOOK_PX", 192))

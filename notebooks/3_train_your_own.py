@@ -38,7 +38,7 @@ from lai_training.bundles.release import NO_CALIBRATION
 from lai_training.land.simulate import simulate
 from lai_training.land.spectral_library import load_or_make_library
 from lai_udf.bundle import default_bundle_path
-from lai_udf.products import read_scene
+from lai_udf.scenes.read import read_scene
 from lai_udf.run import Request, predict_scene
 
 EPOCHS = int(os.environ.get("LAI_NOTEBOOK_EPOCHS", 8))

@@ -41,7 +41,7 @@ from lai_training.parcels.benchmark import TRUTH_FILE, write_season
 from lai_training.parcels.season import season_dates
 from lai_training.land.spectral_library import load_or_make_library
 from lai_udf.bundle import open_bundle
-from lai_udf.rasters import read_lai_cogs
+from lai_udf.cog import read_lai_cogs
 
 SIZE_PX = int(os.environ.get("LAI_NOTEBOOK_PX", 192))
 DATES = int(os.environ.get("LAI_NOTEBOOK_DATES", 14))

@@ -29,7 +29,7 @@ from lai_training.land.spectral_library import load_or_make_library
 from lai_udf import predict
 from lai_udf.bundle import default_bundle_path, open_bundle
 from lai_udf.harness import Cutting, run_udf_in_windows
-from lai_udf.products import read_scene
+from lai_udf.scenes.read import read_scene
 
 SIZE_PX = int(os.environ.get("LAI_NOTEBOOK_PX", 240))
 CORE_PX = SIZE_PX // 12 * 4  # a third of the scene, a multiple of 4

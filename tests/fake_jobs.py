@@ -8,8 +8,8 @@ import numpy as np
 import rasterio
 from fake_lai import UTM32
 
+from lai_udf.grid import Grid
 from lai_udf.predict import OUTPUT_BANDS
-from lai_udf.rasters_grid import Grid
 
 DAYS = ("2024-06-21", "2024-07-01")
 TIMES = ("2024-06-21T10:36:29Z", "2024-07-01T10:36:31Z")

@@ -7,9 +7,9 @@ import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 
+from lai_udf.cog import write_lai_cogs
+from lai_udf.grid import Grid
 from lai_udf.predict import OUTPUT_BANDS
-from lai_udf.rasters import write_lai_cogs
-from lai_udf.rasters_grid import Grid
 
 SIDE_PX = 48
 UTM32 = Grid(CRS.from_epsg(32632), Affine(20, 0, 600_000, 0, -20, 5_000_000), SIDE_PX, SIDE_PX)

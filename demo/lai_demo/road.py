@@ -23,7 +23,7 @@ from lai_stac.item import build_item, write_item
 from lai_stac.quicklook import write_quicklook
 from lai_stac.thumbnail import write_thumbnail
 from lai_udf.bundle import open_bundle
-from lai_udf.rasters import read_lai_cogs, read_lai_geotiff, write_lai_cogs
+from lai_udf.cog import read_lai_cogs, read_lai_geotiff, write_lai_cogs
 
 STEPS = 5
 NOT_BUILT = " (a plain page; .venv/bin/lai-service browser builds the real one, with node 20)"

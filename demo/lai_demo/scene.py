@@ -12,11 +12,11 @@ import xarray as xr
 from shapely.geometry import box, mapping
 
 from lai_demo.errors import LaiDemoError
+from lai_udf.cog import write_scene_geotiff
 from lai_udf.errors import EncodingError
+from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES
-from lai_udf.products import read_scene
-from lai_udf.rasters import write_scene_geotiff
-from lai_udf.rasters_grid import Grid
+from lai_udf.scenes.read import read_scene
 
 COLLECTION = "sentinel-2-l2a"
 SIMULATED_PX = 512
@@ -58,7 +58,7 @@ def simulate_scene_file(folder: Path) -> Path:
 def open_demo_scene(
     href: str, *, scale: float | None, offset: float | None, datetime: str | None
 ) -> DemoScene:
-    """Read a scene by the rules of `lai_udf.products.read_scene`.
+    """Read a scene by the rules of `lai_udf.scenes.read.read_scene`.
 
     Raises:
         LaiDemoError: no pixel is clear.

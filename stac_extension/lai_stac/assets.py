@@ -21,8 +21,8 @@ import xarray as xr
 from lai_stac import fields
 from lai_stac.errors import RasterError
 from lai_stac.statistics import INTERVAL_LEVEL, band_statistics, histogram
-from lai_udf.rasters import ENCODINGS, Encoding
-from lai_udf.rasters_grid import Grid
+from lai_udf.cog import ENCODINGS, Encoding
+from lai_udf.grid import Grid
 
 THUMBNAIL = "thumbnail.png"
 

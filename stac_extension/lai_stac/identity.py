@@ -10,7 +10,7 @@ import hashlib
 import re
 
 from lai_stac.errors import DescriptionError
-from lai_udf.rasters_grid import Grid
+from lai_udf.grid import Grid
 
 MGRS_TILE = re.compile(r"^T?(\d{1,2})([C-HJ-NP-X])([A-HJ-NP-Z][A-HJ-NP-V])$")
 

@@ -33,9 +33,9 @@ from lai_stac.provenance import (
 from lai_stac.statistics import cloudy_pixels, describe_product, valid_pixels
 from lai_stac.thumbnail import write_thumbnail
 from lai_stac.validation import validate_item
+from lai_udf.cog import read_lai_cogs
 from lai_udf.errors import LaiUdfError
-from lai_udf.rasters import read_lai_cogs
-from lai_udf.rasters_grid import Grid
+from lai_udf.grid import Grid
 
 REQUIRED_BANDS = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
 

@@ -27,10 +27,10 @@ from lai_stac.job_results import DatedResult, JobResults, ResultFile, read_job_r
 from lai_stac.statistics import cloudy_pixels, valid_pixels
 from lai_stac.thumbnail import write_thumbnail
 from lai_udf.bundle import Bundle, open_bundle
+from lai_udf.cog import write_lai_cogs
 from lai_udf.errors import LaiUdfError
+from lai_udf.grid import Grid
 from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
-from lai_udf.rasters import write_lai_cogs
-from lai_udf.rasters_grid import Grid
 
 TILE_PX = 5490
 """Side of a Sentinel-2 tile at 20 m; only a whole tile is named after its tile."""

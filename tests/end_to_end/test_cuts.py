@@ -11,10 +11,10 @@ import xarray as xr
 from end_to_end.conftest import Backend, Walk
 from end_to_end.scenes import SIZE_PX
 from lai_demo.scene import COLLECTION, SCENE_OFFSET, SCENE_SCALE
+from lai_udf.cog import read_lai_geotiff
 from lai_udf.process_graph import lai_cube
-from lai_udf.products import read_scene
-from lai_udf.rasters import read_lai_geotiff
 from lai_udf.run import predict_scene
+from lai_udf.scenes.read import read_scene
 
 # rioxarray multiplies affine transforms with `*`
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from lai_service import Settings, openeo_results
 from lai_service.cli import app
 from lai_udf.bundle import Bundle
+from lai_udf.cog import write_lai_cogs
 from lai_udf.predict import OUTPUT_BANDS
-from lai_udf.rasters import write_lai_cogs
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

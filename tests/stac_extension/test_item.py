@@ -23,7 +23,7 @@ from lai_stac.footprint import bounding_box, outline, to_wgs84
 from lai_stac.identity import item_id
 from lai_stac.item import build_item, describe, write_item
 from lai_stac.validation import validate_item
-from lai_udf.rasters_grid import Grid
+from lai_udf.grid import Grid
 
 
 def test_item_is_valid_stac_with_our_fields(item):

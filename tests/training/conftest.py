@@ -9,8 +9,8 @@ import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
 
+from lai_udf.grid import Grid
 from lai_udf.predict import BANDS
-from lai_udf.rasters_grid import Grid
 
 LEAF = np.array([0.03, 0.06, 0.03, 0.1, 0.25, 0.3, 0.32, 0.33, 0.17, 0.08], np.float32)
 SOIL = np.array([0.07, 0.09, 0.12, 0.15, 0.17, 0.19, 0.2, 0.21, 0.27, 0.22], np.float32)

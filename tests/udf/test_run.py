@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from lai_udf.cli import app
 from lai_udf.cli_words import name_options
+from lai_udf.cog import read_lai_cogs
 from lai_udf.predict import BANDS
-from lai_udf.products import open_scene, read_scene
-from lai_udf.rasters import read_lai_cogs
 from lai_udf.run import Request, map_ahead, predict_scene, run_cube, run_scene
+from lai_udf.scenes.read import open_scene, read_scene
 
 NAMES = ["lai.tif", "lai_flags.tif", "lai_lower.tif", "lai_sd.tif", "lai_upper.tif"]
 

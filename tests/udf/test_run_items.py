@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from lai_udf.cli import app
 from lai_udf.errors import EmptySceneError, UnreadableProductError
 from lai_udf.predict import BANDS
-from lai_udf.products_items import holds_items, open_items, read_items
 from lai_udf.run import Request, run_items
+from lai_udf.scenes.items import holds_items, open_items, read_items
 
 IDS = ("S2A_first", "S2B_second")
 BANDED = {"type": "image/tiff", "bands": [{"name": band} for band in BANDS]}

@@ -1,9 +1,8 @@
 """Predict: LAI from Sentinel-2, here or where the data is.
 
-The road through the room: `products` and `cubes` read scenes, `predict` is the function that ships
-to a back-end, `run` and `windows` call it here, `rasters` write what it says; `process_graph` and
-`udp` send it away, `pack` and `check` prepare the journey, `harness` rehearses it; `bundle` opens
-the network that travels along.
+The flow of the data: `scenes` reads products and cubes, `predict` is the function that ships to a
+back-end, `run` and `tiling` call it here, `cog` writes the result; `process_graph` and `udp` send
+it away, `pack` and `check` prepare that, `harness` emulates a back-end; `bundle` opens the network.
 
 Names are imported when they are asked for: `lai_udf.predict` must not drag the rest behind it.
 """
@@ -14,15 +13,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lai_udf.bundle import Bundle, default_bundle_path, open_bundle
     from lai_udf.check import check_cube, lint_udf
-    from lai_udf.cubes import read_cube
+    from lai_udf.cog import read_lai_cogs, write_lai_cogs
     from lai_udf.errors import LaiUdfError
     from lai_udf.harness import Cutting, run_udf_in_windows
     from lai_udf.predict import BANDS, OUTPUT_BANDS, LaiInputError, apply_datacube
     from lai_udf.process_graph import lai_cube, lai_from_collection
-    from lai_udf.products import open_scene, read_scene
-    from lai_udf.products_items import open_items
-    from lai_udf.rasters import read_lai_cogs, write_lai_cogs
     from lai_udf.run import Request, predict_scene, run_cube, run_items, run_scene
+    from lai_udf.scenes.cubes import read_cube
+    from lai_udf.scenes.items import open_items
+    from lai_udf.scenes.read import open_scene, read_scene
 
 __all__ = [
     "BANDS",
@@ -55,15 +54,15 @@ __all__ = [
 _HOMES = {
     "bundle": ("Bundle", "default_bundle_path", "open_bundle"),
     "check": ("check_cube", "lint_udf"),
-    "cubes": ("read_cube",),
+    "cog": ("read_lai_cogs", "write_lai_cogs"),
     "errors": ("LaiUdfError",),
     "harness": ("Cutting", "run_udf_in_windows"),
     "predict": ("BANDS", "OUTPUT_BANDS", "LaiInputError", "apply_datacube"),
     "process_graph": ("lai_cube", "lai_from_collection"),
-    "products": ("open_scene", "read_scene"),
-    "products_items": ("open_items",),
-    "rasters": ("read_lai_cogs", "write_lai_cogs"),
     "run": ("Request", "predict_scene", "run_cube", "run_items", "run_scene"),
+    "scenes.cubes": ("read_cube",),
+    "scenes.items": ("open_items",),
+    "scenes.read": ("open_scene", "read_scene"),
 }
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import xarray as xr
 from openeo.udf.run_code import extract_udf_dependencies
 
-from lai_udf.cubes import CUBE_SUFFIXES, name_dates, read_cube
 from lai_udf.errors import ContractError, GridError, MetadataError
+from lai_udf.grid import Grid
 from lai_udf.predict import BANDS, LaiInputError, read_inputs, read_settings
 from lai_udf.process_graph import WINDOW_PX
-from lai_udf.products_source import PIXEL_SIZE_M
-from lai_udf.rasters_grid import Grid
+from lai_udf.scenes.cubes import CUBE_SUFFIXES, name_dates, read_cube
+from lai_udf.scenes.source import PIXEL_SIZE_M
 
 ENTRY_POINT = "apply_datacube"
 METADATA_HOOK = "apply_metadata"

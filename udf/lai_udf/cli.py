@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from lai_udf.bundle import DEFAULT_BUNDLE
 from lai_udf.cli_words import name_options
-from lai_udf.cubes import CUBE_SUFFIXES, read_cube
 from lai_udf.errors import LaiUdfError
 from lai_udf.predict import OUTPUT_BANDS, LaiInputError
-from lai_udf.products import open_scene
-from lai_udf.products_items import holds_items, open_items
 from lai_udf.run import Request, run_cube, run_items, run_scene
+from lai_udf.scenes.cubes import CUBE_SUFFIXES, read_cube
+from lai_udf.scenes.items import holds_items, open_items
+from lai_udf.scenes.read import open_scene
 
 app = typer.Typer(
     help="Leaf area index from Sentinel-2: run the function here or send it to the data.",

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import Bundle
 from lai_udf.errors import PackError
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 from lai_udf.rehearse import Rehearsal, rehearse
 from lai_udf.udp import CDSE, job_options
 

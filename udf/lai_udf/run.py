@@ -1,6 +1,6 @@
 """Run the UDF over a scene on this machine: read, predict, write, window by window.
 
-In: a scene (`lai_udf.products`). Out: one COG per output band (`lai_udf.rasters`), all or none.
+In: a scene (`lai_udf.scenes.read`). Out: one COG per output band (`lai_udf.cog`), all or none.
 The function that runs is `lai_udf.predict.apply_datacube`, as on a back-end. Strips are read ahead
 in a thread, windows are predicted in as many as there are cores, results are written meanwhile.
 """
@@ -19,8 +19,9 @@ import numpy as np
 import xarray as xr
 from rasterio.windows import Window
 
+from lai_udf.atomic import small_cache
 from lai_udf.bundle import Bundle, open_bundle
-from lai_udf.cubes import name_dates
+from lai_udf.cog import LaiCogWriter, find_finished, write_lai_cogs
 from lai_udf.errors import EmptySceneError
 from lai_udf.predict import (
     BANDS,
@@ -33,10 +34,9 @@ from lai_udf.predict import (
     prepare_graph,
     read_settings,
 )
-from lai_udf.products_source import LOG, SceneSource
-from lai_udf.rasters import LaiCogWriter, find_finished, write_lai_cogs
-from lai_udf.rasters_files import small_cache
-from lai_udf.windows import CORE_PX, Piece, iterate_pieces, plan_cells
+from lai_udf.scenes.cubes import name_dates
+from lai_udf.scenes.source import LOG, SceneSource
+from lai_udf.tiling import CORE_PX, Piece, iterate_pieces, plan_cells
 
 NOTHING_USABLE = "no pixel has LAI: all are no data, cloud, shadow or snow"
 
@@ -84,7 +84,7 @@ def predict_scene(scene: xr.DataArray, request: Request | None = None) -> xr.Dat
     """Predict LAI of a scene in memory.
 
     Args:
-        scene: dims (bands, y, x), float32 reflectance, NaN = no data; see `products.read_scene`.
+        scene: dims (bands, y, x), float32 reflectance, NaN = no data; see `lai_udf.read_scene`.
         request: what to compute.
 
     Returns:
@@ -116,7 +116,7 @@ def run_scene(
     """Predict LAI of a scene of any size, window by window, and write its COGs.
 
     Args:
-        source: scene, see `lai_udf.products.open_scene`.
+        source: scene, see `lai_udf.scenes.read.open_scene`.
         directory: where the COGs go; made if missing, existing files are replaced.
         request: what to compute.
         core_px: largest core of a window.
@@ -183,7 +183,7 @@ def run_items(
     """Predict LAI of scenes, one after the other, and write one folder of COGs for each.
 
     Args:
-        scenes: name of the folder and scene, see `lai_udf.products_items.open_items`.
+        scenes: name of the folder and scene, see `lai_udf.scenes.items.open_items`.
         directory: where the folders go.
         request: what to compute.
         overwrite: compute anew what is finished already, as in `run_scene`.
@@ -232,7 +232,7 @@ def run_cube(
     """Predict LAI of a time series, date by date, and write one folder of COGs per date.
 
     Args:
-        cube: dims (t, bands, y, x), see `lai_udf.cubes.read_cube`.
+        cube: dims (t, bands, y, x), see `lai_udf.scenes.cubes.read_cube`.
         directory: where the folders go, named after the time (`20240601T103629`).
         request: what to compute.
         reflectance_scale: reflectance = value * scale + offset.

@@ -13,6 +13,7 @@ from typing import Any
 from openeo.api.process import Parameter
 from openeo.rest.udp import build_process_dict
 
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import OUTPUT_BANDS
 from lai_udf.process_graph import (
     AUXILIARY_BANDS,
@@ -20,7 +21,6 @@ from lai_udf.process_graph import (
     COLLECTION_SCALE,
     lai_from_collection,
 )
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 PROCESS_ID = "sentinel2_lai"
 CDSE = "https://openeo.dataspace.copernicus.eu"

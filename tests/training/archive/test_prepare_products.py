@@ -16,7 +16,7 @@ from lai_training.archive.pool import open_prepared
 from lai_training.archive.prepare import prepare
 from lai_training.archive.products import choose, list_products, mgrs_square
 from lai_training.errors import PrepareError
-from lai_udf.rasters_grid import Grid
+from lai_udf.grid import Grid
 
 SMALL = {"patch_px": 32, "mask_buffer_px": 2, "least_valid_share": 0.5}
 

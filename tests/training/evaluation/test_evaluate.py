@@ -32,7 +32,7 @@ from lai_training.land import spectral_library
 from lai_training.scores.emulation import compare_with_sl2p
 from lai_udf.bundle import default_bundle_path
 from lai_udf.predict import ANGLES, BANDS, LaiModelError
-from lai_udf.rasters_scene import write_scene_geotiff
+from lai_udf.scenes.write import write_scene_geotiff
 
 
 class Filter(Network):

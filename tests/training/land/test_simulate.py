@@ -11,7 +11,7 @@ from lai_training.land.simulate import simulate
 from lai_training.land.spectral_library import SpectralLibrary, spectral_library
 from lai_training.land.spectral_tables import BANDS
 from lai_udf.errors import OutputNotWritableError
-from lai_udf.products import read_scene
+from lai_udf.scenes.read import read_scene
 
 
 @pytest.fixture(scope="module")

@@ -34,11 +34,11 @@ from lai_training.parcels.report import score_parcels, write_report
 from lai_training.parcels.season import season_dates
 from lai_training.parcels.weights import average, weigh_parcels
 from lai_training.sl2p.series import write_sl2p_series
-from lai_udf.cubes import read_cube
+from lai_udf.cog import write_lai_cogs
+from lai_udf.grid import Grid
 from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
-from lai_udf.rasters import write_lai_cogs
-from lai_udf.rasters_grid import Grid
 from lai_udf.run import run_cube
+from lai_udf.scenes.cubes import read_cube
 
 GRID = Grid(CRS.from_epsg(32631), Affine(20, 0, 340_000, 0, -20, 4_830_000), 6, 8)
 BANDS = ["LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS"]

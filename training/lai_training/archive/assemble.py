@@ -30,8 +30,8 @@ from lai_training.archive.manifest import (
 from lai_training.archive.pool import open_array
 from lai_training.archive.product import RECORD
 from lai_training.archive.split import NOTES, assign_splits, measure_leakage
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import BANDS
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 Array = NDArray[Any]
 COPIED_TOGETHER = 64

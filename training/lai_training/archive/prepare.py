@@ -19,8 +19,8 @@ from lai_training.archive.products import checksum, choose, list_products, tile_
 from lai_training.errors import PrepareError
 from lai_udf.errors import ProductError
 from lai_udf.predict import LaiInputError
-from lai_udf.products import open_scene
-from lai_udf.products_source import SceneSource
+from lai_udf.scenes.read import open_scene
+from lai_udf.scenes.source import SceneSource
 
 Progress = Callable[[int, int], None]
 """Told (products done, all)."""

@@ -18,9 +18,9 @@ from lai_training.archive.split import assign_splits
 from lai_training.archive.strips import Strip, read_strips
 from lai_training.errors import PrepareError
 from lai_training.sl2p.processor import Flag
-from lai_udf.products_source import SCENE_CLASS_BAND, SceneSource
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
-from lai_udf.rasters_grid import Grid
+from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.grid import Grid
+from lai_udf.scenes.source import SCENE_CLASS_BAND, SceneSource
 
 RECORD = "record.json"
 

@@ -1,6 +1,6 @@
 """Which products there are, and what names each: paths and hrefs in, opened scenes out.
 
-Comes in: sources of a `PrepareConfig`. Goes out: hrefs that `lai_udf.products.open_scene` reads,
+Comes in: sources of a `PrepareConfig`. Goes out: hrefs that `lai_udf.scenes.read.open_scene` reads,
 and for each product its tile, its angles' origin and its checksum.
 """
 
@@ -16,11 +16,11 @@ from rasterio.warp import transform
 from lai_training.archive.config import Choice, Split, StacSearch
 from lai_training.archive.manifest import Origin
 from lai_training.errors import PrepareError
-from lai_udf.products import GEOTIFF_SUFFIXES, ITEM_SUFFIXES
-from lai_udf.products_angles import SUN_AZIMUTH, SUN_ZENITH, VIEW_AZIMUTH, VIEW_ZENITH
-from lai_udf.products_source import SceneSource
-from lai_udf.products_stac import read_item
-from lai_udf.rasters_grid import Grid
+from lai_udf.grid import Grid
+from lai_udf.scenes.angles import SUN_AZIMUTH, SUN_ZENITH, VIEW_AZIMUTH, VIEW_ZENITH
+from lai_udf.scenes.read import GEOTIFF_SUFFIXES, ITEM_SUFFIXES
+from lai_udf.scenes.source import SceneSource
+from lai_udf.scenes.stac import read_item
 
 TILE_IN_NAME = re.compile(r"_T(\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])(?=_|$)")
 """MGRS tile in names of products, tiles and items."""

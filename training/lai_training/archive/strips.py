@@ -17,9 +17,9 @@ from rasterio.windows import Window
 from lai_training.archive.config import PrepareConfig
 from lai_training.archive.patches import Bools, Floats, mask_hidden
 from lai_training.errors import PrepareError
+from lai_udf.grid import Grid
 from lai_udf.predict import BANDS, read_cosines, refuse_implausible
-from lai_udf.products_source import SCENE_CLASS_BAND, SceneSource
-from lai_udf.rasters_grid import Grid
+from lai_udf.scenes.source import SCENE_CLASS_BAND, SceneSource
 
 STRIP_ROWS = 1024
 """Rows of 20 m in memory at a time, at most; a whole number of patches."""

@@ -20,7 +20,7 @@ from lai_training.bundles.graphs import build_lean_graphs
 from lai_training.bundles.model_item import OUTPUTS
 from lai_training.bundles.order import settle_order
 from lai_training.networks import FEATURE_COUNT
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bundle has the same bytes, whenever it is made
 

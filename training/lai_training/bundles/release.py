@@ -27,8 +27,8 @@ from lai_training.learn.pools import Progress, load_pool
 from lai_training.learn.run_folder import read_normalisation, spec_of
 from lai_training.learn.spread import has_spread_head, teach_spread
 from lai_training.scores.emulation import find_scenes, score_scenes
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import open_bundle
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 FINAL = "final.keras"
 SPREAD = "spread.json"

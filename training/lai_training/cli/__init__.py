@@ -18,8 +18,8 @@ from lai_training.cli.prepare import prepare
 from lai_training.cli.simulate import realism, simulate
 from lai_training.cli.validate import validate
 from lai_udf.cli_words import name_options
-from lai_udf.cubes import CUBE_SUFFIXES, read_cube
-from lai_udf.products import open_scene
+from lai_udf.scenes.cubes import CUBE_SUFFIXES, read_cube
+from lai_udf.scenes.read import open_scene
 
 app = typer.Typer(
     cls=Commands,

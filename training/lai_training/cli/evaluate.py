@@ -70,7 +70,7 @@ def _write_report(
     from lai_training.evaluation.scenes import read_real
     from lai_training.land.simulate import LIBRARY_PATH
     from lai_training.land.spectral_library import load_or_make_library
-    from lai_udf.rasters_files import disk_errors
+    from lai_udf.atomic import disk_errors
 
     with (
         one_sentence(),
@@ -98,8 +98,8 @@ def card(
 ) -> None:
     """Write the model card of a bundle, from its model.json alone."""
     from lai_training.bundles.model_card import model_card
+    from lai_udf.atomic import disk_errors, move_finished, work_folder
     from lai_udf.bundle import open_bundle
-    from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
     with one_sentence():
         text = model_card(open_bundle(bundle).description)

@@ -57,7 +57,7 @@ def realism(
     from lai_training.evaluation.realism_report import format_realism, write_realism
     from lai_training.land.simulate import LIBRARY_PATH
     from lai_training.land.spectral_library import load_or_make_library
-    from lai_udf.rasters_files import disk_errors
+    from lai_udf.atomic import disk_errors
 
     with one_sentence():
         with disk_errors(LIBRARY_PATH.parent):

@@ -66,7 +66,7 @@ class Network:
         """Run the UDF over a scene.
 
         Args:
-            scene: (bands, y, x) reflectance, as `lai_udf.products.read_scene` gives it.
+            scene: (bands, y, x) reflectance, as `lai_udf.scenes.read.read_scene` gives it.
             bands: output bands.
             samples: Monte-Carlo draws, seed 0.
             overlap: border that the caller trims, px.

@@ -1,6 +1,6 @@
 """Do simulated landscapes look like land? Numbers beside those of real scenes and real pixels.
 
-In: a folder of real scenes (multiband GeoTIFFs that `lai_udf.products` reads), a table of real
+In: a folder of real scenes (multiband GeoTIFFs that `lai_udf.scenes.read` reads), a table of real
 pixels if there is one, and simulated patches. Out: `LandStatistics` of each, and the files that
 `lai_training.evaluation.realism_report` makes of them.
 
@@ -24,7 +24,7 @@ from lai_training.land.landscapes import simulate_patches
 from lai_training.land.spectral_library import SpectralLibrary
 from lai_training.land.spectral_tables import BANDS
 from lai_udf.errors import LaiUdfError
-from lai_udf.products import read_scene
+from lai_udf.scenes.read import read_scene
 
 Float32 = NDArray[np.float32]
 Array = NDArray[np.float64]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lai_training.evaluation.realism import SCENES, SIMULATED, LandStatistics
 from lai_training.land.spectral_tables import BANDS
 from lai_training.scores.markdown import format_markdown
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -21,7 +21,7 @@ from lai_training.evaluation.tables import (
     format_truth,
     pivot,
 )
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 
 TABLES = ("scores", "spread", "borders", "seams", "noise", "angles", "offset", "clouds")
 

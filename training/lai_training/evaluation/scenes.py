@@ -24,7 +24,7 @@ from lai_training.land.spectral_library import SpectralLibrary
 from lai_training.scores.emulation import find_clear_vegetation, find_scenes
 from lai_udf.errors import ProductError
 from lai_udf.predict import BANDS, HALO_PX
-from lai_udf.products import read_scene
+from lai_udf.scenes.read import read_scene
 
 logger = logging.getLogger("lai_training")
 

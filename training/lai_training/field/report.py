@@ -12,7 +12,7 @@ import pandas as pd
 from lai_training.field.figures import draw_scatter, draw_uncertainty
 from lai_training.field.validate import Validation
 from lai_training.scores.markdown import format_markdown
-from lai_udf.rasters_files import move_finished, work_folder
+from lai_udf.atomic import move_finished, work_folder
 
 _CRITERIA = ("LAI", "source", "site", "crop")
 _DASH = "-"

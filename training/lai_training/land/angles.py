@@ -10,8 +10,8 @@ import numpy as np
 import xarray as xr
 from rasterio.warp import transform
 
+from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES
-from lai_udf.rasters_grid import Grid
 
 WIDEST_VIEW_DEG = 11.8
 """View zenith at the edge of the swath: 10.5 degrees off nadir (145 km, seen from a height of
@@ -58,7 +58,7 @@ def give_angles(scene: xr.DataArray, seed: int) -> xr.DataArray:
     """Return a scene with all four angle bands.
 
     Args:
-        scene: (bands, y, x) as `lai_udf.products.read_scene` gives it; angle bands that it has
+        scene: (bands, y, x) as `lai_udf.scenes.read.read_scene` gives it; angle bands that it has
             stay as they are.
         seed: of the angles that are drawn.
 

@@ -1,7 +1,7 @@
 """A simulated Sentinel-2 scene as a file: what `lai-train simulate` does.
 
 In: a path, a size, a seed and a few wishes. Out: a uint16 GeoTIFF like a real product, with
-described bands, scale and offset, SCL and angle bands, which `lai_udf.products.read_scene` and
+described bands, scale and offset, SCL and angle bands, which `lai_udf.scenes.read.read_scene` and
 `make demo SCENE=` read; beside it `<name>_truth.tif` with the true LAI and the parcel of each
 pixel.
 """
@@ -23,9 +23,9 @@ from lai_training.land.landscapes import ANGLE_NAMES, SimulatedScene, simulate_s
 from lai_training.land.observation import NoiseModel
 from lai_training.land.spectral_library import SpectralLibrary, load_or_make_library
 from lai_training.land.spectral_tables import BANDS
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
-from lai_udf.rasters_grid import Grid
-from lai_udf.rasters_scene import write_scene_geotiff
+from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.grid import Grid
+from lai_udf.scenes.write import write_scene_geotiff
 
 LIBRARY_PATH = Path("build/spectra/library-seed0.npz")
 """Where the command keeps the spectral library between runs, below the working directory."""
@@ -123,7 +123,7 @@ def _grid(height: int, width: int) -> Grid:
 
 
 def label_scene(scene: SimulatedScene, date: datetime, seed: int) -> xr.DataArray:
-    """Label a simulated scene as `lai_udf.products.read_scene` labels real ones.
+    """Label a simulated scene as `lai_udf.scenes.read.read_scene` labels real ones.
 
     Args:
         scene: what was simulated.

@@ -32,7 +32,7 @@ from lai_training.land.surfaces import (
     leafless_spectra,
     vegetation_spectra,
 )
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 
 Float32 = NDArray[np.float32]
 

@@ -28,8 +28,8 @@ from lai_training.learn.pools import load_pool
 from lai_training.learn.run_folder import read_normalisation
 from lai_training.learn.samples import build_batch
 from lai_training.networks import SPECS
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import BANDS
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 TABLE = "ablation"
 SETS: dict[str, dict[str, float]] = {

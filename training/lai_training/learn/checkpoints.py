@@ -26,7 +26,7 @@ import keras
 from lai_training.errors import FitError
 from lai_training.learn.curves import draw_losses
 from lai_training.learn.precision import full_precision
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 
 BEST = "best.keras"
 HISTORY = "history.csv"

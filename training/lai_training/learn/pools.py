@@ -16,8 +16,8 @@ from lai_training.archive.pool import PreparedPool, open_prepared
 from lai_training.land.landscapes import simulate_patches
 from lai_training.land.spectral_library import SpectralLibrary, load_or_make_library
 from lai_training.learn.config import PoolConfig, PreparedConfig
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import BANDS
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]

@@ -22,7 +22,7 @@ from lai_training.learn.config import FitConfig, PoolConfig, PreparedConfig, rea
 from lai_training.learn.normalisation import Normalisation
 from lai_training.learn.pools import open_real
 from lai_training.networks import SPECS, NetworkSpec
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"

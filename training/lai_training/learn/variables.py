@@ -25,7 +25,7 @@ from lai_training.scores.metrics import score
 from lai_training.sl2p.tables import load_network
 from lai_udf.errors import ProductError
 from lai_udf.predict import BANDS, NOMINAL_COSINES, Inputs, build_features
-from lai_udf.products import read_scene
+from lai_udf.scenes.read import read_scene
 
 logger = logging.getLogger("lai_training")
 

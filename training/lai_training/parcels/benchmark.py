@@ -38,8 +38,8 @@ from lai_training.parcels.season import (
 from lai_training.parcels.weights import average, weigh_parcels
 from lai_training.scores.metrics import coverage
 from lai_training.sl2p.series import SL2P_FILE, write_sl2p_lai
-from lai_udf.rasters import read_lai_cogs, write_lai_cogs
-from lai_udf.rasters_grid import Grid
+from lai_udf.cog import read_lai_cogs, write_lai_cogs
+from lai_udf.grid import Grid
 from lai_udf.run import Request, predict_scene
 
 CALIBRATION_SEASONS = 2

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from lai_training.errors import LaiTrainingError
 from lai_training.field.conformal import bounds, fit_interval
-from lai_udf.rasters_files import move_finished, work_folder
+from lai_udf.atomic import move_finished, work_folder
 
 Floats = NDArray[np.float64]
 

@@ -27,10 +27,10 @@ from lai_training.errors import ParcelsError
 from lai_training.parcels.crops import season_of
 from lai_training.parcels.weights import ParcelWeights, average, weigh_parcels
 from lai_training.sl2p.series import SL2P_FILE
+from lai_udf.cog import read_lai_cogs
 from lai_udf.errors import LaiUdfError
+from lai_udf.grid import Grid
 from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
-from lai_udf.rasters import read_lai_cogs
-from lai_udf.rasters_grid import Grid
 
 UNUSABLE_FLAGS = CLOUD_NEAR | NO_DATA_NEAR
 """Flags that keep a pixel out of the mean, unless told otherwise; the service's too."""

@@ -18,7 +18,7 @@ import pandas as pd
 
 from lai_training.parcels.crops import CROPS_BY_CODE
 from lai_training.scores.metrics import mean_width, score
-from lai_udf.rasters_files import move_finished, work_folder
+from lai_udf.atomic import move_finished, work_folder
 
 SEASON_ORDER = ("winter", "spring", "summer", "all year", "other")
 REPLICATES = 1000

@@ -40,7 +40,7 @@ from lai_training.land.surfaces import SurfaceClass
 from lai_training.parcels.crops import CROP_TYPES
 from lai_training.parcels.means import name_parcels
 from lai_training.parcels.weights import average, weigh_parcels
-from lai_udf.rasters_grid import Grid
+from lai_udf.grid import Grid
 
 Floats = NDArray[np.float64]
 
@@ -56,7 +56,7 @@ class SimulatedDate:
     """One date of a season."""
 
     scene: xr.DataArray
-    """Observed reflectance, SCL and angles, as `lai_udf.products.read_scene` returns them."""
+    """Observed reflectance, SCL and angles, as `lai_udf.scenes.read.read_scene` returns them."""
     true_lai: NDArray[np.float32]
     """Of the ground, (y, x), m2 m-2."""
 

@@ -16,7 +16,7 @@ from exactextract.raster import NumPyRasterSource
 from numpy.typing import NDArray
 from shapely.geometry import box
 
-from lai_udf.rasters_grid import Grid
+from lai_udf.grid import Grid
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]

@@ -30,7 +30,7 @@ from lai_udf.predict import (
     load_model,
     predict_lai,
 )
-from lai_udf.products import read_scene
+from lai_udf.scenes.read import read_scene
 
 logger = logging.getLogger("lai_training")
 

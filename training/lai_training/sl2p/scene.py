@@ -1,7 +1,7 @@
 """SL2P over a whole scene: Sentinel-2 in, a GeoTIFF of values and SNAP's flags out.
 
-Relies on `lai_udf.products` for reading (GeoTIFF, STAC Item, SAFE) and streams strips of rows, so
-memory does not grow with the scene. The file appears when it is whole, or not at all.
+Relies on `lai_udf.scenes.read` for reading (GeoTIFF, STAC Item, SAFE) and streams strips of rows,
+so memory does not grow with the scene. The file appears when it is whole, or not at all.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,9 +15,9 @@ from rasterio.windows import Window
 from lai_training.errors import Sl2pError
 from lai_training.sl2p.processor import ANGLE_BANDS, predict_image
 from lai_training.sl2p.tables import load_network
+from lai_udf.atomic import move_finished, work_folder
 from lai_udf.errors import EmptySceneError
-from lai_udf.products_source import SceneSource
-from lai_udf.rasters_files import move_finished, work_folder
+from lai_udf.scenes.source import SceneSource
 
 STRIP_ROWS = 512
 """Rows of the scene in memory at a time, and side of a tile of the file."""
@@ -58,7 +58,7 @@ def write_sl2p(
     either, and the scene classes are the caller's to apply.
 
     Args:
-        source: the scene, as `lai_udf.products.open_scene` describes it.
+        source: the scene, as `lai_udf.scenes.read.open_scene` describes it.
         output: GeoTIFF to write; an existing file is replaced, its folder made if missing.
         variables: for each, a band of its name and one with `_FLAGS` appended (SNAP's bits).
             All bands are float32; NaN is no data, where the flags are 1.

@@ -1,6 +1,6 @@
 """SL2P over a time series: a folder per date, named as `lai-udf run` names them.
 
-Comes in: a cube (t, bands, y, x) as `lai_udf.cubes.read_cube` opens it. Goes out: `sl2p.tif` with
+Comes in: a cube (t, bands, y, x) as `lai_udf.read_cube` opens it. Goes out: `sl2p.tif` with
 the band LAI for each date, beside the COGs of the network where the folder is the same, which is
 where `lai-train parcels` looks for it.
 """
@@ -15,11 +15,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from lai_training.sl2p.processor import ANGLE_BANDS, predict_image
-from lai_udf.cubes import name_dates
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import EmptySceneError
+from lai_udf.grid import Grid
 from lai_udf.predict import BANDS
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
-from lai_udf.rasters_grid import Grid
+from lai_udf.scenes.cubes import name_dates
 
 SL2P_FILE = "sl2p.tif"
 """Name of the file in the folder of a date."""

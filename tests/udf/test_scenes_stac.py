@@ -12,8 +12,8 @@ from fake_products import BANDS, SIZE, make_dn, tile_xml, write_item, write_mult
 
 from lai_udf.errors import MissingBandError, UndeclaredScaleError, UnreadableProductError
 from lai_udf.predict import ANGLES
-from lai_udf.products import read_scene
-from lai_udf.products_stac import choose_assets, read_item
+from lai_udf.scenes.read import read_scene
+from lai_udf.scenes.stac import choose_assets, read_item
 
 EARTH_SEARCH_KEYS = {
     "B02": "blue", "B03": "green", "B04": "red", "B05": "rededge1", "B06": "rededge2",

@@ -16,8 +16,8 @@ from rasterio.errors import CRSError
 
 from lai_udf.errors import GridError, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.predict import ANGLES, BANDS
-from lai_udf.products_geotiff import utc
-from lai_udf.products_source import require_scheme
+from lai_udf.scenes.geotiff import utc
+from lai_udf.scenes.source import require_scheme
 
 CUBE_SUFFIXES = {".nc", ".nc4", ".zarr"}
 DIMENSION_NAMES = {"time": "t", "band": "bands"}

@@ -19,9 +19,9 @@ from lai_udf.errors import (
 )
 from lai_udf.predict import ANGLES
 from lai_udf.predict import BANDS as CONTRACT_BANDS
-from lai_udf.products import open_scene, read_scene
-from lai_udf.products_angles import ANGLE_BANDS
-from lai_udf.products_geotiff import band_label
+from lai_udf.scenes.angles import ANGLE_BANDS
+from lai_udf.scenes.geotiff import band_label
+from lai_udf.scenes.read import open_scene, read_scene
 
 
 def test_declared_scale_and_offset_make_reflectance(tmp_path):

@@ -14,8 +14,9 @@ import numpy as np
 from rasterio.io import DatasetReader
 
 from lai_udf.errors import MetadataError, UndeclaredScaleError
-from lai_udf.products_angles import ANGLE_BANDS
-from lai_udf.products_source import (
+from lai_udf.grid import Grid
+from lai_udf.scenes.angles import ANGLE_BANDS
+from lai_udf.scenes.source import (
     LOG,
     PIXEL_SIZE_M,
     REFLECTANCE_BANDS,
@@ -27,7 +28,6 @@ from lai_udf.products_source import (
     open_raster,
     require_bands,
 )
-from lai_udf.rasters_grid import Grid
 
 PRODUCT_NAME = re.compile(
     r"(?P<mission>S2[ABCD])_MSIL2A_(?P<time>\d{8}T\d{6})(?:_N(?P<baseline>\d{4}))?"

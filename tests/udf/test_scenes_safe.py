@@ -15,8 +15,8 @@ from lai_udf.errors import (
     UnreadableProductError,
 )
 from lai_udf.predict import ANGLES
-from lai_udf.products import read_scene
-from lai_udf.products_angles import AngleGrid, read_tile_angles
+from lai_udf.scenes.angles import AngleGrid, read_tile_angles
+from lai_udf.scenes.read import read_scene
 
 
 def band_file(safe: Path, band: str) -> Path:

@@ -9,10 +9,10 @@ from fake_cubes import ANGLE_DEGREES, fake_cube, with_bands
 from typer.testing import CliRunner
 
 from lai_udf.cli import app
-from lai_udf.cubes import name_dates, read_cube
+from lai_udf.cog import read_lai_cogs
 from lai_udf.errors import GridError, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.predict import BANDS, apply_datacube
-from lai_udf.rasters import read_lai_cogs
+from lai_udf.scenes.cubes import name_dates, read_cube
 
 netcdf4 = pytest.importorskip("netCDF4")
 pytestmark = pytest.mark.filterwarnings(

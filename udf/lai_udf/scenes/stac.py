@@ -19,7 +19,8 @@ import pystac
 from rasterio.io import DatasetReader
 
 from lai_udf.errors import MetadataError, UndeclaredScaleError, UnreadableProductError
-from lai_udf.products_angles import (
+from lai_udf.grid import Grid
+from lai_udf.scenes.angles import (
     SUN_AZIMUTH,
     SUN_ZENITH,
     VIEW_AZIMUTH,
@@ -28,7 +29,7 @@ from lai_udf.products_angles import (
     constant_angle,
     read_tile_angles,
 )
-from lai_udf.products_geotiff import (
+from lai_udf.scenes.geotiff import (
     LABELS,
     Declared,
     band_label,
@@ -37,12 +38,12 @@ from lai_udf.products_geotiff import (
     read_product_name,
     utc,
 )
-from lai_udf.products_safe import (
+from lai_udf.scenes.safe import (
     FIRST_BASELINE_WITH_OFFSET,
     FIRST_LOCAL_BASELINE,
     baseline_number,
 )
-from lai_udf.products_source import (
+from lai_udf.scenes.source import (
     REFLECTANCE_BANDS,
     BandSource,
     SceneMetadata,
@@ -51,7 +52,6 @@ from lai_udf.products_source import (
     require_bands,
     require_scheme,
 )
-from lai_udf.rasters_grid import Grid
 
 COMMON_NAMES = {
     "blue": "B02",

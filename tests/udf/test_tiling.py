@@ -9,9 +9,9 @@ from fake_products import make_dn, write_multiband
 from rasterio.windows import Window
 
 from lai_udf.errors import UnreadableProductError
-from lai_udf.products import open_scene
-from lai_udf.products_source import SceneSource
-from lai_udf.windows import (
+from lai_udf.scenes.read import open_scene
+from lai_udf.scenes.source import SceneSource
+from lai_udf.tiling import (
     CELL_PX,
     MOST_CELL_PX,
     Piece,

@@ -1,6 +1,6 @@
 """A scene described before it is read: where each band lies, how it is scaled, on which grid.
 
-The readers of the three kinds of product (`products_geotiff`, `products_stac`, `products_safe`)
+The readers of the three kinds of product (`geotiff`, `stac`, `safe`)
 only *describe* a scene as a `SceneSource`. Reading happens here and nowhere else, for the whole
 scene or for a window of it, so that a tile can be streamed. Relies on rasterio and rioxarray.
 """
@@ -28,10 +28,10 @@ from lai_udf.errors import (
     UndeclaredScaleError,
     UnreadableProductError,
 )
+from lai_udf.grid import Grid
 from lai_udf.predict import BANDS
-from lai_udf.products_angles import AngleGrid
-from lai_udf.products_jpeg2000 import require_whole
-from lai_udf.rasters_grid import Grid
+from lai_udf.scenes.angles import AngleGrid
+from lai_udf.scenes.jpeg2000 import require_whole
 
 LOG = logging.getLogger("lai_udf")
 

@@ -1,6 +1,6 @@
 """A scene as a multiband GeoTIFF: how simulated scenes leave the simulator.
 
-In: a scene as `lai_udf.products.read_scene` returns it. Out: one uint16 GeoTIFF that
+In: a scene as `lai_udf.scenes.read.read_scene` returns it. Out: one uint16 GeoTIFF that
 `read_scene` reads back: band descriptions, scale and offset per band, no data 0, time.
 """
 
@@ -12,10 +12,10 @@ import numpy.typing as npt
 import rasterio
 import xarray as xr
 
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import EncodingError, MetadataError
+from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
-from lai_udf.rasters_grid import Grid
 
 REFLECTANCE_ENCODING = (1e-4, -0.1)
 """Scale and offset of reflectance bands, those of processing baseline 04.00 and later."""

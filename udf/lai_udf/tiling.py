@@ -19,9 +19,9 @@ import xarray as xr
 from affine import Affine
 from rasterio.windows import Window
 
+from lai_udf.grid import Grid
 from lai_udf.predict import BLOCK_PX, HALO_PX
-from lai_udf.products_source import SceneSource, open_raster
-from lai_udf.rasters_grid import Grid
+from lai_udf.scenes.source import SceneSource, open_raster
 
 Floats = npt.NDArray[np.float32]
 Item = TypeVar("Item")

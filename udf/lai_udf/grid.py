@@ -1,6 +1,6 @@
 """The grid of a raster: CRS, transform, size; from and to labelled arrays.
 
-Shared by what reads scenes (`products_source`) and what writes LAI (`rasters`).
+Shared by what reads scenes (`scenes.source`) and what writes LAI (`cog`).
 """
 
 import math

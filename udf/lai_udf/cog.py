@@ -23,11 +23,11 @@ from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
+from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import EncodingError, RasterError
+from lai_udf.grid import Grid
 from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
-from lai_udf.rasters_files import disk_errors, move_finished, work_folder
-from lai_udf.rasters_grid import Grid
-from lai_udf.rasters_scene import write_scene_geotiff
+from lai_udf.scenes.write import write_scene_geotiff
 
 __all__ = [
     "ENCODINGS",

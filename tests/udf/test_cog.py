@@ -14,17 +14,8 @@ from fake_products import BANDS, make_dn, write_multiband, write_raster
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
-from lai_udf import rasters
-from lai_udf.errors import (
-    EncodingError,
-    GridError,
-    MetadataError,
-    OutputNotWritableError,
-    RasterError,
-)
-from lai_udf.predict import ANGLES, OUTPUT_BANDS
-from lai_udf.products import read_scene
-from lai_udf.rasters import (
+from lai_udf import cog
+from lai_udf.cog import (
     ENCODINGS,
     LaiCogWriter,
     read_lai_cogs,
@@ -32,7 +23,16 @@ from lai_udf.rasters import (
     write_lai_cogs,
     write_scene_geotiff,
 )
-from lai_udf.rasters_grid import Grid
+from lai_udf.errors import (
+    EncodingError,
+    GridError,
+    MetadataError,
+    OutputNotWritableError,
+    RasterError,
+)
+from lai_udf.grid import Grid
+from lai_udf.predict import ANGLES, OUTPUT_BANDS
+from lai_udf.scenes.read import read_scene
 
 # rioxarray and odc-geo still multiply transforms with `*`, which affine 3.1 is about to deprecate
 AFFINE_3 = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -240,7 +240,7 @@ def test_a_cog_that_differs_from_what_was_computed_is_not_published(tmp_path, rn
         with rasterio.open(source, "r+") as dataset:
             dataset.write(good, 1)
 
-    monkeypatch.setattr(rasters.rasterio.shutil, "copy", damaging_copy)
+    monkeypatch.setattr(cog.rasterio.shutil, "copy", damaging_copy)
     with pytest.raises(OutputNotWritableError, match="differs from what was computed"):
         write_lai_cogs(make_lai(rng), tmp_path / "item")
     assert list(tmp_path.iterdir()) == []

@@ -8,9 +8,10 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from lai_udf.errors import MetadataError, UnreadableProductError
-from lai_udf.products_angles import AngleGrid, read_tile_angles
-from lai_udf.products_geotiff import Declared, read_product_name, utc
-from lai_udf.products_source import (
+from lai_udf.grid import Grid
+from lai_udf.scenes.angles import AngleGrid, read_tile_angles
+from lai_udf.scenes.geotiff import Declared, read_product_name, utc
+from lai_udf.scenes.source import (
     LOG,
     REFLECTANCE_BANDS,
     SCENE_CLASS_BAND,
@@ -21,7 +22,6 @@ from lai_udf.products_source import (
     open_raster,
     require_bands,
 )
-from lai_udf.rasters_grid import Grid
 
 BAND_IDS = (
     "B01",
