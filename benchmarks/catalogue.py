@@ -24,8 +24,8 @@ import numpy as np
 import requests
 
 from lai_service import Settings
-from lai_service.catalogue import Catalogue, Document, Search, SortKey
-from lai_service.databases import open_catalogue
+from lai_service.catalogue.databases import open_catalogue
+from lai_service.catalogue.port import Catalogue, Document, Search, SortKey
 
 TOKEN = "benchmark-token"
 BARS = {

@@ -26,8 +26,8 @@ from results import CRS, KEYS, ORIGIN, PIXEL_M, cog, item_of
 from shapely.geometry import Polygon, mapping
 
 from lai_service import Settings
-from lai_service.collections import collection_for
-from lai_service.databases import open_catalogue
+from lai_service.catalogue.databases import open_catalogue
+from lai_service.catalogue.new_collection import collection_for
 from lai_udf.cog import BLOCK_PX
 
 AREA_M2 = 100_000.0

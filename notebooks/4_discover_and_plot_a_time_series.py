@@ -35,7 +35,7 @@ import requests
 from matplotlib.dates import ConciseDateFormatter
 
 from lai_demo.servers import free_port, running
-from lai_service.client import publish_directory
+from lai_service.ops.client import publish_directory
 from lai_stac.item import describe
 from lai_training.parcels.benchmark import TRUTH_FILE, write_season
 from lai_training.parcels.season import season_dates

@@ -17,8 +17,8 @@ from lai_demo.predict import Prediction, check_settings, predict_scene
 from lai_demo.scene import DemoScene, open_demo_scene, simulate_scene_file, write_collection
 from lai_demo.servers import free_port, running
 from lai_demo.summary import compare, format_summary
-from lai_service.browser_build import cache_folder, is_built
-from lai_service.client import publish_directory
+from lai_service.ops.browser_build import cache_folder, is_built
+from lai_service.ops.client import publish_directory
 from lai_stac.item import build_item, write_item
 from lai_stac.quicklook import write_quicklook
 from lai_stac.thumbnail import write_thumbnail

@@ -26,21 +26,21 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from lai_service.access import TokenGuard
-from lai_service.aggregations import aggregation_extension
-from lai_service.catalogue import Catalogue
-from lai_service.databases import open_catalogue
+from lai_service.api.access import TokenGuard
+from lai_service.api.aggregations import aggregation_extension
+from lai_service.api.problems import problem
+from lai_service.api.routes import add_routes
+from lai_service.api.stac_api import FiltersClient, SearchBody, StacClient
+from lai_service.api.transaction_routes import BulkRoutes, TransactionRoutes
+from lai_service.api.transactions import BulkClient, TransactionsClient
+from lai_service.catalogue.databases import open_catalogue
+from lai_service.catalogue.port import Catalogue
 from lai_service.errors import LaiServiceError
-from lai_service.metrics import Metrics, MetricsMiddleware
-from lai_service.problems import problem
-from lai_service.publishing import Publisher
-from lai_service.request_log import RequestLog
-from lai_service.routes import add_routes
+from lai_service.files.publishing import Publisher
+from lai_service.ops.metrics import Metrics, MetricsMiddleware
+from lai_service.ops.request_log import RequestLog
 from lai_service.settings import Settings, read_settings, warn_of_unknown_variables
-from lai_service.stac_api import FiltersClient, SearchBody, StacClient
-from lai_service.tiles import add_tiles
-from lai_service.transaction_routes import BulkRoutes, TransactionRoutes
-from lai_service.transactions import BulkClient, TransactionsClient
+from lai_service.web.tiles import add_tiles
 
 __all__ = ["create_app"]
 

@@ -13,7 +13,7 @@ import typer
 from lai_service.errors import SettingsError
 
 try:
-    from lai_service.cli_frame import Commands, DataOption, VersionOption, settings_of
+    from lai_service.ops.cli_frame import Commands, DataOption, VersionOption, settings_of
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"lai-service: {missing.name} is not installed; it comes with the extra 'service': "
@@ -50,13 +50,13 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the catalogue; writes need LAI_SERVICE_TOKEN."""
-    from lai_service.request_log import configure_logging
+    from lai_service.ops.request_log import configure_logging
     from lai_service.settings import warn_of_unknown_variables
 
     settings = settings_of(data, allowed_roots=tuple(allow or ()))
     configure_logging(settings.log)
     warn_of_unknown_variables()
-    from lai_service.serving import hold_port, serve_forever
+    from lai_service.ops.serving import hold_port, serve_forever
 
     with hold_port(host, port) as held:  # before the slow import that follows
         from lai_service.app import create_app
@@ -87,7 +87,7 @@ def publish(
     ] = None,
 ) -> None:
     """Publish an item, COGs or an openEO job through a running service; prints the addresses."""
-    from lai_service.client import holds_results, publish_directory, publish_results
+    from lai_service.ops.client import holds_results, publish_directory, publish_results
 
     if holds_results(source):
         published = publish_results(source, url, token, collection)
@@ -103,7 +103,7 @@ def browser(
     folder: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to put it.")] = None,
 ) -> None:
     """Build STAC Browser from npm (node 20); `serve` then shows it at /browser."""
-    from lai_service.browser_build import build_browser, cache_folder
+    from lai_service.ops.browser_build import build_browser, cache_folder
 
     typer.echo(str(build_browser(folder or cache_folder(), rebuild=rebuild)))
 
@@ -117,8 +117,8 @@ def export(
     files: Annotated[bool, typer.Option(help="Copy the rasters too.")] = True,
 ) -> None:
     """Write the whole catalogue as plain STAC files that any web server can show."""
-    from lai_service.databases import existing_catalogue
-    from lai_service.export import export_catalogue
+    from lai_service.catalogue.databases import existing_catalogue
+    from lai_service.ops.export import export_catalogue
 
     settings = settings_of(data)
     count = export_catalogue(existing_catalogue(settings), settings, target, files=files)
@@ -131,8 +131,8 @@ def repair(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
 ) -> None:
     """Remove files that no item names, left by a crash; lists items whose files are gone."""
-    from lai_service.databases import existing_catalogue
-    from lai_service.repair import repair_data
+    from lai_service.catalogue.databases import existing_catalogue
+    from lai_service.ops.repair import repair_data
 
     settings = settings_of(data)
     report = repair_data(existing_catalogue(settings), settings.data, dry_run=dry_run)
@@ -150,8 +150,8 @@ def backup(
     data: DataOption = None,
 ) -> None:
     """Copy the catalogue's database while the service runs; restoring is copying it back."""
-    from lai_service.catalogue_sqlite import SqliteCatalogue
-    from lai_service.databases import existing_catalogue
+    from lai_service.catalogue.databases import existing_catalogue
+    from lai_service.catalogue.sqlite import SqliteCatalogue
 
     catalogue = existing_catalogue(settings_of(data))
     if not isinstance(catalogue, SqliteCatalogue):

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from lai_service.errors import SettingsError
-from lai_service.request_log import LogFormat
+from lai_service.ops.request_log import LogFormat
 
 __all__ = ["Settings", "read_settings", "warn_of_unknown_variables"]
 

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from end_to_end.conftest import Backend
 from lai_demo.scene import COLLECTION, SCENE_OFFSET, SCENE_SCALE
 from lai_service import Settings, create_app
-from lai_service.client import download_job
+from lai_service.ops.client import download_job
 from lai_stac.validation import validate_item
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import read_lai_cogs, read_lai_geotiff

@@ -17,9 +17,9 @@ from fastapi.testclient import TestClient
 from service.fake_items import KEYS, TOKEN, cog_bytes, collection, numbered_item, stac_item
 
 from lai_service import Settings, create_app
-from lai_service.catalogue import Catalogue
-from lai_service.catalogue_sqlite import SqliteCatalogue
-from lai_service.databases import open_catalogue
+from lai_service.catalogue.databases import open_catalogue
+from lai_service.catalogue.port import Catalogue
+from lai_service.catalogue.sqlite import SqliteCatalogue
 
 
 @pytest.fixture

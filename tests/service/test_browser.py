@@ -25,9 +25,9 @@ from fake_lai import ARGUMENTS, fake_layers, write_product
 from service.fake_items import TOKEN
 
 from lai_service import Settings
-from lai_service.browser_build import build_browser
-from lai_service.databases import open_catalogue
-from lai_service.export import export_catalogue
+from lai_service.catalogue.databases import open_catalogue
+from lai_service.ops.browser_build import build_browser
+from lai_service.ops.export import export_catalogue
 from lai_stac.item import build_item, write_item
 from lai_stac.thumbnail import write_thumbnail
 

@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from service.fake_items import collection, numbered_item, stac_item
 
 from lai_service import Settings
-from lai_service.catalogue import Catalogue, Document, Search, SortKey
-from lai_service.cql2_text import filter_from_text
-from lai_service.databases import open_catalogue
+from lai_service.catalogue.cql2_text import filter_from_text
+from lai_service.catalogue.databases import open_catalogue
+from lai_service.catalogue.port import Catalogue, Document, Search, SortKey
 from lai_service.errors import (
     BadRequestError,
     ConflictError,

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from service.fake_items import collection, stac_item
 
-from lai_service.catalogue import Catalogue, Search
-from lai_service.cql2_sql import INDEXED
+from lai_service.catalogue.cql2_sql import INDEXED
+from lai_service.catalogue.port import Catalogue, Search
 from lai_service.errors import InvalidItemError, SettingsError
 
 psycopg = pytest.importorskip("psycopg", reason="the extra 'pgstac' is not installed")
@@ -87,8 +87,8 @@ def test_numbers_of_the_extension_are_queryables_and_some_are_indexed(
 def test_sort_by_an_indexed_number_reads_the_index(
     filled: Catalogue, connection: "psycopg.Connection"
 ) -> None:
-    from lai_service.catalogue import SortKey
-    from lai_service.search_postgres import keys_of, stages_of
+    from lai_service.catalogue.port import SortKey
+    from lai_service.catalogue.search_postgres import keys_of, stages_of
 
     search = Search(sort=(SortKey("laiq:lai_mean", descending=True),))
     stage = stages_of(search, keys_of(search))[0]
@@ -107,7 +107,7 @@ def test_items_are_not_counted_where_the_planner_expects_many(
     filled: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert filled.quick_count(Search()) == 1
-    monkeypatch.setattr("lai_service.catalogue_pgstac._COUNTABLE", 0)
+    monkeypatch.setattr("lai_service.catalogue.pgstac._COUNTABLE", 0)
     assert filled.quick_count(Search()) is None
     assert filled.count(Search()) == 1
 
@@ -146,7 +146,7 @@ def test_text_with_a_zero_character_is_refused(filled: Catalogue) -> None:
 def test_database_with_another_pgstac_is_refused(
     filled: Catalogue, connection: "psycopg.Connection", database_url: str
 ) -> None:
-    from lai_service.catalogue_pgstac import PgstacCatalogue
+    from lai_service.catalogue.pgstac import PgstacCatalogue
 
     connection.execute("insert into migrations (version) values ('0.9.0')")
     try:
@@ -157,7 +157,7 @@ def test_database_with_another_pgstac_is_refused(
 
 
 def test_database_that_does_not_answer_is_named_without_its_password() -> None:
-    from lai_service.catalogue_pgstac import PgstacCatalogue
+    from lai_service.catalogue.pgstac import PgstacCatalogue
 
     with pytest.raises(SettingsError, match="LAI_SERVICE_DATABASE_URL") as caught:
         PgstacCatalogue("postgresql://lai:hunter22@127.0.0.1:1/lai")

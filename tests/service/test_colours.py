@@ -14,8 +14,8 @@ from rasterio.io import MemoryFile
 from service.fake_items import KEYS
 
 from lai_service import Settings, create_app
-from lai_service.browser_fields import fields_config
-from lai_service.colours import STYLES, colour_maps
+from lai_service.web.browser_fields import fields_config
+from lai_service.web.colours import STYLES, colour_maps
 from lai_stac.thumbnail import colour_lai
 
 pytestmark = [

@@ -13,17 +13,17 @@ from service.fake_items import TOKEN
 from typer.testing import CliRunner
 
 from lai_service import Settings
-from lai_service.browser_build import build_browser
-from lai_service.browser_fields import fields_config
-from lai_service.catalogue import Catalogue
-from lai_service.catalogue_sqlite import SqliteCatalogue
+from lai_service.catalogue.port import Catalogue
+from lai_service.catalogue.sqlite import SqliteCatalogue
+from lai_service.catalogue.walk import all_items
 from lai_service.cli import app
 from lai_service.errors import LaiServiceError
-from lai_service.export import export_catalogue
-from lai_service.publishing import Publisher, PublishRequest
-from lai_service.repair import repair_data
+from lai_service.files.publishing import Publisher, PublishRequest
+from lai_service.ops.browser_build import build_browser
+from lai_service.ops.export import export_catalogue
+from lai_service.ops.repair import repair_data
 from lai_service.settings import warn_of_unknown_variables
-from lai_service.walk import all_items
+from lai_service.web.browser_fields import fields_config
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -44,7 +44,7 @@ def environment(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the logs of this process as pytest has them."""
-    monkeypatch.setattr("lai_service.request_log.configure_logging", lambda kind: None)
+    monkeypatch.setattr("lai_service.ops.request_log.configure_logging", lambda kind: None)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_export_follows_items_that_are_replaced_and_removed_meanwhile(
     publisher = Publisher(catalogue, filled.data, filled.allowed_roots)
     publisher.publish(PublishRequest(directory=make_result("other", offset=1.0)))
     catalogue.remove_item("lai", "lai_s2_32tpu_20240621")
-    monkeypatch.setattr("lai_service.export.all_items", lambda *_: found)
+    monkeypatch.setattr("lai_service.ops.export.all_items", lambda *_: found)
     assert export_catalogue(catalogue, filled, tmp_path / "static") == 1
     root = pystac.Catalog.from_file(str(tmp_path / "static" / "catalog.json"))
     (item,) = root.get_items(recursive=True)
@@ -164,7 +164,7 @@ def test_repair_does_not_blame_an_item_that_is_replaced_meanwhile(
     found = list(all_items(catalogue))
     publisher = Publisher(catalogue, filled.data, filled.allowed_roots)
     publisher.publish(PublishRequest(directory=make_result("other", offset=1.0)))
-    monkeypatch.setattr("lai_service.repair.all_items", lambda *_: found)
+    monkeypatch.setattr("lai_service.ops.repair.all_items", lambda *_: found)
     assert repair_data(catalogue, filled.data).broken == ()
 
 

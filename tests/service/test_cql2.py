@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service.fake_items import collection
 
-from lai_service.catalogue import Catalogue, Search
-from lai_service.cql2_text import filter_from_query, filter_from_text
+from lai_service.catalogue.cql2_text import filter_from_query, filter_from_text
+from lai_service.catalogue.port import Catalogue, Search
+from lai_service.catalogue.sqlite_functions import register_functions
 from lai_service.errors import FilterError
-from lai_service.sqlite_functions import register_functions
 
 FILTERS = [
     "laiq:lai_mean > 2",
@@ -218,9 +218,9 @@ def test_long_filter_is_answered_or_refused(filled: Catalogue) -> None:
 def test_hostile_text_within_the_limits_does_not_kill_the_process() -> None:
     # cql2 0.6.0 overflows its native stack on some 3000 brackets; the limits stay far from that.
     script = """
-from lai_service.cql2_text import MAX_NESTING, MAX_TERMS, MAX_TEXT, filter_from_text
+from lai_service.catalogue.cql2_text import MAX_NESTING, MAX_TERMS, MAX_TEXT, filter_from_text
 from lai_service.errors import FilterError
-from lai_service.sqlite_functions import register_functions
+from lai_service.catalogue.sqlite_functions import register_functions
 n, t = MAX_NESTING, MAX_TERMS
 for text in ["(" * n + "a=1" + ")" * n, "not " * (t - 1) + "a=1", "a=" + "+".join("1" * (t - 2)),
              "a=" + "-" * (t - 2) + "1", "a=" + "^".join("2" * (t - 2)), "a or " * (t - 1) + "b",

@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 from service.fake_items import TOKEN
 from typer.testing import CliRunner
 
-from lai_service import Settings, openeo_results
+from lai_service import Settings
 from lai_service.cli import app
+from lai_service.files import openeo_results
 from lai_udf.bundle import Bundle
 from lai_udf.cog import write_lai_cogs
 from lai_udf.predict import OUTPUT_BANDS

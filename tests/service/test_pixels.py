@@ -12,8 +12,8 @@ from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from lai_service.pixels import grid_of, physical, stored
-from lai_service.plain_tiff import NotPlainError, plain_window
+from lai_service.files.pixels import grid_of, physical, stored
+from lai_service.files.plain_tiff import NotPlainError, plain_window
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

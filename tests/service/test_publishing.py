@@ -11,9 +11,9 @@ from fastapi.testclient import TestClient
 from service.fake_items import edit_item, publish, stored_files
 
 from lai_service import Settings
-from lai_service.catalogue import Catalogue
-from lai_service.map_links import EXTENSION
-from lai_service.validation import validate_item
+from lai_service.api.map_links import EXTENSION
+from lai_service.catalogue.port import Catalogue
+from lai_service.files.validation import validate_item
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

@@ -8,12 +8,13 @@ import pytest
 from fastapi.testclient import TestClient
 from service.fake_items import publish, stored_files
 
-from lai_service import Settings, storage
-from lai_service.catalogue import Catalogue
+from lai_service import Settings
+from lai_service.catalogue.port import Catalogue
 from lai_service.errors import CatalogueBusyError
-from lai_service.published_files import PublishedFiles
-from lai_service.publishing import Publisher, PublishRequest
-from lai_service.repair import repair_data
+from lai_service.files import storage
+from lai_service.files.published_files import PublishedFiles
+from lai_service.files.publishing import Publisher, PublishRequest
+from lai_service.ops.repair import repair_data
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

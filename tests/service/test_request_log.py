@@ -45,7 +45,7 @@ def test_refused_writes_are_logged_and_tokens_are_not(
 
 def test_log_as_json_is_one_object_a_line() -> None:
     code = (
-        "import logging; from lai_service.request_log import configure_logging;"
+        "import logging; from lai_service.ops.request_log import configure_logging;"
         "configure_logging('json'); log = logging.getLogger('lai_service');"
         "log.info('two\\nlines ä');"
         "log.warning('x', extra={'request_id': 'r', 'status': 200, 'ms': 1.5})"

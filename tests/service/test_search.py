@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 from service.fake_items import TOKEN, collection, footprint, ids, numbered_item
 
-from lai_service.catalogue import Catalogue, Search, SortKey
+from lai_service.catalogue.port import Catalogue, Search, SortKey
 from lai_service.errors import BadRequestError
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from lai_service.errors import SettingsError
-from lai_service.serving import hold_port
+from lai_service.ops.serving import hold_port
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:

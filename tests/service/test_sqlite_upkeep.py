@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service.fake_items import collection, numbered_item, stac_item
 
-from lai_service import catalogue_sqlite
-from lai_service.catalogue import Document, Search, SortKey
-from lai_service.catalogue_sqlite import SqliteCatalogue
+from lai_service.catalogue import sqlite as catalogue_sqlite
+from lai_service.catalogue.port import Document, Search, SortKey
+from lai_service.catalogue.sqlite import SqliteCatalogue
+from lai_service.catalogue.sqlite_extents import compute_extent
 from lai_service.errors import CatalogueBusyError
-from lai_service.sqlite_extents import compute_extent
 
 
 def item(number: int, west: float, day: int, *, placed: bool = True) -> Document:
@@ -82,7 +82,7 @@ def test_extent_is_kept_and_not_made_anew_after_a_write(
 ) -> None:
     sqlite_catalogue.put_collection(collection(), "insert")
     sqlite_catalogue.put_items("lai", [item(1, 5, 1), item(2, 9, 9)], "insert")
-    monkeypatch.delattr("lai_service.catalogue_sqlite.compute_extent")
+    monkeypatch.delattr("lai_service.catalogue.sqlite.compute_extent")
     assert extent_read(sqlite_catalogue)["spatial"]["bbox"][0][2] == 9.5
     sqlite_catalogue.put_items("lai", [item(3, 12, 4)], "insert")
     assert extent_read(sqlite_catalogue)["spatial"]["bbox"][0][2] == 12.5
@@ -141,7 +141,7 @@ def test_count_that_takes_too_long_is_left_out(
     sqlite_catalogue.put_collection(collection(), "insert")
     sqlite_catalogue.put_items("lai", [item(n, 5, 1) for n in range(300)], "insert")
     assert sqlite_catalogue.quick_count(Search()) == 300
-    monkeypatch.setattr("lai_service.catalogue_sqlite.QUICK_MS", 0)
+    monkeypatch.setattr("lai_service.catalogue.sqlite.QUICK_MS", 0)
     slow = Search(filter={"op": "=", "args": [{"property": "eo:cloud_cover"}, 1]})
     assert sqlite_catalogue.quick_count(slow) is None
     assert sqlite_catalogue.count(slow) == 0

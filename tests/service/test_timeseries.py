@@ -15,9 +15,11 @@ from rasterio.warp import transform, transform_geom
 from rasterio.windows import Window
 from service.fake_items import ORIGIN
 
-from lai_service import Settings, parcels, places, timeseries
-from lai_service.parcels import observe
-from lai_service.plain_tiff import Stored
+from lai_service import Settings
+from lai_service.api import timeseries
+from lai_service.files import parcels, places
+from lai_service.files.parcels import observe
+from lai_service.files.plain_tiff import Stored
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

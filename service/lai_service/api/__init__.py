@@ -1,0 +1,1 @@
+"""The STAC API and our routes: requests in, answers out."""

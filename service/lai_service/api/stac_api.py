@@ -1,0 +1,245 @@
+"""The reading half of the STAC API: requests in, catalogue searches, answers out."""
+# mypy: disable-error-code="override"
+# stac-fastapi passes the request as a keyword that its base classes leave in **kwargs.
+
+import json
+from typing import Any
+
+import attr
+from fastapi.responses import JSONResponse
+from pydantic import model_validator
+from stac_fastapi.extensions.filter.client import BaseFiltersClient
+from stac_fastapi.types.core import BaseCoreClient
+from stac_fastapi.types.requests import get_base_url
+from stac_fastapi.types.search import BaseSearchPostRequest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lai_service.api.documents import served_collection, served_item
+from lai_service.api.fields import Fields
+from lai_service.api.links import page_links
+from lai_service.api.queryables import queryables
+from lai_service.catalogue.cql2_text import filter_from_query, filter_from_text
+from lai_service.catalogue.port import Catalogue, Document, Page, Search, SortKey
+from lai_service.catalogue.times import interval_from_text
+from lai_service.errors import BadRequestError, FilterError
+
+__all__ = ["FiltersClient", "SearchBody", "StacClient", "parse_json", "search_of"]
+
+
+def parse_json(text: str | None, what: str) -> Any:  # noqa: ANN401 (JSON can be anything)
+    """Read JSON from a parameter of a GET request.
+
+    Raises:
+        BadRequestError: it is not JSON.
+    """
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"{what} is not JSON: {error}") from error
+
+
+def search_of(**values: Any) -> Search:  # noqa: ANN401 (parameters of many types, checked here)
+    """Build a search from the parameters of a request, and check what stac-fastapi does not.
+
+    Args:
+        **values: collections, ids, bbox, intersects (object), datetime, limit, token, query
+            (object), filter_expr (CQL2 text or object), filter_crs, filter_lang,
+            sortby (list of `-name` or objects).
+
+    Raises:
+        BadRequestError: a value makes no sense; FilterError for filters.
+    """
+    if values.get("bbox") and values.get("intersects"):
+        raise BadRequestError("bbox and intersects exclude each other; give one")
+    try:
+        start, end = interval_from_text(values.get("datetime"))
+    except ValueError as error:
+        raise BadRequestError(str(error)) from error
+    return Search(
+        collections=_tuple(values.get("collections")),
+        ids=_tuple(values.get("ids")),
+        bbox=_bbox(values.get("bbox")),
+        intersects=values.get("intersects"),
+        start_us=start,
+        end_us=end,
+        filter=_filter(values),
+        sort=_sort(values.get("sortby")),
+        limit=values.get("limit") or 10,
+        token=values.get("token"),
+    )
+
+
+def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
+    return tuple(values) if values else None
+
+
+def _bbox(bbox: Any) -> tuple[float, float, float, float] | None:  # noqa: ANN401
+    if bbox is None:
+        return None
+    if len(bbox) == 6:
+        bbox = (bbox[0], bbox[1], bbox[3], bbox[4])
+    if len(bbox) != 4:
+        raise BadRequestError(f"bbox has {len(bbox)} numbers; give west,south,east,north")
+    west, south, east, north = (float(number) for number in bbox)
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and south >= -90 and north <= 90):
+        raise BadRequestError(f"bbox {list(bbox)} leaves longitude ±180, latitude ±90")
+    if south > north:
+        raise BadRequestError(f"bbox {list(bbox)} has its south above its north")
+    return west, south, east, north
+
+
+def _filter(values: dict[str, Any]) -> Any:  # noqa: ANN401 (CQL2 JSON)
+    crs = values.get("filter_crs")
+    if crs and not crs.rstrip("/").endswith("CRS84"):
+        raise FilterError(f"filter-crs {crs!r} is not supported; geometries are in CRS84 degrees")
+    expression = values.get("filter_expr")
+    if isinstance(expression, str):
+        if values.get("filter_lang") == "cql2-json":
+            expression = parse_json(expression, "filter")
+        else:
+            expression = filter_from_text(expression)
+    query = values.get("query")
+    if not query:
+        return expression
+    if not isinstance(query, dict):
+        raise FilterError('query must be an object such as {"laiq:lai_mean": {"gte": 2}}')
+    terms = filter_from_query(query)
+    return terms if expression is None else {"op": "and", "args": [terms, expression]}
+
+
+def _sort(sortby: list[Any] | None) -> tuple[SortKey, ...]:
+    keys = []
+    for entry in sortby or []:
+        if isinstance(entry, str):
+            # `+` of a URL arrives as a space
+            keys.append(SortKey(entry.strip().lstrip("+-"), entry.strip().startswith("-")))
+        else:
+            keys.append(SortKey(entry.field, entry.direction == "desc"))
+    if any(not key.field for key in keys):
+        raise BadRequestError("sortby has an empty field name")
+    return tuple(keys)
+
+
+class SearchBody(BaseSearchPostRequest):
+    """Body of `POST /search`; stac-pydantic takes for granted that it is an object.
+
+    `collections` and `ids` may be one text instead of a list, as some clients send them.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def validate_spatial(cls, values: object) -> object:
+        """Refuse what is no object, and a bbox together with a geometry."""
+        if not isinstance(values, dict):
+            raise ValueError("the body must be a JSON object")
+        if values.get("intersects") and values.get("bbox") is not None:
+            raise ValueError("intersects and bbox exclude each other")
+        if "fields" in values and values["fields"] is None:
+            raise ValueError("fields must be an object with include and exclude")
+        lists = {key: [values[key]] for key in _LISTS if isinstance(values.get(key), str)}
+        return {**values, **lists}
+
+
+_LISTS = ("collections", "ids")
+
+
+@attr.s(auto_attribs=True)
+class StacClient(BaseCoreClient):
+    """Core, collections, features and item search over a catalogue."""
+
+    catalogue: Catalogue = attr.ib(kw_only=True)
+
+    def all_collections(self, request: Request, **_: Any) -> Document:  # noqa: ANN401
+        """Answer `GET /collections`."""
+        base = get_base_url(request)
+        documents = [served_collection(doc, base) for doc in self.catalogue.collections()]
+        links = [
+            {"rel": "root", "href": base, "type": "application/json"},
+            {"rel": "parent", "href": base, "type": "application/json"},
+            {"rel": "self", "href": f"{base}collections", "type": "application/json"},
+        ]
+        return {
+            "collections": documents,
+            "links": links,
+            "numberMatched": len(documents),
+            "numberReturned": len(documents),
+        }
+
+    def get_collection(self, collection_id: str, request: Request, **_: Any) -> Document:  # noqa: ANN401
+        """Answer `GET /collections/{collection_id}`."""
+        return served_collection(self.catalogue.collection(collection_id), get_base_url(request))
+
+    def get_item(self, item_id: str, collection_id: str, request: Request, **_: Any) -> Document:  # noqa: ANN401
+        """Answer `GET /collections/{collection_id}/items/{item_id}`."""
+        return served_item(self.catalogue.item(collection_id, item_id), get_base_url(request))
+
+    def item_collection(self, collection_id: str, request: Request, **values: Any) -> Response:  # noqa: ANN401
+        """Answer `GET /collections/{collection_id}/items`."""
+        self.catalogue.collection(collection_id)
+        return self.get_search(request=request, **{**values, "collections": [collection_id]})
+
+    def get_search(self, request: Request, **values: Any) -> Response:  # noqa: ANN401
+        """Answer `GET /search`."""
+        values["intersects"] = parse_json(values.get("intersects"), "intersects")
+        values["query"] = parse_json(values.get("query"), "query")
+        fields = Fields.from_text(request.query_params.get("fields"))
+        return self._answer(request, search_of(**values), fields)
+
+    def post_search(
+        self,
+        search_request: BaseSearchPostRequest,
+        request: Request,
+        **_: Any,  # noqa: ANN401
+    ) -> Response:
+        """Answer `POST /search`."""
+        values = {name: getattr(search_request, name) for name in type(search_request).model_fields}
+        if values.get("intersects") is not None:
+            values["intersects"] = values["intersects"].model_dump(mode="json")
+        given = "fields" in search_request.model_fields_set
+        fields = Fields.from_body(values["fields"] if given else None)
+        body = search_request.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return self._answer(request, search_of(**values), fields, body)
+
+    def _answer(
+        self, request: Request, search: Search, fields: Fields, body: Document | None = None
+    ) -> Response:
+        base = get_base_url(request)
+        page = self.catalogue.search(search)
+        features = [fields.apply(served_item(document, base)) for document in page.items]
+        answer = {
+            "type": "FeatureCollection",
+            "features": features,
+            "links": page_links(request, base, page.next_token, body),
+            "numberReturned": len(features),
+        }
+        matched = self._matched(search, page)
+        if matched is not None:
+            answer["numberMatched"] = matched
+        return JSONResponse(answer, media_type="application/geo+json")
+
+    def _matched(self, search: Search, page: Page) -> int | None:
+        """Return how many items match where that is cheap to say."""
+        if page.next_token is None and search.token is None:
+            return len(page.items)
+        return self.catalogue.quick_count(search)
+
+
+@attr.s(auto_attribs=True)
+class FiltersClient(BaseFiltersClient):
+    """Names that filters may use."""
+
+    catalogue: Catalogue = attr.ib(kw_only=True)
+
+    def get_queryables(
+        self,
+        request: Request,
+        collection_id: str | None = None,
+        **_: Any,  # noqa: ANN401
+    ) -> Document:
+        """Answer `GET /queryables` and `GET /collections/{collection_id}/queryables`."""
+        if collection_id is not None:
+            self.catalogue.collection(collection_id)
+        return queryables(str(request.url))

@@ -1,0 +1,1 @@
+"""The catalogue behind the API: one interface, SQLite or PostgreSQL behind it."""

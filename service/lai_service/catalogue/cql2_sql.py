@@ -1,0 +1,356 @@
+"""CQL2 JSON to SQLite SQL, by a white list and with bound parameters only.
+
+In: an expression as CQL2 JSON (OGC 21-065r2). Out: one SQL condition over the table `items`
+(alias `i`) and its parameters. No text of the caller enters the SQL: names of properties travel as
+bound JSON paths, except those of `INDEXED`, which are our own constants, so that SQLite can use
+their indexes. What is not on the list is a FilterError.
+
+Supported: and, or, not, = <> < <= > >=, isNull, between, in, like, + - * /, s_intersects, and the
+literals string, number, boolean, timestamp, date, bbox and GeoJSON geometry. Unknown stays unknown
+(SQL's NULL), as in CQL2: an item without the property matches neither `x > 2` nor `NOT x > 2`.
+An item whose `datetime` is null is compared by its start.
+
+The functions `to_us`, `like_glob` and `geometry_intersects` are registered by `sqlite_functions`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import shapely
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from lai_service.catalogue.times import DAY_US, to_microseconds
+from lai_service.errors import FilterError
+
+__all__ = [
+    "INDEXED",
+    "Sql",
+    "box_to_sql",
+    "checked_text",
+    "filter_to_sql",
+    "geometry_to_sql",
+    "value_of",
+]
+
+INDEXED = (
+    "laiq:lai_mean",
+    "laiq:valid_fraction",
+    "laiq:uncertainty_mean",
+    "laiq:gcos_threshold_fraction",
+)
+"""Properties with an index of their own; part of the database's schema."""
+MAX_DEPTH = 200
+MAX_LIST = 1000
+
+_COMPARISONS = {"=": "=", "<>": "<>", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_ARITHMETIC = {"+", "-", "*", "/"}
+
+
+@dataclass(frozen=True)
+class Sql:
+    """A piece of SQL."""
+
+    text: str
+    """SQL with `?` where a parameter goes."""
+    params: tuple[object, ...] = ()
+    """One value for each `?`, in order."""
+    kind: str = "value"
+    """`value` (number, text or null), `number`, `computed` (number or null), `text`, `time`, `day`,
+    `geometry` or `truth`."""
+
+
+def filter_to_sql(expression: object) -> Sql:
+    """Translate a CQL2 JSON expression into a condition.
+
+    Args:
+        expression: CQL2 JSON, an object or a boolean.
+
+    Returns:
+        A condition for a WHERE clause.
+
+    Raises:
+        FilterError: the expression is malformed or uses what is not supported.
+    """
+    return _truth(expression, 0)
+
+
+def _truth(node: object, depth: int) -> Sql:
+    if depth > MAX_DEPTH:
+        raise FilterError(f"the filter is nested more than {MAX_DEPTH} deep")
+    if isinstance(node, bool):
+        return Sql(str(int(node)), kind="truth")
+    operator, args = _operator(node)
+    build = _TRUTHS.get(operator)
+    if build is None:
+        known = " ".join(sorted(_TRUTHS))
+        raise FilterError(f"filter operator {operator!r} is not supported here; use one of {known}")
+    return build(operator, args, depth + 1)
+
+
+def _operator(node: object) -> tuple[str, list[Any]]:
+    if not isinstance(node, Mapping) or not isinstance(node.get("op"), str):
+        raise FilterError(f"expected an operator of CQL2 JSON, found {_short(node)}")
+    args = node.get("args")
+    if not isinstance(args, list):
+        raise FilterError(f"filter operator {node['op']!r} needs a list of args")
+    return node["op"].lower(), args
+
+
+def _connect(operator: str, args: list[Any], depth: int) -> Sql:
+    parts = [_truth(arg, depth) for arg in args]
+    if not parts:
+        return Sql("1" if operator == "and" else "0", kind="truth")
+    joined = f" {operator} ".join(part.text for part in parts)
+    return Sql(f"({joined})", _params(parts), "truth")
+
+
+def _negate(operator: str, args: list[Any], depth: int) -> Sql:
+    (arg,) = _exactly(1, operator, args)
+    part = _truth(arg, depth)
+    return Sql(f"(not {part.text})", part.params, "truth")
+
+
+def _compare(operator: str, args: list[Any], depth: int) -> Sql:
+    left, right = _comparable([_value(arg, depth) for arg in _exactly(2, operator, args)], operator)
+    text = f"{left.text} {_COMPARISONS[operator]} {right.text}"
+    params = left.params + right.params
+    # SQLite sorts every text after every number, so `'abc' > 3` would be true: unknown instead.
+    for side, other in ((left, right), (right, left)):
+        types = {"number": "('integer', 'real')", "text": "('text')"}.get(other.kind)
+        if side.kind in ("value", "computed") and types and operator != "=":
+            text = f"case when typeof({side.text}) in {types} then {text} end"
+            params = side.params + params
+    return Sql(f"({text})", params, "truth")
+
+
+def _is_null(operator: str, args: list[Any], depth: int) -> Sql:
+    (arg,) = _exactly(1, operator, args)
+    part = _value(arg, depth)
+    return Sql(f"({part.text} is null)", part.params, "truth")
+
+
+def _between(operator: str, args: list[Any], depth: int) -> Sql:
+    if len(args) == 2 and isinstance(args[1], list):  # the form of the drafts of CQL2
+        args = [args[0], *args[1]]
+    value, low, high = _exactly(3, operator, args)
+    return _connect(
+        "and", [{"op": ">=", "args": [value, low]}, {"op": "<=", "args": [value, high]}], depth
+    )
+
+
+def _in(operator: str, args: list[Any], depth: int) -> Sql:
+    value, choices = _exactly(2, operator, args)
+    if not isinstance(choices, list) or len(choices) > MAX_LIST:
+        raise FilterError(f"the second argument of 'in' must be a list of at most {MAX_LIST}")
+    parts = _comparable([_value(value, depth), *(_value(c, depth) for c in choices)], operator)
+    marks = ", ".join(part.text for part in parts[1:])
+    return Sql(f"({parts[0].text} in ({marks}))", _params(parts), "truth")
+
+
+def _like(operator: str, args: list[Any], depth: int) -> Sql:
+    value, pattern = _exactly(2, operator, args)
+    if not isinstance(pattern, str):
+        raise FilterError(f"the pattern of 'like' must be a string, found {_short(pattern)}")
+    part = _value(value, depth)
+    return Sql(f"like_glob({part.text}, ?)", (*part.params, checked_text(pattern)), "truth")
+
+
+def _intersects(operator: str, args: list[Any], depth: int) -> Sql:
+    parts = [_value(arg, depth) for arg in _exactly(2, operator, args)]
+    columns = [part for part in parts if part.text == "i.geometry"]
+    literals = [part for part in parts if part.text == "?" and part.kind == "geometry"]
+    if len(columns) != 1 or len(literals) != 1:
+        raise FilterError("s_intersects compares the property 'geometry' with one geometry")
+    return geometry_to_sql(literals[0].params[0])
+
+
+def geometry_to_sql(wkb: object, *, by_index: bool = True) -> Sql:
+    """Return the condition that an item's footprint meets a geometry.
+
+    Args:
+        wkb: the geometry as WKB bytes, degrees.
+        by_index: look the candidates up in the R*Tree first; right unless they are so many that
+            walking along the sort order meets enough of them soon.
+    """
+    assert isinstance(wkb, bytes)
+    exact = Sql("geometry_intersects(i.geometry, ?)", (wkb,), "truth")
+    if not by_index:
+        return exact
+    box = box_to_sql(wkb)
+    return Sql(f"(i.pk in ({box.text}) and {exact.text})", box.params + exact.params, "truth")
+
+
+def box_to_sql(wkb: bytes) -> Sql:
+    """Return the query for the row numbers of items whose box meets that of a geometry."""
+    west, south, east, north = shapely.from_wkb(wkb).bounds
+    text = "select pk from items_rtree where minx <= ? and maxx >= ? and miny <= ? and maxy >= ?"
+    return Sql(text, (east, west, north, south))
+
+
+_TRUTHS: dict[str, Callable[[str, list[Any], int], Sql]] = {
+    "and": _connect,
+    "or": _connect,
+    "not": _negate,
+    "isnull": _is_null,
+    "between": _between,
+    "in": _in,
+    "like": _like,
+    "s_intersects": _intersects,
+    **dict.fromkeys(_COMPARISONS, _compare),
+}
+
+
+def _value(node: object, depth: int) -> Sql:
+    if depth > MAX_DEPTH:
+        raise FilterError(f"the filter is nested more than {MAX_DEPTH} deep")
+    if isinstance(node, bool | int | float):
+        return Sql("?", (_number(node),), "number")
+    if isinstance(node, str):
+        return Sql("?", (checked_text(node),), "text")
+    if isinstance(node, Mapping):
+        if "op" in node:
+            return _arithmetic(node, depth + 1)
+        for key, build in _LITERALS.items():
+            if key in node:
+                return build(node)
+    raise FilterError(f"expected a value of CQL2 JSON, found {_short(node)}")
+
+
+def _number(node: float) -> float:
+    """Return a number that SQLite can hold: an integer of 64 bits, or a float."""
+    if isinstance(node, int) and not -(2**63) <= node < 2**63:
+        try:
+            return float(node)
+        except OverflowError as error:
+            raise FilterError("the filter holds a number that is too large") from error
+    return node
+
+
+def checked_text(text: str) -> str:
+    """Return a text that can be stored and compared.
+
+    Raises:
+        FilterError: it holds half of a surrogate pair, as JSON can write it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise FilterError(
+            f"{_short(text)} holds half a surrogate pair, which is no text"
+        ) from error
+    return text
+
+
+def _arithmetic(node: Mapping[str, Any], depth: int) -> Sql:
+    operator, args = _operator(node)
+    if operator not in _ARITHMETIC:
+        raise FilterError(f"{operator!r} is not supported as a value; use + - * /")
+    left, right = (_operand(_value(arg, depth)) for arg in _exactly(2, operator, args))
+    left_text = f"1.0 * {left.text}" if operator == "/" else left.text  # 1 / 2 is 0 in SQLite
+    text = f"({left_text} {operator} {right.text})"
+    return Sql(text, left.params + right.params, "computed")
+
+
+def _operand(part: Sql) -> Sql:
+    """Return a side of a calculation; unknown where it is no number (SQLite takes text as 0)."""
+    if part.kind in ("number", "computed"):
+        return part
+    text = f"case when typeof({part.text}) in ('integer', 'real') then {part.text} end"
+    return Sql(f"({text})", part.params + part.params)
+
+
+def value_of(name: object) -> Sql:
+    """Return the SQL of a property by its name in CQL2, Query and Sort.
+
+    Raises:
+        FilterError: the name is no string, is empty, or holds a quote.
+    """
+    if not isinstance(name, str) or not name or '"' in name or "\x00" in name:
+        raise FilterError(f"{_short(name)} cannot be the name of a property")
+    name = checked_text(name).removeprefix("properties.")
+    if name in ("id", "collection"):
+        return Sql(f"i.{name}")
+    if name == "geometry":
+        return Sql("i.geometry", kind="geometry")
+    if name == "datetime":
+        return Sql("i.t0", kind="time")
+    if name in INDEXED:
+        return Sql(f"json_extract(i.props, '$.\"{name}\"')")
+    return Sql("json_extract(i.props, ?)", (f'$."{name}"',))
+
+
+def _geometry_literal(node: Mapping[str, Any]) -> Sql:
+    try:
+        if "bbox" in node:
+            box = [float(number) for number in node["bbox"]]
+            half = len(box) // 2
+            geometry: BaseGeometry = shapely.box(box[0], box[1], box[half], box[half + 1])
+        else:
+            geometry = shape(dict(node))
+        if geometry.is_empty or not geometry.is_valid:
+            raise ValueError(shapely.is_valid_reason(geometry))
+    except Exception as error:  # shapely raises many kinds for malformed GeoJSON
+        raise FilterError(f"the filter holds a geometry that is not valid: {error}") from error
+    return Sql("?", (shapely.to_wkb(geometry),), "geometry")
+
+
+def _time_literal(node: Mapping[str, Any]) -> Sql:
+    kind = "date" if "date" in node else "timestamp"
+    try:
+        value = to_microseconds(node[kind])
+    except (ValueError, AttributeError, TypeError) as error:
+        raise FilterError(f"the filter holds a {kind} that is not RFC 3339: {error}") from error
+    return Sql("?", (value // DAY_US,), "day") if kind == "date" else Sql("?", (value,), "time")
+
+
+_LITERALS: dict[str, Callable[[Mapping[str, Any]], Sql]] = {
+    "property": lambda node: value_of(node["property"]),
+    "timestamp": _time_literal,
+    "date": _time_literal,
+    "bbox": _geometry_literal,
+    "coordinates": _geometry_literal,
+    "geometries": _geometry_literal,
+}
+
+
+def _comparable(parts: Sequence[Sql], operator: str) -> list[Sql]:
+    """Bring all sides to times or days where one of them is; geometries cannot be compared."""
+    kinds = {part.kind for part in parts}
+    if "geometry" in kinds:
+        raise FilterError(f"{operator!r} does not compare geometries; use s_intersects")
+    if not kinds & {"time", "day"}:
+        return list(parts)
+    times = [_as_time(part) for part in parts]
+    if "day" not in kinds:
+        return times
+    return [p if p.kind == "day" else Sql(f"({p.text} / {DAY_US})", p.params, "day") for p in times]
+
+
+def _as_time(part: Sql) -> Sql:
+    if part.kind in ("time", "day"):
+        return part
+    if part.kind == "text":
+        try:
+            return Sql("?", (to_microseconds(str(part.params[0])),), "time")
+        except ValueError as error:
+            raise FilterError(f"a time is compared with text: {error}") from error
+    if part.kind == "number":
+        raise FilterError(f"a time is compared with the number {part.params[0]!r}")
+    return Sql(f"to_us({part.text})", part.params, "time")
+
+
+def _exactly(count: int, operator: str, args: list[Any]) -> list[Any]:
+    if len(args) != count:
+        raise FilterError(f"filter operator {operator!r} needs {count} args, found {len(args)}")
+    return args
+
+
+def _params(parts: Sequence[Sql]) -> tuple[object, ...]:
+    return tuple(param for part in parts for param in part.params)
+
+
+def _short(node: object) -> str:
+    text = repr(node)
+    return text if len(text) <= 80 else text[:77] + "..."

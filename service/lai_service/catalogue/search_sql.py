@@ -1,0 +1,189 @@
+"""A `Search` as SQL: conditions, order, and the key of the page that follows.
+
+Paging is by key, not by count: the token holds the sort values and the row number of the last item
+shown, and the next page starts after them. Items that arrive or leave meanwhile neither shift the
+pages nor appear twice.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import shapely
+from shapely.geometry import shape
+
+from lai_service.catalogue.cql2_sql import (
+    Sql,
+    checked_text,
+    filter_to_sql,
+    geometry_to_sql,
+    value_of,
+)
+from lai_service.catalogue.port import Search, SortKey
+from lai_service.errors import BadRequestError
+
+__all__ = ["conditions_of", "next_token", "order_of", "places_of", "read_token", "start_after"]
+
+_LATEST_FIRST = (SortKey("datetime", descending=True),)
+
+
+def conditions_of(search: Search, *, by_index: bool = True) -> Sql:
+    """Return the WHERE condition of a search, without its paging.
+
+    Args:
+        search: what to look for.
+        by_index: find the place by the R*Tree (see `geometry_to_sql`).
+
+    Raises:
+        BadRequestError: bbox or geometry are not valid.
+        FilterError: the filter is not supported.
+    """
+    parts = [Sql("1")]
+    for column, values in (("collection", search.collections), ("id", search.ids)):
+        if values is not None:
+            marks = ", ".join("?" * len(values))
+            texts = tuple(checked_text(value) for value in values)
+            parts.append(Sql(f"i.{column} in ({marks})", texts))
+    if search.end_us is not None:
+        parts.append(Sql("i.t0 <= ?", (search.end_us,)))
+    if search.start_us is not None:
+        parts.append(Sql("i.t1 >= ?", (search.start_us,)))
+    places = places_of(search)
+    if places:
+        met = [geometry_to_sql(place, by_index=by_index) for place in places]
+        parts.append(_any(met))
+    if search.filter is not None:
+        parts.append(filter_to_sql(search.filter))
+    return Sql(
+        " and ".join(part.text for part in parts),
+        tuple(param for part in parts for param in part.params),
+    )
+
+
+def _any(parts: list[Sql]) -> Sql:
+    text = " or ".join(part.text for part in parts)
+    return Sql(f"({text})", tuple(param for part in parts for param in part.params))
+
+
+def places_of(search: Search) -> list[bytes]:
+    """Return the geometries of a search as WKB, one of which an item must meet; [] is anywhere.
+
+    Raises:
+        BadRequestError: the geometry is not valid.
+    """
+    if search.intersects is not None:
+        return [_wkb(search.intersects)]
+    if search.bbox is None:
+        return []
+    west, south, east, north = search.bbox
+    if west <= east:
+        boxes = [shapely.box(west, south, east, north)]
+    else:  # across the antimeridian (RFC 7946, section 5.2)
+        boxes = [shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)]
+    return [shapely.to_wkb(box) for box in boxes]
+
+
+def _wkb(geojson: Mapping[str, Any]) -> bytes:
+    try:
+        geometry = shape(dict(geojson))
+    except Exception as error:  # shapely raises many kinds for malformed GeoJSON
+        raise BadRequestError(f"intersects is not a GeoJSON geometry: {error}") from error
+    if geometry.is_empty or not geometry.is_valid:
+        reason = "empty" if geometry.is_empty else shapely.is_valid_reason(geometry)
+        raise BadRequestError(f"intersects is not a valid geometry: {reason}")
+    return shapely.to_wkb(geometry)
+
+
+def _keys(search: Search) -> list[tuple[Sql, bool]]:
+    """Return the sort expressions with their direction; the last one is the row number."""
+    keys = search.sort or _LATEST_FIRST
+    for key in keys:
+        if key.field.removeprefix("properties.") == "geometry":
+            raise BadRequestError("a search cannot be sorted by geometry")
+    sorted_by = [(value_of(key.field), key.descending) for key in keys]
+    return [*sorted_by, (Sql("i.pk"), keys[-1].descending)]
+
+
+def order_of(search: Search) -> tuple[Sql, Sql]:
+    """Return the sort values to select and the ORDER BY clause."""
+    keys = _keys(search)
+    values = Sql(
+        ", ".join(key.text for key, _ in keys),
+        tuple(param for key, _ in keys for param in key.params),
+    )
+    order = ", ".join(f"{key.text} {'desc' if descending else 'asc'}" for key, descending in keys)
+    return values, Sql(order, values.params)
+
+
+def next_token(search: Search, last: tuple[object, ...]) -> str:
+    """Return the token that continues after the item with these sort values."""
+    text = json.dumps([_order_name(search), *last], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _order_name(search: Search) -> str:
+    keys = search.sort or _LATEST_FIRST
+    return ",".join(("-" if key.descending else "+") + key.field for key in keys)
+
+
+def start_after(search: Search) -> Sql:
+    """Return the condition that an item comes after the search's token.
+
+    Raises:
+        BadRequestError: the token was not made by this service for this sort order.
+    """
+    if search.token is None:
+        return Sql("1")
+    keys = _keys(search)
+    last = read_token(search, len(keys))
+    alternatives: list[Sql] = []
+    equal: list[Sql] = []
+    for (key, descending), value in zip(keys, last, strict=True):
+        after = _after(key, value, descending)
+        joined = [*equal, after]
+        alternatives.append(
+            Sql(
+                "(" + " and ".join(part.text for part in joined) + ")",
+                tuple(param for part in joined for param in part.params),
+            )
+        )
+        equal.append(Sql(f"{key.text} is ?", (*key.params, value)))
+    return Sql(
+        "(" + " or ".join(part.text for part in alternatives) + ")",
+        tuple(param for part in alternatives for param in part.params),
+    )
+
+
+def _after(key: Sql, value: object, descending: bool) -> Sql:
+    """Return the condition that a key comes after a value; in SQLite null is the smallest."""
+    if descending:
+        if value is None:
+            return Sql("0")
+        return Sql(f"({key.text} < ? or {key.text} is null)", (*key.params, value, *key.params))
+    if value is None:
+        return Sql(f"{key.text} is not null", key.params)
+    return Sql(f"{key.text} > ?", (*key.params, value))
+
+
+def read_token(search: Search, count: int) -> list[object]:
+    """Return the sort values that the token of a search holds.
+
+    Raises:
+        BadRequestError: the token was not made for this sort order.
+    """
+    token = search.token or ""
+    try:
+        raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        values = json.loads(raw)
+    except (binascii.Error, ValueError, RecursionError):
+        values = None
+    if (
+        not isinstance(values, list)
+        or len(values) != count + 1
+        or not all(isinstance(value, str | int | float | None) for value in values)
+        or values[0] != _order_name(search)
+    ):
+        raise BadRequestError("the page token does not belong to this search; start again without")
+    return values[1:]

@@ -1,0 +1,100 @@
+"""Connections to the SQLite file: a few that go from hand to hand, and one writer at a time.
+
+A connection belongs to whoever uses it just now, not to a thread: web servers make and end threads
+all day, and each would leave an open file behind.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lai_service.catalogue.sqlite_functions import register_functions
+from lai_service.errors import CatalogueBusyError
+
+__all__ = ["Connections"]
+
+_KEPT = 8
+"""So many idle connections stay open."""
+
+
+class Connections:
+    """The connections of one process to one file.
+
+    Args:
+        path: the file; its folder exists.
+        busy_timeout_s: how long a writer waits for another.
+    """
+
+    def __init__(self, path: Path, busy_timeout_s: float) -> None:
+        self._path = path
+        self._timeout = busy_timeout_s
+        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection; do not use it after the block.
+
+        Raises:
+            CatalogueBusyError: the file stayed locked.
+        """
+        with self._lock:
+            connection = self._idle.pop() if self._idle else None
+        if connection is None:
+            connection = self._open()
+        try:
+            yield connection
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise CatalogueBusyError(
+                    f"another writer held the catalogue for more than {self._timeout:g} s; "
+                    "try again"
+                ) from error
+            raise
+        finally:
+            with self._lock:
+                keep = len(self._idle) < _KEPT
+                if keep:
+                    self._idle.append(connection)
+            if not keep:
+                connection.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection inside a transaction: all of the block is stored, or nothing.
+
+        Raises:
+            CatalogueBusyError: another writer took longer than the busy timeout.
+        """
+        with self.reading() as connection:
+            connection.execute("begin immediate")
+            try:
+                yield connection
+                connection.execute("commit")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("rollback")
+                raise
+
+    def close(self) -> None:
+        """Close the idle connections; all are where nobody uses one."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("pragma journal_mode = wal")
+            connection.execute("pragma synchronous = full")  # an acknowledged item survives a crash
+            connection.execute("pragma foreign_keys = on")
+            register_functions(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection

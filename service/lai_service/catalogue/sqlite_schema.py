@@ -1,0 +1,112 @@
+"""The tables of the SQLite catalogue, and how a STAC document is laid into them and back.
+
+A fact is stored once: an item is a row of `items` whose columns `geometry`, `props` and `rest`
+together are the document. `t0` and `t1` are its time in integer microseconds, and the R*Tree
+`items_rtree` holds its box (degrees) and nothing that is not in the row: both are indexes, and so
+is `extents` (see `sqlite_extents`).
+"""
+
+import json
+import sqlite3
+
+from lai_service.catalogue.cql2_sql import INDEXED
+from lai_service.catalogue.items import dump_json, facts_of
+from lai_service.catalogue.port import Document
+from lai_service.errors import SettingsError
+
+__all__ = ["ItemRow", "create_tables", "document_of", "row_of"]
+
+SCHEMA_VERSION = 2
+"""1 had no table of extents; it is added to such a file."""
+
+_TABLES = """
+create table if not exists collections (
+    id text primary key,
+    doc text not null
+) without rowid;
+create table if not exists items (
+    pk integer primary key,
+    collection text not null references collections (id),
+    id text not null,
+    t0 integer not null,
+    t1 integer not null,
+    geometry text,
+    props text not null,
+    rest text not null,
+    unique (collection, id)
+);
+create index if not exists items_by_time on items (t0 desc, pk desc);
+create index if not exists items_by_collection_time on items (collection, t0 desc, pk desc);
+create table if not exists extents (
+    collection text primary key, t0, t1, west, east, south, north
+) without rowid;
+create virtual table if not exists items_rtree using rtree (pk, minx, maxx, miny, maxy);
+"""
+
+ItemRow = tuple[str, str, int, int, str | None, str, str]
+"""Values of the columns collection, id, t0, t1, geometry, props, rest."""
+
+
+def create_tables(connection: sqlite3.Connection) -> None:
+    """Create what is missing.
+
+    Raises:
+        SettingsError: the file was written by another version of the schema.
+    """
+    (version,) = connection.execute("pragma user_version").fetchone()
+    if not 0 <= version <= SCHEMA_VERSION:
+        raise SettingsError(
+            f"the catalogue has schema version {version}, this program reads {SCHEMA_VERSION}; "
+            "export it with the program that wrote it and publish it again"
+        )
+    for statement in _TABLES.split(";"):
+        connection.execute(statement)
+    for name in INDEXED:
+        index = name.replace(":", "_")
+        connection.execute(
+            f"create index if not exists items_by_{index} "
+            f"on items (json_extract(props, '$.\"{name}\"'))"
+        )
+    connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
+
+
+def row_of(collection_id: str, document: Document) -> tuple[ItemRow, tuple[float, ...] | None]:
+    """Lay an item into columns.
+
+    Args:
+        collection_id: collection the row belongs to.
+        document: a STAC item; not changed.
+
+    Returns:
+        The row, and its box (minx, maxx, miny, maxy) in degrees, None without a geometry.
+
+    Raises:
+        InvalidItemError: id, time or geometry cannot be read.
+    """
+    facts = facts_of(document)
+    rest = dict(document)
+    properties = rest.pop("properties")
+    geometry = rest.pop("geometry", None)
+    rest.pop("collection", None)
+    row: ItemRow = (
+        collection_id,
+        facts.id,
+        facts.start_us,
+        facts.end_us,
+        None if geometry is None else dump_json(geometry),
+        dump_json(properties),
+        dump_json(rest),
+    )
+    if facts.footprint is None:
+        return row, None
+    west, south, east, north = facts.footprint.bounds
+    return row, (west, east, south, north)
+
+
+def document_of(collection: str, geometry: str | None, props: str, rest: str) -> Document:
+    """Put an item together from its columns."""
+    document: Document = json.loads(rest)
+    document["geometry"] = None if geometry is None else json.loads(geometry)
+    document["properties"] = json.loads(props)
+    document["collection"] = collection
+    return document

@@ -1,0 +1,1 @@
+"""Rasters: how they are published, stored, checked and read."""

@@ -1,0 +1,332 @@
+"""Publishing: an item and its rasters become public together, or not at all.
+
+    plan      find every file below an allowed root, check that it is what the item says
+    stage     copy the files, flush them, rename their folder into place
+    record    store the item that points to them
+
+The order makes a crash harmless: an item is only ever stored after its files are in place. The
+folder is named after the bytes of its files, so publishing the same result again changes nothing.
+"""
+
+import hashlib
+import json
+import logging
+import posixpath
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from lai_service.api.transactions import checked_id
+from lai_service.catalogue.new_collection import collection_for
+from lai_service.catalogue.port import Catalogue, Document, Written
+from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
+from lai_service.files.hrefs import is_relative, is_safe_path, stored_links
+from lai_service.files.parcels import LAYERS
+from lai_service.files.rasters import Grid, check_cog
+from lai_service.files.storage import file_digest, folder_of, locked, resolve_below, stage
+from lai_service.files.validation import validate_item
+
+__all__ = ["PublishRequest", "Published", "Publisher"]
+
+_log = logging.getLogger("lai_service")
+_COG_ROLES = frozenset({"data"})
+
+
+class PublishRequest(BaseModel):
+    """Body of `POST /publish`: an item with the folder of its files, or such a folder alone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    item: dict[str, Any] | None = None
+    """STAC item whose asset hrefs are relative to `root`."""
+    root: Path | None = None
+    """Folder of the item's files, below an allowed root of the service."""
+    directory: Path | None = None
+    """Folder below an allowed root that holds `<id>.json` beside its files."""
+    collection: str | None = None
+    """Collection to publish into; else the item's own, else the default one."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "PublishRequest":
+        if (self.directory is None) == (self.item is None) or (self.item and self.root is None):
+            raise ValueError("give either 'directory', or 'item' together with its 'root'")
+        return self
+
+
+@dataclass(frozen=True)
+class Published:
+    """An item that is public now."""
+
+    item: Document
+    """The item as stored, hrefs relative to the data root."""
+    outcome: Written
+    """Whether it is new, changed, or was there already."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    item: Document
+    collection: str
+    files: dict[str, Path]
+    digest: str
+
+
+class Publisher:
+    """Publishes into one data root and one catalogue.
+
+    Args:
+        catalogue: where items are stored.
+        data: data root.
+        allowed_roots: folders from which files may be taken.
+        default_collection: collection of items that name none.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        data: Path,
+        allowed_roots: tuple[Path, ...],
+        default_collection: str = "lai",
+    ) -> None:
+        self._catalogue = catalogue
+        self._data = data
+        self._roots = allowed_roots
+        self._default_collection = default_collection
+
+    def publish(self, request: PublishRequest) -> Published:
+        """Publish one item with its files.
+
+        Raises:
+            ForbiddenPathError: a path or href leaves the allowed roots.
+            NotFoundError: a file or folder is missing.
+            InvalidItemError: the item or one of its rasters breaks its contract.
+            CatalogueBusyError: the catalogue stayed locked.
+        """
+        plan = self._plan(request)
+        item_id = plan.item["id"]
+        target = folder_of(self._data, plan.collection, item_id) / plan.digest
+        with locked(self._data, plan.collection, item_id):
+            made = stage(target, plan.files)
+            try:
+                self._ensure_collection(plan)
+                (outcome,) = self._catalogue.put_items(plan.collection, [plan.item], "upsert")
+            except BaseException:
+                if made:
+                    self._withdraw(plan, target)
+                raise
+            if outcome == "updated":
+                _forget_others(target)
+        _log.info("published %s/%s: %s", plan.collection, item_id, outcome)
+        return Published(plan.item, outcome)
+
+    def _withdraw(self, plan: _Plan, target: Path) -> None:
+        """Remove files that were staged for an item that was not stored.
+
+        A database may fail to answer after it has stored the item. The files go only where it says
+        that the item does not name them; `repair` removes what is left otherwise.
+        """
+        try:
+            item = self._catalogue.item(plan.collection, plan.item["id"])
+        except NotFoundError:
+            item = None
+        except Exception:
+            _log.warning("the catalogue does not answer; %s is left for repair", target)
+            return
+        if item is None or not _names(item, f"{target.relative_to(self._data).as_posix()}/"):
+            shutil.rmtree(target, ignore_errors=True)
+
+    def _plan(self, request: PublishRequest) -> _Plan:
+        item, folder = self._read(request)
+        checked_id(item.get("id"), "an item")
+        named = request.collection or item.get("collection") or self._default_collection
+        collection = checked_id(named, "a collection")
+        item = _with_collection(item, collection)
+        validate_item(item, unknown="refuse")
+        files = self._asset_files(item, folder)
+        for name, path in self._linked_files(item, folder).items():
+            if files.setdefault(name, path) != path:
+                raise InvalidItemError(f"an asset and a link of {item['id']} both name {name}")
+        digest = _digest_of(files)
+        return _Plan(_stored(item, collection, digest, folder), collection, files, digest)
+
+    def _read(self, request: PublishRequest) -> tuple[Document, Path]:
+        if request.item is not None and request.root is not None:
+            return request.item, resolve_below(request.root, self._roots)
+        assert request.directory is not None
+        folder = resolve_below(request.directory, self._roots)
+        return _read_item(folder), folder
+
+    def _asset_files(self, item: Document, folder: Path) -> dict[str, Path]:
+        if not item.get("assets"):
+            raise InvalidItemError(f"item {item['id']} has no assets; there is nothing to publish")
+        files: dict[str, Path] = {}
+        grids: dict[str, Grid] = {}
+        for key, asset in item["assets"].items():
+            what = f"asset {key} of {item['id']}"
+            path = self._local_file(asset["href"], folder, what)
+            if files.setdefault(path.name, path) != path:
+                raise InvalidItemError(f"two assets of {item['id']} have the file name {path.name}")
+            if _is_raster(key, asset, path):
+                grids[key] = check_cog(path, item, what)
+            _check_file_fields(path, asset, what)
+        _check_one_grid(item, grids)
+        return files
+
+    def _linked_files(self, item: Document, folder: Path) -> dict[str, Path]:
+        """Find the files beside the item that links name, such as the item of the model."""
+        files = {}
+        for link in item["links"]:
+            if link.get("rel") not in _MADE_LINKS and is_relative(str(link.get("href"))):
+                path = self._local_file(link["href"], folder, f"link {link['rel']!r}")
+                files[path.name] = path
+        return files
+
+    def _local_file(self, href: str, folder: Path, what: str) -> Path:
+        if not is_safe_path(href):
+            raise ForbiddenPathError(
+                f"{what} has the href {href!r}; publishing takes relative paths below the item's "
+                "folder and fetches nothing"
+            )
+        path = resolve_below(folder / unquote(href), [folder])
+        if not path.is_file():
+            raise InvalidItemError(f"{what} names {href!r}, which is not a file")
+        return path
+
+    def _ensure_collection(self, plan: _Plan) -> None:
+        try:
+            self._catalogue.collection(plan.collection)
+        except NotFoundError:
+            self._catalogue.put_collection(collection_for(plan.collection, plan.item), "upsert")
+
+
+def _names(item: Document, prefix: str) -> bool:
+    """Return whether an item has an asset below a folder of the data root."""
+    return any(asset["href"].startswith(prefix) for asset in item["assets"].values())
+
+
+def _forget_others(target: Path) -> None:
+    """Remove the files of the version that the item named before."""
+    for folder in target.parent.iterdir():
+        if folder != target:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+_MADE_LINKS = frozenset({"self", "item", "parent", "collection", "root", "items"})
+
+
+def _read_item(folder: Path) -> Document:
+    path = folder / f"{folder.name}.json"
+    if not path.is_file():
+        candidates = [p for p in sorted(folder.glob("*.json")) if _is_item(p)]
+        if len(candidates) != 1:
+            raise NotFoundError(_not_one_item(folder, candidates))
+        path = candidates[0]
+    return _load(path)
+
+
+def _not_one_item(folder: Path, found: list[Path]) -> str:
+    """Say what a folder holds in place of one item, and what to give."""
+    if found:
+        names = ", ".join(path.name for path in found)
+        return f"{folder} holds several STAC items ({names}); give each a folder with its files"
+    below = next((path for path in sorted(folder.glob("*/*.json")) if _is_item(path)), None)
+    if below is not None:
+        return f"{folder} holds no STAC item, but {below.parent} does; give that"
+    return (
+        f"{folder} holds no STAC item, no lai.tif of lai-udf run and no job-results.json; "
+        "give a folder with one of them"
+    )
+
+
+def _load(path: Path) -> Document:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidItemError(f"{path.name} is not readable JSON in UTF-8: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidItemError(f"{path.name} is not a STAC item")
+    return document
+
+
+def _is_item(path: Path) -> bool:
+    try:
+        document = _load(path)
+    except InvalidItemError:
+        return False
+    return document.get("type") == "Feature" and "stac_version" in document
+
+
+def _with_collection(item: Document, collection: str) -> Document:
+    """Return the item as a member of a collection, with the link that the schema demands."""
+    links = item.get("links", [])
+    if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
+        raise InvalidItemError(f"item {item['id']} has links that are no list of objects")
+    others = [link for link in links if link.get("rel") not in _MADE_LINKS]
+    for link in [link for link in others if _is_private(link)]:
+        _log.warning("%s: link to the local file %s is left out", item["id"], link["href"])
+        others.remove(link)
+    own = {"rel": "collection", "href": f"../{collection}.json", "type": "application/json"}
+    return {**item, "collection": collection, "links": [*others, own]}
+
+
+def _is_private(link: Document) -> bool:
+    """Return whether a link names a file of this machine outside the item's folder.
+
+    An item made from a local scene says so; readers elsewhere could not follow it.
+    """
+    href = str(link.get("href"))
+    if href.startswith(("/", "file:")):
+        return True
+    return is_relative(href) and not is_safe_path(href)
+
+
+def _is_raster(key: str, asset: Document, path: Path) -> bool:
+    media = str(asset.get("type", ""))
+    roles = set(asset.get("roles") or ())
+    return bool(roles & _COG_ROLES) or "tiff" in media or path.suffix.lower() in (".tif", ".tiff")
+
+
+def _check_one_grid(item: Document, grids: dict[str, Grid]) -> None:
+    """Check that what a time series reads together covers the same pixels."""
+    for key in LAYERS:
+        if key in grids and grids[key] != grids.get("lai", grids[key]):
+            raise InvalidItemError(
+                f"asset {key} of {item['id']} has another grid than asset lai; "
+                "both need the same CRS, size and place"
+            )
+
+
+def _check_file_fields(path: Path, asset: Document, what: str) -> None:
+    """Compare size and checksum (file extension, multihash sha2-256) with the file."""
+    size = path.stat().st_size
+    if asset.get("file:size", size) != size:
+        raise InvalidItemError(f"{what} has {size} bytes, the item says {asset['file:size']}")
+    checksum = str(asset.get("file:checksum", ""))
+    if checksum.startswith("1220") and checksum[4:] != file_digest(path):
+        raise InvalidItemError(f"{what} does not have the checksum that the item says")
+
+
+def _digest_of(files: dict[str, Path]) -> str:
+    """Return a short name for the content of the files, the same for the same bytes."""
+    lines = [f"{name} {file_digest(path)}\n" for name, path in sorted(files.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def _stored(item: Document, collection: str, digest: str, folder: Path) -> Document:
+    """Return the item with hrefs relative to the data root."""
+    base = posixpath.join(collection, item["id"], digest)
+
+    def moved(thing: Document) -> Document:
+        href = str(thing.get("href"))
+        if not is_relative(href):
+            return thing
+        return {**thing, "href": posixpath.join(base, posixpath.basename(unquote(href)))}
+
+    assets = {key: moved(asset) for key, asset in item["assets"].items()}
+    links = [moved(link) for link in item["links"] if link.get("rel") not in _MADE_LINKS]
+    stored = {**item, "assets": assets, "links": links}
+    return {**stored, "links": stored_links(stored, "")}

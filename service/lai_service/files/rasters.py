@@ -1,0 +1,83 @@
+"""Is this file the raster that the item promises? A cloud-optimised GeoTIFF in the right place."""
+
+import logging
+from pathlib import Path
+
+import rasterio
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.transform import Affine
+from rasterio.warp import transform_bounds
+from rio_cogeo.cogeo import cog_validate
+
+from lai_service.catalogue.port import Document
+from lai_service.errors import InvalidItemError
+
+__all__ = ["GDAL_ENVIRONMENT", "Grid", "check_cog", "is_tiff"]
+
+GDAL_ENVIRONMENT = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+    "VRT_VIRTUAL_OVERVIEWS": "NO",
+}
+"""GDAL looks at the one file it is given: no side files, no network."""
+
+Grid = tuple[CRS, Affine, int, int]
+"""CRS, transform, height and width of a raster."""
+_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_TOLERANCE_DEG = 0.01
+
+
+def is_tiff(path: Path) -> bool:
+    """Return whether a file starts as a TIFF; a VRT or a text never reaches GDAL."""
+    with path.open("rb") as file:
+        return file.read(4) in _MAGIC
+
+
+def check_cog(path: Path, item: Document, what: str) -> Grid:
+    """Check that a file is a cloud-optimised GeoTIFF that lies where its item says; return where.
+
+    Args:
+        path: the file.
+        item: its item; `bbox` (degrees) and `proj:code` are compared where present.
+        what: name of the asset, for the message.
+
+    Raises:
+        InvalidItemError: not a GeoTIFF, not cloud-optimised, no CRS, another CRS, another place.
+    """
+    if not is_tiff(path):
+        raise InvalidItemError(f"{what} is not a GeoTIFF")
+    logging.getLogger("rasterio").debug("checking %s", path)
+    try:
+        with rasterio.Env(**GDAL_ENVIRONMENT):
+            valid, errors, warnings = cog_validate(path, strict=True, quiet=True)
+            if not valid:
+                reason = "; ".join([*errors, *warnings])
+                raise InvalidItemError(f"{what} is not a cloud-optimised GeoTIFF: {reason}")
+            with rasterio.open(path, driver="GTiff") as raster:
+                _check_place(raster, item, what)
+                return raster.crs, raster.transform, raster.height, raster.width
+    except RasterioError as error:
+        raise InvalidItemError(f"{what} cannot be read as a GeoTIFF: {error}") from error
+
+
+def _check_place(raster: rasterio.DatasetReader, item: Document, what: str) -> None:
+    if raster.crs is None:
+        raise InvalidItemError(f"{what} has no coordinate reference system")
+    code = item.get("properties", {}).get("proj:code")
+    if code and CRS.from_user_input(code) != raster.crs:
+        raise InvalidItemError(f"{what} is in {raster.crs.to_string()}, its item says {code}")
+    bbox = item.get("bbox")
+    if not bbox:
+        return
+    west, south, east, north = transform_bounds(raster.crs, "EPSG:4326", *raster.bounds)
+    half = len(bbox) // 2
+    inside = (
+        bbox[0] >= west - _TOLERANCE_DEG
+        and bbox[1] >= south - _TOLERANCE_DEG
+        and bbox[half] <= east + _TOLERANCE_DEG
+        and bbox[half + 1] <= north + _TOLERANCE_DEG
+    )
+    if not inside:
+        box = [round(number, 4) for number in (west, south, east, north)]
+        raise InvalidItemError(f"{what} covers {box}, the item's bbox {bbox} is not inside that")

@@ -1,0 +1,1 @@
+"""What keeps a service running: server, log, metrics, commands."""

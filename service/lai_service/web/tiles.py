@@ -1,0 +1,92 @@
+"""Tiles, previews, points and statistics of published rasters, by titiler.
+
+`url` names a published file: its path below the data root or its `/data` address here. Anything
+else, in particular any other address, is refused before GDAL sees it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import unquote, urlsplit
+
+from fastapi import FastAPI, Query
+from rasterio.errors import RasterioError, RasterioIOError
+from rio_tiler.errors import RioTilerError, TileOutsideBounds
+from stac_fastapi.types.requests import get_base_url
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from titiler.core.dependencies import create_colormap_dependency
+from titiler.core.factory import TilerFactory
+
+from lai_service.api.problems import problem
+from lai_service.errors import BadRequestError, BrokenFileError, ForbiddenPathError
+from lai_service.files.hrefs import DATA_ROUTE, is_safe_path
+from lai_service.files.rasters import GDAL_ENVIRONMENT, is_tiff
+from lai_service.files.storage import resolve_below
+from lai_service.web.colours import colour_maps
+
+__all__ = ["add_tiles", "published_raster"]
+
+PREFIX = "/cog"
+
+
+def published_raster(url: str, base_url: str, data: Path) -> Path:
+    """Return the published raster that a `url` parameter names.
+
+    Args:
+        url: path relative to the data root, or an address below `<base_url>data/`.
+        base_url: address of this service with its final slash.
+        data: data root.
+
+    Raises:
+        ForbiddenPathError: the url names anything but a file below the data root.
+        NotFoundError: there is no such file.
+        BadRequestError: the file is no TIFF.
+    """
+    own = f"{base_url}{DATA_ROUTE}/"
+    path = unquote(urlsplit(url).path[len(urlsplit(own).path) :]) if url.startswith(own) else url
+    if not is_safe_path(path) or path.startswith("."):
+        raise ForbiddenPathError(f"{url!r} is not a file published here")
+    file = resolve_below(data / path, [data])
+    if not file.is_file() or not is_tiff(file):
+        raise BadRequestError(f"{url!r} is not a published raster")
+    return file
+
+
+def add_tiles(app: FastAPI, data: Path) -> None:
+    """Add titiler's routes under `/cog` to an application."""
+
+    def raster_path(
+        request: Request,
+        url: Annotated[str, Query(description="Published file: path or /data address")],
+    ) -> str:
+        return str(published_raster(url, get_base_url(request), data))
+
+    factory = TilerFactory(
+        router_prefix=PREFIX,
+        path_dependency=raster_path,
+        colormap_dependency=create_colormap_dependency(colour_maps()),
+        environment_dependency=lambda: dict(GDAL_ENVIRONMENT),
+        process_dependency=lambda: None,  # no hill shades of LAI
+    )
+    app.include_router(factory.router, prefix=PREFIX, tags=["Tiles"])
+    app.add_exception_handler(TileOutsideBounds, _answer(404))
+    app.add_exception_handler(RioTilerError, _answer(400))
+    app.add_exception_handler(RasterioError, _answer(400))
+    app.add_exception_handler(RasterioIOError, _broken)
+
+
+def _broken(request: Request, error: Exception) -> JSONResponse:
+    """Answer for a file that GDAL cannot read, whose words would show where it lies."""
+    name = request.query_params.get("url")
+    return problem(
+        BrokenFileError(f"{name!r} is damaged or was just replaced; run lai-service repair")
+    )
+
+
+def _answer(status: int) -> Callable[[Request, Exception], JSONResponse]:
+    def handler(request: Request, error: Exception) -> JSONResponse:
+        name = type(error).__name__.removesuffix("Error")
+        return JSONResponse({"code": name, "description": str(error)}, status)
+
+    return handler
