@@ -12,6 +12,7 @@ LaiUdfError
 ├── RasterError                  a raster cannot be written or read back
 │   ├── EncodingError            values that the encoding on disk cannot hold
 │   └── OutputNotWritableError   the target folder or disk refuses the files
+├── GeometryError                a polygon or point that cannot be averaged over
 ├── LaiGraphError                a process graph that no back-end would treat well
 ├── ContractError                a file or cube that `lai-udf check` refuses
 └── PackError                    an archive for a back-end cannot be made
@@ -64,6 +65,10 @@ class EncodingError(RasterError):
 
 class OutputNotWritableError(RasterError):
     """The target folder, file or disk refuses what is to be written."""
+
+
+class GeometryError(LaiUdfError):
+    """A geometry that cannot be averaged over: empty, without area, not finite."""
 
 
 class LaiGraphError(LaiUdfError):

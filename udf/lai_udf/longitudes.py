@@ -1,0 +1,146 @@
+"""Shapes in degrees across ±180°: unrolled for arithmetic, cut for GeoJSON.
+
+The longitudes of a shape that crosses the antimeridian are written in three ways: cut there into
+parts (RFC 7946), running on beyond it (179.9 to 180.1), or with a jump (179.9 to -179.9). All of
+them are read here; what is returned is unrolled or cut, never with a jump.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.affinity import translate
+from shapely.geometry import MultiPolygon, Polygon, box
+from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
+
+Bounds = tuple[float, float, float, float]
+
+
+def unroll(geometry: BaseGeometry) -> BaseGeometry:
+    """Return a geometry whose rings run on beyond ±180° where they jumped.
+
+    A step of more than 180° of longitude between two points counts as a jump, except where taking
+    it for one leaves nothing of the ring, or goes once round a pole: a box from -180° to 180° is
+    the whole world.
+
+    Args:
+        geometry: longitude and latitude, degrees; any kind.
+    """
+    west, _, east, _ = geometry.bounds
+    if not east - west > 180:
+        return geometry
+    if isinstance(geometry, Polygon):
+        return _unroll_polygon(geometry)
+    if isinstance(geometry, BaseMultipartGeometry):
+        kind: Any = type(geometry)
+        return kind([unroll(part) for part in geometry.geoms])  # type: ignore[no-any-return]
+    return geometry
+
+
+def cut(geometry: BaseGeometry) -> BaseGeometry:
+    """Return polygons cut at ±180° (RFC 7946), longitudes from -180° to 180°.
+
+    Args:
+        geometry: valid polygon or multipolygon, degrees; may run on beyond ±180° by one turn.
+    """
+    west, south, east, north = geometry.bounds
+    if west >= -180 and east <= 180:
+        return geometry
+    turns = [(shift, box(-180 + shift, south, 180 + shift, north)) for shift in (-360, 0, 360)]
+    pieces = [translate(geometry.intersection(world), -shift) for shift, world in turns]
+    return polygons_of(shapely.geometrycollections(pieces))
+
+
+def polygons_of(geometry: BaseGeometry) -> BaseGeometry:
+    """Return the polygons of a geometry, as Polygon or MultiPolygon; its lines and points go."""
+    found = list(_iterate_polygons(geometry))
+    return found[0] if len(found) == 1 else MultiPolygon(found)
+
+
+def bounding_box(geometry: BaseGeometry) -> Bounds:
+    """Return west, south, east, north in degrees; west > east across ±180° (RFC 7946, 5.2).
+
+    Of all boxes that hold the geometry, the one that is narrowest: parts on either side of ±180°
+    are taken round that side where that is shorter.
+
+    Args:
+        geometry: cut or unrolled.
+    """
+    parts = [part.bounds for part in shapely.get_parts(cut(geometry))]
+    south, north = min(part[1] for part in parts), max(part[3] for part in parts)
+    west, east = _narrowest([(part[0], part[2]) for part in parts])
+    return west, south, east, north
+
+
+def split_box(bounds: Bounds) -> list[Bounds]:
+    """Return a box as one or two that lie within ±180°.
+
+    Args:
+        bounds: west, south, east, north; west > east, or an edge beyond ±180°, across ±180°.
+    """
+    west, south, east, north = bounds
+    if east < west:
+        east += 360
+    if east - west >= 360:
+        return [(-180.0, south, 180.0, north)]
+    west, east = (west + 180) % 360 - 180, (west + 180) % 360 - 180 + (east - west)
+    if east <= 180:
+        return [(west, south, east, north)]
+    return [(west, south, 180.0, north), (-180.0, south, east - 360, north)]
+
+
+def boxes_meet(one: Bounds, other: Bounds) -> bool:
+    """Return whether two boxes in degrees share a point, either of which may cross ±180°."""
+    return any(
+        a[1] <= b[3] and b[1] <= a[3] and any(a[0] <= b[2] + t and b[0] + t <= a[2] for t in _TURNS)
+        for a in split_box(one)
+        for b in split_box(other)
+    )
+
+
+_TURNS = (-360, 0, 360)  # -180° and 180° are one meridian
+
+
+def _narrowest(spans: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return the west and east that hold all spans, leaving out the widest gap between them."""
+    ordered = sorted(spans)
+    merged = [ordered[0]]
+    for west, east in ordered[1:]:
+        if west <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(east, merged[-1][1]))
+        else:
+            merged.append((west, east))
+    starts = [span[0] for span in merged]
+    gaps = [
+        after - span[1] for span, after in zip(merged, [*starts[1:], starts[0] + 360], strict=True)
+    ]
+    last = int(np.argmax(gaps))  # the widest gap follows this span
+    return merged[(last + 1) % len(merged)][0], merged[last][1]
+
+
+def _iterate_polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
+    if isinstance(geometry, Polygon):
+        if geometry.area > 0:
+            yield geometry
+    elif isinstance(geometry, BaseMultipartGeometry):
+        for part in geometry.geoms:
+            yield from _iterate_polygons(part)
+
+
+def _unroll_polygon(polygon: Polygon) -> Polygon:
+    shell = _unroll_ring(polygon.exterior.coords)
+    if np.ptp(shell[:, 0]) == 0 or shell[0, 0] != shell[-1, 0]:
+        return polygon
+    holes = [_unroll_ring(ring.coords) for ring in polygon.interiors]
+    west = shell[:, 0].min()  # a hole starts anywhere: bring it to the turn of its shell
+    for hole in holes:
+        hole[:, 0] += 360 * np.ceil((west - hole[0, 0]) / 360)
+    return Polygon(shell, holes)
+
+
+def _unroll_ring(coordinates: Any) -> NDArray[np.float64]:  # noqa: ANN401  (shapely's sequence)
+    points = np.asarray(coordinates, dtype=np.float64)[:, :2].copy()
+    points[:, 0] = np.unwrap(points[:, 0], period=360)
+    return points

@@ -1,0 +1,300 @@
+"""Zonal statistics of LAI: which pixels count, and what they say of polygons or a whole raster.
+
+A pixel is usable where LAI has a value and none of `lai_udf.predict.UNUSABLE_FLAGS` is set. It
+weighs by the exact share of it inside the polygon (`lai_udf.zones`). Below `MIN_VALID_SHARE` of
+the polygon there is no mean. Item statistics, `lai-train parcels` and the service's `/timeseries`
+call this module, so that one parcel has one number.
+
+`zonal_means` is the short way, from an LAI product to a table. Underneath, `weigh_zones` computes
+the shares once per grid, `take_pixels` picks those of one date, `describe_pixels` computes; pixels
+of several grids, as of a parcel across two UTM zones, are joined before by `join_pixels`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lai_udf.predict import UNUSABLE_FLAGS
+from lai_udf.zones import SLIVER, Zones, repair, share_between_grids, weigh_zones
+
+__all__ = [
+    "FLAG_BITS",
+    "MIN_VALID_SHARE",
+    "ZonalStatistics",
+    "ZonePixels",
+    "Zones",
+    "describe_pixels",
+    "describe_raster",
+    "join_pixels",
+    "repair",
+    "share_between_grids",
+    "take_pixels",
+    "usable_pixels",
+    "weigh_zones",
+]
+
+Floats = NDArray[np.float64]
+Index = NDArray[np.intp]
+Layers = Mapping[str, NDArray[Any]]
+
+MIN_VALID_SHARE = 0.5
+"""Where less of a polygon or raster is usable there is no mean, no spread and no quantile."""
+
+FLAG_BITS = tuple(1 << bit for bit in range(8))
+LAI = "lai"
+"""Name of the layer that decides, with the flags, which pixels count."""
+
+
+def usable_pixels(
+    lai: NDArray[Any], flags: NDArray[Any] | None = None, exclude_flags: int = UNUSABLE_FLAGS
+) -> NDArray[np.bool_]:
+    """Return where a pixel counts, bool.
+
+    Args:
+        lai: any shape, m2 m-2, NaN = no data.
+        flags: `LAI_FLAGS`, same shape; a pixel whose flags are NaN does not count. None: LAI alone
+            decides.
+        exclude_flags: bits that make a pixel unusable.
+    """
+    usable: NDArray[np.bool_] = np.isfinite(lai)
+    if flags is not None:
+        usable &= (_bits(flags) & exclude_flags) == 0
+    return usable
+
+
+@dataclass(frozen=True, eq=False)
+class ZonePixels:
+    """The pixels of zones on one date; a row per pixel and zone that meet, shape (k,)."""
+
+    zone: Index
+    """Number of the zone."""
+    weight: Floats
+    """Share of the pixel inside the zone, 0-1."""
+    layers: Layers
+    """Values by name, `lai` among them."""
+    flags: NDArray[np.uint8] | None
+    """`LAI_FLAGS`."""
+    area_px: Floats
+    """Area of the whole zones in pixels, shape (zones,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ZonalStatistics:
+    """Statistics of zones, shape (zones,); NaN where less than the least share is usable."""
+
+    mean: Mapping[str, Floats]
+    """Weighted mean by layer, in the layer's unit."""
+    standard_deviation: Mapping[str, Floats]
+    """Weighted, of the pixels about their mean; it is not the error of the mean."""
+    quantiles: Mapping[str, Floats]
+    """Weighted quantiles by layer, (zones, quantiles)."""
+    valid_share: Floats
+    """Share of the zone's whole area that is usable, 0-1; what lies off the raster is not."""
+    pixels: Floats
+    """Usable area in pixels."""
+    n_effective: Floats
+    """Pixels of equal weight that average independent errors as well: (sum w)^2 / sum w^2."""
+    flag_shares: Mapping[int, Floats]
+    """By bit of `LAI_FLAGS`: share of the area with LAI on which it is set; empty without flags."""
+
+
+def take_pixels(zones: Zones, layers: Layers, flags: NDArray[Any] | None = None) -> ZonePixels:
+    """Pick the pixels of zones from the rasters of one date.
+
+    Args:
+        zones: on the grid of the rasters.
+        layers: values by name, `lai` among them, (y, x) of the grid or of `zones.window`; NaN = no
+            data.
+        flags: `LAI_FLAGS`, same shape.
+    """
+    return ZonePixels(
+        zone=zones.zone,
+        weight=zones.share,
+        layers={name: zones.pick(layer) for name, layer in layers.items()},
+        flags=None if flags is None else _bits(zones.pick(flags)),
+        area_px=zones.area_px,
+    )
+
+
+def join_pixels(parts: Sequence[ZonePixels]) -> ZonePixels:
+    """Join the pixels that the same zones have on several grids of one pixel size.
+
+    Args:
+        parts: one per grid, of the pieces that `share_between_grids` made.
+    """
+    names = set.intersection(*(set(part.layers) for part in parts))
+    flags = [part.flags for part in parts if part.flags is not None]
+    return ZonePixels(
+        zone=np.concatenate([part.zone for part in parts]),
+        weight=np.concatenate([part.weight for part in parts]),
+        layers={n: np.concatenate([part.layers[n] for part in parts]) for n in sorted(names)},
+        flags=np.concatenate(flags) if len(flags) == len(parts) else None,
+        area_px=np.sum([part.area_px for part in parts], axis=0),
+    )
+
+
+def describe_pixels(
+    pixels: ZonePixels,
+    *,
+    quantiles: Sequence[float] = (),
+    exclude_flags: int = UNUSABLE_FLAGS,
+    min_valid_share: float = MIN_VALID_SHARE,
+) -> ZonalStatistics:
+    """Compute the statistics of zones.
+
+    Args:
+        pixels: of one date. A layer may have gaps where LAI has none: its mean is over the rest.
+        quantiles: probabilities, 0-1.
+        exclude_flags: bits that make a pixel unusable.
+        min_valid_share: least usable share of a zone that has a mean, 0-1.
+    """
+    count = len(pixels.area_px)
+    use = usable_pixels(pixels.layers[LAI], pixels.flags, exclude_flags)
+    zone, weight = pixels.zone[use], pixels.weight[use]
+    total = _add_up(zone, weight, count)
+    share = np.nan_to_num(np.minimum(_divide(total, pixels.area_px), 1.0))
+    enough = _is_enough(share, total, min_valid_share)
+    moments = {
+        name: _moments_by_zone(zone, weight, np.asarray(layer[use], np.float64), enough, quantiles)
+        for name, layer in pixels.layers.items()
+    }
+    effective = _divide(total**2, _add_up(zone, weight**2, count))
+    return ZonalStatistics(
+        mean={name: each[0] for name, each in moments.items()},
+        standard_deviation={name: each[1] for name, each in moments.items()},
+        quantiles={name: each[2] for name, each in moments.items()},
+        valid_share=share,
+        pixels=total,
+        n_effective=np.where(enough, effective, 0.0),
+        flag_shares=_flag_shares(pixels, count),
+    )
+
+
+def describe_raster(
+    layers: Layers,
+    flags: NDArray[Any] | None = None,
+    inside: NDArray[np.bool_] | None = None,
+    *,
+    quantiles: Sequence[float] = (),
+    exclude_flags: int = UNUSABLE_FLAGS,
+    min_valid_share: float = MIN_VALID_SHARE,
+) -> ZonalStatistics:
+    """Compute the statistics of a raster as of one zone of whole pixels.
+
+    The numbers are those of `describe_pixels` with equal weights, in a third of its memory.
+
+    Args:
+        layers: values by name, `lai` among them, (y, x); NaN = no data.
+        flags: `LAI_FLAGS`, same shape.
+        inside: the pixels that make up the zone; None: all.
+        quantiles: probabilities, 0-1.
+        exclude_flags: bits that make a pixel unusable.
+        min_valid_share: least usable share that has a mean, 0-1.
+    """
+    lai = layers[LAI]
+    inside = np.ones(lai.shape, bool) if inside is None else inside
+    use = usable_pixels(lai, flags, exclude_flags) & inside
+    total, area = np.array([float(use.sum())]), np.array([float(inside.sum())])
+    share = np.nan_to_num(_divide(total, area))
+    enough = _is_enough(share, total, min_valid_share)
+    moments = {name: _moments(layer[use], enough, quantiles) for name, layer in layers.items()}
+    shares: dict[int, Floats] = {}
+    if flags is not None:
+        bits = _bits(flags[np.isfinite(lai) & inside])
+        known = np.array([float(len(bits))])
+        shares = {b: _divide(np.array([float(((bits & b) > 0).sum())]), known) for b in FLAG_BITS}
+    return ZonalStatistics(
+        mean={name: each[0] for name, each in moments.items()},
+        standard_deviation={name: each[1] for name, each in moments.items()},
+        quantiles={name: each[2] for name, each in moments.items()},
+        valid_share=share,
+        pixels=total,
+        n_effective=np.where(enough, total, 0.0),
+        flag_shares=shares,
+    )
+
+
+def _is_enough(share: Floats, total: Floats, least: float) -> NDArray[np.bool_]:
+    return (share >= least - SLIVER) & (total > 0)
+
+
+def _moments(
+    values: NDArray[Any], enough: NDArray[np.bool_], quantiles: Sequence[float]
+) -> tuple[Floats, Floats, Floats]:
+    """Return mean, spread, (1,) each, and quantiles (1, n) of values of equal weight."""
+    values = values[np.isfinite(values)]
+    if not (enough[0] and values.size):
+        return np.full(1, np.nan), np.full(1, np.nan), np.full((1, len(quantiles)), np.nan)
+    mean, spread = values.mean(dtype=np.float64), values.std(dtype=np.float64)
+    levels = np.quantile(values.astype(np.float64), quantiles) if len(quantiles) else np.empty(0)
+    return np.array([mean]), np.array([spread]), levels[None]
+
+
+def _moments_by_zone(
+    zone: Index,
+    weight: Floats,
+    values: Floats,
+    enough: NDArray[np.bool_],
+    quantiles: Sequence[float],
+) -> tuple[Floats, Floats, Floats]:
+    """Return mean, spread, (zones,) each, and quantiles (zones, n) of weighted values (k,)."""
+    known = np.isfinite(values) & enough[zone]
+    zone, weight, values = zone[known], weight[known], values[known]
+    total = _add_up(zone, weight, len(enough))
+    mean = _divide(_add_up(zone, weight * values, len(enough)), total)
+    variance = _divide(_add_up(zone, weight * (values - mean[zone]) ** 2, len(enough)), total)
+    return mean, np.sqrt(variance), _quantiles(zone, weight, values, len(enough), quantiles)
+
+
+def _quantiles(
+    zone: Index, weight: Floats, values: Floats, count: int, quantiles: Sequence[float]
+) -> Floats:
+    """Return weighted quantiles, (count, n), NaN for zones without pixels.
+
+    As exactextract computes them: value k of n sorted ones lies at
+    s_k = (k - 1) w_k + (n - 1) (w_1 + … + w_{k-1}), and between them runs a line. With equal
+    weights that is `numpy.quantile`.
+    """
+    result = np.full((count, len(quantiles)), np.nan)
+    if not len(quantiles):
+        return result
+    order = np.lexsort((values, zone))
+    bounds = np.searchsorted(zone[order], np.arange(count + 1))
+    for number in np.unique(zone):
+        own = order[bounds[number] : bounds[number + 1]]
+        w, n = weight[own], len(own)
+        place = np.arange(n) * w + (n - 1) * (np.cumsum(w) - w)
+        levels = np.asarray(quantiles) * place[-1]
+        result[number] = np.interp(levels, place, values[own])
+    return result
+
+
+def _flag_shares(pixels: ZonePixels, count: int) -> dict[int, Floats]:
+    if pixels.flags is None:
+        return {}
+    known = np.isfinite(pixels.layers[LAI])
+    zone, weight, flags = pixels.zone[known], pixels.weight[known], pixels.flags[known]
+    total = _add_up(zone, weight, count)
+    return {
+        bit: _divide(_add_up(zone, weight * ((flags & bit) > 0), count), total) for bit in FLAG_BITS
+    }
+
+
+def _bits(flags: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return flags as bits; NaN becomes all of them."""
+    if flags.dtype.kind == "f":
+        flags = np.nan_to_num(flags, nan=255.0)
+    return flags.astype(np.uint8)
+
+
+def _add_up(zone: Index, values: Floats, count: int) -> Floats:
+    return np.bincount(zone, weights=values, minlength=count).astype(np.float64)
+
+
+def _divide(values: Floats, by: Floats) -> Floats:
+    result = np.full(values.shape, np.nan)
+    np.divide(values, by, out=result, where=by > 0)
+    return result
