@@ -13,6 +13,7 @@ LaiUdfError
 │   ├── EncodingError            values that the encoding on disk cannot hold
 │   └── OutputNotWritableError   the target folder or disk refuses the files
 ├── GeometryError                a polygon or point that cannot be averaged over
+├── IdentityError                time, tile or target of a result, or a folder of another one
 ├── LaiGraphError                a process graph that no back-end would treat well
 ├── ContractError                a file or cube that `lai-udf check` refuses
 └── PackError                    an archive for a back-end cannot be made
@@ -69,6 +70,10 @@ class OutputNotWritableError(RasterError):
 
 class GeometryError(LaiUdfError):
     """A geometry that cannot be averaged over: empty, without area, not finite."""
+
+
+class IdentityError(LaiUdfError):
+    """A result cannot be named, or its folder holds another one."""
 
 
 class LaiGraphError(LaiUdfError):
