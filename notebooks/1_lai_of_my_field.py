@@ -33,7 +33,7 @@ import xarray as xr
 from lai_demo.scene import open_demo_scene, write_collection
 from lai_demo.servers import free_port, running
 from lai_training.land.simulate import simulate
-from lai_training.land.spectral_library import load_or_make_library
+from lai_training.land.spectral_library import shipped_library
 from lai_udf.bundle import default_bundle_path
 from lai_udf.process_graph import lai_cube
 
@@ -49,7 +49,7 @@ plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 110})
 # it is one line; here the notebook starts it and stops it at the end.
 
 # %%
-library = load_or_make_library(OUT / "spectra.npz", 8_000, 1)
+library = shipped_library()
 files = simulate(OUT / "scene.tif", size=SIZE_PX, seed=5, cloud_cover_percent=3, library=library)
 scene = open_demo_scene(str(files.scene), scale=None, offset=None, datetime=None)
 collections = write_collection(scene, OUT / "collections")

@@ -36,7 +36,7 @@ from scipy import stats
 from lai_training import sl2p
 from lai_training.scores.metrics import half_width_of_mean
 from lai_training.land.simulate import simulate
-from lai_training.land.spectral_library import load_or_make_library
+from lai_training.land.spectral_library import shipped_library
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
 from lai_udf.scenes.read import read_scene
@@ -55,7 +55,7 @@ plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 110})
 # all over the scene, so that σ has no seams and does not depend on how the scene is cut.
 
 # %%
-library = load_or_make_library(OUT / "spectra.npz", 8_000, 1)
+library = shipped_library()
 files = simulate(OUT / "uncertain.tif", size=SIZE_PX, seed=11, library=library)
 scene = read_scene(files.scene)
 with rasterio.open(files.truth) as truth_file:

@@ -36,7 +36,7 @@ from lai_training.bundles.model_item import describe_model
 from lai_training.learn.pools import make_pool
 from lai_training.bundles.release import NO_CALIBRATION
 from lai_training.land.simulate import simulate
-from lai_training.land.spectral_library import load_or_make_library
+from lai_training.land.spectral_library import shipped_library
 from lai_udf.bundle import default_bundle_path
 from lai_udf.scenes.read import read_scene
 from lai_udf.run import Request, predict_scene
@@ -72,7 +72,7 @@ config = FitConfig.model_validate(
         """
     )
 )
-library = load_or_make_library(OUT / "spectra.npz", 8_000, 1)
+library = shipped_library()
 pools = OUT / "pools"
 for pool in (config.pool, config.validation):
     path = pools / f"patches-{pool.patches}x{pool.size_px}-seed{pool.seed}.npy"

@@ -39,7 +39,7 @@ from lai_service.ops.client import publish_directory
 from lai_stac.item import describe
 from lai_training.parcels.benchmark import TRUTH_FILE, write_season
 from lai_training.parcels.season import season_dates
-from lai_training.land.spectral_library import load_or_make_library
+from lai_training.land.spectral_library import shipped_library
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import read_lai_cogs
 
@@ -55,7 +55,7 @@ plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 110})
 # In real life this is `lai-udf run` and `lai-service publish` on every new scene.
 
 # %%
-library = load_or_make_library(OUT / "spectra.npz", 8_000, 1)
+library = shipped_library()
 season = OUT / "season"
 shutil.rmtree(season, ignore_errors=True)
 write_season(

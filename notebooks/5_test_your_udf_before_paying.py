@@ -25,7 +25,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from lai_training.land.simulate import simulate
-from lai_training.land.spectral_library import load_or_make_library
+from lai_training.land.spectral_library import shipped_library
 from lai_udf import predict
 from lai_udf.bundle import default_bundle_path, open_bundle
 from lai_udf.harness import Cutting, run_udf_in_windows
@@ -38,7 +38,7 @@ OUT.mkdir(parents=True, exist_ok=True)
 plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 110})
 
 # %%
-library = load_or_make_library(OUT / "spectra.npz", 8_000, 1)
+library = shipped_library()
 scene = read_scene(simulate(OUT / "rehearsal.tif", size=SIZE_PX, seed=2, library=library).scene)
 cube = scene.drop_sel(bands=[b for b in scene.bands.values if b not in predict.BANDS])
 

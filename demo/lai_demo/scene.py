@@ -20,7 +20,6 @@ from lai_udf.scenes.read import read_scene
 
 COLLECTION = "sentinel-2-l2a"
 SIMULATED_PX = 512
-SPECTRA = 8_000
 SEED = 20201121
 SCENE_SCALE, SCENE_OFFSET = 1e-4, -0.1  # what `write_scene_geotiff` encodes reflectance with
 
@@ -41,9 +40,9 @@ def simulate_scene_file(folder: Path) -> Path:
     """Simulate the embedded scene: parcels at 20 m with known LAI, thin clouds and shadows."""
     from lai_training.land.observation import NoiseModel
     from lai_training.land.simulate import simulate
-    from lai_training.land.spectral_library import load_or_make_library
+    from lai_training.land.spectral_library import shipped_library
 
-    library = load_or_make_library(folder / "spectra.npz", SPECTRA, SEED)
+    library = shipped_library()
     output = folder / "simulated.tif"
     return simulate(
         output,

@@ -43,20 +43,9 @@ def test_a_notebook_is_text_with_headings_that_jupyter_opens(notebook: Path) -> 
     assert not any(cell.get("outputs") for cell in cells)
 
 
-@pytest.fixture(scope="session")
-def spectra(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The spectral library that all notebooks ask for, made once."""
-    from lai_training.land.spectral_library import load_or_make_library
-
-    path = tmp_path_factory.mktemp("spectra") / "spectra.npz"
-    load_or_make_library(path, 8_000, 1)
-    return path
-
-
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_top_to_bottom(notebook: Path, tmp_path: Path, spectra: Path) -> None:
-    (tmp_path / "spectra.npz").write_bytes(spectra.read_bytes())
+def test_a_notebook_runs_from_top_to_bottom(notebook: Path, tmp_path: Path) -> None:
     environment = {**os.environ, **SMALL, "MPLBACKEND": "Agg", "LAI_NOTEBOOK_OUT": str(tmp_path)}
 
     run = subprocess.run(

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lai_training.land import prospect
 from lai_training.land.cover import draw_cover, season
 from lai_training.land.landscapes import (
     SimulatedScene,
@@ -22,8 +23,10 @@ from lai_training.land.observation import (
 )
 from lai_training.land.parcels import LandUse, ParcelMap, draw_parcels, random_fields
 from lai_training.land.spectral_library import (
+    SHIPPED_RECIPE,
     SpectralLibrary,
     load_or_make_library,
+    shipped_library,
     spectral_library,
 )
 from lai_training.land.spectral_tables import BANDS
@@ -83,6 +86,25 @@ def test_a_cached_library_is_read_again_and_remade_for_another_seed(tmp_path: Pa
     np.testing.assert_array_equal(made.reflectance, again.reflectance)
     assert not np.array_equal(made.reflectance, other.reflectance)
     assert [each.name for each in path.parent.iterdir()] == ["library.npz"]
+
+
+def test_the_shipped_library_is_what_its_recipe_makes(tmp_path: Path) -> None:
+    made = load_or_make_library(tmp_path / "spectra.npz", *SHIPPED_RECIPE)
+    shipped = shipped_library()
+
+    np.testing.assert_allclose(shipped.reflectance, made.reflectance, atol=1e-6)
+    np.testing.assert_allclose(shipped.lai, made.lai, atol=1e-6)
+    np.testing.assert_array_equal(shipped.surface_class, made.surface_class)
+    np.testing.assert_allclose(shipped.angles_deg, made.angles_deg, atol=1e-4)
+
+
+def test_the_shipped_library_needs_no_prosail_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    prospect._package_constants.cache_clear()
+    monkeypatch.setattr(prospect, "find_spec", lambda name: None)
+    assert len(shipped_library().reflectance) > 0
+    with pytest.raises(ModuleNotFoundError) as missing:
+        spectral_library(600, np.random.default_rng(1))
+    assert missing.value.name == "progeosail"
 
 
 def test_others_may_read_a_cached_library(tmp_path: Path) -> None:

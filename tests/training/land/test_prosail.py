@@ -42,6 +42,14 @@ def _chemistry(canopy: CanopyParameters) -> np.ndarray:
     )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _numba_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give progeosail's compiled code a place of its own: its package may not be writable."""
+    import numba
+
+    numba.config.CACHE_DIR = str(tmp_path_factory.mktemp("numba"))
+
+
 def _package_spectra(
     canopy: CanopyParameters, angles: tuple[np.ndarray, ...], soil: np.ndarray
 ) -> np.ndarray:

@@ -5,12 +5,14 @@ Out: hemispherical reflectance and transmittance, shape (n, wavelength).
 
 The equations are those of Jacquemoud & Baret 1990 (RSE 34, 75-91) and Feret et al. 2017
 (RSE 193, 204-215), written for whole arrays. The constants (refractive index, specific absorption)
-are read from the installed PROSAIL package, which is GPL-3.0 and stays at arm's length: nothing of
-it is copied, and nothing that ships to a back-end imports this module.
+are read from a data file of the installed package progeosail. That package is GPL-3.0: nothing of
+it is copied or imported, and only making new spectra needs it (`land.spectral_library` ships some).
 """
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +43,20 @@ class LeafOptics:
 
 @cache
 def _package_constants() -> tuple[Array, Array, Array]:
-    """Read wavelengths (nm), refractive index and absorption of PROSPECT-D from progeosail."""
-    from progeosail import spectral_lib  # slow to import, and GPL: only when it is needed
+    """Read wavelengths (nm), refractive index and absorption of PROSPECT-D from progeosail's file.
 
-    leaf = spectral_lib.prospectd
-    absorption = np.stack([leaf.kab, leaf.kcar, leaf.kbrown, leaf.kw, leaf.km])
-    return np.arange(400.0, 2501.0), np.asarray(leaf.nr), absorption
+    The package itself is not imported: its import compiles with numba, and needs a writable cache.
+    """
+    table = np.loadtxt(_package_folder() / "prospect_d_spectra.txt", comments="#", unpack=True)
+    wavelength_nm, refractive_index, kab, kcar, _anthocyanins, kbrown, kw, km = table
+    return wavelength_nm, refractive_index, np.stack([kab, kcar, kbrown, kw, km])
+
+
+def _package_folder() -> Path:
+    found = find_spec("progeosail")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'progeosail'", name="progeosail")
+    return Path(found.submodule_search_locations[0])
 
 
 def leaf_optics(wavelength_nm: Array) -> LeafOptics:

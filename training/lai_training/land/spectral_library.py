@@ -41,6 +41,10 @@ logger = logging.getLogger("lai_training")
 LIBRARY_VERSION = 3
 """Grows when the spectra change, so that an old cache is made anew."""
 
+SHIPPED_FILE = Path(__file__).with_name("tables") / "spectra.npz"
+SHIPPED_RECIPE = (8_000, 1)
+"""Number of spectra and seed of the shipped library."""
+
 
 SHARE = {
     SurfaceClass.CROP: 0.40,
@@ -126,6 +130,18 @@ def spectral_library(
         surface_class=np.concatenate(classes),
         angles_deg=np.concatenate(angles).astype(np.float32),
     )
+
+
+def shipped_library() -> SpectralLibrary:
+    """Return the library that comes with the package; needs no PROSAIL package.
+
+    It is what `load_or_make_library(path, *SHIPPED_RECIPE)` makes: simulated by this project.
+    """
+    recipe = np.array([LIBRARY_VERSION, *SHIPPED_RECIPE])
+    library = _read_cache(SHIPPED_FILE, recipe)
+    if library is None:
+        raise RuntimeError(f"{SHIPPED_FILE} is damaged or of another version: install anew")
+    return library
 
 
 def load_or_make_library(path: Path, n: int = 40_000, seed: int = 0) -> SpectralLibrary:
