@@ -122,8 +122,9 @@ def test_one_date_without_t_equals_that_date_of_the_full_cube(
     np.testing.assert_array_equal(alone["float32_3d"][0], alone["float32_4d"][0][0])
 
 
-def test_header_asks_for_the_onnx_runtime_and_nothing_else(udf_code: str) -> None:
-    assert extract_udf_dependencies(udf_code) == ["onnxruntime"]
+def test_no_header_of_dependencies_beside_the_archives(udf_code: str) -> None:
+    # geopyspark would unpack all archives again for every chunk
+    assert extract_udf_dependencies(udf_code) is None
 
 
 def test_text_avoids_what_the_loader_cannot_take(udf_code: str) -> None:

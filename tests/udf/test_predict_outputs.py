@@ -31,6 +31,8 @@ def pointwise(tmp_path_factory: pytest.TempPathFactory) -> str:
         make_bundle(
             folder / "pointwise.zip",
             reach_px=0,
+            cloud_near_px=0,
+            no_data_near_px=0,
             calibration={
                 "intervals": {"sl2p": knots, "field": knots},
                 "field_correction": correction,
@@ -43,7 +45,7 @@ def pointwise(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("network_says", "lai", "flags"),
     [
         (4.0, 4.0, 0),
-        (0.0, 0.0, 0),
+        (0.01, 0.01, 0),
         (-0.1, 0.0, 1 + 2),  # clipped, and a negative reflectance is out of domain
         (-0.25, -0.25, 1 + 8),  # beyond the tolerance: kept and flagged, as SNAP does
         (8.0, 8.0, 0),
@@ -61,7 +63,7 @@ def test_lai_is_clipped_within_the_tolerance_and_flagged_beyond(
     assert set(result.sel(bands="LAI_FLAGS").values.ravel()) == {float(flags)}
 
 
-@pytest.mark.parametrize("network_says", [-0.25, -0.1, 0.0, 0.2, 3.0, 8.1, 9.0])
+@pytest.mark.parametrize("network_says", [-0.25, -0.1, 0.01, 0.2, 3.0, 8.1, 9.0])
 def test_interval_holds_lai_and_never_goes_below_zero(pointwise: str, network_says: float) -> None:
     result = apply_datacube(uniform(network_says), {"model": pointwise})
     lai, lower, upper = (result.sel(bands=b).values for b in ("LAI", "LAI_LOWER", "LAI_UPPER"))

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from lai_udf.cli import app
 from lai_udf.cog import read_lai_cogs
 from lai_udf.errors import GridError, MetadataError, MissingBandError, UnreadableProductError
-from lai_udf.predict import BANDS, apply_datacube
+from lai_udf.predict import BANDS, LaiInputError, apply_datacube
+from lai_udf.run import run_cube
 from lai_udf.scenes.cubes import name_dates, read_cube
 
 netcdf4 = pytest.importorskip("netCDF4")
@@ -122,16 +123,15 @@ def test_one_date_without_a_dimension_t_needs_a_time(series: xr.DataArray, tmp_p
         read_cube(tmp_path / "series.nc", "2024-06-01")
 
 
-def test_wrong_scaling_of_a_cube_names_file_date_and_option(
+def test_wrong_scaling_of_a_cube_names_file_and_parameter(
     series: xr.DataArray, tmp_path: Path
 ) -> None:
     series.loc[{"bands": list(BANDS)}] *= 10_000
     path = write_variables(series, tmp_path / "numbers.nc")
-    result = CliRunner().invoke(app, ["run", str(path), str(tmp_path / "out")])
-
-    assert result.exit_code == 1
-    assert "numbers.nc, 2024-06-01T00:00:00: reflectance from" in result.stderr
-    assert "set --scale 0.0001 (and --offset -0.1" in result.stderr
+    with pytest.raises(LaiInputError, match=r"numbers\.nc") as caught:
+        run_cube(read_cube(path), tmp_path / "out")
+    assert caught.value.parameter == "reflectance_scale"
+    assert not (tmp_path / "out").exists()
 
 
 def test_cube_of_clouds_is_one_sentence(series: xr.DataArray, tmp_path: Path) -> None:

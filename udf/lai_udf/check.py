@@ -8,7 +8,7 @@ Source: `openeo/udf/run_code.py` of openeo 0.53.0 and Open-EO/openeo-geopyspark-
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from openeo.udf.run_code import extract_udf_dependencies
 
 from lai_udf.errors import ContractError, GridError, MetadataError
 from lai_udf.grid import Grid
-from lai_udf.predict import BANDS, LaiInputError, read_inputs, read_settings
+from lai_udf.guard import ScalingSample
+from lai_udf.predict import BANDS, LaiInputError, check_bands, read_inputs, read_settings
 from lai_udf.process_graph import WINDOW_PX
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, name_dates, read_cube
 from lai_udf.scenes.source import PIXEL_SIZE_M
@@ -212,7 +213,7 @@ def check_cube(
     cube: xr.DataArray,
     *,
     reflectance_scale: float = 1.0,
-    reflectance_offset: float = 0.0,
+    reflectance_offset: float | None = None,
     window_px: int = WINDOW_PX,
 ) -> Report:
     """Judge a cube against the contract of the UDF: bands, scaling, grid, chunk geometry.
@@ -220,7 +221,7 @@ def check_cube(
     Args:
         cube: dims (t, bands, y, x), see `read_cube`.
         reflectance_scale: reflectance = value * scale + offset.
-        reflectance_offset: as above.
+        reflectance_offset: as above; None is 0, and judged from all dates together.
         window_px: core of a window.
     """
     problems: list[str] = []
@@ -229,7 +230,7 @@ def check_cube(
     except GridError as error:
         problems.append(str(error))
     try:
-        times = name_dates(cube)
+        name_dates(cube)
     except MetadataError as error:
         problems.append(str(error))
     labels = [str(label) for label in cube["bands"].values]
@@ -240,7 +241,7 @@ def check_cube(
             "reflectance_scale": reflectance_scale,
             "reflectance_offset": reflectance_offset,
         }
-        problems += _check_dates(cube, times, scaling)
+        problems += _check_values(cube, scaling)
     rows, columns = (-(-cube.sizes[dim] // window_px) for dim in ("y", "x"))
     optional = [label for label in labels if label not in BANDS]
     size = f"{cube.sizes['y']} x {cube.sizes['x']} px"
@@ -256,17 +257,21 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _check_dates(
-    cube: xr.DataArray, times: Sequence[str], scaling: dict[str, float]
-) -> Iterator[str]:
+def _check_values(cube: xr.DataArray, scaling: dict[str, float | None]) -> Iterator[str]:
     settings = read_settings(dict(scaling))
-    hidden = 0
-    for time, date in zip(times, cube, strict=True):
-        try:
-            inputs = read_inputs(date, settings)
-        except LaiInputError as error:
-            yield f"{time}: {error}"
-        else:
-            hidden += bool((inputs.missing | inputs.masked).all())
-    if hidden == len(times):
+    try:
+        check_bands(cube, settings)
+    except LaiInputError as error:
+        yield str(error)
+        return
+    usable, sample = False, ScalingSample()
+    for date in cube:
+        sample.add(date, settings.reflectance_scale, settings.reflectance_offset)
+        inputs = read_inputs(date, settings)
+        usable |= bool((~inputs.missing & ~inputs.masked).any())
+    wrong = sample.verdict(offset_is_known=settings.reflectance_offset is not None)
+    if wrong is not None:
+        yield str(wrong)
+        return
+    if not usable:
         yield "no pixel of any date can be used: all are no data, cloud, shadow or snow"

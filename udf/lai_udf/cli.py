@@ -136,11 +136,11 @@ def _tell_skipped(folder: Path) -> None:
     typer.echo(f"lai-udf: {folder} is finished already; --overwrite computes it anew", err=True)
 
 
-def _scaling(scale: float | None, offset: float | None) -> dict[str, float]:
+def _scaling(scale: float | None, offset: float | None) -> dict[str, Any]:
     """Return scale and offset of a cube, as keywords; a cube of reflectance needs none."""
     return {
         "reflectance_scale": 1.0 if scale is None else scale,
-        "reflectance_offset": 0.0 if offset is None else offset,
+        "reflectance_offset": offset,
     }
 
 

@@ -23,6 +23,7 @@ from lai_udf.atomic import small_cache
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.cog import LaiCogWriter, find_finished, write_lai_cogs
 from lai_udf.errors import EmptySceneError
+from lai_udf.guard import ScalingSample
 from lai_udf.predict import (
     BANDS,
     HALO_PX,
@@ -65,7 +66,9 @@ class Request:
     bands: tuple[str, ...] = OUTPUT_BANDS
     """Output bands."""
 
-    def context(self, bundle: Bundle, overlap_px: int, **scaling: float) -> dict[str, object]:
+    def context(
+        self, bundle: Bundle, overlap_px: int, **scaling: float | None
+    ) -> dict[str, object]:
         """Return the context of the UDF, checked; without scaling the cube holds reflectance."""
         context: dict[str, object] = {
             "model": str(bundle.path),
@@ -147,9 +150,12 @@ def run_scene(
     def predict(piece: Piece) -> tuple[Window, xr.DataArray, bool]:
         with naming(source.name):
             lai = apply_datacube(piece.cube, context)
-        return piece.core, piece.trim(lai), holds_data(piece.trim(piece.cube))
+        core = piece.trim(piece.cube)
+        sample.add(core)
+        return piece.core, piece.trim(lai), holds_data(core)
 
     cells, seen, usable = plan_cells(source, core_px=core_px), False, False
+    sample = ScalingSample()
     total = sum(len(cell.windows) for cell in cells)
     writer = LaiCogWriter(directory, source.grid, bands=request.bands, tags=tags)
     with small_cache(), writer:
@@ -160,6 +166,9 @@ def run_scene(
             usable = usable or holds_lai(lai)
             if progress is not None:
                 progress(done, total)
+        declared = source.bands[0].scaling is not None
+        if error := sample.verdict(offset_is_known=declared):
+            raise locate(error, source.name)
         prepare_graph.cache_clear()  # the working memory of the runtime: COGs need some as well
         if not seen:
             raise EmptySceneError(
@@ -224,7 +233,7 @@ def run_cube(
     request: Request | None = None,
     *,
     reflectance_scale: float = 1.0,
-    reflectance_offset: float = 0.0,
+    reflectance_offset: float | None = None,
     overwrite: bool = True,
     progress: Progress | None = None,
     skipped: Skipped | None = None,
@@ -236,7 +245,7 @@ def run_cube(
         directory: where the folders go, named after the time (`20240601T103629`).
         request: what to compute.
         reflectance_scale: reflectance = value * scale + offset.
-        reflectance_offset: as above.
+        reflectance_offset: as above; None is 0, and judged from all dates together.
         overwrite: compute anew what is finished already, as in `run_scene`.
         progress: told after each date.
         skipped: told of what is left as it is.
@@ -257,6 +266,11 @@ def run_cube(
     scaling = {"reflectance_scale": reflectance_scale, "reflectance_offset": reflectance_offset}
     context = request.context(bundle, overlap_px=0, **scaling)
     tags = _tags(request, bundle)
+    sample = ScalingSample()
+    for date in cube:
+        sample.add(date, reflectance_scale, reflectance_offset)
+    if error := sample.verdict(offset_is_known=reflectance_offset is not None):
+        raise locate(error, where)
     folders: list[Path] = []
     for done, (time, date) in enumerate(zip(times, cube, strict=True), start=1):
         values = date.drop_vars("t").load()
@@ -289,13 +303,23 @@ def holds_lai(lai: xr.DataArray) -> bool:
 
 @contextmanager
 def naming(where: str) -> Iterator[None]:
-    """Say of values that make no sense where they stand; a bundle's faults stand elsewhere."""
+    """Name the scene in errors about its values; a bundle's faults lie elsewhere."""
     try:
         yield
     except LaiModelError:
         raise
     except LaiInputError as error:
-        raise LaiInputError(f"{where}: {error}") from error
+        raise locate(error, where) from error
+
+
+def locate(error: LaiInputError, where: str) -> LaiInputError:
+    """Return the same error with the name of the scene in front of its problem."""
+    return LaiInputError(
+        f"{where}: {error.problem}" if error.problem else "",
+        parameter=error.parameter,
+        value=error.value,
+        expected=error.expected,
+    )
 
 
 def holds_data(cube: xr.DataArray) -> bool:
@@ -357,7 +381,7 @@ def _digest_files(source: SceneSource) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _digest_cube(date: xr.DataArray, scaling: dict[str, float]) -> str:
+def _digest_cube(date: xr.DataArray, scaling: dict[str, float | None]) -> str:
     """Return the same for a date in memory: its pixels and what they mean."""
     digest = hashlib.sha256(np.ascontiguousarray(date.values).tobytes())
     digest.update(json.dumps([*map(str, date["bands"].values), scaling]).encode())

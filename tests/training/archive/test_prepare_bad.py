@@ -61,10 +61,6 @@ def _undeclared_scale(folder):
     write_multiband(folder / f"{product_name()}.tif", make_land_dn(), scales=None, offsets=None)
 
 
-def _forgotten_offset(folder):
-    write_land(folder, baseline="02.12", offsets=False, dn=make_land_dn())
-
-
 def _broken_angles(folder):
     next(write_land(folder).rglob("MTD_TL.xml")).write_text("<a><b></a>")
 
@@ -103,7 +99,6 @@ BAD = {
     _truncated_tiff: "cannot read .*truncated",
     _undeclared_offset: "without BOA_ADD_OFFSET in the metadata; set OFFSET=",
     _undeclared_scale: "without a GDAL scale",
-    _forgotten_offset: "offset of processing baseline 04.00 was forgotten",
     _broken_angles: "MTD_TL.xml: no usable sun and view angles",
     _missing_band: "lacks B11",
     _band_on_another_grid: "B11 .* lies on another grid",

@@ -14,7 +14,7 @@ from scipy.ndimage import distance_transform_edt
 
 from lai_training import sl2p
 from lai_training.sl2p.tables import load_network
-from lai_udf.predict import BANDS, MASKED_SCENE_CLASSES
+from lai_udf.predict import BANDS
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]
@@ -24,20 +24,11 @@ LOWEST, HIGHEST, STEP = -0.2, 2.0, 1e-4
 """Range and step of the histograms, reflectance; a step is one digital number of L2A."""
 
 
-def mask_hidden(scene_class: NDArray[Any], buffer_px: int) -> Bools:
-    """Mask cloud, shadow, snow and defective pixels, and all within a radius of them.
-
-    Args:
-        scene_class: (y, x), numbers of the L2A scene classification.
-        buffer_px: radius, pixels; 0 = the classified pixels alone.
-
-    Returns:
-        (y, x) bool.
-    """
-    hidden: Bools = np.isin(scene_class, MASKED_SCENE_CLASSES)
-    if buffer_px == 0 or not hidden.any():
-        return hidden
-    return np.asarray(distance_transform_edt(~hidden) <= buffer_px)
+def add_buffer(masked: Bools, buffer_px: int) -> Bools:
+    """Return (y, x) bool: masked pixels, and all within a radius, pixels, of them."""
+    if buffer_px == 0 or not masked.any():
+        return masked
+    return np.asarray(distance_transform_edt(~masked) <= buffer_px)
 
 
 @dataclass(eq=False)

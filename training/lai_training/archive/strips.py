@@ -15,11 +15,11 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from lai_training.archive.config import PrepareConfig
-from lai_training.archive.patches import Bools, Floats, mask_hidden
+from lai_training.archive.patches import Bools, Floats, add_buffer
 from lai_training.errors import PrepareError
 from lai_udf.grid import Grid
-from lai_udf.predict import BANDS, read_cosines, refuse_implausible
-from lai_udf.scenes.source import SCENE_CLASS_BAND, SceneSource
+from lai_udf.predict import Settings, read_values
+from lai_udf.scenes.source import SceneSource
 
 STRIP_ROWS = 1024
 """Rows of 20 m in memory at a time, at most; a whole number of patches."""
@@ -114,15 +114,15 @@ def mask_strip(
     """
     labels = [str(label) for label in scene["bands"].values]
     values = scene.values
-    reflectance = values[[labels.index(band) for band in BANDS]]
-    missing = np.isnan(reflectance).any(axis=0)
-    masked = np.zeros_like(missing)
-    if SCENE_CLASS_BAND in labels:
-        scene_class = np.nan_to_num(values[labels.index(SCENE_CLASS_BAND)])
-        missing |= scene_class == 0
-        masked = mask_hidden(scene_class, buffer_px) & ~missing
-    reflectance[:, missing | masked] = np.nan
-    cosines = np.broadcast_to(read_cosines(values, labels), (3, *missing.shape))
-    reflectance, cosines = reflectance[:, rows], cosines[:, rows]
-    refuse_implausible(reflectance)
-    return Strip(first_row, reflectance, cosines, lai, masked[rows], missing[rows])
+    inputs = read_values(values, labels, Settings())
+    masked = add_buffer(inputs.masked, buffer_px) & ~inputs.missing
+    inputs.reflectance[:, masked] = np.nan
+    cosines = np.broadcast_to(inputs.cosines, (3, *masked.shape))
+    return Strip(
+        first_row,
+        inputs.reflectance[:, rows],
+        cosines[:, rows],
+        lai,
+        masked[rows],
+        inputs.missing[rows],
+    )

@@ -20,9 +20,9 @@ from lai_training.errors import EvaluationError
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import (
     BANDS,
-    Inputs,
     Settings,
     apply_datacube,
+    clear_inputs,
     load_model,
     predict_lai,
     read_cosines,
@@ -91,9 +91,7 @@ class Network:
         values = scene.transpose("bands", "y", "x").values.astype("float32")
         labels = [str(label) for label in scene["bands"].values]
         reflectance = values[[labels.index(band) for band in BANDS]]
-        missing = np.isnan(reflectance).any(axis=0)
-        cosines = read_cosines(values, labels)
-        inputs = Inputs(reflectance, cosines, np.zeros_like(missing), missing)
+        inputs = clear_inputs(reflectance, read_cosines(values, labels))
         model = load_model(str(self.bundle))
         lai: Float32 = predict_lai(inputs, model, Settings(model=str(self.bundle)))["LAI"]
         return lai

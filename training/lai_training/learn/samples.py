@@ -26,7 +26,7 @@ from lai_training.learn.disturbances import (
 from lai_training.learn.labels import label_patches, limit_label
 from lai_training.learn.normalisation import Normalisation
 from lai_training.networks import NetworkSpec
-from lai_udf.predict import FEATURES, Inputs, build_features
+from lai_udf.predict import FEATURES, build_features, clear_inputs
 
 Floats = NDArray[np.float32]
 Batch = tuple[tuple[Floats, Floats], Floats | tuple[Floats, ...], Floats]
@@ -100,12 +100,9 @@ def build_batch(
     observed, noisy = add_noise(clean, config, rng)
     contract = {"normalisation": normalisation.contract()}
     features = np.empty((count, height, width, len(FEATURES)), dtype="float32")
-    nothing_masked = np.zeros((height, width), dtype=bool)
     for index in range(count):
         observed[index, :, missing[index]] = np.nan
-        inputs = Inputs(
-            observed[index], cosines[index, :, None, None], nothing_masked, missing[index]
-        )
+        inputs = clear_inputs(observed[index], cosines[index, :, None, None])
         features[index] = build_features(inputs, contract).transpose(1, 2, 0)
     masks = draw_training_masks(count, spec, config.masked_draw_share, rng)
     untouched = ~noisy & (masks == 1).all(axis=1)

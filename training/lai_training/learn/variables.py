@@ -24,7 +24,7 @@ from lai_training.scores.emulation import add_band_noise, drop_angles, find_clea
 from lai_training.scores.metrics import score
 from lai_training.sl2p.tables import load_network
 from lai_udf.errors import ProductError
-from lai_udf.predict import BANDS, NOMINAL_COSINES, Inputs, build_features
+from lai_udf.predict import BANDS, NOMINAL_COSINES, build_features, clear_inputs
 from lai_udf.scenes.read import read_scene
 
 logger = logging.getLogger("lai_training")
@@ -49,9 +49,8 @@ def predict_variables(
     height, width = reflectance.shape[1:]
     pads = [(0, 0), (0, -height % CELL_PX), (0, -width % CELL_PX)]
     image = np.pad(reflectance.astype("float32"), pads, constant_values=np.nan)
-    nothing = np.zeros(image.shape[1:], dtype=bool)
     cosines = np.array(NOMINAL_COSINES, dtype="float32")[:, None, None]
-    inputs = Inputs(image, cosines, nothing, np.isnan(image).any(axis=0))
+    inputs = clear_inputs(image, cosines)
     features = build_features(inputs, {"normalisation": normalisation.contract()})
     ones = np.ones((1, model.inputs[1].shape[-1]), dtype="float32")
     outputs = model([features.transpose(1, 2, 0)[None], ones], training=False)

@@ -23,10 +23,10 @@ from lai_udf.errors import ProductError
 from lai_udf.predict import (
     BANDS,
     HALO_PX,
-    Inputs,
     LaiInputError,
     Settings,
     apply_datacube,
+    clear_inputs,
     load_model,
     predict_lai,
 )
@@ -206,16 +206,13 @@ def predict_spectra(table: pd.DataFrame, bundle: Path, *, target: str) -> dict[s
     model = load_model(str(bundle))
     reach, multiple = model.contract["reach_px"], model.contract["window_multiple"]
     side = -(-(2 * reach + 1) // multiple) * multiple  # nothing beyond the patch is felt inside
-    nothing = np.zeros((side, side), dtype=bool)
     # The patch stands for endless uniform land: with the overlap declared, no border is seen.
     settings = Settings(model=str(bundle), target=target, overlap=reach)
     cosines = np.cos(np.deg2rad(table[["view_zenith", "sun_zenith", "rel_azimuth"]].to_numpy()))
     found: dict[str, list[float]] = {"LAI": [], "LAI_LOWER": [], "LAI_UPPER": []}
     for spectrum, angles in zip(table[list(BANDS)].to_numpy(), cosines, strict=True):
         patch = np.broadcast_to(spectrum[:, None, None], (len(BANDS), side, side))
-        inputs = Inputs(
-            patch.astype("float32"), angles[:, None, None].astype("float32"), nothing, nothing
-        )
+        inputs = clear_inputs(patch.astype("float32"), angles[:, None, None].astype("float32"))
         bands = predict_lai(inputs, model, settings)
         for name, values in found.items():
             values.append(float(bands[name][side // 2, side // 2]))
