@@ -23,6 +23,7 @@ from lai_stac.errors import RasterError
 from lai_stac.statistics import INTERVAL_LEVEL, band_statistics, histogram
 from lai_udf.cog import ENCODINGS, Encoding
 from lai_udf.grid import Grid
+from lai_udf.zonal import usable_pixels
 
 THUMBNAIL = "thumbnail.png"
 
@@ -56,6 +57,7 @@ def build_assets(
         RasterError: a file cannot be read.
     """
     grid = Grid.of_data_array(cube, str(directory))
+    usable = inside & usable_pixels(cube.sel(bands="LAI").values, _flags(cube))
     assets = {}
     for band in (str(label) for label in cube.coords["bands"].values):
         encoding = ENCODINGS[band]
@@ -63,7 +65,7 @@ def build_assets(
         path = directory / f"{encoding.key}.tif"
         empty = not np.isfinite(values).any()
         extra = {
-            "bands": [_band(encoding, values, inside)],
+            "bands": [_band(encoding, np.where(usable, values, np.nan), inside)],
             **_raster_fields(encoding, grid),
             **_projection_fields(grid),
             **({} if band == "LAI_SD" and empty else _laiq_fields(band, samples)),
@@ -149,6 +151,11 @@ def _band(
         if encoding.band == "LAI":
             band["raster:histogram"] = histogram(values[inside])
     return band
+
+
+def _flags(cube: xr.DataArray) -> npt.NDArray[Any] | None:
+    """Return the flags (y, x) of a product that has them."""
+    return cube.sel(bands="LAI_FLAGS").values if "LAI_FLAGS" in cube["bands"].values else None
 
 
 def _raster_fields(encoding: Encoding, grid: Grid) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def build_collection(
         if values:
             collection.summaries.add(name, values)
     for name in RANGED:
-        numbers = [item.properties[name] for item in items if name in item.properties]
+        found = [item.properties.get(name) for item in items]
+        numbers = [number for number in found if number is not None]
         if numbers:
             collection.summaries.add(name, pystac.RangeSummary(min(numbers), max(numbers)))
     collection.item_assets = _item_assets(items)

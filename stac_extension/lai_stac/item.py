@@ -30,7 +30,7 @@ from lai_stac.provenance import (
     source_links,
     stamp,
 )
-from lai_stac.statistics import cloudy_pixels, describe_product, valid_pixels
+from lai_stac.statistics import describe_product, observed_pixels
 from lai_stac.thumbnail import write_thumbnail
 from lai_stac.validation import validate_item
 from lai_udf.cog import read_lai_cogs
@@ -98,7 +98,7 @@ def build_item(
     grid = Grid.of_data_array(cube, str(directory))
     lai, lower, upper = (cube.sel(bands=band).values for band in REQUIRED_BANDS[:3])
     flags = cube.sel(bands="LAI_FLAGS").values.astype("uint8")
-    observed = valid_pixels(lai) | cloudy_pixels(lai, flags)
+    observed = observed_pixels(lai, flags)
     polygon = outline(observed, grid.transform)
     if polygon is None:
         raise RasterError(f"{directory}: not one pixel was observed; there is nothing to describe")

@@ -24,7 +24,7 @@ from lai_stac.errors import DescriptionError, LaiStacError, RasterError
 from lai_stac.item import build_item, write_item
 from lai_stac.job_graph import GraphSettings, model_archive, read_settings
 from lai_stac.job_results import DatedResult, JobResults, ResultFile, read_job_results
-from lai_stac.statistics import cloudy_pixels, valid_pixels
+from lai_stac.statistics import observed_pixels
 from lai_stac.thumbnail import write_thumbnail
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.cog import write_lai_cogs
@@ -131,9 +131,9 @@ def _was_observed(cube: xr.DataArray) -> bool:
     """Return whether a pixel holds LAI or lies under a cloud."""
     lai = cube.sel(bands="LAI").values
     if "LAI_FLAGS" not in cube.bands.values:
-        return bool(valid_pixels(lai).any())
+        return bool(np.isfinite(lai).any())
     flags = cube.sel(bands="LAI_FLAGS").values.astype("uint8")
-    return bool((valid_pixels(lai) | cloudy_pixels(lai, flags)).any())
+    return bool(observed_pixels(lai, flags).any())
 
 
 def _read_cube(files: Sequence[ResultFile]) -> xr.DataArray:

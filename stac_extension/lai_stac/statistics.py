@@ -1,19 +1,18 @@
 """What the pixels of an LAI product say: the numbers behind the ``laiq:`` fields.
 
 Pure functions on arrays (y, x): LAI and interval in m2 m-2 with NaN = no data, flags as in
-`lai_udf.predict`. Nothing is read and nothing is remembered.
+`lai_udf.predict`. Nothing is read and nothing is remembered. Which pixels count, and the least
+share of them that has a mean, are those of `lai_udf.zonal`, for parcels and items alike:
 
-Which pixels count:
-
-- *valid*: LAI is a number.
-- *cloud*: no LAI, and the flag says cloud, shadow or snow within the network's reach.
+- *inside*: within the outline of everything observed (`lai_stac.footprint`), so that shares do
+  not depend on how much border a raster carries; the denominator of the first four.
+- *valid*: usable, so LAI is a number and no flag speaks against it.
+- *cloud*: no LAI, and the flags say cloud, shadow or snow; unknown without a scene classification.
+- *water*: no LAI although observed and clear, so water by the scene classification.
 - *no data*: no LAI for another reason.
-- *inside*: within the outline of everything observed (`lai_stac.footprint`), so that the
-  three shares add up to one and do not depend on how much border a raster carries.
 
-Shares of the observation (valid, cloud, no data) are over the pixels inside; shares of the
-result (out of domain, out of range, GCOS) are over the valid pixels, because a pixel without LAI
-neither meets nor misses a requirement.
+What remains has LAI and a flag that speaks against it. The shares of flags are over the pixels
+with LAI, the shares that meet GCOS over the usable ones.
 """
 
 from __future__ import annotations
@@ -26,12 +25,20 @@ import numpy.typing as npt
 
 from lai_stac import fields
 from lai_stac.objects import Requirement
+from lai_udf.predict import (
+    CLIPPED_TO_MAX,
+    CLIPPED_TO_MIN,
+    CLOUD_NEAR,
+    INPUT_OUT_OF_DOMAIN,
+    NO_DATA_NEAR,
+    OUTPUT_TOO_HIGH,
+    OUTPUT_TOO_LOW,
+)
+from lai_udf.zonal import ZonalStatistics, describe_raster, usable_pixels
 
 Array = npt.NDArray[Any]
 
-INPUT_OUT_OF_DOMAIN = 1
-OUT_OF_RANGE = 2 | 4 | 8 | 16  # clipped to min, clipped to max, too low, too high
-CLOUD_NEAR = 32
+OUT_OF_RANGE = CLIPPED_TO_MIN | CLIPPED_TO_MAX | OUTPUT_TOO_LOW | OUTPUT_TOO_HIGH
 
 INTERVAL_LEVEL = 0.95
 """Level of LAI_LOWER..LAI_UPPER, a contract of the output bands."""
@@ -39,7 +46,8 @@ INTERVAL_LEVEL = 0.95
 HALF_WIDTH_IN_SIGMA = 1.959964
 """Half-width of a central 95 % interval of a normal distribution, in standard deviations."""
 
-LAI_DECIMALS = 4
+QUANTILES = (0.05, 0.5, 0.95)
+LAI_DECIMALS = 6
 FRACTION_DECIMALS = 6
 RELATIVE_FROM_LAI = 0.5
 """m2 m-2; below it a relative uncertainty says nothing (the switch of GCOS-2022)."""
@@ -56,16 +64,17 @@ GCOS_COVERAGE_FACTOR = 2.0
 class ProductStatistics:
     """What an item says about its pixels."""
 
-    values: dict[str, float | int]
-    """Flat ``laiq:`` fields; those that need a valid pixel are absent where there is none."""
+    values: dict[str, float | int | None]
+    """Flat ``laiq:`` fields. Those of LAI are absent where too little is usable; None: unknown."""
 
     requirements: list[Requirement]
     """Predicted conformity with GCOS-2022, empty where no pixel is valid."""
 
 
-def valid_pixels(lai: Array) -> npt.NDArray[np.bool_]:
-    """Return where LAI is a number, (y, x)."""
-    return np.isfinite(lai)
+def observed_pixels(lai: Array, flags: Array) -> npt.NDArray[np.bool_]:
+    """Return where the satellite saw something, (y, x): LAI, cloud or water, but not no data."""
+    seen = np.isfinite(lai) | ((flags & CLOUD_NEAR) > 0) | ((flags & NO_DATA_NEAR) == 0)
+    return np.asarray(seen, dtype=bool)
 
 
 def cloudy_pixels(lai: Array, flags: Array) -> npt.NDArray[np.bool_]:
@@ -116,37 +125,42 @@ def gcos_conformity(lai: Array, sigma: Array) -> list[Requirement]:
 
 
 def describe_product(
-    lai: Array, lower: Array, upper: Array, flags: Array, inside: Array
+    lai: Array,
+    lower: Array | None,
+    upper: Array | None,
+    flags: Array,
+    inside: Array,
+    *,
+    cloud_known: bool = True,
 ) -> ProductStatistics:
     """Compute every ``laiq:`` number of a product.
 
     Args:
         lai: m2 m-2, (y, x), NaN = no data.
-        lower: lower bound of the 95 % interval, same shape and unit.
+        lower: lower bound of the 95 % interval, same shape and unit; None where there is none.
         upper: upper bound.
         flags: uint8 bit field, same shape.
         inside: bool, same shape: pixels within the footprint, at least one.
+        cloud_known: whether a scene classification went in; else cloud and water are unknown.
     """
-    valid = valid_pixels(lai) & inside
-    cloudy = cloudy_pixels(lai, flags) & inside
-    count = int(inside.sum())
-    values: dict[str, float | int] = {
-        fields.PIXEL_COUNT: count,
-        fields.VALID_FRACTION: round(int(valid.sum()) / count, FRACTION_DECIMALS),
-        fields.CLOUD_FRACTION: round(int(cloudy.sum()) / count, FRACTION_DECIMALS),
-        fields.NODATA_FRACTION: round(
-            (count - int(valid.sum()) - int(cloudy.sum())) / count, FRACTION_DECIMALS
-        ),
+    layers = {"lai": lai}
+    if lower is not None and upper is not None:
+        layers["sigma"] = one_sigma(lower, upper)
+    found = describe_raster(layers, flags, inside, quantiles=QUANTILES)
+    values: dict[str, float | int | None] = {
+        fields.PIXEL_COUNT: int(inside.sum()),
+        fields.VALID_FRACTION: round(float(found.valid_share[0]), FRACTION_DECIMALS),
+        **_observation_shares(lai, flags, inside, cloud_known),
+        **_flag_shares(lai, flags, inside),
+        **_lai_values(found),
     }
-    if not valid.any():
+    usable = usable_pixels(lai, flags) & inside
+    if "sigma" not in layers or np.isnan(found.mean["sigma"][0]):
         return ProductStatistics(values, [])
-    values |= _lai_values(lai[valid]) | _flag_values(flags[valid])
-    sigma = one_sigma(lower[valid], upper[valid])
-    known = np.isfinite(sigma)
-    if not known.any():
-        return ProductStatistics(values, [])
-    values |= _uncertainty_values(lai[valid][known], sigma[known])
-    requirements = gcos_conformity(lai[valid][known], sigma[known])
+    usable &= np.isfinite(layers["sigma"])
+    seen, sigma = lai[usable], layers["sigma"][usable]
+    values |= _uncertainty_values(found, seen, sigma)
+    requirements = gcos_conformity(seen, sigma)
     values[fields.GCOS_GOAL_FRACTION] = requirements[0].fraction
     values[fields.GCOS_THRESHOLD_FRACTION] = requirements[1].fraction
     return ProductStatistics(values, requirements)
@@ -156,7 +170,7 @@ def band_statistics(values: Array, inside: Array) -> dict[str, float | int] | No
     """Describe one band in physical units: the STAC `statistics` object.
 
     Args:
-        values: (y, x), physical units (not digital numbers), NaN = no data.
+        values: (y, x), physical units (not digital numbers), NaN = no data or not usable.
         inside: bool, same shape: the pixels that `valid_percent` is a share of.
 
     Returns:
@@ -195,20 +209,55 @@ def histogram(
     }
 
 
-def _lai_values(lai: Array) -> dict[str, float | int]:
-    low, middle, high = np.quantile(lai.astype("float64"), (0.05, 0.5, 0.95))
+def _observation_shares(
+    lai: Array, flags: Array, inside: Array, cloud_known: bool
+) -> dict[str, float | int | None]:
+    """Return the shares of cloud, water and no data, of the pixels inside."""
+    gone = ~np.isfinite(lai) & inside
+    cloud = gone & ((flags & CLOUD_NEAR) > 0)
+    water = gone & ((flags & (CLOUD_NEAR | NO_DATA_NEAR)) == 0)
+    nodata = gone & ~cloud & ~water
+    counts = {
+        fields.CLOUD_FRACTION: cloud,
+        fields.WATER_FRACTION: water,
+        fields.NODATA_FRACTION: nodata,
+    }
+    shares: dict[str, float | int | None] = {
+        name: _share(pixels[inside]) for name, pixels in counts.items()
+    }
+    if not cloud_known:
+        shares[fields.CLOUD_FRACTION] = None
+        del shares[fields.WATER_FRACTION]
+    return shares
+
+
+def _flag_shares(lai: Array, flags: Array, inside: Array) -> dict[str, float]:
+    """Return the shares of flags, of the pixels with LAI; nothing where there is none."""
+    seen = flags[np.isfinite(lai) & inside]
+    if not seen.size:
+        return {}
     return {
-        fields.LAI_MEAN: _lai(lai.mean(dtype="float64")),
+        fields.INPUT_OUT_OF_DOMAIN_FRACTION: _share((seen & INPUT_OUT_OF_DOMAIN) > 0),
+        fields.OUTPUT_OUT_OF_RANGE_FRACTION: _share((seen & OUT_OF_RANGE) > 0),
+    }
+
+
+def _lai_values(found: ZonalStatistics) -> dict[str, float]:
+    if np.isnan(found.mean["lai"][0]):
+        return {}
+    low, middle, high = found.quantiles["lai"][0]
+    return {
+        fields.LAI_MEAN: _lai(found.mean["lai"][0]),
         fields.LAI_MEDIAN: _lai(middle),
         fields.LAI_P05: _lai(low),
         fields.LAI_P95: _lai(high),
     }
 
 
-def _uncertainty_values(lai: Array, sigma: Array) -> dict[str, float | int]:
-    middle, high = np.quantile(sigma.astype("float64"), (0.5, 0.95))
-    values: dict[str, float | int] = {
-        fields.UNCERTAINTY_MEAN: _lai(sigma.mean(dtype="float64")),
+def _uncertainty_values(found: ZonalStatistics, lai: Array, sigma: Array) -> dict[str, float]:
+    _, middle, high = found.quantiles["sigma"][0]
+    values = {
+        fields.UNCERTAINTY_MEAN: _lai(found.mean["sigma"][0]),
         fields.UNCERTAINTY_MEDIAN: _lai(middle),
         fields.UNCERTAINTY_P95: _lai(high),
     }
@@ -216,13 +265,6 @@ def _uncertainty_values(lai: Array, sigma: Array) -> dict[str, float | int]:
     if leafy.any():
         values[fields.RELATIVE_UNCERTAINTY_MEDIAN] = _lai(np.median(sigma[leafy] / lai[leafy]))
     return values
-
-
-def _flag_values(flags: Array) -> dict[str, float | int]:
-    return {
-        fields.INPUT_OUT_OF_DOMAIN_FRACTION: _share((flags & INPUT_OUT_OF_DOMAIN) > 0),
-        fields.OUTPUT_OUT_OF_RANGE_FRACTION: _share((flags & OUT_OF_RANGE) > 0),
-    }
 
 
 def _share(pixels: Array) -> float:

@@ -25,11 +25,44 @@ def product(lai, half_width, flags):
 
 
 def test_shares_of_the_observation_add_up_to_one():
-    values = product([[1.0, 2.0, NAN, NAN]], 0.5, [[0, 33, 96, 64]]).values
-    assert values[fields.PIXEL_COUNT] == 4
+    values = product([[1.0, 2.0, NAN, NAN, NAN]], 0.5, [[0, 2, 96, 64, 0]]).values
+    assert values[fields.PIXEL_COUNT] == 5
+    assert values[fields.VALID_FRACTION] == 0.4
+    assert values[fields.CLOUD_FRACTION] == 0.2
+    assert values[fields.NODATA_FRACTION] == 0.2
+    assert values[fields.WATER_FRACTION] == 0.2
+
+
+def test_pixels_with_a_flag_against_them_are_not_valid():
+    values = product([[1.0, 3.0, 9.0, 9.0]], 0.5, [[0, 4, 8, 33]]).values
     assert values[fields.VALID_FRACTION] == 0.5
-    assert values[fields.CLOUD_FRACTION] == 0.25
-    assert values[fields.NODATA_FRACTION] == 0.25
+    assert values[fields.LAI_MEAN] == 2.0
+
+
+def test_a_product_of_which_little_is_usable_has_no_mean():
+    values = product([[1.0, NAN, NAN]], 0.5, [[0, 32, 32]]).values
+    assert values[fields.VALID_FRACTION] == pytest.approx(1 / 3, abs=1e-6)
+    assert fields.LAI_MEAN not in values
+    assert fields.GCOS_GOAL_FRACTION not in values
+
+
+def test_the_cloud_fraction_is_unknown_without_a_scene_classification():
+    lai = np.array([[1.0, NAN]], dtype="float32")
+    flags = np.array([[0, 64]], dtype="uint8")
+    inside = np.ones(lai.shape, dtype=bool)
+    described = describe_product(lai, lai, lai, flags, inside, cloud_known=False)
+    assert described.values[fields.CLOUD_FRACTION] is None
+    assert fields.WATER_FRACTION not in described.values
+    assert described.values[fields.NODATA_FRACTION] == 0.5
+
+
+def test_a_product_without_an_interval_has_no_uncertainty():
+    lai = np.array([[1.0, 2.0]], dtype="float32")
+    inside = np.ones(lai.shape, dtype=bool)
+    described = describe_product(lai, None, None, np.zeros(lai.shape, "uint8"), inside)
+    assert described.values[fields.LAI_MEAN] == 1.5
+    assert fields.UNCERTAINTY_MEAN not in described.values
+    assert described.requirements == []
 
 
 def test_pixels_outside_the_footprint_do_not_count():
@@ -48,6 +81,7 @@ def test_pixels_outside_the_footprint_do_not_count():
 )
 def test_flag_bits_are_counted_as_what_they_mean(flag, domain, out_of_range):
     values = product([[2.0, 2.0]], 0.5, [[flag, 0]]).values
+    assert values[fields.VALID_FRACTION] == (1 if flag in (2, 4) else 0.5)
     assert values[fields.INPUT_OUT_OF_DOMAIN_FRACTION] == domain / 2
     assert values[fields.OUTPUT_OUT_OF_RANGE_FRACTION] == out_of_range / 2
 
