@@ -12,19 +12,23 @@ LaiUdfError
 ├── RasterError                  a raster cannot be written or read back
 │   ├── EncodingError            values that the encoding on disk cannot hold
 │   └── OutputNotWritableError   the target folder or disk refuses the files
+├── PolygonFileError             a file of polygons that cannot be used
 ├── GeometryError                a polygon or point that cannot be averaged over
 ├── IdentityError                time, tile or target of a result, or a folder of another one
 ├── LaiGraphError                a process graph that no back-end would treat well
 ├── ContractError                a file or cube that `lai-udf check` refuses
-└── PackError                    an archive for a back-end cannot be made
+├── PackError                    an archive for a back-end cannot be made
+└── ProductionError              jobs of many areas cannot be planned or run
 ```
 
 `predict.py` ships alone and has a family of its own: `LaiInputError` and, for bundles,
-`LaiModelError`.
+`LaiModelError`. The root of both is its `LaiError`.
 """
 
+from lai_udf.predict import LaiError
 
-class LaiUdfError(Exception):
+
+class LaiUdfError(LaiError):
     """Base of every error that lai_udf raises on purpose."""
 
 
@@ -68,6 +72,10 @@ class OutputNotWritableError(RasterError):
     """The target folder, file or disk refuses what is to be written."""
 
 
+class PolygonFileError(LaiUdfError):
+    """A file of polygons cannot be read, or names them wrongly."""
+
+
 class GeometryError(LaiUdfError):
     """A geometry that cannot be averaged over: empty, without area, not finite."""
 
@@ -86,3 +94,7 @@ class ContractError(LaiUdfError):
 
 class PackError(LaiUdfError):
     """An archive for a back-end cannot be made: no network, no installer, foreign bundle."""
+
+
+class ProductionError(LaiUdfError):
+    """Jobs of many areas cannot be planned or run: another manager, another table, no back-end."""
