@@ -4,7 +4,8 @@
     python benchmarks/catalogue.py --postgres postgresql://.../empty    SQLite and pgstac
 
 Items have three assets and some 2.4 kB; boxes of 1 x 1 degree and months are drawn with a fixed
-seed. Times are those of `Catalogue` calls and of HTTP requests to a server process of its own.
+seed. Times are those of `Catalogue` calls and of HTTP requests to a server process of its own,
+with the bodies that pystac-client sends: the collection, CQL2 JSON, sort keys as objects.
 The last row loads the same items a second time, over HTTP: validated, into another collection.
 """
 
@@ -16,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class Question:
     name: str
     """Row of the table."""
     draw: Callable[[np.random.Generator], tuple[Search, dict[str, Any]]]
-    """Returns the same search for the catalogue and as parameters of `GET /search`."""
+    """Returns the same search for the catalogue and as the body of `POST /search`."""
 
 
 def box_and_time(rng: np.random.Generator) -> tuple[Search, dict[str, Any]]:
@@ -118,8 +119,9 @@ def box_and_time(rng: np.random.Generator) -> tuple[Search, dict[str, Any]]:
     one = int(start.astype("datetime64[us]").astype("int64"))
     two = int(end.astype("datetime64[us]").astype("int64"))
     interval = f"{start}T00:00:00Z/{end}T00:00:00Z"
-    asked = {"bbox": ",".join(map(str, box)), "datetime": interval, "limit": 50}
-    return Search(bbox=box, start_us=one, end_us=two, limit=50), asked
+    asked = {"collections": ["lai"], "bbox": list(box), "datetime": interval, "limit": 50}
+    search = Search(collections=("lai",), bbox=box, start_us=one, end_us=two, limit=50)
+    return search, asked
 
 
 def quality_sorted(rng: np.random.Generator) -> tuple[Search, dict[str, Any]]:
@@ -127,11 +129,34 @@ def quality_sorted(rng: np.random.Generator) -> tuple[Search, dict[str, Any]]:
     bound = round(float(rng.uniform(0, 3)), 3)
     expression = {"op": ">", "args": [{"property": "laiq:lai_mean"}, bound]}
     key = SortKey("laiq:valid_fraction", descending=True)
-    asked = {"filter": f"laiq:lai_mean > {bound}", "sortby": "-laiq:valid_fraction", "limit": 50}
-    return Search(filter=expression, sort=(key,), limit=50), asked
+    asked = {
+        "collections": ["lai"],
+        "filter-lang": "cql2-json",
+        "filter": expression,
+        "sortby": [{"field": "properties.laiq:valid_fraction", "direction": "desc"}],
+        "limit": 50,
+    }
+    return Search(collections=("lai",), filter=expression, sort=(key,), limit=50), asked
 
 
-QUESTIONS = (Question("bbox + datetime", box_and_time), Question("CQL2 + sort", quality_sorted))
+def same_sorted(rng: np.random.Generator) -> tuple[Search, dict[str, Any]]:
+    """Draw a bound of the mean LAI; sorted by the same number."""
+    search, asked = quality_sorted(rng)
+    asked["sortby"] = [{"field": "properties.laiq:lai_mean", "direction": "desc"}]
+    return replace(search, sort=(SortKey("laiq:lai_mean", descending=True),)), asked
+
+
+def newest(rng: np.random.Generator) -> tuple[Search, dict[str, Any]]:
+    """Ask for the newest items, as STAC Browser does when it opens a collection."""
+    return Search(collections=("lai",), limit=50), {"collections": ["lai"], "limit": 50}
+
+
+QUESTIONS = (
+    Question("bbox + datetime", box_and_time),
+    Question("CQL2 + sort", quality_sorted),
+    Question("CQL2 + sort by the same", same_sorted),
+    Question("newest", newest),
+)
 
 
 def milliseconds(action: Callable[[], object]) -> float:
@@ -196,11 +221,11 @@ def measure(
             asked = [question.draw(rng)[1] for _ in range(repeat)]
             times = [
                 milliseconds(
-                    lambda a=params: session.get(
-                        f"{address}/search", params=a, timeout=60
+                    lambda a=body: session.post(
+                        f"{address}/search", json=a, timeout=60
                     ).raise_for_status()
                 )
-                for params in asked
+                for body in asked
             ]
             rows[question.name] = percentiles(times)
         rows["bulk load by HTTP, s"] = (post(session, address, items, batch),)

@@ -1,5 +1,7 @@
 """The application: `create_app(settings)` puts the rooms together, and holds no logic."""
 
+import errno
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,11 +25,14 @@ from stac_fastapi.types.config import ApiSettings
 from stac_fastapi.types.extension import ApiExtension
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from lai_service.api.access import TokenGuard
+from lai_service.api.access import OPEN_READS, TokenGuard
 from lai_service.api.aggregations import aggregation_extension
+from lai_service.api.caching import PictureCaching
+from lai_service.api.limits import MAX_READ_BYTES, ReadLimit
 from lai_service.api.problems import problem
 from lai_service.api.routes import add_routes
 from lai_service.api.stac_api import FiltersClient, SearchBody, StacClient
@@ -35,14 +40,16 @@ from lai_service.api.transaction_routes import BulkRoutes, TransactionRoutes
 from lai_service.api.transactions import BulkClient, TransactionsClient
 from lai_service.catalogue.databases import open_catalogue
 from lai_service.catalogue.port import Catalogue
-from lai_service.errors import LaiServiceError
+from lai_service.errors import LaiServiceError, SettingsError, StorageFullError
 from lai_service.files.publishing import Publisher
 from lai_service.ops.metrics import Metrics, MetricsMiddleware
 from lai_service.ops.request_log import RequestLog
 from lai_service.settings import Settings, read_settings, warn_of_unknown_variables
-from lai_service.web.tiles import add_tiles
+from lai_service.web.tiles import PREFIX, add_tiles
 
 __all__ = ["create_app"]
+
+_log = logging.getLogger("lai_service")
 
 
 def create_app(settings: Settings | None = None, catalogue: Catalogue | None = None) -> FastAPI:
@@ -63,7 +70,13 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
         settings = read_settings()
         warn_of_unknown_variables()
     tokens, roots = settings.tokens(), settings.roots()
-    settings.data.mkdir(parents=True, exist_ok=True)
+    if settings.is_writable():
+        settings.data.mkdir(parents=True, exist_ok=True)
+    elif not settings.data.is_dir():
+        raise SettingsError(f"{settings.data} does not exist and cannot be made")
+    else:
+        settings = settings.model_copy(update={"read_only": True})
+        _log.warning("%s cannot be written: the service only reads", settings.data)
     catalogue = catalogue or open_catalogue(settings)
     app = FastAPI(
         title=settings.title,
@@ -75,7 +88,10 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
         max_body_size=settings.max_body_bytes,
         lifespan=partial(_lifespan, catalogue=catalogue),
     )
+    app.state.catalogue = catalogue
     app.add_exception_handler(LaiServiceError, _on_error)
+    app.add_exception_handler(RecursionError, _on_too_deep)
+    app.add_exception_handler(OSError, _on_os_error)
     _add_stac(app, settings, catalogue)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -84,7 +100,19 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     metrics = Metrics()
     add_routes(app, settings, catalogue, publisher, metrics)
     # The last one added is the first one asked.
-    if not settings.writes_checked_by_proxy:
+    app.add_middleware(PictureCaching, prefix=PREFIX)
+    app.add_middleware(
+        GZipMiddleware,
+        minimum_size=1024,
+        compresslevel=5,
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, "image/*"),  # COGs keep ranges
+    )
+    app.add_middleware(
+        ReadLimit, paths=OPEN_READS, max_body_bytes=min(MAX_READ_BYTES, settings.max_body_bytes)
+    )
+    if settings.read_only:
+        app.add_middleware(TokenGuard, tokens=(), closed="the data root is read-only")
+    elif not settings.writes_checked_by_proxy:
         app.add_middleware(TokenGuard, tokens=tokens)
     app.add_middleware(
         CORSMiddleware,
@@ -108,6 +136,17 @@ async def _lifespan(app: FastAPI, catalogue: Catalogue) -> AsyncIterator[None]:
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LaiServiceError)
     return problem(error)
+
+
+async def _on_too_deep(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"code": "BadRequest", "description": "the body is nested too deep"}, 400)
+
+
+async def _on_os_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer 507 where the disk is full; any other fault of it is ours to look at."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return problem(StorageFullError("the disk is full; nothing was stored"))
+    raise error
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:

@@ -61,7 +61,7 @@ def serve(
     with hold_port(host, port) as held:  # before the slow import that follows
         from lai_service.app import create_app
 
-        serve_forever(create_app(settings), held)
+        serve_forever(create_app(settings), held, settings.trusted_proxies)
 
 
 @app.command()

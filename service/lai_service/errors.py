@@ -5,13 +5,14 @@
     │   ├── FilterError          400  a CQL2 filter that is broken or asks for too much
     │   └── PatchError           400  a patch that does not fit the document
     ├── UnauthorizedError        401  token missing or unknown
-    ├── WritesOffError           403  the service has no token, so nobody may write
+    ├── WritesOffError           403  no token is configured, or the data root is read-only
     ├── ForbiddenPathError       403  a path or href outside the roots
     ├── NotFoundError            404  no such collection, item or file
     ├── ConflictError            409  it exists already
     ├── TooLargeError            413  the request body is above the limit
     ├── InvalidItemError         422  an item, collection or COG that breaks its contract
     ├── BrokenFileError          500  a published raster is gone or damaged: `lai-service repair`
+    ├── StorageFullError         507  the disk of the data root or of the catalogue is full
     ├── CatalogueBusyError       503  the catalogue stayed locked; try again
     └── SettingsError            (no status: the service does not start)
 
@@ -31,6 +32,7 @@ __all__ = [
     "NotFoundError",
     "PatchError",
     "SettingsError",
+    "StorageFullError",
     "TooLargeError",
     "UnauthorizedError",
     "WritesOffError",
@@ -58,7 +60,7 @@ class UnauthorizedError(LaiServiceError):
 
 
 class WritesOffError(LaiServiceError):
-    """A writing request to a service that has no token configured."""
+    """A writing request to a service that has no token configured, or cannot write itself."""
 
 
 class ForbiddenPathError(LaiServiceError):
@@ -85,6 +87,10 @@ class BrokenFileError(LaiServiceError):
     """A stored item whose raster cannot be read."""
 
 
+class StorageFullError(LaiServiceError):
+    """No room for what was to be stored; nothing of it is."""
+
+
 class CatalogueBusyError(LaiServiceError):
     """Another writer held the catalogue for longer than the timeout."""
 
@@ -105,6 +111,7 @@ STATUS_CODES: dict[type[LaiServiceError], int] = {
     TooLargeError: 413,
     InvalidItemError: 422,
     BrokenFileError: 500,
+    StorageFullError: 507,
     CatalogueBusyError: 503,
     SettingsError: 500,
 }

@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     """No token here: an authenticating proxy in front, the only one who can reach us, checks it."""
     max_body_bytes: int = Field(default=32 * 1024 * 1024, gt=0)
     """Largest request body; a larger one is answered 413 without being read."""
+    read_only: bool = False
+    """Serve and never write; so it is by itself where the data root cannot be written."""
+    trusted_proxies: Words = ("127.0.0.1", "::1")
+    """Addresses of proxies whose `X-Forwarded-For` and `-Proto` are believed; `*` is all."""
     busy_timeout_s: float = Field(default=30.0, gt=0)
     """How long a writer waits for another writer of the catalogue."""
     cors_origins: Words = ("*",)
@@ -79,6 +83,11 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """Return the SQLite file of the catalogue."""
         return self.database or self.data / ".catalogue" / "catalogue.sqlite"
+
+    def is_writable(self) -> bool:
+        """Return whether the data root, or where it is to be made, can be written."""
+        there = next(path for path in (self.data, *self.data.absolute().parents) if path.exists())
+        return not self.read_only and os.access(there, os.W_OK)
 
     def roots(self) -> tuple[Path, ...]:
         """Return the folders that may be published from.

@@ -165,7 +165,14 @@ def _check(document: Mapping[str, Any], uri: str, validator: _Validator) -> None
     error = best_match(validator.exact.iter_errors(document))
     if error is not None:
         field = _path(error)
-        raise InvalidItemError(f"{_name(document)}: {field}: {error.message} ({uri})", field)
+        reason = error.message.replace(repr(error.instance), _short(error.instance))
+        raise InvalidItemError(f"{_name(document)}: {field}: {reason} ({uri})", field)
+
+
+def _short(value: object) -> str:
+    """Return a value in so few letters that the reason after it is read."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _check_order(document: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ __all__ = ["OPEN_READS", "TokenGuard"]
 OPEN_READS = frozenset({"/search", "/aggregate", "/timeseries"})
 """Paths whose POST only reads."""
 
+_NO_TOKEN = "the service has no token; set LAI_SERVICE_TOKEN to allow them"
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -29,9 +30,11 @@ class TokenGuard:
     Args:
         app: the application behind.
         tokens: tokens that may write; none means that nobody may.
+        closed: why nobody may write where there are no tokens.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, tokens: Sequence[str], closed: str = _NO_TOKEN) -> None:
+        self._closed = closed
         self._app = app
         self._digests = [_digest(token) for token in tokens]
 
@@ -47,9 +50,7 @@ class TokenGuard:
 
     def _check(self, header: str) -> None:
         if not self._digests:
-            raise WritesOffError(
-                "writes are off: the service has no token; set LAI_SERVICE_TOKEN to allow them"
-            )
+            raise WritesOffError(f"writes are off: {self._closed}")
         scheme, _, token = header.partition(" ")
         given = _digest(token.strip())
         # All digests are compared, so that the time does not tell which one was close.

@@ -111,8 +111,6 @@ class AggregationClient(BaseAggregationClient):
         if aggregation_request is not None:
             members = type(aggregation_request).model_fields
             values = {name: getattr(aggregation_request, name) for name in members}
-            if values["intersects"] is not None:
-                values["intersects"] = values["intersects"].model_dump(mode="json")
         else:
             values["intersects"] = parse_json(values.get("intersects"), "intersects")
         collection_id = values.pop("collection_id", None)

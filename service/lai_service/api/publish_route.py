@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from pydantic import Discriminator, Tag
 from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from lai_service.api.documents import served_item
+from lai_service.api.limits import turns
 from lai_service.catalogue.port import Document
 from lai_service.files.openeo_results import PublishCogs, PublishResults, ResultsPublisher
 from lai_service.files.publishing import Published, Publisher, PublishRequest
 
 __all__ = ["OUTCOME", "add_publish"]
 
+AT_ONCE = 2
+"""Products that are taken in at the same time."""
 OUTCOME = "LAI-Publish-Outcome"
 """Header of the answer: `created`, `updated` or `unchanged`, one word per item."""
 
@@ -37,7 +40,12 @@ PublishBody = Annotated[
 def add_publish(app: FastAPI, publisher: Publisher, results: ResultsPublisher) -> None:
     """Add the route to an application."""
 
-    @app.post("/publish", tags=["Publish"], status_code=201)
+    @app.post(
+        "/publish",
+        tags=["Publish"],
+        status_code=201,
+        dependencies=[Depends(turns(AT_ONCE), scope="function")],
+    )
     def publish(body: PublishBody, request: Request) -> JSONResponse:
         """Take in an item with its rasters, COGs, or the results of an openEO job.
 

@@ -4,6 +4,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import attr
 from fastapi.responses import JSONResponse
@@ -17,6 +18,7 @@ from starlette.responses import Response
 
 from lai_service.api.documents import served_collection, served_item
 from lai_service.api.fields import Fields
+from lai_service.api.limits import check_json
 from lai_service.api.links import page_links
 from lai_service.api.queryables import queryables
 from lai_service.catalogue.cql2_text import filter_from_query, filter_from_text
@@ -27,18 +29,27 @@ from lai_service.errors import BadRequestError, FilterError
 __all__ = ["FiltersClient", "SearchBody", "StacClient", "parse_json", "search_of"]
 
 
+MAX_PAGE = 1000
+"""Most items on a page, whatever is asked for."""
+
+
 def parse_json(text: str | None, what: str) -> Any:  # noqa: ANN401 (JSON can be anything)
     """Read JSON from a parameter of a GET request.
 
     Raises:
-        BadRequestError: it is not JSON.
+        BadRequestError: it is not JSON, nested too deep, or has too many vertices.
     """
     if text is None:
         return None
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"{what} is not JSON: {error}") from error
+    try:
+        check_json(value)
+    except ValueError as error:
+        raise BadRequestError(str(error)) from error
+    return value
 
 
 def search_of(**values: Any) -> Search:  # noqa: ANN401 (parameters of many types, checked here)
@@ -67,7 +78,7 @@ def search_of(**values: Any) -> Search:  # noqa: ANN401 (parameters of many type
         end_us=end,
         filter=_filter(values),
         sort=_sort(values.get("sortby")),
-        limit=values.get("limit") or 10,
+        limit=min(values.get("limit") or 10, MAX_PAGE),
         token=values.get("token"),
     )
 
@@ -126,8 +137,11 @@ def _sort(sortby: list[Any] | None) -> tuple[SortKey, ...]:
 class SearchBody(BaseSearchPostRequest):
     """Body of `POST /search`; stac-pydantic takes for granted that it is an object.
 
-    `collections` and `ids` may be one text instead of a list, as some clients send them.
+    `collections` and `ids` may be one text instead of a list, as some clients send them. A geometry
+    stays the object that was sent: it is read once, by shapely, in the thread of the search.
     """
+
+    intersects: dict[str, Any] | None = None  # type: ignore[assignment]
 
     @model_validator(mode="before")
     @classmethod
@@ -135,6 +149,7 @@ class SearchBody(BaseSearchPostRequest):
         """Refuse what is no object, and a bbox together with a geometry."""
         if not isinstance(values, dict):
             raise ValueError("the body must be a JSON object")
+        check_json(values)
         if values.get("intersects") and values.get("bbox") is not None:
             raise ValueError("intersects and bbox exclude each other")
         if "fields" in values and values["fields"] is None:
@@ -151,6 +166,21 @@ class StacClient(BaseCoreClient):
     """Core, collections, features and item search over a catalogue."""
 
     catalogue: Catalogue = attr.ib(kw_only=True)
+
+    def landing_page(self, **values: Any) -> Document:  # noqa: ANN401
+        """Answer `GET /`: what every STAC client needs, the collections, and our own pages."""
+        page: Document = dict(super().landing_page(**values))
+        base = get_base_url(values["request"])
+        children = [
+            {
+                "rel": "child",
+                "href": f"{base}collections/{quote(collection['id'], safe='')}",
+                "type": "application/json",
+                "title": str(collection.get("title") or collection["id"]),
+            }
+            for collection in self.catalogue.collections()
+        ]
+        return {**page, "links": [*page["links"], *children]}
 
     def all_collections(self, request: Request, **_: Any) -> Document:  # noqa: ANN401
         """Answer `GET /collections`."""
@@ -196,8 +226,6 @@ class StacClient(BaseCoreClient):
     ) -> Response:
         """Answer `POST /search`."""
         values = {name: getattr(search_request, name) for name in type(search_request).model_fields}
-        if values.get("intersects") is not None:
-            values["intersects"] = values["intersects"].model_dump(mode="json")
         given = "fields" in search_request.model_fields_set
         fields = Fields.from_body(values["fields"] if given else None)
         body = search_request.model_dump(mode="json", by_alias=True, exclude_unset=True)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
@@ -10,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, Query
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Depends, FastAPI, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rasterio.errors import RasterioError
 from shapely.geometry import mapping
 from starlette.responses import JSONResponse, Response
 
-from lai_service.api.stac_api import search_of
+from lai_service.api.limits import check_json, turns
+from lai_service.api.stac_api import parse_json, search_of
 from lai_service.catalogue.port import Catalogue, Document, Search, SortKey
 from lai_service.catalogue.walk import all_items
 from lai_service.errors import BadRequestError, BrokenFileError, NotFoundError
@@ -26,7 +26,10 @@ from lai_service.files.places import Place
 __all__ = ["TimeSeriesRequest", "add_timeseries", "time_series"]
 
 MAX_ITEMS = 5000
+_AT_ONCE = 2
+"""Series that are read at the same time."""
 _READERS = 4
+"""Threads that read the items of one series."""
 Format = Literal["json", "csv", "png"]
 
 
@@ -47,6 +50,12 @@ class TimeSeriesRequest(BaseModel):
     """Bits of LAI_FLAGS that make a pixel unusable."""
     format: Format = "json"
     """Answer as JSON, CSV or a PNG plot."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_size(cls, values: object) -> object:
+        check_json(values)
+        return values
 
 
 def time_series(
@@ -101,12 +110,14 @@ def add_timeseries(app: FastAPI, catalogue: Catalogue, data: Path) -> None:
         series = time_series(catalogue, data, place, search, asked.exclude_flags)
         return _WRITERS[asked.format](series)
 
-    @app.post("/timeseries", tags=["Time series"])
+    turn = Depends(turns(_AT_ONCE), scope="function")
+
+    @app.post("/timeseries", tags=["Time series"], dependencies=[turn])
     def post_timeseries(body: TimeSeriesRequest) -> Response:
         """Return the LAI of a point or parcel for every date: mean, interval, valid fraction."""
         return answer(body)
 
-    @app.get("/timeseries", tags=["Time series"])
+    @app.get("/timeseries", tags=["Time series"], dependencies=[turn])
     def get_timeseries(
         lon: Annotated[float | None, Query(ge=-180, le=180, description="Longitude")] = None,
         lat: Annotated[float | None, Query(ge=-90, le=90, description="Latitude")] = None,
@@ -133,10 +144,7 @@ def _place(lon: float | None, lat: float | None, geometry: str | None) -> dict[s
         raise BadRequestError("give either lon and lat, or a geometry")
     if geometry is None:
         return {"type": "Point", "coordinates": [lon, lat]}
-    try:
-        document = json.loads(geometry)
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError(f"geometry is not JSON: {error}") from error
+    document = parse_json(geometry, "geometry")
     if not isinstance(document, dict):
         raise BadRequestError("geometry must be a GeoJSON object")
     return document

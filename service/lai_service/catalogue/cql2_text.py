@@ -6,6 +6,7 @@ do that, so length, nesting and the number of terms are limited before the text 
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -89,8 +90,26 @@ def filter_from_query(query: Mapping[str, Any]) -> dict[str, Any]:
     return {"op": "and", "args": terms}
 
 
+def _number_in(value: object) -> float | None:
+    """Return the number that a text spells; None for anything else."""
+    if not isinstance(value, str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
 def _term(name: str, operator: str, value: object) -> dict[str, Any]:
     reference = {"property": name}
+    number = _number_in(value)
+    if number is not None and operator in _QUERY_OPERATORS:
+        # pystac-client and addresses give numbers as text: compared as both, whichever it is
+        sides = [_term(name, operator, side) for side in (number, {"text": value})]
+        return {"op": "or", "args": sides}
+    if isinstance(value, Mapping) and value.keys() == {"text"}:
+        value = value["text"]
     if operator in _QUERY_OPERATORS:
         return {"op": _QUERY_OPERATORS[operator], "args": [reference, value]}
     if operator == "in":

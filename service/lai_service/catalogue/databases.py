@@ -15,7 +15,11 @@ def open_catalogue(settings: Settings) -> Catalogue:
         SettingsError: the database cannot be opened, or both kinds are asked for.
     """
     if settings.database_url is None:
-        return SqliteCatalogue(settings.database_path, busy_timeout_s=settings.busy_timeout_s)
+        return SqliteCatalogue(
+            settings.database_path,
+            busy_timeout_s=settings.busy_timeout_s,
+            read_only=settings.read_only,
+        )
     if settings.database is not None:
         raise SettingsError(
             "LAI_SERVICE_DATABASE (SQLite) and LAI_SERVICE_DATABASE_URL (PostgreSQL) exclude each "

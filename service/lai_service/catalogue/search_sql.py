@@ -15,6 +15,7 @@ import shapely
 from shapely.geometry import shape
 
 from lai_service.catalogue.cql2_sql import (
+    INDEXED,
     Sql,
     checked_text,
     filter_to_sql,
@@ -45,7 +46,10 @@ def conditions_of(search: Search, *, by_index: bool = True) -> Sql:
         if values is not None:
             marks = ", ".join("?" * len(values))
             texts = tuple(checked_text(value) for value in values)
-            parts.append(Sql(f"i.{column} in ({marks})", texts))
+            # `+` keeps SQLite from sorting all items of a collection where the index of the sort
+            # order meets the first ones soon.
+            plus = "+" if column == "collection" and _walks_along_property(search) else ""
+            parts.append(Sql(f"{plus}i.{column} in ({marks})", texts))
     if search.end_us is not None:
         parts.append(Sql("i.t0 <= ?", (search.end_us,)))
     if search.start_us is not None:
@@ -60,6 +64,12 @@ def conditions_of(search: Search, *, by_index: bool = True) -> Sql:
         " and ".join(part.text for part in parts),
         tuple(param for part in parts for param in part.params),
     )
+
+
+def _walks_along_property(search: Search) -> bool:
+    """Return whether the index of a property gives the items in their order."""
+    first = search.sort[0].field.removeprefix("properties.") if search.sort else "datetime"
+    return search.ids is None and first in INDEXED
 
 
 def _any(parts: list[Sql]) -> Sql:

@@ -44,7 +44,13 @@ from lai_service.catalogue.sqlite_extents import (
     kept_extent,
     stored_extent,
 )
-from lai_service.catalogue.sqlite_schema import ItemRow, create_tables, document_of, row_of
+from lai_service.catalogue.sqlite_schema import (
+    ItemRow,
+    check_version,
+    create_tables,
+    document_of,
+    row_of,
+)
 from lai_service.errors import (
     ConflictError,
     FilterError,
@@ -66,14 +72,22 @@ class SqliteCatalogue:
     Args:
         path: the file; made with its folder where it does not exist.
         busy_timeout_s: how long a writer waits for another.
+        read_only: the file is there and is never written.
 
     Raises:
         SettingsError: the file cannot be opened, or is not one of ours.
     """
 
-    def __init__(self, path: Path, *, busy_timeout_s: float = 30.0) -> None:
-        self._connections = Connections(path, busy_timeout_s)
+    def __init__(
+        self, path: Path, *, busy_timeout_s: float = 30.0, read_only: bool = False
+    ) -> None:
+        self._connections = Connections(path, busy_timeout_s, read_only=read_only)
+        self._read_only = read_only
         try:
+            if read_only:
+                with self._connections.reading() as connection:
+                    check_version(connection)
+                return
             path.parent.mkdir(parents=True, exist_ok=True)
             with self._connections.writing() as connection:
                 create_tables(connection)
@@ -96,7 +110,10 @@ class SqliteCatalogue:
 
     def _with_extent(self, document: Document, extent: Extent | None) -> Document:
         """Set the extent of a collection to that of its items."""
-        if extent is None:
+        if extent is None and self._read_only:
+            with self._connections.reading() as connection:
+                extent = compute_extent(connection, document["id"])
+        elif extent is None:
             with self._connections.writing() as connection:
                 extent = compute_extent(connection, document["id"])
                 keep_extent(connection, document["id"], extent)

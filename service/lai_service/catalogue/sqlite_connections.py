@@ -4,6 +4,7 @@ A connection belongs to whoever uses it just now, not to a thread: web servers m
 all day, and each would leave an open file behind.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lai_service.catalogue.sqlite_functions import register_functions
-from lai_service.errors import CatalogueBusyError
+from lai_service.errors import CatalogueBusyError, StorageFullError
 
 __all__ = ["Connections"]
 
@@ -25,9 +26,11 @@ class Connections:
     Args:
         path: the file; its folder exists.
         busy_timeout_s: how long a writer waits for another.
+        read_only: open what is there, and write nothing, neither beside it.
     """
 
-    def __init__(self, path: Path, busy_timeout_s: float) -> None:
+    def __init__(self, path: Path, busy_timeout_s: float, *, read_only: bool = False) -> None:
+        self._read_only = read_only
         self._path = path
         self._timeout = busy_timeout_s
         self._lock = threading.Lock()
@@ -39,6 +42,7 @@ class Connections:
 
         Raises:
             CatalogueBusyError: the file stayed locked.
+            StorageFullError: there is no room for what was written.
         """
         with self._lock:
             connection = self._idle.pop() if self._idle else None
@@ -52,6 +56,8 @@ class Connections:
                     f"another writer held the catalogue for more than {self._timeout:g} s; "
                     "try again"
                 ) from error
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:
+                raise StorageFullError("the disk is full; nothing was stored") from error
             raise
         finally:
             with self._lock:
@@ -85,14 +91,25 @@ class Connections:
         for connection in idle:
             connection.close()
 
+    def _mode(self) -> str:
+        if not self._read_only:
+            return ""
+        # Readers of a WAL file write its index beside it; where they cannot, nobody writes at all.
+        return "?mode=ro" if os.access(self._path.parent, os.W_OK) else "?immutable=1"
+
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+            f"{self._path.absolute().as_uri()}{self._mode()}",
+            uri=True,
+            timeout=self._timeout,
+            isolation_level=None,
+            check_same_thread=False,
         )
         try:
-            connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma synchronous = full")  # an acknowledged item survives a crash
-            connection.execute("pragma foreign_keys = on")
+            if not self._read_only:
+                connection.execute("pragma journal_mode = wal")
+                connection.execute("pragma synchronous = full")  # what is acknowledged survives
+                connection.execute("pragma foreign_keys = on")
             register_functions(connection)
         except BaseException:
             connection.close()

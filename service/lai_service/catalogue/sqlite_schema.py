@@ -14,7 +14,7 @@ from lai_service.catalogue.items import dump_json, facts_of
 from lai_service.catalogue.port import Document
 from lai_service.errors import SettingsError
 
-__all__ = ["ItemRow", "create_tables", "document_of", "row_of"]
+__all__ = ["ItemRow", "check_version", "create_tables", "document_of", "row_of"]
 
 SCHEMA_VERSION = 2
 """1 had no table of extents; it is added to such a file."""
@@ -45,6 +45,20 @@ create virtual table if not exists items_rtree using rtree (pk, minx, maxx, miny
 
 ItemRow = tuple[str, str, int, int, str | None, str, str]
 """Values of the columns collection, id, t0, t1, geometry, props, rest."""
+
+
+def check_version(connection: sqlite3.Connection) -> None:
+    """Check that a file which cannot be written has the tables of this program.
+
+    Raises:
+        SettingsError: it has those of another version.
+    """
+    (version,) = connection.execute("pragma user_version").fetchone()
+    if version != SCHEMA_VERSION:
+        raise SettingsError(
+            f"the catalogue has schema version {version} and is read-only; start the service once "
+            f"where it can be written, so that it becomes version {SCHEMA_VERSION}"
+        )
 
 
 def create_tables(connection: sqlite3.Connection) -> None:

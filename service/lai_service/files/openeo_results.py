@@ -16,10 +16,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from lai_service.catalogue.port import Catalogue
-from lai_service.errors import InvalidItemError, SettingsError
+from lai_service.errors import InvalidItemError, NotFoundError, SettingsError
 from lai_service.files.publishing import Published, Publisher, PublishRequest
-from lai_service.files.rasters import is_tiff
-from lai_service.files.storage import resolve_below
+from lai_service.files.rasters import check_size
+from lai_service.files.storage import check_plain_folder, resolve_below
 from lai_service.settings import Settings
 from lai_stac.cog_items import describe_cogs
 from lai_stac.errors import LaiStacError
@@ -80,7 +80,9 @@ class ResultsPublisher:
             InvalidItemError: metadata, graph, model or rasters do not make an item.
             CatalogueBusyError: the catalogue stayed locked.
         """
-        folder = resolve_below(request.results, self._settings.allowed_roots)
+        folder = self._source_folder(request.results)
+        for path in sorted(folder.glob("*.tif*")):
+            check_size(path, path.name)
         with _work_folder() as out:
             items = describe_job(
                 folder, out, bundles=self._models(), metadata=request.metadata, job=request.job
@@ -96,16 +98,22 @@ class ResultsPublisher:
             InvalidItemError: the COGs are none, or their tags do not make an item.
             CatalogueBusyError: the catalogue stayed locked.
         """
-        folder = resolve_below(request.cogs, self._settings.allowed_roots)
+        folder = self._source_folder(request.cogs)
         with _work_folder() as out:
             for path in (folder / name for name in _COGS if (folder / name).exists()):
                 # A text file called lai.tif could make GDAL open what it names.
-                if not is_tiff(resolve_below(path, [folder])):
-                    raise InvalidItemError(f"{path.name} in {folder.name} is not a GeoTIFF")
+                check_size(resolve_below(path, [folder]), f"{path.name} in {folder.name}")
                 shutil.copyfile(path, out / path.name)
             describe_cogs(out, bundles=self._models())
             (published,) = self._publish_all([out], out, request.collection)
             return published
+
+    def _source_folder(self, path: Path) -> Path:
+        folder = resolve_below(path, self._settings.allowed_roots)
+        if not folder.is_dir():
+            raise NotFoundError(f"{path} is no folder")
+        check_plain_folder(folder)
+        return folder
 
     def _publish_all(
         self, items: Sequence[Path], out: Path, collection: str | None

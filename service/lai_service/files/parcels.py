@@ -8,10 +8,12 @@ Published rasters never change under their path, which holds the digest of their
 read once is kept: the second look at a parcel, as a plot after the numbers, reads no file.
 """
 
+import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
+import cachetools
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,8 +28,8 @@ DEFAULT_EXCLUDE = 8 | 16 | 32 | 64
 """Flags that make a pixel unusable: LAI below or above what is possible, beyond the tolerance
 (SNAP calls such a value invalid; the raster keeps it, negative ones too); cloud, shadow or snow
 within reach; no data within reach."""
-_KEPT = 20_000
-"""Observations that are kept, some 10 MB."""
+_KEPT: cachetools.LRUCache[bytes, "_Measured | None"] = cachetools.LRUCache(maxsize=20_000)
+"""Observations that are kept, some 10 MB: numbers under a digest, no array and no geometry."""
 _SLIVER = 1e-6  # a share of a pixel that is rounding of coordinates, not area
 _VALUES = {"lai": "lai", "lower": "lai_lower", "upper": "lai_upper", "sd": "lai_sd"}
 LAYERS = (*_VALUES.values(), "lai_flags")
@@ -79,7 +81,7 @@ def observe(
     paths = _paths(item, data)
     if "lai" not in paths:
         return None
-    measured = _measure(tuple(sorted(paths.items())), place, exclude_flags)
+    measured = _measure(paths, place, exclude_flags)
     if measured is None:
         return None
     properties = item["properties"]
@@ -105,11 +107,14 @@ class _Measured:
     area: float
 
 
-@lru_cache(maxsize=_KEPT)
-def _measure(
-    files: tuple[tuple[str, Path], ...], place: Place, exclude_flags: int
-) -> _Measured | None:
-    paths = dict(files)
+def _key(paths: dict[str, Path], place: Place, exclude_flags: int) -> bytes:
+    return hashlib.sha256(
+        repr((sorted(paths.items()), place.digest, exclude_flags)).encode()
+    ).digest()
+
+
+@cachetools.cached(_KEPT, key=_key, lock=Lock())
+def _measure(paths: dict[str, Path], place: Place, exclude_flags: int) -> _Measured | None:
     weights = place.weights(paths["lai"])
     if weights is None:
         return None

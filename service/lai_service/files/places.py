@@ -4,9 +4,11 @@ Weights are the exact share of each pixel inside the polygon (exactextract). The
 have one grid, so they are computed once per place and tile.
 """
 
+import hashlib
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from lai_service.files.rasters import GDAL_ENVIRONMENT
 
 __all__ = ["MAX_PIXELS", "Place", "Weights"]
 
-MAX_PIXELS = 4_000_000
+MAX_PIXELS = 1_000_000
 """Most pixels of the box around a place."""
 _DEGREES = "EPSG:4326"
 
@@ -75,6 +77,11 @@ class Place:
         if west < -180 or east > 180 or south < -90 or north > 90:
             raise BadRequestError("geometry must be in degrees: longitude ±180, latitude ±90")
         return cls(geometry)
+
+    @cached_property
+    def digest(self) -> str:
+        """Return what tells this place from others."""
+        return hashlib.sha256(self.geometry.wkb).hexdigest()
 
     def weights(self, path: Path) -> Weights | None:
         """Return the weights on the grid of a raster; None where they do not meet.

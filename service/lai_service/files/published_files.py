@@ -7,6 +7,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from lai_service.api.caching import FOR_EVER, is_versioned
+
 __all__ = ["PublishedFiles"]
 
 
@@ -29,7 +31,9 @@ class PublishedFiles(StaticFiles):
         """Answer a file that may be removed at any time, by a new version of its item."""
         response = super().file_response(full_path, stat_result, scope, status_code)
         if isinstance(response, FileResponse):
-            return _RemovableFile(full_path, status_code=status_code, stat_result=stat_result)
+            response = _RemovableFile(full_path, status_code=status_code, stat_result=stat_result)
+        if is_versioned(str(full_path)):
+            response.headers["Cache-Control"] = FOR_EVER
         return response
 
 

@@ -27,7 +27,14 @@ from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundErr
 from lai_service.files.hrefs import is_relative, is_safe_path, stored_links
 from lai_service.files.parcels import LAYERS
 from lai_service.files.rasters import Grid, check_cog
-from lai_service.files.storage import file_digest, folder_of, locked, resolve_below, stage
+from lai_service.files.storage import (
+    check_plain_folder,
+    file_digest,
+    folder_of,
+    locked,
+    resolve_below,
+    stage,
+)
 from lai_service.files.validation import validate_item
 
 __all__ = ["PublishRequest", "Published", "Publisher"]
@@ -155,9 +162,9 @@ class Publisher:
 
     def _read(self, request: PublishRequest) -> tuple[Document, Path]:
         if request.item is not None and request.root is not None:
-            return request.item, resolve_below(request.root, self._roots)
+            return request.item, _source_folder(request.root, self._roots)
         assert request.directory is not None
-        folder = resolve_below(request.directory, self._roots)
+        folder = _source_folder(request.directory, self._roots)
         return _read_item(folder), folder
 
     def _asset_files(self, item: Document, folder: Path) -> dict[str, Path]:
@@ -201,6 +208,15 @@ class Publisher:
             self._catalogue.collection(plan.collection)
         except NotFoundError:
             self._catalogue.put_collection(collection_for(plan.collection, plan.item), "upsert")
+
+
+def _source_folder(path: Path, roots: tuple[Path, ...]) -> Path:
+    """Return a folder below an allowed root that holds nothing but files and folders."""
+    folder = resolve_below(path, roots)
+    if not folder.is_dir():
+        raise NotFoundError(f"{path} is no folder")
+    check_plain_folder(folder)
+    return folder
 
 
 def _names(item: Document, prefix: str) -> bool:

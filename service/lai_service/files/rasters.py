@@ -1,6 +1,5 @@
 """Is this file the raster that the item promises? A cloud-optimised GeoTIFF in the right place."""
 
-import logging
 from pathlib import Path
 
 import rasterio
@@ -13,14 +12,19 @@ from rio_cogeo.cogeo import cog_validate
 from lai_service.catalogue.port import Document
 from lai_service.errors import InvalidItemError
 
-__all__ = ["GDAL_ENVIRONMENT", "Grid", "check_cog", "is_tiff"]
+__all__ = ["GDAL_ENVIRONMENT", "Grid", "check_cog", "check_size", "is_tiff"]
+
+MAX_RASTER_PIXELS = 150_000_000
+"""Most pixels of a raster: a tile of Sentinel-2 at 10 m has 121 million."""
+MAX_BANDS = 64
 
 GDAL_ENVIRONMENT = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
     "VRT_VIRTUAL_OVERVIEWS": "NO",
+    "GDAL_CACHEMAX": 64 * 1024 * 1024,
 }
-"""GDAL looks at the one file it is given: no side files, no network."""
+"""GDAL looks at the one file it is given: no side files, no network; it keeps 64 MB of blocks."""
 
 Grid = tuple[CRS, Affine, int, int]
 """CRS, transform, height and width of a raster."""
@@ -30,8 +34,30 @@ _TOLERANCE_DEG = 0.01
 
 def is_tiff(path: Path) -> bool:
     """Return whether a file starts as a TIFF; a VRT or a text never reaches GDAL."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return file.read(4) in _MAGIC
+
+
+def check_size(path: Path, what: str) -> None:
+    """Check that a raster is not larger than anything that this product has.
+
+    Raises:
+        InvalidItemError: it has more than `MAX_RASTER_PIXELS` pixels, or is no GeoTIFF.
+    """
+    if not is_tiff(path):
+        raise InvalidItemError(f"{what} is not a GeoTIFF")
+    try:
+        with rasterio.Env(**GDAL_ENVIRONMENT), rasterio.open(path, driver="GTiff") as raster:
+            width, height, bands = raster.width, raster.height, raster.count
+    except RasterioError as error:
+        raise InvalidItemError(f"{what} cannot be read as a GeoTIFF: {error}") from error
+    if width * height > MAX_RASTER_PIXELS or bands > MAX_BANDS:
+        raise InvalidItemError(
+            f"{what} has {bands} bands of {width} x {height} pixels; at most {MAX_BANDS} of "
+            f"{MAX_RASTER_PIXELS} pixels are taken: publish it in parts"
+        )
 
 
 def check_cog(path: Path, item: Document, what: str) -> Grid:
@@ -45,9 +71,7 @@ def check_cog(path: Path, item: Document, what: str) -> Grid:
     Raises:
         InvalidItemError: not a GeoTIFF, not cloud-optimised, no CRS, another CRS, another place.
     """
-    if not is_tiff(path):
-        raise InvalidItemError(f"{what} is not a GeoTIFF")
-    logging.getLogger("rasterio").debug("checking %s", path)
+    check_size(path, what)
     try:
         with rasterio.Env(**GDAL_ENVIRONMENT):
             valid, errors, warnings = cog_validate(path, strict=True, quiet=True)

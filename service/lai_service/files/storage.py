@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lai_service.errors import ForbiddenPathError, NotFoundError
+from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
 
 __all__ = [
+    "check_plain_folder",
     "file_digest",
     "folder_of",
     "locked",
@@ -49,6 +50,18 @@ def resolve_below(path: Path, roots: Iterable[Path]) -> Path:
     if not os.path.exists(real):  # False for a name that is too long, which Path.exists raises
         raise NotFoundError(f"{path} does not exist")
     return real
+
+
+def check_plain_folder(folder: Path) -> None:
+    """Check that a folder holds files and folders only: a pipe would be read for ever.
+
+    Raises:
+        InvalidItemError: it holds a pipe, a socket, a device, or a link that leads nowhere.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_file() and not entry.is_dir():
+                raise InvalidItemError(f"{entry.name} in {folder.name} is no regular file")
 
 
 def folder_of(data: Path, collection_id: str, item_id: str) -> Path:

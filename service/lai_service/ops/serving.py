@@ -2,6 +2,7 @@
 
 import logging
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 
 import uvicorn
@@ -39,10 +40,24 @@ def hold_port(host: str, port: int) -> socket.socket:
     return held
 
 
-def serve_forever(app: FastAPI, held: socket.socket) -> None:
-    """Answer at an address that is held, until SIGINT or SIGTERM; logs the address."""
+def serve_forever(
+    app: FastAPI, held: socket.socket, trusted_proxies: Sequence[str] = ("127.0.0.1",)
+) -> None:
+    """Answer at an address that is held, until SIGINT or SIGTERM; logs the address.
+
+    Args:
+        app: the application.
+        held: from `hold_port`.
+        trusted_proxies: addresses whose forwarded headers name the caller and the scheme.
+    """
     host, port = held.getsockname()[:2]
     _log.info("serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    config = uvicorn.Config(app, proxy_headers=True, access_log=False, log_config=None)
+    config = uvicorn.Config(
+        app,
+        proxy_headers=True,
+        forwarded_allow_ips=list(trusted_proxies),
+        access_log=False,
+        log_config=None,
+    )
     with suppress(KeyboardInterrupt):  # uvicorn passes it on when it has finished
         uvicorn.Server(config).run(sockets=[held])

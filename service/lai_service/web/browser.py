@@ -4,11 +4,13 @@ Where it has not been built, `/browser` is a small page of our own that lists th
 links to the hosted STAC Browser, which reads this service from outside (CORS is open for it).
 """
 
+import html
 import json
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from stac_fastapi.types.requests import get_base_url
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -24,26 +26,29 @@ HOSTED = "https://radiantearth.github.io/stac-browser/#/external/"
 
 
 def add_browser(app: FastAPI, settings: Settings) -> None:
-    """Serve STAC Browser, or the small page in its place, at `/browser`."""
+    """Serve STAC Browser, or the small page in its place, at `/browser`.
+
+    Whether it has been built is looked at for every page, so that it appears without a restart.
+    """
     folder = settings.browser or cache_folder()
-    if is_built(folder):
+    built = StaticFiles(directory=folder, html=True, check_dir=False)
 
-        @app.get("/browser/config.js", include_in_schema=False)
-        def config(request: Request) -> Response:
-            return Response(_config(get_base_url(request)), media_type="text/javascript")
-
-        app.mount("/browser", StaticFiles(directory=folder, html=True), name="browser")
-        return
-
-    @app.get("/browser/", include_in_schema=False)
-    def landing(request: Request) -> HTMLResponse:
-        base = get_base_url(request)
-        page = _PAGE.replace("{title}", settings.title).replace("{hosted}", HOSTED + base)
-        return HTMLResponse(page)
+    @app.get("/browser/config.js", include_in_schema=False)
+    def config(request: Request) -> Response:
+        return Response(_config(get_base_url(request)), media_type="text/javascript")
 
     @app.get("/browser", include_in_schema=False)
-    def to_landing(request: Request) -> RedirectResponse:
+    def to_browser(request: Request) -> RedirectResponse:
         return RedirectResponse(f"{get_base_url(request)}browser/")
+
+    @app.get("/browser/{path:path}", include_in_schema=False)
+    async def browser(request: Request, path: str) -> Response:
+        if is_built(folder):
+            return await built.get_response(path or ".", request.scope)
+        if path:
+            raise HTTPException(404)
+        page = _PAGE.replace("{title}", html.escape(settings.title))
+        return HTMLResponse(page.replace("{hosted}", HOSTED + get_base_url(request)))
 
 
 # `config.js` is read when the page opens, so one build serves any address. Tiles come from this

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-from fastapi import FastAPI, Query
+from fastapi import Depends, FastAPI, Query
 from rasterio.errors import RasterioError, RasterioIOError
 from rio_tiler.errors import RioTilerError, TileOutsideBounds
 from stac_fastapi.types.requests import get_base_url
@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from titiler.core.dependencies import create_colormap_dependency
 from titiler.core.factory import TilerFactory
 
+from lai_service.api.limits import check_picture, turns
 from lai_service.api.problems import problem
 from lai_service.errors import BadRequestError, BrokenFileError, ForbiddenPathError
 from lai_service.files.hrefs import DATA_ROUTE, is_safe_path
@@ -25,9 +26,11 @@ from lai_service.files.rasters import GDAL_ENVIRONMENT, is_tiff
 from lai_service.files.storage import resolve_below
 from lai_service.web.colours import colour_maps
 
-__all__ = ["add_tiles", "published_raster"]
+__all__ = ["PREFIX", "add_tiles", "published_raster"]
 
 PREFIX = "/cog"
+PICTURES_AT_ONCE = 4
+"""Pictures that are made at the same time; each may take some 100 MB."""
 
 
 def published_raster(url: str, base_url: str, data: Path) -> Path:
@@ -69,7 +72,15 @@ def add_tiles(app: FastAPI, data: Path) -> None:
         environment_dependency=lambda: dict(GDAL_ENVIRONMENT),
         process_dependency=lambda: None,  # no hill shades of LAI
     )
-    app.include_router(factory.router, prefix=PREFIX, tags=["Tiles"])
+    app.include_router(
+        factory.router,
+        prefix=PREFIX,
+        tags=["Tiles"],
+        dependencies=[
+            Depends(check_picture),
+            Depends(turns(PICTURES_AT_ONCE), scope="function"),
+        ],
+    )
     app.add_exception_handler(TileOutsideBounds, _answer(404))
     app.add_exception_handler(RioTilerError, _answer(400))
     app.add_exception_handler(RasterioError, _answer(400))

@@ -1,0 +1,145 @@
+"""What one request that anybody may send can cost: bytes, depth, vertices, pixels, and turns.
+
+Every limit is checked before the work that it bounds, and answered with 400 or 413. Work on pixels
+waits for its turn, so that many requests take longer and not more memory.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lai_service.api.problems import problem
+from lai_service.errors import BadRequestError, TooLargeError
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_PICTURE_PX",
+    "MAX_READ_BYTES",
+    "MAX_VERTICES",
+    "ReadLimit",
+    "check_json",
+    "check_picture",
+    "turns",
+]
+
+MAX_DEPTH = 48
+"""Deepest nesting of JSON in a body that is read; SQLite's parser takes some 50 levels."""
+MAX_READ_BYTES = 1024 * 1024
+"""Largest body of a request that needs no token."""
+MAX_VERTICES = 10_000
+"""Most vertices of a geometry."""
+MAX_PICTURE_PX = 2048
+"""Longest side of a picture."""
+
+_SIZES = ("width", "height", "max_size", "tilesize", "buffer", "padding", "histogram_bins")
+_MAX_REPEATED = 8
+_MAX_EXPRESSION = 200
+
+
+class ReadLimit:
+    """ASGI middleware that admits small bodies only where anybody may send one.
+
+    Args:
+        app: the application behind.
+        paths: paths whose POST needs no token.
+        max_body_bytes: largest body of such a request; a larger one is answered 413.
+    """
+
+    def __init__(self, app: ASGIApp, paths: frozenset[str], max_body_bytes: int) -> None:
+        self._app = app
+        self._limit = max_body_bytes
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer that its body is too large."""
+        if scope["type"] != "http" or _route_path(scope) not in self._paths:
+            await self._app(scope, receive, send)
+            return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._limit:
+                error = TooLargeError(f"the body has more than {self._limit} bytes")
+                await problem(error)(scope, receive, send)
+                return
+        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await self._app(scope, replay, send)
+
+
+def _route_path(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def check_json(value: object) -> None:
+    """Check depth and number of positions of JSON that was read.
+
+    Raises:
+        ValueError: it is nested deeper than `MAX_DEPTH`, or a list of coordinates inside holds more
+            than `MAX_VERTICES` positions.
+    """
+    vertices = 0
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"the body is nested more than {MAX_DEPTH} deep")
+        vertices += sum(_is_position(node) for node in level)
+        if vertices > MAX_VERTICES:
+            raise ValueError(f"the geometries have more than {MAX_VERTICES} vertices; simplify")
+        level = [child for node in level for child in _children(node)]
+
+
+def _is_position(node: object) -> bool:
+    return isinstance(node, list) and len(node) in (2, 3) and isinstance(node[0], int | float)
+
+
+def _children(node: object) -> Iterator[object]:
+    if isinstance(node, Mapping):
+        return iter(node.values())
+    return iter(node) if isinstance(node, list) and not _is_position(node) else iter(())
+
+
+def check_picture(request: Request) -> None:
+    """Check how large a picture or a list of bands a request for tiles asks for.
+
+    Raises:
+        BadRequestError: a side is longer than `MAX_PICTURE_PX`, or too many bands or terms.
+    """
+    asked = {**request.query_params, **request.path_params}
+    for name in _SIZES:
+        if name in asked and _number(asked[name], name) > MAX_PICTURE_PX:
+            raise BadRequestError(f"{name} is {asked[name]}, more than {MAX_PICTURE_PX}")
+    for name in dict.fromkeys(request.query_params):
+        if len(request.query_params.getlist(name)) > _MAX_REPEATED:
+            raise BadRequestError(f"{name} is given more than {_MAX_REPEATED} times")
+    expression = request.query_params.get("expression", "")
+    if len(expression) > _MAX_EXPRESSION or expression.count(";") >= _MAX_REPEATED:
+        raise BadRequestError(f"expression has more than {_MAX_EXPRESSION} characters or 8 bands")
+
+
+def _number(text: Any, name: str) -> int:  # noqa: ANN401 (a parameter as given)
+    try:
+        return int(text)
+    except ValueError as error:
+        raise BadRequestError(f"{name} must be a whole number, not {text!r}") from error
+
+
+def turns(at_once: int) -> Callable[[], AsyncIterator[None]]:
+    """Return a dependency that lets so many requests work at once; the others wait."""
+    free = asyncio.Semaphore(at_once)
+
+    async def turn() -> AsyncIterator[None]:
+        async with free:
+            yield
+
+    return turn
