@@ -258,6 +258,24 @@ def test_a_zone_across_two_utm_zones_counts_its_ground_once():
     )
 
 
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_zone_across_the_antimeridian_and_two_utm_zones_counts_its_ground_once(spelling):
+    zone = SPELLINGS[spelling](179.99, -179.99)
+    west, east = grid_at(179.985, 10.005, 60), grid_at(-179.985, 10.005, 1)
+    parts = share_between_grids([zone], 4326, [west, east])
+    pixels = join_pixels(
+        [
+            take_pixels(weigh_zones(pieces, 4326, grid), {"lai": np.full(grid.shape, value)})
+            for pieces, grid, value in zip(parts, (west, east), (1.0, 3.0), strict=True)
+        ]
+    )
+    statistics = describe_pixels(pixels)
+    assert statistics.valid_share[0] == pytest.approx(1, abs=1e-6)
+    assert 1 < statistics.mean["lai"][0] < 3
+    whole = project(repair(zone), 4326, west.crs).area / 400
+    assert statistics.pixels[0] == pytest.approx(whole, rel=1e-2)
+
+
 def test_ground_that_no_grid_holds_counts_as_not_seen():
     one, other = GRID, Grid(GRID.crs, GRID.transform @ Affine.translation(100, 0), 100, 100)
     half_off = parcel(1000, -500, 2000, 1000)  # over both grids, its northern half over neither

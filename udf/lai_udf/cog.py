@@ -341,7 +341,7 @@ def read_lai_cogs(directory: Path) -> xr.DataArray:
             with rasterio.open(path) as dataset:
                 grids.append(Grid.of_dataset(dataset))
                 tags = tags or _tags(dataset)
-                layers.append(_decode(dataset, 1))
+                layers.append(decode_band(dataset, 1))
         except RasterioIOError as error:
             raise RasterError(f"cannot read {path} ({error})") from error
         grids[0].require_same(grids[-1], str(path))
@@ -369,7 +369,7 @@ def read_lai_geotiff(path: Path) -> xr.DataArray:
                 raise RasterError(
                     f"{path} has no band described as LAI, only {', '.join(map(str, indices))}"
                 )
-            layers = np.stack([_decode(dataset, indices[band]) for band in bands])
+            layers = np.stack([decode_band(dataset, indices[band]) for band in bands])
             grid, tags = Grid.of_dataset(dataset), _tags(dataset)
     except RasterioIOError as error:
         raise RasterError(f"cannot read {path} ({error})") from error
@@ -379,11 +379,21 @@ def read_lai_geotiff(path: Path) -> xr.DataArray:
     return grid.to_data_array(layers, bands, tags)
 
 
-def _decode(dataset: DatasetReader, index: int) -> npt.NDArray[np.float32]:
-    raw = dataset.read(index)
-    values: npt.NDArray[np.float32] = raw.astype(np.float32)
-    values *= np.float32(dataset.scales[index - 1])
-    values += np.float32(dataset.offsets[index - 1])
+def decode_band(
+    dataset: DatasetReader, index: int, window: Window | None = None, dtype: type = np.float32
+) -> npt.NDArray[Any]:
+    """Return the values (y, x) of a band, physical units, NaN = no data.
+
+    Args:
+        dataset: an open raster; its scale, offset and no data are honoured.
+        index: number of the band, from 1.
+        window: part of the raster; None: all of it.
+        dtype: of the values, a float.
+    """
+    raw = dataset.read(index, window=window)
+    values: npt.NDArray[Any] = raw.astype(dtype)
+    values *= dtype(dataset.scales[index - 1])
+    values += dtype(dataset.offsets[index - 1])
     nodata = dataset.nodatavals[index - 1]
     if nodata is not None and not np.isnan(nodata):
         values[raw == nodata] = np.nan

@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.affinity import translate
-from shapely.geometry import MultiPolygon, Polygon, box
+from shapely.geometry import MultiPolygon, Point, Polygon, box
 from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
 
 Bounds = tuple[float, float, float, float]
@@ -43,11 +43,14 @@ def cut(geometry: BaseGeometry) -> BaseGeometry:
     """Return polygons cut at ±180° (RFC 7946), longitudes from -180° to 180°.
 
     Args:
-        geometry: valid polygon or multipolygon, degrees; may run on beyond ±180° by one turn.
+        geometry: valid polygon, multipolygon or point, degrees; may run on beyond ±180° by one
+            turn.
     """
     west, south, east, north = geometry.bounds
-    if west >= -180 and east <= 180:
+    if geometry.is_empty or (west >= -180 and east <= 180):
         return geometry
+    if isinstance(geometry, Point):
+        return Point((geometry.x + 180) % 360 - 180, geometry.y)
     turns = [(shift, box(-180 + shift, south, 180 + shift, north)) for shift in (-360, 0, 360)]
     pieces = [translate(geometry.intersection(world), -shift) for shift, world in turns]
     return polygons_of(shapely.geometrycollections(pieces))
@@ -131,7 +134,7 @@ def _iterate_polygons(geometry: BaseGeometry) -> Iterator[Polygon]:
 
 def _unroll_polygon(polygon: Polygon) -> Polygon:
     shell = _unroll_ring(polygon.exterior.coords)
-    if np.ptp(shell[:, 0]) == 0 or shell[0, 0] != shell[-1, 0]:
+    if np.ptp(shell[:, 0]) < 1e-9 or abs(shell[0, 0] - shell[-1, 0]) > 180:
         return polygon
     holes = [_unroll_ring(ring.coords) for ring in polygon.interiors]
     west = shell[:, 0].min()  # a hole starts anywhere: bring it to the turn of its shell
@@ -142,5 +145,5 @@ def _unroll_polygon(polygon: Polygon) -> Polygon:
 
 def _unroll_ring(coordinates: Any) -> NDArray[np.float64]:  # noqa: ANN401  (shapely's sequence)
     points = np.asarray(coordinates, dtype=np.float64)[:, :2].copy()
-    points[:, 0] = np.unwrap(points[:, 0], period=360)
+    points[:, 0] += 360 * np.round((np.unwrap(points[:, 0], period=360) - points[:, 0]) / 360)
     return points

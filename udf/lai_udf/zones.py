@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from lai_udf.errors import GeometryError
 from lai_udf.grid import Grid
-from lai_udf.longitudes import polygons_of, unroll
+from lai_udf.longitudes import cut, polygons_of, unroll
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -114,20 +114,18 @@ def share_between_grids(
         A list of pieces per grid. What no grid holds goes with the piece of the first one, so that
         it counts as not seen.
     """
-    extents = [_outline(grid, crs) for grid in grids]
+    align = cut if read_crs(crs).is_geographic else _as_it_is  # one turn for all, at ±180°
+    extents = [align(_outline(grid, crs)) for grid in grids]
     shared: list[list[BaseGeometry | None]] = [[None] * len(geometries) for _ in grids]
-    for number, geometry in enumerate(geometries):
-        if geometry is None or geometry.is_empty:
+    fit = [Polygon() if g is None or g.is_empty else align(repair(g, crs)) for g in geometries]
+    meets = np.array([shapely.intersects(np.array(fit, object), extent) for extent in extents])
+    for number, geometry in enumerate(fit):
+        near = np.flatnonzero(meets[:, number])
+        if isinstance(geometry, Point) or len(near) < 2:
+            shared[near[0] if len(near) else 0][number] = geometry
             continue
-        left = repair(geometry, crs)
-        held = [left.intersection(extent).area for extent in extents]
-        first, *others = sorted(range(len(grids)), key=lambda index: -held[index])
-        if isinstance(left, Point) or held[first] >= left.area * (1 - SLIVER):
-            if isinstance(left, Point):
-                first = next((i for i, e in enumerate(extents) if e.intersects(left)), 0)
-            shared[first][number] = left
-            continue
-        own, left = left.intersection(extents[first]), left.difference(extents[first])
+        first, *others = sorted(near, key=lambda i: -geometry.intersection(extents[i]).area)
+        own, left = geometry.intersection(extents[first]), geometry.difference(extents[first])
         for index in others:
             piece = polygons_of(left.intersection(extents[index]))
             if not piece.is_empty:
@@ -228,6 +226,10 @@ def _area(projected: BaseGeometry, geometry: BaseGeometry, crs: Any) -> float:  
         return float(projected.area)
     degrees = _transform(geometry, crs, WGS84)
     return abs(float(Geod(ellps="WGS84").geometry_area_perimeter(degrees)[0]))
+
+
+def _as_it_is(geometry: BaseGeometry) -> BaseGeometry:
+    return geometry
 
 
 def _outline(grid: Grid, crs: Any) -> BaseGeometry:  # noqa: ANN401

@@ -10,6 +10,9 @@ import typer
 
 from lai_training.cli.frame import one_sentence, show_progress
 
+SHOWN = 5
+"""Parcels that are named where many have no row."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to an application."""
@@ -24,8 +27,9 @@ def parcels(
         "build/parcels"
     ),
     layout: Annotated[
-        Literal["rpg", "plain"], typer.Option(help="Columns: French register, or parcel and crop.")
-    ] = "rpg",
+        Literal["auto", "rpg", "plain"],
+        typer.Option(help="Columns: guessed, French register, or parcel and crop."),
+    ] = "auto",
     id_column: Annotated[
         str | None, typer.Option(help="Parcel's id; default: of the layout.")
     ] = None,
@@ -34,8 +38,9 @@ def parcels(
     ] = None,
     buffer_m: Annotated[float, typer.Option(min=0, help="Metres kept from the border.")] = 0.0,
     exclude_flags: Annotated[
-        int, typer.Option(min=0, max=255, help="Bits of LAI_FLAGS that keep a pixel out; 0: none.")
-    ] = 96,
+        int | None,
+        typer.Option(min=0, max=255, help="Bits of LAI_FLAGS that keep a pixel out; 0: none."),
+    ] = None,
     correlation: Annotated[
         float, typer.Option(min=0, max=1, help="Of the errors of two pixels of a parcel.")
     ] = 1.0,
@@ -45,29 +50,49 @@ def parcels(
 ) -> None:
     """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
     from lai_training.parcels.interval import add_interval, read_calibration
-    from lai_training.parcels.means import find_items, observe_items, outline_items
+    from lai_training.parcels.means import (
+        find_items,
+        missing_parcels,
+        observe_items,
+        outline_items,
+    )
     from lai_training.parcels.read import LAYOUTS, ParcelLayout, read_parcels
-    from lai_training.parcels.report import format_report, write_report
+    from lai_training.parcels.report import format_report, write_observations, write_report
+    from lai_udf.polygons import LEFT_OUT
+    from lai_udf.predict import UNUSABLE_FLAGS
 
+    exclude = UNUSABLE_FLAGS if exclude_flags is None else exclude_flags
     preset = LAYOUTS[layout]
     columns = ParcelLayout(id_column or preset.id_column, crop_column or preset.crop_column)
     with one_sentence():
         items = find_items(sources)
         within = outline_items(items)
         table = read_parcels(parcel_file, columns, inner_buffer_m=buffer_m, within=within)
-        observed = observe_items(table, items, exclude_flags=exclude_flags)
+        observed = observe_items(table, items, exclude_flags=exclude)
         known = read_calibration(calibration) if calibration else None
         observed = add_interval(observed, correlation, known)
-        files = write_report(observed, out)
+        files = [*write_report(observed, out), write_observations(observed, table, out)]
     typer.echo(format_report(observed), err=True)
-    if exclude_flags and observed["lai"].isna().all():
+    _report_gaps(table.attrs[LEFT_OUT], missing_parcels(table, observed))
+    if exclude and observed["lai"].isna().all():
         typer.echo(
-            "No parcel has a mean: half of it must be free of the flags of --exclude-flags. In a "
-            "raster of few pixels all are near no data (64): try 32, or 0.",
+            "No parcel has a mean: half of it must be free of the flags of --exclude-flags; with "
+            "0 no flag counts.",
             err=True,
         )
     for path in files:
         typer.echo(path)
+
+
+def _report_gaps(left_out: list[tuple[str, str]], missing: list[str]) -> None:
+    """Print which parcels have no row, and why; a few by name."""
+    for name, reason in left_out[:SHOWN]:
+        typer.echo(f"Parcel {name} is left out: {reason}.", err=True)
+    if len(left_out) > SHOWN:
+        typer.echo(f"{len(left_out) - SHOWN} more are left out.", err=True)
+    if missing:
+        names = ", ".join(missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
+        typer.echo(f"{len(missing)} parcels meet no raster: {names}.", err=True)
 
 
 def parcels_season(

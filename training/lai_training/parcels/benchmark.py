@@ -35,12 +35,12 @@ from lai_training.parcels.season import (
     season_dates,
     simulate_season,
 )
-from lai_training.parcels.weights import average, weigh_parcels
 from lai_training.scores.metrics import coverage
 from lai_training.sl2p.series import SL2P_FILE, write_sl2p_lai
 from lai_udf.cog import read_lai_cogs, write_lai_cogs
 from lai_udf.grid import Grid
 from lai_udf.run import Request, predict_scene
+from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
 
 CALIBRATION_SEASONS = 2
 """One season holds some hundred canopies, too few for the tails of the error."""
@@ -195,9 +195,10 @@ def _spread_errors(
 ) -> pd.DataFrame:
     """Return mean error, mean squared error and pixels of each parcel on a date."""
     error = cube.sel(bands="LAI").values - date.true_lai
-    usable = np.isfinite(error)
-    weights = weigh_parcels(parcels, Grid.of_data_array(cube, "LAI"))
-    return average({"error": error, "squared": error**2}, usable, weights).dropna()
+    zones = weigh_zones(list(parcels.geometry), parcels.crs, Grid.of_data_array(cube, "LAI"))
+    found = describe_pixels(take_pixels(zones, {"lai": error, "squared": error**2}))
+    table = {"error": found.mean["lai"], "squared": found.mean["squared"]}
+    return pd.DataFrame({**table, "n_effective": found.n_effective}).dropna()
 
 
 def _correlation(spreads: pd.DataFrame) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 
@@ -133,6 +134,25 @@ def write_report(observations: pd.DataFrame, folder: Path) -> list[Path]:
         files = {path: folder / path.name for path in sorted(work.iterdir())}
         move_finished(files)
     return list(files.values())
+
+
+def write_observations(observations: pd.DataFrame, parcels: gpd.GeoDataFrame, folder: Path) -> Path:
+    """Write observations with the polygons of their parcels as GeoParquet, in degrees.
+
+    Args:
+        observations: a row per parcel and overpass.
+        parcels: with columns `parcel` and `geometry`.
+        folder: where `parcels.parquet` goes.
+
+    Raises:
+        OutputNotWritableError: the folder cannot be written.
+    """
+    shapes = parcels[["parcel", "geometry"]].to_crs("EPSG:4326")
+    table = shapes.merge(observations, on="parcel", validate="1:m")
+    with work_folder(folder) as work:
+        table.to_parquet(work / "parcels.parquet", index=False)
+        move_finished({work / "parcels.parquet": folder / "parcels.parquet"})
+    return folder / "parcels.parquet"
 
 
 def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:

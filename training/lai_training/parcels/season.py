@@ -39,8 +39,8 @@ from lai_training.land.spectral_library import SpectralLibrary
 from lai_training.land.surfaces import SurfaceClass
 from lai_training.parcels.crops import CROP_TYPES
 from lai_training.parcels.means import name_parcels
-from lai_training.parcels.weights import average, weigh_parcels
 from lai_udf.grid import Grid
+from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
 
 Floats = NDArray[np.float64]
 
@@ -207,8 +207,7 @@ def label_parcels(parcels: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 def mean_truth(parcels: gpd.GeoDataFrame, date: SimulatedDate) -> pd.DataFrame:
     """Return `parcel`, `datetime`, `truth`: the mean true LAI of each parcel, seen or not."""
     grid = Grid.of_data_array(date.scene, "the simulated scene")
-    seen = np.ones(date.true_lai.shape, dtype=bool)
-    table = average({"truth": date.true_lai}, seen, weigh_parcels(parcels, grid))
+    zones = weigh_zones(list(parcels.geometry), parcels.crs, grid)
+    truth = describe_pixels(take_pixels(zones, {"lai": date.true_lai})).mean["lai"]
     time = pd.to_datetime(date.scene.attrs["datetime"], utc=True)
-    names = name_parcels(parcels)[["parcel"]]
-    return names.assign(datetime=time, truth=table["truth"])
+    return name_parcels(parcels)[["parcel"]].assign(datetime=time, truth=truth)

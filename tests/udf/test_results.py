@@ -1,0 +1,80 @@
+"""LAI results on disk: found once, dated, told apart, grouped by overpass."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_lai import UTM32, fake_layers, write_product
+
+from lai_udf.cog import read_lai_cogs
+from lai_udf.errors import RasterError
+from lai_udf.predict import OUTPUT_BANDS
+from lai_udf.results import find_results, group_overpasses, open_result
+
+
+def write_result(folder: Path, time: str | None, **properties: object) -> Path:
+    write_product(folder, fake_layers(np.random.default_rng(0)))
+    if time or properties:
+        item = {"id": folder.name, "assets": {"lai": {}}}
+        item["properties"] = {"datetime": time, **properties}
+        (folder / f"{folder.name}.json").write_text(json.dumps(item))
+    return folder
+
+
+def test_a_window_of_a_result_is_that_of_its_cogs(tmp_path: Path) -> None:
+    result = open_result(write_result(tmp_path / "a", "2024-06-21T10:36:29Z"))
+    window = UTM32.covering((600_100, 4_999_500, 600_500, 4_999_900))
+
+    layers = result.read(OUTPUT_BANDS, window)
+
+    rows, columns = window.toslices()
+    cube = read_lai_cogs(tmp_path / "a")[:, rows, columns]
+    for band in OUTPUT_BANDS:
+        np.testing.assert_allclose(layers[band], cube.sel(bands=band), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "time"),
+    [
+        ("openEO_2024-06-21Z", "2024-06-21T00:00:00+00:00"),
+        ("20240621T103629", "2024-06-21T10:36:29+00:00"),
+        ("lai_s2_32tqm_20240621t103629", "2024-06-21T00:00:00+00:00"),
+    ],
+)
+def test_the_name_tells_the_time_where_nothing_else_does(
+    tmp_path: Path, name: str, time: str
+) -> None:
+    assert open_result(write_result(tmp_path / name, None)).datetime.isoformat() == time
+
+
+def test_a_result_without_a_time_is_refused(tmp_path: Path) -> None:
+    write_result(tmp_path / "field", None)
+    with pytest.raises(RasterError):
+        find_results([tmp_path])
+
+
+@pytest.mark.parametrize("name", ["no.tif", "empty"])
+def test_what_holds_no_lai_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "no.tif").write_bytes(b"no raster")
+    with pytest.raises(RasterError):
+        find_results([tmp_path / name])
+
+
+def test_tiles_of_an_overpass_belong_together_and_other_settings_do_not(tmp_path: Path) -> None:
+    times = {"a": "2024-06-21T10:36:29Z", "b": "2024-06-21T10:36:43Z", "c": "2024-06-21T12:16:29Z"}
+    for name, time in times.items():
+        write_result(tmp_path / name, time)
+    write_result(tmp_path / "field", times["a"], **{"laiq:target": "field"})
+
+    groups = group_overpasses(find_results([tmp_path]))
+
+    names = sorted(sorted(result.name for result in group) for group in groups)
+    assert names == [["a", "b"], ["c"], ["field"]]
+
+
+def test_hidden_folders_are_left_out(tmp_path: Path) -> None:
+    write_result(tmp_path / "a", "2024-06-21T10:36:29Z")
+    write_result(tmp_path / ".lai-x.partial", "2024-06-21T10:36:29Z")
+    assert [result.name for result in find_results([tmp_path])] == ["a"]

@@ -1,0 +1,267 @@
+"""LAI results on disk, whoever wrote them: found, told apart, and read by windows.
+
+A result is one date: a folder of COGs (`lai-udf run`, items of `make demo` and of
+`lai-service publish`), or a GeoTIFF with named bands (results of an openEO job). Its time comes
+from the STAC item beside it, the tag `DATETIME`, the metadata of the job, or the name of the file,
+in that order.
+"""
+
+import datetime as dt
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from lai_udf.cog import ENCODINGS, decode_band
+from lai_udf.errors import IdentityError, RasterError
+from lai_udf.grid import Grid
+from lai_udf.identity import utc
+
+LAI_FILE = "lai.tif"
+JOB_RESULTS_FILE = "job-results.json"
+REFERENCE_FILES = ("sl2p.tif",)
+"""Files with a band LAI that lie beside results, to compare them with."""
+FLAGS = "LAI_FLAGS"
+SAME_OVERPASS = dt.timedelta(minutes=10)
+"""Tiles of one overpass are sensed seconds apart, those of the next orbit 100 minutes later."""
+
+_DAY = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?:T(\d{2}):?(\d{2}):?(\d{2}))?(?!\d)")
+_SETTING_TAGS = ("MODEL_ID", "MODEL_VERSION", "TARGET", "SAMPLES")
+_SETTING_FIELDS = ("laiq:model_id", "laiq:model_version", "laiq:target", "laiq:mc_samples")
+
+
+@dataclass(frozen=True)
+class LaiResult:
+    """LAI of one date on disk."""
+
+    path: Path
+    """Folder of COGs, or GeoTIFF."""
+    files: Mapping[str, tuple[Path, int]]
+    """File and number in it of each output band; `LAI` is one of them."""
+    grid: Grid
+    """Of `LAI`, and of all bands."""
+    tags: Mapping[str, str]
+    """GDAL metadata of `LAI`."""
+    properties: Mapping[str, Any]
+    """Of the STAC item; empty where there is none."""
+    moment: str | None
+    """Time as item, tags or job have it; None where nobody knows."""
+
+    @property
+    def name(self) -> str:
+        """Name of the folder, or of the file without its ending."""
+        return self.path.name if self.path.is_dir() else self.path.stem
+
+    @cached_property
+    def datetime(self) -> dt.datetime:
+        """Time of the observation, UTC; midnight where only the day is known.
+
+        Raises:
+            RasterError: nothing tells it.
+        """
+        told = self.moment or _moment_in(self.path.name)
+        if not told:
+            raise RasterError(
+                f"{self.path} does not tell its time: no item JSON, no tag DATETIME, no date in "
+                "its name"
+            )
+        try:
+            return utc(told)
+        except IdentityError as error:
+            raise RasterError(f"{self.path}: {error}") from error
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What tells results of one date apart that must not be mixed: model, target, draws."""
+        told = [self.properties.get(name) for name in _SETTING_FIELDS]
+        tagged = [self.tags.get(name) for name in _SETTING_TAGS]
+        values = [str(own or tag or "") for own, tag in zip(told, tagged, strict=True)]
+        return (*values, f"{abs(self.grid.transform.a):g} m")
+
+    def read(
+        self, bands: Sequence[str], window: Window | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Read bands, physical units, (y, x), NaN = no data; those that are not there are left out.
+
+        Args:
+            bands: names of output bands.
+            window: of the grid; None: all of it.
+
+        Raises:
+            RasterError: a file cannot be read, or lies on another grid.
+        """
+        layers = {}
+        for band in bands:
+            if band in self.files:
+                path, index = self.files[band]
+                with _opened(path) as dataset:
+                    self.grid.require_same(Grid.of_dataset(dataset), str(path))
+                    layers[band] = _read_band(dataset, index, window)
+        return layers
+
+
+def open_result(path: Path) -> LaiResult:
+    """Describe a result without reading its pixels.
+
+    Args:
+        path: folder with `lai.tif`, an item JSON in it, or a GeoTIFF with a band named `LAI`.
+
+    Raises:
+        RasterError: it holds no LAI, or cannot be read.
+    """
+    folder = path.parent if path.suffix.lower() in (".json", ".geojson") else path
+    if folder.is_dir():
+        files = {b: (folder / f"{e.key}.tif", 1) for b, e in ENCODINGS.items()}
+        found = {band: place for band, place in files.items() if place[0].is_file()}
+        if "LAI" not in found:
+            raise RasterError(f"{folder} holds no {LAI_FILE}: give the folder of an LAI result")
+        first, properties = found["LAI"][0], _item_properties(folder)
+    else:
+        found, first, properties = {}, path, {}
+    with _opened(first) as dataset:
+        tags, grid = dataset.tags(), Grid.of_dataset(dataset)
+        if not found:
+            names = enumerate(dataset.descriptions, start=1)
+            found = {name: (path, index) for index, name in names if name in ENCODINGS}
+    if "LAI" not in found:
+        raise RasterError(f"{path} has no band described as LAI")
+    moment = properties.get("datetime") or tags.get("DATETIME") or _moment_of_job(folder)
+    return LaiResult(folder, found, grid, tags, properties, moment)
+
+
+def find_results(sources: Sequence[Path]) -> list[LaiResult]:
+    """Find the results below some paths, each once.
+
+    What a service stores of a result that also lies elsewhere (the same item) is left out.
+
+    Args:
+        sources: results, folders of them, folders of openEO job results.
+
+    Returns:
+        In order of time.
+
+    Raises:
+        RasterError: one of the paths holds no result, or a result cannot be read.
+    """
+    found: dict[Path, LaiResult] = {}
+    for source in sources:
+        paths = list(_candidates(source))
+        if not paths:
+            raise RasterError(
+                f"{source} holds no {LAI_FILE} and no GeoTIFF with a band LAI: give LAI results, "
+                "items or a folder of them"
+            )
+        found |= {
+            path.resolve(): open_result(path) for path in paths if path.resolve() not in found
+        }
+    single: dict[object, LaiResult] = {}
+    for path, result in found.items():
+        name = result.properties.get("id")
+        identity = (name, result.grid) if name else path
+        known = single.get(identity)
+        if known is None or len(path.parts) < len(known.path.resolve().parts):
+            single[identity] = result
+    return sorted(single.values(), key=lambda result: (result.datetime, str(result.path)))
+
+
+def group_overpasses(results: Sequence[LaiResult]) -> list[list[LaiResult]]:
+    """Put together what one overpass saw with the same settings, tile by tile, in order of time."""
+    groups: list[list[LaiResult]] = []
+    latest: dict[tuple[str, ...], list[LaiResult]] = {}
+    for result in sorted(results, key=lambda each: each.datetime):
+        group = latest.get(result.settings)
+        if group is not None and result.datetime - group[0].datetime <= SAME_OVERPASS:
+            group.append(result)
+        else:
+            latest[result.settings] = [result]
+            groups.append(latest[result.settings])
+    return groups
+
+
+def _candidates(source: Path) -> Iterator[Path]:
+    """Yield the folders and GeoTIFFs below a path that hold LAI; hidden ones are left out."""
+    if source.is_file() and source.suffix.lower() in (".tif", ".tiff") and source.name != LAI_FILE:
+        yield source
+        return
+    root = source.parent if source.is_file() else source
+    pattern = LAI_FILE if source.is_file() else f"**/{LAI_FILE}"
+    folders = sorted(p.parent for p in root.glob(pattern) if not _is_hidden(p, root))
+    yield from folders
+    if source.is_dir():
+        rest = [p for p in sorted(root.glob("**/*.tif*")) if p.parent not in folders]
+        rest = [p for p in rest if p.name not in REFERENCE_FILES]
+        yield from (p for p in rest if not _is_hidden(p, root) and _names_lai(p))
+
+
+def _is_hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _names_lai(path: Path) -> bool:
+    try:
+        with rasterio.open(path, driver="GTiff") as dataset:
+            return "LAI" in dataset.descriptions
+    except RasterioError:
+        return False
+
+
+def _item_properties(folder: Path) -> Mapping[str, Any]:
+    """Return `properties` of the STAC item in a folder, and its `id`."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            document = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if isinstance(document, dict) and "lai" in (document.get("assets") or {}):
+            return {**(document.get("properties") or {}), "id": document.get("id")}
+    return {}
+
+
+def _moment_of_job(path: Path) -> str | None:
+    """Return the time that the metadata of an openEO job gives for a GeoTIFF."""
+    metadata = path.parent / JOB_RESULTS_FILE
+    if path.is_dir() or not metadata.is_file():
+        return None
+    try:
+        document = json.loads(metadata.read_text())
+    except ValueError:
+        return None
+    asset = (document.get("assets") or {}).get(path.name) or {}
+    told = asset.get("datetime") or (document.get("properties") or {}).get("datetime")
+    day = _moment_in(path.name)
+    # A bare day in the name is the date of the cube, that of the metadata may be its midnight.
+    return str(told) if told else day
+
+
+def _moment_in(name: str) -> str | None:
+    found = _DAY.search(name)
+    if not found:
+        return None
+    year, month, day, *clock = found.groups()
+    hour, minute, second = (part or "00" for part in clock)
+    return f"{year}-{month}-{day}T{hour}:{minute}:{second}Z"
+
+
+def _opened(path: Path) -> DatasetReader:
+    """Open a GeoTIFF, by that driver alone: another could name files elsewhere."""
+    try:
+        return rasterio.open(path, driver="GTiff")
+    except RasterioError as error:
+        raise RasterError(f"cannot read {path} ({error})") from error
+
+
+def _read_band(dataset: DatasetReader, index: int, window: Window | None) -> NDArray[np.float64]:
+    try:
+        return decode_band(dataset, index, window, np.float64)
+    except RasterioError as error:
+        raise RasterError(f"cannot read {dataset.name} ({error})") from error
