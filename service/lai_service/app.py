@@ -189,6 +189,10 @@ def _filter_extension(catalogue: Catalogue) -> FilterExtension:
             FilterConformanceClasses.ADVANCED_COMPARISON_OPERATORS,
             FilterConformanceClasses.ARITHMETIC,
             FilterConformanceClasses.PROPERTY_PROPERTY,
+            FilterConformanceClasses.CASE_INSENSITIVE_COMPARISON,
+            FilterConformanceClasses.SPATIAL_FUNCTIONS,
+            FilterConformanceClasses.TEMPORAL_FUNCTIONS,
+            FilterConformanceClasses.ARRAY_FUNCTIONS,
         ],
     )
 

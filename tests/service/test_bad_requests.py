@@ -14,7 +14,7 @@ BAD_SEARCHES = {
     "inverted time": "datetime=2024-02-01T00:00:00Z/2024-01-01T00:00:00Z",
     "open time": "datetime=../..",
     "bad cql2": "filter=laiq:lai_mean >",
-    "unknown operator": "filter=casei(id) = 'a'",
+    "unknown operator": "filter=accenti(id) = 'a'",
     "filter crs": "filter=id='a'&filter-crs=http://www.opengis.net/def/crs/EPSG/0/3857",
     "bad cql2 json": "filter-lang=cql2-json&filter={",
     "bad intersects": "intersects={}",

@@ -9,7 +9,7 @@ import cql2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from service.fake_items import collection
+from service.fake_items import collection, numbered_item
 
 from lai_service.catalogue.cql2_text import filter_from_query, filter_from_text
 from lai_service.catalogue.port import Catalogue, Search
@@ -50,6 +50,25 @@ FILTERS = [
     "S_INTERSECTS(geometry, POLYGON((2.2 0.2, 4.5 0.2, 4.5 0.8, 2.2 0.8, 2.2 0.2)))",
     "NOT S_INTERSECTS(geometry, POINT(3.1 0.5))",
     "S_INTERSECTS(geometry, BBOX(0, 0, 2.5, 1)) AND laiq:lai_mean > 0.7",
+    "CASEI(platform) = CASEI('Sentinel-2A')",
+    "CASEI(platform) LIKE CASEI('%EL-2b')",
+    "S_WITHIN(geometry, BBOX(0.95, -1, 4.5, 2))",
+    "S_CONTAINS(geometry, POINT(3.1 0.5))",
+    "S_WITHIN(POINT(3.1 0.5), geometry)",
+    "S_DISJOINT(geometry, BBOX(1.5, 0.1, 3.5, 0.2))",
+    "S_TOUCHES(geometry, BBOX(2.9, 0, 3, 1))",
+    "S_OVERLAPS(geometry, BBOX(2.5, 0.5, 4.95, 2))",
+    "S_CROSSES(geometry, LINESTRING(2.5 -1, 2.5 2, 3.5 2, 3.5 -1))",
+    "S_EQUALS(geometry, BBOX(2, 0, 2.9, 1))",
+    "T_AFTER(datetime, TIMESTAMP('2024-08-01T10:00:00Z'))",
+    "T_BEFORE(datetime, TIMESTAMP('2024-03-01T10:00:00Z'))",
+    "T_INTERSECTS(datetime, INTERVAL('2024-03-01T10:00:00Z', '2024-05-01T00:00:00Z'))",
+    "NOT T_DISJOINT(datetime, INTERVAL('2024-03-01T10:00:00Z', '..'))",
+    "T_DURING(datetime, INTERVAL('2024-03-01T10:00:00Z', '2024-07-01T10:00:00Z'))",
+    "A_CONTAINS(components, ('epistemic', 'input'))",
+    "A_CONTAINEDBY(components, ('epistemic', 'input'))",
+    "NOT A_OVERLAPS(components, ('aleatoric', 'input'))",
+    "A_EQUALS(components, ('aleatoric', 'epistemic'))",
 ]
 
 
@@ -63,6 +82,8 @@ def items() -> list[dict]:
         }
         if number % 4 != 3:
             properties["laiq:lai_mean"] = number / 2
+        if number % 5:
+            properties["components"] = ["epistemic", "aleatoric", "input"][: number % 5]
         if number % 3:
             properties["platform"] = "sentinel-2a" if number % 2 else "sentinel-2b"
         west, east = number, number + 0.9
@@ -129,6 +150,54 @@ def test_filters_combined_at_random_find_what_cql2_says_matches(
     assert found(filled, filter_from_text(text)) == expected(cql2.Expr(text))
 
 
+@pytest.mark.parametrize("operator", ["S_INTERSECTS", "S_WITHIN"])
+def test_box_across_the_antimeridian_is_not_its_complement(
+    catalogue: Catalogue, operator: str
+) -> None:
+    catalogue.put_collection(collection(), "insert")
+    west_of_it = [{**numbered_item(n), "id": f"i{n}"} for n in (100, 171, 178)]
+    east_of_it = [{**numbered_item(n), "id": f"i{n}"} for n in (-180, -172, -100)]
+    catalogue.put_items("lai", west_of_it + east_of_it, "insert")
+    text = f"{operator}(geometry, BBOX(170, -90, -170, 90))"
+    assert found(catalogue, filter_from_text(text)) == {"i171", "i178", "i-180", "i-172"}
+    assert found(catalogue, filter_from_text(f"NOT {text}")) == {"i100", "i-100"}
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        (
+            "T_DURING(datetime, INTERVAL('2024-03-01', '2024-05-01'))",
+            {"item-2", "item-3", "item-4"},
+        ),
+        ("T_EQUALS(datetime, TIMESTAMP('2024-03-01T10:00:00Z'))", {"item-2"}),
+        ("T_INTERSECTS(datetime, DATE('2024-03-01'))", {"item-2"}),
+        ("T_AFTER(datetime, DATE('2024-09-01'))", {"item-9"}),
+        ("T_STARTS(datetime, INTERVAL('2024-03-01T10:00:00Z', '2024-05-01'))", {"item-2"}),
+        ("T_MEETS(datetime, INTERVAL('2024-03-01T10:00:00Z', '..'))", {"item-2"}),
+        ("T_AFTER(missing, DATE('2024-09-01'))", set()),
+        ("A_CONTAINS(platform, ('sentinel-2a', 'b'))", set()),
+        ("NOT CASEI(platform) IN (CASEI('SENTINEL-2A'), 'x')", {"item-2", "item-4", "item-8"}),
+    ],
+)
+def test_times_and_arrays_that_cql2_does_not_decide(
+    filled: Catalogue, text: str, ids: set[str]
+) -> None:
+    assert found(filled, filter_from_text(text)) == ids
+
+
+@pytest.mark.parametrize(
+    "query", [{"laiq:lai_mean": {"gt": "2"}}, {"laiq:lai_mean": {"eq": "2.5", "neq": "7"}}]
+)
+def test_number_that_a_query_gives_as_text_is_a_number(filled: Catalogue, query: dict) -> None:
+    as_numbers = {
+        name: {op: float(value) for op, value in conditions.items()}
+        for name, conditions in query.items()
+    }
+    assert found(filled, filter_from_query(query)) == found(filled, filter_from_query(as_numbers))
+    assert found(filled, filter_from_query(query))
+
+
 def test_date_is_compared_with_the_day_of_an_item(filled: Catalogue) -> None:
     assert found(filled, filter_from_text("datetime = DATE('2024-04-01')")) == {"item-3"}
     assert found(filled, filter_from_text("datetime > DATE('2024-10-01')")) == set()
@@ -180,7 +249,7 @@ def test_query_extension_means_the_same_as_its_filter(
         {"op": ">", "args": [{"property": "datetime"}, "yesterday"]},
         {"op": ">", "args": [{"property": "datetime"}, {"timestamp": "yesterday"}]},
         {"op": ">", "args": [{"property": "datetime"}, 3]},
-        {"op": "t_intersects", "args": [{"property": "datetime"}, {"interval": ["..", ".."]}]},
+        {"op": "t_intersects", "args": [{"property": "datetime"}, {"interval": [".."]}]},
         {"args": []},
         [],
         "id",

@@ -9,6 +9,7 @@ so that one item with a text in that place fails the whole search, and it knows 
 a value of another kind is unknown (NULL), as in the SQLite catalogue and in `cql2` itself.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,16 @@ from typing import Any
 
 import shapely
 from psycopg.types.json import Jsonb
-from shapely.geometry import shape
 
+from lai_service.catalogue.cql2_operators import (
+    ARRAY,
+    EVER_US,
+    SPATIAL,
+    TEMPORAL,
+    geometry_of,
+    instant_of,
+    sides_of,
+)
 from lai_service.catalogue.cql2_sql import INDEXED, Sql, filter_to_sql
 from lai_service.catalogue.times import to_microseconds
 from lai_service.errors import FilterError
@@ -119,20 +128,66 @@ def _is_null(operator: str, args: list[Any]) -> Sql:
 
 
 def _like(operator: str, args: list[Any]) -> Sql:
-    pattern: str = args[1]
+    pattern = args[1] if isinstance(args[1], str) else args[1]["args"][0].lower()
     backslashes = len(pattern) - len(pattern.rstrip("\\"))
     pattern += "\\" * (backslashes % 2)  # a last lone one stands for itself
     text = _value(args[0]).text
     return _format("({} like {})", text, Sql("%s::text", (pattern,))) if text else Sql("null")
 
 
-def _intersects(operator: str, args: list[Any]) -> Sql:
-    literal = next(arg for arg in args if "property" not in arg)
-    if "bbox" in literal:
-        box = [float(number) for number in literal["bbox"]]
-        half = len(box) // 2
-        return intersects(shapely.to_wkb(shapely.box(box[0], box[1], box[half], box[half + 1])))
-    return intersects(shapely.to_wkb(shape(dict(literal))))
+def _spatial(operator: str, args: list[Any]) -> Sql:
+    predicate, literal = sides_of(SPATIAL[operator], args, operator)
+    other = Sql("%s::bytea", (shapely.to_wkb(geometry_of(literal)),))
+    return _format(f"ST_{predicate}(i.geometry, ST_GeomFromWKB({{}}, 4326))", other)
+
+
+def _temporal(operator: str, args: list[Any]) -> Sql:
+    first, second = _interval(args[0]), _interval(args[1])
+    ends = dict(zip(("a0", "a1", "b0", "b1"), (*first, *second), strict=True))
+    text = TEMPORAL[operator]
+    params = [p for name in re.findall(r"{(\w+)}", text) for p in ends[name].params]
+    joined = text.format(**{name: end.text for name, end in ends.items()})
+    return Sql(f"({joined})", tuple(params))
+
+
+def _interval(node: Any) -> tuple[Sql, Sql]:  # noqa: ANN401
+    if isinstance(node, Mapping) and "property" in node:
+        if node["property"].removeprefix("properties.") == "datetime":
+            return Sql("i.datetime"), Sql("i.end_datetime")
+        return (_property(node["property"]).time or Sql("null::timestamptz"),) * 2
+    if isinstance(node, Mapping) and "interval" in node:
+        return _end(node["interval"][0], last=False), _end(node["interval"][1], last=True)
+    return _end(node, last=False), _end(node, last=True)
+
+
+def _end(node: Any, *, last: bool) -> Sql:  # noqa: ANN401
+    if isinstance(node, Mapping) and "property" in node:
+        return _interval(node)[1 if last else 0]
+    moment = instant_of(node, last=last)
+    if abs(moment) >= EVER_US:
+        return Sql("'infinity'::timestamptz" if last else "'-infinity'::timestamptz")
+    return time_of(moment)
+
+
+def _array(operator: str, args: list[Any]) -> Sql:
+    a, b = (_elements(arg) for arg in args)
+    inside = _format("({} @> {})", a, b)
+    around = _format("({} <@ {})", a, b)
+    if operator == "a_contains":
+        return inside
+    if operator == "a_containedby":
+        return around
+    if operator == "a_equals":
+        return _join("and", [inside, around], "true")
+    shared = "exists (select 1 from jsonb_array_elements({}) x where {} @> jsonb_build_array(x))"
+    return _format(f"case when {{}} is not null then {shared} end", a, a, b)
+
+
+def _elements(node: Any) -> Sql:  # noqa: ANN401
+    if isinstance(node, list):
+        return Sql("%s::jsonb", (Jsonb(node),))
+    value = _json_of(node["property"].removeprefix("properties."))
+    return _format("case when jsonb_typeof({}) = 'array' then {} end", value, value)
 
 
 def intersects(wkb: bytes) -> Sql:
@@ -148,7 +203,9 @@ _TRUTHS: dict[str, Callable[[str, list[Any]], Sql]] = {
     "between": _between,
     "in": _in,
     "like": _like,
-    "s_intersects": _intersects,
+    **dict.fromkeys(SPATIAL, _spatial),
+    **dict.fromkeys(TEMPORAL, _temporal),
+    **dict.fromkeys(ARRAY, _array),
 }
 
 
@@ -198,6 +255,8 @@ def _value(node: Any) -> _Value:  # noqa: ANN401
             text=Sql('%s::text collate "C"', (node,)),
             time=_time_from(node),
         )
+    if str(node.get("op")).lower() == "casei":
+        return _case_insensitive(node["args"][0])
     if "op" in node:
         return _Value(number=_arithmetic(node))
     if "property" in node:
@@ -206,6 +265,13 @@ def _value(node: Any) -> _Value:  # noqa: ANN401
     if "date" in node:
         return _Value(day=Sql("%s::date", (moment.date(),)))
     return _Value(time=Sql("%s::timestamptz", (moment,)))
+
+
+def _case_insensitive(node: Any) -> _Value:  # noqa: ANN401
+    if isinstance(node, str):
+        return _value(node.lower())
+    text = _value(node).text or Sql("null::text")
+    return _Value(text=_format('lower({} collate "default") collate "C"', text))
 
 
 def _time_from(text: str) -> Sql | None:

@@ -5,22 +5,32 @@ In: an expression as CQL2 JSON (OGC 21-065r2). Out: one SQL condition over the t
 bound JSON paths, except those of `INDEXED`, which are our own constants, so that SQLite can use
 their indexes. What is not on the list is a FilterError.
 
-Supported: and, or, not, = <> < <= > >=, isNull, between, in, like, + - * /, s_intersects, and the
-literals string, number, boolean, timestamp, date, bbox and GeoJSON geometry. Unknown stays unknown
+Supported: and, or, not, = <> < <= > >=, isNull, between, in, like, casei, + - * /, the spatial,
+temporal and array operators of `cql2_operators`, and the literals string, number, boolean,
+timestamp, date, interval, bbox and GeoJSON geometry. Unknown stays unknown
 (SQL's NULL), as in CQL2: an item without the property matches neither `x > 2` nor `NOT x > 2`.
 An item whose `datetime` is null is compared by its start.
 
-The functions `to_us`, `like_glob` and `geometry_intersects` are registered by `sqlite_functions`.
+The functions `to_us`, `like_glob`, `geometry_is`, `array_is` and `fold` are those of
+`sqlite_functions`.
 """
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import shapely
-from shapely.geometry import shape
-from shapely.geometry.base import BaseGeometry
 
+from lai_service.catalogue.cql2_operators import (
+    ARRAY,
+    SPATIAL,
+    TEMPORAL,
+    geometry_of,
+    instant_of,
+    sides_of,
+)
 from lai_service.catalogue.times import DAY_US, to_microseconds
 from lai_service.errors import FilterError
 
@@ -43,6 +53,7 @@ INDEXED = (
 """Properties with an index of their own; part of the database's schema."""
 MAX_DEPTH = 200
 MAX_LIST = 1000
+MAX_PARTS = 8
 
 _COMPARISONS = {"=": "=", "<>": "<>", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _ARITHMETIC = {"+", "-", "*", "/"}
@@ -151,31 +162,72 @@ def _in(operator: str, args: list[Any], depth: int) -> Sql:
 
 def _like(operator: str, args: list[Any], depth: int) -> Sql:
     value, pattern = _exactly(2, operator, args)
-    if not isinstance(pattern, str):
-        raise FilterError(f"the pattern of 'like' must be a string, found {_short(pattern)}")
     part = _value(value, depth)
-    return Sql(f"like_glob({part.text}, ?)", (*part.params, checked_text(pattern)), "truth")
+    wanted = _value(pattern, depth)
+    if wanted.kind != "text":
+        raise FilterError(f"the pattern of 'like' must be a string, found {_short(pattern)}")
+    return Sql(f"like_glob({part.text}, ?)", part.params + wanted.params, "truth")
 
 
-def _intersects(operator: str, args: list[Any], depth: int) -> Sql:
-    parts = [_value(arg, depth) for arg in _exactly(2, operator, args)]
-    columns = [part for part in parts if part.text == "i.geometry"]
-    literals = [part for part in parts if part.text == "?" and part.kind == "geometry"]
-    if len(columns) != 1 or len(literals) != 1:
-        raise FilterError("s_intersects compares the property 'geometry' with one geometry")
-    return geometry_to_sql(literals[0].params[0])
+def _spatial(operator: str, args: list[Any], depth: int) -> Sql:
+    predicate, literal = sides_of(SPATIAL[operator], args, operator)
+    wkb = shapely.to_wkb(geometry_of(literal))
+    return geometry_to_sql(wkb, predicate=predicate, by_index=predicate != "disjoint")
 
 
-def geometry_to_sql(wkb: object, *, by_index: bool = True) -> Sql:
+def _temporal(operator: str, args: list[Any], depth: int) -> Sql:
+    first, second = (_interval(arg) for arg in _exactly(2, operator, args))
+    ends = dict(zip(("a0", "a1", "b0", "b1"), (*first, *second), strict=True))
+    text = TEMPORAL[operator]
+    names = re.findall(r"{(\w+)}", text)
+    joined = text.format(**{name: end.text for name, end in ends.items()})
+    return Sql(f"({joined})", _params([ends[name] for name in names]), "truth")
+
+
+def _interval(node: object) -> tuple[Sql, Sql]:
+    """Return start and end of a moment, a day, an interval, or the time of an item."""
+    if isinstance(node, Mapping) and "property" in node:
+        part = value_of(node["property"])
+        return (part, Sql("i.t1", kind="time")) if part.text == "i.t0" else (_as_time(part),) * 2
+    if isinstance(node, Mapping) and "interval" in node:
+        ends = node["interval"]
+        if not isinstance(ends, list) or len(ends) != 2:
+            raise FilterError(f"an interval has two ends, found {_short(ends)}")
+        return _end(ends[0], last=False), _end(ends[1], last=True)
+    return _end(node, last=False), _end(node, last=True)
+
+
+def _end(node: object, *, last: bool) -> Sql:
+    if isinstance(node, Mapping) and "property" in node:
+        return _as_time(value_of(node["property"]))
+    return Sql("?", (instant_of(node, last=last),), "time")
+
+
+def _array(operator: str, args: list[Any], depth: int) -> Sql:
+    parts = [_elements(arg) for arg in _exactly(2, operator, args)]
+    marks = ", ".join(part.text for part in parts)
+    return Sql(f"array_is({marks}, ?)", (*_params(parts), operator), "truth")
+
+
+def _elements(node: object) -> Sql:
+    if isinstance(node, Mapping) and "property" in node:
+        return value_of(node["property"])
+    if not isinstance(node, list) or len(node) > MAX_LIST:
+        raise FilterError(f"expected a list of at most {MAX_LIST}, found {_short(node)}")
+    return Sql("?", (checked_text(json.dumps(node)),), "text")
+
+
+def geometry_to_sql(wkb: object, *, by_index: bool = True, predicate: str = "intersects") -> Sql:
     """Return the condition that an item's footprint meets a geometry.
 
     Args:
         wkb: the geometry as WKB bytes, degrees.
+        predicate: another relation of the footprint to it (`SPATIAL`).
         by_index: look the candidates up in the R*Tree first; right unless they are so many that
             walking along the sort order meets enough of them soon.
     """
     assert isinstance(wkb, bytes)
-    exact = Sql("geometry_intersects(i.geometry, ?)", (wkb,), "truth")
+    exact = Sql("geometry_is(i.geometry, ?, ?)", (wkb, predicate), "truth")
     if not by_index:
         return exact
     box = box_to_sql(wkb)
@@ -184,9 +236,12 @@ def geometry_to_sql(wkb: object, *, by_index: bool = True) -> Sql:
 
 def box_to_sql(wkb: bytes) -> Sql:
     """Return the query for the row numbers of items whose box meets that of a geometry."""
-    west, south, east, north = shapely.from_wkb(wkb).bounds
-    text = "select pk from items_rtree where minx <= ? and maxx >= ? and miny <= ? and maxy >= ?"
-    return Sql(text, (east, west, north, south))
+    geometry = shapely.from_wkb(wkb)
+    parts = list(shapely.get_parts(geometry))  # two, as a rule, across the antimeridian
+    boxes = [part.bounds for part in parts] if len(parts) <= MAX_PARTS else [geometry.bounds]
+    one = "select pk from items_rtree where minx <= ? and maxx >= ? and miny <= ? and maxy >= ?"
+    edges = [(east, west, north, south) for west, south, east, north in boxes]
+    return Sql(" union ".join([one] * len(boxes)), tuple(edge for box in edges for edge in box))
 
 
 _TRUTHS: dict[str, Callable[[str, list[Any], int], Sql]] = {
@@ -197,7 +252,9 @@ _TRUTHS: dict[str, Callable[[str, list[Any], int], Sql]] = {
     "between": _between,
     "in": _in,
     "like": _like,
-    "s_intersects": _intersects,
+    **dict.fromkeys(SPATIAL, _spatial),
+    **dict.fromkeys(TEMPORAL, _temporal),
+    **dict.fromkeys(ARRAY, _array),
     **dict.fromkeys(_COMPARISONS, _compare),
 }
 
@@ -210,12 +267,25 @@ def _value(node: object, depth: int) -> Sql:
     if isinstance(node, str):
         return Sql("?", (checked_text(node),), "text")
     if isinstance(node, Mapping):
+        if str(node.get("op")).lower() == "casei":
+            return _case_insensitive(node, depth + 1)
         if "op" in node:
             return _arithmetic(node, depth + 1)
         for key, build in _LITERALS.items():
             if key in node:
                 return build(node)
     raise FilterError(f"expected a value of CQL2 JSON, found {_short(node)}")
+
+
+def _case_insensitive(node: Mapping[str, Any], depth: int) -> Sql:
+    _, args = _operator(node)
+    (arg,) = _exactly(1, "casei", args)
+    part = _value(arg, depth)
+    if part.kind == "text":
+        return Sql("?", (str(part.params[0]).lower(),), "text")
+    if part.kind != "value":
+        raise FilterError(f"casei takes a text, found {_short(arg)}")
+    return Sql(f"fold({part.text})", part.params)
 
 
 def _number(node: float) -> float:
@@ -246,7 +316,7 @@ def checked_text(text: str) -> str:
 def _arithmetic(node: Mapping[str, Any], depth: int) -> Sql:
     operator, args = _operator(node)
     if operator not in _ARITHMETIC:
-        raise FilterError(f"{operator!r} is not supported as a value; use + - * /")
+        raise FilterError(f"{operator!r} is not supported as a value; use + - * / casei")
     left, right = (_operand(_value(arg, depth)) for arg in _exactly(2, operator, args))
     left_text = f"1.0 * {left.text}" if operator == "/" else left.text  # 1 / 2 is 0 in SQLite
     text = f"({left_text} {operator} {right.text})"
@@ -282,18 +352,7 @@ def value_of(name: object) -> Sql:
 
 
 def _geometry_literal(node: Mapping[str, Any]) -> Sql:
-    try:
-        if "bbox" in node:
-            box = [float(number) for number in node["bbox"]]
-            half = len(box) // 2
-            geometry: BaseGeometry = shapely.box(box[0], box[1], box[half], box[half + 1])
-        else:
-            geometry = shape(dict(node))
-        if geometry.is_empty or not geometry.is_valid:
-            raise ValueError(shapely.is_valid_reason(geometry))
-    except Exception as error:  # shapely raises many kinds for malformed GeoJSON
-        raise FilterError(f"the filter holds a geometry that is not valid: {error}") from error
-    return Sql("?", (shapely.to_wkb(geometry),), "geometry")
+    return Sql("?", (shapely.to_wkb(geometry_of(node)),), "geometry")
 
 
 def _time_literal(node: Mapping[str, Any]) -> Sql:

@@ -1,5 +1,6 @@
-"""The three SQL functions that SQLite lacks, registered on every connection."""
+"""The SQL functions that SQLite lacks, registered on every connection."""
 
+import json
 import re
 import sqlite3
 from functools import lru_cache
@@ -12,18 +13,53 @@ __all__ = ["register_functions"]
 
 
 def register_functions(connection: sqlite3.Connection) -> None:
-    """Register `geometry_intersects`, `like_glob` and `to_us` on a connection."""
+    """Register `geometry_is`, `array_is`, `like_glob`, `fold` and `to_us` on a connection."""
     register = connection.create_function
-    register("geometry_intersects", 2, _geometry_intersects, deterministic=True)
+    register("geometry_is", 3, _geometry_is, deterministic=True)
+    register("array_is", 3, _array_is, deterministic=True)
+    register("fold", 1, _fold, deterministic=True)
     register("like_glob", 2, _like, deterministic=True)
     register("to_us", 1, _to_us, deterministic=True)
 
 
-def _geometry_intersects(geojson: str | None, wkb: bytes) -> bool | None:
-    """Return whether a GeoJSON geometry meets a WKB one; None where there is no geometry."""
+_CONVERSE = {"within": "contains", "contains": "within"}
+
+
+def _geometry_is(geojson: str | None, wkb: bytes, predicate: str) -> bool | None:
+    """Return whether a GeoJSON geometry stands in a relation to a WKB one; None without one."""
     if geojson is None:
         return None
-    return bool(shapely.intersects(_prepared(wkb), shapely.from_geojson(geojson)))
+    converse = getattr(shapely, _CONVERSE.get(predicate, predicate))
+    return bool(converse(_prepared(wkb), shapely.from_geojson(geojson)))  # the prepared one first
+
+
+def _array_is(first: object, second: object, operator: str) -> bool | None:
+    """Compare two JSON arrays as sets; None where one of them is no array."""
+    sets = [_set_of(text) for text in (first, second)]
+    if sets[0] is None or sets[1] is None:
+        return None
+    a, b = sets[0], sets[1]
+    answers = {
+        "a_contains": a >= b,
+        "a_containedby": a <= b,
+        "a_equals": a == b,
+        "a_overlaps": not a.isdisjoint(b),
+    }
+    return answers[operator]
+
+
+def _set_of(text: object) -> frozenset[str] | None:
+    try:
+        values = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    if not isinstance(values, list):
+        return None
+    return frozenset(json.dumps(value, sort_keys=True) for value in values)
+
+
+def _fold(value: object) -> str | None:
+    return value.lower() if isinstance(value, str) else None
 
 
 @lru_cache(maxsize=64)
