@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -121,26 +122,82 @@ app(["fit", {str(config)!r}])
     )
 
 
+def test_every_package_is_typed(unpacked: Path) -> None:
+    assert [name for name in PACKAGES if not (unpacked / name / "py.typed").is_file()] == []
+
+
+def advertised_extras(wheel: Path) -> list[str]:
+    """Return the extras that the metadata of the wheel name."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("METADATA"))
+        return message_from_bytes(archive.read(name)).get_all("Provides-Extra", [])
+
+
+def empty_environment(folder: Path) -> Path:
+    """Make a virtual environment without packages; returns its folder of commands."""
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    return folder / "bin"
+
+
+@pytest.mark.network
+@pytest.mark.timeout(900)
+def test_pip_resolves_every_advertised_extra_in_an_empty_environment(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """Resolved, not installed: `training` alone is 2 GB."""
+    pip = [empty_environment(tmp_path / "venv") / "python", "-m", "pip"]
+    extras = advertised_extras(wheel)
+    assert {"service", "training"} <= set(extras)
+    refused = {}
+    for extra in extras:
+        command = [*pip, "install", "--dry-run", "--quiet", f"{wheel}[{extra}]"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            refused[extra] = done.stderr[-1000:]
+    assert not refused
+
+
+@pytest.mark.network
+@pytest.mark.timeout(900)
+def test_the_service_starts_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
+    binaries = empty_environment(tmp_path / "venv")
+    subprocess.run(
+        [binaries / "python", "-m", "pip", "install", "-q", f"{wheel}[service]"], check=True
+    )
+    code = (
+        "from pathlib import Path; from lai_service.app import create_app;"
+        "from lai_service.settings import read_settings;"
+        f"create_app(read_settings(data=Path({str(tmp_path)!r})))"
+    )
+    for command in ([binaries / "lai-service", "--help"], [binaries / "python", "-c", code]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.network
 @pytest.mark.timeout(900)
 def test_lai_udf_runs_from_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     import numpy as np
 
     from lai_training.land.simulate import simulate
-    from lai_training.land.spectral_library import spectral_library
+    from lai_training.land.spectral_library import shipped_library
+    from lai_udf.scenes.read import read_scene
 
-    library = spectral_library(1_500, np.random.default_rng(7))
-    scene = simulate(tmp_path / "scene.tif", size=64, seed=1, library=library).scene
-    binaries = tmp_path / "venv" / "bin"
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    scene = simulate(tmp_path / "scene.tif", size=64, seed=1, library=shipped_library()).scene
+    cube = read_scene(scene)
+    cube = cube.expand_dims(t=[np.datetime64("2020-06-08T10:56:21", "ns")]).rename("reflectance")
+    cube.attrs = {}
+    cube.to_netcdf(tmp_path / "cube.nc", engine="h5netcdf")
+    cube.to_zarr(tmp_path / "cube.zarr", zarr_format=2)
+    binaries = empty_environment(tmp_path / "venv")
     subprocess.run([binaries / "python", "-m", "pip", "install", "-q", wheel], check=True)
 
-    run = subprocess.run(
-        [binaries / "lai-udf", "run", scene, tmp_path / "out"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-
-    assert run.returncode == 0, run.stderr
-    assert (tmp_path / "out" / "lai.tif").is_file()
+    for source in ("scene.tif", "cube.nc", "cube.zarr"):
+        run = subprocess.run(
+            [binaries / "lai-udf", "run", source, f"out-{source}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, run.stderr
+        assert next((tmp_path / f"out-{source}").rglob("lai*.tif")).is_file()

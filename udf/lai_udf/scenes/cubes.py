@@ -37,19 +37,18 @@ def read_cube(path: Path, datetime: str | None = None) -> xr.DataArray:
         in `encoding["source"]`.
 
     Raises:
-        UnreadableProductError: the file is missing, foreign or damaged, or its reader is missing.
+        UnreadableProductError: the file is missing, foreign or damaged.
         MissingBandError: no band has a name that we know.
         MetadataError: no time, or a second one.
         GridError: no coordinates or no CRS.
     """
     require_scheme(str(path), "a cube")
     try:
-        engine = "zarr" if path.suffix == ".zarr" else "netcdf4"
+        engine = "zarr" if path.suffix == ".zarr" else None  # any reader of netCDF that is here
         dataset = xr.open_dataset(path, engine=engine)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UnreadableProductError(
-            f"cannot read {path} ({error}); give a netCDF file or a Zarr folder, and install "
-            "sentinel2-lai[backend], which reads them"
+            f"cannot read {path} ({error}); give a netCDF file or a Zarr folder"
         ) from error
     dataset = dataset.rename(
         {
