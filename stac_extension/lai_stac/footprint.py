@@ -16,10 +16,13 @@ import shapely
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.features import rasterize, shapes
-from rasterio.warp import transform_geom
 from shapely.geometry import MultiPolygon, Polygon, mapping, shape
 from shapely.geometry.polygon import orient
 from shapely.ops import unary_union
+
+from lai_udf import longitudes
+from lai_udf.longitudes import cut
+from lai_udf.zones import WGS84, repair, transform_geometry
 
 MAX_SIDE_PX = 1024
 """Blocks a side that are traced; a larger raster is merged into blocks first."""
@@ -89,10 +92,9 @@ def to_wgs84(polygon: Outline, crs: CRS, tolerance: float) -> dict[str, Any]:
     simple = polygon.simplify(tolerance, preserve_topology=True)
     plain = simple if isinstance(simple, Polygon | MultiPolygon) else polygon
     dense = shapely.segmentize(plain, EDGE_M if crs.is_projected else 0.05)
-    moved = shape(transform_geom(crs, "EPSG:4326", mapping(dense), antimeridian_cutting=True))
+    moved = repair(transform_geometry(dense, crs, WGS84))  # unrolled across ±180°
     rounded = shapely.set_precision(moved, 10.0**-DEGREE_DECIMALS)
-    parts = shapely.get_parts(rounded)
-    rings = [_drop_straight_points(part) for part in parts if isinstance(part, Polygon)]
+    rings = [_drop_straight_points(part) for part in shapely.get_parts(cut(rounded))]
     whole: Outline = rings[0] if len(rings) == 1 else MultiPolygon(rings)
     geometry: dict[str, Any] = _rounded(mapping(whole))
     return geometry
@@ -100,13 +102,7 @@ def to_wgs84(polygon: Outline, crs: CRS, tolerance: float) -> dict[str, Any]:
 
 def bounding_box(geometry: dict[str, Any]) -> list[float]:
     """Return west, south, east, north, degrees; west > east across the antimeridian (RFC 7946)."""
-    whole = shape(geometry)
-    west, south, east, north = whole.bounds
-    if east - west > 180:
-        parts = [part.bounds for part in shapely.get_parts(whole)]
-        west = min(box[0] for box in parts if box[0] >= 0)
-        east = max(box[2] for box in parts if box[2] <= 0)
-    return [round(value, DEGREE_DECIMALS) for value in (west, south, east, north)]
+    return [round(value, DEGREE_DECIMALS) for value in longitudes.bounding_box(shape(geometry))]
 
 
 def _step(observed: Mask) -> int:

@@ -185,6 +185,12 @@ def test_extent_in_degrees_grows_by_at_least_the_overlap(latitude: float) -> Non
     assert max(margins) < 1.2 * 320
 
 
+def test_extent_across_the_antimeridian_keeps_its_spelling() -> None:
+    wider = buffer_extent({"west": 179.9, "south": 10, "east": -179.9, "north": 10.2}, 16)
+    assert 179.8 < wider["west"] < 179.9
+    assert -179.9 < wider["east"] < -179.8
+
+
 @pytest.mark.parametrize(
     ("box", "message"),
     [({"west": 1, "south": 2, "east": 3}, "lacks north"), (BOX | {"east": 4.0}, "is empty")],

@@ -241,6 +241,15 @@ def test_bbox_in_degrees_covers_what_was_asked(tmp_path):
     assert source.window((-180, -90, 180, 90)) == Window(0, 0, SIZE, SIZE)
 
 
+@pytest.mark.parametrize("west_east", [(179.99, -179.99), (179.99, 180.01), (-180.01, -179.99)])
+def test_bbox_across_the_antimeridian_is_read_in_every_spelling(tmp_path, west_east):
+    (x,), (y,) = rasterio.warp.transform("EPSG:4326", "EPSG:32601", [180.0], [66.9])
+    corner = (x - 10 * SIZE, y + 10 * SIZE)  # the antimeridian runs through the middle
+    path = write_multiband(tmp_path / "s.tif", make_dn(), crs="EPSG:32601", corner=corner)
+    window = open_scene(path).window((west_east[0], 66, west_east[1], 67))
+    assert (window.width, window.height) == (SIZE, SIZE)
+
+
 def test_bbox_elsewhere_says_where_the_scene_is(tmp_path):
     path = write_multiband(tmp_path / "scene.tif", make_dn())
     with pytest.raises(GridError, match=r"does not touch .* which covers \[-9\.0"):

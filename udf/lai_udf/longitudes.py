@@ -77,6 +77,14 @@ def bounding_box(geometry: BaseGeometry) -> Bounds:
     return west, south, east, north
 
 
+def crosses_antimeridian(west: float, east: float) -> bool:
+    """Return whether a box with west > east goes across ±180°, and is not merely turned round.
+
+    The sides of a box that were mixed up would span nearly the whole world.
+    """
+    return east < west and east + 360 - west < 180
+
+
 def split_box(bounds: Bounds) -> list[Bounds]:
     """Return a box as one or two that lie within ±180°.
 

@@ -14,6 +14,7 @@ from openeo.metadata import CubeMetadata
 
 from lai_udf import predict
 from lai_udf.errors import LaiGraphError
+from lai_udf.longitudes import crosses_antimeridian
 from lai_udf.predict import ANGLES, BANDS, HALO_PX, OUTPUT_BANDS
 
 WINDOW_PX = 224
@@ -196,8 +197,8 @@ def buffer_extent(extent: Mapping[str, Any], margin_px: int = HALO_PX) -> dict[s
     """Widen a bounding box by `margin_px` pixels of 20 m on every side.
 
     Args:
-        extent: west, south, east, north; degrees, or metres where `crs` names another EPSG code
-            than 4326.
+        extent: west, south, east, north; degrees (west > east across ±180°), or metres where
+            `crs` names another EPSG code than 4326.
         margin_px: pixels to add on every side.
 
     Returns:
@@ -210,10 +211,12 @@ def buffer_extent(extent: Mapping[str, Any], margin_px: int = HALO_PX) -> dict[s
     if missing := [side for side in sides if side not in extent]:
         raise LaiGraphError(f"spatial extent lacks {', '.join(missing)}: give {', '.join(sides)}")
     west, south, east, north = (float(extent[side]) for side in sides)
-    if not (west < east and south < north):
+    in_degrees = str(extent.get("crs", 4326)).upper().removeprefix("EPSG:") == "4326"
+    crosses = in_degrees and crosses_antimeridian(west, east)
+    if not ((west < east or crosses) and south < north):
         raise LaiGraphError(f"spatial extent {dict(extent)} is empty: west < east, south < north")
     margin_x = margin_y = margin_px * PIXEL_M
-    if str(extent.get("crs", 4326)).upper().removeprefix("EPSG:") == "4326":
+    if in_degrees:
         margin_y /= METRES_PER_DEGREE
         widest = min(max(abs(south), abs(north)) + margin_y, 89.0)
         margin_x = margin_y / math.cos(math.radians(widest))

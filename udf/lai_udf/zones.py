@@ -184,7 +184,7 @@ def project(geometry: BaseGeometry, crs: Any, target: Any) -> BaseGeometry:  # n
         edge = _MAX_EDGE_DEG if source.is_geographic else _MAX_EDGE_M
         if side > edge:
             geometry = shapely.segmentize(geometry, max(edge, side / _MAX_POINTS_PER_SIDE))
-    moved = _transform(geometry, crs, target)
+    moved = transform_geometry(geometry, crs, target)
     if not np.isfinite(shapely.get_coordinates(moved)).all():
         return Polygon()
     return moved if moved.is_valid else polygons_of(shapely.make_valid(moved))
@@ -215,7 +215,8 @@ def _transformer(source: CRS, target: CRS) -> Transformer:
     return Transformer.from_crs(source, target, always_xy=True)
 
 
-def _transform(geometry: BaseGeometry, crs: Any, target: Any) -> BaseGeometry:  # noqa: ANN401
+def transform_geometry(geometry: BaseGeometry, crs: Any, target: Any) -> BaseGeometry:  # noqa: ANN401
+    """Return a geometry with its points in another CRS, longitudes from -180° to 180°."""
     transformer: Any = _transformer(read_crs(crs), read_crs(target))
     return shapely.transform(geometry, transformer.transform, interleaved=False)
 
@@ -224,7 +225,7 @@ def _area(projected: BaseGeometry, geometry: BaseGeometry, crs: Any) -> float:  
     """Return the area of a zone, m2; of the ground where the grid's CRS does not reach."""
     if geometry.is_empty or not projected.is_empty:
         return float(projected.area)
-    degrees = _transform(geometry, crs, WGS84)
+    degrees = transform_geometry(geometry, crs, WGS84)
     return abs(float(Geod(ellps="WGS84").geometry_area_perimeter(degrees)[0]))
 
 
@@ -238,7 +239,7 @@ def _outline(grid: Grid, crs: Any) -> BaseGeometry:  # noqa: ANN401
     outline = shapely.segmentize(
         box(west, south, east, north), max(east - west, north - south) / 64
     )
-    return repair(_transform(outline, grid.crs, crs), crs)
+    return repair(transform_geometry(outline, grid.crs, crs), crs)
 
 
 def _window_around(shapes: Sequence[BaseGeometry], grid: Grid) -> Window | None:

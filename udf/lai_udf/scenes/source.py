@@ -29,6 +29,7 @@ from lai_udf.errors import (
     UnreadableProductError,
 )
 from lai_udf.grid import Grid
+from lai_udf.longitudes import crosses_antimeridian
 from lai_udf.predict import BANDS
 from lai_udf.scenes.angles import AngleGrid
 from lai_udf.scenes.jpeg2000 import require_whole
@@ -212,12 +213,14 @@ class SceneSource:
         """Return the smallest window that covers a bounding box.
 
         Args:
-            bbox: west, south, east, north in degrees (WGS 84), as in STAC and openEO.
+            bbox: west, south, east, north in degrees (WGS 84), as in STAC and openEO; west > east
+                across ±180°.
 
         Raises:
             GridError: the box is empty or upside down, or does not touch the scene.
         """
         west, south, east, north = bbox
+        east += 360 if crosses_antimeridian(west, east) else 0
         if not (west < east and south < north):
             raise GridError(f"bbox {list(bbox)} is empty: give west < east and south < north")
         here = transform_bounds(self.grid.crs, "EPSG:4326", *self.grid.bounds)
