@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from lai_udf.check import check_cube, lint_udf
 from lai_udf.cli import app
 from lai_udf.errors import MetadataError
-from lai_udf.run import run_cube
+from lai_udf.runs import run_cube
 
 GOOD = """
 import xarray as xr
@@ -112,8 +112,8 @@ def test_good_cube_has_no_problems(series: xr.DataArray) -> None:
 def test_problems_of_a_cube_are_listed(series: xr.DataArray) -> None:
     assert "B05" in check_cube(series.drop_sel(bands="B05")).problems[0]
     assert (
-        "pixels of 10"
-        in check_cube(series.assign_coords(x=series["x"] / 2, y=series["y"] / 2)).problems[0]
+        "pixels of 30"
+        in check_cube(series.assign_coords(x=series["x"] * 1.5, y=series["y"] * 1.5)).problems[0]
     )
     (masked,) = check_cube(series.where(series["bands"] != "SCL", 9)).problems
     assert "no pixel of any date" in masked

@@ -31,7 +31,7 @@ from lai_udf.errors import (
     RasterError,
 )
 from lai_udf.grid import Grid
-from lai_udf.predict import ANGLES, OUTPUT_BANDS
+from lai_udf.predict import ALL_OUTPUT_BANDS, ANGLES, OUTPUT_BANDS, VARIABLES
 from lai_udf.scenes.read import read_scene
 
 # rioxarray and odc-geo still multiply transforms with `*`, which affine 3.1 is about to deprecate
@@ -285,8 +285,11 @@ def test_rasters_without_lai_are_refused(tmp_path):
 
 
 def test_encodings_are_those_of_the_contract():
-    assert tuple(ENCODINGS) == OUTPUT_BANDS
-    assert tuple(encoding.key for encoding in ENCODINGS.values()) == KEYS
+    assert tuple(ENCODINGS) == ALL_OUTPUT_BANDS
+    assert tuple(ENCODINGS[band].key for band in OUTPUT_BANDS) == KEYS
+    assert {band: ENCODINGS[band].scale for band in VARIABLES} == {
+        name: variable.scale for name, variable in VARIABLES.items()
+    }
 
 
 def test_a_scene_goes_to_disk_and_back(tmp_path, rng):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from fake_cubes import fake_cube, to_digital_numbers
 from fake_products import write_item, write_multiband
 from typer.testing import CliRunner
@@ -12,10 +13,23 @@ from typer.testing import CliRunner
 from lai_udf.cli import app
 from lai_udf.errors import EmptySceneError, UnreadableProductError
 from lai_udf.predict import BANDS
-from lai_udf.run import Request, run_items
+from lai_udf.run import Request
+from lai_udf.runs import run_items
 from lai_udf.scenes.items import holds_items, open_items, read_items
 
 IDS = ("S2A_first", "S2B_second")
+TIMES = ("2022-10-05T11:54:11Z", "2022-10-10T11:54:11Z")
+
+
+def folder_of(output: Path, name: str) -> Path:
+    """Return the folder of the result of an Item."""
+    for path in output.glob("*/lai.tif"):
+        with rasterio.open(path) as dataset:
+            if dataset.tags()["PRODUCT_ID"] == name:
+                return path.parent
+    raise AssertionError(f"no result of {name}")
+
+
 BANDED = {"type": "image/tiff", "bands": [{"name": band} for band in BANDS]}
 
 
@@ -24,7 +38,9 @@ def write_scene_item(path: Path, seed: int, *, empty: bool = False) -> Path:
     cube = fake_cube(np.random.default_rng(seed), 24).isel(t=0)
     numbers = to_digital_numbers(cube).astype("uint16").values * (not empty)
     write_multiband(path.with_suffix(".tif"), dict(zip(BANDS, numbers, strict=True)))
-    return write_item(path, {"data": {"href": f"./{path.stem}.tif", **BANDED}}, {})
+    return write_item(
+        path, {"data": {"href": f"./{path.stem}.tif", **BANDED}}, {"datetime": TIMES[seed]}
+    )
 
 
 def write_collection(folder: Path, hrefs: list[str], kind: str = "Collection") -> Path:
@@ -73,26 +89,25 @@ def run(known: str, source: Path, output: Path) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_every_item_gets_a_folder_of_its_name(several: Path, tmp_path: Path, known: str) -> None:
+def test_every_item_gets_a_folder_of_its_own(several: Path, tmp_path: Path, known: str) -> None:
     code, stdout, stderr = run(known, several, tmp_path / "out")
 
     assert code == 0, stderr
-    assert [Path(line) for line in stdout.splitlines()] == [tmp_path / "out" / n for n in IDS]
-    for name in IDS:
-        assert (tmp_path / "out" / name / "lai.tif").is_file()
+    folders = [folder_of(tmp_path / "out", name) for name in IDS]
+    assert [Path(line) for line in stdout.splitlines()] == folders
 
 
 def test_finished_items_are_left_and_lost_ones_made_again(
     several: Path, tmp_path: Path, known: str
 ) -> None:
-    output = tmp_path / "out"
-    run(known, several, output)
-    before = [(output / name / "lai.tif").stat().st_mtime_ns for name in IDS]
-    (output / IDS[1] / "lai_sd.tif").unlink()
+    run(known, several, tmp_path / "out")
+    folders = [folder_of(tmp_path / "out", name) for name in IDS]
+    before = [(folder / "lai.tif").stat().st_mtime_ns for folder in folders]
+    (folders[1] / "lai_sd.tif").unlink()
 
-    code, stdout, stderr = run(known, several, output)
+    code, stdout, stderr = run(known, several, tmp_path / "out")
 
-    after = [(output / name / "lai.tif").stat().st_mtime_ns for name in IDS]
+    after = [(folder / "lai.tif").stat().st_mtime_ns for folder in folders]
     assert (code, len(stdout.splitlines())) == (0, 2)
     assert stderr.count("finished already") == 1
     assert (after[0] == before[0], after[1] == before[1]) == (True, False)
@@ -103,19 +118,23 @@ def test_item_without_data_is_left_out(tmp_path: Path, known: str, collection: P
 
     folders = run_items(open_items(str(collection)), tmp_path / "out", Request(model=Path(known)))
 
-    assert folders == [tmp_path / "out" / IDS[1]]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [IDS[1]]
+    assert folders == [folder_of(tmp_path / "out", IDS[1])]
+    assert list((tmp_path / "out").iterdir()) == folders
 
 
-def test_items_before_a_damaged_one_are_complete(several: Path, tmp_path: Path, known: str) -> None:
-    for path in several.parent.rglob(f"{IDS[1]}.tif"):
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_items_beside_a_damaged_one_are_complete(
+    several: Path, tmp_path: Path, known: str, damaged: int
+) -> None:
+    for path in several.parent.rglob(f"{IDS[damaged]}.tif"):
         path.write_bytes(b"no raster")
 
     code, _, stderr = run(known, several, tmp_path / "out")
 
-    assert code == 1
-    assert IDS[1] in stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [IDS[0]]
+    assert code == 3
+    assert IDS[damaged] in stderr
+    good = folder_of(tmp_path / "out", IDS[1 - damaged])
+    assert list((tmp_path / "out").iterdir()) == [good]
 
 
 def test_missing_item_is_named(collection: Path) -> None:

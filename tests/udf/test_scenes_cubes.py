@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from fake_cubes import ANGLE_DEGREES, fake_cube, with_bands
+from fake_cubes import ANGLE_DEGREES, fake_cube, to_digital_numbers, with_bands
 from typer.testing import CliRunner
 
 from lai_udf.cli import app
 from lai_udf.cog import read_lai_cogs
-from lai_udf.errors import GridError, MetadataError, MissingBandError, UnreadableProductError
+from lai_udf.errors import GridError, MetadataError, ProductError, UnreadableProductError
 from lai_udf.predict import BANDS, LaiInputError, apply_datacube
-from lai_udf.run import run_cube
-from lai_udf.scenes.cubes import name_dates, read_cube
+from lai_udf.request import Request
+from lai_udf.runs import run_cube, run_scenes
+from lai_udf.scenes.cubes import as_cube, open_cube, read_cube
+from lai_udf.scenes.declared import Declared
 
 netcdf4 = pytest.importorskip("netCDF4")
 pytestmark = pytest.mark.filterwarnings(
@@ -67,25 +69,29 @@ def test_zero_is_no_data_beside_float_angles(series: xr.DataArray, tmp_path: Pat
     planes["sunZenithAngles"] = xr.DataArray(np.full(3, 40.0), dims="t")
     xr.Dataset(planes, attrs={"epsg": 32632}).to_netcdf(path, engine="netcdf4")
 
-    cube = read_cube(path)
+    cube = read_cube(path, reflectance_scale=1e-4)
 
     assert cube.sel(bands="B02").isnull().sum() == 1
     assert float(cube.sel(bands="sunZenithAngles").min()) == 40
 
 
+def date_folder(output: Path, date: str) -> Path:
+    """Return the folder of the result of a date, such as 20240611t000000."""
+    (folder,) = output.glob(f"*_{date}_*")
+    return folder
+
+
 def test_command_writes_a_folder_per_date_with_lai_and_names_the_others(
-    series: xr.DataArray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    series: xr.DataArray, tmp_path: Path
 ) -> None:
     path = write_variables(series, tmp_path / "series.nc")
     result = CliRunner().invoke(app, ["run", str(path), str(tmp_path / "out")])
 
     assert result.exit_code == 0, result.stderr
-    assert [Path(line).name for line in result.stdout.splitlines()] == [
-        "20240601T000000",
-        "20240611T000000",
-    ]
-    assert "2024-06-06T00:00:00: no pixel has LAI" in caplog.text
-    lai = read_lai_cogs(tmp_path / "out" / "20240611T000000")
+    folders = [date_folder(tmp_path / "out", d) for d in ("20240601t000000", "20240611t000000")]
+    assert [Path(line) for line in result.stdout.splitlines()] == folders
+    assert "20240606T000000 is left out" in result.stderr
+    lai = read_lai_cogs(folders[1])
     assert lai.attrs["DATETIME"] == "2024-06-11T00:00:00Z"
 
 
@@ -99,7 +105,7 @@ def test_lai_of_a_date_is_that_of_the_cube(
     assert result.exit_code == 0, result.stderr
 
     whole = apply_datacube(series.isel(t=2), {"model": known, "bands": ["LAI"]})
-    read = read_lai_cogs(tmp_path / "out" / "20240611T000000")
+    read = read_lai_cogs(date_folder(tmp_path / "out", "20240611t000000"))
     np.testing.assert_allclose(read.values, whole.values, atol=0.0006)
 
 
@@ -107,20 +113,45 @@ def test_one_date_without_a_dimension_t_needs_a_time(series: xr.DataArray, tmp_p
     path = tmp_path / "date.nc"
     date = series.isel(t=0, drop=True).rename("reflectance")
     date.to_netcdf(path, engine="netcdf4")
-    with pytest.raises(MetadataError, match="no dimension t"):
+    with pytest.raises(MetadataError) as caught:
         read_cube(path)
-    assert name_dates(read_cube(path, "2024-06-01T10:36:29Z")) == ["2024-06-01T10:36:29"]
+    assert caught.value.parameter == "datetime"
+    given = open_cube(path, Declared(datetime="2024-06-01T10:36:29Z"))
+    assert given.date_names() == ["2024-06-01T10:36:29"]
 
     labelled = date.assign_coords(time=series["t"].values[2])
     labelled.to_netcdf(tmp_path / "labelled.nc", engine="netcdf4")
-    assert name_dates(read_cube(tmp_path / "labelled.nc")) == ["2024-06-11T00:00:00"]
+    assert open_cube(tmp_path / "labelled.nc").date_names() == ["2024-06-11T00:00:00"]
     variable = xr.Dataset({"reflectance": date, "time": series["t"][2].drop_vars("t")})
     variable.to_netcdf(tmp_path / "variable.nc", engine="netcdf4")
-    assert name_dates(read_cube(tmp_path / "variable.nc")) == ["2024-06-11T00:00:00"]
+    assert open_cube(tmp_path / "variable.nc").date_names() == ["2024-06-11T00:00:00"]
 
     series.rename("reflectance").to_netcdf(tmp_path / "series.nc", engine="netcdf4")
     with pytest.raises(MetadataError, match="times of its own"):
         read_cube(tmp_path / "series.nc", "2024-06-01")
+
+
+def test_scaling_may_differ_by_date(series: xr.DataArray) -> None:
+    numbers = to_digital_numbers(series.sel(bands=list(BANDS)), offset_dn=0)
+    numbers[1:] += 1000
+    stated = {"2024-06-03": -0.1}
+    cube = as_cube(numbers.rio.write_crs(32632), Declared(1e-4, stated)).to_array()
+
+    np.testing.assert_allclose(cube.values, series.sel(bands=list(BANDS)).values, atol=6e-5)
+
+
+def test_dates_of_a_changed_scaling_are_refused_by_name(tmp_path: Path, known: str) -> None:
+    """As a season over January 2022 of which nobody told the offset."""
+    cube = fake_cube(np.random.default_rng(3), 24, dates=20).rio.write_crs(32632)
+    numbers = to_digital_numbers(cube, offset_dn=0)
+    numbers[10:] += 1000
+    entries = as_cube(numbers, Declared(1e-4)).scenes()
+    report = run_scenes(entries, tmp_path, Request(model=Path(known)))
+
+    late = [str(t)[:10].replace("-", "") for t in cube["t"].values[10:]]
+    assert [refusal.name[:8] for refusal in report.refused] == late
+    assert {refusal.error.parameter for refusal in report.refused} == {"reflectance_offset"}
+    assert len(report.folders) == 10
 
 
 def test_wrong_scaling_of_a_cube_names_file_and_parameter(
@@ -129,7 +160,7 @@ def test_wrong_scaling_of_a_cube_names_file_and_parameter(
     series.loc[{"bands": list(BANDS)}] *= 10_000
     path = write_variables(series, tmp_path / "numbers.nc")
     with pytest.raises(LaiInputError, match=r"numbers\.nc") as caught:
-        run_cube(read_cube(path), tmp_path / "out")
+        run_cube(xr.open_dataset(path), tmp_path / "out")
     assert caught.value.parameter == "reflectance_scale"
     assert not (tmp_path / "out").exists()
 
@@ -140,7 +171,7 @@ def test_cube_of_clouds_is_one_sentence(series: xr.DataArray, tmp_path: Path) ->
     result = CliRunner().invoke(app, ["run", str(path), str(tmp_path / "out")])
 
     assert result.exit_code == 1
-    assert "no date of the cube" in result.stderr
+    assert "no scene holds a usable pixel" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -150,7 +181,7 @@ def test_unusable_files_say_why(series: xr.DataArray, tmp_path: Path) -> None:
         read_cube(tmp_path / "text.nc")
 
     xr.Dataset({"ndvi": (("y", "x"), np.ones((2, 2)))}).to_netcdf(tmp_path / "ndvi.nc")
-    with pytest.raises(MissingBandError, match="ndvi"):
+    with pytest.raises(ProductError, match="B02"):
         read_cube(tmp_path / "ndvi.nc")
 
     bare = series.drop_vars("spatial_ref").rename("reflectance")

@@ -1,12 +1,13 @@
 """Scenes from SAFE folders: offsets by metadata, 10 m bands, angles, and what is refused."""
 
 import logging
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_products import BANDS, PRODUCT, SIZE, make_dn, product_xml, write_safe
+from fake_products import BANDS, PRODUCT, SIZE, make_dn, product_xml, tile_xml, write_safe
 
 from lai_udf.errors import (
     GridError,
@@ -61,8 +62,9 @@ def test_baselines_without_offset_list_have_none(tmp_path, baseline):
 
 def test_new_baseline_without_offset_list_is_refused(tmp_path):
     safe = write_safe(tmp_path, make_dn(), product=product_xml("05.09", offsets=False))
-    with pytest.raises(MetadataError, match=r"05\.09 without BOA_ADD_OFFSET.*OFFSET="):
+    with pytest.raises(MetadataError, match=r"05\.09 without BOA_ADD_OFFSET") as caught:
         read_scene(safe)
+    assert caught.value.parameter == "reflectance_offset"
     scene = read_scene(safe, reflectance_offset=-1000)
     np.testing.assert_allclose(scene.values[0], make_dn()["B02"] * 1e-4 - 0.1, atol=1e-6)
 
@@ -88,10 +90,35 @@ def test_missing_angle_file_leaves_a_scene_without_angles(tmp_path, caplog):
     assert "without sun and view angles" in caplog.text
 
 
-def test_broken_angle_file_is_an_error(tmp_path):
-    safe = write_safe(tmp_path, make_dn(), tile="<n1:Level-2A_Tile_ID")
-    with pytest.raises(MetadataError, match=r"MTD_TL\.xml: no usable sun and view angles"):
-        read_scene(safe)
+@pytest.mark.parametrize("tile", ["<n1:Level-2A_Tile_ID", "<a/>"])
+def test_damaged_angle_file_leaves_a_scene_without_angles(tmp_path, caplog, tile):
+    safe = write_safe(tmp_path, make_dn(), tile=tile)
+    with caplog.at_level(logging.WARNING, logger="lai_udf"):
+        scene = read_scene(safe)
+    assert tuple(scene.bands.values) == (*BANDS, "SCL")
+    assert "no usable sun and view angles" in caplog.text
+
+
+@pytest.mark.parametrize("values", ["missing", "NaN"])
+def test_missing_view_grids_leave_the_angles_of_the_sun(tmp_path, caplog, values):
+    tile = tile_xml()
+    start = tile.index("<Viewing_Incidence_Angles_Grids")
+    end = tile.rindex("</Tile_Angles>")
+    empty = re.sub(r"(?<=<VALUES>)[^<]*", "NaN NaN NaN", tile[start:end])
+    tile = tile[:start] + ("" if values == "missing" else empty) + tile[end:]
+    with caplog.at_level(logging.WARNING, logger="lai_udf"):
+        scene = read_scene(write_safe(tmp_path, make_dn(), tile=tile))
+    assert tuple(scene.bands.values) == (*BANDS, "SCL", "sunZenithAngles", "sunAzimuthAngles")
+    assert "no usable view angles" in caplog.text
+
+
+@pytest.mark.parametrize(("band", "number"), [("B04", 0), ("B05", 65535)])
+def test_special_values_of_the_product_are_no_data(tmp_path, band, number):
+    dn = make_dn()
+    dn[band][3, 5] = number
+    scene = read_scene(write_safe(tmp_path, dn)).sel(bands=band)
+    hidden = np.isnan(scene.values)
+    assert hidden.sum() == hidden[3, 5] == 1
 
 
 def test_truncated_jpeg_2000_names_the_band(tmp_path):
@@ -124,8 +151,9 @@ def test_level_1_product_and_foreign_folder_are_refused(tmp_path):
     (safe / "MTD_MSIL2A.xml").rename(safe / "MTD_MSIL1C.xml")
     with pytest.raises(UnreadableProductError, match=r"Level-1C product .* take the L2A product"):
         read_scene(safe)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UnreadableProductError, match=r"MTD_MSIL2A\.xml is missing"):
-        read_scene(tmp_path)
+        read_scene(tmp_path / "empty")
 
 
 def test_azimuths_meet_at_north():

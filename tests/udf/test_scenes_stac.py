@@ -105,8 +105,9 @@ def test_baseline_is_found_in_the_product_name(tmp_path):
 @pytest.mark.parametrize("properties", [{}, {"s2:processing_baseline": "99.99"}])
 def test_unknown_offset_is_refused_with_what_to_set(tmp_path, properties):
     item = planetary_item(tmp_path, make_dn(), **properties)
-    with pytest.raises(UndeclaredScaleError, match=r"set SCALE= and OFFSET="):
+    with pytest.raises(UndeclaredScaleError) as caught:
         read_scene(item)
+    assert caught.value.parameter == "reflectance_scale"
     scene = read_scene(item, reflectance_scale=1e-4, reflectance_offset=0)
     np.testing.assert_allclose(reflectance(scene, "B02"), make_dn()["B02"] * 1e-4, atol=1e-6)
 
@@ -114,8 +115,9 @@ def test_unknown_offset_is_refused_with_what_to_set(tmp_path, properties):
 def test_impossible_scale_is_refused_not_replaced(tmp_path):
     item = earth_search_item(tmp_path, make_dn())
     for scale in (0, -1, float("nan")):
-        with pytest.raises(UndeclaredScaleError, match="the scale must be above 0"):
+        with pytest.raises(UndeclaredScaleError) as caught:
             read_scene(item, reflectance_scale=scale)
+        assert caught.value.parameter == "reflectance_scale"
 
 
 def test_twenty_metre_assets_are_preferred_as_cdse_names_them(tmp_path):
@@ -191,9 +193,7 @@ def test_absent_asset_file_names_the_band_and_path(tmp_path):
         read_scene(item)
 
 
-@pytest.mark.parametrize(
-    "text", ['{"type": "FeatureCollection"}', "[]", "{", '{"type": "Feature"}']
-)
+@pytest.mark.parametrize("text", ['{"type": "Topology"}', "[]", "{", '{"type": "Feature"}'])
 def test_what_is_no_item_is_refused(tmp_path, text):
     path = tmp_path / "item.json"
     path.write_text(text)

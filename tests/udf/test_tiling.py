@@ -17,7 +17,6 @@ from lai_udf.tiling import (
     Piece,
     choose_cell,
     cut,
-    find_block,
     iterate_pieces,
     plan_cells,
 )
@@ -128,7 +127,7 @@ def test_blocks_are_counted_in_pixels_of_the_scene(tmp_path: Path) -> None:
     fine = make_dn(size=140)
     path = write_multiband(tmp_path / "scene.tif", fine, pixel=10.0)
 
-    _, columns = find_block(open_scene(path))
+    _, columns = open_scene(path).block_px
 
     assert columns == 70
 

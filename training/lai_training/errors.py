@@ -13,11 +13,14 @@ LaiTrainingError
 └── ParcelsError          parcels or LAI items that cannot be read together
 
 Scenes that cannot be read and folders that cannot be written raise `lai_udf.errors.LaiUdfError`,
-bundles that cannot be opened `lai_udf.predict.LaiModelError`.
+bundles that cannot be opened `lai_udf.predict.LaiModelError`. All have the root
+`lai_udf.predict.LaiError`.
 """
 
+from lai_udf.predict import LaiError
 
-class LaiTrainingError(Exception):
+
+class LaiTrainingError(LaiError):
     """Base of everything that this package raises on purpose."""
 
 

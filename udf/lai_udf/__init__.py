@@ -1,8 +1,9 @@
 """Predict: LAI from Sentinel-2, here or where the data is.
 
 The flow of the data: `scenes` reads products and cubes, `predict` is the function that ships to a
-back-end, `run` and `tiling` call it here, `cog` writes the result; `process_graph` and `udp` send
-it away, `pack` and `check` prepare that, `harness` emulates a back-end; `bundle` opens the network.
+back-end; here `api.estimate` calls it on cubes of xarray, `run` and `runs` on scenes by windows
+(`tiling`), `cog` writes the result; `process_graph` and `udp` send it away, `pack` and `check`
+prepare that, `harness` emulates a back-end; `bundle` opens the network.
 
 Names are imported when they are asked for: `lai_udf.predict` must not drag the rest behind it.
 """
@@ -11,35 +12,44 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lai_udf.api import estimate
     from lai_udf.bundle import Bundle, default_bundle_path, open_bundle
     from lai_udf.check import check_cube, lint_udf
-    from lai_udf.cog import read_lai_cogs, write_lai_cogs
+    from lai_udf.cog import read_lai_cogs, write_cogs, write_lai_cogs
     from lai_udf.errors import LaiUdfError
     from lai_udf.harness import Cutting, run_udf_in_windows
-    from lai_udf.predict import BANDS, OUTPUT_BANDS, LaiInputError, apply_datacube
+    from lai_udf.predict import BANDS, OUTPUT_BANDS, LaiError, LaiInputError, apply_datacube
     from lai_udf.process_graph import lai_cube, lai_from_collection
-    from lai_udf.run import Request, predict_scene, run_cube, run_items, run_scene
+    from lai_udf.request import Request
+    from lai_udf.run import predict_scene, run_scene
+    from lai_udf.runs import run_cube, run_items, run_scenes
     from lai_udf.scenes.cubes import read_cube
     from lai_udf.scenes.items import open_items
-    from lai_udf.scenes.read import open_scene, read_scene
+    from lai_udf.scenes.read import open_scene, open_scenes, read_scene
+
+    __version__: str
 
 __all__ = [
     "BANDS",
     "OUTPUT_BANDS",
     "Bundle",
     "Cutting",
+    "LaiError",
     "LaiInputError",
     "LaiUdfError",
     "Request",
+    "__version__",
     "apply_datacube",
     "check_cube",
     "default_bundle_path",
+    "estimate",
     "lai_cube",
     "lai_from_collection",
     "lint_udf",
     "open_bundle",
     "open_items",
     "open_scene",
+    "open_scenes",
     "predict_scene",
     "read_cube",
     "read_lai_cogs",
@@ -47,28 +57,42 @@ __all__ = [
     "run_cube",
     "run_items",
     "run_scene",
+    "run_scenes",
     "run_udf_in_windows",
+    "write_cogs",
     "write_lai_cogs",
 ]
 
 _HOMES = {
+    "api": ("estimate",),
     "bundle": ("Bundle", "default_bundle_path", "open_bundle"),
     "check": ("check_cube", "lint_udf"),
-    "cog": ("read_lai_cogs", "write_lai_cogs"),
+    "cog": ("read_lai_cogs", "write_cogs", "write_lai_cogs"),
     "errors": ("LaiUdfError",),
     "harness": ("Cutting", "run_udf_in_windows"),
-    "predict": ("BANDS", "OUTPUT_BANDS", "LaiInputError", "apply_datacube"),
+    "predict": ("BANDS", "OUTPUT_BANDS", "LaiError", "LaiInputError", "apply_datacube"),
     "process_graph": ("lai_cube", "lai_from_collection"),
-    "run": ("Request", "predict_scene", "run_cube", "run_items", "run_scene"),
+    "request": ("Request",),
+    "run": ("predict_scene", "run_scene"),
+    "runs": ("run_cube", "run_items", "run_scenes"),
     "scenes.cubes": ("read_cube",),
     "scenes.items": ("open_items",),
-    "scenes.read": ("open_scene", "read_scene"),
+    "scenes.read": ("open_scene", "open_scenes", "read_scene"),
 }
 
 
 def __getattr__(name: str) -> object:
     """Import a public name from its module."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("sentinel2-lai")
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"lai_udf.{module}"), name)
     raise AttributeError(f"module 'lai_udf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the public names, and those of the module itself."""
+    return sorted({*globals(), *__all__})

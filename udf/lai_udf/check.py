@@ -8,20 +8,20 @@ Source: `openeo/udf/run_code.py` of openeo 0.53.0 and Open-EO/openeo-geopyspark-
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import xarray as xr
 from openeo.udf.run_code import extract_udf_dependencies
 
-from lai_udf.errors import ContractError, GridError, MetadataError
-from lai_udf.grid import Grid
-from lai_udf.guard import ScalingSample
-from lai_udf.predict import BANDS, LaiInputError, check_bands, read_inputs, read_settings
+from lai_udf.errors import ContractError, ProductError, SeveralFaultsError
+from lai_udf.guard import judge
+from lai_udf.predict import BANDS, read_inputs, read_settings
 from lai_udf.process_graph import WINDOW_PX
-from lai_udf.scenes.cubes import CUBE_SUFFIXES, name_dates, read_cube
-from lai_udf.scenes.source import PIXEL_SIZE_M
+from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
+from lai_udf.scenes.declared import Declared
+from lai_udf.scenes.source import SceneSource
 
 ENTRY_POINT = "apply_datacube"
 METADATA_HOOK = "apply_metadata"
@@ -57,8 +57,8 @@ class Report:
 def check_file(
     path: Path,
     *,
-    reflectance_scale: float = 1.0,
-    reflectance_offset: float = 0.0,
+    reflectance_scale: float | None = None,
+    reflectance_offset: float | None = None,
     datetime: str | None = None,
 ) -> Report:
     """Check a UDF (.py), a process graph (.json) or a cube (netCDF, Zarr).
@@ -75,9 +75,11 @@ def check_file(
     """
     if path.suffix.lower() in CUBE_SUFFIXES:
         return check_cube(
-            read_cube(path, datetime),
+            open_dataset(path),
             reflectance_scale=reflectance_scale,
             reflectance_offset=reflectance_offset,
+            datetime=datetime,
+            name=str(path),
         )
     if path.suffix == ".json":
         from lai_udf.check_graph import check_graph_file  # it builds on this module
@@ -210,68 +212,56 @@ def _class_name(annotation: ast.expr | None) -> str | None:
 
 
 def check_cube(
-    cube: xr.DataArray,
+    data: xr.Dataset | xr.DataArray,
     *,
-    reflectance_scale: float = 1.0,
+    reflectance_scale: float | None = None,
     reflectance_offset: float | None = None,
+    datetime: str | None = None,
     window_px: int = WINDOW_PX,
+    name: str = "the cube",
 ) -> Report:
     """Judge a cube against the contract of the UDF: bands, scaling, grid, chunk geometry.
 
     Args:
-        cube: dims (t, bands, y, x), see `read_cube`.
-        reflectance_scale: reflectance = value * scale + offset.
-        reflectance_offset: as above; None is 0, and judged from all dates together.
+        data: as `lai_udf.estimate` takes it.
+        reflectance_scale: reflectance = value * scale + offset; None: what the cube states.
+        reflectance_offset: as above; where nobody states it, it is judged from all dates together.
+        datetime: time of a cube that has none.
         window_px: core of a window.
+        name: how messages call it.
     """
-    problems: list[str] = []
     try:
-        Grid.of_data_array(cube, "the cube").require_metric(PIXEL_SIZE_M, "the cube")
-    except GridError as error:
-        problems.append(str(error))
-    try:
-        name_dates(cube)
-    except MetadataError as error:
-        problems.append(str(error))
-    labels = [str(label) for label in cube["bands"].values]
-    if missing := [band for band in BANDS if band not in labels]:
-        problems.append(f"{', '.join(missing)} missing: load all of {' '.join(BANDS)}")
-    elif not problems:
-        scaling = {
-            "reflectance_scale": reflectance_scale,
-            "reflectance_offset": reflectance_offset,
-        }
-        problems += _check_values(cube, scaling)
-    rows, columns = (-(-cube.sizes[dim] // window_px) for dim in ("y", "x"))
-    optional = [label for label in labels if label not in BANDS]
-    size = f"{cube.sizes['y']} x {cube.sizes['x']} px"
+        declared = Declared(reflectance_scale, reflectance_offset, datetime)
+        cube = as_cube(data, declared, name=name)
+        entries = list(cube.scenes())
+    except SeveralFaultsError as error:
+        return Report((), tuple(map(str, error.errors)))
+    except ProductError as error:
+        return Report((), (str(error),))
+    rows, columns = (-(-side // window_px) for side in cube.grid.shape)
+    optional = [label for label in cube.planes if label not in BANDS]
     facts = (
-        f"{_count(cube.sizes['t'], 'date')}, {size}, {cube.dtype}",
+        f"{_count(cube.size, 'date')}, {cube.grid.height} x {cube.grid.width} px, "
+        f"{cube.planes[BANDS[0]].values.dtype}",
         f"optional bands: {', '.join(optional) or 'none (nominal angles, no cloud mask)'}",
         f"{_count(rows * columns, 'window')} of {window_px} px",
+        f"scaling: {cube.scaling_text}",
     )
-    return Report(facts, tuple(problems))
+    return Report(facts, tuple(_check_values([entry.open() for entry in entries])))
 
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def _check_values(cube: xr.DataArray, scaling: dict[str, float | None]) -> Iterator[str]:
-    settings = read_settings(dict(scaling))
-    try:
-        check_bands(cube, settings)
-    except LaiInputError as error:
-        yield str(error)
+def _check_values(scenes: Sequence[SceneSource]) -> Iterator[str]:
+    wrong = judge(scenes)
+    if wrong:
+        yield str(next(iter(wrong.values())))  # the same for all dates of one scaling
         return
-    usable, sample = False, ScalingSample()
-    for date in cube:
-        sample.add(date, settings.reflectance_scale, settings.reflectance_offset)
-        inputs = read_inputs(date, settings)
-        usable |= bool((~inputs.missing & ~inputs.masked).any())
-    wrong = sample.verdict(offset_is_known=settings.reflectance_offset is not None)
-    if wrong is not None:
-        yield str(wrong)
-        return
-    if not usable:
-        yield "no pixel of any date can be used: all are no data, cloud, shadow or snow"
+    settings = read_settings(None)
+    for scene in scenes:
+        inputs = read_inputs(scene.read(), settings)
+        if (~inputs.missing & ~inputs.masked).any():
+            return
+    yield "no pixel of any date can be used: all are no data, cloud, shadow or snow"

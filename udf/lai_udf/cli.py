@@ -1,147 +1,202 @@
 """`lai-udf`: run the UDF here, or prepare it for a back-end. Commands parse, call and print.
 
-Result paths go to stdout, progress and errors to stderr. Exit code 1: the work could not be done,
-with one sentence why; 2: wrong use of the command.
+Result paths go to stdout, progress, summaries and errors to stderr. Exit code 1: the work could not
+be done, with one sentence why; 2: wrong use of the command; 3: done, but for scenes that are named.
+Each command imports what it needs, so that help is quick.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from tqdm import tqdm
 
-from lai_udf.bundle import DEFAULT_BUNDLE
-from lai_udf.cli_words import name_options
-from lai_udf.errors import LaiUdfError
-from lai_udf.predict import OUTPUT_BANDS, LaiInputError
-from lai_udf.run import Request, run_cube, run_items, run_scene
-from lai_udf.scenes.cubes import CUBE_SUFFIXES, read_cube
-from lai_udf.scenes.items import holds_items, open_items
-from lai_udf.scenes.read import open_scene
+from lai_udf.frame import commands_of, one_sentence, show_progress, version_option, word
+
+PROGRAM = "lai-udf"
+SOME_REFUSED = 3
 
 app = typer.Typer(
+    cls=commands_of(PROGRAM, "cubes"),
     help="Leaf area index from Sentinel-2: run the function here or send it to the data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain text, the same on every terminal and in every log
 )
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"lai-udf {version('sentinel2-lai')}")
-        raise typer.Exit
+VersionOption = version_option(PROGRAM)
 
 
 @app.callback()
-def _main(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-    ] = False,
-) -> None:
+def _main(_version: VersionOption = False) -> None:  # type: ignore[valid-type]
     """Give the version without a command."""
 
 
 DatetimeOption = Annotated[
     str | None, typer.Option(help="Time of a scene that does not say it: 2021-06-24T10:30:31Z.")
 ]
+ModelOption = Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")]
+TargetOption = Annotated[
+    Literal["sl2p", "field"], typer.Option(help="What SNAP would say, or field LAI.")
+]
+ScaleOption = Annotated[float | None, typer.Option(help="Reflectance per digital number.")]
+OffsetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NUMBER or DATE=NUMBER",
+        help="Reflectance at digital number 0; repeat with dates where it changes: "
+        "2022-01-25=-0.1.",
+    ),
+]
 
 
-@contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Print our own errors as one sentence and exit with code 1."""
-    try:
-        yield
-    except (LaiUdfError, LaiInputError) as error:
-        typer.echo(f"lai-udf: {name_options(str(error))}", err=True)
-        raise typer.Exit(1) from error
+def _split(text: str, option: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise typer.BadParameter("name some, separated by commas", param_hint=option)
+    return names
 
 
-@contextmanager
-def _progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr, moved by calls with (done, total)."""
-    with tqdm(desc=title, unit=unit, leave=False, disable=None) as bar:
-
-        def move(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield move
-
-
-def _split_bands(text: str) -> tuple[str, ...]:
-    """Split `LAI,LAI_SD`; refuse names that are no output band."""
-    bands = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in bands if name not in OUTPUT_BANDS]
-    if unknown or not bands:
+def _choose(text: str | None, option: str, known: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Split `LAI,LAI_SD`; refuse names that are not known."""
+    if text is None:
+        return None
+    names = _split(text, option)
+    unknown = [name for name in names if name not in known]
+    if unknown:
         raise typer.BadParameter(
-            f"{', '.join(unknown) or 'none is named'}: give some of {', '.join(OUTPUT_BANDS)}, "
-            "separated by commas",
-            param_hint="--bands",
+            f"{', '.join(unknown)}: give some of {', '.join(known)}, separated by commas",
+            param_hint=option,
         )
-    return bands
+    return names
+
+
+def _read_offset(texts: list[str] | None) -> float | dict[str, float] | None:
+    """Return a number, or numbers by the date from which they hold."""
+    found: dict[str, float] = {}
+    for text in texts or ():
+        date, _, number = text.rpartition("=")
+        try:
+            found[date] = float(number)
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"{text!r} is neither a number nor DATE=NUMBER", param_hint="--offset"
+            ) from error
+    if not found:
+        return None
+    if "" in found and len(found) > 1:
+        raise typer.BadParameter("give one number, or only DATE=NUMBER", param_hint="--offset")
+    return found.get("", found)
+
+
+def _read_output(text: str) -> Path:
+    if "://" in text:
+        raise typer.BadParameter(
+            f"{text}: results are written to a folder of this machine; copy them from there",
+            param_hint="OUTPUT",
+        )
+    return Path(text)
 
 
 @app.command()
 def run(
-    source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="GeoTIFF, STAC, SAFE, netCDF, Zarr.")
+    places: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT... OUTPUT",
+            help="Scenes, series or folders of them (GeoTIFF, VRT, STAC, SAFE, EOPF Zarr, a file "
+            "for each band, netCDF, Zarr); last the folder for the results.",
+        ),
     ],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the COGs.")],
-    model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
-    target: Annotated[
-        Literal["sl2p", "field"], typer.Option(help="What SNAP would say, or field LAI.")
-    ] = "sl2p",
+    model: ModelOption = None,
+    target: TargetOption = "sl2p",
     samples: Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = one pass.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-    bands: Annotated[str, typer.Option(help="Output bands, comma-separated.")] = ",".join(
-        OUTPUT_BANDS
-    ),
-    scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
-    offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
+    variables: Annotated[str, typer.Option(help="Variables, comma-separated.")] = "LAI",
+    bands: Annotated[str | None, typer.Option(help="Output bands, comma-separated.")] = None,
+    resolution: Annotated[int, typer.Option(help="Side of a pixel, m: 20 or 10.")] = 20,
+    region: Annotated[
+        Literal["known", "new"], typer.Option(help="Interval for known or for new regions.")
+    ] = "known",
+    level: Annotated[float, typer.Option(help="Level of the interval.")] = 0.95,
+    calibration: Annotated[Path | None, typer.Option(help="File of own field points.")] = None,
+    scale: ScaleOption = None,
+    offset: OffsetOption = None,
     datetime: DatetimeOption = None,
-    overwrite: Annotated[bool, typer.Option(help="Compute what is finished already.")] = False,
+    input_bands: Annotated[
+        str | None, typer.Option(help="Names of the input bands in order, if files name none.")
+    ] = None,
+    reproject: Annotated[
+        bool, typer.Option("--reproject", help="Reproject to the UTM zone what is not in one.")
+    ] = False,
+    plausibility: Annotated[
+        Literal["auto", "off"], typer.Option(help="off: doubt no value and no scaling.")
+    ] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Compute what is finished already.")
+    ] = False,
 ) -> None:
-    """Predict LAI of a scene: one COG per output band. Of several scenes: a folder of them each.
+    """Predict LAI of scenes: a folder for each, with COGs, quicklook.png and summary.json.
 
-    A scene is a GeoTIFF, a STAC Item or a SAFE folder. Several are a STAC Collection or search
-    result (one folder per Item), or a cube in netCDF or Zarr (one per date).
+    The folder is named by the identity of the result, so no result replaces another. A scene that
+    is refused does not stop the others: it is named at the end, and the exit code is 3.
     """
-    request = Request(model, target, samples, seed, _split_bands(bands))
-    with _one_sentence(), _progress("LAI", "window") as progress:
-        how: Any = {"overwrite": overwrite, "progress": progress, "skipped": _tell_skipped}
-        declared: Any = {"reflectance_scale": scale, "reflectance_offset": offset}
-        if Path(source).suffix.lower() in CUBE_SUFFIXES:
-            how |= _scaling(scale, offset)
-            paths = run_cube(read_cube(Path(source), datetime), output, request, **how)
-        elif holds_items(source):
-            if datetime is not None:
-                raise typer.BadParameter(
-                    "Items have times of their own: give it for one scene",
-                    param_hint="--datetime",
-                )
-            paths = run_items(open_items(source, **declared), output, request, **how)
-        else:
-            scene = open_scene(source, datetime=datetime, **declared)
-            paths = list(run_scene(scene, output, request, **how).values())
-    for path in paths:
-        typer.echo(path)
+    if len(places) < 2:
+        raise typer.BadParameter("give at least one input, and the folder for the results")
+    from lai_udf.predict import ALL_OUTPUT_BANDS, VARIABLES
+    from lai_udf.request import Request
+    from lai_udf.runs import run_all
+    from lai_udf.scenes.declared import Declared
+
+    request = Request(
+        model=model,
+        target=target,
+        samples=samples,
+        seed=seed,
+        bands=_choose(bands, "--bands", ALL_OUTPUT_BANDS),
+        variables=_choose(variables, "--variables", tuple(VARIABLES)) or ("LAI",),
+        resolution=resolution,
+        region=region,
+        level=level,
+        calibration=calibration,
+        plausibility=plausibility,
+    )
+    names = () if input_bands is None else _split(input_bands, "--input-bands")
+    declared = Declared(scale, _read_offset(offset), datetime, names, resolution, reproject)
+    options = {"bands": "--input-bands"}
+    with one_sentence(PROGRAM, options), show_progress("LAI", "window") as progress:
+        report = run_all(
+            places[:-1],
+            _read_output(places[-1]),
+            request,
+            declared,
+            overwrite=overwrite,
+            progress=progress,
+            skipped=_report_skipped,
+        )
+        if len(report.refused) == 1 and not report.folders:
+            raise report.refused[0].error
+    _print_report(report, options)
 
 
-def _tell_skipped(folder: Path) -> None:
+def _report_skipped(folder: Path) -> None:
     typer.echo(f"lai-udf: {folder} is finished already; --overwrite computes it anew", err=True)
 
 
-def _scaling(scale: float | None, offset: float | None) -> dict[str, Any]:
-    """Return scale and offset of a cube, as keywords; a cube of reflectance needs none."""
-    return {
-        "reflectance_scale": 1.0 if scale is None else scale,
-        "reflectance_offset": offset,
-    }
+def _print_report(report: Any, options: dict[str, str]) -> None:  # noqa: ANN401 (RunReport)
+    """Print results to stdout, and to stderr what they hold and what was refused."""
+    alone = len(report.folders) == 1
+    for folder in report.folders:
+        for path in sorted(folder.glob("*.tif")) if alone else [folder]:
+            typer.echo(path)
+    for summary in report.summaries:
+        lines = summary.lines()
+        for line in lines if alone else lines[:2]:
+            typer.echo(line, err=True)
+    for empty in report.empty:
+        typer.echo(f"lai-udf: {empty.name} is left out: {empty.error}", err=True)
+    for refusal in report.refused:
+        typer.echo(f"lai-udf: {refusal.name} is refused: {word(refusal.error, options)}", err=True)
+    if report.refused:
+        raise typer.Exit(SOME_REFUSED if report.folders else 1)
 
 
 @app.command()
@@ -151,9 +206,10 @@ def graph(
     ),
 ) -> None:
     """Write the user-defined process `sentinel2_lai`, its catalogue record and its benchmark."""
+    from lai_udf.bundle import DEFAULT_BUNDLE
     from lai_udf.udp import write_documents
 
-    with _one_sentence():
+    with one_sentence(PROGRAM):
         paths = write_documents(output, Path(DEFAULT_BUNDLE).stem)
     for path in paths:
         typer.echo(path)
@@ -162,17 +218,19 @@ def graph(
 @app.command()
 def check(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="UDF (.py), graph (.json), cube.")],
-    scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
+    scale: ScaleOption = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
     datetime: DatetimeOption = None,
 ) -> None:
     """Find what a back-end would stumble over in a UDF, graph or cube, before a job is paid."""
     from lai_udf.check import check_file
 
-    with _one_sentence():
-        report = check_file(path, **_scaling(scale, offset), datetime=datetime)
+    with one_sentence(PROGRAM):
+        report = check_file(
+            path, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime
+        )
     for line in (*report.facts, *report.problems):
-        typer.echo(name_options(line) if path.suffix.lower() in CUBE_SUFFIXES else line)
+        typer.echo(line)
     if report.problems:
         raise typer.Exit(1)
 
@@ -180,7 +238,7 @@ def check(
 @app.command()
 def pack(
     output: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder for the archives.")],
-    model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
+    model: ModelOption = None,
     python: Annotated[str, typer.Option(help="Python version of the back-end.")] = "3.11",
     base_url: Annotated[
         str, typer.Option(help="Where the archives will be uploaded.")
@@ -192,7 +250,7 @@ def pack(
     from lai_udf.bundle import open_bundle
     from lai_udf.pack import pack as pack_files
 
-    with _one_sentence():
+    with one_sentence(PROGRAM):
         packed = pack_files(
             output,
             open_bundle(model),

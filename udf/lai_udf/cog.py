@@ -26,7 +26,13 @@ from rio_cogeo.cogeo import cog_validate
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import EncodingError, RasterError
 from lai_udf.grid import Grid
-from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
+from lai_udf.predict import (
+    ALL_OUTPUT_BANDS,
+    NO_DATA_NEAR,
+    NO_DATA_ON_DISK,
+    OUTPUT_BANDS,
+    VARIABLES,
+)
 from lai_udf.scenes.write import write_scene_geotiff
 
 __all__ = [
@@ -61,13 +67,13 @@ class Encoding:
     dtype: str = "int16"
     """Type of the numbers on disk."""
 
-    scale: float = 0.001
+    scale: float = VARIABLES["LAI"].scale
     """Value = number * scale."""
 
-    nodata: int | None = -32768
+    nodata: int | None = NO_DATA_ON_DISK
     """Number of no data; None where every number is data."""
 
-    unit: str = "m2 m-2"
+    unit: str = VARIABLES["LAI"].unit
     """Unit of the values; empty for flags."""
 
     overview: str = "AVERAGE"
@@ -104,16 +110,22 @@ class Encoding:
         return numbers.astype(self.dtype)
 
 
-ENCODINGS = {
-    encoding.band: encoding
-    for encoding in (
-        Encoding("LAI", "Leaf area index"),
-        Encoding("LAI_SD", "Standard deviation of the Monte-Carlo draws of LAI"),
-        Encoding("LAI_LOWER", "Lower bound of the 95 % prediction interval of LAI"),
-        Encoding("LAI_UPPER", "Upper bound of the 95 % prediction interval of LAI"),
-        Encoding("LAI_FLAGS", "Quality flags of LAI (bits)", "uint8", 1.0, None, "", "MODE"),
-    )
-}
+def _encoding(band: str) -> Encoding:
+    variable, _, part = band.partition("_")
+    if part == "FLAGS":
+        title = f"Quality flags of {variable} (bits)"
+        return Encoding(band, title, "uint8", 1.0, None, "", "MODE")
+    titles = {
+        "": variable,
+        "SD": f"Standard deviation of {variable}",
+        "LOWER": f"Lower bound of the prediction interval of {variable}",
+        "UPPER": f"Upper bound of the prediction interval of {variable}",
+    }
+    described = VARIABLES[variable]
+    return Encoding(band, titles[part], scale=described.scale, unit=described.unit)
+
+
+ENCODINGS = {band: _encoding(band) for band in ALL_OUTPUT_BANDS}
 """Encoding of each output band, in the order of the cube."""
 
 
@@ -135,6 +147,7 @@ class LaiCogWriter:
         *,
         bands: tuple[str, ...] = OUTPUT_BANDS,
         tags: Mapping[str, str] | None = None,
+        titles: Mapping[str, str] | None = None,
     ) -> None:
         """Plan the files; nothing is touched before `with`.
 
@@ -143,6 +156,7 @@ class LaiCogWriter:
             grid: grid of the whole raster.
             bands: output bands to write.
             tags: GDAL metadata of each file, for example the model and the time.
+            titles: descriptions of bands, where they say more than their names.
         """
         unknown = [band for band in bands if band not in ENCODINGS]
         if unknown or not bands:
@@ -153,6 +167,7 @@ class LaiCogWriter:
         """Files by asset key, there once the `with` block has ended."""
         self._bands = bands
         self._tags = dict(tags or {})
+        self._titles = dict(titles or {})
         self._stack = ExitStack()
         self._pixels = 0
 
@@ -234,7 +249,7 @@ class LaiCogWriter:
             blockysize=BLOCK_PX,
             BIGTIFF="IF_SAFER",
         )
-        dataset.descriptions = (encoding.title,)
+        dataset.descriptions = (self._titles.get(band, encoding.title),)
         dataset.scales, dataset.offsets = (encoding.scale,), (0.0,)
         dataset.units = (encoding.unit,)
         dataset.update_tags(**self._tags)
@@ -403,3 +418,43 @@ def decode_band(
 def _tags(dataset: DatasetReader) -> dict[str, str]:
     foreign = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")
     return {key: value for key, value in dataset.tags().items() if key not in foreign}
+
+
+def write_cogs(lai: xr.Dataset, directory: str | Path) -> dict[str, list[Path]]:
+    """Write what `lai_udf.estimate` returns: a folder for each date, a COG for each variable.
+
+    Args:
+        lai: dims ([time,] y, x), with coordinates and CRS; one of Dask is computed date by date.
+        directory: where the folders go, named by the time (`20240601T103629`); files of a single
+            date without a time go there themselves. Existing files of the same date are replaced.
+
+    Returns:
+        Paths by asset key (`lai`, `lai_sd`, …), in the order of the dates.
+
+    Raises:
+        EncodingError: values outside what the type on disk holds.
+        GridError: no CRS or no coordinates.
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    bands = [band for band in ENCODINGS if band in lai.data_vars]
+    if not bands:
+        raise EncodingError(f"no variable of {', '.join(ENCODINGS)} in the Dataset")
+    time = next((dim for dim in lai[bands[0]].dims if dim not in ("y", "x")), None)
+    dates = [lai] if time is None else [lai.isel({time: i}) for i in range(lai.sizes[time])]
+    tags = {str(key).upper(): str(value) for key, value in lai.attrs.items()}
+    written: dict[str, list[Path]] = {}
+    for date in dates:
+        folder, own = Path(directory), dict(tags)
+        if time is not None and time in date.coords:
+            moment = np.datetime_as_string(date[time].values, unit="s")
+            folder /= str(moment).replace("-", "").replace(":", "")
+            own["DATETIME"] = f"{moment}Z"
+        held = date[bands].compute()
+        array = xr.DataArray(
+            np.stack([held[band].values.astype("float32") for band in bands]),
+            dims=("bands", "y", "x"),
+            coords={"bands": bands, "y": lai["y"].values, "x": lai["x"].values},
+        )
+        for key, path in write_lai_cogs(array.rio.write_crs(lai.rio.crs), folder, tags=own).items():
+            written.setdefault(key, []).append(path)
+    return written

@@ -1,8 +1,9 @@
-"""Errors of lai_udf: one family, each message says what is wrong, where, and what to do.
+"""Errors of lai_udf: one family, each says what is wrong, where, and what to do.
 
 ```
-LaiUdfError
+LaiUdfError                      root: lai_udf.predict.LaiError
 ├── ProductError                 an input scene cannot be used
+│   ├── SeveralFaultsError       more than one of these
 │   ├── UnreadableProductError   missing, truncated or foreign file; no answer from a server
 │   ├── MetadataError            product metadata are missing, broken or contradict each other
 │   ├── MissingBandError         an input band is not there
@@ -21,9 +22,12 @@ LaiUdfError
 └── ProductionError              jobs of many areas cannot be planned or run
 ```
 
-`predict.py` ships alone and has a family of its own: `LaiInputError` and, for bundles,
-`LaiModelError`. The root of both is its `LaiError`.
+`predict.py` ships alone; its own `LaiInputError` and, for bundles, `LaiModelError` have the same
+root. What a caller can set is in the fields of the root: `parameter`, `value`, `expected`.
 """
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from lai_udf.predict import LaiError
 
@@ -34,6 +38,40 @@ class LaiUdfError(LaiError):
 
 class ProductError(LaiUdfError):
     """An input scene cannot be used."""
+
+
+class SeveralFaultsError(ProductError):
+    """More than one thing is wrong with a scene; all are reported at once."""
+
+    def __init__(self, errors: Sequence[LaiError]) -> None:
+        super().__init__(" / ".join(error.problem for error in errors))
+        self.errors = tuple(errors)
+
+    def word(self, name: Callable[[str], str] = str) -> str:
+        """Return a sentence for each fault, on one line."""
+        return " / ".join(error.word(name) for error in self.errors)
+
+
+class Faults:
+    """Collects what is wrong with a scene, to report it at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[ProductError] = []
+
+    @contextmanager
+    def collect(self) -> Iterator[None]:
+        """Keep a `ProductError` of the block for later."""
+        try:
+            yield
+        except ProductError as error:
+            self.errors.append(error)
+
+    def settle(self) -> None:
+        """Raise what was collected, if anything was."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise SeveralFaultsError(self.errors)
 
 
 class UnreadableProductError(ProductError):

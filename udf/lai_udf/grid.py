@@ -40,11 +40,9 @@ class Grid:
     """Columns."""
 
     @classmethod
-    def of_dataset(cls, dataset: DatasetReader, decimation: int = 1) -> "Grid":
-        """Return the grid of an open raster, its pixels merged `decimation`×`decimation`."""
-        t, d = dataset.transform, decimation
-        coarse = Affine(t.a * d, t.b * d, t.c, t.d * d, t.e * d, t.f)
-        return cls(dataset.crs, coarse, dataset.height // d, dataset.width // d)
+    def of_dataset(cls, dataset: DatasetReader) -> "Grid":
+        """Return the grid of an open raster."""
+        return cls(dataset.crs, dataset.transform, dataset.height, dataset.width)
 
     @classmethod
     def of_data_array(cls, array: xr.DataArray, where: str) -> "Grid":
@@ -58,14 +56,42 @@ class Grid:
         if 0 in array.shape or "x" not in array.coords or "y" not in array.coords:
             raise GridError(f"{where}: need coordinates x and y and a pixel, got {array.sizes}")
         x, y = (array.coords[axis].values.astype(float) for axis in ("x", "y"))
+        pixel = abs(array.rio.transform(recalc=False).a) if len(x) == len(y) == 1 else None
+        return cls.of_coordinates(x, y, array.rio.crs, where, pixel)
+
+    @classmethod
+    def of_coordinates(
+        cls,
+        x: npt.NDArray[np.float64],
+        y: npt.NDArray[np.float64],
+        crs: CRS | None,
+        where: str,
+        pixel: float | None = None,
+    ) -> "Grid":
+        """Return the grid whose pixels have these centres.
+
+        Args:
+            x: rising.
+            y: falling.
+            crs: of the coordinates.
+            where: how messages call it.
+            pixel: side of a pixel, where there is only one.
+
+        Raises:
+            GridError: no pixel, or coordinates that are uneven or run the other way.
+        """
+        if not len(x) or not len(y):
+            raise GridError(f"{where} has no pixel")
         steps = [step for step in (_step(x, where), -_step(y, where)) if step]
-        width = steps[0] if steps else abs(array.rio.transform(recalc=False).a)
+        if not steps and pixel is None:
+            raise GridError(f"{where}: one pixel has no size: give a window of more")
+        width = steps[0] if steps else float(pixel or 0)
         height = steps[-1] if steps else width
         if width <= 0 or height <= 0:
             raise GridError(f"{where}: x must rise and y fall: use array.sortby(...)")
         corner = (float(x[0]) - width / 2, float(y[0]) + height / 2)
         transform = Affine(width, 0.0, corner[0], 0.0, -height, corner[1])
-        return cls(array.rio.crs, transform, len(y), len(x))
+        return cls(crs, transform, len(y), len(x))
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -120,21 +146,47 @@ class Grid:
             return None
         return Window(left, top, right - left, bottom - top)
 
-    def require_metric(self, pixel_size_m: float, where: str) -> None:
+    @property
+    def is_metric(self) -> bool:
+        """Whether the CRS is projected in metres."""
+        return bool(self.crs and self.crs.is_projected and self.crs.linear_units_factor[1] == 1.0)
+
+    def coarsen(self, factor: int) -> "Grid":
+        """Return the grid with pixels merged `factor`×`factor`."""
+        t = self.transform
+        merged = Affine(t.a * factor, t.b * factor, t.c, t.d * factor, t.e * factor, t.f)
+        return Grid(self.crs, merged, self.height // factor, self.width // factor)
+
+    def refine(self, factor: int) -> "Grid":
+        """Return the grid with each pixel cut into `factor`×`factor`."""
+        t = self.transform
+        cut = Affine(t.a / factor, t.b / factor, t.c, t.d / factor, t.e / factor, t.f)
+        return Grid(self.crs, cut, self.height * factor, self.width * factor)
+
+    def shift(self, pixels: float) -> "Grid":
+        """Return the grid moved right and down by a number of pixels."""
+        t = self.transform
+        moved = Affine(t.a, t.b, t.c + pixels * t.a, t.d, t.e, t.f + pixels * t.e)
+        return Grid(self.crs, moved, self.height, self.width)
+
+    def require_metric(self, pixel_sizes_m: Sequence[float], where: str) -> None:
         """Raise `GridError` unless the CRS is projected in metres and the pixels are right."""
         if self.crs is None:
             raise GridError(f"{where} has no CRS: set it (for example with rio edit-info --crs)")
-        if not self.crs.is_projected or self.crs.linear_units_factor[1] != 1.0:
+        sizes = " or ".join(f"{size:g}" for size in pixel_sizes_m)
+        if not self.is_metric:
             raise GridError(
                 f"{where} is in {self.crs.to_string()}; LAI is computed on a projected grid in "
-                f"metres: reproject it to its UTM zone at {pixel_size_m:g} m"
+                f"metres: reproject it to its UTM zone at {sizes} m"
             )
         t = self.transform
-        off = max(abs(t.a - pixel_size_m), abs(t.e + pixel_size_m), abs(t.b), abs(t.d))
-        if off > TOLERANCE * pixel_size_m:
+        if not any(
+            max(abs(t.a - size), abs(t.e + size), abs(t.b), abs(t.d)) <= TOLERANCE * size
+            for size in pixel_sizes_m
+        ):
             raise GridError(
                 f"{where} has pixels of {t.a:g} x {-t.e:g} m (rotation {t.b:g}, {t.d:g}); needed "
-                f"is a north-up grid of {pixel_size_m:g} m: resample it"
+                f"is a north-up grid of {sizes} m: resample it"
             )
 
     def require_same(self, other: "Grid", where: str) -> None:

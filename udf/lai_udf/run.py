@@ -1,16 +1,14 @@
 """Run the UDF over a scene on this machine: read, predict, write, window by window.
 
-In: a scene (`lai_udf.scenes.read`). Out: one COG per output band (`lai_udf.cog`), all or none.
+In: a scene (`lai_udf.scenes`). Out: one COG per output band (`lai_udf.cog`), all or none.
 The function that runs is `lai_udf.predict.apply_datacube`, as on a back-end. Strips are read ahead
 in a thread, windows are predicted in as many as there are cores, results are written meanwhile.
+`lai_udf.runs` does so for many scenes.
 """
 
-import hashlib
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,25 +19,29 @@ from rasterio.windows import Window
 
 from lai_udf.atomic import small_cache
 from lai_udf.bundle import Bundle, open_bundle
-from lai_udf.cog import LaiCogWriter, find_finished, write_lai_cogs
+from lai_udf.cog import LaiCogWriter, find_finished
 from lai_udf.errors import EmptySceneError
-from lai_udf.guard import ScalingSample
+from lai_udf.guard import judge
+from lai_udf.identity import ID_TAG
 from lai_udf.predict import (
     BANDS,
     HALO_PX,
-    OUTPUT_BANDS,
-    LaiInputError,
-    LaiModelError,
+    MASKED_SCENE_CLASSES,
+    NO_DATA_SCENE_CLASSES,
     apply_datacube,
     count_threads,
+    find_wrong_scaling,
     prepare_graph,
-    read_settings,
 )
-from lai_udf.scenes.cubes import name_dates
-from lai_udf.scenes.source import LOG, SceneSource
+from lai_udf.request import Request
+from lai_udf.scenes.labels import SCENE_CLASS_BAND
+from lai_udf.scenes.source import SceneSource
 from lai_udf.tiling import CORE_PX, Piece, iterate_pieces, plan_cells
+from lai_udf.variables import describe_variable
 
-NOTHING_USABLE = "no pixel has LAI: all are no data, cloud, shadow or snow"
+__all__ = ["Request", "predict_scene", "run_scene"]
+
+NOTHING_USABLE = "no pixel has LAI: all are no data, cloud, shadow, snow or water"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,43 +53,12 @@ Skipped = Callable[[Path], None]
 """Called with the folder of a result that is finished already."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to compute, the same for every window of a run."""
-
-    model: Path | None = None
-    """Model bundle; None: the one that ships with the package."""
-    target: str = "sl2p"
-    """`sl2p`: what SNAP would say; `field`: corrected towards field measurements."""
-    samples: int = 0
-    """Monte-Carlo draws for `LAI_SD`; 0 = one pass."""
-    seed: int = 0
-    """Seed of the draws."""
-    bands: tuple[str, ...] = OUTPUT_BANDS
-    """Output bands."""
-
-    def context(
-        self, bundle: Bundle, overlap_px: int, **scaling: float | None
-    ) -> dict[str, object]:
-        """Return the context of the UDF, checked; without scaling the cube holds reflectance."""
-        context: dict[str, object] = {
-            "model": str(bundle.path),
-            "target": self.target,
-            "samples": self.samples,
-            "seed": self.seed,
-            "bands": list(self.bands),
-            "overlap": overlap_px,
-            **scaling,
-        }
-        read_settings(context)
-        return context
-
-
 def predict_scene(scene: xr.DataArray, request: Request | None = None) -> xr.DataArray:
     """Predict LAI of a scene in memory.
 
     Args:
         scene: dims (bands, y, x), float32 reflectance, NaN = no data; see `lai_udf.read_scene`.
+            For cubes of other tools, see `lai_udf.estimate`.
         request: what to compute.
 
     Returns:
@@ -100,10 +71,49 @@ def predict_scene(scene: xr.DataArray, request: Request | None = None) -> xr.Dat
     """
     request = request or Request()
     bundle = open_bundle(request.model)
-    lai = apply_datacube(scene, request.context(bundle, overlap_px=0))
-    lai.attrs.update(scene.attrs, **_provenance(request, bundle))
+    context = request.context(bundle, overlap_px=0)
+    known = bool(scene.attrs.get("reflectance_offset_applied"))
+    labels = [str(label) for label in scene["bands"].values]
+    if request.plausibility != "off" and not known and set(BANDS) <= set(labels):
+        classes = scene.sel(bands="SCL").values if "SCL" in labels else None
+        error = find_wrong_scaling(scene.sel(bands=list(BANDS)).values, classes)
+        if error is not None:
+            raise error
+    lai = apply_datacube(scene, context)
+    lai.attrs.update(scene.attrs, **request.provenance(bundle))
     described: xr.DataArray = lai.rio.write_crs(scene.rio.crs)
     return described
+
+
+@dataclass
+class Tally:
+    """What the windows of a scene hold, counted as they pass."""
+
+    observed: int = 0
+    """Pixels with data in every band, hidden ones included."""
+    masked: int = 0
+    """Of these, cloud, shadow or snow by the scene classes."""
+    has_classes: bool = False
+    has_data: bool = False
+    has_lai: bool = False
+
+    def add(self, cube: xr.DataArray, lai: xr.DataArray) -> None:
+        """Count the core of a window."""
+        labels = [str(label) for label in cube["bands"].values]
+        data = np.isfinite(cube.values[[labels.index(band) for band in BANDS]]).all(axis=0)
+        self.has_data = self.has_data or bool(data.any())
+        self.has_lai = self.has_lai or holds_lai(lai)
+        if SCENE_CLASS_BAND in labels:
+            self.has_classes = True
+            classes = cube.values[labels.index(SCENE_CLASS_BAND)]
+            seen = data & np.isfinite(classes) & ~np.isin(classes, NO_DATA_SCENE_CLASSES)
+            self.observed += int(seen.sum())
+            self.masked += int((seen & np.isin(classes, MASKED_SCENE_CLASSES)).sum())
+
+    @property
+    def cloud_share(self) -> float | None:
+        """Return the share of cloud, shadow and snow, 0-1; None where it is not known."""
+        return self.masked / self.observed if self.has_classes and self.observed else None
 
 
 def run_scene(
@@ -113,218 +123,102 @@ def run_scene(
     *,
     core_px: int = CORE_PX,
     overwrite: bool = True,
+    judged: bool = False,
     progress: Progress | None = None,
     skipped: Skipped | None = None,
+    tally: Tally | None = None,
 ) -> dict[str, Path]:
     """Predict LAI of a scene of any size, window by window, and write its COGs.
 
     Args:
-        source: scene, see `lai_udf.scenes.read.open_scene`.
+        source: scene, see `lai_udf.open_scene`.
         directory: where the COGs go; made if missing, existing files are replaced.
         request: what to compute.
         core_px: largest core of a window.
         overwrite: compute anew what is finished already: the same files in, the same model and
             the same request.
+        judged: whether the scaling has been judged before, see `lai_udf.guard`.
         progress: told after each window.
         skipped: told of what is left as it is.
+        tally: counts what the windows hold.
 
     Returns:
         Paths by asset key (`lai`, `lai_sd`, ...).
 
     Raises:
-        EmptySceneError: no pixel of the scene holds data in every band.
+        EmptySceneError: no pixel of the scene has LAI: no data in some band, cloud, shadow, snow.
         OutputNotWritableError: the folder or disk refuses.
         ProductError: a file of the scene cannot be read.
         lai_udf.predict.LaiInputError: the scene, the request or the bundle would give a wrong
             number. Nothing is written then, nor in the other cases.
     """
     request = request or Request()
+    tally = tally if tally is not None else Tally()
     bundle = open_bundle(request.model)
     context = request.context(bundle, overlap_px=HALO_PX)
-    tags = _tags(request, bundle) | _scene_tags(source)
-    if not overwrite and (finished := find_finished(directory, request.bands, tags)):
+    bands = request.output_bands()
+    tags = describe_tags(source, request, bundle)
+    if not overwrite and (finished := find_finished(directory, bands, tags)):
         if skipped is not None:
             skipped(directory)
         return finished
+    if not judged and request.plausibility != "off":
+        for error in judge([source]).values():
+            raise error
 
-    def predict(piece: Piece) -> tuple[Window, xr.DataArray, bool]:
-        with naming(source.name):
-            lai = apply_datacube(piece.cube, context)
-        core = piece.trim(piece.cube)
-        sample.add(core)
-        return piece.core, piece.trim(lai), holds_data(core)
+    def predict(piece: Piece) -> tuple[Window, xr.DataArray, xr.DataArray]:
+        lai = apply_datacube(piece.cube, context)
+        return piece.core, piece.trim(lai), piece.trim(piece.cube)
 
-    cells, seen, usable = plan_cells(source, core_px=core_px), False, False
-    sample = ScalingSample()
+    cells = plan_cells(source, core_px=core_px)
     total = sum(len(cell.windows) for cell in cells)
-    writer = LaiCogWriter(directory, source.grid, bands=request.bands, tags=tags)
+    described = {
+        band: describe_variable(band, level=request.level, samples=request.samples)
+        for band in bands
+    }
+    titles = {band: str(attributes["long_name"]) for band, attributes in described.items()}
+    writer = LaiCogWriter(directory, source.grid, bands=bands, tags=tags, titles=titles)
     with small_cache(), writer:
         predicted = map_ahead(predict, iterate_pieces(source, cells), count_threads())
-        for done, (core, lai, has_data) in enumerate(predicted, start=1):
+        for done, (core, lai, cube) in enumerate(predicted, start=1):
             writer.write(lai, core)
-            seen = seen or has_data
-            usable = usable or holds_lai(lai)
+            tally.add(cube, lai)
             if progress is not None:
                 progress(done, total)
-        declared = source.bands[0].scaling is not None
-        if error := sample.verdict(offset_is_known=declared):
-            raise locate(error, source.name)
         prepare_graph.cache_clear()  # the working memory of the runtime: COGs need some as well
-        if not seen:
+        if not tally.has_data:
             raise EmptySceneError(
                 f"{source.name}: no pixel holds data in all of {' '.join(BANDS)}; "
                 "choose another scene or extent"
             )
-    if not usable:
-        LOG.warning("%s: %s; its files hold none", source.name, NOTHING_USABLE)
+        if not tally.has_lai:
+            for error in judge([source], even_known=True).values():  # digital numbers, perhaps
+                raise error
+            raise EmptySceneError(f"{source.name}: {NOTHING_USABLE}")
     return writer.paths
 
 
-def run_items(
-    scenes: Iterable[tuple[str, SceneSource]],
-    directory: Path,
-    request: Request | None = None,
-    *,
-    overwrite: bool = True,
-    progress: Progress | None = None,
-    skipped: Skipped | None = None,
-) -> list[Path]:
-    """Predict LAI of scenes, one after the other, and write one folder of COGs for each.
-
-    Args:
-        scenes: name of the folder and scene, see `lai_udf.scenes.items.open_items`.
-        directory: where the folders go.
-        request: what to compute.
-        overwrite: compute anew what is finished already, as in `run_scene`.
-        progress: told after each window; it begins again with every scene.
-        skipped: told of what is left as it is.
-
-    Returns:
-        The folders of the scenes that hold data; a scene without any is left out.
-
-    Raises:
-        EmptySceneError: no scene holds data.
-        LaiUdfError: another of its family, as in `run_scene`; scenes before that one are complete.
-        lai_udf.predict.LaiInputError: the same.
-    """
-    folders: list[Path] = []
-    for name, scene in scenes:
-        try:
-            run_scene(
-                scene,
-                directory / name,
-                request,
-                overwrite=overwrite,
-                progress=progress,
-                skipped=skipped,
-            )
-        except EmptySceneError as error:
-            LOG.warning("%s; it is left out", error)
-        else:
-            folders.append(directory / name)
-    if not folders:
-        raise EmptySceneError("no scene holds a usable pixel: choose others")
-    return folders
-
-
-def run_cube(
-    cube: xr.DataArray,
-    directory: Path,
-    request: Request | None = None,
-    *,
-    reflectance_scale: float = 1.0,
-    reflectance_offset: float | None = None,
-    overwrite: bool = True,
-    progress: Progress | None = None,
-    skipped: Skipped | None = None,
-) -> list[Path]:
-    """Predict LAI of a time series, date by date, and write one folder of COGs per date.
-
-    Args:
-        cube: dims (t, bands, y, x), see `lai_udf.scenes.cubes.read_cube`.
-        directory: where the folders go, named after the time (`20240601T103629`).
-        request: what to compute.
-        reflectance_scale: reflectance = value * scale + offset.
-        reflectance_offset: as above; None is 0, and judged from all dates together.
-        overwrite: compute anew what is finished already, as in `run_scene`.
-        progress: told after each date.
-        skipped: told of what is left as it is.
-
-    Returns:
-        The folders of the dates that hold LAI; a date without any is left out, with a warning.
-
-    Raises:
-        EmptySceneError: no date holds LAI.
-        MetadataError: a date has no time, or that of another one.
-        OutputNotWritableError: the folder or disk refuses.
-        lai_udf.predict.LaiInputError: the cube, the request or the bundle would give a wrong
-            number; dates before that one are complete.
-    """
-    request = request or Request()
-    times, where = name_dates(cube), cube.encoding.get("source", "the cube")
-    bundle = open_bundle(request.model)
-    scaling = {"reflectance_scale": reflectance_scale, "reflectance_offset": reflectance_offset}
-    context = request.context(bundle, overlap_px=0, **scaling)
-    tags = _tags(request, bundle)
-    sample = ScalingSample()
-    for date in cube:
-        sample.add(date, reflectance_scale, reflectance_offset)
-    if error := sample.verdict(offset_is_known=reflectance_offset is not None):
-        raise locate(error, where)
-    folders: list[Path] = []
-    for done, (time, date) in enumerate(zip(times, cube, strict=True), start=1):
-        values = date.drop_vars("t").load()
-        folder = directory / time.replace("-", "").replace(":", "")
-        described = tags | {"DATETIME": f"{time}Z", "INPUT": _digest_cube(values, scaling)}
-        if not overwrite and find_finished(folder, request.bands, described):
-            folders.append(folder)
-            if skipped is not None:
-                skipped(folder)
-        else:
-            with naming(f"{where}, {time}"):
-                lai = apply_datacube(values, context).rio.write_crs(cube.rio.crs)
-            if holds_lai(lai):
-                write_lai_cogs(lai, folder, tags=described)
-                folders.append(folder)
-            else:
-                LOG.warning("%s: %s; it is left out", time, NOTHING_USABLE)
-        if progress is not None:
-            progress(done, cube.sizes["t"])
-    if not folders:
-        raise EmptySceneError("no date of the cube holds a usable pixel: choose another cube")
-    return folders
+def describe_tags(source: SceneSource, request: Request, bundle: Bundle) -> dict[str, str]:
+    """Return the GDAL metadata of the files of a result."""
+    known = {key.upper(): str(value) for key, value in request.provenance(bundle).items()}
+    known |= {
+        ID_TAG: request.identify(source, bundle).id,
+        "DATETIME": source.metadata.datetime,
+        "PLATFORM": source.metadata.platform,
+        "PRODUCT_ID": source.metadata.product_id,
+        "PROCESSING_BASELINE": source.metadata.processing_baseline,
+        "SCALING": source.scaling_text,
+        "SCENE_CLASSES": "yes" if SCENE_CLASS_BAND in source.labels else "",
+        "INPUT": source.digest(),
+    }
+    return {key: value for key, value in known.items() if value}
 
 
 def holds_lai(lai: xr.DataArray) -> bool:
-    """Tell whether a pixel of (bands, y, x) holds LAI; flags alone, finite everywhere, do."""
-    numbers = lai.sel(bands=lai["bands"] != "LAI_FLAGS")
+    """Return whether a pixel of (bands, y, x) holds LAI; flags alone, finite everywhere, do."""
+    flags = [str(label).endswith("_FLAGS") for label in lai["bands"].values]
+    numbers = lai.isel(bands=np.flatnonzero(~np.array(flags)))
     return not numbers.sizes["bands"] or bool(numbers.isel(bands=0).notnull().any())
-
-
-@contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Name the scene in errors about its values; a bundle's faults lie elsewhere."""
-    try:
-        yield
-    except LaiModelError:
-        raise
-    except LaiInputError as error:
-        raise locate(error, where) from error
-
-
-def locate(error: LaiInputError, where: str) -> LaiInputError:
-    """Return the same error with the name of the scene in front of its problem."""
-    return LaiInputError(
-        f"{where}: {error.problem}" if error.problem else "",
-        parameter=error.parameter,
-        value=error.value,
-        expected=error.expected,
-    )
-
-
-def holds_data(cube: xr.DataArray) -> bool:
-    """Tell whether a pixel of (bands, y, x) holds data in every reflectance band."""
-    return bool(cube.sel(bands=list(BANDS)).notnull().all("bands").any())
 
 
 def map_ahead(
@@ -345,44 +239,10 @@ def map_ahead(
                 future.cancel()
 
 
-def _tags(request: Request, bundle: Bundle) -> dict[str, str]:
-    return {key.upper(): str(value) for key, value in _provenance(request, bundle).items()}
+def __getattr__(name: str) -> object:
+    """Import what lay here in the first edition, for scripts of users."""
+    if name in ("run_cube", "run_items"):
+        from lai_udf import runs
 
-
-def _provenance(request: Request, bundle: Bundle) -> dict[str, str | int]:
-    return {
-        "model_id": bundle.model_id,
-        "model_version": bundle.version,
-        "model_checksum": bundle.checksum,
-        "target": request.target,
-        "samples": request.samples,
-        "seed": request.seed,
-    }
-
-
-def _scene_tags(source: SceneSource) -> dict[str, str]:
-    known = {
-        "DATETIME": source.metadata.datetime,
-        "PLATFORM": source.metadata.platform,
-        "PRODUCT_ID": source.metadata.product_id,
-        "PROCESSING_BASELINE": source.metadata.processing_baseline,
-        "INPUT": _digest_files(source),
-    }
-    return {key: value for key, value in known.items() if value}
-
-
-def _digest_files(source: SceneSource) -> str:
-    """Return what tells the input of a run from another: names, sizes and times of its files."""
-    parts: list[object] = []
-    for band in source.bands:
-        path = Path(band.path)
-        status = path.stat() if path.is_file() else None
-        parts += [repr(band), (status.st_size, status.st_mtime_ns) if status else None]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _digest_cube(date: xr.DataArray, scaling: dict[str, float | None]) -> str:
-    """Return the same for a date in memory: its pixels and what they mean."""
-    digest = hashlib.sha256(np.ascontiguousarray(date.values).tobytes())
-    digest.update(json.dumps([*map(str, date["bands"].values), scaling]).encode())
-    return digest.hexdigest()
+        return getattr(runs, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -21,7 +21,7 @@ from rasterio.windows import Window
 
 from lai_udf.grid import Grid
 from lai_udf.predict import BLOCK_PX, HALO_PX
-from lai_udf.scenes.source import SceneSource, open_raster
+from lai_udf.scenes.source import SceneSource
 
 Floats = npt.NDArray[np.float32]
 Item = TypeVar("Item")
@@ -85,7 +85,7 @@ def plan_cells(
         cell_px: rows and columns of a cell, multiples of `ALIGN_PX` and above `halo_px`; by default
             what suits the files.
     """
-    sides = zip(source.grid.shape, cell_px or choose_cell(find_block(source)), strict=True)
+    sides = zip(source.grid.shape, cell_px or choose_cell(source.block_px), strict=True)
     rows, columns = (cut_lagging(length, side, halo_px) for length, side in sides)
     return [
         Cell(
@@ -107,16 +107,6 @@ def choose_cell(block_px: tuple[int, int]) -> tuple[int, int]:
     if rows * columns > MOST_CELL_PX:
         rows = max(MOST_CELL_PX // columns // ALIGN_PX, 4) * ALIGN_PX
     return rows, columns
-
-
-def find_block(source: SceneSource) -> tuple[int, int]:
-    """Return rows and columns, in pixels of the scene, of the largest blocks of its files."""
-    largest = (1, 1)
-    for band in {band.path: band for band in source.bands}.values():
-        with open_raster(band.path, band.label) as dataset:
-            rows, columns = (side // band.decimation for side in dataset.block_shapes[0])
-        largest = max(largest[0], rows), max(largest[1], columns)
-    return largest
 
 
 def cut_lagging(

@@ -20,7 +20,8 @@ from lai_training.errors import PrepareError
 from lai_training.sl2p.processor import Flag
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.grid import Grid
-from lai_udf.scenes.source import SCENE_CLASS_BAND, SceneSource
+from lai_udf.scenes.labels import SCENE_CLASS_BAND
+from lai_udf.scenes.source import SceneSource
 
 RECORD = "record.json"
 

@@ -18,9 +18,9 @@ from lai_training.archive.manifest import Origin
 from lai_training.errors import PrepareError
 from lai_udf.grid import Grid
 from lai_udf.scenes.angles import SUN_AZIMUTH, SUN_ZENITH, VIEW_AZIMUTH, VIEW_ZENITH
-from lai_udf.scenes.read import GEOTIFF_SUFFIXES, ITEM_SUFFIXES
+from lai_udf.scenes.read import RASTER_SUFFIXES
 from lai_udf.scenes.source import SceneSource
-from lai_udf.scenes.stac import read_item
+from lai_udf.scenes.stac import ITEM_SUFFIXES, read_item
 
 TILE_IN_NAME = re.compile(r"_T(\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])(?=_|$)")
 """MGRS tile in names of products, tiles and items."""
@@ -71,7 +71,7 @@ def walk(path: Path) -> list[str]:
         here = Path(folder)
         safe = [name for name in below if _is_safe(here / name)]
         items = [name for name in files if _is_item(here / name)]
-        images = [name for name in files if Path(name).suffix.lower() in GEOTIFF_SUFFIXES]
+        images = [name for name in files if Path(name).suffix.lower() in RASTER_SUFFIXES]
         products += [str(here / name) for name in (*safe, *(items or images))]
         below[:] = [name for name in below if name not in safe and not name.startswith(".")]
     return sorted(products)
@@ -204,4 +204,4 @@ def _local_files(source: SceneSource) -> Iterator[Path]:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name.partition("?")[0]).suffix.lower() in GEOTIFF_SUFFIXES
+    return Path(name.partition("?")[0]).suffix.lower() in RASTER_SUFFIXES

@@ -17,8 +17,7 @@ from lai_training.cli.frame import Commands, VersionOption, one_sentence, show_p
 from lai_training.cli.prepare import prepare
 from lai_training.cli.simulate import realism, simulate
 from lai_training.cli.validate import validate
-from lai_udf.cli_words import name_options
-from lai_udf.scenes.cubes import CUBE_SUFFIXES, read_cube
+from lai_udf.scenes.cubes import CUBE_SUFFIXES, open_dataset
 from lai_udf.scenes.read import open_scene
 
 app = typer.Typer(
@@ -73,19 +72,20 @@ def sl2p(
     if Path(source).suffix.lower() in CUBE_SUFFIXES:
         if (variable or ["LAI"]) != ["LAI"]:
             raise typer.BadParameter("of a cube there is LAI only", param_hint="--variable")
-        with one_sentence(name_options), show_progress("SL2P", "date") as progress:
+        with one_sentence(), show_progress("SL2P", "date") as progress:
             paths = write_sl2p_series(
-                read_cube(Path(source), datetime),
+                open_dataset(source),
                 output,
                 network=network,
                 sensor=sensor or "S2A",
-                reflectance_scale=1.0 if scale is None else scale,
-                reflectance_offset=offset or 0.0,
+                reflectance_scale=scale,
+                reflectance_offset=offset,
+                datetime=datetime,
                 progress=progress,
             )
         typer.echo("\n".join(map(str, paths)))
         return
-    with one_sentence(name_options), show_progress("SL2P", "strip") as progress:
+    with one_sentence(), show_progress("SL2P", "strip") as progress:
         scene = open_scene(
             source, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime
         )

@@ -1,8 +1,8 @@
-"""SL2P over a time series: a folder per date, named as `lai-udf run` names them.
+"""SL2P over a time series: a file per date, where `lai-udf run` puts the LAI of the network.
 
-Comes in: a cube (t, bands, y, x) as `lai_udf.read_cube` opens it. Goes out: `sl2p.tif` with
-the band LAI for each date, beside the COGs of the network where the folder is the same, which is
-where `lai-train parcels` looks for it.
+Comes in: a cube as `lai_udf.estimate` takes it. Goes out: `sl2p.tif` with the band LAI for each
+date, beside the COGs of the network of the same time, which is where `lai-train parcels` looks for
+it; else in a folder named by the time.
 """
 
 from collections.abc import Callable
@@ -10,16 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-import rioxarray  # noqa: F401  (registers DataArray.rio)
 import xarray as xr
 from numpy.typing import NDArray
+from rasterio.windows import Window
 
-from lai_training.sl2p.processor import ANGLE_BANDS, predict_image
+from lai_training.sl2p.processor import predict_image
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import EmptySceneError
 from lai_udf.grid import Grid
-from lai_udf.predict import BANDS
-from lai_udf.scenes.cubes import name_dates
+from lai_udf.guard import judge
+from lai_udf.predict import BANDS, find_no_data
+from lai_udf.scenes.cubes import as_cube
+from lai_udf.scenes.declared import Declared, Offset
+from lai_udf.scenes.source import SceneSource
 
 SL2P_FILE = "sl2p.tif"
 """Name of the file in the folder of a date."""
@@ -27,24 +30,26 @@ Progress = Callable[[int, int], None]
 
 
 def write_sl2p_series(
-    cube: xr.DataArray,
+    data: xr.Dataset | xr.DataArray,
     directory: Path,
     *,
     network: str = "2_1",
     sensor: str = "S2A",
-    reflectance_scale: float = 1.0,
-    reflectance_offset: float = 0.0,
+    reflectance_scale: float | None = None,
+    reflectance_offset: Offset | None = None,
+    datetime: str | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
     """Run SL2P over every date of a cube. No pixel is masked: SNAP does not either.
 
     Args:
-        cube: dims (t, bands, y, x), with CRS; NaN (0 in integers) = no data.
+        data: cube as `lai_udf.estimate` takes it.
         directory: where the folders of the dates are, or go: `20240601T103629`.
         network: as in `sl2p.predict`.
         sensor: as in `sl2p.predict`.
-        reflectance_scale: reflectance = value * scale + offset.
+        reflectance_scale: reflectance = value * scale + offset; None: what the cube states.
         reflectance_offset: as above.
+        datetime: time of a cube that has none.
         progress: told after each date.
 
     Returns:
@@ -53,22 +58,50 @@ def write_sl2p_series(
     Raises:
         Sl2pError: a band is missing, or there is no such network.
         EmptySceneError: no date holds data.
-        MetadataError: a date has no time, or that of another one.
+        ProductError: the cube cannot be used.
+        LaiInputError: its scaling cannot be right.
         OutputNotWritableError: the folder or disk refuses.
     """
-    grid = Grid.of_data_array(cube.isel(t=0), "the cube")
+    name = str(data.encoding.get("source", "the cube"))
+    declared = Declared(reflectance_scale, reflectance_offset, datetime)
+    entries = list(as_cube(data, declared, name=name).scenes())
+    scenes = [entry.open() for entry in entries]
+    for error in judge(scenes).values():
+        raise error
+    folders = find_folders(directory)
     paths: list[Path] = []
-    for done, (time, date) in enumerate(zip(name_dates(cube), cube, strict=True), start=1):
-        scene = _scale(date.drop_vars("t").load(), reflectance_scale, reflectance_offset)
-        lai, _ = predict_image(scene, network=network, sensor=sensor)
+    for done, (entry, scene) in enumerate(zip(entries, scenes, strict=True), start=1):
+        lai, _ = predict_image(read_plausible(scene), network=network, sensor=sensor)
         if np.isfinite(lai).any():
-            folder = directory / time.replace("-", "").replace(":", "")
-            paths.append(write_sl2p_lai(lai, grid, folder / SL2P_FILE, DATETIME=f"{time}Z"))
+            time = scene.metadata.datetime
+            folder = folders.get(time, directory / entry.name)
+            paths.append(write_sl2p_lai(lai, scene.grid, folder / SL2P_FILE, DATETIME=time))
         if progress is not None:
-            progress(done, cube.sizes["t"])
+            progress(done, len(scenes))
     if not paths:
         raise EmptySceneError("no date of the cube holds data in all bands of SL2P")
     return paths
+
+
+def read_plausible(scene: SceneSource, window: Window | None = None) -> xr.DataArray:
+    """Read a scene with NaN where its values cannot be surface reflectance."""
+    cube = scene.read(window)
+    spectra = cube.sel(bands=list(BANDS)).values
+    missing = find_no_data(spectra, spectra, 1.0)
+    in_bands = cube["bands"].isin(list(BANDS))
+    lacking = xr.DataArray(missing, dims=("y", "x"))
+    return cube.where(~(lacking & in_bands)).transpose("bands", "y", "x")
+
+
+def find_folders(directory: Path) -> dict[str, Path]:
+    """Return the folders of LAI by the time of their scene."""
+    found = {}
+    for path in sorted(directory.glob("*/lai.tif")):
+        with rasterio.open(path) as dataset:
+            time = dataset.tags().get("DATETIME")
+        if time:
+            found[time] = path.parent
+    return found
 
 
 def write_sl2p_lai(lai: NDArray[np.floating], grid: Grid, path: Path, **tags: str | None) -> Path:
@@ -92,14 +125,3 @@ def write_sl2p_lai(lai: NDArray[np.floating], grid: Grid, path: Path, **tags: st
             dataset.update_tags(**{key: value for key, value in tags.items() if value})
         move_finished({work / path.name: path})
     return path
-
-
-def _scale(date: xr.DataArray, scale: float, offset: float) -> xr.DataArray:
-    """Return reflectance and angles of one date, (bands, y, x)."""
-    labels = [str(label) for label in date["bands"].values]
-    bands = [label for label in labels if label in BANDS]
-    angles = [label for label in labels if label in ANGLE_BANDS]
-    stored = date.sel(bands=bands)
-    known = stored.notnull() if stored.dtype.kind == "f" else stored != 0
-    reflectance = (stored.astype("float32") * scale + offset).where(known)
-    return xr.concat([reflectance, date.sel(bands=angles).astype("float32")], dim="bands")

@@ -4,6 +4,7 @@ In: the tile metadata of a product, or single mean angles. Out: `AngleGrid`s und
 of the CDSE collection, which are interpolated when a window is read.
 """
 
+import logging
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from dataclasses import dataclass
@@ -13,13 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lai_udf.errors import MetadataError
+from lai_udf.predict import ANGLES
 
-SUN_ZENITH = "sunZenithAngles"
-SUN_AZIMUTH = "sunAzimuthAngles"
-VIEW_ZENITH = "viewZenithMean"
-VIEW_AZIMUTH = "viewAzimuthMean"
-ANGLE_BANDS = (SUN_ZENITH, SUN_AZIMUTH, VIEW_ZENITH, VIEW_AZIMUTH)
-"""Labels of the angle bands, degrees, as the CDSE collection SENTINEL2_L2A calls them."""
+LOG = logging.getLogger("lai_udf")
+
+SUN_ZENITH, SUN_AZIMUTH, VIEW_ZENITH, VIEW_AZIMUTH = ANGLES
 
 Nodes = npt.NDArray[np.float64]
 
@@ -84,10 +83,11 @@ def read_tile_angles(path: Path) -> dict[str, AngleGrid]:
         path: `MTD_TL.xml`.
 
     Returns:
-        Angles by band label, on nodes 5 km apart from the upper left corner of the tile.
+        Angles by band label, on nodes 5 km apart from the upper left corner of the tile; without
+        those of the view, and a warning, where the file holds none.
 
     Raises:
-        MetadataError: not XML, or without angle grids or corner.
+        MetadataError: not XML, or without grids of the sun or corner.
 
     Source: Sentinel-2 Products Specification Document, Tile_Angles.
     """
@@ -97,19 +97,21 @@ def read_tile_angles(path: Path) -> dict[str, AngleGrid]:
         left, top = (float(_text(corner, tag)) for tag in ("ULX", "ULY"))
         sun = _find(root, ".//Sun_Angles_Grid")
         step_m = float(_text(sun, "Zenith/COL_STEP"))
-        view_zenith, view_azimuth = _mean_view_angles(root)
         found = {
-            SUN_ZENITH: _nodes(_find(sun, "Zenith")),
-            SUN_AZIMUTH: _nodes(_find(sun, "Azimuth")),
-            VIEW_ZENITH: view_zenith,
-            VIEW_AZIMUTH: view_azimuth,
-        }
-        return {
-            label: AngleGrid(_fill_nearest(nodes), left, top, step_m, "Azimuth" in label)
-            for label, nodes in found.items()
+            SUN_ZENITH: fill_nearest(_nodes(_find(sun, "Zenith"))),
+            SUN_AZIMUTH: fill_nearest(_nodes(_find(sun, "Azimuth"))),
         }
     except (ET.ParseError, ValueError, OSError) as error:
         raise MetadataError(f"{path}: no usable sun and view angles ({error})") from error
+    try:
+        view_zenith, view_azimuth = map(fill_nearest, _mean_view_angles(root))
+        found |= {VIEW_ZENITH: view_zenith, VIEW_AZIMUTH: view_azimuth}
+    except ValueError as error:
+        LOG.warning("%s: no usable view angles (%s); the scene is read without them", path, error)
+    return {
+        label: AngleGrid(nodes, left, top, step_m, "Azimuth" in label)
+        for label, nodes in found.items()
+    }
 
 
 def _mean_view_angles(root: ET.Element) -> tuple[Nodes, Nodes]:
@@ -138,7 +140,7 @@ def _nodes(element: ET.Element) -> Nodes:
     return nodes
 
 
-def _fill_nearest(nodes: Nodes) -> Nodes:
+def fill_nearest(nodes: Nodes) -> Nodes:
     """Give every NaN node the value of the nearest finite one."""
     finite = np.argwhere(np.isfinite(nodes))
     if len(finite) == 0:

@@ -1,157 +1,523 @@
-"""Time series of Sentinel-2 as one file: netCDF or Zarr in, a cube (t, bands, y, x) out.
+"""Time series of Sentinel-2 as xarray holds them: odc-stac, stackstac, rioxarray, openEO, files.
 
-Two layouts are read: one variable with a dimension `bands`, or a variable for each band. Times may
-be called `t` or `time`, bands `bands` or `band`; planes without y and x, such as one angle per
-date, are spread over the image.
+In: a Dataset with a variable for each band, or a DataArray (or a Dataset of one) with a dimension
+of bands; names of bands and dimensions, scale, offset, no data and CRS as any of these tools write
+them. Out: a `Cube`, whose planes stay where they are (on disk, or in a graph of Dask) until they
+are read: date by date as `SceneSource`s, or all in one lazy array of reflectance.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import rioxarray  # noqa: F401  (registers DataArray.rio)
+import numpy.typing as npt
 import xarray as xr
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
-from lai_udf.errors import GridError, MetadataError, MissingBandError, UnreadableProductError
-from lai_udf.predict import ANGLES, BANDS
-from lai_udf.scenes.geotiff import utc
-from lai_udf.scenes.source import require_scheme
+from lai_udf.errors import Faults, MetadataError, MissingBandError, UnreadableProductError
+from lai_udf.grid import Grid
+from lai_udf.predict import ANGLES, BANDS, to_reflectance
+from lai_udf.scenes.bands import SATURATED_DN, ArrayBand, Scaling
+from lai_udf.scenes.declared import Declared, Offset, baseline_scaling, require_scaling
+from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once
+from lai_udf.scenes.locating import find_crs, find_grid
+from lai_udf.scenes.names import SceneMetadata, utc
+from lai_udf.scenes.source import (
+    RESOLUTIONS_M,
+    SceneEntry,
+    SceneSource,
+    require_bands,
+    require_scheme,
+)
 
 CUBE_SUFFIXES = {".nc", ".nc4", ".zarr"}
-DIMENSION_NAMES = {"time": "t", "band": "bands"}
-"""What others call our dimensions; a label of a single date or band may be left without one."""
-LABELS = (*BANDS, "SCL", *ANGLES)
+
+TIME_DIMENSIONS = ("t", "time")
+BAND_DIMENSIONS = ("bands", "band", "variable")
+SPACE_DIMENSIONS = {
+    "y": ("Y", "northing", "lat", "latitude"),
+    "x": ("X", "easting", "lon", "longitude"),
+}
+"""What others call our dimensions."""
+
+NODATA_KEYS = ("_FillValue", "missing_value", "nodata")
+BASELINE_COORDINATES = ("s2:processing_baseline", "processing:version", "processing_baseline")
+OFFSET_APPLIED_COORDINATES = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 
 
-def read_cube(path: Path, datetime: str | None = None) -> xr.DataArray:
-    """Open a time series; values stay on disk until they are needed.
+@dataclass(frozen=True)
+class Plane:
+    """One band of a cube, as it is stored."""
+
+    values: xr.DataArray
+    """Dims (t, y, x), north up; angles may lack y and x."""
+    scalings: tuple[Scaling, ...]
+    """One for all dates, or one for each."""
+    nodata: tuple[float, ...] = ()
+    """Stored numbers of no data."""
+
+    def scaling(self, date: int) -> Scaling:
+        """Return the scaling of a date."""
+        return self.scalings[date if len(self.scalings) > 1 else 0]
+
+
+@dataclass(frozen=True)
+class Cube:
+    """A time series whose values are read when they are needed."""
+
+    name: str
+    """How messages call it."""
+    planes: Mapping[str, Plane]
+    """Bands by label, in the order of `LABELS`."""
+    grid: Grid
+    """Grid of all planes."""
+    times: npt.NDArray[np.datetime64] | None
+    """Time of each date; None for a scene without one."""
+    time_dimension: str | None
+    """What the caller calls the dimension of time; None where there was none."""
+    attributes: Mapping[Hashable, Any] = field(default_factory=dict)
+    """Of the cube, such as platform."""
+
+    @property
+    def size(self) -> int:
+        """Number of dates."""
+        return next(iter(self.planes.values())).values.sizes["t"]
+
+    @property
+    def offset_is_known(self) -> bool:
+        """Whether metadata or the caller state the offset of every reflectance band."""
+        return all(s.is_known for band in BANDS for s in self.planes[band].scalings)
+
+    @property
+    def scaling_text(self) -> str:
+        """Scaling in use and where it was found, one phrase."""
+        return "; ".join(
+            dict.fromkeys(str(s) for band in BANDS for s in self.planes[band].scalings)
+        )
+
+    def date_names(self) -> list[str]:
+        """Return the time of each date, `2024-06-01T10:36:29` (UTC), which no other date has.
+
+        Raises:
+            MetadataError: a label is missing, or two dates are of the same second.
+        """
+        if self.times is None:
+            raise MetadataError(
+                f"{self.name} has no time",
+                parameter="datetime",
+                expected="a time such as 2021-06-24T10:30:31Z",
+            )
+        if missing := int(np.isnat(self.times).sum()):
+            raise MetadataError(
+                f"{self.name}: {missing} of {self.size} dates have no time (NaT): "
+                "label or drop them"
+            )
+        names = [str(name) for name in np.datetime_as_string(self.times, unit="s")]
+        if double := sorted({name for name in names if names.count(name) > 1}):
+            raise MetadataError(
+                f"{self.name} has several dates of {', '.join(double)}: "
+                "merge or drop all but one of each"
+            )
+        return names
+
+    def scenes(self) -> Iterator[SceneEntry]:
+        """Yield each date, named `20240601T103629`, in the order of time.
+
+        Raises:
+            MetadataError: see `date_names`.
+        """
+        names = self.date_names()
+        for date in sorted(range(self.size), key=names.__getitem__):
+            folder = names[date].replace("-", "").replace(":", "")
+            yield SceneEntry(folder, partial(self.scene, date, names[date]))
+
+    def scene(self, date: int, time: str) -> SceneSource:
+        """Return one date as a scene."""
+        bands = tuple(
+            ArrayBand(
+                label,
+                self.name,
+                scaling=plane.scaling(date),
+                nodata=plane.nodata,
+                array=plane.values.isel(t=date),
+            )
+            for label, plane in self.planes.items()
+        )
+        metadata = SceneMetadata(f"{time}Z", str(self.attributes.get("platform", "")).lower())
+        return SceneSource(f"{self.name}, {time}", self.grid, bands, metadata)
+
+    def to_array(self) -> xr.DataArray:
+        """Return all dates, lazy where the planes are of Dask.
+
+        Returns:
+            Dims (t, bands, y, x), float32: reflectance and angles with NaN for no data, scene
+            classes with NaN where they have no number. CRS in `.rio`.
+        """
+        shape = (self.size, self.grid.height, self.grid.width)
+        planes = [
+            _decode(plane, label).broadcast_like(_frame(shape))
+            for label, plane in self.planes.items()
+        ]
+        turned = [plane.transpose("t", "y", "x") for plane in planes]
+        stacked = xr.concat(turned, dim="bands").transpose("t", "bands", "y", "x").variable
+        coordinates: dict[str, Any] = {
+            "bands": list(self.planes),
+            "y": self.grid.y,
+            "x": self.grid.x,
+        }
+        if self.times is not None:
+            coordinates["t"] = self.times
+        array = xr.DataArray(stacked, coords=coordinates)
+        array.encoding["source"] = self.name
+        described: xr.DataArray = array.rio.write_crs(self.grid.crs)
+        return described
+
+
+def open_cube(path: str | Path, declared: Declared | None = None) -> Cube:
+    """Open a netCDF file or a Zarr folder; values stay on disk until they are needed.
+
+    Raises:
+        UnreadableProductError: the file is missing, foreign or damaged, or its reader is missing.
+        ProductError: as `as_cube`.
+    """
+    return as_cube(open_dataset(path), declared, name=str(path))
+
+
+def open_dataset(path: str | Path) -> xr.Dataset:
+    """Open a netCDF file or a Zarr folder, values as stored; raise `UnreadableProductError`."""
+    require_scheme(str(path), "a cube", "s3", "http", "https")
+    name = str(path)
+    engine: Any = "zarr" if name.rstrip("/").endswith(".zarr") else None  # what reads netCDF here
+    try:
+        return xr.open_dataset(name, engine=engine, mask_and_scale=False)
+    except Exception as error:  # backends raise what they like
+        raise UnreadableProductError(
+            f"cannot read {name} ({error}); give a netCDF file or a Zarr folder"
+        ) from error
+
+
+def read_cube(
+    path: str | Path,
+    datetime: str | None = None,
+    *,
+    reflectance_scale: float | None = None,
+    reflectance_offset: Offset | None = None,
+) -> xr.DataArray:
+    """Open a time series as reflectance.
 
     Args:
         path: netCDF file or Zarr folder.
         datetime: time of a cube without dimension `t`, ISO 8601, UTC where it names no zone.
+        reflectance_scale: reflectance = value * scale + offset; goes before what the file states.
+        reflectance_offset: as above; one number, or one from each date on.
 
     Returns:
-        Dims (t, bands, y, x), values as stored, north up, with coordinates and CRS; the path is
-        in `encoding["source"]`.
+        Dims (t, bands, y, x), float32, north up, NaN = no data, with coordinates and CRS.
 
     Raises:
-        UnreadableProductError: the file is missing, foreign or damaged.
-        MissingBandError: no band has a name that we know.
-        MetadataError: no time, or a second one.
-        GridError: no coordinates or no CRS.
+        ProductError: see `open_cube`.
     """
-    require_scheme(str(path), "a cube")
-    try:
-        engine = "zarr" if path.suffix == ".zarr" else None  # any reader of netCDF that is here
-        dataset = xr.open_dataset(path, engine=engine)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise UnreadableProductError(
-            f"cannot read {path} ({error}); give a netCDF file or a Zarr folder"
-        ) from error
-    dataset = dataset.rename(
-        {
-            old: new
-            for old, new in DIMENSION_NAMES.items()
-            if old in {*dataset.dims, *dataset.variables} and new not in dataset.variables
-        }
-    )
-    mappings = {variable.attrs.get("grid_mapping") for variable in dataset.data_vars.values()}
-    dataset = dataset.set_coords([name for name in mappings if name in dataset.data_vars])
-    cube = _with_time(_stack_bands(dataset, path), dataset, path, datetime)
-    if missing := {"y", "x"} - set(cube.dims):
-        raise GridError(f"{path} has no dimension {', '.join(sorted(missing))}: {cube.dims}")
-    cube = cube.transpose("t", "bands", "y", "x").sortby("y", ascending=False).sortby("x")
-    cube = cube.sel(bands=[label for label in LABELS if label in cube["bands"].values])
-    described: xr.DataArray = cube.rio.write_crs(_find_crs(dataset, path))
-    described.encoding["source"] = str(path)  # where xarray keeps it, too
-    return described
+    declared = Declared(reflectance_scale, reflectance_offset, datetime)
+    cube = open_cube(path, declared)
+    if cube.times is None:
+        cube.date_names()
+    return cube.to_array()
 
 
-def _with_time(
-    cube: xr.DataArray, dataset: xr.Dataset, path: Path, datetime: str | None
-) -> xr.DataArray:
-    """Return a cube with the dimension t: its own, or the one time that file or caller says."""
-    if "t" in cube.dims:
-        if datetime is not None:
-            raise MetadataError(f"{path} has times of its own (t): leave DATETIME= (datetime) away")
-        return cube
-    if datetime is not None:
-        time: object = np.datetime64(utc(datetime, str(path)).removesuffix("Z"), "ns")
-    elif "t" in dataset.variables and not dataset["t"].dims:
-        time = dataset["t"].values
-    else:
-        raise MetadataError(
-            f"{path} has no dimension t, only {', '.join(map(str, cube.dims))}: "
-            "set DATETIME= (datetime)"
-        )
-    return cube.drop_vars("t", errors="ignore").expand_dims(t=[time])
-
-
-def name_dates(cube: xr.DataArray) -> list[str]:
-    """Return the time of each date, `2024-06-01T10:36:29` (UTC), which no other date has.
+def as_cube(
+    data: xr.Dataset | xr.DataArray, declared: Declared | None = None, *, name: str = "the cube"
+) -> Cube:
+    """Read the labels of a cube, whoever made it; values are not touched.
 
     Args:
-        cube: dims (t, ...), `t` labelled.
+        data: Dataset with a variable for each band, or with one that has a dimension of bands; or
+            such a DataArray.
+        declared: scale, offset, time and names of bands that go before those of the data.
+        name: how messages call it.
 
     Raises:
-        MetadataError: a label is no time, or missing, or two dates are of the same second.
+        MissingBandError: no band has a name that we know, or one is missing.
+        MetadataError: a second time, or a band twice.
+        UndeclaredScaleError: whole numbers whose scale nobody states.
+        GridError: no coordinates, no CRS, or a grid that is neither of 20 m nor of 10 m.
     """
-    times, where = cube["t"].values, cube.encoding.get("source", "the cube")
-    if times.dtype.kind != "M":
+    declared = declared or Declared()
+    if not isinstance(data, xr.Dataset | xr.DataArray):
+        raise MissingBandError(
+            parameter="data", value=type(data).__name__, expected="a Dataset or DataArray of xarray"
+        )
+    if isinstance(data, xr.DataArray) and isinstance(data.name, str) and data.name in data.dims:
+        data = data.rename(None)
+    time_dimension = next((dim for dim in TIME_DIMENSIONS if dim in data.dims), None)
+    faults = Faults()
+    bands = _band_planes(data, declared, name)
+    crs, times, grid = None, None, None
+    planes: dict[str, Plane] = {}
+    with faults.collect():
+        require_bands(list(bands), name)
+    with faults.collect():
+        crs = find_crs(data, name)
+    with faults.collect():
+        times, bands = _times(data, bands, declared, name)
+    with faults.collect():
+        grid, bands = find_grid(bands, data, crs, name)
+        if crs is not None:
+            grid.require_metric(RESOLUTIONS_M, name)
+    with faults.collect():
+        for label in (label for label in LABELS if label in bands):
+            planes[label] = _plane(label, bands[label], data, times, declared, name)
+    faults.settle()
+    assert grid is not None
+    return Cube(name, planes, grid, times, time_dimension, dict(data.attrs) | _scalars(data))
+
+
+def _band_planes(
+    data: xr.Dataset | xr.DataArray, declared: Declared, name: str
+) -> dict[str, xr.DataArray]:
+    """Return the bands by label, dims of space and time renamed to ours.
+
+    Raises:
+        MissingBandError: there is no dimension of bands, and no variable named as one.
+        MetadataError: a band twice, or names given by hand that do not fit.
+    """
+    renamed = _rename(data)
+    if isinstance(renamed, xr.Dataset):
+        stacked = [v for v in renamed.data_vars.values() if "bands" in v.dims]
+        if stacked:
+            renamed = stacked[0].assign_attrs({**renamed.attrs, **stacked[0].attrs})
+    if isinstance(renamed, xr.Dataset):
+        named = list(declared.bands) or [str(key) for key in renamed.data_vars]
+        if len(named) != len(renamed.data_vars):
+            raise MetadataError(
+                f"{name} has {len(renamed.data_vars)} variables",
+                parameter="bands",
+                expected=f"{len(renamed.data_vars)} names",
+            )
+        variables = list(renamed.data_vars.values())
+        return {label: variables[i] for label, i in label_once(named, name).items()}
+    if "bands" not in renamed.dims:
+        raise MissingBandError(
+            f"{name} has no dimension of bands, only {', '.join(map(str, renamed.dims))}: "
+            f"name the variables {' '.join(BANDS)}, or give one variable with a dimension `bands`"
+        )
+    names = _names_of_bands(renamed, declared, name)
+    return {
+        label: renamed.isel(bands=i).drop_vars("bands", errors="ignore")
+        for label, i in label_once(names, name).items()
+    }
+
+
+def _names_of_bands(array: xr.DataArray, declared: Declared, name: str) -> list[str]:
+    """Return the names along a dimension of bands: the caller's, its labels, rioxarray's."""
+    size = array.sizes["bands"]
+    if declared.bands:
+        if len(declared.bands) != size:
+            raise MetadataError(
+                f"{name} has {size} bands", parameter="bands", expected=f"{size} names"
+            )
+        return list(declared.bands)
+    described = array.attrs.get("long_name")
+    labels = [str(label) for label in array["bands"].values] if "bands" in array.coords else []
+    if (not labels or all(label.isdigit() for label in labels)) and isinstance(
+        described, tuple | list
+    ):
+        return [str(text) for text in described]
+    common = array.coords.get("common_name", array.coords.get("eo:common_name"))
+    if label_once(labels, name) or common is None:
+        return labels
+    return [str(text) for text in np.broadcast_to(common.values, size)]
+
+
+def _rename(data: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 (the kind that came in)
+    kept = data.variables if isinstance(data, xr.Dataset) else data.coords
+    names = {*map(str, data.dims), *map(str, kept)}
+    new: dict[str, str] = {}
+    for ours, theirs in (
+        ("t", TIME_DIMENSIONS),
+        ("bands", BAND_DIMENSIONS),
+        *SPACE_DIMENSIONS.items(),
+    ):
+        if ours in names:
+            continue
+        found = next((other for other in theirs if other in names), None)
+        if found is not None:
+            new[found] = ours
+    if isinstance(data, xr.Dataset):
+        variables = {k: v for k, v in new.items() if k in data.variables or k in data.dims}
+        return data.rename(variables)
+    return data.rename({k: v for k, v in new.items() if k in data.dims or k in data.coords})
+
+
+def _times(
+    data: xr.Dataset | xr.DataArray,
+    bands: dict[str, xr.DataArray],
+    declared: Declared,
+    name: str,
+) -> tuple[npt.NDArray[np.datetime64] | None, dict[str, xr.DataArray]]:
+    """Return the time of each date, and the bands with the dimension t."""
+    renamed = _rename(data)
+    if any("t" in band.dims for band in bands.values()):
+        if declared.datetime is not None:
+            raise MetadataError(
+                f"{name} has times of its own",
+                parameter="datetime",
+                value=declared.datetime,
+                expected="nothing",
+            )
+        size = next(band.sizes["t"] for band in bands.values() if "t" in band.dims)
+        if size == 0:
+            raise MetadataError(f"{name} has no date: its axis of time is empty")
+        times = _as_times(renamed["t"].values, name) if "t" in renamed.coords else None
+        return times, bands
+    time = None
+    if declared.datetime is not None:
+        time = np.datetime64(utc(declared.datetime, name).removesuffix("Z"), "ns")
+    elif "t" in renamed.coords or (isinstance(renamed, xr.Dataset) and "t" in renamed.variables):
+        time = renamed["t"].values
+    spread = {
+        label: band.drop_vars("t", errors="ignore").expand_dims("t")
+        for label, band in bands.items()
+    }
+    return None if time is None else _as_times(np.atleast_1d(time), name), spread
+
+
+def _as_times(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.datetime64]:
+    if values.dtype.kind != "M":
         raise MetadataError(
-            f"{where}: t is labelled with {times.dtype}, not with times: "
+            f"{name}: t is labelled with {values.dtype}, not with times: "
             "write datetime64, which netCDF and Zarr keep"
         )
-    if missing := int(np.isnat(times).sum()):
-        raise MetadataError(
-            f"{where}: {missing} of {len(times)} dates have no time (NaT): label or drop them"
+    return values
+
+
+def as_plane(label: str, band: xr.DataArray, declared: Declared, datetime: str, name: str) -> Plane:
+    """Return a band (y, x) of one scene with what its numbers mean."""
+    time = np.atleast_1d(np.datetime64(datetime.removesuffix("Z"), "ns"))
+    return _plane(label, band, band, time, declared, name)
+
+
+def _plane(
+    label: str,
+    band: xr.DataArray,
+    data: xr.Dataset | xr.DataArray,
+    times: npt.NDArray[np.datetime64] | None,
+    declared: Declared,
+    name: str,
+) -> Plane:
+    """Return a band with what its numbers mean."""
+    if band.dtype.kind not in "iufb":
+        raise MissingBandError(f"{name}: band {label} holds {band.dtype}, not numbers")
+    encoded = {**data.attrs, **band.attrs}
+    nodata = [float(encoded[key]) for key in NODATA_KEYS if _is_number(encoded.get(key))]
+    if label == SCENE_CLASS_BAND:
+        return Plane(band, (Scaling(found="classes"),), tuple(nodata))
+    stated = _stated_scaling(band)
+    if label in ANGLES:
+        return Plane(band, (stated or Scaling(),), tuple(nodata))
+    decoded = band.encoding.get("scale_factor") is not None and stated is None
+    whole = band.dtype.kind != "f"
+    size = band.sizes["t"] if "t" in band.dims else 1
+    found: Sequence[Scaling | None] = [stated]
+    if stated is None and whole:
+        found = _by_baseline(data, size) or [None]
+    elif stated is None:
+        found = [Scaling(1.0, 0.0, decoded, "decoded on opening" if decoded else "as stored")]
+    varies = isinstance(declared.offset, Mapping)
+    dates = _date_texts(times, size) if varies else [""] * len(found)
+    if varies:
+        found = list(found) * (size if len(found) == 1 else 1)
+    scalings = []
+    for one, date in zip(found, dates, strict=True):
+        known = one is not None or declared.scale is not None or not whole
+        wanted = declared.scaling(one, time=date) if known else None
+        scalings.append(
+            require_scaling(wanted, f"{name}, band {label}") if whole else wanted or one
         )
-    names = [str(name) for name in np.datetime_as_string(times, unit="s")]
-    if double := sorted({name for name in names if names.count(name) > 1}):
-        raise MetadataError(
-            f"{where} has several dates of {', '.join(double)}: merge or drop all but one of each"
+    if whole or any(s is not None and s.scale != 1 for s in scalings):
+        nodata.append(0.0)
+    if band.dtype == np.uint16:
+        nodata.append(float(SATURATED_DN))
+    return Plane(band, tuple(s or Scaling() for s in scalings), tuple(dict.fromkeys(nodata)))
+
+
+def _date_texts(times: npt.NDArray[np.datetime64] | None, size: int) -> list[str]:
+    if times is None:
+        return [""] * size
+    return [f"{text}Z" for text in np.datetime_as_string(times, unit="s")]
+
+
+def _stated_scaling(band: xr.DataArray) -> Scaling | None:
+    """Return the scaling that attributes state of values that are not decoded yet.
+
+    CF's `scale_factor` and `add_offset`, EOPF's own, and those of GDAL that rioxarray keeps.
+    """
+    own = band.attrs.get("_eopf_attrs") or {}
+    for attributes, found in ((own, "EOPF attributes"), (band.attrs, "attributes of the band")):
+        scale = attributes.get("scale_factor", attributes.get("scale"))
+        offset = attributes.get("add_offset", attributes.get("offset"))
+        if scale is not None and _is_number(scale):
+            numbers = float(scale), float(offset or 0.0)
+            if numbers != (1.0, 0.0):
+                return Scaling(*numbers, True, found)
+    return None
+
+
+def _by_baseline(data: xr.Dataset | xr.DataArray, size: int) -> list[Scaling | None] | None:
+    """Return the scaling by the processing baseline of each date, that stackstac keeps.
+
+    The offset is not taken for known: somebody may have harmonised the numbers before.
+    """
+    coordinate = next((data.coords[n] for n in BASELINE_COORDINATES if n in data.coords), None)
+    if coordinate is None:
+        return None
+    applied = next((data.coords[n] for n in OFFSET_APPLIED_COORDINATES if n in data.coords), None)
+    gone = np.broadcast_to(False if applied is None else applied.values.astype(bool), size)
+    found: list[Scaling | None] = []
+    for text, is_gone in zip(np.broadcast_to(coordinate.values, size), gone, strict=True):
+        by_baseline = baseline_scaling(str(text), f"processing baseline {text}")
+        if by_baseline is None:
+            return None
+        offset = 0.0 if is_gone else by_baseline.offset
+        found.append(Scaling(by_baseline.scale, offset, False, by_baseline.found))
+    return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _scalars(data: xr.Dataset | xr.DataArray) -> dict[Hashable, Any]:
+    found: dict[Hashable, Any] = {}
+    for name in ("platform", "constellation"):
+        if name in data.coords and data.coords[name].ndim == 0:
+            found[name] = data.coords[name].item()
+    return found
+
+
+def _frame(shape: tuple[int, int, int]) -> xr.DataArray:
+    """Return an array without values of its own, for its shape."""
+    return xr.DataArray(np.broadcast_to(np.float32(0), shape), dims=("t", "y", "x"))
+
+
+def _decode(plane: Plane, label: str) -> xr.DataArray:
+    """Return a plane as float32: reflectance, degrees or class numbers, NaN for no data."""
+    bare = plane.values.reset_coords(drop=True)
+    stored = bare.drop_vars(list(bare.coords))
+    if label == SCENE_CLASS_BAND:
+        values = stored.astype("float32")
+    else:
+        scales = _along_time(plane, "scale")
+        offsets = _along_time(plane, "offset")
+        values = xr.apply_ufunc(
+            to_reflectance, stored, scales, offsets, dask="parallelized", output_dtypes=["float32"]
         )
-    return names
+    if plane.nodata:
+        values = values.where(~stored.isin(list(plane.nodata)), np.float32(np.nan))
+    return values
 
 
-def _stack_bands(dataset: xr.Dataset, path: Path) -> xr.DataArray:
-    for variable in dataset.data_vars.values():
-        if "bands" in variable.dims:
-            labels = [str(label) for label in variable["bands"].values]
-            return variable.assign_coords(bands=labels)
-    planes = {name: dataset[name] for name in LABELS if name in dataset.data_vars}
-    if not planes:
-        raise MissingBandError(
-            f"{path} holds {', '.join(map(str, dataset.data_vars))}: name the variables "
-            f"{' '.join(BANDS)}, or give one variable with a dimension `bands`"
-        )
-    image = next((plane for plane in planes.values() if {"y", "x"} <= set(plane.dims)), None)
-    if image is None:
-        raise GridError(f"{path}: no band has the dimensions y and x")
-    if any(plane.dtype.kind == "f" for plane in planes.values()):
-        planes = {name: _as_float(plane) for name, plane in planes.items()}
-    spread = [plane.broadcast_like(image) for plane in planes.values()]
-    kept: dict[Hashable, xr.DataArray] = {dim: image[dim] for dim in image.dims}
-    bare = [plane.reset_coords(drop=True).assign_coords(kept) for plane in spread]
-    return xr.concat(bare, dim="bands").assign_coords(bands=list(planes))
-
-
-def _as_float(plane: xr.DataArray) -> xr.DataArray:
-    """Return a plane as float32; 0 is no data in integer reflectance, and NaN in floats."""
-    if plane.dtype.kind != "f" and plane.name in BANDS:
-        plane = plane.where(plane != 0)
-    return plane.astype("float32")
-
-
-def _find_crs(dataset: xr.Dataset, path: Path) -> CRS:
-    said = str(dataset.attrs.get("crs") or dataset.attrs.get("epsg") or "")
-    if not said.startswith("+init="):  # old PROJ syntax, about which GDAL complains on stderr
-        said = dataset.rio.crs or said
-    try:
-        if said:
-            return CRS.from_user_input(str(said).removeprefix("+init="))
-    except CRSError as error:
-        raise GridError(f"{path}: CRS {said!r} is not understood ({error})") from error
-    raise GridError(f"{path} has no CRS: write one (rioxarray: write_crs) or an attribute crs")
+def _along_time(plane: Plane, key: str) -> xr.DataArray | float:
+    numbers = [float(getattr(scaling, key)) for scaling in plane.scalings]
+    return numbers[0] if len(numbers) == 1 else xr.DataArray(numbers, dims="t")

@@ -5,16 +5,16 @@ saved search); path or href. Out: for each Item its id and a `SceneSource`.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pystac
 
-from lai_udf.errors import EmptySceneError, UnreadableProductError
-from lai_udf.scenes.geotiff import Declared
-from lai_udf.scenes.read import ITEM_SUFFIXES
-from lai_udf.scenes.source import LOG, SceneSource
-from lai_udf.scenes.stac import describe_item, parse_item, read_document
+from lai_udf.errors import EmptySceneError, MetadataError, UnreadableProductError
+from lai_udf.scenes.declared import Declared, Offset
+from lai_udf.scenes.source import LOG, SceneEntry, SceneSource
+from lai_udf.scenes.stac import ITEM_SUFFIXES, describe_item, parse_item, read_document
 
 LINKING: dict[str, type[pystac.Catalog]] = {
     "Collection": pystac.Collection,
@@ -41,13 +41,13 @@ def open_items(
     href: str,
     *,
     reflectance_scale: float | None = None,
-    reflectance_offset: float | None = None,
+    reflectance_offset: Offset | None = None,
 ) -> Iterator[tuple[str, SceneSource]]:
     """Describe the scenes of a Collection or ItemCollection, each when its turn comes.
 
     Args:
         href: path or href.
-        reflectance_scale: as in `lai_udf.scenes.read.open_scene`, for all of them.
+        reflectance_scale: as in `lai_udf.open_scene`, for all of them.
         reflectance_offset: as above.
 
     Yields:
@@ -60,6 +60,19 @@ def open_items(
         ProductError: another of its subclasses, see `lai_udf.errors`.
     """
     declared = Declared(reflectance_scale, reflectance_offset)
+    for entry in describe_items(href, declared):
+        yield entry.name, entry.open()
+
+
+def describe_items(href: str, declared: Declared) -> Iterator[SceneEntry]:
+    """Yield the scenes of a document; see `open_items`."""
+    if declared.datetime is not None:
+        raise MetadataError(
+            f"{href}: Items have times of their own",
+            parameter="datetime",
+            value=declared.datetime,
+            expected="nothing",
+        )
     known: set[str] = set()
     for item in read_items(href):
         named = Path(item.id).name == item.id and item.id[:1] not in ("", ".")
@@ -69,7 +82,7 @@ def open_items(
                 "have it: run each Item by itself"
             )
         known.add(item.id)
-        yield item.id, describe_item(item, f"{href}, Item {item.id}", declared)
+        yield SceneEntry(item.id, partial(describe_item, item, f"{href}, Item {item.id}", declared))
     if not known:
         raise EmptySceneError(f"{href} has no Item: give a Collection that links to its Items")
 

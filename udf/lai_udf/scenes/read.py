@@ -1,29 +1,37 @@
-"""Read a Sentinel-2 L2A scene, whatever it comes as: multiband GeoTIFF, STAC Item, SAFE folder.
+"""Open a Sentinel-2 L2A scene, whatever it comes as.
 
-Out: one `xarray.DataArray` per scene with dims (bands, y, x) at 20 m, boa reflectance as float32
-with NaN where there is no data, `SCL` and angle bands as further labels, CRS in `.rio`, and the
-attributes `datetime`, `platform`, `product_id`, `processing_baseline` and
-`reflectance_offset_applied`. `open_scene` describes without reading, for streaming by windows.
+Out: one `xarray.DataArray` per scene with dims (bands, y, x) at 20 m (or 10 m), boa reflectance as
+float32 with NaN where there is no data, `SCL` and angle bands as further labels, CRS in `.rio`, and
+the attributes `datetime`, `platform`, `product_id`, `processing_baseline` and
+`reflectance_offset_applied`. `open_scene` describes without reading, for streaming by windows;
+`open_scenes` does so for anything that holds several.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import xarray as xr
 from rasterio.windows import Window
 
 from lai_udf.errors import GridError, UnreadableProductError
-from lai_udf.scenes.geotiff import Declared, describe_geotiff
+from lai_udf.scenes.cubes import CUBE_SUFFIXES, open_cube
+from lai_udf.scenes.declared import Declared, Offset
+from lai_udf.scenes.eopf import describe_eopf, is_eopf
+from lai_udf.scenes.folder import describe_folder, holds_band_files
+from lai_udf.scenes.geotiff import describe_geotiff
+from lai_udf.scenes.items import describe_items, holds_items
 from lai_udf.scenes.safe import describe_safe
-from lai_udf.scenes.source import Progress, SceneSource, require_data, require_scheme
-from lai_udf.scenes.stac import describe_stac
+from lai_udf.scenes.source import Progress, SceneEntry, SceneSource, require_data, require_scheme
+from lai_udf.scenes.stac import ITEM_SUFFIXES, describe_stac
 
-GEOTIFF_SUFFIXES = {".tif", ".tiff"}
-ITEM_SUFFIXES = {".json", ".geojson"}
+RASTER_SUFFIXES = {".tif", ".tiff", ".vrt"}
+REMOTE = ("http", "https", "s3")
 KINDS = (
-    "give a multiband GeoTIFF with band descriptions (.tif), a STAC Item (.json or an http href) "
-    "or a SAFE folder"
+    "give a multiband GeoTIFF or VRT with band descriptions, a STAC Item (.json or an http href), "
+    "a SAFE folder, a product in EOPF Zarr, or a folder with a file for each band"
 )
 
 
@@ -31,50 +39,165 @@ def open_scene(
     href: str | Path,
     *,
     reflectance_scale: float | None = None,
-    reflectance_offset: float | None = None,
+    reflectance_offset: Offset | None = None,
     datetime: str | None = None,
+    bands: Sequence[str] = (),
+    resolution: int = 20,
+    reproject: bool = False,
 ) -> SceneSource:
     """Describe a scene without reading its pixels.
 
     Args:
-        href: multiband GeoTIFF, STAC Item (both path or http href), SAFE folder or the
-            `MTD_MSIL2A.xml` in it.
+        href: multiband GeoTIFF or VRT, STAC Item (all path or href), SAFE folder or the
+            `MTD_MSIL2A.xml` in it, EOPF Zarr, folder with a file for each band, or a netCDF or Zarr
+            cube of one date.
         reflectance_scale: reflectance per digital number; goes before what the product says.
-        reflectance_offset: reflectance at digital number 0 (-0.1, or as ESA says it, -1000).
+        reflectance_offset: reflectance at digital number 0 (-0.1, or as ESA says it, -1000); one
+            number, or one from each date on.
         datetime: time of acquisition, ISO 8601, for files that do not know it.
+        bands: names of the bands in order, for files that do not name them.
+        resolution: side of a pixel, m: 20, or 10 with the 20 m bands repeated.
+        reproject: reproject what is not in a UTM zone or of another pixel.
 
     Raises:
         ProductError: one of its subclasses, see `lai_udf.errors`.
     """
-    declared = Declared(reflectance_scale, reflectance_offset, datetime)
+    declared = Declared(
+        reflectance_scale, reflectance_offset, datetime, tuple(bands), resolution, reproject
+    )
+    found = list(describe(href, declared))
+    if len(found) != 1:
+        raise UnreadableProductError(
+            f"{href} holds {len(found)} scenes, not one: run `lai-udf run` or `open_scenes` over "
+            "them, or give one of them"
+        )
+    return found[0].open()
+
+
+def open_scenes(
+    href: str | Path,
+    *,
+    reflectance_scale: float | None = None,
+    reflectance_offset: Offset | None = None,
+    datetime: str | None = None,
+    bands: Sequence[str] = (),
+    resolution: int = 20,
+    reproject: bool = False,
+) -> Iterator[SceneEntry]:
+    """Yield all scenes of a source, each to be described when its turn comes.
+
+    Args:
+        href: what `open_scene` takes, and: a STAC Collection, Catalog or ItemCollection, a cube, a
+            folder of any of these.
+        reflectance_scale: see `open_scene`; so the others.
+        reflectance_offset: see `open_scene`.
+        datetime: see `open_scene`; for a single scene.
+        bands: see `open_scene`.
+        resolution: see `open_scene`.
+        reproject: see `open_scene`.
+
+    Yields:
+        Name, and a function that describes the scene.
+
+    Raises:
+        ProductError: one of its subclasses, see `lai_udf.errors`.
+    """
+    declared = Declared(
+        reflectance_scale, reflectance_offset, datetime, tuple(bands), resolution, reproject
+    )
+    yield from describe(href, declared)
+
+
+def describe(href: str | Path, declared: Declared) -> Iterator[SceneEntry]:
+    """Yield all scenes of a source."""
     text = str(href).removeprefix("file://")
-    if urlsplit(text).scheme in ("http", "https", "s3") or text.startswith("/vsi"):
-        suffix = Path(urlsplit(text).path).suffix.lower()
-        return (describe_geotiff if suffix in GEOTIFF_SUFFIXES else describe_stac)(text, declared)
-    require_scheme(text, "a scene", "http", "https", "s3")
+    suffix = Path(urlsplit(text).path.rstrip("/")).suffix.lower()
+    if urlsplit(text).scheme in REMOTE or text.startswith("/vsi"):
+        yield from _describe_remote(text, suffix, declared)
+        return
+    require_scheme(text, "a scene", *REMOTE)
     path = Path(text).expanduser()
     if not path.exists():
         raise UnreadableProductError(f"{path} does not exist; {KINDS}")
-    if path.is_dir():
-        return describe_safe(path, declared)
-    if path.name.upper() == "MTD_MSIL2A.XML":
-        return describe_safe(path.parent, declared)
-    suffix = path.suffix.lower()
-    if suffix in ITEM_SUFFIXES:
-        return describe_stac(str(path.resolve()), declared)
-    if suffix in GEOTIFF_SUFFIXES:
-        return describe_geotiff(str(path), declared)
-    if suffix == ".zip":
+    if suffix in CUBE_SUFFIXES:
+        yield from _describe_cube(str(path), declared)
+    elif path.is_dir():
+        yield from _describe_folder(path, declared)
+    elif path.name.upper() == "MTD_MSIL2A.XML":
+        yield _entry(describe_safe, path.parent, declared)
+    elif suffix in ITEM_SUFFIXES and holds_items(str(path)):
+        yield from describe_items(str(path), declared)
+    elif suffix in ITEM_SUFFIXES:
+        yield _entry(describe_stac, str(path.resolve()), declared)
+    elif suffix in RASTER_SUFFIXES:
+        yield _entry(describe_geotiff, str(path), declared)
+    elif suffix == ".zip":
         raise UnreadableProductError(f"{path} is packed: unzip it and give the .SAFE folder")
-    raise UnreadableProductError(f"{path} is of a kind that is not read ({suffix}); {KINDS}")
+    else:
+        raise UnreadableProductError(f"{path} is of a kind that is not read ({suffix}); {KINDS}")
+
+
+def _describe_remote(text: str, suffix: str, declared: Declared) -> Iterator[SceneEntry]:
+    if suffix in CUBE_SUFFIXES:
+        yield from _describe_cube(text, declared)
+    elif suffix in RASTER_SUFFIXES:
+        path = text.replace("s3://", "/vsis3/", 1) if text.startswith("s3://") else text
+        yield _entry(describe_geotiff, path, declared)
+    elif holds_items(text):
+        yield from describe_items(text, declared)
+    else:
+        yield _entry(describe_stac, text, declared)
+
+
+def _describe_cube(href: str, declared: Declared) -> Iterator[SceneEntry]:
+    if href.rstrip("/").endswith(".zarr") and is_eopf(href):
+        yield _entry(describe_eopf, href, declared)
+    else:
+        yield from open_cube(href, declared).scenes()
+
+
+def _describe_folder(folder: Path, declared: Declared) -> Iterator[SceneEntry]:
+    """Yield a SAFE product, the acquisitions of single-band files, or what lies in the folder."""
+    if any(folder.glob("MTD_MSIL*.xml")) or (folder / "GRANULE").is_dir():
+        yield _entry(describe_safe, folder, declared)
+        return
+    inside = sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".")
+        and (path.suffix.upper() == ".SAFE" or path.suffix.lower() in CUBE_SUFFIXES)
+    )
+    if not inside and holds_band_files(folder):
+        yield from describe_folder(folder, declared)
+        return
+    inside += sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in RASTER_SUFFIXES | ITEM_SUFFIXES
+        or (path.is_dir() and path not in inside and holds_band_files(path))
+    )
+    if not inside:
+        yield _entry(describe_safe, folder, declared)  # says what is missing
+    for path in inside:
+        yield from describe(path, declared)
+
+
+def _entry(
+    describe_one: Callable[[Any, Declared], SceneSource], href: str | Path, declared: Declared
+) -> SceneEntry:
+    name = Path(urlsplit(str(href)).path.rstrip("/")).name
+    return SceneEntry(name, partial(describe_one, href, declared))
 
 
 def read_scene(
     href: str | Path,
     *,
     reflectance_scale: float | None = None,
-    reflectance_offset: float | None = None,
+    reflectance_offset: Offset | None = None,
     datetime: str | None = None,
+    bands: Sequence[str] = (),
+    resolution: int = 20,
+    reproject: bool = False,
     window: Window | None = None,
     bbox: Sequence[float] | None = None,
     progress: Progress | None = None,
@@ -82,11 +205,14 @@ def read_scene(
     """Read a scene, or the part of it in a window or bounding box.
 
     Args:
-        href: see `open_scene`.
+        href: see `open_scene`; so the others.
         reflectance_scale: see `open_scene`.
         reflectance_offset: see `open_scene`.
         datetime: see `open_scene`.
-        window: part of the 20 m grid, in pixels.
+        bands: see `open_scene`.
+        resolution: see `open_scene`.
+        reproject: see `open_scene`.
+        window: part of the grid, in pixels.
         bbox: west, south, east, north in degrees (WGS 84); not together with `window`.
         progress: called as `progress(done, total)` after each band.
 
@@ -105,6 +231,9 @@ def read_scene(
         reflectance_scale=reflectance_scale,
         reflectance_offset=reflectance_offset,
         datetime=datetime,
+        bands=bands,
+        resolution=resolution,
+        reproject=reproject,
     )
     scene = source.read(source.window(bbox) if bbox is not None else window, progress)
     require_data(scene, str(href))

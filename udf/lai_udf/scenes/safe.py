@@ -5,23 +5,24 @@ else R20m lacks averaged from 10 m, SCL, and the sun and view angles of the gran
 """
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 from lai_udf.errors import MetadataError, UnreadableProductError
 from lai_udf.grid import Grid
+from lai_udf.predict import BANDS
 from lai_udf.scenes.angles import AngleGrid, read_tile_angles
-from lai_udf.scenes.geotiff import Declared, read_product_name, utc
-from lai_udf.scenes.source import (
-    LOG,
-    REFLECTANCE_BANDS,
-    SCENE_CLASS_BAND,
-    BandSource,
-    Scaling,
-    SceneMetadata,
-    SceneSource,
-    open_raster,
-    require_bands,
+from lai_udf.scenes.bands import SATURATED_DN, BandSource, Scaling, holds_mask, open_raster
+from lai_udf.scenes.declared import (
+    FIRST_BASELINE_WITH_OFFSET,
+    FIRST_LOCAL_BASELINE,
+    Declared,
+    require_time,
 )
+from lai_udf.scenes.gridding import fit_band, scene_grid
+from lai_udf.scenes.labels import SCENE_CLASS_BAND
+from lai_udf.scenes.names import SceneMetadata, baseline_number, read_product_name
+from lai_udf.scenes.source import LOG, SceneSource, require_bands
 
 BAND_IDS = (
     "B01",
@@ -39,12 +40,6 @@ BAND_IDS = (
     "B12",
 )
 """Bands by `band_id` (0 to 12) of the product metadata. Source: Spectral_Information_List."""
-
-FIRST_BASELINE_WITH_OFFSET = 4.0
-"""From processing baseline 04.00 (25 January 2022) on, L2A products carry BOA_ADD_OFFSET."""
-
-FIRST_LOCAL_BASELINE = 90.0
-"""Baseline 99.99: made by a Sen2Cor of one's own; only its metadata say whether it has offsets."""
 
 IMAGE_SUFFIXES = (".jp2", ".tif")
 """Images as ESA delivers them; as some mirrors convert them."""
@@ -65,23 +60,28 @@ def describe_safe(folder: Path, declared: Declared) -> SceneSource:
     """
     product = _parse(_product_metadata(folder))
     granule = _granule(folder)
-    images = {label: _image(granule, label) for label in (*REFLECTANCE_BANDS, SCENE_CLASS_BAND)}
+    sizes = (20, 10) if declared.resolution_m == 20 else (10, 20)
+    images = {label: _image(granule, label, sizes) for label in (*BANDS, SCENE_CLASS_BAND)}
     found = {label: image for label, image in images.items() if image is not None}
     require_bands(list(found), str(granule / "IMG_DATA"))
     baseline = product.findtext(".//PROCESSING_BASELINE", "")
-    scalings = _scalings(product, baseline, declared, folder)
-    bands, grids = [], []
-    for label, (path, decimation) in found.items():
+    metadata = _metadata(product, baseline, declared, folder)
+    scalings = _scalings(product, metadata, declared, folder)
+    special = _special_numbers(product)
+    described, grids = [], []
+    for label, path in found.items():
         with open_raster(str(path), label) as dataset:
-            grids.append(Grid.of_dataset(dataset, decimation))
-        bands.append(
-            BandSource(label, str(path), scaling=scalings.get(label), decimation=decimation)
-        )
-        grids[0].require_same(grids[-1], f"{label} ({path.name})")
-    angles = _angles(granule)
-    return SceneSource(
-        str(folder), grids[0], tuple(bands), _metadata(product, baseline, declared, folder), angles
-    )
+            grids.append(Grid.of_dataset(dataset))
+            band = BandSource(label, str(path), has_mask=holds_mask(dataset, 1))
+        if label in BANDS:
+            band = replace(band, scaling=scalings[label], nodata=special)
+        described.append(band)
+    grid = scene_grid(grids, declared, str(folder))
+    bands = [
+        fit_band(band, own, grid, declared, Path(band.path).name)
+        for band, own in zip(described, grids, strict=True)
+    ]
+    return SceneSource(str(folder), grid, tuple(bands), metadata, _angles(granule))
 
 
 def _product_metadata(folder: Path) -> Path:
@@ -116,18 +116,28 @@ def _granule(folder: Path) -> Path:
     return granules[0]
 
 
-def _image(granule: Path, label: str) -> tuple[Path, int] | None:
-    """Return the image of a band and how far to decimate it: 20 m before 10 m."""
-    for folder, size, decimation in (("R20m", "20m", 1), ("R10m", "10m", 2)):
+def _image(granule: Path, label: str, sizes: tuple[int, ...]) -> Path | None:
+    """Return the image of a band, of the first pixel size that there is."""
+    for size in sizes:
         for suffix in IMAGE_SUFFIXES:
-            pattern = f"IMG_DATA/{folder}/*_{label}_{size}{suffix}"
+            pattern = f"IMG_DATA/R{size}m/*_{label}_{size}m{suffix}"
             for path in sorted(granule.glob(pattern)):
-                return path, decimation
+                return path
     return None
 
 
+def _special_numbers(product: ET.Element) -> tuple[float, ...]:
+    """Return the numbers that the metadata call no data or saturated."""
+    listed = {
+        entry.findtext("SPECIAL_VALUE_TEXT", ""): entry.findtext("SPECIAL_VALUE_INDEX", "")
+        for entry in product.iterfind(".//Special_Values")
+    }
+    numbers = [float(n) for text, n in listed.items() if text in ("NODATA", "SATURATED") and n]
+    return tuple(dict.fromkeys([0.0, float(SATURATED_DN), *numbers]))
+
+
 def _scalings(
-    product: ET.Element, baseline: str, declared: Declared, folder: Path
+    product: ET.Element, metadata: SceneMetadata, declared: Declared, folder: Path
 ) -> dict[str, Scaling]:
     """Return the scaling of each reflectance band: what is declared, else the metadata."""
     quantification = product.findtext(".//BOA_QUANTIFICATION_VALUE") or product.findtext(
@@ -135,36 +145,34 @@ def _scalings(
     )
     if quantification is None and declared.scale is None:
         raise MetadataError(
-            f"{folder}: no BOA_QUANTIFICATION_VALUE in the metadata; set SCALE= (reflectance_scale)"
+            f"{folder}: no BOA_QUANTIFICATION_VALUE in the metadata",
+            parameter="reflectance_scale",
+            expected="0.0001",
         )
-    scale = 1 / float(quantification or 1) if declared.scale is None else declared.scale
+    scale = 1 / float(quantification or 1)
     offsets_dn = {
         BAND_IDS[int(entry.get("band_id", "0"))]: float(entry.text or "nan")
         for entry in product.iterfind(".//BOA_ADD_OFFSET")
     }
-    wanted = declared.offset_at(scale)
-    if wanted is None and not offsets_dn:
-        number = baseline_number(baseline)
-        if number is None or FIRST_BASELINE_WITH_OFFSET <= number < FIRST_LOCAL_BASELINE:
+    if not offsets_dn:
+        number = baseline_number(metadata.processing_baseline)
+        expected = number is None or FIRST_BASELINE_WITH_OFFSET <= number < FIRST_LOCAL_BASELINE
+        if expected and declared.offset is None:
             raise MetadataError(
-                f"{folder}: processing baseline {baseline or 'unknown'} without BOA_ADD_OFFSET in "
-                "the metadata; set OFFSET= (reflectance_offset), -0.1 from baseline 04.00 on"
+                f"{folder}: processing baseline {metadata.processing_baseline or 'unknown'} "
+                "without BOA_ADD_OFFSET in the metadata",
+                parameter="reflectance_offset",
+                expected="-0.1 from baseline 04.00 on, to 0 before",
             )
-        wanted = 0.0
-    if wanted is not None:
-        return {label: Scaling(scale, wanted) for label in REFLECTANCE_BANDS}
-    missing = [label for label in REFLECTANCE_BANDS if label not in offsets_dn]
-    if missing:
+        offsets_dn = dict.fromkeys(BANDS, 0.0)
+    missing = [label for label in BANDS if label not in offsets_dn]
+    if missing and declared.offset is None:
         raise MetadataError(f"{folder}: no BOA_ADD_OFFSET for {', '.join(missing)}")
-    return {label: Scaling(scale, offsets_dn[label] * scale) for label in REFLECTANCE_BANDS}
-
-
-def baseline_number(baseline: str) -> float | None:
-    """Return a processing baseline such as `05.09` as a number, None where it is none."""
-    try:
-        return float(baseline)
-    except ValueError:
-        return None
+    scalings = {}
+    for label in BANDS:
+        stated = Scaling(scale, offsets_dn.get(label, 0.0) * scale, True, "MTD_MSIL2A.xml")
+        scalings[label] = declared.scaling(stated, time=metadata.datetime) or stated
+    return scalings
 
 
 def _metadata(
@@ -175,15 +183,11 @@ def _metadata(
         or product.findtext(".//DATATAKE_SENSING_START")
         or product.findtext(".//PRODUCT_START_TIME")
     )
-    if time is None:
-        raise MetadataError(
-            f"{folder}: no DATATAKE_SENSING_START in the metadata; set DATETIME= (datetime)"
-        )
     name = (product.findtext(".//PRODUCT_URI") or folder.name).removesuffix(".SAFE")
     named = read_product_name(name)
     spacecraft = product.findtext(".//SPACECRAFT_NAME", "").strip().lower()
     return SceneMetadata(
-        datetime=utc(time, str(folder)),
+        datetime=require_time(time, f"{folder}, without DATATAKE_SENSING_START,"),
         platform=spacecraft or (named.platform if named else ""),
         product_id=name,
         processing_baseline=baseline,
@@ -195,4 +199,8 @@ def _angles(granule: Path) -> dict[str, AngleGrid]:
     if not path.exists():
         LOG.warning("%s is missing: the scene is read without sun and view angles", path)
         return {}
-    return read_tile_angles(path)
+    try:
+        return read_tile_angles(path)
+    except MetadataError as error:
+        LOG.warning("%s; the scene is read without them", error)
+        return {}

@@ -1,149 +1,37 @@
 """A scene described before it is read: where each band lies, how it is scaled, on which grid.
 
-The readers of the three kinds of product (`geotiff`, `stac`, `safe`)
-only *describe* a scene as a `SceneSource`. Reading happens here and nowhere else, for the whole
-scene or for a window of it, so that a tile can be streamed. Relies on rasterio and rioxarray.
+The readers of each kind of product (`geotiff`, `folder`, `stac`, `safe`, `eopf`, `cubes`) only
+*describe* a scene as a `SceneSource`. Reading happens here and nowhere else, for the whole scene or
+for a window of it, so that a tile can be streamed. Relies on rasterio and rioxarray.
 """
 
+import hashlib
+import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
-import rasterio
-import rioxarray  # noqa: F401  (registers DataArray.rio)
 import xarray as xr
-from rasterio.errors import RasterioError, RasterioIOError
-from rasterio.io import DatasetReader
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
-from lai_udf.errors import (
-    EmptySceneError,
-    GridError,
-    MissingBandError,
-    UndeclaredScaleError,
-    UnreadableProductError,
-)
+from lai_udf.errors import EmptySceneError, GridError, MissingBandError, UnreadableProductError
 from lai_udf.grid import Grid
 from lai_udf.longitudes import crosses_antimeridian
 from lai_udf.predict import BANDS
 from lai_udf.scenes.angles import AngleGrid
-from lai_udf.scenes.jpeg2000 import require_whole
+from lai_udf.scenes.bands import BandSource, FloatArray, read_band
+from lai_udf.scenes.names import SceneMetadata
 
 LOG = logging.getLogger("lai_udf")
 
-REFLECTANCE_BANDS = BANDS
-"""Reflectance bands that every scene must have, in the order of the model's inputs."""
+RESOLUTIONS_M = (20, 10)
+"""Sides of a pixel of a scene: 20 m, 10 m bands averaged 2 by 2; or 10 m, 20 m bands repeated."""
 
-SCENE_CLASS_BAND = "SCL"
-"""Label of the L2A scene classification; it keeps its class numbers, 0 is no data."""
-
-PIXEL_SIZE_M = 20.0
-"""Side of a pixel of every scene; 10 m bands are averaged 2 by 2."""
-
-STRIP_ROWS = 512
-"""Rows of the 20 m grid that are averaged at once: a row of JPEG 2000 tiles is 1024 px of 10 m."""
-
-REMOTE_OPTIONS = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_CONNECTTIMEOUT": "10",
-    "GDAL_HTTP_TIMEOUT": "60",
-    "GDAL_HTTP_MAX_RETRY": "3",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-}
-
-FloatArray = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` after each band."""
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How digital numbers become reflectance: `dn * scale + offset` (GDAL's convention)."""
-
-    scale: float
-    """Reflectance per digital number, 0.0001 for L2A."""
-
-    offset: float
-    """Reflectance at digital number 0: -0.1 from processing baseline 04.00 on, 0 before."""
-
-    def __post_init__(self) -> None:
-        """Refuse an offset that is meant in digital numbers."""
-        if not (np.isfinite(self.scale) and self.scale > 0 and np.isfinite(self.offset)):
-            raise UndeclaredScaleError(
-                f"reflectance scale {self.scale} and offset {self.offset} cannot be used: "
-                "the scale must be above 0 and both finite"
-            )
-        if abs(self.offset) > 1:
-            raise UndeclaredScaleError(
-                f"reflectance offset {self.offset} is no reflectance; it seems to be in digital "
-                f"numbers: set OFFSET={self.offset * self.scale:g} (reflectance_offset), "
-                "as in dn * scale + offset"
-            )
-
-
-@dataclass(frozen=True)
-class SceneMetadata:
-    """What is known of a scene beside its pixels."""
-
-    datetime: str
-    """Time of acquisition, ISO 8601, UTC, with a trailing Z."""
-
-    platform: str = ""
-    """`sentinel-2a`, `sentinel-2b` or `sentinel-2c`; empty when unknown."""
-
-    product_id: str = ""
-    """Name of the product, without `.SAFE`; empty when unknown."""
-
-    processing_baseline: str = ""
-    """For example `05.09`; empty when unknown."""
-
-
-@dataclass(frozen=True)
-class BandSource:
-    """One band of a scene: a file, the band in it, and what its numbers mean."""
-
-    label: str
-    """Band label of the scene, for example `B8A`."""
-
-    path: str
-    """What rasterio opens: a path, an http href, a `/vsi` path."""
-
-    index: int = 1
-    """Number of the band in the file, from 1."""
-
-    scaling: Scaling | None = None
-    """Scaling to apply; None where the numbers are used as they are (SCL)."""
-
-    nodata: float | None = 0.0
-    """Digital number of no data; None where there is none. NaN is always no data."""
-
-    decimation: int = 1
-    """2 where the file has pixels of 10 m, that are averaged 2 by 2 (SCL: upper left one)."""
-
-
-@contextmanager
-def open_raster(path: str, label: str) -> Iterator[DatasetReader]:
-    """Open a raster, and turn what rasterio raises in the meantime into one clear error.
-
-    Raises:
-        UnreadableProductError: the file is missing, foreign, truncated or not served.
-    """
-    options = REMOTE_OPTIONS if "://" in path or path.startswith("/vsi") else {}
-    require_whole(path, label)
-    try:
-        with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS", **options), rasterio.open(path) as dataset:
-            yield dataset
-    except (RasterioIOError, RasterioError) as error:
-        reason = str(error.__cause__ or error)
-        raise UnreadableProductError(
-            f"{label}: cannot read {path} ({reason}); the file may be missing, truncated or "
-            "behind a login: fetch it again or sign its href"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -154,7 +42,7 @@ class SceneSource:
     """How messages call the scene: its path or href."""
 
     grid: Grid
-    """The 20 m grid of all bands."""
+    """The grid of all bands, 20 m or 10 m."""
 
     bands: tuple[BandSource, ...]
     """Reflectance bands, then SCL where there is one, then angle rasters where there are."""
@@ -168,18 +56,48 @@ class SceneSource:
     def __post_init__(self) -> None:
         """Check that the reflectance bands are complete and the grid is one for LAI."""
         require_bands([band.label for band in self.bands], self.name)
-        self.grid.require_metric(PIXEL_SIZE_M, self.name)
+        self.grid.require_metric(RESOLUTIONS_M, self.name)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Band labels of what `read` returns, in order."""
         return (*(band.label for band in self.bands), *self.angles)
 
+    @property
+    def resolution_m(self) -> int:
+        """Side of a pixel, m."""
+        return round(self.grid.transform.a)
+
+    @property
+    def offset_is_known(self) -> bool:
+        """Whether metadata or the caller state the offset of every reflectance band."""
+        return all(band.scaling.is_known for band in self._reflectance)
+
+    @property
+    def scaling_text(self) -> str:
+        """Scaling in use and where it was found, one phrase."""
+        return "; ".join(dict.fromkeys(str(band.scaling) for band in self._reflectance))
+
+    @property
+    def block_px(self) -> tuple[int, int]:
+        """Rows and columns, in pixels of the scene, of the largest blocks of its files."""
+        sides = [band.find_block() for band in {band.path: band for band in self.bands}.values()]
+        return max(rows for rows, _ in sides), max(columns for _, columns in sides)
+
+    @property
+    def _reflectance(self) -> list[BandSource]:
+        return [band for band in self.bands if band.label in BANDS]
+
+    def digest(self) -> str:
+        """Return what distinguishes the input of a run: names, sizes and times of its files."""
+        parts = [band.digest() for band in self.bands]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
     def read(self, window: Window | None = None, progress: Progress | None = None) -> xr.DataArray:
         """Read a window, or all of the scene.
 
         Args:
-            window: part of the 20 m grid, in pixels; None for the whole scene.
+            window: part of the grid, in pixels; None for the whole scene.
             progress: called as `progress(done, total)` after each band.
 
         Returns:
@@ -245,6 +163,16 @@ class SceneSource:
         }
 
 
+@dataclass(frozen=True)
+class SceneEntry:
+    """A scene among several, described when its turn comes."""
+
+    name: str
+    """Of the file, Item or date."""
+    open: Callable[[], SceneSource]
+    """Describe it; raises a `ProductError` where it cannot be used."""
+
+
 def _clip(
     bbox: tuple[float, float, float, float], scene: tuple[float, float, float, float]
 ) -> tuple[float, float, float, float] | None:
@@ -262,57 +190,6 @@ def _clip(
     return None
 
 
-def read_band(band: BandSource, window: Window, *, out: FloatArray) -> None:
-    """Read one band of a window into `out`, shape (y, x) of the 20 m grid, float32."""
-    step = STRIP_ROWS if band.decimation > 1 else max(int(window.height), 1)
-    with open_raster(band.path, band.label) as dataset:
-        for start in range(0, int(window.height), step):
-            rows = min(step, int(window.height) - start)
-            part = Window(
-                window.col_off * band.decimation,
-                (window.row_off + start) * band.decimation,
-                window.width * band.decimation,
-                rows * band.decimation,
-            )
-            dn = dataset.read(band.index, window=part)
-            if band.label == SCENE_CLASS_BAND:
-                out[start : start + rows] = dn[:: band.decimation, :: band.decimation]
-            else:
-                out[start : start + rows] = average_2x2(decode(dn, band), band.decimation)
-
-
-def decode(dn: npt.NDArray[np.generic], band: BandSource) -> FloatArray:
-    """Turn digital numbers, shape (y, x), into float32 values with NaN where there is no data.
-
-    Source: Sentinel-2 L2A product metadata (BOA_ADD_OFFSET, BOA_QUANTIFICATION_VALUE).
-    """
-    values = dn.astype(np.float32)  # cast first: uint16 - 1000 overflows
-    missing = None if band.nodata is None or np.isnan(band.nodata) else dn == band.nodata
-    if band.scaling is not None:
-        values *= np.float32(band.scaling.scale)
-        values += np.float32(band.scaling.offset)
-    if missing is not None:
-        np.copyto(values, np.float32(np.nan), where=missing)
-    return values
-
-
-def average_2x2(values: FloatArray, decimation: int) -> FloatArray:
-    """Average blocks of `decimation`×`decimation` pixels, over those that hold data.
-
-    Shape (y·d, x·d) -> (y, x); a block without data is NaN.
-    """
-    if decimation == 1:
-        return values
-    rows, columns = (size // decimation for size in values.shape)
-    blocks = values.reshape(rows, decimation, columns, decimation)
-    valid = np.isfinite(blocks)
-    count = valid.sum(axis=(1, 3), dtype=np.float32)
-    total = np.where(valid, blocks, np.float32(0)).sum(axis=(1, 3), dtype=np.float32)
-    mean: FloatArray = np.full((rows, columns), np.nan, np.float32)
-    np.divide(total, count, out=mean, where=count > 0)
-    return mean
-
-
 def require_scheme(href: str, what: str, *schemes: str) -> None:
     """Raise `UnreadableProductError` unless an href is a path or of one of the schemes."""
     scheme = re.match(r"([a-z][a-z0-9+.-]+):/", href)  # a Path has one slash left
@@ -325,19 +202,21 @@ def require_scheme(href: str, what: str, *schemes: str) -> None:
 
 def require_bands(labels: Sequence[str], where: str) -> None:
     """Raise `MissingBandError` with the names of the reflectance bands that are not there."""
-    missing = [label for label in REFLECTANCE_BANDS if label not in labels]
+    missing = [label for label in BANDS if label not in labels]
     if missing:
         raise MissingBandError(
             f"{where} lacks {', '.join(missing)} (found: {', '.join(labels) or 'no named band'}); "
-            "LAI needs all of " + " ".join(REFLECTANCE_BANDS) + ", named in the band descriptions"
+            f"LAI needs all of {' '.join(BANDS)}",
+            parameter="bands" if not labels else None,
+            expected="the names of its bands in order",
         )
 
 
 def require_data(scene: xr.DataArray, where: str) -> None:
     """Raise `EmptySceneError` unless some pixel holds data in every reflectance band."""
-    reflectance = scene.sel(bands=list(REFLECTANCE_BANDS)).values
+    reflectance = scene.sel(bands=list(BANDS)).values
     if not np.isfinite(reflectance).all(axis=0).any():
         raise EmptySceneError(
-            f"{where}: no pixel holds data in all of {' '.join(REFLECTANCE_BANDS)}; "
+            f"{where}: no pixel holds data in all of {' '.join(BANDS)}; "
             "choose another scene or extent"
         )

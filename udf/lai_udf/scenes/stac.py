@@ -20,6 +20,7 @@ from rasterio.io import DatasetReader
 
 from lai_udf.errors import MetadataError, UndeclaredScaleError, UnreadableProductError
 from lai_udf.grid import Grid
+from lai_udf.predict import BANDS
 from lai_udf.scenes.angles import (
     SUN_AZIMUTH,
     SUN_ZENITH,
@@ -29,55 +30,17 @@ from lai_udf.scenes.angles import (
     constant_angle,
     read_tile_angles,
 )
-from lai_udf.scenes.geotiff import (
-    LABELS,
-    Declared,
-    band_label,
-    decimation_of,
-    describe_band,
-    read_product_name,
-    utc,
-)
-from lai_udf.scenes.safe import (
-    FIRST_BASELINE_WITH_OFFSET,
-    FIRST_LOCAL_BASELINE,
-    baseline_number,
-)
-from lai_udf.scenes.source import (
-    REFLECTANCE_BANDS,
-    BandSource,
-    SceneMetadata,
-    SceneSource,
-    open_raster,
-    require_bands,
-    require_scheme,
-)
-
-COMMON_NAMES = {
-    "blue": "B02",
-    "green": "B03",
-    "red": "B04",
-    "rededge1": "B05",
-    "rededge2": "B06",
-    "rededge3": "B07",
-    "rededge071": "B05",
-    "rededge075": "B06",
-    "rededge078": "B07",
-    "nir": "B08",
-    "nir08": "B8A",
-    "swir16": "B11",
-    "swir22": "B12",
-}
-"""Asset keys of Earth Search v1 and common names of the EO extension (1.1 and 2.0)."""
+from lai_udf.scenes.bands import BandSource, Scaling, open_raster
+from lai_udf.scenes.declared import CALLER, Declared, baseline_scaling, require_time
+from lai_udf.scenes.geotiff import describe_band
+from lai_udf.scenes.gridding import fit_band, scene_grid
+from lai_udf.scenes.labels import LABELS, band_label
+from lai_udf.scenes.names import LEVEL_1C_NAME, SceneMetadata, read_product_name
+from lai_udf.scenes.source import LOG, SceneSource, require_bands, require_scheme
 
 NOT_DATA = re.compile(r"visual|overview|preview|thumbnail|tci|aot|wvp", re.IGNORECASE)
 NOT_DATA_ROLES = {"visual", "overview", "thumbnail", "metadata"}
-L2A_SCALE = 1e-4
-"""1 / BOA_QUANTIFICATION_VALUE of every L2A product so far."""
-
-L2A_OFFSET = -0.1
-"""BOA_ADD_OFFSET / BOA_QUANTIFICATION_VALUE from processing baseline 04.00 on."""
-
+ITEM_SUFFIXES = {".json", ".geojson"}
 TIMEOUT_S = 30
 Json = Mapping[str, Any]
 
@@ -101,10 +64,10 @@ class BandAsset:
     resolution_m: float | None
     """Pixel size that the Item states; None where it does not."""
 
-    @property
-    def rank(self) -> tuple[int, bool]:
-        """Order of preference, small first: 20 m, 10 m, unstated; then not from a bucket."""
-        order = {20.0: 0, 10.0: 1, None: 2}
+    def rank(self, wanted_m: int) -> tuple[int, bool]:
+        """Return the order of preference, small first: pixel wanted, other, unstated; bucket."""
+        other = 10.0 if wanted_m == 20 else 20.0
+        order = {float(wanted_m): 0, other: 1, None: 2}
         return order.get(self.resolution_m, 9), self.href.startswith("/vsis3/")
 
 
@@ -126,28 +89,31 @@ def describe_stac(href: str, declared: Declared) -> SceneSource:
 
 def describe_item(item: pystac.Item, name: str, declared: Declared) -> SceneSource:
     """Describe the scene of an Item that has been read; `name` is what messages call it."""
-    chosen = choose_assets(item)
+    chosen = choose_assets(item, declared.resolution_m)
     require_bands(list(chosen), f"STAC Item {item.id}")
     metadata = _metadata(item, declared)
     applied = any(
         item.properties.get(f"{p}:boa_offset_applied") for p in ("earthsearch", "sentinel")
     )
-    bands: list[BandSource] = []
+    described: list[BandSource] = []
     grids: list[Grid] = []
-    for label in LABELS:
-        if label not in chosen:
-            continue
+    for label in (label for label in LABELS if label in chosen):
         asset = chosen[label]
         with open_raster(asset.href, label) as dataset:
-            decimation = decimation_of(dataset)
-            grids.append(Grid.of_dataset(dataset, decimation))
-            grids[0].require_same(grids[-1], f"{label} ({asset.href})")
-            known = declared
-            if label in REFLECTANCE_BANDS:
-                known = item_scaling(asset, dataset, metadata, declared, offset_applied=applied)
-            bands.append(describe_band(label, asset.href, asset.index, dataset, decimation, known))
+            grids.append(Grid.of_dataset(dataset))
+            found = None
+            if label in BANDS:
+                found = item_scaling(asset, dataset, metadata, declared, offset_applied=applied)
+            described.append(
+                describe_band(label, asset.href, asset.index, dataset, declared, metadata, found)
+            )
+    grid = scene_grid(grids, declared, name)
+    bands = [
+        fit_band(band, own, grid, declared, band.path)
+        for band, own in zip(described, grids, strict=True)
+    ]
     angles = {label: angle for label, angle in item_angles(item).items() if label not in chosen}
-    return SceneSource(name, grids[0], tuple(bands), metadata, angles)
+    return SceneSource(name, grid, tuple(bands), metadata, angles)
 
 
 def read_item(href: str) -> pystac.Item:
@@ -194,12 +160,13 @@ def parse_item(document: Json, href: str) -> pystac.Item:
         raise UnreadableProductError(f"{href} is no valid STAC Item ({error!r})") from error
 
 
-def choose_assets(item: pystac.Item) -> dict[str, BandAsset]:
-    """Return for each of our bands the asset to read: 20 m before 10 m, never 60 m."""
+def choose_assets(item: pystac.Item, wanted_m: int = 20) -> dict[str, BandAsset]:
+    """Return for each of our bands the asset to read: the pixel that is wanted, never 60 m."""
     chosen: dict[str, BandAsset] = {}
     for candidate in _candidates(item):
         best = chosen.get(candidate.label)
-        if candidate.rank[0] < 9 and (best is None or candidate.rank < best.rank):
+        rank = candidate.rank(wanted_m)
+        if rank[0] < 9 and (best is None or rank < best.rank(wanted_m)):
             chosen[candidate.label] = candidate
     return chosen
 
@@ -226,13 +193,8 @@ def _candidates(item: pystac.Item) -> Iterator[BandAsset]:
 
 def _label(key: str, entry: Json) -> str | None:
     """Return our band for an asset key and band entry: by the key, the name, the common name."""
-    stem = re.sub(r"([-_](10m|20m|60m|jp2))+$", "", key, flags=re.IGNORECASE)
-    names = (stem, entry.get("name"), entry.get("eo:common_name"), entry.get("common_name"))
-    for name in names:
-        label = band_label(name) or COMMON_NAMES.get(str(name).lower())
-        if label is not None:
-            return label
-    return None
+    names = (key, entry.get("name"), entry.get("eo:common_name"), entry.get("common_name"))
+    return next((label for name in names if (label := band_label(name)) is not None), None)
 
 
 def _resolution(key: str, href: str, facts: Json) -> float | None:
@@ -263,36 +225,42 @@ def item_scaling(
     declared: Declared,
     *,
     offset_applied: bool,
-) -> Declared:
-    """Return scale and offset of a reflectance band, by what knows it best.
+) -> Scaling | None:
+    """Return what Item, file or baseline state of a reflectance band, None for float data.
 
-    The caller; that the catalogue already took the offset off (`earthsearch:boa_offset_applied`:
-    its `raster:bands` still say -0.1); the Item's raster fields; the file; the baseline.
+    That the catalogue already took the offset off (`earthsearch:boa_offset_applied`: its
+    `raster:bands` still say -0.1); the Item's raster fields; the file; the baseline.
 
     Raises:
-        UndeclaredScaleError: none of them says it.
+        UndeclaredScaleError: none of them states it, nor does the caller.
     """
     if not np.issubdtype(np.dtype(dataset.dtypes[asset.index - 1]), np.integer):
-        return declared
-    file_scale = dataset.scales[asset.index - 1]
-    baseline = baseline_number(metadata.processing_baseline)
-    scale = asset.facts.get("raster:scale") if declared.scale is None else declared.scale
-    if scale is None:
-        scale = file_scale if file_scale != 1.0 else (L2A_SCALE if baseline is not None else None)
-    offset = None if scale is None else declared.offset_at(scale)
-    if offset is None:
-        offset = 0.0 if offset_applied else asset.facts.get("raster:offset")
+        return None
+    file_scale, file_offset = dataset.scales[asset.index - 1], dataset.offsets[asset.index - 1]
+    by_baseline = baseline_scaling(metadata.processing_baseline, "processing baseline")
+    scale, found = asset.facts.get("raster:scale"), "STAC Item"
+    if scale is None and file_scale != 1.0:
+        scale, found = file_scale, "tags of the file"
+    if scale is None and by_baseline is not None:
+        scale, found = by_baseline.scale, by_baseline.found
+    offset = 0.0 if offset_applied else asset.facts.get("raster:offset")
     if offset is None and file_scale != 1.0:
-        offset = dataset.offsets[asset.index - 1]
-    if offset is None and baseline is not None and baseline < FIRST_LOCAL_BASELINE:
-        offset = L2A_OFFSET if baseline >= FIRST_BASELINE_WITH_OFFSET else 0.0
-    if scale is None or offset is None:
+        offset = file_offset
+    if offset is None and by_baseline is not None:
+        offset, found = by_baseline.offset, f"{found}, offset by processing baseline"
+    wanted = declared.scale if scale is None else float(scale)
+    given = declared.offset is not None
+    if wanted is None or (offset is None and not given):
         raise UndeclaredScaleError(
-            f"{asset.label} ({asset.href}): neither the Item nor the file says reflectance scale "
-            "and offset, and the processing baseline is unknown: set SCALE= and OFFSET= "
-            "(reflectance_scale, reflectance_offset); L2A: 0.0001 and -0.1 (0 before 04.00)"
+            f"{asset.label} ({asset.href}): neither the Item nor the file states reflectance "
+            "scale and offset, and the processing baseline is unknown",
+            parameter="reflectance_scale" if wanted is None else "reflectance_offset",
+            expected="0.0001 (and the offset to -0.1, or to 0 before baseline 04.00)"
+            if wanted is None
+            else "-0.1, or to 0 before baseline 04.00",
         )
-    return Declared(float(scale), float(offset), declared.datetime)
+    stated = 0.0 if offset is None else float(offset)
+    return Scaling(wanted, stated, True, CALLER if scale is None else found)
 
 
 def item_angles(item: pystac.Item) -> dict[str, AngleGrid]:
@@ -304,7 +272,10 @@ def item_angles(item: pystac.Item) -> dict[str, AngleGrid]:
         asset = item.assets.get(key)
         path = Path(_openable(asset)) if asset is not None else None
         if path is not None and path.name == "MTD_TL.xml" and path.is_file():
-            return read_tile_angles(path)
+            try:
+                return read_tile_angles(path)
+            except MetadataError as error:
+                LOG.warning("%s; means of the Item stand in", error)
     p = item.properties
     elevation = p.get("view:sun_elevation")
     found = {
@@ -322,6 +293,10 @@ def _metadata(item: pystac.Item, declared: Declared) -> SceneMetadata:
         (p[key] for key in ("s2:product_uri", "sentinel:product_id", "product_id") if p.get(key)),
         item.id,
     )
+    if LEVEL_1C_NAME.search(product) or p.get("s2:product_type") == "S2MSI1C":
+        raise UnreadableProductError(
+            f"STAC Item {item.id} is a Level-1C product (top of atmosphere); LAI needs Level-2A"
+        )
     named = read_product_name(product)
     baseline = next(
         (
@@ -336,10 +311,8 @@ def _metadata(item: pystac.Item, declared: Declared) -> SceneMetadata:
         named.processing_baseline if named else "",
     )
     time = declared.datetime or p.get("datetime") or p.get("start_datetime")
-    if time is None:
-        raise MetadataError(f"STAC Item {item.id} has no datetime; set DATETIME= (datetime)")
     return SceneMetadata(
-        datetime=utc(time, item.id),
+        datetime=require_time(time, f"STAC Item {item.id}"),
         platform=str(p.get("platform", named.platform if named else "")).lower(),
         product_id=product.removesuffix(".SAFE"),
         processing_baseline=baseline,

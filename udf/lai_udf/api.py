@@ -1,0 +1,315 @@
+"""`lai_udf.estimate`: LAI of a cube, whoever made it, as xarray.
+
+In: a Dataset or DataArray as odc-stac, stackstac, rioxarray, openEO and others give it. Out: a
+Dataset of LAI with its interval and flags, described by CF's conventions. A cube of Dask stays
+lazy: blocks with a halo are what is computed, when it is computed, and the blocks of the input do
+not change the numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from lai_udf.bundle import open_bundle
+from lai_udf.errors import GridError, MetadataError
+from lai_udf.guard import ScalingSample, era, judge_in_time, locate, thinning
+from lai_udf.predict import (
+    BANDS,
+    BLOCK_PX,
+    HALO_PX,
+    NO_DATA_NEAR,
+    LaiError,
+    LaiInputError,
+    apply_datacube,
+)
+from lai_udf.request import Request
+from lai_udf.scenes.cubes import Cube, as_cube
+from lai_udf.scenes.declared import Declared, Offset
+from lai_udf.scenes.labels import SCENE_CLASS_BAND, band_label
+from lai_udf.scenes.source import LOG
+from lai_udf.variables import describe_variable
+
+CORE_PX = BLOCK_PX - 2 * HALO_PX
+"""Side of a block of Dask: with its halo one block of the UDF, whose poolings are in phase."""
+
+
+NAMES: Mapping[str | None, str] = {"reflectance_scale": "scale", "reflectance_offset": "offset"}
+"""Parameters of `estimate` that others call otherwise."""
+
+
+def estimate(
+    data: xr.Dataset | xr.DataArray,
+    *,
+    target: str = "sl2p",
+    variables: Sequence[str] = ("LAI",),
+    resolution: int | None = None,
+    region: str = "known",
+    level: float = 0.95,
+    calibration: str | Path | None = None,
+    samples: int = 0,
+    seed: int = 0,
+    model: str | Path | None = None,
+    bands: Sequence[str] | None = None,
+    scale: float | None = None,
+    offset: Offset | None = None,
+    mask: str | None = SCENE_CLASS_BAND,
+    plausibility: str = "auto",
+) -> xr.Dataset:
+    """Estimate LAI of a cube of Sentinel-2 L2A reflectance.
+
+    Args:
+        data: Dataset with a variable for each band, or DataArray with a dimension of bands; bands
+            named `B02`, `b02`, `blue`, …, dimensions `time` or `t`, `band` or `bands`, `y`, `x`.
+            Scale, offset and no data are read from its attributes.
+        target: `sl2p`, what SNAP would say, or `field`, corrected to field measurements.
+        variables: of `LAI`, `FAPAR`, `FCOVER`, `CCC`, `CWC`.
+        resolution: side of a pixel, m: 20 or 10; None: that of the grid.
+        region: `known`, or `new` for regions unlike those of the field data.
+        level: of the interval.
+        calibration: file of own field points, for `target="field"`.
+        samples: Monte-Carlo draws for `LAI_SD`; 0 = one pass.
+        seed: of the draws.
+        model: bundle; None: the one that ships.
+        bands: names of the input bands in order, where labels are missing.
+        scale: reflectance = value * scale + offset; None: what the data state.
+        offset: as above: one number, or one from each date on (`{"2022-01-25": -0.1}`).
+        mask: band of the scene classification; None: no pixel is masked.
+        plausibility: `off` switches off every judgement of values.
+
+    Returns:
+        Variables `LAI`, `LAI_SD`, `LAI_LOWER`, `LAI_UPPER`, `LAI_FLAGS` and those asked for; dims
+        of the data without bands; float32 with NaN for no data, flags uint8. Lazy where the data
+        are of Dask. A date whose scaling cannot be right has no data, with a warning; if that is
+        every date, an error.
+
+    Raises:
+        ProductError: no CRS or grid, a band missing or twice, whole numbers without a scale.
+        lai_udf.predict.LaiInputError: a parameter, or the scaling, cannot be right; for cubes of
+            Dask the scaling is judged when they are computed.
+    """
+    try:
+        cube = as_cube(data, Declared(scale, offset, bands=tuple(bands or ())))
+        request = Request(
+            model=None if model is None else Path(model),
+            target=target,
+            samples=samples,
+            seed=seed,
+            variables=tuple([variables] if isinstance(variables, str) else variables),
+            resolution=_resolution(cube, resolution),
+            region=region,
+            level=level,
+            calibration=None if calibration is None else Path(calibration),
+            plausibility=plausibility,
+        )
+        bundle = open_bundle(request.model)
+        context = request.context(bundle, overlap_px=HALO_PX)
+        array = _choose_mask(cube, mask)
+    except LaiError as error:
+        raise _rename(error) from error
+    judged = plausibility != "off" and not cube.offset_is_known
+    groups = _groups(cube) if judged else []
+    work = _estimate_now if array.chunks is None else _estimate_lazily
+    values = work(array, context, request.output_bands(), groups)
+    return _describe(values, cube, request, request.provenance(bundle), data)
+
+
+def _rename(error: LaiError) -> LaiError:
+    """Return an error with the names that parameters have here."""
+    for one in (error, *getattr(error, "errors", ())):
+        one.parameter = NAMES.get(one.parameter, one.parameter)
+    return error
+
+
+def _resolution(cube: Cube, asked: int | None) -> int:
+    own = round(cube.grid.transform.a)
+    if asked is not None and asked != own:
+        raise GridError(
+            f"the cube has pixels of {own} m",
+            parameter="resolution",
+            value=asked,
+            expected=f"{own}, or resample the cube",
+        )
+    return own
+
+
+def _choose_mask(cube: Cube, mask: str | None) -> xr.DataArray:
+    """Return the cube as one array of reflectance, with the scene classes that are wanted."""
+    label = band_label(mask) if mask is not None else None
+    if mask is not None and label != SCENE_CLASS_BAND:
+        raise MetadataError(
+            parameter="mask", value=mask, expected="the scene classification, SCL, or None"
+        )
+    array = cube.to_array()
+    if mask is None:
+        return array.sel(bands=[b for b in array["bands"].values if b != SCENE_CLASS_BAND])
+    if SCENE_CLASS_BAND not in cube.planes:
+        LOG.warning("the cube has no scene classes (SCL): clouds are not masked")
+    return array
+
+
+def _groups(cube: Cube) -> list[list[int]]:
+    """Return the dates that are judged together."""
+    eras: dict[str, list[int]] = {}
+    for date in range(cube.size):
+        time = "" if cube.times is None else str(cube.times[date])
+        found = cube.planes[BANDS[0]].scaling(date).found
+        eras.setdefault(era(found if "baseline" in found else "", time), []).append(date)
+    times = cube.times
+    if times is None:
+        return list(eras.values())
+    return [sorted(dates, key=lambda date: times[date]) for dates in eras.values()]
+
+
+def _estimate_now(
+    array: xr.DataArray, context: Mapping[str, Any], bands: tuple[str, ...], groups: list[list[int]]
+) -> npt.NDArray[np.float32]:
+    """Estimate in memory, date by date; (t, bands, y, x)."""
+    wrong = judge_dates(array, groups)
+    report_wrong(wrong, array.sizes["t"])
+    shape = (array.sizes["t"], len(bands), array.sizes["y"], array.sizes["x"])
+    result = np.empty(shape, np.float32)
+    own = {**context, "overlap": 0}
+    for date in range(len(result)):
+        if date in wrong:
+            result[date] = _nothing(bands, shape[2:])
+        else:
+            result[date] = apply_datacube(array.isel(t=date, drop=True), own).values
+    return result
+
+
+def judge_dates(array: xr.DataArray, groups: list[list[int]]) -> dict[int, LaiInputError]:
+    """Return what is wrong with the scaling of dates of (t, bands, y, x), by group."""
+    wrong: dict[int, LaiInputError] = {}
+    for group in groups:
+        wrong |= judge_in_time({date: ScalingSample().add(array.isel(t=date)) for date in group})
+    return wrong
+
+
+def report_wrong(wrong: Mapping[int, LaiInputError], count: int) -> None:
+    """Raise where every date is wrong, warn where some are."""
+    for error in dict.fromkeys(wrong.values()):
+        if len(wrong) == count:
+            raise _rename(locate(error, "the cube"))
+        LOG.warning(
+            "%d of %d dates have no LAI: %s",
+            sum(other is error for other in wrong.values()),
+            count,
+            error,
+        )
+
+
+def _nothing(bands: Sequence[str], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Return the output bands of no data, (bands, y, x)."""
+    fill = [NO_DATA_NEAR if band.endswith("_FLAGS") else np.nan for band in bands]
+    return np.broadcast_to(np.array(fill, np.float32)[:, None, None], (len(bands), *shape))
+
+
+def _estimate_lazily(
+    array: xr.DataArray, context: Mapping[str, Any], bands: tuple[str, ...], groups: list[list[int]]
+) -> Any:  # noqa: ANN401 (of Dask)
+    """Estimate block by block with a halo; (t, bands, y, x)."""
+    import dask.array as da
+
+    labels = [str(label) for label in array["bands"].values]
+    values = array.data.rechunk({0: 1, 1: -1, 2: CORE_PX, 3: CORE_PX})
+    verdicts = _judge_lazily(array, groups)
+    bounded = da.overlap.overlap(
+        values, depth={2: HALO_PX, 3: HALO_PX}, boundary={2: np.nan, 3: np.nan}, allow_rechunk=False
+    )
+
+    def work(
+        block: npt.NDArray[np.float32], verdict: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.float32]:
+        inside = tuple(side - 2 * HALO_PX for side in block.shape[2:])
+        if verdict is not None and bool(verdict.all()):
+            return _nothing(bands, inside)[None]
+        window = xr.DataArray(block[0], dims=("bands", "y", "x"), coords={"bands": labels})
+        lai = apply_datacube(window, dict(context)).values
+        return lai[None, :, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
+
+    arguments = [bounded] if verdicts is None else [bounded, verdicts]
+    return da.map_blocks(
+        work,
+        *arguments,
+        dtype=np.float32,
+        chunks=(values.chunks[0], (len(bands),), *values.chunks[2:]),
+        meta=np.empty((0, 0, 0, 0), np.float32),
+    )
+
+
+def _judge_lazily(array: xr.DataArray, groups: list[list[int]]) -> Any:  # noqa: ANN401 (of Dask)
+    """Return whether each date is refused, (t, 1, 1, 1) bool, judged when it is computed.
+
+    All pixels are read for it before the first is estimated, and read again then: holding them
+    would take the memory of the cube. So the task computes a graph of its own.
+    """
+    if not groups:
+        return None
+    import dask.array as da
+    from dask.delayed import delayed
+
+    count = array.sizes["t"]
+    step = thinning(array.sizes["y"], array.sizes["x"])  # of the whole date, whatever its blocks
+    thin = array[:, :, ::step, ::step]
+
+    def decide() -> npt.NDArray[np.bool_]:
+        wrong = judge_dates(thin.compute(scheduler="threads"), groups)
+        report_wrong(wrong, count)
+        return np.isin(np.arange(count), list(wrong)).reshape(-1, 1, 1, 1)
+
+    refused = da.from_delayed(delayed(decide, pure=False)(), (count, 1, 1, 1), dtype=bool)
+    return refused.rechunk({0: 1})
+
+
+def _describe(
+    values: Any,  # noqa: ANN401 (of numpy or Dask)
+    cube: Cube,
+    request: Request,
+    provenance: Mapping[str, Any],
+    data: xr.Dataset | xr.DataArray,
+) -> xr.Dataset:
+    """Return the variables with names, coordinates, CRS and attributes."""
+    dims = (cube.time_dimension or "t", "y", "x")
+    result = {}
+    for number, band in enumerate(request.output_bands()):
+        plane = values[:, number]
+        if band.endswith("_FLAGS"):
+            plane = plane.astype(np.uint8)
+        result[band] = (
+            dims,
+            plane,
+            describe_variable(band, level=request.level, samples=request.samples),
+        )
+    coordinates: dict[str, Any] = {"y": cube.grid.y, "x": cube.grid.x}
+    if cube.times is not None:
+        coordinates[dims[0]] = cube.times
+    dataset = xr.Dataset(result, coords=coordinates)
+    for axis in ("y", "x"):
+        dataset[axis].attrs = {
+            "standard_name": f"projection_{axis}_coordinate",
+            "units": "m",
+            "axis": axis.upper(),
+        }
+    kept = {
+        name: coordinate.variable
+        for name, coordinate in data.coords.items()
+        if cube.time_dimension in coordinate.dims and coordinate.dims == (cube.time_dimension,)
+    }
+    dataset = dataset.assign_coords({k: v for k, v in kept.items() if k not in dataset.coords})
+    if cube.time_dimension is None:
+        dataset = dataset.isel({dims[0]: 0})
+    dataset = dataset.rio.write_crs(cube.grid.crs).rio.write_transform(cube.grid.transform)
+    dataset.attrs = {
+        "Conventions": "CF-1.11",
+        "title": "Leaf area index from Sentinel-2",
+        "source": f"{provenance['model_id']} {provenance['model_version']}",
+        "scaling": cube.scaling_text,
+        "scene_classes": "used" if SCENE_CLASS_BAND in cube.planes else "none: cloud is unknown",
+        **{key: provenance[key] for key in ("model_checksum", "target", "samples", "seed")},
+    }
+    located: xr.Dataset = dataset
+    return located

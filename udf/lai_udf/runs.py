@@ -1,0 +1,250 @@
+"""Run many scenes: a season goes on past a scene that is refused, and names it at the end.
+
+In: scenes one after the other (`lai_udf.open_scenes`). Out: a folder for each, named by the
+identity of its result, so that no result ever replaces another; in it the COGs, `quicklook.png` and
+`summary.json`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from lai_udf.bundle import open_bundle
+from lai_udf.errors import EmptySceneError, LaiUdfError, OutputNotWritableError
+from lai_udf.guard import judge
+from lai_udf.predict import LaiError, LaiModelError
+from lai_udf.request import Request
+from lai_udf.run import Progress, Skipped, Tally, run_scene
+from lai_udf.scenes.cubes import as_cube
+from lai_udf.scenes.declared import Declared, Offset
+from lai_udf.scenes.read import describe
+from lai_udf.scenes.source import LOG, SceneEntry, SceneSource
+from lai_udf.summary import SUMMARY_FILE, Summary, write_summary
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A scene that was not run."""
+
+    name: str
+    """Of the scene."""
+    error: LaiError
+    """Why."""
+
+
+@dataclass
+class RunReport:
+    """What a run left behind."""
+
+    folders: list[Path] = field(default_factory=list)
+    """Of the results, in the order of the scenes; finished ones included."""
+    summaries: list[Summary] = field(default_factory=list)
+    """Of what was computed now."""
+    refused: list[Refusal] = field(default_factory=list)
+    """Scenes that were not run: wrong, damaged or without scaling."""
+    empty: list[Refusal] = field(default_factory=list)
+    """Scenes without a pixel of LAI: no data, or cloud all over."""
+
+
+def run_scenes(
+    entries: Iterable[SceneEntry],
+    directory: Path,
+    request: Request | None = None,
+    *,
+    overwrite: bool = True,
+    progress: Progress | None = None,
+    skipped: Skipped | None = None,
+    finished: Callable[[Summary], None] | None = None,
+) -> RunReport:
+    """Predict LAI of scenes, one after the other, and write one folder for each.
+
+    Args:
+        entries: see `lai_udf.open_scenes`.
+        directory: where the folders go.
+        request: what to compute.
+        overwrite: compute anew what is finished already, as in `run_scene`.
+        progress: told after each window; it begins again with every scene.
+        skipped: told of what is left as it is.
+        finished: told of each result.
+
+    Returns:
+        What was made and what was refused.
+
+    Raises:
+        EmptySceneError: there is no scene, or none holds data and none was refused.
+        OutputNotWritableError: the folder or disk refuses; scenes before that one are complete.
+        LaiModelError: the bundle cannot be used.
+        LaiInputError: the request cannot be met, whatever the scene.
+    """
+    request = request or Request()
+    request.context(open_bundle(request.model), overlap_px=0)  # a wrong request is no refused scene
+    report = RunReport()
+    doubtful: list[tuple[str, SceneSource]] = []
+    run = _Runner(directory, request, overwrite, progress, skipped, finished, report)
+    for entry in entries:
+        try:
+            source = entry.open()
+        except LaiUdfError as error:
+            report.refused.append(Refusal(entry.name, error))
+            continue
+        if request.plausibility == "off" or source.offset_is_known:
+            run.one(entry.name, source)
+        else:
+            doubtful.append((entry.name, source))
+    wrong = judge([source for _, source in doubtful])
+    for number, (name, source) in enumerate(doubtful):
+        if number in wrong:
+            report.refused.append(Refusal(name, wrong[number]))
+        else:
+            run.one(name, source)
+    if not (report.folders or report.refused):
+        if len(report.empty) == 1:
+            raise report.empty[0].error
+        raise EmptySceneError("no scene holds a usable pixel: choose others")
+    return report
+
+
+@dataclass
+class _Runner:
+    """Runs a scene of a run and takes down what becomes of it."""
+
+    directory: Path
+    request: Request
+    overwrite: bool
+    progress: Progress | None
+    skipped: Skipped | None
+    finished: Callable[[Summary], None] | None
+    report: RunReport
+
+    def one(self, name: str, source: SceneSource) -> None:
+        """Run one scene; refuse it where it cannot be run."""
+        bundle = open_bundle(self.request.model)
+        tally = Tally()
+        try:
+            folder = self.directory / self.request.identify(source, bundle).id
+            incomplete = (
+                "LAI" in self.request.output_bands() and not (folder / SUMMARY_FILE).is_file()
+            )
+            left: list[Path] = []
+            paths = run_scene(
+                source,
+                folder,
+                self.request,
+                overwrite=self.overwrite or incomplete,
+                judged=True,
+                progress=self.progress,
+                skipped=left.append,
+                tally=tally,
+            )
+            if left:
+                if self.skipped is not None:
+                    self.skipped(folder)
+            else:
+                summary = write_summary(folder, paths, source, self.request, bundle, tally)
+                if summary is not None:
+                    self.report.summaries.append(summary)
+                if summary is not None and self.finished is not None:
+                    self.finished(summary)
+            self.report.folders.append(folder)
+        except EmptySceneError as error:
+            self.report.empty.append(Refusal(name, error))
+        except (OutputNotWritableError, LaiModelError):
+            raise
+        except LaiError as error:
+            self.report.refused.append(Refusal(name, error))
+
+
+def run_all(
+    sources: Iterable[str | Path],
+    directory: Path,
+    request: Request | None = None,
+    declared: Declared | None = None,
+    **how: Any,  # noqa: ANN401
+) -> RunReport:
+    """Run the scenes of several sources: files, folders, series; `how` goes to `run_scenes`."""
+    return run_scenes(
+        chain.from_iterable(_entries(source, declared or Declared()) for source in sources),
+        directory,
+        request,
+        **how,
+    )
+
+
+def _entries(source: str | Path, declared: Declared) -> Iterator[SceneEntry]:
+    """Yield the scenes of a source; a source that cannot be opened as one that cannot."""
+    try:
+        yield from describe(source, declared)
+    except LaiUdfError as error:
+        yield SceneEntry(str(source), partial(_raise, error))
+
+
+def _raise(error: LaiUdfError) -> SceneSource:
+    raise error
+
+
+def run_items(
+    scenes: Iterable[tuple[str, SceneSource]],
+    directory: Path,
+    request: Request | None = None,
+    **how: Any,  # noqa: ANN401
+) -> list[Path]:
+    """Run scenes that are described already, as `run_scenes` does; `how` goes to it.
+
+    Returns:
+        The folders of the scenes that hold data, named by the identity of the result.
+
+    Raises:
+        LaiError: the first refusal, where there is no result at all.
+    """
+    entries = (SceneEntry(name, partial(_given, scene)) for name, scene in scenes)
+    return _folders(run_scenes(entries, directory, request, **how))
+
+
+def run_cube(
+    data: xr.Dataset | xr.DataArray,
+    directory: Path,
+    request: Request | None = None,
+    *,
+    reflectance_scale: float | None = None,
+    reflectance_offset: Offset | None = None,
+    **how: Any,  # noqa: ANN401
+) -> list[Path]:
+    """Run the dates of a time series, as `run_scenes` does.
+
+    Args:
+        data: cube with times, as `lai_udf.estimate` takes it.
+        directory: where the folders go.
+        request: what to compute.
+        reflectance_scale: reflectance = value * scale + offset; goes before what the cube states.
+        reflectance_offset: as above.
+        how: goes to `run_scenes`.
+
+    Returns:
+        The folders of the dates that hold data.
+
+    Raises:
+        ProductError: the cube cannot be used.
+        LaiError: the first refusal, where there is no result at all.
+    """
+    name = str(data.encoding.get("source", "the cube"))
+    declared = Declared(reflectance_scale, reflectance_offset)
+    return _folders(
+        run_scenes(as_cube(data, declared, name=name).scenes(), directory, request, **how)
+    )
+
+
+def _given(scene: SceneSource) -> SceneSource:
+    return scene
+
+
+def _folders(report: RunReport) -> list[Path]:
+    for refusal in (*report.refused, *report.empty):
+        if not report.folders:
+            raise refusal.error
+        LOG.warning("%s is left out: %s", refusal.name, refusal.error)
+    return report.folders

@@ -1,0 +1,118 @@
+"""What a result says, in numbers and as a picture: `summary.json` and `quicklook.png`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.bundle import Bundle
+from lai_udf.cog import read_lai_cogs
+from lai_udf.picture import colour_lai, encode_png, magnify, shrink
+from lai_udf.predict import INPUT_OUT_OF_DOMAIN
+from lai_udf.request import Request
+from lai_udf.run import Tally
+from lai_udf.scenes.source import SceneSource
+from lai_udf.zonal import describe_raster
+
+SUMMARY_FILE = "summary.json"
+QUICKLOOK_FILE = "quicklook.png"
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of one result. Statistics are those of `lai_udf.zonal` over the whole raster."""
+
+    id: str
+    """Of the result, and name of its folder."""
+    datetime: str
+    product: str
+    mean: float | None
+    """LAI over usable pixels; None where there is too little of it."""
+    median: float | None
+    p05: float | None
+    p95: float | None
+    usable_share: float
+    """Pixels with LAI and without a flag that statistics leave out, 0-1."""
+    valid_share: float
+    """Pixels with LAI, 0-1."""
+    in_domain_share: float | None
+    """Of the pixels with LAI, those whose spectrum SL2P was trained for; None without flags."""
+    cloud_share: float | None
+    """Cloud, shadow and snow by the scene classes; None where there are none: unknown."""
+    scaling: str
+    """Scale and offset in use, and where they were found."""
+
+    def lines(self) -> list[str]:
+        """Return what a terminal shows."""
+        cloud = (
+            "unknown (no scene classes)" if self.cloud_share is None else _share(self.cloud_share)
+        )
+        domain = "unknown" if self.in_domain_share is None else _share(self.in_domain_share)
+        median = "none" if self.median is None else f"{self.median:.2f}"
+        spread = "" if self.p05 is None else f", 5-95 % {self.p05:.2f} to {self.p95:.2f}"
+        return [
+            f"{self.datetime}  LAI median {median}{spread} m2 m-2",
+            f"  usable {_share(self.usable_share)}, with LAI {_share(self.valid_share)}, "
+            f"cloud {cloud}, in SL2P's domain {domain}",
+            f"  scaling: {self.scaling}",
+        ]
+
+
+def write_summary(
+    folder: Path,
+    paths: Mapping[str, Path],
+    source: SceneSource,
+    request: Request,
+    bundle: Bundle,
+    tally: Tally,
+) -> Summary | None:
+    """Write summary and picture of the COGs of a folder; None where LAI is not among them.
+
+    Raises:
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    if "lai" not in paths:
+        return None
+    cube = read_lai_cogs(folder)
+    lai = cube.sel(bands="LAI").values
+    flags = cube.sel(bands="LAI_FLAGS").values if "lai_flags" in paths else None
+    found = describe_raster({"lai": lai}, flags, quantiles=QUANTILES, min_valid_share=0.0)
+    low, median, high = (_number(value) for value in found.quantiles["lai"][0])
+    valid = np.isfinite(lai)
+    outside = found.flag_shares.get(INPUT_OUT_OF_DOMAIN)
+    summary = Summary(
+        id=request.identify(source, bundle).id,
+        datetime=source.metadata.datetime,
+        product=source.metadata.product_id or source.name,
+        mean=_number(found.mean["lai"][0]),
+        median=median,
+        p05=low,
+        p95=high,
+        usable_share=round(float(found.valid_share[0]), 6),
+        valid_share=round(float(valid.mean()), 6),
+        in_domain_share=None if outside is None else _complement(outside[0]),
+        cloud_share=None if tally.cloud_share is None else round(tally.cloud_share, 6),
+        scaling=source.scaling_text,
+    )
+    with work_folder(folder) as work, disk_errors(folder):
+        text = json.dumps(asdict(summary), indent=1, ensure_ascii=False)
+        (work / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
+        (work / QUICKLOOK_FILE).write_bytes(encode_png(magnify(colour_lai(shrink(lai)))))
+        move_finished({work / name: folder / name for name in (QUICKLOOK_FILE, SUMMARY_FILE)})
+    return summary
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def _complement(share: float) -> float | None:
+    return round(1 - float(share), 6) if np.isfinite(share) else None
+
+
+def _share(share: float) -> str:
+    return f"{share:.1%}"
