@@ -5,7 +5,7 @@
 * the notebooks, cell by cell, each figure below the cell that saves it (`docs/figures`);
 * a reference page per package: what the package is about, then its modules, alphabetically.
 
-Rooms and packages stand in the order of the road of the data.
+Folders and packages stand in the order of the data flow.
 
 Nothing is written beside the sources; MkDocs holds the pages in memory.
 """
@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import jupytext
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {
@@ -27,7 +28,7 @@ PACKAGES = {
     "lai_service": "service",
     "lai_demo": "demo",
 }
-ROOMS = ("training", "udf", "udf/lai_backend", "stac_extension", "service", "notebooks", "demo")
+FOLDERS = ("training", "udf", "udf/lai_backend", "stac_extension", "service", "notebooks", "demo")
 DOCUMENTS = {
     "README.md": "index.md",
     "ARCHITECTURE.md": "architecture.md",
@@ -42,7 +43,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the sections of the navigation that hold what was found."""
     sections = {
         "notebooks/": [f"notebooks/{path.stem}.md" for path in find_notebooks()],
-        "rooms/": [page for source, page in find_documents().items() if page.startswith("rooms/")],
+        "packages/": [page for page in find_documents().values() if page.startswith("packages/")],
+        "decisions/": [f"decisions/{path.name}" for path in find_decisions()],
         "reference/": [f"reference/{package}.md" for package in PACKAGES],
     }
     for entry in config.nav or []:
@@ -71,14 +73,30 @@ def find_notebooks() -> list[Path]:
     return sorted((ROOT / "notebooks").glob("[0-9]_*.py"))
 
 
+def find_decisions() -> list[Path]:
+    """Return the decision records in their order, their list first."""
+    folder = ROOT / "docs" / "decisions"
+    return [folder / "README.md", *sorted(folder.glob("[0-9]*.md"))]
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn links of pages that lie in `docs` itself, as those of the gathered documents."""
+    source = f"docs/{page.file.src_uri}"
+    if not (ROOT / source).is_file():
+        return markdown  # gathered: its links are turned
+    return turn_links(markdown, source, page.file.src_uri, find_documents())
+
+
 def find_documents() -> dict[str, str]:
     """Return the page of every document: path in the repository -> path in the site."""
     found = {name: page for name, page in DOCUMENTS.items() if (ROOT / name).is_file()}
     here = {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("*/README.md")}
     here |= {path.parent.relative_to(ROOT).as_posix() for path in ROOT.glob("udf/*/README.md")}
-    rest = sorted(room for room in here - set(ROOMS) if not room.startswith((".", "build")))
-    for room in [room for room in ROOMS if room in here] + rest:
-        found[f"{room}/README.md"] = f"rooms/{room.replace('/', '-')}.md"
+    rest = sorted(
+        name for name in here - set(FOLDERS) if not name.startswith((".", "build", "docs"))
+    )
+    for folder in [name for name in FOLDERS if name in here] + rest:
+        found[f"{folder}/README.md"] = f"packages/{folder.replace('/', '-')}.md"
     return found
 
 

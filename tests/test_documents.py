@@ -29,7 +29,8 @@ FORBIDDEN = (
     "/home/" + "runner",
     "/Us" + "ers/",
 )
-MARKDOWN_FOLDERS = (".", "demo", "docs", "notebooks", "service", "stac_extension", "tests")
+MARKDOWN_FOLDERS = (".", ".github", "demo", "notebooks", "service", "stac_extension", "tests")
+DECISIONS = ROOT / "docs" / "decisions"
 
 
 def tracked_files() -> list[Path]:
@@ -44,7 +45,8 @@ def tracked_files() -> list[Path]:
 
 def markdown_files() -> list[Path]:
     found = [path for folder in MARKDOWN_FOLDERS for path in (ROOT / folder).glob("*.md")]
-    found += [*(ROOT / "udf").rglob("*.md"), *(ROOT / "training").rglob("*.md")]
+    for folder in ("docs", "training", "udf"):
+        found += (ROOT / folder).rglob("*.md")
     return sorted(found)
 
 
@@ -84,6 +86,28 @@ def test_relative_links_lead_to_files_and_headings(document: Path) -> None:
         if anchor and path.suffix == ".md":
             anchors = heading_anchors(path.read_text("utf-8"))
             assert anchor in anchors, f"{document.name} links to {link}: no such heading"
+
+
+def test_decisions_are_numbered_dated_and_listed() -> None:
+    records = sorted(DECISIONS.glob("[0-9]*.md"))
+    listed = re.findall(
+        r"\]\((\d{4}-[a-z0-9-]+\.md)\)", (DECISIONS / "README.md").read_text("utf-8")
+    )
+    assert [path.name for path in records] == listed
+    assert [int(path.name[:4]) for path in records] == list(range(1, len(records) + 1))
+    for path in records:
+        title, _, status = path.read_text("utf-8").split("\n")[:3]
+        assert title.startswith(f"# {path.name[:4]}. "), path.name
+        assert re.match(r"\*(In force|Superseded by .+)\* · \d{4}-\d{2}-\d{2}", status), path.name
+
+
+def test_the_homes_of_the_architecture_are_modules() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    table = text.partition("## One home for each concept")[2].partition("\n## ")[0]
+    named = re.findall(r"`(lai_\w+(?:\.\w+)*)`", table)
+    assert len(named) >= 10
+    missing = [name for name in named if importlib.util.find_spec(name) is None]
+    assert not missing
 
 
 def test_every_make_target_in_the_documents_exists() -> None:

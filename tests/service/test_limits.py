@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,9 @@ from fastapi.testclient import TestClient
 from service.fake_items import TOKEN, collection, numbered_item, publish
 
 from lai_service import Settings, create_app
+from lai_service.api import timeseries
 from lai_service.api.limits import MAX_DEPTH, MAX_READ_BYTES, MAX_VERTICES, check_json
-from lai_service.files import parcels, storage
-from lai_service.files.parcels import observe
-from lai_service.files.places import Place
+from lai_service.files import storage
 
 Make = Callable[..., Path]
 
@@ -99,25 +99,21 @@ def test_picture_that_would_take_much_memory_is_refused(
 
 
 def test_what_is_kept_of_a_series_holds_no_geometry_and_no_array(
-    writer: TestClient, make_result: Make, settings: Settings
+    writer: TestClient, make_result: Make
 ) -> None:
     item = publish(writer, make_result()).json()
     west, south, east, north = item["bbox"]
-    stored = writer.get("/search").json()["features"][0]
-    for asset in stored["assets"].values():
-        asset["href"] = asset["href"].split("/data/")[1]
-    parcels._KEPT.clear()
+    timeseries._KEPT.clear()
     step = (east - west) / 100
     for number in range(30):
-        place = Place.from_geojson(
-            {"type": "Point", "coordinates": [west + (number + 30) * step, (south + north) / 2]}
-        )
-        assert observe(stored, place, settings.data) is not None
-    assert len(parcels._KEPT) == 30
-    assert all(isinstance(key, bytes) and len(key) == 32 for key in parcels._KEPT)
-    kept = next(iter(parcels._KEPT.values()))
-    assert kept is not None
-    assert all(isinstance(mean, float) for mean in kept.means.values())
+        lon, lat = west + (number + 30) * step, (south + north) / 2
+        assert writer.get(f"/timeseries?lon={lon}&lat={lat}").status_code == 200
+    assert len(timeseries._KEPT) == 30
+    for key, rows in timeseries._KEPT.items():
+        assert len(key) == 32
+        values = {type(value) for own in rows for row in own for value in astuple(row)}
+        assert values <= {str, float, type(None)}
+    assert timeseries._KEPT.maxsize < 10**6
 
 
 def test_pipe_among_the_files_is_refused_at_once(writer: TestClient, make_result: Make) -> None:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -17,9 +18,10 @@ from service.fake_items import ORIGIN
 
 from lai_service import Settings
 from lai_service.api import timeseries
-from lai_service.files import parcels, places
-from lai_service.files.parcels import observe
-from lai_service.files.plain_tiff import Stored
+from lai_service.files import observations
+from lai_service.files.observations import observe
+from lai_service.files.pixels import physical
+from lai_service.web import plots
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -100,10 +102,11 @@ def test_no_data_and_cloud_lower_the_valid_fraction_and_not_the_mean(
     assert shown["observations"][0]["valid_fraction"] == pytest.approx(1.0, abs=1e-2)
 
 
-def test_date_all_under_cloud_opens_its_flags_only(
-    published: TestClient, monkeypatch: pytest.MonkeyPatch
+def test_date_all_under_cloud_opens_flags_and_lai_only(
+    published: TestClient, settings: Settings
 ) -> None:
-    monkeypatch.delattr(parcels, "physical")
+    for raster in settings.data.glob("lai/*/*/lai_[slu]?*.tif"):
+        raster.unlink()
     found = published.post("/timeseries", json={"geometry": parcel(57, 57, 63, 63)}).json()
     assert [(o["lai"], o["sd"], o["pixels"]) for o in found["observations"]] == [
         (None, None, 0)
@@ -114,12 +117,13 @@ def test_date_all_under_cloud_opens_its_flags_only(
 def test_value_that_is_not_possible_is_left_out_of_the_mean(
     published: TestClient, monkeypatch: pytest.MonkeyPatch, flag: int
 ) -> None:
-    def half(path: Path, window: Window) -> Stored:
-        flags = np.zeros((window.height, window.width), np.uint8)
-        flags[:, : window.width // 2] = flag
-        return Stored(flags, 1, 0, None)
+    def half(path: Path, window: Window) -> np.ndarray:
+        if path.stem != "lai_flags":
+            return physical(path, window)
+        columns = np.arange(window.col_off, window.col_off + window.width)
+        return np.broadcast_to(np.where(columns < 22, flag, 0), (window.height, window.width))
 
-    monkeypatch.setattr(parcels, "stored", half)
+    monkeypatch.setattr(observations, "physical", half)
     body = {"geometry": parcel(20, 30, 24, 34)}
     found = published.post("/timeseries", json=body).json()["observations"][0]
     assert (found["lai"], found["valid_fraction"]) == (pytest.approx(2.125), pytest.approx(0.5))
@@ -134,7 +138,7 @@ def test_parcel_is_read_from_the_files_once_and_a_new_version_anew(
     body = {"geometry": parcel(20, 30, 22.5, 33.25)}
     first = published.post("/timeseries", json=body).json()
     with monkeypatch.context() as blind:
-        blind.delattr(parcels, "stored")
+        blind.delattr(observations, "physical")
         assert published.post("/timeseries", json=body).json() == first
     folder = make_result("lai_s2_32tpu_20240601", "2024-06-01T10:00:00Z", offset=5.0)
     published.post("/publish", json={"directory": str(folder)})
@@ -143,25 +147,138 @@ def test_parcel_is_read_from_the_files_once_and_a_new_version_anew(
     assert second[1:] == first["observations"][1:]
 
 
-def test_items_of_one_tile_share_the_weights(
-    published: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[object] = []
-    coverage = places._coverage
-    monkeypatch.setattr(places, "_coverage", lambda *a: made.append(a) or coverage(*a))
-    monkeypatch.setattr(timeseries, "_READERS", 1)
-    found = published.post("/timeseries", json={"geometry": parcel(3, 30, 22.5, 33.25)}).json()
-    assert (len(found["observations"]), len(made)) == (3, 1)
-
-
 def test_parcel_that_leaves_the_raster_has_less_valid_area(published: TestClient) -> None:
     body = {"geometry": parcel(60, 20, 68, 24)}
     first = published.post("/timeseries", json=body).json()["observations"][0]
     assert first["valid_fraction"] == pytest.approx(0.5, abs=1e-3)
 
 
-def test_place_outside_all_items_gives_an_empty_series(published: TestClient) -> None:
-    assert published.get("/timeseries?lon=0&lat=0").json()["observations"] == []
+def test_place_without_items_is_404_with_the_reason(published: TestClient) -> None:
+    lon, lat = lonlat(20.5, 30.5)
+    nowhere = published.get("/timeseries?lon=0&lat=0")
+    swapped = published.get(f"/timeseries?lon={lat}&lat={lon}")
+    late = published.get(f"/timeseries?lon={lon}&lat={lat}&datetime=2030-01-01/..")
+    assert [answer.status_code for answer in (nowhere, swapped, late)] == [404, 404, 404]
+    assert "swapped" in swapped.json()["description"]
+    assert "swapped" not in nowhere.json()["description"]
+    assert "time" in late.json()["description"]
+
+
+def test_whole_world_is_refused(published: TestClient) -> None:
+    ring = [[-180, -90], [180, -90], [180, 90], [-180, 90], [-180, -90]]
+    world = {"type": "Polygon", "coordinates": [ring]}
+    assert published.post("/timeseries", json={"geometry": world}).status_code == 400
+
+
+def test_line_has_one_target_and_the_newest_model(writer: TestClient, make_result: Make) -> None:
+    kinds = [("sl2p", "0.9.0"), ("sl2p", "0.10.0"), ("field", "0.11.0")]
+    for number, (target, version) in enumerate(kinds):
+        for day in (1, 11):
+            folder = make_result(
+                f"lai_{target}_{version.replace('.', '-')}_{day}",
+                f"2024-06-{day:02d}T10:00:00Z",
+                offset=float(number),
+                **{"laiq:target": target, "laiq:model_id": "m", "laiq:model_version": version},
+            )
+            answer = writer.post("/publish", json={"directory": str(folder), "collection": "all"})
+            assert answer.status_code == 201, answer.text
+    lon, lat = lonlat(20.5, 30.5)
+
+    def means(**asked: str) -> list[float]:
+        answer = writer.get("/timeseries", params={"lon": lon, "lat": lat, **asked})
+        assert answer.status_code == 200, answer.text
+        return [round(o["lai"], 3) for o in answer.json()["observations"]]
+
+    assert means() == [3.0, 3.0]
+    assert means(model="0.9.0") == means(model="m@0.9.0") == [2.0, 2.0]
+    assert means(target="field") == [4.0, 4.0]
+    answer = writer.get(f"/timeseries?lon={lon}&lat={lat}").json()
+    assert answer["settings"]["model_version"] == "0.10.0"
+    assert {other["model_version"] for other in answer["others"]} == {"0.9.0", "0.11.0"}
+    unknown = writer.get(f"/timeseries?lon={lon}&lat={lat}&target=other")
+    assert (unknown.status_code, "field" in unknown.json()["description"]) == (404, True)
+
+
+def test_filter_of_an_address_chooses_the_items(published: TestClient) -> None:
+    lon, lat = lonlat(20.5, 30.5)
+    asked = {"lon": lon, "lat": lat, "filter": "id = 'lai_s2_32tpu_20240611'"}
+    assert len(published.get("/timeseries", params=asked).json()["observations"]) == 1
+
+
+def test_least_valid_fraction_decides_whether_there_is_a_mean(published: TestClient) -> None:
+    place = {"geometry": parcel(5, 0, 11, 8)}  # half of it without data
+    for least, has_mean in ((0.4, True), (0.6, False)):
+        body = {**place, "min_valid_fraction": least}
+        first = published.post("/timeseries", json=body).json()["observations"][0]
+        assert (first["lai"] is not None) == has_mean
+        assert first["valid_fraction"] == pytest.approx(0.5, abs=1e-2)
+
+
+def test_parcel_at_the_seam_of_two_tiles_has_one_row_a_date(
+    writer: TestClient, make_result: Make
+) -> None:
+    for name, seconds in (("lai_west", 31), ("lai_east", 45)):
+        folder = make_result(name, f"2024-06-21T10:36:{seconds}Z")
+        assert writer.post("/publish", json={"directory": str(folder)}).status_code == 201
+    body = {"geometry": parcel(20, 30, 22, 33)}
+    (row,) = writer.post("/timeseries", json=body).json()["observations"]
+    assert set(row["item"].split()) == {"lai_west", "lai_east"}
+    assert row["pixels"] == pytest.approx(6, rel=1e-3)
+
+
+def test_many_parcels_are_one_table(published: TestClient) -> None:
+    features = [
+        {"type": "Feature", "id": "a", "properties": {}, "geometry": parcel(20, 30, 22, 33)},
+        {"type": "Feature", "properties": {"name": "b"}, "geometry": parcel(40, 30, 42, 33)},
+    ]
+    body: dict = {"geometry": {"type": "FeatureCollection", "features": features}}
+    series = published.post("/timeseries", json=body).json()["series"]
+    assert [one["place"] for one in series] == ["a", "b"]
+    alone = published.post("/timeseries", json={"geometry": features[1]}).json()["observations"]
+    assert [row["lai"] for row in series[1]["observations"]] == pytest.approx(
+        [row["lai"] for row in alone]
+    )
+
+    text = published.post("/timeseries", json=body | {"format": "csv"}).text
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["place"] for row in rows] == ["a"] * 3 + ["b"] * 3
+    binary = published.post("/timeseries", json=body | {"format": "parquet"}).content
+    table = geopandas.read_parquet(io.BytesIO(binary))
+    assert list(table.lai) == [float(row["lai"]) for row in rows]
+    assert (table.crs.to_epsg(), table.datetime.dt.day.tolist()) == (4326, [1, 11, 21] * 2)
+    assert published.post("/timeseries", json=body | {"format": "png"}).status_code == 400
+
+
+def test_parcels_far_apart_are_read_apart(
+    published: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": parcel(x, 30, x + 3, 33)}
+        for x in (20, 50)
+    ]
+    body: dict = {"geometry": {"type": "FeatureCollection", "features": features}}
+    together = published.post("/timeseries", json=body).json()["series"]
+    timeseries._KEPT.clear()
+    monkeypatch.setattr(observations, "MAX_PIXELS", 20)
+    apart = published.post("/timeseries", json=body).json()["series"]
+    for one, other in zip(together, apart, strict=True):
+        assert [row["lai"] for row in one["observations"]] == pytest.approx(
+            [row["lai"] for row in other["observations"]]
+        )
+    large = {"geometry": parcel(20, 20, 40, 40)}
+    assert published.post("/timeseries", json=large).status_code == 400
+
+
+def test_plot_breaks_where_nothing_was_seen() -> None:
+    days = ["2022-05-01", "2022-05-11", "2024-05-01", "2024-05-11"]
+    rows = [
+        observations.Observation("i", "lai", f"{day}T10:00:00+00:00", 2.0, 1.0, 3.0, 0.1, 1.0, 9.0)
+        for day in days
+    ]
+    times, lai = plots.lines(rows)[:2]
+    assert len(times) == 5
+    assert list(np.isnan(lai)) == [False, False, True, False, False]
+    assert plots.plot_series(rows)[:4] == plots.plot_series([])[:4] == b"\x89PNG"
 
 
 def test_time_and_filter_choose_the_items(published: TestClient) -> None:
@@ -169,10 +286,7 @@ def test_time_and_filter_choose_the_items(published: TestClient) -> None:
     assert len(published.post("/timeseries", json=body).json()["observations"]) == 2
     body["filter"] = {"op": "=", "args": [{"property": "id"}, "lai_s2_32tpu_20240611"]}
     assert len(published.post("/timeseries", json=body).json()["observations"]) == 1
-    assert (
-        published.post("/timeseries", json=body | {"collections": ["x"]}).json()["observations"]
-        == []
-    )
+    assert published.post("/timeseries", json=body | {"collections": ["x"]}).status_code == 404
 
 
 def test_csv_and_plot_say_the_same(published: TestClient) -> None:
@@ -192,12 +306,8 @@ def test_csv_and_plot_say_the_same(published: TestClient) -> None:
         {"geometry": {"type": "LineString", "coordinates": [[0, 0], [1, 1]]}},
         {"geometry": {"type": "Point", "coordinates": ["a", 0]}},
         {"geometry": {"type": "Point", "coordinates": [600000, 5300000]}},
-        {
-            "geometry": {
-                "type": "Polygon",
-                "coordinates": [[[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]],
-            }
-        },
+        {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [2, 2], [0, 0]]]}},
+        {"geometry": {"type": "FeatureCollection", "features": []}},
         {"geometry": {"type": "Polygon", "coordinates": []}},
         {"geometry": {"type": "Feature", "geometry": None}},
         {"geometry": {"type": "Point", "coordinates": [0, 0]}, "format": "xlsx"},
@@ -218,35 +328,25 @@ def test_bad_query_is_400(published: TestClient, query: str) -> None:
     assert published.get(f"/timeseries?{query}").status_code == 400
 
 
-def test_item_that_is_replaced_while_it_is_read_is_read_again(
+def test_item_that_is_replaced_or_deleted_while_it_is_read_is_read_again(
     published: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked: list[str] = []
+    looked: list[int] = []
 
-    def replace_first(item: dict, **given: object) -> object:
-        looked.append(item["id"])
+    def change_first(results: list, *given: object) -> object:
+        looked.append(len(results))
         if len(looked) == 1:
+            item = results[0].item
             folder = make_result(item["id"], item["properties"]["datetime"], offset=2.5)
             published.post("/publish", json={"directory": str(folder)})
-        return observe(item, **given)
+            published.delete(f"/collections/lai/items/{results[1].item['id']}")
+        return observe(results, *given)
 
-    monkeypatch.setattr(timeseries, "observe", replace_first)
+    monkeypatch.setattr(timeseries, "observe", change_first)
     lon, lat = lonlat(20.5, 30.5)
     found = published.get(f"/timeseries?lon={lon}&lat={lat}").json()["observations"]
-    assert sorted(o["lai"] for o in found) == pytest.approx([3.0, 4.0, 4.5])
-    assert len(looked) == 4
-
-
-def test_item_that_is_deleted_while_it_is_read_is_left_out(
-    published: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def delete_first(item: dict, **given: object) -> object:
-        published.delete(f"/collections/lai/items/{item['id']}")
-        return observe(item, **given)
-
-    monkeypatch.setattr(timeseries, "observe", delete_first)
-    lon, lat = lonlat(20.5, 30.5)
-    assert published.get(f"/timeseries?lon={lon}&lat={lat}").json()["observations"] == []
+    assert sorted(o["lai"] for o in found) == pytest.approx([4.0, 4.5])
+    assert looked == [3, 2]
 
 
 def test_raster_that_is_damaged_is_told_without_its_path(

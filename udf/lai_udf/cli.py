@@ -10,13 +10,21 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from lai_udf.frame import commands_of, one_sentence, show_progress, version_option, word
+from lai_udf.cli_produce import produce
+from lai_udf.frame import (
+    commands_of,
+    in_one_sentence,
+    one_sentence,
+    show_progress,
+    version_option,
+    word,
+)
 
 PROGRAM = "lai-udf"
 SOME_REFUSED = 3
 
 app = typer.Typer(
-    cls=commands_of(PROGRAM, "cubes"),
+    cls=commands_of(PROGRAM, "polygons"),
     help="Leaf area index from Sentinel-2: run the function here or send it to the data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -197,6 +205,9 @@ def _print_report(report: Any, options: dict[str, str]) -> None:  # noqa: ANN401
         typer.echo(f"lai-udf: {refusal.name} is refused: {word(refusal.error, options)}", err=True)
     if report.refused:
         raise typer.Exit(SOME_REFUSED if report.folders else 1)
+
+
+app.command()(in_one_sentence(PROGRAM)(produce))
 
 
 @app.command()

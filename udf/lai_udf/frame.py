@@ -7,10 +7,13 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any
+from functools import wraps
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = {
     "reflectance_scale": "--scale",
@@ -42,6 +45,20 @@ def one_sentence(program: str, options: Mapping[str, str] | None = None) -> Iter
             raise
         typer.echo(f"{program}: {word(error, options)}", err=True)
         raise typer.Exit(1) from error
+
+
+def in_one_sentence(program: str) -> Callable[[Command], Command]:
+    """Return a decorator for commands that fail as `one_sentence` has it."""
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 (those of the command)
+            with one_sentence(program):
+                return command(*arguments, **options)
+
+        return run  # type: ignore[return-value]
+
+    return decorate
 
 
 def word(error: Any, options: Mapping[str, str] | None = None) -> str:  # noqa: ANN401 (LaiError)

@@ -1,14 +1,16 @@
-"""Time series of a parcel: `GET|POST /timeseries` as JSON, CSV or a plot."""
+"""Time series of places: `GET|POST /timeseries` as JSON, CSV, GeoParquet or a plot."""
 
 import csv
+import hashlib
 import io
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from threading import Lock
 from typing import Annotated, Any, Literal
 
+import cachetools
+import shapely
 from fastapi import Depends, FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rasterio.errors import RasterioError
@@ -16,40 +18,61 @@ from shapely.geometry import mapping
 from starlette.responses import JSONResponse, Response
 
 from lai_service.api.limits import check_json, turns
+from lai_service.api.places import Place, read_places
 from lai_service.api.stac_api import parse_json, search_of
-from lai_service.catalogue.port import Catalogue, Document, Search, SortKey
+from lai_service.catalogue.port import Catalogue, Search, SortKey
 from lai_service.catalogue.walk import all_items
 from lai_service.errors import BadRequestError, BrokenFileError, NotFoundError
-from lai_service.files.parcels import DEFAULT_EXCLUDE, Observation, observe
-from lai_service.files.places import Place
+from lai_service.files.observations import (
+    MAX_PIXELS,
+    Observation,
+    PublishedResult,
+    Settings,
+    choose,
+    observe,
+    result_of,
+)
+from lai_udf.errors import LaiUdfError
+from lai_udf.longitudes import cut
+from lai_udf.predict import UNUSABLE_FLAGS
+from lai_udf.zonal import MIN_VALID_SHARE
 
-__all__ = ["TimeSeriesRequest", "add_timeseries", "time_series"]
+__all__ = ["Series", "TimeSeriesRequest", "add_timeseries", "time_series"]
 
 MAX_ITEMS = 5000
+MAX_ROWS = 200_000
+"""Most observations of an answer: items times places."""
 _AT_ONCE = 2
 """Series that are read at the same time."""
-_READERS = 4
-"""Threads that read the items of one series."""
-Format = Literal["json", "csv", "png"]
+_MAX_EXTENT_DEG = 10.0
+Format = Literal["json", "csv", "parquet", "png"]
 
 
 class TimeSeriesRequest(BaseModel):
     """What to read."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     geometry: dict[str, Any]
-    """GeoJSON Point, Polygon or MultiPolygon in degrees, or a Feature with one."""
+    """GeoJSON Point, Polygon, MultiPolygon, Feature or FeatureCollection in degrees."""
     collections: list[str] | None = None
     """Collections; all where not given."""
     datetime: str | None = None
     """Time or interval, as in a STAC search."""
-    filter: dict[str, Any] | None = None
-    """CQL2 JSON, as in a STAC search."""
-    exclude_flags: int = Field(default=DEFAULT_EXCLUDE, ge=0, le=255)
+    filter: dict[str, Any] | str | None = None
+    """CQL2 as JSON or text, as in a STAC search."""
+    target: str | None = None
+    """`sl2p` or `field`; `sl2p` where there is one if not given."""
+    model: str | None = None
+    """Id or version of the model, or `id@version`; the newest if not given."""
+    resolution: float | None = Field(default=None, gt=0)
+    """Pixel size, metres; 20 where there is one if not given."""
+    exclude_flags: int = Field(default=UNUSABLE_FLAGS, ge=0, le=255)
     """Bits of LAI_FLAGS that make a pixel unusable."""
+    min_valid_fraction: float = Field(default=MIN_VALID_SHARE, ge=0, le=1)
+    """Least usable share of a place that has a mean."""
     format: Format = "json"
-    """Answer as JSON, CSV or a PNG plot."""
+    """Answer as JSON, CSV, GeoParquet or a PNG plot."""
 
     @model_validator(mode="before")
     @classmethod
@@ -58,63 +81,137 @@ class TimeSeriesRequest(BaseModel):
         return values
 
 
-def time_series(
-    catalogue: Catalogue, data: Path, place: Place, search: Search, exclude_flags: int
-) -> list[Observation]:
-    """Read the LAI of a place from every item that matches, in order of time.
+@dataclass(frozen=True)
+class Series:
+    """What was read."""
+
+    places: list[Place]
+    """Where."""
+    observations: list[list[Observation]]
+    """By place, in order of time."""
+    settings: Settings
+    """Of all items."""
+    others: list[Settings]
+    """Of further items there, which were left out."""
+
+
+_KEPT: cachetools.LRUCache[bytes, list[list[Observation]]] = cachetools.LRUCache(
+    maxsize=20_000, getsizeof=lambda rows: 1 + sum(map(len, rows))
+)
+"""Observations by what was asked of which files, some 10 MB: numbers, no array and no geometry."""
+_KEPT_LOCK = Lock()
+
+
+def time_series(catalogue: Catalogue, data: Path, asked: TimeSeriesRequest) -> Series:
+    """Read the LAI of places from every item that matches.
 
     Raises:
-        BadRequestError: more than `MAX_ITEMS` items match.
+        BadRequestError: the places are none, too large or too many.
+        NotFoundError: no item meets them.
+        BrokenFileError: files that the catalogue names cannot be read.
     """
-    search = replace(search, intersects=mapping(place.geometry), sort=(SortKey("datetime"),))
-    if catalogue.count(search) > MAX_ITEMS:
-        raise BadRequestError(f"more than {MAX_ITEMS} items match; give a shorter time")
-    look = partial(observe, place=place, data=data, exclude_flags=exclude_flags)
-    with ThreadPoolExecutor(_READERS) as readers:
-        found = readers.map(partial(_latest, catalogue, look), all_items(catalogue, search))
-        return [observation for observation in found if observation is not None]
-
-
-def _latest(
-    catalogue: Catalogue, look: Callable[[Document], Observation | None], item: Document
-) -> Observation | None:
-    """Look at an item; where its files went meanwhile, at the version that replaced it.
-
-    Raises:
-        BrokenFileError: the files that the catalogue names cannot be read.
-    """
-    seen: list[object] = []  # a version may come back once, not twice
-    while seen.count(item["assets"]) < 2:
-        seen.append(item["assets"])
+    places = read_places(asked.geometry)
+    search = _search(places, asked)
+    count = catalogue.count(search)
+    if count == 0:
+        raise NotFoundError(_why_nothing(catalogue, places, asked))
+    if count > MAX_ITEMS or count * len(places) > MAX_ROWS:
+        raise BadRequestError(
+            f"{count} items match; {MAX_ITEMS} items and {MAX_ROWS} dates of places are read at "
+            "once: give a shorter time or fewer places"
+        )
+    for attempt in (1, 2):  # an item may be replaced while it is read
         try:
-            return look(item)
-        except RasterioError as error:
-            fault = error
-            try:
-                item = catalogue.item(item["collection"], item["id"])
-            except NotFoundError:
-                return None
-    raise BrokenFileError(
-        f"a raster of item {item['id']} cannot be read; run lai-service repair"
-    ) from fault
+            return _read(catalogue, data, search, places, asked)
+        except (LaiUdfError, RasterioError) as error:
+            if attempt == 2:
+                raise BrokenFileError(
+                    "a raster of the items here cannot be read; run lai-service repair"
+                ) from error
+    raise AssertionError
+
+
+def _search(places: list[Place], asked: TimeSeriesRequest) -> Search:
+    geometries = [cut(place.geometry) for place in places]
+    _west, _south, _east, _north = shapely.total_bounds(geometries)
+    near = [geometry for geometry in geometries if _span(geometry) <= _MAX_EXTENT_DEG]
+    if len(near) < len(geometries):
+        raise BadRequestError(
+            f"a place spans more than {_MAX_EXTENT_DEG:g} degrees (at most {MAX_PIXELS} pixels are "
+            "read); give a field, not a country"
+        )
+    search = search_of(
+        collections=asked.collections, datetime=asked.datetime, filter_expr=asked.filter
+    )
+    around = shapely.union_all(geometries) if len(geometries) > 1 else geometries[0]
+    return replace(search, intersects=mapping(around), sort=(SortKey("datetime"),))
+
+
+def _span(geometry: shapely.Geometry) -> float:
+    """Return the longest side of the boxes of a geometry's parts, degrees."""
+    boxes = [part.bounds for part in shapely.get_parts(geometry)]
+    return max(float(max(east - west, north - south)) for west, south, east, north in boxes)
+
+
+def _read(
+    catalogue: Catalogue, data: Path, search: Search, places: list[Place], asked: TimeSeriesRequest
+) -> Series:
+    found = (result_of(item, data, asked.exclude_flags) for item in all_items(catalogue, search))
+    results = [result for result in found if result is not None]
+    if not results:
+        raise NotFoundError("the items here have no LAI raster that lies in this service")
+    chosen, settings, others = choose(results, asked.target, asked.model, asked.resolution)
+    key = _key(chosen, places, asked)
+    with _KEPT_LOCK:
+        rows = _KEPT.get(key)
+    if rows is None:
+        geometries = [place.geometry for place in places]
+        rows = observe(chosen, geometries, asked.exclude_flags, asked.min_valid_fraction)
+        with _KEPT_LOCK:
+            if _KEPT.getsizeof(rows) <= _KEPT.maxsize:
+                _KEPT[key] = rows
+    if not any(rows):
+        raise NotFoundError("no pixel of any item lies in the place")
+    return Series(places, rows, settings, others)
+
+
+def _key(
+    results: Sequence[PublishedResult], places: list[Place], asked: TimeSeriesRequest
+) -> bytes:
+    digest = hashlib.sha256(f"{asked.exclude_flags} {asked.min_valid_fraction}".encode())
+    for result in results:
+        digest.update(str(result.path).encode())
+    for place in places:
+        digest.update(shapely.to_wkb(place.geometry))
+    return digest.digest()
+
+
+def _why_nothing(catalogue: Catalogue, places: list[Place], asked: TimeSeriesRequest) -> str:
+    """Say why no item matches: wrong place, swapped coordinates, or wrong time and filter."""
+    anywhere = _search(places, TimeSeriesRequest(geometry={}))
+    if catalogue.count(anywhere):
+        return "there are items here, but none of that time, collection and filter"
+    box = [round(edge, 4) for edge in shapely.total_bounds([place.geometry for place in places])]
+    text = f"no item meets {box} (west, south, east, north)"
+    swapped = [shapely.transform(place.geometry, lambda xy: xy[:, ::-1]) for place in places]
+    if all(abs(edge) <= 90 for edge in (box[0], box[2])):
+        turned = replace(anywhere, intersects=mapping(shapely.union_all(swapped)))
+        if catalogue.count(turned):
+            return f"{text}; with longitude and latitude swapped there are items: give lon, lat"
+    return text
 
 
 def add_timeseries(app: FastAPI, catalogue: Catalogue, data: Path) -> None:
     """Add the time series to an application."""
 
     def answer(asked: TimeSeriesRequest) -> Response:
-        place = Place.from_geojson(asked.geometry)
-        search = search_of(
-            collections=asked.collections, datetime=asked.datetime, filter_expr=asked.filter
-        )
-        series = time_series(catalogue, data, place, search, asked.exclude_flags)
-        return _WRITERS[asked.format](series)
+        return _WRITERS[asked.format](time_series(catalogue, data, asked))
 
     turn = Depends(turns(_AT_ONCE), scope="function")
 
     @app.post("/timeseries", tags=["Time series"], dependencies=[turn])
     def post_timeseries(body: TimeSeriesRequest) -> Response:
-        """Return the LAI of a point or parcel for every date: mean, interval, valid fraction."""
+        """Return the LAI of points or parcels for every date: mean, interval, valid fraction."""
         return answer(body)
 
     @app.get("/timeseries", tags=["Time series"], dependencies=[turn])
@@ -124,16 +221,30 @@ def add_timeseries(app: FastAPI, catalogue: Catalogue, data: Path) -> None:
         geometry: Annotated[str | None, Query(description="GeoJSON geometry")] = None,
         collections: Annotated[str | None, Query(description="Ids, comma-separated")] = None,
         datetime: Annotated[str | None, Query(description="Time or interval")] = None,
-        exclude_flags: Annotated[int, Query(ge=0, le=255)] = DEFAULT_EXCLUDE,
+        filter: Annotated[str | None, Query(description="CQL2 text or JSON")] = None,
+        filter_lang: Annotated[
+            Literal["cql2-text", "cql2-json"], Query(alias="filter-lang")
+        ] = "cql2-text",
+        target: Annotated[str | None, Query(description="sl2p or field")] = None,
+        model: Annotated[str | None, Query(description="Id, version or id@version")] = None,
+        resolution: Annotated[float | None, Query(gt=0, description="Pixel size, m")] = None,
+        exclude_flags: Annotated[int, Query(ge=0, le=255)] = UNUSABLE_FLAGS,
+        min_valid_fraction: Annotated[float, Query(ge=0, le=1)] = MIN_VALID_SHARE,
         format: Format = "json",
     ) -> Response:
         """Return the LAI of a point (`lon`, `lat`) or a `geometry` for every date."""
+        as_json = filter is not None and filter_lang == "cql2-json"
         return answer(
             TimeSeriesRequest(
                 geometry=_place(lon, lat, geometry),
                 collections=collections.split(",") if collections else None,
                 datetime=datetime,
+                filter=parse_json(filter, "filter") if as_json else filter,
+                target=target,
+                model=model,
+                resolution=resolution,
                 exclude_flags=exclude_flags,
+                min_valid_fraction=min_valid_fraction,
                 format=format,
             )
         )
@@ -153,28 +264,56 @@ def _place(lon: float | None, lat: float | None, geometry: str | None) -> dict[s
 _COLUMNS = tuple(field.name for field in fields(Observation))
 
 
-def _as_json(series: Sequence[Observation]) -> Response:
+def _as_json(series: Series) -> Response:
+    head = {
+        "unit": "m2 m-2",
+        "interval": "mean of the pixels' 95 % intervals",
+        "settings": asdict(series.settings),
+        "others": [asdict(other) for other in series.others],
+    }
+    rows = [[asdict(observation) for observation in own] for own in series.observations]
+    if len(rows) == 1:
+        return JSONResponse({**head, "observations": rows[0]})
+    pairs = zip(series.places, rows, strict=True)
     return JSONResponse(
-        {
-            "unit": "m2 m-2",
-            "interval": "mean of the pixels' 95 % intervals",
-            "observations": [asdict(observation) for observation in series],
-        }
+        {**head, "series": [{"place": place.id, "observations": own} for place, own in pairs]}
     )
 
 
-def _as_csv(series: Sequence[Observation]) -> Response:
+def _table(series: Series) -> list[dict[str, Any]]:
+    pairs = zip(series.places, series.observations, strict=True)
+    return [{"place": place.id, **asdict(row)} for place, own in pairs for row in own]
+
+
+def _as_csv(series: Series) -> Response:
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS)
+    writer = csv.DictWriter(text, ("place", *_COLUMNS))
     writer.writeheader()
-    writer.writerows(asdict(observation) for observation in series)
+    writer.writerows(_table(series))
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8")
 
 
-def _as_png(series: Sequence[Observation]) -> Response:
+def _as_parquet(series: Series) -> Response:
+    import geopandas  # takes a second to import
+    import pandas
+
+    rows = _table(series)
+    counts = [len(own) for own in series.observations]
+    pairs = zip(series.places, counts, strict=True)
+    shapes = [place.geometry for place, count in pairs for _ in range(count)]
+    table = geopandas.GeoDataFrame(rows, geometry=shapes, crs="EPSG:4326")
+    table["datetime"] = pandas.to_datetime(table["datetime"], utc=True, format="ISO8601")
+    target = io.BytesIO()
+    table.to_parquet(target)
+    return Response(target.getvalue(), media_type="application/vnd.apache.parquet")
+
+
+def _as_png(series: Series) -> Response:
     from lai_service.web.plots import plot_series  # matplotlib takes half a second to import
 
-    return Response(plot_series(series), media_type="image/png")
+    if len(series.places) > 1:
+        raise BadRequestError("a plot shows one place; ask for CSV, GeoParquet or JSON of several")
+    return Response(plot_series(series.observations[0]), media_type="image/png")
 
 
-_WRITERS = {"json": _as_json, "csv": _as_csv, "png": _as_png}
+_WRITERS = {"json": _as_json, "csv": _as_csv, "parquet": _as_parquet, "png": _as_png}

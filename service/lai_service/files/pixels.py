@@ -1,34 +1,55 @@
 """Pixels of a published raster: its grid, and the values of a window.
 
-A file in the layout of our COGs is read by `plain_tiff`, any other by GDAL, to the same values.
+A file in the layout of our COGs is read by `tiff_window`, any other by GDAL, to the same values.
 """
 
 import math
-from collections.abc import Hashable
 from pathlib import Path
+from threading import Lock
 
+import cachetools
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from lai_service.files.plain_tiff import NotPlainError, Stored, plain_grid, plain_window
 from lai_service.files.rasters import GDAL_ENVIRONMENT
+from lai_service.files.tiff_window import (
+    Stored,
+    UnsupportedTiffLayout,
+    read_tiff_window,
+    tiff_grid,
+)
+from lai_udf.grid import Grid
 
 __all__ = ["grid_of", "physical", "stored"]
 
+_GRIDS: cachetools.LRUCache[bytes, Grid] = cachetools.LRUCache(maxsize=256)
+_LOCK = Lock()
 
-def grid_of(path: Path) -> Hashable:
-    """Return what fixes size, place and CRS of a raster; equal for rasters on one grid.
+
+def grid_of(path: Path) -> Grid:
+    """Return the grid of a raster; GDAL reads that of a tile once, not for every date.
 
     Raises:
         RasterioError: the file is gone or damaged.
     """
     try:
-        return plain_grid(path)
-    except NotPlainError:
-        with rasterio.Env(**GDAL_ENVIRONMENT), rasterio.open(path, driver="GTiff") as raster:
-            return raster.crs.to_wkt(), raster.transform, raster.height, raster.width
+        key = tiff_grid(path)
+    except UnsupportedTiffLayout:
+        return _open_grid(path)
+    with _LOCK:
+        known = _GRIDS.get(key)
+    if known is None:
+        known = _open_grid(path)
+        with _LOCK:
+            _GRIDS[key] = known
+    return known
+
+
+def _open_grid(path: Path) -> Grid:
+    with rasterio.Env(**GDAL_ENVIRONMENT), rasterio.open(path, driver="GTiff") as raster:
+        return Grid.of_dataset(raster)
 
 
 def stored(path: Path, window: Window) -> Stored:
@@ -38,8 +59,8 @@ def stored(path: Path, window: Window) -> Stored:
         RasterioError: the file is gone or damaged.
     """
     try:
-        return plain_window(path, window)
-    except NotPlainError:
+        return read_tiff_window(path, window)
+    except UnsupportedTiffLayout:
         with rasterio.Env(**GDAL_ENVIRONMENT), rasterio.open(path, driver="GTiff") as raster:
             values = raster.read(1, window=window)
             return Stored(values, raster.scales[0], raster.offsets[0], raster.nodata)

@@ -25,7 +25,7 @@ from lai_service.catalogue.new_collection import collection_for
 from lai_service.catalogue.port import Catalogue, Document, Written
 from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
 from lai_service.files.hrefs import is_relative, is_safe_path, stored_links
-from lai_service.files.parcels import LAYERS
+from lai_service.files.observations import LAYERS
 from lai_service.files.rasters import Grid, check_cog
 from lai_service.files.storage import (
     check_plain_folder,

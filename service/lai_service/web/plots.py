@@ -2,17 +2,23 @@
 
 import io
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
+import numpy as np
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from lai_service.files.parcels import Observation
+from lai_service.files.observations import Observation
 
-__all__ = ["plot_series"]
+__all__ = ["GAP", "lines", "plot_series"]
+
+GAP = timedelta(days=45)
+"""Over a longer time without a value no line is drawn."""
 
 
 def plot_series(series: Sequence[Observation]) -> bytes:
-    """Draw mean LAI with its interval over time.
+    """Draw mean LAI with its interval over time; the line breaks where nothing was seen.
 
     Args:
         series: observations in order of time; those without a value are left out.
@@ -21,34 +27,46 @@ def plot_series(series: Sequence[Observation]) -> bytes:
         A PNG image; points are paler where less of the place is valid.
     """
     shown = [o for o in series if o.lai is not None]
-    times = [datetime.fromisoformat(o.datetime) for o in shown]
+    times, lai, lower, upper = lines(shown)
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.add_subplot()
-    with_interval = [o for o in shown if o.lower is not None and o.upper is not None]
-    if with_interval and len(with_interval) == len(shown):
-        axes.fill_between(
-            times,  # type: ignore[arg-type]  # matplotlib accepts datetimes here
-            [o.lower or 0.0 for o in shown],
-            [o.upper or 0.0 for o in shown],
-            color="#78c679",
-            alpha=0.35,
-            label="95 % interval",
-        )
-    values = [o.lai or 0.0 for o in shown]
-    axes.plot(times, values, color="#006837", linewidth=1)  # type: ignore[arg-type]
-    axes.scatter(
-        times,  # type: ignore[arg-type]
-        values,
-        c=[(0.0, 0.41, 0.22, 0.25 + 0.75 * o.valid_fraction) for o in shown],
-        s=18,
-        label="mean LAI",
-    )
+    if np.isfinite(lower).any():
+        axes.fill_between(times, lower, upper, color="#78c679", alpha=0.35, label="95 % interval")
+    axes.plot(times, lai, color="#006837", linewidth=1)
+    colours = [(0.0, 0.41, 0.22, 0.25 + 0.75 * o.valid_fraction) for o in shown]
+    seen = np.isfinite(lai)
+    axes.scatter(times[seen], lai[seen], c=colours or None, s=18, label="mean LAI")
     axes.set_ylabel("LAI (m² m⁻²)")
     axes.set_ylim(bottom=0)
-    figure.autofmt_xdate()
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    years = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(years)
     axes.grid(alpha=0.3)
     if shown:
         axes.legend(loc="upper right")
+        first, last = shown[0].datetime[:10], shown[-1].datetime[:10]
+        axes.set_title(f"{first} to {last}, {len(shown)} dates", size=10)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
     return image.getvalue()
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def lines(series: Sequence[Observation]) -> tuple[NDArray[np.float64], ...]:
+    """Return days since 1970, LAI and the ends of its interval, with NaN where a line breaks.
+
+    Args:
+        series: observations with a value, in order of time.
+    """
+    times = (datetime.fromisoformat(o.datetime) for o in series)
+    days = np.array([(time - _EPOCH) / timedelta(days=1) for time in times], np.float64)
+    breaks = np.flatnonzero(np.diff(days) > GAP.days) + 1
+    columns = [
+        np.array([getattr(o, name) for o in series], np.float64)
+        for name in ("lai", "lower", "upper")
+    ]
+    gaps = [np.insert(column, breaks, np.nan) for column in columns]
+    return np.insert(days, breaks, days[breaks - 1]), *gaps

@@ -5,9 +5,9 @@ A parcel of 10 ha over five years is 1,825 openings, and as many tiles of 256 x 
 some hundred pixels are wanted. Read like this it takes a third of the time.
 
 Only the layout of our COGs is read: classic, little-endian, one band of int16 or uint8 in tiles
-packed by DEFLATE, predictor 1 or 2. Everything else is a `NotPlainError`, damaged and missing files
-too: the caller asks GDAL, and what GDAL says of them counts. A tile that is not unpacked to its end
-is not compared with its checksum.
+packed by DEFLATE, predictor 1 or 2. Everything else is an `UnsupportedTiffLayout`,
+damaged and missing files too: the caller asks GDAL, and what GDAL says of them counts. A tile that
+is not unpacked to its end is not compared with its checksum.
 
 Sources: TIFF 6.0 and its technical notes (tags, tiles, predictor, DEFLATE), OGC GeoTIFF 1.1 (tags
 of the grid), GDAL's GTiff driver (tags 42112 and 42113: scale, offset, no data).
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-__all__ = ["NotPlainError", "Stored", "plain_grid", "plain_window"]
+__all__ = ["Stored", "UnsupportedTiffLayout", "read_tiff_window", "tiff_grid"]
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PREDICTOR = 256, 257, 258, 259, 277, 317
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES, _SAMPLE_FORMAT = 322, 323, 324, 325, 339
@@ -47,7 +47,7 @@ _LARGEST = 2**26
 _ROLE = re.compile(rb'sample="0" role="(scale|offset)">([^<]+)<')
 
 
-class NotPlainError(Exception):
+class UnsupportedTiffLayout(Exception):
     """The file has another layout, or cannot be read: ask GDAL."""
 
 
@@ -65,21 +65,21 @@ class Stored:
     """The number that stands for no data."""
 
 
-def plain_grid(path: Path) -> bytes:
+def tiff_grid(path: Path) -> bytes:
     """Return what fixes size, place and CRS of a raster: the same bytes, the same grid.
 
     Raises:
-        NotPlainError: the file cannot be read here.
+        UnsupportedTiffLayout: the file cannot be read here.
     """
     with _opened(path) as tiff:
         return b"|".join(b"%d:%b" % (tag, tiff.tag(tag)) for tag in _GRID)
 
 
-def plain_window(path: Path, window: Window) -> Stored:
+def read_tiff_window(path: Path, window: Window) -> Stored:
     """Return the stored numbers of a window that lies in the raster.
 
     Raises:
-        NotPlainError: the file cannot be read here.
+        UnsupportedTiffLayout: the file cannot be read here.
     """
     with _opened(path) as tiff:
         roles = dict(_ROLE.findall(tiff.tag(_GDAL_METADATA)))
@@ -94,7 +94,7 @@ def plain_window(path: Path, window: Window) -> Stored:
 
 @contextmanager
 def _opened(path: Path) -> Iterator["_Tiff"]:
-    """Open a TIFF; whatever goes wrong with it is a NotPlainError."""
+    """Open a TIFF; whatever goes wrong with it is a UnsupportedTiffLayout."""
     try:
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -102,7 +102,7 @@ def _opened(path: Path) -> Iterator["_Tiff"]:
         finally:
             os.close(handle)
     except (OSError, LookupError, ValueError, ArithmeticError, struct.error, zlib.error) as error:
-        raise NotPlainError(f"{path.name}: {error}") from error
+        raise UnsupportedTiffLayout(f"{path.name}: {error}") from error
 
 
 class _Tiff:

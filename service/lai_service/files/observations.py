@@ -1,0 +1,299 @@
+"""The LAI of places in published items: `lai_udf.zonal` over the rasters of the data root.
+
+Which pixels count, how they weigh, and what happens where tiles, UTM zones or ±180° meet is said
+there, so that a parcel has the same mean in every tool. Here items become results, of which one
+series has one target, model and resolution only.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+from shapely.geometry.base import BaseGeometry
+
+from lai_service.catalogue.port import Document
+from lai_service.errors import BadRequestError, NotFoundError
+from lai_service.files.hrefs import is_relative
+from lai_service.files.pixels import grid_of, physical
+from lai_udf.cog import ENCODINGS
+from lai_udf.observe import Observation as Overpass
+from lai_udf.observe import observe_zones
+from lai_udf.results import FLAGS, LaiResult, group_overpasses
+from lai_udf.zonal import usable_pixels
+
+__all__ = ["LAYERS", "MAX_PIXELS", "Observation", "Settings", "choose", "observe", "result_of"]
+
+MAX_PIXELS = 1_000_000
+"""Most pixels of the box around places that are read together, and of one place."""
+_THREADS = 4
+_LAI = "LAI"
+_VALUES = {"lai": "lai", "lower": "lai_lower", "upper": "lai_upper", "sd": "lai_sd"}
+LAYERS = (*_VALUES.values(), "lai_flags")
+"""Assets that are read together; publishing takes them on one grid only."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """LAI of a place at one overpass."""
+
+    item: str
+    """Id of the item; several, separated by a space, where tiles meet."""
+    collection: str
+    """Id of its collection."""
+    datetime: str
+    """Acquisition time, RFC 3339."""
+    lai: float | None
+    """Mean LAI, m2 m-2; None where too few pixels are usable."""
+    lower: float | None
+    """Mean of the lower ends of the 95 % interval, m2 m-2."""
+    upper: float | None
+    """Mean of the upper ends of the 95 % interval, m2 m-2."""
+    sd: float | None
+    """Mean of the Monte-Carlo standard deviation, m2 m-2."""
+    valid_fraction: float
+    """Share of the place's area with usable pixels, 0 to 1."""
+    pixels: float
+    """Area of the usable part, in pixels."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What results of one series have in common."""
+
+    target: str
+    """`sl2p` or `field`."""
+    model: str
+    """Id of the model."""
+    model_version: str
+    """Its version."""
+    samples: str
+    """Monte-Carlo draws."""
+    resolution: str
+    """Such as `20 m`."""
+
+
+@dataclass(frozen=True)
+class PublishedResult(LaiResult):
+    """The rasters of an item."""
+
+    item: Document
+    """The item as stored."""
+    exclude_flags: int
+    """Bits that make a pixel unusable."""
+
+    @property
+    def chosen_by(self) -> Settings:
+        """What tells it from results that must not stand in one line with it."""
+        model, version, target, samples, resolution = self.settings
+        return Settings(target, model, version, samples, resolution)
+
+    def read(
+        self, bands: Sequence[str], window: Window | None = None
+    ) -> dict[str, NDArray[np.float64]]:
+        """Read bands; where no pixel is usable, nothing but flags and LAI."""
+        assert window is not None
+        found = {
+            band: physical(self.files[band][0], window)
+            for band in (_LAI, FLAGS)
+            if band in self.files
+        }
+        is_empty = not usable_pixels(found[_LAI], found.get(FLAGS), self.exclude_flags).any()
+        for band in bands:
+            if band not in found:
+                path = self.files[band][0]
+                found[band] = (
+                    np.full_like(found[_LAI], np.nan) if is_empty else physical(path, window)
+                )
+        return found
+
+
+def result_of(item: Document, data: Path, exclude_flags: int) -> PublishedResult | None:
+    """Return the result that an item describes; None where it has no LAI raster here.
+
+    Raises:
+        RasterioError: the raster is gone or damaged.
+    """
+    assets = item.get("assets") or {}
+    bands = {ENCODINGS[key.upper()].band: key for key in LAYERS if key in assets}
+    files = {
+        band: (data / assets[key]["href"], 1)
+        for band, key in bands.items()
+        if is_relative(assets[key]["href"])
+    }
+    if _LAI not in files:
+        return None
+    path = files[_LAI][0]
+    properties = item["properties"]
+    moment = properties.get("datetime") or properties["start_datetime"]
+    grid = grid_of(path)
+    return PublishedResult(path.parent, files, grid, {}, properties, moment, item, exclude_flags)
+
+
+def choose(
+    results: Sequence[PublishedResult],
+    target: str | None = None,
+    model: str | None = None,
+    resolution: float | None = None,
+) -> tuple[list[PublishedResult], Settings, list[Settings]]:
+    """Choose the results of one series: one target, model, number of draws and resolution.
+
+    Args:
+        results: at least one.
+        target: `sl2p` where there is one if not given.
+        model: id, version or `id@version`; the newest if not given.
+        resolution: metres; 20 where there is one if not given.
+
+    Returns:
+        The results, what they have in common, and what others there are.
+
+    Raises:
+        NotFoundError: there is none with these.
+    """
+    kinds = {result.chosen_by: 0 for result in results}
+    for result in results:
+        kinds[result.chosen_by] += 1
+    fit = [
+        kind
+        for kind in kinds
+        if target in (None, kind.target)
+        and model in (None, kind.model, kind.model_version, f"{kind.model}@{kind.model_version}")
+        and (resolution is None or kind.resolution == f"{resolution:g} m")
+    ]
+    if not fit:
+        there = "; ".join(sorted({_name(kind) for kind in kinds}))
+        raise NotFoundError(f"no item here has that target, model or resolution; there are {there}")
+
+    def rank(kind: Settings) -> tuple[Any, ...]:
+        newest = tuple(int(number) for number in re.findall(r"\d+", kind.model_version))
+        return kind.target == "sl2p", kind.resolution == "20 m", newest, kinds[kind], kind.model
+
+    best = max(fit, key=rank)
+    others = sorted((kind for kind in kinds if kind != best), key=_name)
+    return [result for result in results if result.chosen_by == best], best, others
+
+
+def _name(kind: Settings) -> str:
+    return f"{kind.target} {kind.model}@{kind.model_version} {kind.resolution}".strip()
+
+
+def observe(
+    results: Sequence[PublishedResult],
+    places: Sequence[BaseGeometry],
+    exclude_flags: int,
+    min_valid_fraction: float,
+) -> list[list[Observation]]:
+    """Read the LAI of places, in order of time.
+
+    Args:
+        results: those of one series.
+        places: points, polygons and multipolygons in degrees.
+        exclude_flags: bits of LAI_FLAGS that make a pixel unusable.
+        min_valid_fraction: least usable share of a place that has a mean.
+
+    Returns:
+        A list for every place.
+
+    Raises:
+        BadRequestError: a place covers more than `MAX_PIXELS` pixels.
+        RasterError, RasterioError: a raster is gone or damaged.
+    """
+    groups = group_overpasses(results)
+    pixel = min(abs(result.grid.transform.a) for result in results)
+    found: list[list[Observation]] = [[] for _ in places]
+    with ThreadPoolExecutor(_THREADS) as readers:
+        for batch in _batches(places, pixel):
+            shapes = [places[number] for number in batch]
+
+            look = partial(_look, shapes, exclude_flags, min_valid_fraction)
+            shares = [
+                [result for group in groups[first::_THREADS] for result in group]
+                for first in range(_THREADS)
+            ]
+            overpasses = [one for some in readers.map(look, shares) for one in some]
+            for overpass in sorted(overpasses, key=lambda one: one.datetime):
+                for position in overpass.met:
+                    found[batch[position]].append(_observation(overpass, int(position)))
+    return found
+
+
+def _look(
+    places: Sequence[BaseGeometry],
+    exclude_flags: int,
+    min_valid_fraction: float,
+    results: Sequence[LaiResult],
+) -> list[Overpass]:
+    return list(
+        observe_zones(
+            places,
+            "EPSG:4326",
+            results,
+            exclude_flags=exclude_flags,
+            min_valid_share=min_valid_fraction,
+        )
+    )
+
+
+def _batches(places: Sequence[BaseGeometry], pixel_m: float) -> Iterator[list[int]]:
+    """Put places together whose common box is small.
+
+    Raises:
+        BadRequestError: the box of one place is too large.
+    """
+    order = sorted(range(len(places)), key=lambda number: places[number].bounds)
+    batch: list[int] = []
+    box: tuple[float, float, float, float] | None = None
+    for number in order:
+        own = places[number].bounds
+        if _pixels(own, pixel_m) > MAX_PIXELS:
+            raise BadRequestError(
+                f"the place spans more than {MAX_PIXELS} pixels of {pixel_m:g} m; give smaller ones"
+            )
+        joined = own if box is None else _join(box, own)
+        if batch and _pixels(joined, pixel_m) > MAX_PIXELS:
+            yield batch
+            batch, joined = [], own
+        batch.append(number)
+        box = joined
+    if batch:
+        yield batch
+
+
+def _join(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, float, float, float]:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
+
+
+def _pixels(box: tuple[float, ...], pixel_m: float) -> float:
+    west, south, east, north = box
+    metres = 111_320.0
+    across = (east - west) * metres * math.cos(math.radians((south + north) / 2))
+    return across * (north - south) * metres / pixel_m**2
+
+
+def _observation(overpass: Overpass, place: int) -> Observation:
+    items = [result.item for result in overpass.results if isinstance(result, PublishedResult)]
+    statistics = overpass.statistics
+    means = {
+        name: _number(statistics.mean[key][place]) if key in statistics.mean else None
+        for name, key in _VALUES.items()
+    }
+    properties = items[0]["properties"]
+    return Observation(
+        item=" ".join(item["id"] for item in items),
+        collection=items[0]["collection"],
+        datetime=properties.get("datetime") or properties["start_datetime"],
+        valid_fraction=float(statistics.valid_share[place]),
+        pixels=float(statistics.pixels[place]),
+        **means,
+    )
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,231 @@
+"""Create, follow and download the jobs of a table, each once, through kills and bad answers.
+
+The loop is that of `openeo.extra.job_management.MultiBackendJobManager`. Added here: a job is
+looked up by its title before it is created, as an answer may be lost after the back-end made the
+job; results appear in their folder whole; failed jobs are tried again.
+"""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import openeo
+import pandas as pd
+import requests
+from openeo.extra.job_management import MultiBackendJobManager
+from openeo.rest import OpenEoApiPlainError
+from openeo.utils.http import retry_configuration
+from requests.adapters import HTTPAdapter
+
+from lai_udf.atomic import disk_errors
+from lai_udf.errors import OutputNotWritableError
+from lai_udf.produce.table import JobTable
+
+LOG = logging.getLogger("lai_udf")
+
+BUSY = (429, 500, 502, 503, 504)
+"""Answers after which a request that changes nothing is sent again."""
+MAX_ATTEMPTS = 3
+"""Jobs in a row for one row of the table, before it counts as failed."""
+TRIES = 5
+"""To create a job, with growing pauses."""
+FAILED = ("error", "canceled")
+NOT_STARTED = ("start_failed", "queued_for_start_failed")
+PENDING = ("created", "queued_for_start")
+
+CreateJob = Callable[[openeo.Connection, "pd.Series[Any]", str], openeo.BatchJob]
+"""Called with connection, row and title; makes the job, does not start it."""
+Progress = Callable[[Mapping[str, int], float], None]
+"""Called after each round with the number of jobs by status, and the costs so far."""
+
+
+@dataclass
+class Outcome:
+    """What became of the rows of a table."""
+
+    finished: list[str] = field(default_factory=list)
+    """Titles whose results are on disk."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Last status by title of what did not come to an end."""
+
+
+class Producer(MultiBackendJobManager):
+    """A job manager for one table and the folder of its results."""
+
+    def __init__(
+        self,
+        table: JobTable,
+        create_job: CreateJob,
+        *,
+        poll_s: float = 60,
+        pause_s: float = 2,
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(poll_sleep=poll_s, root_dir=table.path.parent)  # type: ignore[arg-type]
+        self.table, self.progress = table, progress
+        self._create_job, self._pause_s = create_job, pause_s
+        self._titles: dict[str, dict[str, str]] = {}  # job id by title, by back-end
+
+    @staticmethod
+    def _make_resilient(connection: openeo.Connection) -> None:
+        """Repeat requests that change nothing; upstream repeats POST too, and makes jobs twice."""
+        retries = retry_configuration(
+            total=TRIES,
+            backoff_factor=0.2,
+            status_forcelist=BUSY,
+            allowed_methods=["HEAD", "GET", "OPTIONS"],
+        )
+        for scheme in ("https://", "http://"):
+            connection.session.mount(scheme, HTTPAdapter(max_retries=retries))
+
+    def run(self) -> Outcome:
+        """Bring every row of the table to an end; run again, it goes on where it was."""
+        self._reset(PENDING)  # perhaps created, perhaps started: found again by title
+        self._reset(NOT_STARTED)
+        for _ in range(MAX_ATTEMPTS):
+            self._download_finished()
+            self.run_jobs(start_job=self.start_job, job_db=self.table)  # type: ignore[arg-type]
+            self._download_finished()
+            again = self._retry_failed() + self._reset(NOT_STARTED)
+            if not again:
+                break
+        return self._outcome()
+
+    def start_job(
+        self, row: "pd.Series[Any]", connection: openeo.Connection, provider: str, **_: object
+    ) -> openeo.BatchJob:
+        """Return the job of a row: the one with its title, or a new one.
+
+        Raises:
+            requests.ConnectionError: the back-end refuses; the row becomes `start_failed`.
+        """
+        title = job_title(row)
+        failure: Exception | None = None
+        for attempt in range(TRIES):
+            try:
+                if attempt or provider not in self._titles:
+                    self._titles[provider] = dict(list_titles(connection))
+                if (known := self._titles[provider].get(title)) is not None:
+                    return connection.job(known)
+                job = self._create_job(connection, row, title)
+                self._titles[provider][title] = job.job_id
+                return job
+            except (OpenEoApiPlainError, requests.RequestException) as error:
+                failure = error
+                if isinstance(error, OpenEoApiPlainError) and error.http_status_code not in BUSY:
+                    break
+                time.sleep(self._pause_s * 2**attempt)
+        LOG.warning("%s: cannot be created on %s (%s)", title, provider, failure)
+        raise requests.ConnectionError(str(failure)) from failure
+
+    def on_job_done(self, job: openeo.BatchJob, row: "pd.Series[Any]") -> None:
+        """Download the results; what fails is tried again at the end of the run."""
+        folder = self.table.path.parent / row["title"]
+        try:
+            download_whole(job, folder)
+        except (OpenEoApiPlainError, requests.RequestException) as error:
+            LOG.warning("%s: results cannot be fetched now (%s)", row["title"], error)
+        else:
+            self._set(row.name, folder=folder.name)
+
+    def _job_update_loop(self, job_db: Any, start_job: Any, stats: Any = None) -> None:  # noqa: ANN401
+        """Do one round of the manager, then report."""
+        try:
+            super()._job_update_loop(job_db=job_db, start_job=start_job, stats=stats)
+        except OpenEoApiPlainError as error:
+            LOG.warning("a back-end answered with an error, asked again later: %s", error)
+        if self.progress is not None:
+            costs = pd.to_numeric(self.table.df["costs"], errors="coerce").sum()
+            self.progress(self.table.count_by_status(), float(costs))
+
+    def _download_finished(self) -> None:
+        rows = self.table.df
+        for _, row in rows[(rows["status"] == "finished") & rows["folder"].isna()].iterrows():
+            if row["backend_name"] in self.backends:
+                connection = self._get_connection(row["backend_name"])
+                self.on_job_done(connection.job(row["id"]), row)
+
+    def _retry_failed(self) -> int:
+        rows = self.table.df
+        again = rows["status"].isin(FAILED) & (rows["attempt"].astype(int) < MAX_ATTEMPTS)
+        for index in rows.index[again]:
+            attempt = int(rows.loc[index, "attempt"]) + 1  # a new title: a new job
+            self._set(index, status="not_started", attempt=attempt)
+        return int(again.sum())
+
+    def _reset(self, statuses: tuple[str, ...]) -> int:
+        rows = self.table.df
+        found = rows.index[rows["status"].isin(statuses)]
+        for index in found:
+            self._set(index, status="not_started")
+        return len(found)
+
+    def _set(self, index: Any, **values: object) -> None:  # noqa: ANN401  (pandas' label)
+        rows = self.table.df
+        for column, value in values.items():
+            if isinstance(value, str):
+                rows[column] = rows[column].astype(object)
+            rows.loc[index, column] = value  # type: ignore[call-overload]
+        self.table.persist(rows.loc[[index]])
+
+    def _outcome(self) -> Outcome:
+        outcome = Outcome()
+        for row in self.table.df.itertuples():
+            if row.status == "finished" and isinstance(row.folder, str):
+                outcome.finished.append(str(row.title))
+            else:
+                outcome.failed[str(row.title)] = str(row.status)
+        return outcome
+
+
+def job_title(row: "pd.Series[Any]") -> str:
+    """Return the title of the job of a row; later attempts have a number."""
+    attempt = int(row["attempt"])
+    return str(row["title"]) if attempt == 1 else f"{row['title']}_{attempt}"
+
+
+def list_titles(connection: openeo.Connection) -> Iterator[tuple[str, str]]:
+    """Yield (title, id) of every job of the user, page by page."""
+    page = connection.get("/jobs", params={"limit": 1000}, expected_status=200).json()
+    while True:
+        yield from ((job["title"], job["id"]) for job in page.get("jobs", []) if job.get("title"))
+        following = [link for link in page.get("links", []) if link.get("rel") == "next"]
+        if not following:
+            return
+        page = connection.get(following[0]["href"], expected_status=200).json()
+
+
+def download_whole(job: openeo.BatchJob, folder: Path) -> None:
+    """Download results and description of a job beside their place, then move them there.
+
+    Raises:
+        OutputNotWritableError: the folder or disk refuses.
+        OpenEoApiPlainError, requests.RequestException: the back-end does; nothing is left behind.
+    """
+    part = folder.with_name(f".{folder.name}.partial")
+    try:
+        with disk_errors(folder.parent):
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+            results = job.get_results()
+            has_items = any(link["rel"] == "item" for link in results.get_metadata()["links"])
+            results.download_as_collection(
+                part, on_download_failure="raise", download_collection_assets=not has_items
+            )
+            (part / f"job_{job.job_id}.json").write_text(json.dumps(job.describe()))
+            shutil.rmtree(folder, ignore_errors=True)
+            part.rename(folder)
+    except OutputNotWritableError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        cause = error.__cause__
+        if isinstance(cause, requests.RequestException):  # an OSError, by its own account
+            raise cause from error
+        raise
+    except Exception:
+        shutil.rmtree(part, ignore_errors=True)
+        raise

@@ -1,0 +1,164 @@
+"""Which jobs an order takes: a row per tile and period, without what is there already."""
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lai_udf.errors import ProductionError
+from lai_udf.produce.areas import AreaTile
+
+MAX_JOB_DAYS = 92
+"""Longest period of a job: a season of a full tile stays below the memory of a worker."""
+DAYS_PER_DATE = 3.0
+"""Sentinel-2 passes every 5 days, and every 2 to 3 where its orbits overlap."""
+CREDITS_PER_KM2_AND_DATE = 0.1
+"""Published for the APEx process BIOPAR, which loads the same bands; not measured for ours."""
+BYTES_PER_PIXEL = 9
+"""Four int16 bands and the flags, before compression; other variables add two each."""
+PIXELS_PER_CORE_SECOND = 2.5e6
+"""Of the network at 20 m; loading the bands comes on top."""
+
+EXTENT = ("west", "south", "east", "north")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is wanted of every tile."""
+
+    start: dt.date
+    end: dt.date
+    """The day after the last one."""
+    settings: Mapping[str, Any]
+    """Keywords of `lai_udf.process_graph.lai_from_collection`."""
+    model_checksum: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a period that is empty."""
+        if not self.start < self.end:
+            raise ProductionError(
+                parameter="end", value=str(self.end), expected=f"a day after {self.start}"
+            )
+
+    @property
+    def digest(self) -> str:
+        """Eight digits that tell these settings and this model from others."""
+        facts = json.dumps([dict(self.settings), self.model_checksum], sort_keys=True, default=str)
+        return hashlib.sha256(facts.encode()).hexdigest()[:8]
+
+
+def plan_jobs(
+    tiles: Sequence[AreaTile], order: Order, known: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Return the rows that are missing from a table of jobs.
+
+    Args:
+        tiles: see `areas.cut_into_tiles`.
+        order: period and settings.
+        known: the table so far; periods that it holds for the same extent and settings are not
+            planned again, so that a later order adds new dates only.
+
+    Returns:
+        Columns `title` (unique, also the title of the job), `tile`, `areas`, `epsg`, `west`,
+        `south`, `east`, `north`, `start`, `end` (ISO days), `settings` (digest), `attempt`.
+    """
+    covered: dict[tuple[Any, ...], list[tuple[dt.date, dt.date]]] = {}
+    if known is not None:
+        for row in known.to_dict("records"):
+            key = (row["epsg"], *(row[side] for side in EXTENT), row["settings"])
+            period = dt.date.fromisoformat(row["start"]), dt.date.fromisoformat(row["end"])
+            covered.setdefault(key, []).append(period)
+    rows = []
+    for tile in tiles:
+        have = covered.get((tile.epsg, *tile.bounds, order.digest), [])
+        for start, end in split_period(order.start, order.end, have):
+            extent = hashlib.sha256(repr(tile.bounds).encode()).hexdigest()[:4]
+            rows.append(
+                {
+                    "title": f"lai_{tile.name}_{extent}_{start:%Y%m%d}_{end:%Y%m%d}_{order.digest}",
+                    "tile": tile.name,
+                    "areas": ",".join(tile.areas),
+                    "epsg": tile.epsg,
+                    **dict(zip(EXTENT, tile.bounds, strict=True)),
+                    "start": start.isoformat(),
+                    "end": end.isoformat(),
+                    "settings": order.digest,
+                    "attempt": 1,
+                }
+            )
+    columns = ["title", "tile", "areas", "epsg", *EXTENT, "start", "end", "settings", "attempt"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def split_period(
+    start: dt.date, end: dt.date, have: Sequence[tuple[dt.date, dt.date]] = ()
+) -> Iterator[tuple[dt.date, dt.date]]:
+    """Yield (first day, day after the last) of the parts that are not there yet."""
+    for first, last in sorted(have):
+        if start < min(first, end):
+            yield from _pieces(start, min(first, end))
+        start = max(start, last)
+    if start < end:
+        yield from _pieces(start, end)
+
+
+def _pieces(start: dt.date, end: dt.date) -> Iterator[tuple[dt.date, dt.date]]:
+    while start < end:
+        stop = min(start + dt.timedelta(days=MAX_JOB_DAYS), end)
+        yield start, stop
+        start = stop
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the rows of a plan will take, roughly."""
+
+    tiles: int
+    jobs: int
+    area_km2: float
+    dates: float
+    """Acquisitions, summed over the tiles."""
+    credits: float
+    core_hours: float
+    """Of the network alone."""
+    storage_gb: float
+    """Before compression."""
+
+    def lines(self) -> list[str]:
+        """Return one line for each figure."""
+        return [
+            f"{self.jobs} jobs on {self.tiles} tiles, {self.area_km2:,.0f} km2",
+            f"about {self.dates:,.0f} acquisitions (one in {DAYS_PER_DATE:g} days)",
+            f"about {self.credits:,.0f} credits (at {CREDITS_PER_KM2_AND_DATE:g} per km2 and "
+            "acquisition, published for the comparable process BIOPAR)",
+            f"about {self.core_hours:,.1f} core hours of the network, loading not counted",
+            f"at most {self.storage_gb:,.1f} GB of files",
+        ]
+
+
+def estimate(rows: pd.DataFrame, *, pixel_m: float = 20.0, variables: int = 1) -> Estimate:
+    """Return what planned rows will take.
+
+    Args:
+        rows: see `plan_jobs`.
+        pixel_m: 20 or 10.
+        variables: how many; each beside LAI adds a band.
+    """
+    area = (rows["east"] - rows["west"]) * (rows["north"] - rows["south"]) / 1e6
+    days = (pd.to_datetime(rows["end"]) - pd.to_datetime(rows["start"])).dt.days
+    dates = days / DAYS_PER_DATE
+    pixels = float((area * dates).sum()) * 1e6 / pixel_m**2
+    places = rows.assign(area=area).drop_duplicates(["tile", *EXTENT])
+    return Estimate(
+        tiles=int(rows["tile"].nunique()),
+        jobs=len(rows),
+        area_km2=float(places["area"].sum()),
+        dates=float(dates.sum()),
+        credits=float((area * dates).sum()) * CREDITS_PER_KM2_AND_DATE,
+        core_hours=pixels / PIXELS_PER_CORE_SECOND / 3600,
+        storage_gb=pixels * (BYTES_PER_PIXEL + 2 * (variables - 1)) / 1e9,
+    )
