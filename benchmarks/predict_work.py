@@ -213,7 +213,7 @@ def batch_job(bundle: str, scene: str, folder: str, rounds: str = "3") -> Facts:
 
     here, run = Path(folder), str(Path(sys.executable).with_name("lai-udf"))
     command = [run, "run", scene, str(here / "direct"), "--overwrite", "--model", bundle]
-    scaling = {"reflectance_scale": 1e-4, "reflectance_offset": -0.1}
+    scaling = {"reflectance_scale": 1e-4}  # the back-end applies the offset
     facts, direct = Facts(), Facts()
     with serving(here / "data", Path(scene), Path(bundle)) as connection:
         loaded = connection.load_stac(scene, bands=list(BANDS))

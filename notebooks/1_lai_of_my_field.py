@@ -70,7 +70,8 @@ print("openEO back-end:", url)
 # ## The ten lines
 #
 # The field is a box in the coordinates of the tile (EPSG:32631), a kilometre or two wide. The cube
-# holds digital numbers, so the function is told how they become reflectance.
+# holds digital numbers, from which the back-end took the offset that the items declare, so the
+# function is told their scale.
 
 # %%
 west, south, east, north = scene.reflectance.rio.bounds()
@@ -83,9 +84,7 @@ connection = openeo.connect(url).authenticate_basic("lai", password)
 sentinel2 = connection.load_collection(
     "sentinel-2-l2a", spatial_extent=field, temporal_extent=["2020-06-08", "2020-06-09"]
 )
-lai = lai_cube(
-    sentinel2, model=str(model), reflectance_scale=0.0001, reflectance_offset=-0.1
-)
+lai = lai_cube(sentinel2, model=str(model), reflectance_scale=0.0001)
 lai.download(OUT / "field.nc")
 
 # %% [markdown]

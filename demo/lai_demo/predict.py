@@ -12,7 +12,7 @@ import openeo
 from openeo.rest import JobFailedException, OpenEoApiError
 
 from lai_demo.errors import LaiDemoError
-from lai_demo.scene import COLLECTION, SCENE_OFFSET, SCENE_SCALE, DemoScene
+from lai_demo.scene import COLLECTION, SCENE_SCALE, DemoScene
 from lai_demo.servers import free_port, running
 from lai_udf.bundle import Bundle
 from lai_udf.process_graph import lai_cube
@@ -72,7 +72,6 @@ def predict_scene(
             "size": window,
             "samples": samples,
             "reflectance_scale": SCENE_SCALE,
-            "reflectance_offset": SCENE_OFFSET,
         }
         try:
             preview = folder / "preview.nc"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,18 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
+with warnings.catch_warnings():  # planetary_computer configures pydantic the old way
+    warnings.simplefilter("ignore")
+    import openeo_processes_dask.process_implementations
+    import openeo_processes_dask.specs  # noqa: F401 - leaves the files it reads open
+
 HEIGHT, WIDTH, STEP = 131, 150, 20.0
 WEST, NORTH, EPSG = 500_000.0, 5_600_000.0, 32633
 BANDS = ("B04", "B08", "SCL")
 DATES = ("2024-06-01", "2024-06-11", "2024-06-21")
 CLOUD_COVER = dict(zip(DATES, (0, 15, 30), strict=True))
 NODATA = 0
+SCALE, OFFSET = 0.0001, -0.1
 LAI_BACKEND = str(Path(sys.executable).with_name("lai-backend"))
 
 THIRD_PARTY_WARNINGS = (
@@ -51,7 +58,11 @@ class TinyCollection:
 
     @property
     def reflectance(self) -> np.ndarray:
-        return np.where(self.values == NODATA, np.nan, self.values).astype("float32")
+        """What is delivered: digital numbers without the offset that the items declare."""
+        numbers = np.where(self.values == NODATA, np.nan, self.values).astype("float32")
+        numbers[:, :2] += OFFSET / SCALE
+        numbers[numbers == 0] = np.finfo("float32").tiny  # measured, so not the 0 of no data
+        return numbers
 
 
 def write_collection(folder: Path) -> TinyCollection:
@@ -113,7 +124,7 @@ def product_name(date: str) -> str:
 def _write_item(folder: Path, date: str, bbox: list[float]) -> None:
     west, south, east, north = bbox
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
-    scale = {"raster:scale": 0.0001, "raster:offset": -0.1}
+    scale = {"raster:scale": SCALE, "raster:offset": OFFSET}
     bands = [{"name": name, "nodata": NODATA, **scale} for name in BANDS[:2]]
     item = {
         "type": "Feature",

@@ -273,17 +273,43 @@ def test_margins_go_through_resampling_and_merging():
     "between",
     [
         {"r": resampled("load", projection=4326)},
-        {"r": {"process_id": "apply_kernel", "arguments": {"data": {"from_node": "load"}}}},
+        {"r": {"process_id": "trim_cube", "arguments": {"data": {"from_node": "load"}}}},
         {"r": merged("load", "elsewhere"), "elsewhere": {**LOAD, "arguments": {"id": "S2"}}},
         {"q": resampled("load"), "r": resampled("q", 60)},
     ],
-    ids=["another projection", "a kernel", "another extent", "two grids"],
+    ids=["another projection", "an unknown reach", "another extent", "two grids"],
 )
 def test_no_margin_where_its_width_is_not_known(between):
     an = around(run_udf({}), data={"from_node": "r"})
     graph = prepare({"load": LOAD, **between, "an": an}, margins=True)
     assert "margin_px" not in request_of(graph, "load")
     assert "an__crop" not in graph
+
+
+@pytest.mark.parametrize(
+    ("between", "margin"),
+    [
+        ({"process_id": "resample_cube_spatial"}, 6 * 16),
+        ({"process_id": "to_scl_dilation_mask"}, 16 + 100),
+        ({"process_id": "to_scl_dilation_mask", "arguments": {"kernel2_size": 41}}, 16 + 20),
+        ({"process_id": "apply_kernel", "arguments": {"kernel": [[1, 1, 1]] * 5}}, 16 + 2),
+    ],
+)
+def test_margins_reach_through_masks(between, margin):
+    clouds = {"data": {"from_node": "scl"}, **between.get("arguments", {})}
+    if between["process_id"] == "resample_cube_spatial":
+        clouds["target"] = {"from_node": "load"}
+    mask = {"data": {"from_node": "load"}, "mask": {"from_node": "clouds"}}
+    nodes = {
+        "load": LOAD,
+        "scl": LOAD,
+        "clouds": {**between, "arguments": clouds},
+        "masked": {"process_id": "mask", "arguments": mask},
+        "an": around(run_udf({}), data={"from_node": "masked"}),
+    }
+    graph = prepare(nodes, margins=True)
+    assert {request_of(graph, name)["margin_px"] for name in ("load", "scl")} == {margin}
+    assert "an__crop" in graph
 
 
 def test_cubes_that_are_resampled_are_loaded_in_whole_pixels_of_the_result():

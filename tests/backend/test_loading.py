@@ -1,5 +1,6 @@
 """Scenes on disk -> cubes."""
 
+import dataclasses
 import json
 import shutil
 
@@ -10,10 +11,10 @@ import rasterio
 import rasterio.shutil
 from rasterio.warp import transform_bounds
 
-from backend.conftest import NORTH, STEP, WEST
+from backend.conftest import NORTH, OFFSET, SCALE, STEP, WEST
 from lai_backend.collections import describe_collection, find_collections, read_scenes
 from lai_backend.errors import AccessError, NoDataError, ParameterError, SourceError
-from lai_backend.extents import parse_spatial_extent, parse_temporal_extent
+from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, wrapped_boxes
 from lai_backend.loading import Request, load_cube, plan_cube
 from lai_backend.sources import read_scene, walk_items
 
@@ -46,7 +47,7 @@ def load(scenes, region=None, span=ALL_TIME, bands=None, margin=0, pixel=None):
     return load_cube(plan).compute()
 
 
-def test_values_come_as_stored_and_no_data_is_nan(tiny, scenes):
+def test_digital_numbers_come_without_offset_and_no_data_is_nan(tiny, scenes):
     cube = load(scenes)
     assert cube.dtype == np.float32
     assert cube.dims == ("t", "bands", "y", "x")
@@ -187,7 +188,9 @@ def test_tiles_of_one_day_become_one_date(tiny, scenes, tmp_path):
     west = cube[0, 0, :, :150].values
     known = ~np.isnan(tiny.reflectance[0, 0])
     np.testing.assert_array_equal(west[known], tiny.reflectance[0, 0][known])
-    np.testing.assert_array_equal(cube[0, 0, :, 150:], tiny.reflectance[0, 0, :, 10:])
+    np.testing.assert_array_equal(  # this item declares no offset
+        cube[0, 0, :, 150:], tiny.reflectance[0, 0, :, 10:] - OFFSET / SCALE
+    )
 
 
 def test_coarser_bands_are_brought_to_the_finest_grid(scenes, tmp_path):
@@ -264,3 +267,51 @@ def test_an_asset_that_names_other_files_is_refused(scenes, tmp_path):
     }
     with pytest.raises(SourceError, match="is VRT"):
         load([read_scene(item, [tmp_path.resolve()])])
+
+
+def test_products_of_both_baselines_come_on_one_scale(tiny, scenes, tmp_path):
+    shutil.copytree(tiny.folder / "TINY", tmp_path / "TINY")
+    home = tmp_path / "TINY" / "2024-06-01"  # as before baseline 04.00: no offset
+    text = (home / "scene-2024-06-01.json").read_text()
+    (home / "scene-2024-06-01.json").write_text(
+        text.replace('"raster:offset": -0.1', '"unit": "1"')
+    )
+    with rasterio.open(home / "reflectance.tif", "r+") as dataset:
+        values = dataset.read()
+        dataset.write(np.where(values == 0, 0, values + 1000).astype("uint16"))
+    cube = load(read_scenes(tmp_path / "TINY" / "collection.json", [tmp_path]), bands=("B04",))
+    expected = tiny.reflectance[:, 0].copy()
+    expected[0] += 2000
+    np.testing.assert_allclose(cube[:, 0], expected, atol=1e-30)
+
+
+def test_an_offset_that_is_in_the_pixels_already_is_not_applied(tiny):
+    path = tiny.folder / "TINY" / "2024-06-01" / "scene-2024-06-01.json"
+    (item,) = walk_items(str(path), [tiny.folder])
+    item["properties"]["earthsearch:boa_offset_applied"] = True
+    assert read_scene(item, [tiny.folder]).bands["B04"].offset == 0
+
+
+@pytest.mark.parametrize("west", [179.9, -180.1])
+def test_areas_across_the_antimeridian_are_asked_for_in_two_parts(west):
+    extent = {"west": west, "south": 10, "east": -179.9, "north": 11}
+    boxes = wrapped_boxes(parse_spatial_extent(extent))
+    np.testing.assert_allclose(boxes, [(179.9, 10, 180, 11), (-180, 10, -179.9, 11)])
+    utm = {"west": 450_000, "south": 7e6, "east": 460_000, "north": 7.1e6, "crs": 32601}
+    (box_of_zone_1,) = wrapped_boxes(parse_spatial_extent(utm))
+    assert -178.2 < box_of_zone_1[0] < box_of_zone_1[2] < -177
+
+
+def test_bands_of_several_pixel_sizes_are_loaded_with_a_warning(scenes, tmp_path, caplog):
+    place = tmp_path / "coarse.tif"
+    with rasterio.open(scenes[0].bands["SCL"].href) as dataset:
+        profile, values = dataset.profile, dataset.read()[:, ::2, ::2]
+    profile.update(height=values.shape[1], width=values.shape[2])
+    profile["transform"] *= rasterio.Affine.scale(2)
+    with rasterio.open(place, "w", **profile) as dataset:
+        dataset.write(values)
+    fine = scenes[0].bands["B04"]
+    sources = {"B04": fine, "B05": dataclasses.replace(fine, href=str(place), index=1)}
+    load([dataclasses.replace(scenes[0], bands=sources)])
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "B05 (40)" in warning.getMessage()

@@ -15,7 +15,15 @@ def test_client_finds_collection_processes_formats_and_runtimes(connection):
     assert connection.list_collection_ids() == ["TINY"]
     names = {process["id"] for process in connection.list_processes()}
     assert {"apply_neighborhood", "load_stac", "run_udf", "save_result", "mask"} <= names
-    assert set(connection.list_output_formats()) == {"GTiff", "netCDF", "Zarr"}
+    assert set(connection.list_output_formats()) == {
+        "GTiff",
+        "netCDF",
+        "Zarr",
+        "JSON",
+        "GeoJSON",
+        "CSV",
+        "Parquet",
+    }
     assert "numpy" in connection.list_udf_runtimes()["Python"]["versions"]["3"]["libraries"]
 
 

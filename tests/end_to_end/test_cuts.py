@@ -10,7 +10,7 @@ import xarray as xr
 
 from end_to_end.conftest import Backend, Walk
 from end_to_end.scenes import SIZE_PX
-from lai_demo.scene import COLLECTION, SCENE_OFFSET, SCENE_SCALE
+from lai_demo.scene import COLLECTION, SCENE_SCALE
 from lai_udf.cog import read_lai_geotiff
 from lai_udf.process_graph import lai_cube
 from lai_udf.run import predict_scene
@@ -26,7 +26,7 @@ BANDS = ("LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER")
 
 def graph(backend: Backend, size: int, overlap: int) -> openeo.DataCube:
     cube = backend.connection.load_collection(COLLECTION)
-    settings = {"reflectance_scale": SCENE_SCALE, "reflectance_offset": SCENE_OFFSET}
+    settings = {"reflectance_scale": SCENE_SCALE}
     if overlap:
         return lai_cube(cube, model=backend.model, size=size, overlap=overlap, **settings)
     # `lai_cube` refuses to cut without overlap: ask for it, and take it away from the graph.

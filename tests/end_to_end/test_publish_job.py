@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from end_to_end.conftest import Backend
-from lai_demo.scene import COLLECTION, SCENE_OFFSET, SCENE_SCALE
+from lai_demo.scene import COLLECTION, SCENE_SCALE
 from lai_service import Settings, create_app
 from lai_service.ops.client import download_job
 from lai_stac.validation import validate_item
@@ -27,7 +27,7 @@ DRAWS = 2
 def results(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run a job with two draws over the scene and download what it left."""
     cube = backend.connection.load_collection(COLLECTION)
-    scaling = {"reflectance_scale": SCENE_SCALE, "reflectance_offset": SCENE_OFFSET}
+    scaling = {"reflectance_scale": SCENE_SCALE}
     lai = lai_cube(cube, model=backend.model, size=96, samples=DRAWS, seed=7, **scaling)
     job = lai.create_job(out_format="GTiff", title="LAI to be published")
     job.start_and_wait(print=lambda line: None, max_poll_interval=1)

@@ -16,7 +16,7 @@ from lai_demo.scene import COLLECTION, SCENE_OFFSET, SCENE_SCALE
 from lai_udf.predict import BANDS
 from lai_udf.process_graph import lai_cube
 
-SCALING = {"reflectance_scale": SCENE_SCALE, "reflectance_offset": SCENE_OFFSET}
+SCALING = {"reflectance_scale": SCENE_SCALE}
 PATIENCE_S = 120
 
 
@@ -41,8 +41,8 @@ def scaled_twice(backend: Backend) -> openeo.DataCube:
     return lai(backend, reflectance_scale=SCENE_SCALE**2, reflectance_offset=0.0)
 
 
-def with_forgotten_offset(backend: Backend) -> openeo.DataCube:
-    return lai(backend, reflectance_offset=0.0)
+def with_the_offset_twice(backend: Backend) -> openeo.DataCube:
+    return lai(backend, reflectance_offset=SCENE_OFFSET)
 
 
 def with_foreign_key(backend: Backend) -> openeo.DataCube:
@@ -69,7 +69,7 @@ SENTENCES: dict[Callable[[Backend], openeo.DataCube], str] = {
     without_a_band: "band B05 missing",
     numbers_as_reflectance: "digital numbers; set reflectance_scale=0.0001",
     scaled_twice: "scale or offset is applied twice",
-    with_forgotten_offset: "set reflectance_offset=-0.1",
+    with_the_offset_twice: "scale or offset is applied twice",
     with_foreign_key: "unknown context key sede",
     with_damaged_bundle: "model.onnx fails its checksum",
 }

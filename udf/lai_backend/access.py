@@ -7,14 +7,37 @@ before they are judged.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote, urlparse
 
-from lai_backend.errors import AccessError
+import requests
+
+from lai_backend.errors import AccessError, SourceError
+
+HTTP_TIMEOUT_S = 60
 
 
 def is_web_address(href: str) -> bool:
     """Return whether an address is http or https."""
     return urlparse(href).scheme in {"http", "https"}
+
+
+def download(address: str, file: IO[bytes], most_bytes: int) -> None:
+    """Fetch a file from the web into an open one.
+
+    Raises:
+        SourceError: it cannot be fetched, or is too large.
+    """
+    try:
+        with requests.get(address, timeout=HTTP_TIMEOUT_S, stream=True) as response:
+            response.raise_for_status()
+            for chunk in response.iter_content(1 << 20):
+                file.write(chunk)
+                if file.tell() > most_bytes:
+                    raise SourceError(f"{address} is larger than {most_bytes} bytes.")
+        file.flush()
+    except OSError as error:  # of the request (requests.RequestException is one) or of the disk
+        raise SourceError(f"Cannot fetch {address}: {error}.") from error
 
 
 def allowed_path(href: str, roots: Sequence[Path]) -> Path:

@@ -12,20 +12,16 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
 from urllib.parse import urldefrag
 
-import requests
-
-from lai_backend.access import allowed_path, is_web_address
-from lai_backend.errors import ArchiveError
+from lai_backend.access import allowed_path, download, is_web_address
+from lai_backend.errors import ArchiveError, SourceError
 
 OPTION = "udf-dependency-archives"
 MAX_ARCHIVE_BYTES = 2_000_000_000
 MAX_UNPACKED_BYTES = 6_000_000_000
 MAX_MEMBERS = 50_000
 MAX_RATIO = 200
-HTTP_TIMEOUT_S = 60
 
 
 def unpack_archives(entries: object, folder: Path, roots: Sequence[Path]) -> list[Path]:
@@ -76,22 +72,11 @@ def _fetched(address: str, folder: Path, roots: Sequence[Path]) -> Iterator[Path
         yield path
         return
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".zip") as file:
-        _download(address, file)
+        try:
+            download(address, file, MAX_ARCHIVE_BYTES)
+        except SourceError as error:
+            raise ArchiveError(str(error)) from error
         yield Path(file.name)
-
-
-def _download(address: str, file: IO[bytes]) -> None:
-    """Fetch an archive from the web into an open file."""
-    try:
-        with requests.get(address, timeout=HTTP_TIMEOUT_S, stream=True) as response:
-            response.raise_for_status()
-            for chunk in response.iter_content(1 << 20):
-                file.write(chunk)
-                if file.tell() > MAX_ARCHIVE_BYTES:
-                    raise ArchiveError(f"{address} is larger than {MAX_ARCHIVE_BYTES} bytes.")
-        file.flush()
-    except OSError as error:  # of the request (requests.RequestException is one) or of the disk
-        raise ArchiveError(f"Cannot fetch the archive {address}: {error}.") from error
 
 
 def unpack(archive: Path, target: Path, name: str) -> None:

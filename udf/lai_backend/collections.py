@@ -12,7 +12,7 @@ from typing import Any
 
 from lai_backend.errors import SourceError
 from lai_backend.files import read_json
-from lai_backend.sources import Scene, read_scene, read_stac
+from lai_backend.sources import Scene, is_searchable, read_scene, read_stac
 
 COLLECTION_FILE = "collection.json"
 
@@ -29,7 +29,7 @@ def find_collections(folders: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for folder in folders:
         for path in sorted(folder.rglob(COLLECTION_FILE)):
-            identifier = str(_read_collection(path)["id"])
+            identifier = str(read_collection(path)["id"])
             if found.setdefault(identifier, path) != path:
                 raise SourceError(f"{path} and {found[identifier]} both describe {identifier!r}.")
     return found
@@ -50,29 +50,40 @@ def describe_collection(collection_file: Path, roots: Sequence[Path]) -> dict[st
     """Return the openEO description of a collection.
 
     What the file says is kept; the dimensions, bands and extents it leaves out come from its
-    items. Values are delivered as they are stored: `raster:scale` and `raster:offset` are
-    reported, not applied.
+    items. Digital numbers are delivered: `raster:scale` is reported, `raster:offset` is applied
+    and so is 0 here.
     """
-    description = _read_collection(collection_file)
+    description = read_collection(collection_file)
+    searched = is_searchable(description)
     description["links"] = [
         link
         for link in description.get("links", [])
         if str(link.get("href", "")).startswith("http")
     ]
-    scenes = read_scenes(collection_file, roots)
+    scenes = [] if searched else read_scenes(collection_file, roots)
     bands: dict[str, dict[str, Any]] = {}
     for scene in scenes:
         for name, source in scene.bands.items():
-            bands.setdefault(name, source.description)
+            offset = {"raster:offset": 0.0} if "raster:offset" in source.description else {}
+            bands.setdefault(name, {**source.description, **offset})
     _complete_extent(description, scenes)
     summaries = description.setdefault("summaries", {})
-    declared = {band.get("name"): band for band in summaries.get("bands", [])}
+    known = summaries.get("bands") or summaries.get("eo:bands") or description.get("bands") or []
+    declared = {band.get("name"): band for band in known}
+    if searched and not declared:
+        declared = {name: {"name": name} for name in description.get("item_assets", {})}
+    bands = bands or {str(name): {} for name in declared}
     summaries["bands"] = [{**found, **declared.get(name, {})} for name, found in bands.items()]
     description.setdefault("cube:dimensions", _dimensions(description["extent"], list(bands)))
     return description
 
 
-def _read_collection(path: Path) -> dict[str, Any]:
+def read_collection(path: Path) -> dict[str, Any]:
+    """Return a collection file.
+
+    Raises:
+        SourceError: it is none.
+    """
     try:
         content = read_json(path)
     except (OSError, ValueError) as error:
@@ -98,6 +109,8 @@ def _complete_extent(description: dict[str, Any], scenes: Sequence[Scene]) -> No
     extent = description.setdefault("extent", {})
     boxes = [scene.bbox for scene in scenes if scene.bbox is not None]
     west, south, east, north = zip(*boxes, strict=True) if boxes else ([-180], [-90], [180], [90])
+    if any(one > other for one, other in zip(west, east, strict=True)):  # across the antimeridian
+        west, east = [-180], [180]
     times: list[str | None] = [scene.instant.isoformat().replace("+00:00", "Z") for scene in scenes]
     times = times or [None]
     extent.setdefault("spatial", {"bbox": [[min(west), min(south), max(east), max(north)]]})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import shapely
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import BoundingBox, Geometry
@@ -96,11 +97,27 @@ def parse_spatial_extent(value: Json) -> Geometry | None:
         raise ParameterError(f"spatial_extent lacks {', '.join(missing)}.")
     crs = parse_crs(value.get("crs") or "EPSG:4326")
     west, south, east, north = (float(value[side]) for side in ("west", "south", "east", "north"))
+    if crs.geographic and -180 <= east < west <= 180 and east + 360 - west < 180:
+        east += 360  # across the antimeridian
     if east <= west or north <= south:
         raise ParameterError(
             f"The spatial extent is empty: west {west}, south {south}, east {east}, north {north}."
         )
     return BoundingBox(west, south, east, north, crs=crs).polygon
+
+
+def wrapped_boxes(region: Geometry) -> list[tuple[float, float, float, float]]:
+    """Return the boxes in degrees, -180 to 180, around a region; two across the antimeridian."""
+    geographic = region if region.crs == CRS("EPSG:4326") else region.to_crs("EPSG:4326")
+    west, south, east, north = geographic.boundingbox.bbox
+    if region.crs != geographic.crs and east - west > 180:  # its corners lie on both sides
+        points = shapely.get_coordinates(geographic.geom)[:, 0] % 360
+        west, east = float(points.min()), float(points.max())
+    turns = 360 * math.floor((west + 180) / 360)
+    west, east = west - turns, east - turns
+    if east <= 180:
+        return [(west, south, east, north)]
+    return [(west, south, 180.0, north), (-180.0, south, min(east - 360, 180.0), north)]
 
 
 def parse_crs(value: Json) -> CRS:

@@ -5,6 +5,19 @@ from typing import Any
 from lai_backend.errors import ParameterError
 
 FORMATS = {"gtiff": "GTiff", "cog": "GTiff", "netcdf": "netCDF", "zarr": "Zarr"}
+VECTOR_FORMATS = {
+    "json": "JSON",
+    "geojson": "GeoJSON",
+    "csv": "CSV",
+    "parquet": "Parquet",
+    "netcdf": "netCDF",
+}
+VECTOR_TITLES = {
+    "JSON": "JSON, values by date, polygon and band",
+    "GeoJSON": "GeoJSON, values as properties",
+    "CSV": "CSV, a row per date and polygon",
+    "Parquet": "GeoParquet, a row per date and polygon",
+}
 
 
 def file_formats() -> dict[str, Any]:
@@ -16,23 +29,36 @@ def file_formats() -> dict[str, Any]:
             "default": "openEO",
         }
     }
+    vector = {"gis_data_types": ["vector"], "parameters": prefix}
     raster = {"gis_data_types": ["raster"], "parameters": prefix}
     return {
         "input": {},
         "output": {
             "GTiff": {"title": "Cloud Optimized GeoTIFF, one file per date", **raster},
-            "netCDF": {"title": "netCDF, one variable per band", **raster},
+            "netCDF": {
+                "title": "netCDF, one variable per band",
+                "gis_data_types": ["raster", "vector"],
+                "parameters": prefix,
+            },
             "Zarr": {"title": "Zarr store in one zip file, one variable per band", **raster},
+            **{name: {"title": title, **vector} for name, title in VECTOR_TITLES.items()},
         },
     }
 
 
-def check_format(name: str) -> str:
+def check_format(name: str, *, vector: bool = False) -> str:
     """Return the proper spelling of a format name.
+
+    Args:
+        name: what the client wrote.
+        vector: the result is polygons, or values of polygons.
 
     Raises:
         ParameterError: the format is not offered.
     """
-    if str(name).lower() not in FORMATS:
-        raise ParameterError(f"save_result cannot write {name!r}; formats: GTiff, netCDF, Zarr.")
-    return FORMATS[str(name).lower()]
+    offered = VECTOR_FORMATS if vector else FORMATS
+    if str(name).lower() not in offered:
+        known = ", ".join(dict.fromkeys(offered.values()))
+        kind = "values of polygons" if vector else "a cube"
+        raise ParameterError(f"save_result cannot write {kind} as {name!r}; formats: {known}.")
+    return offered[str(name).lower()]

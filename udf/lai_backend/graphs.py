@@ -22,8 +22,16 @@ FindProcess = Callable[[str, str | None], Mapping[str, Any] | None]
 
 MAX_NODES = 2000
 MAX_DEPTH = 12
+COLLECT, COLLECTED = "collect_results", "lai_backend__results"
+"""Process and node that hold the results of several `save_result`."""
 LOADERS = ("load_collection", "load_stac")
-UDF_PARENTS = ("apply", "apply_dimension", "apply_neighborhood", "reduce_dimension")
+UDF_PARENTS = (
+    "apply",
+    "apply_dimension",
+    "apply_neighborhood",
+    "apply_polygon",
+    "reduce_dimension",
+)
 CHILD_PARAMETERS = {
     "apply": frozenset({"x", "context"}),
     "apply_dimension": frozenset({"data", "context"}),
@@ -56,7 +64,8 @@ def prepare_graph(graph: Mapping[str, Any], find_process: FindProcess) -> Graph:
     """
     try:
         resolved = inline(graph, {}, find_process)
-        return {name: _lower_node(name, node) for name, node in resolved.items()}
+        lowered = {name: _lower_node(name, node) for name, node in resolved.items()}
+        return _collect_results(lowered)
     except RecursionError:
         raise GraphError("The process graph is nested too deeply.") from None
 
@@ -216,10 +225,25 @@ def _mark_result(graph: Graph) -> None:
     if not marked:
         used = {name for node in graph.values() for name in references(node["arguments"])}
         marked = [name for name in graph if name not in used]
+        saves = [name for name in marked if graph[name]["process_id"] == "save_result"]
+        marked = saves[-1:] if saves == marked else marked
     if len(marked) != 1:
         raise GraphError(f"The process graph must have one result node, it has {len(marked)}.")
     for name, node in graph.items():
         node["result"] = name == marked[0]
+
+
+def _collect_results(graph: Graph) -> Graph:
+    """Let the graph end in all its `save_result` nodes, as on the cloud back-ends."""
+    used = {name for node in graph.values() for name in references(node["arguments"])}
+    saves = [name for name, node in graph.items() if node["process_id"] == "save_result"]
+    others = [name for name in saves if not graph[name]["result"] and name not in used]
+    if not others:
+        return graph
+    (end,) = (name for name, node in graph.items() if node["result"])
+    graph[end]["result"] = False
+    arguments = {"data": {"from_node": end}, "others": [{"from_node": name} for name in others]}
+    return {**graph, COLLECTED: {"process_id": COLLECT, "arguments": arguments, "result": True}}
 
 
 def references(value: Json) -> list[str]:

@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import sys
+from pathlib import Path
 from typing import Any
 
 from openeo_driver.specs import SPECS_ROOT
@@ -31,52 +32,30 @@ OWN_SPECS = (
     "run_udf",
     "save_result",
 )
-WITHOUT_IMPLEMENTATION = frozenset(
-    {
-        "apply_neighborhood_intertwin",
-        "apply_polygon",
-        "ard_normalized_radar_backscatter",
-        "ard_surface_reflectance",
-        "atmospheric_correction",
-        "cab",
-        "create_data_cube",
-        "date_between",
-        "date_difference",
-        "date_shift",
-        "ddmc",
-        "e",
-        "export_workspace",
-        "fapar",
-        "fcover",
-        "fit_curve",
-        "fit_regr_random_forest",
-        "lai",
-        "load_geojson",
-        "load_url",
-        "predict_curve",
-        "predict_random_forest",
-        "rqadeforestation",
-        "sar_backscatter",
-        "sen2like",
-        "stac_modify",
-        "vector_buffer",
-        "vector_reproject",
+OFFERED = Path(__file__).with_name("offered.json")
+"""Names of the processes that passed the smoke test on a real cube (`tests/backend/smoke.py`)."""
+FOLDERS = ("2.x", "2.x/proposals", "experimental")
+
+
+@functools.cache
+def known_specs() -> dict[str, dict[str, Any]]:
+    """Return every openEO definition at hand, by identifier: what could be offered."""
+    shipped = {
+        spec["id"]: spec
+        for spec in vars(specs).values()
+        if isinstance(spec, dict) and "id" in spec and "parameters" in spec
     }
-)
+    for folder in reversed(FOLDERS):
+        for path in sorted((SPECS_ROOT / "openeo-processes" / folder).glob("*.json")):
+            if path.stem in OWN_SPECS or path.stem not in shipped:
+                shipped[path.stem] = read_json(path)
+    return shipped
 
 
 @functools.cache
 def process_specs() -> dict[str, dict[str, Any]]:
     """Return the openEO definition of every process offered, by identifier."""
-    found = {
-        spec["id"]: spec
-        for spec in vars(specs).values()
-        if isinstance(spec, dict) and "id" in spec and "parameters" in spec
-    }
-    offered = {name: spec for name, spec in found.items() if name not in WITHOUT_IMPLEMENTATION}
-    for name in OWN_SPECS:
-        offered[name] = read_json(SPECS_ROOT / "openeo-processes" / "2.x" / f"{name}.json")
-    return dict(sorted(offered.items()))
+    return {name: known_specs()[name] for name in read_json(OFFERED)}
 
 
 def udf_runtimes() -> dict[str, Any]:

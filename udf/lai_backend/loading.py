@@ -1,8 +1,8 @@
 """`load_collection` and `load_stac`: scenes on disk or on the web -> a lazy cube.
 
 The cube has dims (t, bands, y, x), float32, NaN where there is no data, with cell-centre
-coordinates and the CRS written by rioxarray. **Values are delivered as they are stored** (digital
-numbers stay digital numbers), as the cloud back-ends do: tell the UDF the scale and offset.
+coordinates and the CRS written by rioxarray. **Digital numbers stay digital numbers**, on one scale
+and without offset whatever the item says of its own (`_on_one_scale`): tell the UDF the scale.
 
 Grid: that of the files, the finest among the bands asked for; other bands and scenes are brought
 onto it by nearest neighbour. Extents are snapped outward to whole pixels. Dates: scenes of one UTC
@@ -10,11 +10,12 @@ day are one date, labelled with its midnight, as on the cloud back-ends; where t
 first that has data wins.
 """
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 from typing import Any
@@ -22,17 +23,19 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import numpy.typing as npt
+import shapely
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import BoundingBox, Geometry
 
 from lai_backend.errors import NoDataError, ParameterError
-from lai_backend.extents import TimeSpan, snap_outward
+from lai_backend.extents import TimeSpan, snap_outward, wrapped_boxes
 from lai_backend.georeference import georeference
 from lai_backend.reading import read_day, read_grid
 from lai_backend.sources import Scene
 
+_log = logging.getLogger(__name__)
 CHUNK_PX = 1024
 """A multiple of the usual sides of tiles in files."""
 HEADERS_AT_A_TIME = 8
@@ -94,6 +97,7 @@ def plan_cube(scenes: Sequence[Scene], request: Request, what: str) -> Plan:
     _check_bands(bands, scenes, what)
     footprints = _read_footprints(chosen, bands)
     grid, asked, finest = _common_grid(list(footprints.values()), request)
+    chosen = _on_one_scale(chosen, bands, what)
     days = _by_day(_touching(chosen, footprints, asked))
     if not days:
         raise NoDataError(f"{what} has no data in the area asked for.")
@@ -142,15 +146,53 @@ def _in_extents(scenes: Sequence[Scene], request: Request, what: str) -> list[Sc
 def _may_touch(scene: Scene, region: Geometry | None) -> bool:
     if region is None or scene.bbox is None:
         return True
-    box = BoundingBox(*scene.bbox, crs="EPSG:4326").buffered(0.01)
-    return bool(box.polygon.intersects(region.to_crs("EPSG:4326")))
+    west, south, east, north = scene.bbox
+    around = (west - 0.01, south - 0.01, east + 0.01, north + 0.01)
+    extent = BoundingBox(*around[:2], around[2] + 360 * (east < west), around[3], crs="EPSG:4326")
+    return any(
+        shapely.box(*one).intersects(shapely.box(*other))
+        for one in wrapped_boxes(extent.polygon)
+        for other in wrapped_boxes(region)
+    )
 
 
 def _touching(
     scenes: Sequence[Scene], footprints: Mapping[str, GeoBox], area: Geometry
 ) -> list[Scene]:
-    boxes = {name: grid.boundingbox.polygon for name, grid in footprints.items()}
-    return [scene for scene in scenes if scene.id in boxes and boxes[scene.id].intersects(area)]
+    assert area.crs is not None
+    extents = {name: grid.extent.to_crs(area.crs) for name, grid in footprints.items()}
+    return [scene for scene in scenes if scene.id in extents and extents[scene.id].intersects(area)]
+
+
+def _on_one_scale(scenes: Sequence[Scene], bands: Sequence[str], what: str) -> list[Scene]:
+    """Give all scenes the scale of the first, without offsets, so that one scaling fits all.
+
+    As on the Copernicus Data Space: digital numbers stay digital numbers, those of products with
+    `raster:offset` are moved by it (openeo-geopyspark-driver, `S2_REFLECTANCE_SCALED_OFFSET`).
+    """
+    scales: dict[str, float] = {}
+    moved: dict[str, float] = {}
+    adjusted = []
+    for scene in scenes:
+        sources = dict(scene.bands)
+        for name in bands:
+            if name in sources:
+                source = sources[name]
+                own = source.scale or scales.get(name, 1.0)
+                common = scales.setdefault(name, own) if source.scale else own
+                if source.offset:
+                    moved[name] = source.offset
+                factor, shift = own / common, source.offset / common
+                sources[name] = replace(source, factor=factor, shift=shift)
+        adjusted.append(replace(scene, bands=sources))
+    if moved:
+        _log.info(
+            "%s: raster:offset is applied (%s): values times raster:scale are physical values, "
+            "give the UDF no offset.",
+            what,
+            ", ".join(f"{name} {offset:g}" for name, offset in moved.items()),
+        )
+    return adjusted
 
 
 def _by_day(scenes: Sequence[Scene]) -> dict[date, tuple[Scene, ...]]:
@@ -180,11 +222,32 @@ def _read_footprints(scenes: Sequence[Scene], bands: Sequence[str]) -> dict[str,
     sources = dict.fromkeys(source for found in wanted.values() for source in found)
     with ThreadPoolExecutor(HEADERS_AT_A_TIME) as pool:
         grids = dict(zip(sources, pool.map(read_grid, sources), strict=True))
+    _warn_of_sizes(
+        {
+            name: _pixel_size(grids[s.bands[name]])
+            for s in scenes
+            for name in bands
+            if name in s.bands
+        }
+    )
     return {
         identifier: min((grids[source] for source in found), key=_pixel_size)
         for identifier, found in wanted.items()
         if found
     }
+
+
+def _warn_of_sizes(sizes: Mapping[str, float]) -> None:
+    """Say so where bands of 20 m become pixels of 10 m, which a UDF may take for pixels of 20 m."""
+    finest = min(sizes.values(), default=0.0)
+    coarse = [f"{name} ({size:g})" for name, size in sizes.items() if size > finest]
+    if coarse:
+        _log.warning(
+            "Bands of different pixels are loaded with pixels of %g: %s are repeated, not made "
+            "finer. Where a UDF needs others, use resample_spatial before it.",
+            finest,
+            ", ".join(coarse),
+        )
 
 
 def _common_grid(footprints: Sequence[GeoBox], request: Request) -> tuple[GeoBox, Geometry, GeoBox]:

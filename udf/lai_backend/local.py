@@ -12,15 +12,15 @@ from typing import Any
 from openeo.internal.graph_building import as_flat_graph
 from openeo.local import LocalConnection as ClientConnection
 from openeo.metadata import CollectionMetadata
-from openeo_pg_parser_networkx import OpenEOProcessGraph
 
 from lai_backend.collections import describe_collection, find_collections
 from lai_backend.errors import ParameterError
 from lai_backend.graphs import prepare_graph
 from lai_backend.margins import add_margins, snap_to_resampling
-from lai_backend.processes import build_registry
+from lai_backend.processes import build_registry, evaluate
 from lai_backend.saving import SavedResult
 from lai_backend.settings import Task
+from lai_backend.vectors import SavedVectors, ZonalValues
 
 
 class LocalConnection(ClientConnection):
@@ -84,9 +84,18 @@ class LocalConnection(ClientConnection):
         flat = as_flat_graph(process_graph)
         nodes = flat.get("process_graph", flat)
         prepared = snap_to_resampling(prepare_graph(nodes, lambda name, namespace: None))
-        graph = OpenEOProcessGraph({"process_graph": add_margins(prepared)})
-        result = graph.to_callable(build_registry(self._task))()
-        return result.cube if isinstance(result, SavedResult) else result
+        result = evaluate(add_margins(prepared), build_registry(self._task))
+        return _unwrap(result)
 
     def _find(self) -> dict[str, Path]:
         return find_collections(tuple(self._task.collection_dirs))
+
+
+def _unwrap(result: Any) -> Any:  # noqa: ANN401 - what the graph ends in
+    if isinstance(result, list):
+        return [_unwrap(one) for one in result]
+    if isinstance(result, SavedVectors):
+        result = result.data
+    if isinstance(result, SavedResult | ZonalValues):
+        return result.cube
+    return result

@@ -14,7 +14,7 @@ import copy
 from lai_backend.files import Json
 from lai_backend.graphs import LOADERS, Graph, references, rename_references
 
-PIXELWISE = frozenset(
+KEEPS_PLACES = frozenset(
     {
         "apply",
         "apply_dimension",
@@ -27,12 +27,21 @@ PIXELWISE = frozenset(
         "add_dimension",
         "drop_dimension",
         "mask",
+        "mask_polygon",
+        "mask_scl_dilation",
+        "to_scl_dilation_mask",
+        "apply_kernel",
+        "resample_cube_spatial",
         "merge_cubes",
         "ndvi",
         "aggregate_temporal",
         "aggregate_temporal_period",
     }
 )
+LARGEST_RATIO = 6
+"""Between pixels of Sentinel-2, 10 m to 60 m."""
+SCL_KERNELS_PX = (17, 201)
+"""Default sizes of the kernels of `to_scl_dilation_mask`."""
 CROP_PROCESS = "crop_to_extent"
 
 
@@ -76,6 +85,10 @@ def add_margins(graph: Graph) -> Graph:
         extents = [graph[name]["arguments"]["request"].get("spatial_extent") for name in loaders]
         if not extents or extents[0] is None or any(one != extents[0] for one in extents):
             continue
+        before = _upstream(graph, target)
+        margin += sum(_reach(graph[name]) for name in before)
+        if any(graph[name]["process_id"] == "resample_cube_spatial" for name in before):
+            margin *= LARGEST_RATIO  # whatever the pixels of the two cubes
         for name in loaders:
             result[name]["arguments"]["request"]["margin_px"] = margin
         _insert_crop(result, target, extents[0])
@@ -84,13 +97,7 @@ def add_margins(graph: Graph) -> Graph:
 
 def _loaders(graph: Graph, target: str) -> set[str]:
     """Return the loading nodes that feed a neighbourhood and nothing else; none if unclear."""
-    upstream: set[str] = set()
-    waiting = list(references(graph[target]["arguments"]))
-    while waiting:
-        name = waiting.pop()
-        if name not in upstream:
-            upstream.add(name)
-            waiting += references(graph[name]["arguments"])
+    upstream = _upstream(graph, target)
     loaders = {name for name in upstream if graph[name]["process_id"] in LOADERS}
     for name in upstream:
         fine = name in loaders or _keeps_places(graph, name, loaders)
@@ -99,11 +106,36 @@ def _loaders(graph: Graph, target: str) -> set[str]:
     return loaders
 
 
+def _upstream(graph: Graph, target: str) -> set[str]:
+    upstream: set[str] = set()
+    waiting = list(references(graph[target]["arguments"]))
+    while waiting:
+        name = waiting.pop()
+        if name not in upstream:
+            upstream.add(name)
+            waiting += references(graph[name]["arguments"])
+    return upstream
+
+
+def _reach(node: Json) -> int:
+    """Return how many further pixels a node needs on every side."""
+    process_id, arguments = node["process_id"], node["arguments"]
+    if process_id == "mask_scl_dilation":
+        return max(SCL_KERNELS_PX) // 2
+    if process_id == "to_scl_dilation_mask":
+        sizes = [arguments.get(f"kernel{n}_size", SCL_KERNELS_PX[n - 1]) for n in (1, 2)]
+        return int(arguments.get("erosion_kernel_size") or 0) + int(max(sizes)) // 2
+    if process_id == "apply_kernel":
+        kernel = arguments.get("kernel") or [[]]
+        return max(len(kernel), len(kernel[0])) // 2
+    return 0
+
+
 def _keeps_places(graph: Graph, name: str, loaders: set[str]) -> bool:
     """Return whether a node works pixel by pixel, or is the resampling its loaders know of."""
     node = graph[name]
     before = references(node["arguments"])
-    if node["process_id"] in PIXELWISE:
+    if node["process_id"] in KEEPS_PLACES:
         return bool(before)
     pixel = _resolution(node)
     return bool(pixel) and all(

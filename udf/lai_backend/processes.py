@@ -6,33 +6,46 @@ Ours replace or add what that library lacks: loading with extents, UDFs with lab
 
 import inspect
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from openeo_driver.datacube import DriverVectorCube
 from openeo_pg_parser_networkx import OpenEOProcessGraph, ProcessRegistry
 from openeo_pg_parser_networkx.process_registry import Process
 from openeo_processes_dask import process_implementations, specs
-from openeo_processes_dask.process_implementations.core import process
 
-from lai_backend import neighborhood
-from lai_backend.collections import find_collections, read_scenes
+from lai_backend import neighborhood, scl, vectors
+from lai_backend.access import allowed_path, download, is_web_address
+from lai_backend.collections import find_collections, read_collection, read_scenes
 from lai_backend.dimensions import apply_process_along
 from lai_backend.errors import GraphError, NoDataError, ParameterError, SourceError
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, snap_outward
 from lai_backend.files import Json
 from lai_backend.formats import check_format
 from lai_backend.georeference import georeference, transform_of
+from lai_backend.graphs import Graph
 from lai_backend.loading import Request, load_cube, plan_cube
 from lai_backend.places import Place
-from lai_backend.resampling import resample
+from lai_backend.resampling import on_grid_of, resample
 from lai_backend.saving import SavedResult
 from lai_backend.settings import Task
-from lai_backend.sources import Scene, read_scene, walk_items
+from lai_backend.sources import (
+    Scene,
+    is_searchable,
+    read_scene,
+    read_stac,
+    search_items,
+    walk_items,
+)
 from lai_backend.udf_runner import UdfCall
+from lai_backend.upstream import REPLACEMENTS, resolve_lists
+from lai_backend.vectors import SavedVectors, ZonalValues
 from lai_backend.windows import Quirks
 
 _log = logging.getLogger(__name__)
@@ -50,6 +63,8 @@ def build_registry(
         loaded: takes the scenes that loading processes choose.
     """
     registry = _plain_registry()
+    for name, function in {**REPLACEMENTS, **FUNCTIONS}.items():
+        registry[name] = Process(spec={"id": name}, implementation=function)
     own = OwnProcesses(task, place, [] if loaded is None else loaded)
     for name, method in inspect.getmembers(own, inspect.ismethod):
         if not name.startswith("_"):
@@ -59,12 +74,60 @@ def build_registry(
 
 def _plain_registry() -> ProcessRegistry:
     """Return the processes of openeo-processes-dask."""
-    registry = ProcessRegistry(wrap_funcs=[process])
+    registry = ProcessRegistry(wrap_funcs=[resolve_lists])
     for name, function in inspect.getmembers(process_implementations, inspect.isfunction):
         spec = getattr(specs, name, None)
         if spec is not None:
             registry[name] = Process(spec=spec, implementation=function)
     return registry
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        scl.mask_scl_dilation,
+        scl.to_scl_dilation_mask,
+        vectors.aggregate_spatial,
+        vectors.filter_spatial,
+        vectors.mask_polygon,
+        vectors.vector_buffer,
+        vectors.vector_reproject,
+    )
+}
+"""Processes of ours that need to know nothing of the job."""
+
+
+class ResultsCache(dict[str, Any]):
+    """Remembers the results of the main graph, and computes those of child graphs at each call.
+
+    The graph library forgets the results of child graphs of two processes only, so that others,
+    as `aggregate_temporal`, would get the first result again and again; it asks by way of
+    `__getitem__`, for what it has just computed by brackets.
+    """
+
+    def __init__(self, graph: OpenEOProcessGraph) -> None:
+        super().__init__()
+        self._main = str(graph.uid)
+        self.__getitem__ = self._remembered  # type: ignore[method-assign]
+
+    def _remembered(self, node: str) -> Any:  # noqa: ANN401 - the result of any process
+        if not node.endswith(self._main):
+            raise KeyError(node)
+        return self[node]
+
+
+def evaluate(nodes: Graph, registry: ProcessRegistry) -> Any:  # noqa: ANN401 - as the graph ends
+    """Evaluate a lowered graph; cubes stay lazy.
+
+    Raises:
+        GraphError: a process that is not offered.
+    """
+    graph = OpenEOProcessGraph({"process_graph": nodes})
+    try:
+        call = graph.to_callable(registry, results_cache=ResultsCache(graph))
+    except KeyError as error:
+        raise GraphError(f"There is no such process: {error.args[0]}") from error
+    return call()
 
 
 def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,8 +167,10 @@ class OwnProcesses:
         if identifier not in found:
             known = ", ".join(found) or "none"
             raise ParameterError(f"There is no collection {identifier!r}; there are: {known}.")
-        scenes = read_scenes(found[identifier], self.task.readable_roots)
-        return self._load(scenes, request, f"Collection {identifier!r}")
+        collection, what = read_collection(found[identifier]), f"Collection {identifier!r}"
+        if is_searchable(collection):
+            return self._load(self._search(collection, request), request, what)
+        return self._load(read_scenes(found[identifier], self.task.readable_roots), request, what)
 
     def load_stac(self, request: dict[str, Any]) -> xr.DataArray:
         """Load a STAC item, collection or page of items; see `loading`."""
@@ -113,11 +178,21 @@ class OwnProcesses:
         if not isinstance(href, str):
             raise ParameterError("load_stac needs `url`.")
         roots = self.task.readable_roots
+        content = read_stac(href, roots)
+        if is_searchable(content):
+            return self._load(self._search(content, request), request, href)
         scenes = [read_scene(item, roots) for item in walk_items(href, roots)]
         if not scenes:
             raise SourceError(f"{href} leads to no STAC item.")
         scenes.sort(key=lambda scene: (scene.instant, scene.id))
         return self._load(scenes, request, href)
+
+    def _search(self, collection: Mapping[str, Any], request: dict[str, Any]) -> list[Scene]:
+        """Return the scenes of a collection of a STAC API in the extents of a request."""
+        wanted = _read_request(request)
+        items = {item["id"]: item for item in search_items(collection, wanted.span, wanted.region)}
+        scenes = [read_scene(item, self.task.readable_roots) for item in items.values()]
+        return sorted(scenes, key=lambda scene: (scene.instant, scene.id))
 
     def _load(self, scenes: Sequence[Scene], request: dict[str, Any], what: str) -> xr.DataArray:
         wanted = select_scenes(scenes, request.get("properties") or {}, what)
@@ -229,14 +304,82 @@ class OwnProcesses:
         kept = data.isel(y=slice(top, top + wanted.height), x=slice(left, left + wanted.width))
         return georeference(kept, data.rio.crs, grid.affine * Affine.translation(left, top))
 
+    def apply_polygon(
+        self,
+        data: xr.DataArray,
+        geometries: Json = None,
+        polygons: Json = None,
+        process: Callable[..., Any] | None = None,
+        mask_value: Json = None,
+        context: Json = None,
+        udf: Udf | None = None,
+    ) -> xr.DataArray:
+        """Run a process or a UDF on the pixels of each polygon."""
+
+        def run(window: xr.DataArray) -> xr.DataArray:
+            if udf is not None:
+                return neighborhood.run_on_cube(window, self._call(udf))
+            if process is None:
+                raise ParameterError("apply_polygon needs `process`.")
+            given = {"x": window.data, "data": window.data, "context": context}
+            return window.copy(data=process(named_parameters=given))
+
+        shapes = polygons if geometries is None else geometries
+        return vectors.apply_polygon(as_cube(data), shapes, run, mask_value)
+
+    def load_url(
+        self, url: str, format: str, options: dict[str, Any] | None = None
+    ) -> DriverVectorCube:
+        """Take polygons from a file below the folders allowed, or of the web."""
+        if not is_web_address(url):
+            return vectors.read_file(allowed_path(url, self.task.readable_roots), format)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "polygons"
+            with file.open("wb") as opened:
+                download(url, opened, vectors.MAX_FILE_BYTES)
+            return vectors.read_file(file, format)
+
+    def load_geojson(self, data: Json, properties: list[str] | None = None) -> DriverVectorCube:
+        """Take polygons from GeoJSON."""
+        return vectors.read_polygons(data)
+
+    def resample_cube_spatial(
+        self, data: xr.DataArray, target: xr.DataArray, method: str = "near"
+    ) -> xr.DataArray:
+        """Bring a cube onto the pixels of another."""
+        return on_grid_of(as_cube(data), as_cube(target), None, method)
+
+    def collect_results(self, data: Json, others: list[Json]) -> list[Json]:
+        """Hold the results of several `save_result` (see `graphs.prepare_graph`)."""
+        return [data, *others]
+
     def save_result(
         self,
         data: Json,
         format: str = "GTiff",
         options: dict[str, Any] | None = None,
-    ) -> SavedResult:
+    ) -> SavedResult | SavedVectors:
         """Say how the result is written; the worker writes it."""
-        return SavedResult(as_cube(data), check_format(format), dict(options or {}))
+        vector = isinstance(data, DriverVectorCube | ZonalValues)
+        name = check_format(format, vector=vector)
+        if vector:
+            return SavedVectors(data, name, dict(options or {}))
+        return SavedResult(as_cube(data), name, dict(options or {}))
+
+
+def as_saved(result: Json) -> list[SavedResult | SavedVectors]:
+    """Return what a graph ends in as results to write, none if it is a plain value.
+
+    A graph without `save_result` gives cubes as GTiff, polygons as GeoJSON, their values as JSON.
+    """
+    if isinstance(result, xr.DataArray):
+        return [SavedResult(result, "GTiff")]
+    if isinstance(result, DriverVectorCube | ZonalValues):
+        return [SavedVectors(result, "JSON" if isinstance(result, ZonalValues) else "GeoJSON")]
+    if isinstance(result, SavedResult | SavedVectors):
+        return [result]
+    many = isinstance(result, list) and any(map(as_saved, result))
+    return [saved for one in result for saved in as_saved(one)] if many else []
 
 
 def select_scenes(

@@ -1,7 +1,7 @@
 """Pixels of raster files on a grid.
 
 Nearest neighbours: the pixels of a file in the CRS of the grid are picked out as they are read,
-whole tiles of the file at a time; a file in another CRS is warped. Values come as they are stored.
+whole tiles of the file at a time; a file in another CRS is warped.
 """
 
 from collections import defaultdict
@@ -27,6 +27,9 @@ DRIVERS = ("GTiff", "JP2OpenJPEG")
 ONE_THREAD = {"GDAL_NUM_THREADS": "1"}
 """Chunks are read side by side anyway; and GDAL 3.10 reads what is left of a truncated JPEG 2000
 file without an error where it decodes its tiles in threads of its own."""
+MEASURED_ZERO = np.finfo(np.float32).tiny
+"""What a number that its offset makes 0 is read as: UDFs take the 0 of digital numbers for no data,
+and those that are none are NaN already."""
 EDGE_PX = 1e-10
 """A centre this close to an edge lies in the pixel after it, as in GDAL's warper."""
 FloatArray = npt.NDArray[np.float32]
@@ -64,7 +67,8 @@ def read_day(scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox) -> Flo
         grid: pixels to fill.
 
     Returns:
-        Values as stored, shape (bands, y, x), float32, NaN where no scene has data.
+        Values on one scale (`BandSource.factor`, `shift`), shape (bands, y, x), float32, NaN where
+        no scene has data.
 
     Raises:
         SourceError: a file cannot be read.
@@ -94,6 +98,12 @@ def _read_scene(scene: Scene, bands: Sequence[str], grid: GeoBox) -> FloatArray:
                     _warp(dataset, sources, grid, values)
         except RasterioError as error:
             raise SourceError(f"Cannot read the asset {href}: {error}.") from error
+        for position, source in sources.items():
+            if source.factor != 1:
+                values[position] *= np.float32(source.factor)
+            if source.shift:
+                values[position] += np.float32(source.shift)
+                values[position][values[position] == 0] = MEASURED_ZERO
     return values
 
 

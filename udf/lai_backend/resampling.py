@@ -3,6 +3,7 @@
 The new grid starts at one corner of the input (`align`) and covers all of it.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 
@@ -17,6 +18,7 @@ from lai_backend.extents import parse_crs
 from lai_backend.files import Json
 from lai_backend.georeference import georeference, transform_of
 
+_log = logging.getLogger(__name__)
 METHODS: Mapping[str, str] = {
     "near": "nearest",
     "bilinear": "bilinear",
@@ -61,16 +63,84 @@ def resample(
         raise ParameterError(f"There is no resampling method {method!r}; use {', '.join(METHODS)}.")
     if align not in CORNERS:
         raise ParameterError(f"align must be one of {', '.join(CORNERS)}, not {align!r}.")
-    size = (cube.sizes["y"], cube.sizes["x"])
+    source = grid_of(cube)
+    new_crs = source.crs if projection is None else parse_crs(projection)
+    assert new_crs is not None  # grid_of refuses cubes without one
+    return _reproject(cube, _target_grid(source, new_crs, resolution, align), METHODS[method])
+
+
+def grid_of(cube: xr.DataArray) -> GeoBox:
+    """Return the pixels of a cube.
+
+    Raises:
+        ParameterError: it has no y and x, no projection, or a size of pixels that nobody knows.
+    """
+    if not {"y", "x"} <= set(cube.dims) or cube.rio.crs is None:
+        raise ParameterError(f"A cube with y, x and a projection is needed, not {cube.dims}.")
     crs = parse_crs(cube.rio.crs.to_wkt())
-    source = GeoBox(size, transform_of(cube), crs)
-    new_crs = crs if projection is None else parse_crs(projection)
-    target = _target_grid(source, new_crs, resolution, align)
+    return GeoBox((cube.sizes["y"], cube.sizes["x"]), transform_of(cube), crs)
+
+
+def on_grid_of(
+    cube: xr.DataArray, target: xr.DataArray, what: str | None, method: str = "near"
+) -> xr.DataArray:
+    """Return a cube on the pixels of another.
+
+    Args:
+        cube: with or without y and x.
+        target: has the pixels wanted.
+        what: what the cube is to a user who did not ask for resampling, for a warning; None: it
+            was asked for.
+        method: name of openEO, where the pixels differ.
+
+    Raises:
+        ParameterError: the two lie apart.
+    """
+    if not {"y", "x"} <= set(cube.dims) or not {"y", "x"} <= set(target.dims):
+        return cube
+    here, wanted = grid_of(cube), grid_of(target)
+    if here.crs == wanted.crs and here.shape == wanted.shape and _close(here, wanted):
+        return cube.assign_coords({name: target[name].values for name in ("y", "x")})
+    assert here.crs is not None  # grid_of refuses cubes without one
+    if not here.extent.intersects(wanted.extent.to_crs(here.crs)):
+        raise ParameterError(
+            f"{what or 'The cube'} and the one it meets lie apart: no pixel is in both."
+        )
+    if method not in METHODS:
+        raise ParameterError(f"There is no resampling method {method!r}; use {', '.join(METHODS)}.")
+    if what:
+        _warn_of_resampling(what, here, wanted)
+    numbers = cube.astype("float32") if cube.dtype == bool else cube
+    moved = _reproject(numbers, wanted, METHODS[method])
+    return moved.assign_coords({name: target[name].values for name in ("y", "x")})
+
+
+def _warn_of_resampling(what: str, here: GeoBox, wanted: GeoBox) -> None:
+    _log.warning(
+        "%s has pixels of %g (EPSG %s) and is brought to those of %g (EPSG %s) that it meets, by "
+        "nearest neighbour; resample_spatial before chooses otherwise.",
+        what,
+        abs(here.affine.a),
+        here.crs and here.crs.to_epsg(),
+        abs(wanted.affine.a),
+        wanted.crs and wanted.crs.to_epsg(),
+    )
+
+
+def _close(one: GeoBox, other: GeoBox) -> bool:
+    pixel = abs(one.affine.a)
+    pairs = zip(one.affine, other.affine, strict=True)
+    return all(abs(first - second) < SPAN_TOLERANCE_PX * pixel for first, second in pairs)
+
+
+def _reproject(cube: xr.DataArray, target: GeoBox, method: str) -> xr.DataArray:
+    assert target.crs is not None
+    source = grid_of(cube)
     ordered = cube.transpose(..., "y", "x").assign_coords(xr_coords(source, always_yx=True))
-    moved = ordered.odc.reproject(target, resampling=METHODS[method])
+    moved = ordered.odc.reproject(target, resampling=method)
     names = dict(zip(moved.dims[-2:], ("y", "x"), strict=True))
     renamed = moved.rename({old: new for old, new in names.items() if old != new})
-    return georeference(renamed.transpose(*cube.dims), new_crs.to_wkt(), target.affine)
+    return georeference(renamed.transpose(*cube.dims), target.crs.to_wkt(), target.affine)
 
 
 def _target_grid(source: GeoBox, crs: CRS, resolution: Json, align: str) -> GeoBox:

@@ -4,9 +4,10 @@ GTiff: one COG per date (`cogs`); netCDF and Zarr: one file (`stores`). Files ap
 all.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from lai_backend.errors import LaiBackendError, ParameterError, ResultError
 from lai_backend.georeference import georeference, transform_of
 from lai_backend.sources import Scene
 from lai_backend.stores import write_netcdf, write_zarr
+from lai_backend.vectors import SavedVectors, write_vectors
 
+_log = logging.getLogger(__name__)
 GTIFF_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 NETCDF_TYPE = "application/x-netcdf"
 ZARR_TYPE = "application/vnd.zarr+zip"
@@ -30,7 +33,8 @@ UNNAMED_BAND = "var"
 """Name of the one band of a cube without bands, as the cloud back-ends have it."""
 PRODUCT_FIELD = "s2:product_uri"
 """Where STAC items of Sentinel-2 tell the name of their product, that holds time and tile."""
-OPTIONS = frozenset({"filename_prefix"})
+USED_OPTIONS = frozenset({"filename_prefix"})
+"""Format options that have an effect here; the others of the cloud back-ends are ignored."""
 PREFIX = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 
 
@@ -46,13 +50,47 @@ class SavedResult:
     """Format options of the client."""
 
 
+def write_results(
+    results: Sequence[SavedResult | SavedVectors],
+    folder: Path,
+    single_file: bool,
+    store: StoreBlocks,
+) -> list[dict[str, Any]]:
+    """Write all results of a graph and describe their files; see `write_result`.
+
+    Raises:
+        ParameterError: several results where one file is needed, or two with one file name.
+    """
+    if single_file and len(results) > 1:
+        raise ParameterError(
+            f"The graph has {len(results)} save_result, a synchronous request carries one file: "
+            "run a batch job."
+        )
+    assets: list[dict[str, Any]] = []
+    for result in results:
+        options = check_options(result.options)
+        part = folder / f".part{len(assets)}"
+        described = write_result(replace(result, options=options), part, single_file, store)
+        taken = {asset["name"] for asset in assets} & {asset["name"] for asset in described}
+        if taken:
+            raise ParameterError(
+                f"Two save_result would write {', '.join(sorted(taken))}: give each a "
+                "filename_prefix."
+            )
+        for asset in described:
+            (part / asset["name"]).rename(folder / asset["name"])
+        part.rmdir()
+        assets += described
+    return assets
+
+
 def write_result(
-    result: SavedResult, folder: Path, single_file: bool, store: StoreBlocks
+    result: SavedResult | SavedVectors, folder: Path, single_file: bool, store: StoreBlocks
 ) -> list[dict[str, Any]]:
     """Write a result and describe its files.
 
     Args:
-        result: cube and format.
+        result: cube or polygons, and format.
         folder: where the files go; made if absent.
         single_file: a synchronous request, which can carry one file only.
         store: computes the cube.
@@ -65,9 +103,12 @@ def write_result(
         ParameterError: unknown options, or several dates where one file is needed.
         ResultError: the disk is full or not writable.
     """
-    prefix = _check_options(result.options)
-    cube = _normalise(result.cube, dated=result.format == "GTiff")
+    prefix = str(result.options.get("filename_prefix", "openEO"))
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(result, SavedVectors):
+        plain = prefix if "filename_prefix" in result.options else ""
+        return write_vectors(result, folder, plain and f"{plain}_")
+    cube = _normalise(result.cube, dated=result.format == "GTiff")
     if result.format == "GTiff" and single_file and cube.sizes["t"] > 1:
         raise ParameterError(
             f"The result has {cube.sizes['t']} dates, a synchronous GTiff request carries "
@@ -154,17 +195,19 @@ def _name_moment(date: np.datetime64) -> str:
     return f"_{moment:%Y-%m-%dZ}" if moment == moment.normalize() else f"_{moment:%Y%m%dT%H%M%SZ}"
 
 
-def _check_options(options: Mapping[str, Any]) -> str:
-    unknown = set(options) - OPTIONS
-    if unknown:
-        raise ParameterError(
-            f"save_result does not know the option {', '.join(sorted(unknown))}; "
-            f"it knows {', '.join(sorted(OPTIONS))}."
-        )
+def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the format options that have an effect; the log names the others.
+
+    Raises:
+        ParameterError: a prefix that is no plain file name.
+    """
+    ignored = sorted(set(options) - USED_OPTIONS)
+    if ignored:
+        _log.info("Options of save_result without effect here: %s.", ", ".join(ignored))
     prefix = options.get("filename_prefix", "openEO")
     if not isinstance(prefix, str) or not PREFIX.match(prefix):
         raise ParameterError(f"filename_prefix {prefix!r} is not a plain file name.")
-    return prefix
+    return {name: value for name, value in options.items() if name in USED_OPTIONS}
 
 
 def _normalise(cube: xr.DataArray, *, dated: bool) -> xr.DataArray:
@@ -180,6 +223,7 @@ def _normalise(cube: xr.DataArray, *, dated: bool) -> xr.DataArray:
     if cube.rio.crs is None:
         raise ParameterError("save_result needs a cube with a coordinate reference system.")
     crs, transform = cube.rio.crs, transform_of(cube)
+    cube = _usual_names(cube)
     if "t" not in cube.dims:
         cube = cube.drop_vars("t", errors="ignore").expand_dims(t=[np.datetime64("NaT", "ns")])
     if "bands" not in cube.dims:
@@ -190,6 +234,24 @@ def _normalise(cube: xr.DataArray, *, dated: bool) -> xr.DataArray:
     ordered = ordered.assign_coords(bands=[str(name) for name in ordered["bands"].values])
     ordered = ordered.assign_coords(t=_read_dates(ordered["t"].values, dated=dated))
     return georeference(ordered.drop_attrs().rename(None), crs, transform)
+
+
+def _usual_names(cube: xr.DataArray) -> xr.DataArray:
+    """Return a cube whose dates and bands have their usual names, whatever they were renamed to."""
+    others = [name for name in cube.dims if name not in ("t", "bands", "y", "x")]
+    dated = [name for name in others if cube[name].dtype.kind == "M"]
+    if "t" not in cube.dims and len(dated) == 1:
+        cube = cube.drop_vars("t", errors="ignore").rename({dated[0]: "t"})
+        others.remove(dated[0])
+    if "bands" not in cube.dims and len(others) == 1:
+        cube = cube.drop_vars("bands", errors="ignore").rename({others[0]: "bands"})
+        others = []
+    if others:
+        raise ParameterError(
+            "save_result writes cubes of x, y, t and bands; reduce or drop what this one has "
+            f"besides: {', '.join(map(str, others))}."
+        )
+    return cube
 
 
 def _describe(cube: xr.DataArray, dates: Sequence[Any] | npt.NDArray[Any]) -> dict[str, Any]:

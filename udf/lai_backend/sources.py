@@ -13,15 +13,32 @@ from typing import Any
 from urllib.parse import urljoin
 
 import requests
+from odc.geo.geom import Geometry
 
 from lai_backend.access import allowed_path, is_web_address
 from lai_backend.errors import SourceError
-from lai_backend.extents import parse_instant
+from lai_backend.extents import TimeSpan, parse_instant, wrapped_boxes
 
 HTTP_TIMEOUT_S = 30
 MAX_ITEMS = 2000
+PAGE_SIZE = 250
+PLANETARY_COMPUTER = "planetarycomputer.microsoft.com"
+"""Its assets are read with addresses that `planetary_computer` signs."""
 MAX_JSON_BYTES = 20_000_000
 RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff")
+BAND_FIELDS = (
+    "raster:scale",
+    "raster:offset",
+    "scale",
+    "nodata",
+    "data_type",
+    "unit",
+    "eo:common_name",
+    "eo:center_wavelength",
+)
+"""Fields of an asset that describe its band, and so belong into a collection."""
+OFFSET_APPLIED = "earthsearch:boa_offset_applied"
+"""Where true, the offset that the assets declare is in their pixels already."""
 RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 
 
@@ -35,6 +52,14 @@ class BandSource:
     """Band number in the file, from 1."""
     nodata: float | None
     """No-data value the STAC metadata declare; None: whatever the file says."""
+    scale: float | None = None
+    """Physical value of one step of the stored numbers (`raster:scale`); None: not declared."""
+    offset: float = 0.0
+    """Physical value of the stored number 0 (`raster:offset`)."""
+    factor: float = 1.0
+    """What stored numbers are multiplied by as they are read."""
+    shift: float = 0.0
+    """What is added then."""
     description: dict[str, Any] = field(default_factory=dict, compare=False)
     """What STAC says about the band: name, raster:scale, raster:offset, eo:common_name, …"""
 
@@ -118,7 +143,8 @@ def _join(base: str, href: str) -> str:
 def walk_items(href: str, roots: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """Yield the items behind a STAC address: an item, a collection, a catalogue or a page of items.
 
-    Follows `item`, `items`, `child` and `next` links; each address is read once.
+    Follows `item`, `items`, `child` and `next` links; each address is read once. For a collection
+    of a STAC API there is `search_items`.
 
     Raises:
         AccessError, SourceError: see `read_stac`; also for more than `MAX_ITEMS` addresses.
@@ -140,6 +166,56 @@ def walk_items(href: str, roots: Sequence[Path]) -> Iterator[dict[str, Any]]:
         for link in content.get("links", []):
             if link.get("rel") in {"item", "items", "child", "next"} and "href" in link:
                 waiting.append(link["href"])
+
+
+def search_items(
+    collection: Mapping[str, Any], span: TimeSpan, region: Geometry | None
+) -> Iterator[dict[str, Any]]:
+    """Yield the items of a collection of a STAC API that lie in the extents, found by its search.
+
+    Args:
+        collection: as `read_stac` gives it; one for which `is_searchable` is true.
+        span: of time.
+        region: area; one beyond 180 degrees is asked for in two parts.
+
+    Raises:
+        SourceError: the API fails, or has more than `MAX_ITEMS` items there.
+    """
+    import planetary_computer  # configures pydantic the old way, with a warning at each import
+    import pystac_client
+
+    links = _links(collection)
+    root = links.get("root") or str(links["items"]).partition("/collections/")[0]
+    times = [f"{edge:%Y-%m-%dT%H:%M:%SZ}" if edge else ".." for edge in (span.start, span.end)]
+    signed = planetary_computer.sign_inplace if PLANETARY_COMPUTER in root else None
+    try:
+        client = pystac_client.Client.open(root, modifier=signed)
+        for box in [None] if region is None else wrapped_boxes(region):
+            found = client.search(
+                collections=[str(collection["id"])],
+                bbox=box,
+                datetime=None if times == ["..", ".."] else "/".join(times),
+                limit=PAGE_SIZE,
+                max_items=MAX_ITEMS + 1,
+            )
+            for count, item in enumerate(found.items_as_dicts()):
+                if count == MAX_ITEMS:
+                    raise SourceError(
+                        f"{root} has more than {MAX_ITEMS} items of {collection['id']} in the "
+                        "extents asked for; narrow them."
+                    )
+                yield item
+    except (OSError, pystac_client.exceptions.APIError, ValueError, KeyError) as error:
+        raise SourceError(f"Cannot search {root} for {collection['id']}: {error}.") from error
+
+
+def is_searchable(content: Mapping[str, Any]) -> bool:
+    """Return whether a STAC object is a collection of a STAC API."""
+    return content.get("type") == "Collection" and is_web_address(_links(content).get("items", ""))
+
+
+def _links(content: Mapping[str, Any]) -> dict[str, str]:
+    return {str(link.get("rel")): str(link.get("href")) for link in content.get("links", [])}
 
 
 def read_scene(item: dict[str, Any], roots: Sequence[Path]) -> Scene:
@@ -165,7 +241,7 @@ def read_scene(item: dict[str, Any], roots: Sequence[Path]) -> Scene:
     bands: dict[str, BandSource] = {}
     for key, asset in item.get("assets", {}).items():
         if _is_raster(asset):
-            for name, source in _asset_bands(key, asset, roots):
+            for name, source in _asset_bands(key, asset, properties, roots):
                 bands.setdefault(name, source)
     links = {link.get("rel"): link.get("href") for link in item.get("links", [])}
     return Scene(
@@ -192,7 +268,7 @@ def _is_raster(asset: dict[str, Any]) -> bool:
 
 
 def _asset_bands(
-    key: str, asset: dict[str, Any], roots: Sequence[Path]
+    key: str, asset: dict[str, Any], properties: Mapping[str, Any], roots: Sequence[Path]
 ) -> Iterator[tuple[str, BandSource]]:
     href = asset["href"]
     place = href if is_web_address(href) else str(allowed_path(href, roots))
@@ -203,12 +279,20 @@ def _asset_bands(
         nodata = details.get("nodata")
         value = None if nodata is None else float(nodata)
         name = str(band.get("name", key))
-        description = {"name": name, **{k: v for k, v in details.items() if _is_band_field(k)}}
-        yield name, BandSource(place, position + 1, value, description)
+        described = {k: v for k, v in details.items() if k.startswith(BAND_FIELDS)}
+        scale, offset = _read_scaling(details, properties)
+        band_details = {"name": name, **described}
+        yield name, BandSource(place, position + 1, value, scale, offset, description=band_details)
 
 
-def _is_band_field(name: str) -> bool:
-    """Return whether a field of an asset describes its band, and so belongs into a collection."""
-    return name in {"scale", "offset", "nodata", "data_type", "unit"} or name.startswith(
-        ("raster:scale", "raster:offset", "eo:common_name", "eo:center_wavelength")
-    )
+def _read_scaling(
+    details: Mapping[str, Any], properties: Mapping[str, Any]
+) -> tuple[float | None, float]:
+    """Return scale and offset of a band: its own, else those of the item."""
+    found: list[float | None] = []
+    for name in ("scale", "offset"):
+        places = ((details, f"raster:{name}"), (details, name), (properties, f"raster:{name}"))
+        values = [place[key] for place, key in places if place.get(key) is not None]
+        found.append(float(values[0]) if values else None)
+    scale, offset = found
+    return scale or None, 0.0 if properties.get(OFFSET_APPLIED) else offset or 0.0

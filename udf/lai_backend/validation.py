@@ -6,7 +6,7 @@ from typing import Any
 
 from lai_backend.errors import LaiBackendError, ParameterError, describe_error
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent
-from lai_backend.graphs import FindProcess, Graph, prepare_graph
+from lai_backend.graphs import COLLECT, FindProcess, Graph, prepare_graph
 from lai_backend.listing import process_specs
 from lai_backend.window_sizes import parse_windows
 
@@ -34,6 +34,8 @@ def _check_nodes(graph: Graph, bands_of: Mapping[str, Sequence[str]]) -> Iterato
     specs = process_specs()
     for name, node in graph.items():
         process_id, arguments = node["process_id"], node["arguments"]
+        if process_id == COLLECT:
+            continue
         if process_id not in specs:
             message = f"There is no process {process_id!r} (node {name!r})."
             yield {"code": "ProcessUnsupported", "message": message}

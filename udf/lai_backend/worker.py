@@ -105,14 +105,12 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
     Raises:
         LaiBackendError: whatever is wrong with the request, its data or its UDF.
     """
-    import xarray as xr
-    from openeo_pg_parser_networkx import OpenEOProcessGraph  # seconds to import: worker only
-    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.errors import NotGeoreferencedWarning  # seconds to import: worker only
 
     from lai_backend.archives import OPTION, unpack_archives
     from lai_backend.engine import open_engine
-    from lai_backend.processes import build_registry
-    from lai_backend.saving import SavedResult, derived_from, write_result
+    from lai_backend.processes import as_saved, build_registry, evaluate
+    from lai_backend.saving import derived_from, write_results
     from lai_backend.sources import Scene
     from lai_backend.values import write_value
 
@@ -123,14 +121,12 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
         _log.info("Job options without effect on this back-end: %s.", ", ".join(ignored))
     work = Path.cwd()
     unpack_archives(task.job_options.get(OPTION), work, task.readable_roots)
-    graph = OpenEOProcessGraph({"process_graph": task.graph})
     loaded: list[Scene] = []
     with open_engine(task, work, Progress(folder / "progress.json")) as engine:
-        result = graph.to_callable(build_registry(task, engine.place, loaded))()
-        if isinstance(result, xr.DataArray):
-            result = SavedResult(result, "GTiff")
-        if isinstance(result, SavedResult):
-            assets = write_result(result, folder / "results", task.single_file, engine.store)
+        result = evaluate(task.graph, build_registry(task, engine.place, loaded))
+        saved = as_saved(result)
+        if saved:
+            assets = write_results(saved, folder / "results", task.single_file, engine.store)
         else:
             assets = write_value(result, folder / "results", truth=_is_truth(task.graph))
     return {"assets": assets, "links": derived_from(loaded)}

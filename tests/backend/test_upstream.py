@@ -1,0 +1,198 @@
+"""What openeo-processes-dask gets wrong comes out right here, against numpy and openeo-driver."""
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backend.cubes import cube_of
+from backend.smoke import BOX, child, node, run
+from lai_backend import upstream
+from lai_backend.errors import ParameterError
+from lai_backend.processes import evaluate
+
+pytestmark = pytest.mark.filterwarnings(
+    # openeo_processes_dask.specs leaves the files it reads open
+    "ignore::pytest.PytestUnraisableExceptionWarning",
+    "ignore:pkg_resources is deprecated",
+    "ignore:'A-DEC' is deprecated:FutureWarning",
+)
+LOAD = node("load_collection", id="TINY", spatial_extent=BOX, temporal_extent=None)
+X, Y, DATA, VALUE = ({"from_parameter": name} for name in ("x", "y", "data", "value"))
+
+
+def execute(tiny, process_id, **arguments):
+    graph = {"c": {**LOAD, "arguments": {**LOAD["arguments"], "bands": ["B04", "B08"]}}}
+    case = node(process_id, data={"from_node": "c"}, **arguments)
+    return run({**graph, "case": {**case, "result": True}}, tiny.folder)
+
+
+def test_rows_of_a_kernel_lie_along_y():
+    image = np.zeros((5, 5))
+    image[2, 2] = 1
+    found = upstream.apply_kernel(cube_of(image), [[0, 1, 0], [0, 0, 0], [0, 0, 0]])
+    expected = np.zeros((5, 5))
+    expected[1, 2] = 1  # one pixel towards the first row
+    np.testing.assert_array_equal(found[0, 0], expected)
+
+
+def test_finer_cubes_are_merged_on_the_grid_of_the_first(caplog):
+    fine = cube_of(np.arange(64).reshape(8, 8), bands=("fine",), step=10)
+    coarse = cube_of(np.arange(16).reshape(4, 4), bands=("coarse",))
+    merged = upstream.merge_cubes(coarse, fine)
+    assert merged.shape == (1, 2, 4, 4)
+    assert merged["bands"].values.tolist() == ["coarse", "fine"]
+    assert merged.rio.transform() == coarse.rio.transform()
+    assert merged.notnull().all()
+    assert merged["y"][0] > merged["y"][-1]
+    assert "resample_spatial" in caplog.text
+    other = upstream.merge_cubes(fine, coarse)
+    np.testing.assert_array_equal(other[0, 1], coarse[0, 0].values.repeat(2, 0).repeat(2, 1))
+
+
+def test_cubes_that_lie_apart_are_refused():
+    here, there = cube_of(np.ones((4, 4))), cube_of(np.ones((4, 4)), bands="C", shift=9000)
+    with pytest.raises(ParameterError):
+        upstream.merge_cubes(here, there)
+    with pytest.raises(ParameterError):
+        upstream.mask(here, there)
+
+
+def test_dates_of_merged_bands_are_joined():
+    one = cube_of(np.ones((2, 2)), bands=("A",), dates=("2024-06-01", "2024-06-03"))
+    two = cube_of(np.full((2, 2), 2), bands=("B",), dates=("2024-06-02", "2024-06-03"))
+    merged = upstream.merge_cubes(one, two)
+    expected = [[1, np.nan], [np.nan, 2], [1, 2]]
+    np.testing.assert_array_equal(merged[:, :, 0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("resolver", "expected"),
+    [
+        (child("max", data=[X, Y]), 3),
+        (child("subtract", x=X, y=Y), -1),
+        (child("add", x=X, y=Y), 5),
+    ],
+)
+def test_a_resolver_combines_what_overlaps_and_leaves_the_rest(tiny, resolver, expected):
+    function = {}
+
+    def keep(**arguments):
+        function.update(arguments)
+        return upstream.merge_cubes(*pair, arguments["overlap_resolver"])
+
+    pair = (
+        cube_of(np.full((2, 2), 2), bands=("C", "A")),
+        cube_of(np.full((2, 2), 3), bands=("C", "B")),
+    )
+    from openeo_pg_parser_networkx import ProcessRegistry
+    from openeo_pg_parser_networkx.process_registry import Process
+
+    from lai_backend.processes import _plain_registry
+
+    registry: ProcessRegistry = _plain_registry()
+    registry["merge_cubes"] = Process(spec={}, implementation=keep)
+    graph = {"m": {**node("merge_cubes", overlap_resolver=resolver), "result": True}}
+    merged = evaluate(graph, registry).compute()
+    assert merged["bands"].values.tolist() == ["C", "A", "B"]
+    assert merged[0, :, 0, 0].values.tolist() == [expected, 2, 3]
+
+
+def test_an_overlap_without_a_resolver_is_refused():
+    with pytest.raises(ParameterError, match="overlap_resolver"):
+        upstream.merge_cubes(
+            cube_of(np.ones((2, 2)), bands="AB"), cube_of(np.ones((2, 2)), bands="BC")
+        )
+
+
+def test_a_coarse_mask_of_one_band_hides_its_pixels_in_all_bands():
+    cube = cube_of(np.ones((4, 4)), bands=("A", "B"), step=10)
+    hidden = cube_of([[1, 0], [0, np.nan]], bands=("SCL",))
+    masked = upstream.mask(cube, hidden)
+    assert np.isnan(masked[0, :, :2, :2]).all()
+    assert int(masked.isnull().sum()) == 8
+
+
+def test_a_mask_of_other_dates_is_refused():
+    with pytest.raises(ParameterError):
+        upstream.mask(cube_of(np.ones((2, 2))), cube_of(np.ones((2, 2)), dates=("2024-07-01",)))
+
+
+@pytest.mark.parametrize("period", ["day", "week", "dekad", "month", "season", "tropical-season"])
+@given(day=st.dates(pd.Timestamp("2015-07-01").date(), pd.Timestamp("2030-01-01").date()))
+def test_periods_start_where_those_of_openeo_driver_do(period, day):
+    from openeo_driver.ProcessGraphDeserializer import _period_to_intervals
+
+    date = pd.Timestamp(day)
+    intervals = _period_to_intervals(date.replace(day=1), date + pd.Timedelta(days=1), period)
+    (expected,) = {start for start, end in intervals if start <= date < end}
+    assert upstream.period_start(date, period) == expected.to_datetime64()
+
+
+@pytest.mark.parametrize(
+    ("period", "start"),
+    [
+        ("hour", "2024-08-27T13:00"),
+        ("year", "2024-01-01"),
+        ("decade", "2020-01-01"),
+        ("decade-ad", "2021-01-01"),
+    ],
+)
+def test_periods_that_openeo_driver_lacks_start_where_openeo_says(period, start):
+    assert upstream.period_start(pd.Timestamp("2024-08-27T13:45"), period) == np.datetime64(start)
+
+
+def test_months_and_dekads_are_labelled_by_their_first_day(tiny):
+    for period, labels in (
+        ("month", ["2024-06-01"]),
+        ("dekad", ["2024-06-01", "2024-06-11", "2024-06-21"]),
+    ):
+        found = execute(
+            tiny, "aggregate_temporal_period", period=period, reducer=child("mean", data=DATA)
+        )
+        assert [str(label)[:10] for label in found["t"].values] == labels
+        assert found["t"].dtype.kind == "M"
+
+
+def test_every_interval_gets_its_own_value(tiny):
+    intervals = [["2024-06-01", "2024-06-02"], ["2024-06-11", "2024-07-01"], ["2024-07-01", None]]
+    intervals[2][1] = "2024-08-01"
+    found = execute(
+        tiny, "aggregate_temporal", intervals=intervals, reducer=child("max", data=DATA)
+    )
+    cube = tiny.reflectance[:, :2, 16:40, 20:44]
+    np.testing.assert_array_equal(found[0], cube[0])
+    known = np.isfinite(cube).all(0)
+    np.testing.assert_array_equal(found[1].values[known], cube[1:].max(0)[known])
+    assert np.isnan(found[2]).all()
+
+
+def test_labels_that_meet_a_condition_are_kept_dates_too(tiny):
+    late = child("text_contains", data=VALUE, pattern="-06-1")
+    assert execute(tiny, "filter_labels", dimension="t", condition=late).sizes["t"] == 1
+    both = child("text_begins", data=VALUE, pattern="B0")
+    assert execute(tiny, "filter_labels", dimension="bands", condition=both).sizes["bands"] == 2
+
+
+def test_gaps_are_filled_along_the_dates():
+    values = np.array([1.0, np.nan, np.nan, 7.0, np.nan])
+    labels = np.array(
+        ["2024-06-01", "2024-06-02", "2024-06-05", "2024-06-07", "2024-06-09"], "M8[ns]"
+    )
+    found = upstream.array_interpolate_linear(da.asarray(values), 0, labels)
+    np.testing.assert_allclose(np.asarray(found), [1, 2, 5, 7, np.nan])
+
+
+@pytest.mark.parametrize(("source", "target"), [("t", "time"), ("bands", "spectrum")])
+def test_a_cube_with_renamed_dimensions_can_be_saved(tiny, tmp_path, source, target):
+    from lai_backend.saving import SavedResult, write_result
+
+    renamed = execute(tiny, "rename_dimension", source=source, target=target).chunk()
+    (asset,) = write_result(
+        SavedResult(renamed, "netCDF"), tmp_path, True, lambda array, files: da.store(array, files)
+    )
+    with xr.open_dataset(tmp_path / asset["name"]) as dataset:
+        assert dataset["B04"].sizes["t"] == 3

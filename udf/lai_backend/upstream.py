@@ -1,0 +1,349 @@
+"""What openeo-processes-dask 2026.9 does wrongly or not at all, mended in one place.
+
+Each function says which upstream issue it stands in for; where none is named, none was found. A
+function here can go when upstream passes `tests/backend/test_upstream.py`.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+from openeo_pg_parser_networkx.pg_schema import ParameterReference
+from openeo_processes_dask import process_implementations
+from openeo_processes_dask.process_implementations.core import process
+
+from lai_backend.errors import ParameterError
+from lai_backend.files import Json
+from lai_backend.georeference import georeference_like
+from lai_backend.resampling import on_grid_of
+
+Process = Callable[..., Any]
+SEASONS = {"season": (3, 12), "tropical-season": (6, 11)}
+"""Months in a period, and the month in which one of them starts."""
+DECADES = {"decade": 0, "decade-ad": 1}
+"""Last digit of the first year."""
+SEPARATE = "__cubes__"
+"""Dimension of two cubes that are merged without a resolver although all their labels are equal."""
+
+
+def resolve_lists(function: Process) -> Process:
+    """Wrap a process so that parameters inside a list are resolved as well, as in `max([x, y])`.
+
+    Upstream resolves an argument that is a parameter, not a list of them
+    (Open-EO/openeo-processes-dask#42 is the same fault in `merge_cubes`).
+    """
+    resolved = process(function)
+    takes_axis = "axis" in inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*args: Any, named_parameters: Json = None, **kwargs: Any) -> Any:  # noqa: ANN401
+        known = dict(named_parameters or {})
+        for name, index in (kwargs.get("positional_parameters") or {}).items():
+            known[name] = args[index]
+        for name, value in list(kwargs.items()):
+            if isinstance(value, list) and any(isinstance(v, ParameterReference) for v in value):
+                parts: Any = [
+                    known.get(v.from_parameter) if isinstance(v, ParameterReference) else v
+                    for v in value
+                ]
+                if any(np.ndim(part) for part in parts):
+                    parts = da.stack(da.broadcast_arrays(*map(da.asarray, parts)), axis=-1)
+                    kwargs |= {"axis": -1} if takes_axis else {}
+                kwargs[name] = parts
+        return resolved(*args, named_parameters=named_parameters, **kwargs)
+
+    return call
+
+
+def is_nodata(x: Json) -> Json:
+    """Return where there is no value; upstream answers with one value for a whole array."""
+    return x is None if x is None or isinstance(x, str) else np.isnan(x)
+
+
+def exp(p: Json) -> Json:
+    """Return the exponential; upstream takes its argument by another name than openEO."""
+    return np.exp(p)
+
+
+def euler() -> float:
+    """Return Euler's number, which upstream lists only."""
+    return float(np.e)
+
+
+def array_interpolate_linear(
+    data: Json, axis: int | None = None, dim_labels: Json = None
+) -> npt.NDArray[Any]:
+    """Fill the gaps between values along an axis, linear in the labels; upstream takes no cube."""
+    values, axis = da.asarray(data), axis or 0
+    labels = np.arange(values.shape[axis]) if dim_labels is None else np.asarray(dim_labels)
+    if labels.dtype.kind == "M":
+        labels = labels.astype("datetime64[ns]").astype(float)
+    positions = labels.astype(float) if labels.dtype.kind in "iuf" else np.arange(len(labels))
+
+    def fill(line: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        known = np.isfinite(line)
+        if known.all() or known.sum() < 2:
+            return line
+        inner = np.interp(positions, positions[known], line[known], left=np.nan, right=np.nan)
+        return np.asarray(inner, line.dtype)
+
+    whole = values.rechunk({axis: -1})
+    filled: npt.NDArray[Any] = whole.map_blocks(
+        lambda block: np.apply_along_axis(fill, axis, block), dtype=values.dtype
+    )
+    return filled
+
+
+def apply_kernel(
+    data: xr.DataArray,
+    kernel: Json,
+    factor: float = 1.0,
+    border: Json = 0,
+    replace_invalid: float | None = 0,
+) -> xr.DataArray:
+    """Convolve every layer; rows of the kernel lie along y (Open-EO/openeo-processes#165).
+
+    Upstream takes them along x (its rewrite is Open-EO/openeo-processes-dask#222).
+    """
+    weights = np.atleast_2d(np.asarray(kernel, float)).T
+    convolved = process_implementations.apply_kernel(data, weights, factor, border, replace_invalid)
+    return georeference_like(convolved.astype(np.float32), data)
+
+
+def filter_labels(
+    data: xr.DataArray, condition: Process, dimension: str, context: Json = None
+) -> xr.DataArray:
+    """Keep the labels that meet a condition; upstream keeps the first, and takes no dates."""
+    if dimension not in data.dims:
+        raise ParameterError(f"There is no dimension {dimension!r}; the cube has {data.dims}.")
+    kept = [
+        index
+        for index, label in enumerate(_texts(data[dimension].values))
+        if condition(named_parameters={"value": label, "context": context})
+    ]
+    return data.isel({dimension: kept})
+
+
+def _texts(labels: npt.NDArray[Any]) -> list[Any]:
+    """Return labels as openEO has them: dates are texts."""
+    if labels.dtype.kind != "M":
+        return list(labels.tolist())
+    return [f"{label}Z" for label in np.datetime_as_string(labels, unit="s")]
+
+
+def aggregate_temporal(
+    data: xr.DataArray,
+    intervals: Json,
+    reducer: Process,
+    labels: Sequence[Any] | None = None,
+    dimension: str | None = None,
+    context: Json = None,
+) -> xr.DataArray:
+    """Reduce the dates of each half-open interval; labels are dates, by default the starts.
+
+    Upstream makes texts of the labels and refuses intervals that overlap.
+    """
+    axis = dimension or "t"
+    if axis not in data.dims:
+        raise ParameterError(f"There is no dimension {axis!r}; the cube has {data.dims}.")
+    spans = [[_instant(edge) for edge in interval] for interval in intervals]
+    names = [_instant(label) for label in labels or [start for start, _ in spans]]
+    if len(names) != len(spans):
+        raise ParameterError(f"There are {len(spans)} intervals and {len(names)} labels.")
+    dates = data[axis].values
+    groups = [np.flatnonzero((dates >= start) & (dates < end)) for start, end in spans]
+    return _reduce_groups(data, axis, groups, names, reducer, context)
+
+
+def _instant(value: Json) -> Any:  # noqa: ANN401 - a numpy scalar
+    if isinstance(value, np.datetime64):
+        return value
+    text = str(getattr(value, "root", value))
+    try:
+        return pd.Timestamp(text).tz_localize(None).to_datetime64()
+    except (TypeError, ValueError):
+        try:
+            return pd.Timestamp(text).tz_convert(None).to_datetime64()
+        except (TypeError, ValueError):
+            raise ParameterError(f"{text!r} is no date.") from None
+
+
+def aggregate_temporal_period(
+    data: xr.DataArray,
+    period: str,
+    reducer: Process,
+    dimension: str | None = None,
+    context: Json = None,
+) -> xr.DataArray:
+    """Reduce the dates of each period that holds some; labels are the starts, as on the CDSE.
+
+    Upstream labels months by their last day and dekads by texts
+    (Open-EO/openeo-processes-dask#27).
+    """
+    axis = dimension or "t"
+    if axis not in data.dims:
+        raise ParameterError(f"There is no dimension {axis!r}; the cube has {data.dims}.")
+    starts = np.array([period_start(date, period) for date in pd.DatetimeIndex(data[axis].values)])
+    labels = np.unique(starts)
+    groups = [np.flatnonzero(starts == label) for label in labels]
+    return _reduce_groups(data, axis, groups, list(labels), reducer, context)
+
+
+def period_start(date: pd.Timestamp, period: str) -> np.datetime64:
+    """Return the first instant of the period that a date lies in; weeks start on Sunday.
+
+    Raises:
+        ParameterError: openEO knows no such period.
+    """
+    day = date.normalize()
+    if period in SEASONS:
+        length, first = SEASONS[period]
+        month = day.replace(day=1) - pd.DateOffset(months=(day.month - first) % length)
+        return np.datetime64(month, "ns")
+    if period in DECADES:
+        year = day.year - (day.year - DECADES[period]) % 10
+        return np.datetime64(pd.Timestamp(year, 1, 1), "ns")
+    starts = {
+        "hour": date.floor("h"),
+        "day": day,
+        "week": day - pd.Timedelta(days=(day.dayofweek + 1) % 7),
+        "dekad": day.replace(day=min((day.day - 1) // 10, 2) * 10 + 1),
+        "month": day.replace(day=1),
+        "year": day.replace(month=1, day=1),
+    }
+    if period not in starts:
+        known = ", ".join([*starts, *SEASONS, *DECADES])
+        raise ParameterError(f"There is no period {period!r}; use {known}.")
+    return np.datetime64(starts[period], "ns")
+
+
+def _reduce_groups(
+    data: xr.DataArray,
+    axis: str,
+    groups: Sequence[npt.NDArray[np.intp]],
+    labels: Sequence[Any],
+    reducer: Process,
+    context: Json,
+) -> xr.DataArray:
+    """Reduce some positions along an axis each, NaN where there are none."""
+    parts = []
+    for group in groups:
+        if group.size:
+            parts.append(
+                data.isel({axis: group}).reduce(
+                    reducer,
+                    dim=axis,
+                    keep_attrs=True,
+                    positional_parameters={"data": 0},
+                    named_parameters={"context": context},
+                )
+            )
+        else:
+            parts.append(xr.full_like(data.isel({axis: 0}, drop=True), np.nan))
+    new = pd.DatetimeIndex(np.array(labels, "datetime64[ns]"), name=axis)
+    result: xr.DataArray = xr.concat(parts, new, coords="minimal", compat="override")
+    return georeference_like(result.transpose(*data.dims), data)
+
+
+def mask(data: xr.DataArray, mask: xr.DataArray, replacement: Json = None) -> xr.DataArray:
+    """Replace the pixels where a mask is neither zero nor NaN; the mask is brought to their grid.
+
+    A mask of one band counts for all. Upstream keeps what has the same labels only.
+
+    Raises:
+        ParameterError: other dates, or other bands.
+    """
+    mask = on_grid_of(mask, data, "mask")
+    if "bands" in mask.dims and mask.sizes["bands"] == 1:
+        mask = mask.isel(bands=0, drop=True)
+    for name in mask.dims:
+        if name not in data.dims or not np.array_equal(mask[name].values, data[name].values):
+            raise ParameterError(f"mask has other labels in {name!r} than the cube has.")
+    hidden = mask.notnull() & (mask != 0)
+    masked = data.where(~hidden, np.nan if replacement is None else replacement)
+    return georeference_like(masked.transpose(*data.dims), data)
+
+
+def merge_cubes(
+    cube1: xr.DataArray,
+    cube2: xr.DataArray,
+    overlap_resolver: Process | None = None,
+    context: Json = None,
+) -> xr.DataArray:
+    """Merge two cubes on the grid of the first.
+
+    Upstream joins the pixels of different grids into one with gaps, and its calls of a resolver
+    fail (Open-EO/openeo-processes-dask#42, #109).
+
+    Raises:
+        ParameterError: labels overlap and there is no resolver, or the grids lie apart.
+    """
+    cube2 = on_grid_of(cube2, cube1, "cube2 of merge_cubes")
+    shared = [name for name in cube1.dims if name in cube2.dims]
+    same_dims = set(cube1.dims) == set(cube2.dims)
+    apart = [name for name in shared if not np.isin(cube1[name].values, cube2[name].values).any()]
+    if same_dims and apart:
+        merged = _concat(cube1, cube2, str(apart[0]))
+    elif overlap_resolver is not None:
+        merged = _resolve(cube1, cube2, overlap_resolver, context)
+    elif same_dims and all(cube1.indexes[name].equals(cube2.indexes[name]) for name in shared):
+        merged = xr.concat([cube1, cube2], pd.Index(["cube1", "cube2"], name=SEPARATE))
+    else:
+        raise ParameterError(
+            "OverlapResolverMissing: the cubes of merge_cubes overlap; say with overlap_resolver "
+            "what becomes of the two values."
+        )
+    return georeference_like(_sort_dates(merged), cube1)
+
+
+def _concat(cube1: xr.DataArray, cube2: xr.DataArray, name: str) -> xr.DataArray:
+    """Put cubes without common labels in one dimension after each other; other dates become NaN."""
+    pair = xr.align(cube1, cube2.transpose(*cube1.dims), join="outer", exclude=[name])
+    return xr.concat(pair, name, coords="minimal", compat="override")
+
+
+def _resolve(
+    cube1: xr.DataArray, cube2: xr.DataArray, resolver: Process, context: Json
+) -> xr.DataArray:
+    """Combine the values of common labels, and keep those of the others."""
+    dims = cube1.dims if cube1.ndim >= cube2.ndim else cube2.dims
+    bands = [cube["bands"].values.tolist() for cube in (cube1, cube2) if "bands" in cube.dims]
+    members = [xr.ones_like(cube.isel(x=0, y=0, drop=True), dtype=bool) for cube in (cube1, cube2)]
+    pair = [part.transpose(*dims) for part in xr.broadcast(*xr.align(cube1, cube2, join="outer"))]
+    inside = xr.broadcast(*xr.align(*members, join="outer", fill_value=False))
+    named = {"x": da.asarray(pair[0].data), "y": da.asarray(pair[1].data), "context": context}
+    both = pair[0].copy(data=da.broadcast_to(resolver(named_parameters=named), pair[0].shape))
+    merged = both.where(inside[0] & inside[1], pair[0].where(inside[0], pair[1])).transpose(*dims)
+    if len(bands) == 2:  # the outer join has sorted them
+        merged = merged.sel(bands=list(dict.fromkeys(bands[0] + bands[1])))
+    return merged
+
+
+def _sort_dates(cube: xr.DataArray) -> xr.DataArray:
+    dated = "t" in cube.dims and cube["t"].dtype.kind == "M"
+    return cube.sortby("t") if dated and not cube.indexes["t"].is_monotonic_increasing else cube
+
+
+REPLACEMENTS: dict[str, Process] = {
+    "e": euler,
+} | {
+    function.__name__: function
+    for function in (
+        aggregate_temporal,
+        aggregate_temporal_period,
+        apply_kernel,
+        array_interpolate_linear,
+        exp,
+        filter_labels,
+        is_nodata,
+        mask,
+        merge_cubes,
+    )
+}
+"""By identifier of the process."""

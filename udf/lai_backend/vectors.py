@@ -1,0 +1,354 @@
+"""Polygons over cubes: statistics of them, masks by them, and files of both.
+
+Polygons are `DriverVectorCube`s of openeo-driver, whose writers make the files of
+`aggregate_spatial`: the same columns and names as on the cloud back-ends that build on it. A pixel
+belongs to a polygon if its centre lies in it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import rasterio.features
+import shapely
+import xarray as xr
+from dask.base import compute
+from openeo.metadata import CollectionMetadata
+from openeo_driver.datacube import DriverVectorCube
+from openeo_driver.errors import OpenEOApiException
+from openeo_driver.save_result import (
+    AggregatePolygonResultCSV,
+    AggregatePolygonSpatialResult,
+    SaveResult,
+    VectorCubeResult,
+)
+from shapely.geometry.base import BaseGeometry
+
+from lai_backend.errors import ParameterError, SourceError, UnsupportedError
+from lai_backend.extents import SNAP_TOLERANCE_PX
+from lai_backend.files import Json
+from lai_backend.georeference import georeference
+from lai_backend.resampling import grid_of
+
+Process = Callable[..., Any]
+MAX_FILE_BYTES = 200_000_000
+NO_BAND = "band_unnamed"
+"""Name of the one band of a cube without bands."""
+
+
+@dataclass(frozen=True)
+class ZonalValues:
+    """What `aggregate_spatial` gives: a value per polygon, date and band."""
+
+    polygons: DriverVectorCube
+    """The polygons, in order."""
+    cube: xr.DataArray
+    """Dims (geometry, t, bands), in memory; `t` is missing where the cube had none."""
+
+
+@dataclass(frozen=True)
+class SavedVectors:
+    """Polygons or values of polygons, and how they shall be written."""
+
+    data: DriverVectorCube | ZonalValues
+    """What to write."""
+    format: str
+    """A value of `formats.VECTOR_FORMATS`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Format options of the client; handed to openeo-driver."""
+
+
+def read_polygons(value: Json) -> DriverVectorCube:
+    """Return the vector cube of an argument `geometries`: GeoJSON, or one that a process gave.
+
+    Raises:
+        ParameterError: something else, or GeoJSON that is wrong.
+    """
+    if isinstance(value, DriverVectorCube):
+        return value
+    if isinstance(value, ZonalValues):
+        return value.polygons
+    if hasattr(value, "model_dump"):  # the graph library has made a model of it
+        value = value.model_dump(mode="json", exclude_none=True)
+    if not isinstance(value, Mapping) or "type" not in value:
+        raise ParameterError(
+            f"geometries must be GeoJSON or the result of a process, not {str(value)[:100]!r}; an "
+            "address is read with load_url."
+        )
+    try:
+        return DriverVectorCube.from_geojson(dict(value), columns_for_cube=[])
+    except (OpenEOApiException, KeyError, TypeError, ValueError) as error:
+        raise ParameterError(f"geometries are no valid GeoJSON: {error}.") from error
+
+
+def read_file(path: Path, format: str) -> DriverVectorCube:
+    """Read polygons from a file.
+
+    Raises:
+        ParameterError: the format is not offered.
+        SourceError: the file cannot be read.
+    """
+    readers = {"geojson": gpd.read_file, "parquet": gpd.read_parquet}
+    if str(format).lower() not in readers:
+        raise ParameterError(f"load_url reads GeoJSON and Parquet, not {format!r}.")
+    try:
+        frame = readers[str(format).lower()](path)
+    except Exception as error:  # the libraries agree on none
+        raise SourceError(f"Cannot read {format} from {path}: {error}.") from error
+    return DriverVectorCube.from_geodataframe(frame, columns_for_cube=[])
+
+
+def aggregate_spatial(
+    data: xr.DataArray, geometries: Json, reducer: Process, context: Json = None
+) -> ZonalValues:
+    """Reduce the pixels of each polygon; NaN where a polygon holds no centre of a pixel.
+
+    Everything is computed in one go, so that polygons share the windows of a UDF. (Upstream starts
+    processes that wait for each other for minutes, in `xvec.zonal_stats` with its `n_jobs`.)
+    """
+    polygons = read_polygons(geometries)
+    lazy = []
+    for geometry in _projected(polygons, data):
+        window, inside = _cut_out(data, geometry)
+        pixels = window.stack(pixel=("y", "x")).isel(pixel=np.flatnonzero(inside))
+        if not pixels.sizes["pixel"]:
+            lazy.append(xr.full_like(data.isel(y=0, x=0, drop=True), np.nan, dtype=float))
+            continue
+        reduced = pixels.reduce(
+            reducer,
+            dim="pixel",
+            positional_parameters={"data": 0},
+            named_parameters={"context": context},
+        )
+        lazy.append(reduced.astype(float))
+    values = [part.drop_vars("spatial_ref", errors="ignore") for part in compute(*lazy)]
+    index = pd.RangeIndex(len(values), name=DriverVectorCube.DIM_GEOMETRY)
+    return ZonalValues(polygons, xr.concat(values, index, coords="minimal", compat="override"))
+
+
+def _projected(polygons: DriverVectorCube, data: xr.DataArray) -> list[BaseGeometry]:
+    """Return the polygons in the projection of a cube."""
+    crs = grid_of(data).crs
+    assert crs is not None
+    return list(polygons.get_geometries().set_crs(polygons.get_crs()).to_crs(crs.to_wkt()))
+
+
+def _cut_out(
+    data: xr.DataArray, geometry: BaseGeometry
+) -> tuple[xr.DataArray, npt.NDArray[np.bool_]]:
+    """Return the pixels around a polygon, and which of them belong to it."""
+    grid = grid_of(data)
+    left, bottom, right, top = geometry.bounds if not geometry.is_empty else (0, 0, 0, 0)
+    columns, rows = zip(
+        *(~grid.affine * corner for corner in ((left, top), (right, bottom))), strict=True
+    )
+    x, y = (
+        slice(
+            max(math.floor(min(edges) + SNAP_TOLERANCE_PX), 0),
+            max(math.ceil(max(edges) - SNAP_TOLERANCE_PX), 0),
+        )
+        for edges in (columns, rows)
+    )
+    window = data.isel(y=y, x=x)
+    shape = (window.sizes["y"], window.sizes["x"])
+    if geometry.is_empty or 0 in shape:
+        return window, np.zeros(shape, bool)
+    corner = grid.affine * grid.affine.translation(x.start, y.start)
+    return window, _rasterize([geometry], shape, corner)
+
+
+def _rasterize(
+    geometries: list[BaseGeometry],
+    shape: tuple[int, int],
+    transform: Any,  # noqa: ANN401 - an affine transform, untyped
+) -> npt.NDArray[np.bool_]:
+    inside: npt.NDArray[np.bool_] = rasterio.features.geometry_mask(
+        geometries, out_shape=shape, transform=transform, invert=True
+    )
+    return inside
+
+
+def _inside(data: xr.DataArray, geometries: Json) -> xr.DataArray:
+    """Return which pixels of a cube lie in any of the polygons."""
+    grid = grid_of(data)
+    geometries = [one for one in _projected(read_polygons(geometries), data) if not one.is_empty]
+    shape = (grid.height, grid.width)
+    inside = _rasterize(geometries, shape, grid.affine) if geometries else np.zeros(shape, bool)
+    return xr.DataArray(inside, dims=("y", "x"))
+
+
+def mask_polygon(
+    data: xr.DataArray, mask: Json, replacement: Json = None, inside: bool = False
+) -> xr.DataArray:
+    """Replace the pixels outside of polygons, or inside; upstream does the other, and no holes."""
+    covered = _inside(data, mask)
+    kept = ~covered if inside else covered
+    masked = data.where(kept, np.nan if replacement is None else replacement)
+    return masked.transpose(*data.dims)
+
+
+def filter_spatial(data: xr.DataArray, geometries: Json) -> xr.DataArray:
+    """Cut a cube to the pixels around polygons, and mask those outside of them."""
+    whole = shapely.union_all(_projected(read_polygons(geometries), data))
+    window, _ = _cut_out(data, whole)
+    if 0 in window.shape:
+        raise ParameterError("geometries of filter_spatial lie outside the cube.")
+    grid = grid_of(data)
+    left = round((float(window["x"][0]) - float(data["x"][0])) / grid.affine.a)
+    top = round((float(window["y"][0]) - float(data["y"][0])) / grid.affine.e)
+    corner = grid.affine * grid.affine.translation(left, top)
+    return mask_polygon(georeference(window, data.rio.crs, corner), geometries)
+
+
+def apply_polygon(
+    data: xr.DataArray,
+    geometries: Json,
+    run: Callable[[xr.DataArray], xr.DataArray],
+    mask_value: Json = None,
+) -> xr.DataArray:
+    """Apply a process to the pixels of each polygon; all others get `mask_value`.
+
+    Args:
+        data: the cube.
+        geometries: polygons that do not overlap.
+        run: the process, on the cube of a polygon: NaN outside of it.
+        mask_value: of the pixels outside of all polygons; None: no data.
+
+    Raises:
+        ParameterError: polygons overlap (`GeometriesOverlap`), or there are none.
+        UnsupportedError: the process gives polygons different bands or dates.
+    """
+    shapes = _projected(read_polygons(geometries), data)
+    area = sum(shape.area for shape in shapes)
+    if area - shapely.union_all(shapes).area > 1e-9 * area:
+        raise ParameterError("GeometriesOverlap: polygons of apply_polygon overlap.")
+    results = []
+    for shape in shapes:
+        window, inside = _cut_out(data, shape)
+        if inside.any():
+            kept = xr.DataArray(inside, dims=("y", "x"))
+            results.append(run(window.where(kept).transpose(*data.dims)).where(kept))
+    if not results:
+        raise ParameterError("No pixel of the cube lies in the polygons of apply_polygon.")
+    if any(result.dims != results[0].dims for result in results):
+        raise UnsupportedError("The process of apply_polygon gives polygons different dimensions.")
+    filled = results[0].reindex(x=data["x"], y=data["y"])
+    for result in results[1:]:
+        filled = filled.combine_first(result.reindex(x=data["x"], y=data["y"]))
+    if mask_value is not None:
+        filled = filled.where(_inside(data, geometries), mask_value)
+    return georeference(filled.transpose(*results[0].dims), data.rio.crs, grid_of(data).affine)
+
+
+def vector_buffer(geometries: Json, distance: float) -> DriverVectorCube:
+    """Widen polygons by metres; degrees go by way of the UTM zone that fits them."""
+    polygons = read_polygons(geometries)
+    frame: gpd.GeoDataFrame = polygons._geometries  # there is no other way to the properties
+    crs = frame.estimate_utm_crs() if polygons.get_crs().is_geographic else frame.crs
+    wider = frame.set_geometry(frame.to_crs(crs).buffer(distance).to_crs(frame.crs))
+    return DriverVectorCube.from_geodataframe(wider, columns_for_cube=[])
+
+
+def vector_reproject(data: Json, projection: Json) -> DriverVectorCube:
+    """Bring polygons into another projection."""
+    return read_polygons(data).reproject(projection)
+
+
+def write_vectors(saved: SavedVectors, folder: Path, prefix: str) -> list[dict[str, Any]]:
+    """Write polygons or their values with the writers of openeo-driver.
+
+    Args:
+        saved: what, and how.
+        folder: where the file goes; must exist.
+        prefix: put before the name of the file.
+
+    Returns:
+        One dictionary per file: `name`, `type`, `bbox`, `geometry`, and what the writer says.
+
+    Raises:
+        UnsupportedError: the format does not fit.
+    """
+    box = saved.data if isinstance(saved.data, DriverVectorCube) else saved.data.polygons
+    footprint = shapely.box(*box.reproject("EPSG:4326").get_bounding_box())
+    scratch = folder / ".zonal"
+    scratch.mkdir()
+    try:
+        written = dict(_writer(saved, scratch).write_assets(folder / "out"))
+    except (OpenEOApiException, NotImplementedError) as error:
+        raise UnsupportedError(f"Polygons cannot be saved as {saved.format}: {error}.") from error
+    finally:
+        for path in scratch.iterdir():
+            path.unlink()
+        scratch.rmdir()
+    return list(_describe(written, footprint, folder, prefix))
+
+
+def _describe(
+    written: Mapping[str, Mapping[str, Any]], footprint: shapely.Polygon, folder: Path, prefix: str
+) -> Iterator[dict[str, Any]]:
+    for name, asset in written.items():
+        Path(str(asset["href"])).rename(folder / f"{prefix}{name}")
+        bands = [{"name": band["name"]} for band in asset.get("bands", [])]
+        yield {
+            "name": f"{prefix}{name}",
+            "type": asset["type"],
+            "bbox": list(footprint.bounds),
+            "geometry": shapely.geometry.mapping(footprint),
+            **({"bands": bands} if bands else {}),
+        }
+
+
+def _writer(saved: SavedVectors, scratch: Path) -> SaveResult:
+    if isinstance(saved.data, DriverVectorCube):
+        return VectorCubeResult(saved.data, saved.format, dict(saved.options))
+    values, cube = saved.data, saved.data.cube
+    if saved.format == "netCDF" and values.polygons.get_ids() is None:  # its writer needs some
+        frame = values.polygons._geometries
+        named = frame.assign(id=[f"feature_{number}" for number in range(len(frame))])
+        values = replace(values, polygons=DriverVectorCube(named))
+    bands = [str(name) for name in cube["bands"].values] if "bands" in cube.dims else [NO_BAND]
+    metadata = CollectionMetadata(
+        {
+            "cube:dimensions": {"bands": {"type": "bands", "values": bands}},
+            "summaries": {"eo:bands": [{"name": name} for name in bands]},
+        }
+    )
+    _table(cube, bands).to_csv(scratch / "timeseries.csv", index=False)
+    result: SaveResult
+    if "t" in cube.dims:
+        result = AggregatePolygonResultCSV(str(scratch), values.polygons, metadata)
+    else:
+        result = AggregatePolygonSpatialResult(str(scratch), values.polygons, metadata)
+    if saved.format == "GeoJSON":
+        named = cube if "bands" in cube.dims else cube.expand_dims(bands=bands, axis=-1)
+        labels = (
+            [f"{date}Z" for date in np.datetime_as_string(cube["t"], "s")]
+            if "t" in cube.dims
+            else None
+        )
+        frame = values.polygons._geometries.reset_index(drop=True)
+        dims = [name for name in ("geometry", "t", "bands") if name in named.dims]
+        named = named.transpose(*dims)
+        named = named.assign_coords(t=labels) if labels else named
+        return VectorCubeResult(DriverVectorCube(frame, named), "GeoJSON")
+    return result.with_format(saved.format, dict(saved.options))
+
+
+def _table(cube: xr.DataArray, bands: list[str]) -> pd.DataFrame:
+    """Return values as the tables of the cloud back-ends: a row per date and polygon."""
+    named = cube if "bands" in cube.dims else cube.expand_dims(bands=bands)
+    table: pd.DataFrame = (
+        named.to_series().unstack("bands")[named["bands"].values.tolist()].reset_index()
+    )
+    table = table.rename(columns={"geometry": "feature_index", "t": "date"})
+    if "date" not in table:
+        return table
+    table["date"] = table["date"].dt.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    ordered = ["date", "feature_index", *named["bands"].values.tolist()]
+    return table.reindex(columns=ordered).sort_values(["date", "feature_index"])
