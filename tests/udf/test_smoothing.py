@@ -1,0 +1,87 @@
+"""`lai_udf.smooth`: the function over time on datasets, in memory or of Dask."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from fake_series import fake_series
+
+from lai_udf import series, smooth
+from lai_udf.errors import MissingBandError
+from lai_udf.predict import LaiInputError
+
+SEASON = {"step_days": 5, "start": "2024-02-02", "end": "2024-10-01"}
+
+
+@pytest.fixture
+def cube(rng: np.random.Generator) -> xr.DataArray:
+    return fake_series(rng, haze=(30, 33), size=(5, 6))
+
+
+def test_a_dataset_gives_the_numbers_of_the_udf(cube: xr.DataArray) -> None:
+    expected = series.apply_datacube(cube, SEASON)
+    found = smooth(cube.to_dataset("bands"), **SEASON)
+
+    assert list(found.data_vars) == list(series.OUTPUT_BANDS)
+    assert found["LAI"].dims == ("t", "y", "x")
+    assert found["LAI"].attrs["units"] == "m2 m-2"
+    for name in series.OUTPUT_BANDS:
+        np.testing.assert_allclose(found[name], expected.sel(bands=name), atol=1e-4)
+
+
+def test_evidence_may_come_apart_and_as_digital_numbers(cube: xr.DataArray) -> None:
+    lai = cube.sel(bands=["LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS"]).to_dataset("bands")
+    bands = cube.sel(bands=["B02", "B04", "B8A", "B11", "SCL"])
+    numbers = bands.copy()
+    numbers[:, :4] = np.round(10_000 * (bands[:, :4] + 0.1))
+
+    whole = smooth(cube.to_dataset("bands"), **SEASON)
+    apart = smooth(lai, evidence=numbers, scale=1e-4, offset=-1000, **SEASON)
+    assert np.abs(apart["LAI"] - whole["LAI"]).max() < 0.01
+
+
+def test_time_may_be_called_time_and_the_grid_defaults_to_the_data(cube: xr.DataArray) -> None:
+    found = smooth(cube.rename(t="time", bands="band"), step_days=10)
+
+    assert found["LAI"].dims == ("time", "y", "x")
+    assert found["time"].values[0] == cube["t"].values[0].astype("datetime64[D]")
+    assert (np.diff(found["time"].values) == np.timedelta64(10, "D")).all()
+
+
+def test_dask_cubes_stay_lazy_and_give_the_same_numbers(cube: xr.DataArray) -> None:
+    pytest.importorskip("dask")
+    lazy = smooth(cube.to_dataset("bands").chunk({"t": 7, "y": 2, "x": 4}), **SEASON)
+
+    assert lazy["LAI"].chunks is not None
+    np.testing.assert_allclose(
+        lazy["LAI"].compute(scheduler="synchronous"),
+        smooth(cube.to_dataset("bands"), **SEASON)["LAI"],
+        atol=1e-4,
+    )
+
+
+def test_observed_dates_keep_their_times_and_name_what_was_rejected(cube: xr.DataArray) -> None:
+    found = smooth(cube.to_dataset("bands"), dates="observed")
+
+    assert found["t"].equals(cube["t"])
+    assert np.flatnonzero(found["REJECTED"].mean(("y", "x")) > 0.5).tolist() == [30, 33]
+    assert not found["FALL"].any()
+
+
+def test_points_need_no_grid(cube: xr.DataArray) -> None:
+    points = cube.stack(point=("y", "x")).reset_index("point").to_dataset("bands")
+
+    found = smooth(points, **SEASON)["LAI"]
+    whole = smooth(cube.to_dataset("bands"), **SEASON)["LAI"].stack(point=("y", "x"))
+    np.testing.assert_allclose(found, whole, atol=1e-4)
+
+
+def test_wrong_data_are_refused_by_the_errors_of_the_project(cube: xr.DataArray) -> None:
+    with pytest.raises(MissingBandError):
+        smooth(cube.sel(bands=["B02"]), **SEASON)
+    with pytest.raises(MissingBandError):
+        smooth(cube.isel(t=0), **SEASON)
+    with pytest.raises(LaiInputError) as outside:
+        smooth(cube, dates=["2030-01-01"])
+    assert outside.value.parameter == "dates"
+    with pytest.raises(LaiInputError):
+        smooth(cube)

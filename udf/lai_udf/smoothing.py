@@ -1,0 +1,178 @@
+"""Series of a dataset in Python: `lai_udf.smooth`, the function of `lai_udf.series`.
+
+In: LAI over time as `lai_udf.estimate`, openEO or a file give it. Out: LAI on the dates asked for,
+through clouds and gaps. Lazy where the data are of Dask: blocks of y and x, all dates together.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lai_udf import series
+from lai_udf.errors import MissingBandError
+from lai_udf.predict import VARIABLES, LaiInputError
+from lai_udf.series import EVIDENCE_BANDS, LAI_BANDS, OBSERVED, OUTPUT_BANDS, REJECTED
+
+TIME_NAMES = ("t", "time")
+NEW_TIME = "new_time"
+FALL = "FALL"
+LONG_NAMES = {
+    "LAI": "leaf area index",
+    "LAI_SD": "standard deviation of another acquisition about the series",
+    "LAI_LOWER": "lower bound of the prediction interval of leaf area index in the field",
+    "LAI_UPPER": "upper bound of the prediction interval of leaf area index in the field",
+    "GAP_DAYS": "time to the nearest usable date",
+    REJECTED: "date is rejected as cloud, haze or shadow",
+    FALL: "first date after an abrupt fall: mowing, harvest, ploughing or fast senescence",
+}
+
+
+def smooth(
+    lai: xr.Dataset | xr.DataArray,
+    *,
+    dates: Sequence[object] | str | None = None,
+    step_days: int | None = None,
+    start: object = None,
+    end: object = None,
+    evidence: xr.Dataset | xr.DataArray | None = None,
+    scale: float = 1.0,
+    offset: float | None = None,
+    level: float = 0.95,
+    max_gap_days: float = series.MAX_GAP_DAYS,
+) -> xr.Dataset:
+    """Smooth LAI over time, pixel by pixel, and give it on a grid of dates.
+
+    Residual cloud, haze and shadow are rejected, by spectra if there are any; mowing, harvest and
+    ploughing stay; gaps are filled up to `max_gap_days` from a usable date.
+
+    Args:
+        lai: `LAI`, better with `LAI_FLAGS`, `LAI_LOWER`, `LAI_UPPER`; dims `t` or `time`, and any
+            others; variables, or a dimension `bands`.
+        dates: output dates, or `observed`: those of the data.
+        step_days: instead: one date every so many days from `start` to `end`, by default from the
+            first to the last date of the data.
+        start: first date of the grid.
+        end: last date that it may reach.
+        evidence: reflectance of `B02`, `B04`, `B8A`, `B11` and `SCL` on the same grid and dates,
+            if `lai` does not hold them: what LAI was estimated from.
+        scale: reflectance = value * scale + offset.
+        offset: as above; None is 0.
+        level: of the incoming and outgoing bounds.
+        max_gap_days: no value where the nearest usable date is further away.
+
+    Returns:
+        `LAI`, `LAI_SD` (what another acquisition would differ by), `LAI_LOWER`, `LAI_UPPER` (of
+        LAI in the field: the error that all dates share included) and `GAP_DAYS`; on observed
+        dates also `REJECTED` and `FALL`. float32, NaN = no data.
+
+    Raises:
+        MissingBandError: no LAI, or no time.
+        lai_udf.predict.LaiInputError: dates outside the data, or another value that cannot be.
+    """
+    bands = split_bands(lai) | (split_bands(evidence) if evidence is not None else {})
+    time = find_time(bands)
+    labels = bands["LAI"][time].values
+    context: dict[str, Any] = {
+        "level": level,
+        "max_gap_days": max_gap_days,
+        "reflectance_scale": scale,
+        "reflectance_offset": offset,
+        "step_days": step_days,
+        "dates": dates if isinstance(dates, str) or dates is None else list(map(str, dates)),
+    }
+    if step_days is not None and len(labels):
+        context["start"] = str(labels.min() if start is None else start)
+        context["end"] = str(labels.max() if end is None else end)
+    with renamed_errors():
+        settings = series.read_settings(context)
+        days = series.read_days(labels)
+        targets = series.list_targets(days, settings)
+    observed = settings.dates == OBSERVED
+    names = (*OUTPUT_BANDS, *((REJECTED, FALL) if observed else ()))
+    results = xr.apply_ufunc(
+        _smoother(list(bands), names, days, targets, settings),
+        *(band.chunk({time: -1}) if band.chunks else band for band in bands.values()),
+        input_core_dims=[[time]] * len(bands),
+        output_core_dims=[[NEW_TIME]] * len(names),
+        dask="parallelized",
+        dask_gufunc_kwargs={"output_sizes": {NEW_TIME: len(targets)}},
+        output_dtypes=[np.float32] * len(names),
+        join="exact",
+    )
+    smoothed = xr.Dataset(dict(zip(names, results, strict=True))).rename({NEW_TIME: time})
+    new = labels if observed else targets.astype("datetime64[D]").astype("datetime64[ns]")
+    smoothed = smoothed.transpose(time, ...).assign_coords({time: new})
+    for name in names:
+        smoothed[name].attrs = {"long_name": LONG_NAMES[name], "units": _unit(name)}
+    smoothed.attrs = dict(lai.attrs) | {"series_level": level}
+    return smoothed
+
+
+def split_bands(data: xr.Dataset | xr.DataArray) -> dict[Hashable, xr.DataArray]:
+    """Return what the method uses, by name, of variables or of a dimension of bands."""
+    wanted = (*LAI_BANDS, *EVIDENCE_BANDS)
+    if isinstance(data, xr.Dataset):
+        return {name: data[name] for name in wanted if name in data}
+    axis = next((name for name in ("bands", "band") if name in data.dims), None)
+    if axis is None:
+        return {data.name if data.name in wanted else "LAI": data}
+    known = [name for name in wanted if name in data[axis].values]
+    return {name: data.sel({axis: name}, drop=True) for name in known}
+
+
+def find_time(bands: Mapping[Hashable, xr.DataArray]) -> str:
+    """Return the name of the dimension of time of LAI."""
+    if "LAI" not in bands:
+        raise MissingBandError("the data hold no LAI: estimate it first")
+    time = next((name for name in TIME_NAMES if name in bands["LAI"].dims), None)
+    if time is None:
+        raise MissingBandError(f"LAI has no dimension t or time: {bands['LAI'].dims}")
+    return time
+
+
+@contextmanager
+def renamed_errors() -> Iterator[None]:
+    """Raise errors of the UDF, which ships alone, as those of the project."""
+    try:
+        yield
+    except series.LaiInputError as error:
+        raise LaiInputError(
+            error.problem, parameter=error.parameter, value=error.value, expected=error.expected
+        ) from error
+
+
+def _unit(name: str) -> str:
+    if name == "GAP_DAYS":
+        return "d"
+    return "1" if name in (REJECTED, FALL) else VARIABLES["LAI"].unit
+
+
+def _smoother(
+    inputs: Sequence[Hashable],
+    outputs: Sequence[str],
+    days: np.ndarray,
+    targets: np.ndarray,
+    settings: series.Settings,
+) -> Callable[..., tuple[np.ndarray, ...]]:
+    """Return the function of one block: arrays (..., t) in and out."""
+
+    def work(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        shape = arrays[0].shape[:-1]
+        cube = {
+            str(name): np.moveaxis(array.reshape(-1, array.shape[-1]), -1, 0)[..., None]
+            for name, array in zip(inputs, np.broadcast_arrays(*arrays), strict=True)
+        }
+        with renamed_errors():
+            series.refuse_scaled(cube["LAI"])
+            for name in EVIDENCE_BANDS:
+                if name in cube:
+                    cube[name] = series.to_reflectance(cube[name], settings)
+            result = series.smooth_arrays(days, cube, targets, settings)
+        return tuple(
+            np.moveaxis(result[name][..., 0], 0, -1).reshape(*shape, -1) for name in outputs
+        )
+
+    return work
