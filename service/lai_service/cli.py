@@ -66,15 +66,19 @@ def serve(
 
 @app.command()
 def publish(
-    source: Annotated[
-        Path,
+    sources: Annotated[
+        list[Path] | None,
         typer.Argument(
-            metavar="SOURCE",
-            help="Folder of an item or its JSON, of COGs from `lai-udf run`, or of the results of "
-            "an openEO job.",
+            metavar="SOURCE...",
+            help="Folders of items, of COGs from `lai-udf run`, or of the results of openEO jobs; "
+            "or folders of such folders.",
             exists=True,
         ),
-    ],
+    ] = None,
+    jobs: Annotated[
+        Path | None,
+        typer.Option(metavar="TABLE", help="Table of `lai-udf produce`.", exists=True),
+    ] = None,
     url: Annotated[
         str, typer.Option(metavar="URL", help="Address of the service.")
     ] = "http://127.0.0.1:8080",
@@ -86,15 +90,18 @@ def publish(
         str | None, typer.Option(metavar="ID", help="Collection to publish into.")
     ] = None,
 ) -> None:
-    """Publish an item, COGs or an openEO job through a running service; prints the addresses."""
-    from lai_service.ops.client import holds_results, publish_directory, publish_results
+    """Publish items, COGs and openEO jobs through a running service; prints the addresses.
 
-    if holds_results(source):
-        published = publish_results(source, url, token, collection)
-    else:
-        published = [publish_directory(source, url, token, collection)]
-    for one in published:
-        typer.echo(f"{one.outcome}: {one.address}")
+    What is there already stays as it is: the same command goes on after an interruption.
+    """
+    from lai_service.ops.publish_many import publish_many
+    from lai_service.ops.sources import find_sources, folders_of_table
+
+    paths = [*(sources or []), *(folders_of_table(jobs) if jobs else [])]
+    if not paths:
+        raise typer.BadParameter("give a SOURCE or --jobs TABLE")
+    if not publish_many(find_sources(paths), url, token, collection, typer.echo):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -95,11 +95,35 @@ def test_publish_to_what_is_no_address_says_how_one_reads(make_result: Make) -> 
     assert (done.exit_code, "one reads http://" in done.stderr) == (1, True)
 
 
-def test_publish_of_the_folder_above_names_the_folder_to_give(live: str, make_result: Make) -> None:
-    folder = make_result()
-    done = run(app, ["publish", str(folder.parent), "--url", live, "--token", TOKEN])
-    assert done.exit_code == 1
-    assert f"{folder.parent} holds no STAC item, but {folder} does; give that" in done.stderr
+def test_publish_takes_every_folder_below_and_goes_on_after_a_refusal(
+    live: str, make_result: Make
+) -> None:
+    folders = [make_result(f"item-{day}", f"2024-06-{day:02d}T10:00:00Z") for day in (1, 2, 3)]
+    (folders[1] / "lai.tif").write_text("no raster")
+    above = str(folders[0].parent)
+    first = run(app, ["publish", above, "--url", live, "--token", TOKEN])
+    assert first.exit_code == 1
+    assert first.stdout.count("created: ") == 2
+    assert "item-2" in first.stderr
+    (folders[1] / "lai.tif").write_bytes((folders[0] / "lai.tif").read_bytes())
+    second = run(app, ["publish", above, str(folders[0]), "--url", live, "--token", TOKEN])
+    assert second.exit_code == 0
+    outcomes = [line.split(":")[0] for line in second.stdout.splitlines()]
+    assert outcomes == ["unchanged", "created", "unchanged"]
+
+
+def test_publish_takes_the_finished_jobs_of_a_table(live: str, make_result: Make) -> None:
+    done, running = make_result("done"), make_result("running", "2024-06-22T10:00:00Z")
+    table = done.parent / "jobs.csv"
+    rows = ["title,status,folder", f"a,finished,{done.name}", f"b,running,{running.name}"]
+    table.write_text("\n".join([*rows, "c,finished,"]))
+    published = run(app, ["publish", "--jobs", str(table), "--url", live, "--token", TOKEN])
+    assert published.exit_code == 0, published.output
+    assert [item["id"] for item in pystac_items(live)] == ["done"]
+    table.write_text("title,status,folder\nb,running,running")
+    none = run(app, ["publish", "--jobs", str(table), "--url", live, "--token", TOKEN])
+    assert none.exit_code == 1
+    assert run(app, ["publish"]).exit_code == 2
 
 
 def test_publish_of_an_empty_folder_says_what_is_needed(live: str, make_result: Make) -> None:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lai_service import Settings
 from lai_service.cli import app
-from lai_service.files import openeo_results
+from lai_service.files import openeo_results, process_graph
 from lai_udf.bundle import Bundle
 from lai_udf.cog import write_lai_cogs
 from lai_udf.predict import OUTPUT_BANDS
@@ -52,6 +52,26 @@ def test_every_date_of_a_job_is_published_and_found(writer: TestClient, results:
     assert writer.get(found["assets"]["lai_upper"]["href"]).status_code == 200
     sources = [link for link in found["links"] if link["rel"] == "derived_from"]
     assert [link["href"].startswith("s3://eodata/Sentinel-2/") for link in sources] == [True]
+
+
+def test_process_graph_is_a_file_that_the_item_links(
+    writer: TestClient, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_graph, "_SMALL", 10)
+    item = writer.post("/publish", json={"results": str(results)}).json()["features"][0]
+    assert "processing:expression" not in item["properties"]
+    (link,) = [link for link in item["links"] if link["rel"] == "processing-expression"]
+    graph = writer.get(link["href"]).json()
+    assert graph == job_description()["process"]["process_graph"]
+    assert len(writer.get(item["links"][0]["href"]).content) < 16_000
+
+
+def test_results_of_the_job_manager_are_taken_as_they_are(
+    writer: TestClient, results: Path
+) -> None:
+    (results / "job.json").rename(results / "job_j-240621.json")
+    answer = writer.post("/publish", json={"results": str(results)})
+    assert answer.status_code == 201, answer.text
 
 
 def test_same_job_again_changes_nothing(

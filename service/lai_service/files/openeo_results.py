@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict
 
 from lai_service.catalogue.port import Catalogue
 from lai_service.errors import InvalidItemError, NotFoundError, SettingsError
-from lai_service.files.publishing import Published, Publisher, PublishRequest
+from lai_service.files.publishing import Published, Publisher, PublishRequest, load_json
 from lai_service.files.rasters import check_size
 from lai_service.files.storage import check_plain_folder, resolve_below
 from lai_service.settings import Settings
 from lai_stac.cog_items import describe_cogs
 from lai_stac.errors import LaiStacError
 from lai_stac.job_items import describe_job
+from lai_stac.job_results import JOB_FILE
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.predict import LaiModelError
 
@@ -85,7 +86,11 @@ class ResultsPublisher:
             check_size(path, path.name)
         with _work_folder() as out:
             items = describe_job(
-                folder, out, bundles=self._models(), metadata=request.metadata, job=request.job
+                folder,
+                out,
+                bundles=self._models(),
+                metadata=request.metadata,
+                job=request.job or _job_of_manager(folder),
             )
             return self._publish_all(items, out, request.collection)
 
@@ -134,6 +139,12 @@ class ResultsPublisher:
             except LaiModelError as error:
                 raise SettingsError(f"LAI_SERVICE_MODELS: {error}") from error
         return self._bundles
+
+
+def _job_of_manager(folder: Path) -> dict[str, Any] | None:
+    """Return the description of a job as openEO's job manager leaves it, `job_<id>.json`."""
+    found = [] if (folder / JOB_FILE).exists() else sorted(folder.glob("job_*.json"))
+    return load_json(found[0]) if len(found) == 1 else None
 
 
 @contextmanager

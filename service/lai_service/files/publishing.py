@@ -26,6 +26,7 @@ from lai_service.catalogue.port import Catalogue, Document, Written
 from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
 from lai_service.files.hrefs import is_relative, is_safe_path, stored_links
 from lai_service.files.observations import LAYERS
+from lai_service.files.process_graph import FILE, detach_process_graph
 from lai_service.files.rasters import Grid, check_cog
 from lai_service.files.storage import (
     check_plain_folder,
@@ -37,7 +38,7 @@ from lai_service.files.storage import (
 )
 from lai_service.files.validation import validate_item
 
-__all__ = ["PublishRequest", "Published", "Publisher"]
+__all__ = ["PublishRequest", "Published", "Publisher", "load_json"]
 
 _log = logging.getLogger("lai_service")
 _COG_ROLES = frozenset({"data"})
@@ -78,7 +79,7 @@ class Published:
 class _Plan:
     item: Document
     collection: str
-    files: dict[str, Path]
+    files: dict[str, Path | bytes]
     digest: str
 
 
@@ -153,10 +154,13 @@ class Publisher:
         collection = checked_id(named, "a collection")
         item = _with_collection(item, collection)
         validate_item(item, unknown="refuse")
-        files = self._asset_files(item, folder)
+        files: dict[str, Path | bytes] = dict(self._asset_files(item, folder))
         for name, path in self._linked_files(item, folder).items():
             if files.setdefault(name, path) != path:
                 raise InvalidItemError(f"an asset and a link of {item['id']} both name {name}")
+        item, graph = detach_process_graph(item)
+        if graph is not None and files.setdefault(FILE, graph) != graph:
+            raise InvalidItemError(f"a file of {item['id']} has the name {FILE} of its graph")
         digest = _digest_of(files)
         return _Plan(_stored(item, collection, digest, folder), collection, files, digest)
 
@@ -241,7 +245,7 @@ def _read_item(folder: Path) -> Document:
         if len(candidates) != 1:
             raise NotFoundError(_not_one_item(folder, candidates))
         path = candidates[0]
-    return _load(path)
+    return load_json(path)
 
 
 def _not_one_item(folder: Path, found: list[Path]) -> str:
@@ -258,19 +262,24 @@ def _not_one_item(folder: Path, found: list[Path]) -> str:
     )
 
 
-def _load(path: Path) -> Document:
+def load_json(path: Path) -> Document:
+    """Read a JSON object.
+
+    Raises:
+        InvalidItemError: it is none, or not in UTF-8.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidItemError(f"{path.name} is not readable JSON in UTF-8: {error}") from error
     if not isinstance(document, dict):
-        raise InvalidItemError(f"{path.name} is not a STAC item")
+        raise InvalidItemError(f"{path.name} is no JSON object")
     return document
 
 
 def _is_item(path: Path) -> bool:
     try:
-        document = _load(path)
+        document = load_json(path)
     except InvalidItemError:
         return False
     return document.get("type") == "Feature" and "stac_version" in document
@@ -326,9 +335,13 @@ def _check_file_fields(path: Path, asset: Document, what: str) -> None:
         raise InvalidItemError(f"{what} does not have the checksum that the item says")
 
 
-def _digest_of(files: dict[str, Path]) -> str:
+def _digest_of(files: dict[str, Path | bytes]) -> str:
     """Return a short name for the content of the files, the same for the same bytes."""
-    lines = [f"{name} {file_digest(path)}\n" for name, path in sorted(files.items())]
+    digests = {
+        name: hashlib.sha256(one).hexdigest() if isinstance(one, bytes) else file_digest(one)
+        for name, one in files.items()
+    }
+    lines = [f"{name} {digest}\n" for name, digest in sorted(digests.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 

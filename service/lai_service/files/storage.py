@@ -106,13 +106,13 @@ def _flock(data: Path, name: str, kind: int) -> Iterator[None]:
         yield
 
 
-def stage(target: Path, files: Mapping[str, Path]) -> bool:
+def stage(target: Path, files: Mapping[str, Path | bytes]) -> bool:
     """Copy files into a folder that appears complete or not at all.
 
     Args:
         target: folder to make; where it exists already, nothing is copied (its name is the digest
             of its content).
-        files: source file of each name inside the folder.
+        files: source file, or content, of each name inside the folder.
 
     Returns:
         Whether the folder was made.
@@ -124,7 +124,10 @@ def stage(target: Path, files: Mapping[str, Path]) -> bool:
     staging.mkdir()
     try:
         for name, source in files.items():
-            _copy(source, staging / name)
+            if isinstance(source, bytes):
+                _write(source, staging / name)
+            else:
+                _copy(source, staging / name)
         _sync_folder(staging)
         os.rename(staging, target)
         _sync_folder(target.parent)
@@ -140,6 +143,13 @@ def _make_folders(folder: Path) -> None:
         _make_folders(folder.parent)
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
+
+
+def _write(content: bytes, target: Path) -> None:
+    with target.open("xb") as write:
+        write.write(content)
+        write.flush()
+        os.fsync(write.fileno())
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from lai_service.errors import BadRequestError, LaiServiceError
-from lai_stac.job_results import JOB_FILE, RESULTS_FILE
+from lai_service.errors import BadRequestError, LaiServiceError, UnauthorizedError
+from lai_service.ops.sources import Source, find_sources
+from lai_stac.job_results import JOB_FILE
 
 if TYPE_CHECKING:
     import openeo  # a slow import that `lai-service publish` does without
 
-__all__ = ["PublishedAt", "download_job", "holds_results", "publish_directory", "publish_results"]
+__all__ = ["PublishedAt", "download_job", "publish", "publish_directory", "publish_results"]
 
 PATIENCE_S = 600
 """So long the service may take for an answer."""
@@ -34,54 +35,45 @@ class PublishedAt:
     """`created`, `updated` or `unchanged`."""
 
 
-def publish_directory(
-    source: Path, url: str, token: str | None, collection: str | None = None
-) -> PublishedAt:
-    """Publish an item, or the COGs of `lai-udf run`, that lie on the machine of the service.
+def publish(
+    source: Source, url: str, token: str | None, collection: str | None = None
+) -> list[PublishedAt]:
+    """Publish a folder that lies on the machine of the service, below one of its allowed roots.
 
     Args:
-        source: folder of the item, or its JSON file, or a folder of COGs without an item; below
-            an allowed root of the service.
+        source: see `lai_service.ops.sources`.
         url: address of the service.
         token: bearer token.
-        collection: collection to publish into; the item's own where not given.
+        collection: collection to publish into; the item's own, or the default one, if not given.
+
+    Returns:
+        One entry per item, in order of time.
 
     Raises:
         LaiServiceError: the service cannot be reached, or its refusal, word for word.
     """
-    folder = source if source.is_dir() else source.parent
-    bare = (folder / "lai.tif").is_file() and not any(folder.glob("*.json"))
-    kind = "cogs" if bare else "directory"
-    answer = _publish({kind: str(folder.resolve())}, url, token, collection)
-    return PublishedAt(answer.headers["Location"], answer.headers["LAI-Publish-Outcome"])
+    answer = _publish({source.kind: str(source.folder)}, url, token, collection)
+    outcomes = answer.headers["LAI-Publish-Outcome"].split(", ")
+    document = answer.json()
+    items = document["features"] if source.kind == "results" else [document]
+    addresses = [item["links"][0]["href"] for item in items]
+    return [PublishedAt(*pair) for pair in zip(addresses, outcomes, strict=True)]
+
+
+def publish_directory(
+    source: Path, url: str, token: str | None, collection: str | None = None
+) -> PublishedAt:
+    """Publish one item or its COGs, by their folder or the JSON of the item; see `publish`."""
+    (found,) = find_sources([source])
+    (published,) = publish(found, url, token, collection)
+    return published
 
 
 def publish_results(
     source: Path, url: str, token: str | None, collection: str | None = None
 ) -> list[PublishedAt]:
-    """Publish the results of an openEO job that lie on the machine of the service.
-
-    Args:
-        source: folder that `download_job` filled; below an allowed root of the service.
-        url: address of the service.
-        token: bearer token.
-        collection: collection to publish into; the default one where not given.
-
-    Returns:
-        One entry per date, in order of time.
-
-    Raises:
-        LaiServiceError: the service cannot be reached, or its refusal, word for word.
-    """
-    answer = _publish({"results": str(source.resolve())}, url, token, collection)
-    outcomes = answer.headers["LAI-Publish-Outcome"].split(", ")
-    addresses = [item["links"][0]["href"] for item in answer.json()["features"]]
-    return [PublishedAt(*pair) for pair in zip(addresses, outcomes, strict=True)]
-
-
-def holds_results(folder: Path) -> bool:
-    """Return whether a folder holds downloaded results of an openEO job."""
-    return (folder / RESULTS_FILE).is_file()
+    """Publish the results of an openEO job, as `download_job` leaves them; see `publish`."""
+    return publish(Source("results", source.resolve()), url, token, collection)
 
 
 def download_job(job: "openeo.BatchJob", folder: Path) -> Path:
@@ -111,6 +103,8 @@ def _publish(
         )
     except requests.RequestException as error:
         raise LaiServiceError(f"the service at {url} does not answer: {_why(error)}") from error
+    if answer.status_code == 401:
+        raise UnauthorizedError(f"{url} answered 401: {_reason(answer)}")
     if answer.status_code not in (200, 201):
         raise BadRequestError(f"{url} answered {answer.status_code}: {_reason(answer)}")
     return answer
