@@ -24,7 +24,7 @@ PROGRAM = "lai-udf"
 SOME_REFUSED = 3
 
 app = typer.Typer(
-    cls=commands_of(PROGRAM, "polygons"),
+    cls=commands_of(PROGRAM, "cubes,polygons"),
     help="Leaf area index from Sentinel-2: run the function here or send it to the data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
