@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import quote
 
-from lai_service.api.map_links import with_map_link
+from lai_service.api.map_links import page_link, with_map_link
 from lai_service.catalogue.port import Document
 from lai_service.files.hrefs import served_href
 
@@ -40,6 +40,10 @@ def served_item(document: Document, base_url: str) -> Document:
         _link("collection", collection, _JSON, document["collection"]),
         _link("root", base_url, _JSON, "Root"),
     ]
+    if "lai" in (document.get("assets") or {}):
+        properties = document["properties"]
+        day = str(properties.get("datetime") or properties.get("start_datetime"))[:10]
+        links.append(page_link(base_url, document["collection"], day))
     assets = {
         key: {**asset, "href": served_href(asset["href"], base_url)}
         for key, asset in (document.get("assets") or {}).items()
@@ -64,6 +68,7 @@ def served_collection(document: Document, base_url: str) -> Document:
             "application/schema+json",
             "Queryables",
         ),
+        page_link(base_url, document["id"]),
     ]
     served = {**document, "links": links + _stored_links(document, base_url)}
     if "assets" in document:

@@ -8,19 +8,27 @@ item is sent back.
 Source: https://github.com/stac-extensions/web-map-links, version 1.2.0.
 """
 
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from lai_service.catalogue.port import Document
-from lai_service.files.hrefs import is_relative, served_href
+from lai_service.files.hrefs import MAP_ROUTE, is_relative, served_href
 from lai_service.web.colours import STYLES
 
-__all__ = ["EXTENSION", "TILES", "with_map_link", "without_map_link"]
+__all__ = ["EXTENSION", "TILES", "page_link", "with_map_link", "without_map_link"]
 
 EXTENSION = "https://stac-extensions.github.io/web-map-links/v1.2.0/schema.json"
 TILES = "cog/tiles/WebMercatorQuad/{z}/{x}/{y}.png"
 """Where tiles are, below the address of the service."""
 _DRAWN = "lai"
 _RELATIONS = frozenset({"xyz", "wms", "wmts", "tilejson", "pmtiles", "3d-tiles"})
+
+
+def page_link(base_url: str, collection: str | None = None, date: str | None = None) -> Document:
+    """Return the link to the map page, at a collection and a day (2024-06-21) where given."""
+    given = {"collection": collection, "date": date}
+    chosen = urlencode({key: value for key, value in given.items() if value})
+    href = f"{base_url}{MAP_ROUTE}/{'#' if chosen else ''}{chosen}"
+    return {"rel": "alternate", "type": "text/html", "href": href, "title": "Map of LAI"}
 
 
 def with_map_link(item: Document, base_url: str) -> Document:

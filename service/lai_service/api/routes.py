@@ -13,6 +13,8 @@ from lai_service.files.publishing import Publisher
 from lai_service.ops.metrics import Metrics
 from lai_service.settings import Settings
 from lai_service.web.browser import add_browser
+from lai_service.web.map_page import add_map_page
+from lai_service.web.mosaic import add_mosaic
 
 __all__ = ["add_routes"]
 
@@ -34,3 +36,5 @@ def add_routes(
     add_timeseries(app, catalogue, settings.data)
     app.mount(f"/{DATA_ROUTE}", PublishedFiles(directory=settings.data), name="data")
     add_browser(app, settings)
+    add_mosaic(app, settings, catalogue)
+    add_map_page(app, catalogue)

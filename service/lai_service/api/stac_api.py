@@ -20,6 +20,7 @@ from lai_service.api.documents import served_collection, served_item
 from lai_service.api.fields import Fields
 from lai_service.api.limits import check_json
 from lai_service.api.links import page_links
+from lai_service.api.map_links import page_link
 from lai_service.api.queryables import queryables
 from lai_service.catalogue.cql2_text import filter_from_query, filter_from_text
 from lai_service.catalogue.port import Catalogue, Document, Page, Search, SortKey
@@ -180,7 +181,7 @@ class StacClient(BaseCoreClient):
             }
             for collection in self.catalogue.collections()
         ]
-        return {**page, "links": [*page["links"], *children]}
+        return {**page, "links": [*page["links"], *children, page_link(base)]}
 
     def all_collections(self, request: Request, **_: Any) -> Document:  # noqa: ANN401
         """Answer `GET /collections`."""

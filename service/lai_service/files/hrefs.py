@@ -16,6 +16,7 @@ from lai_service.errors import ForbiddenPathError, InvalidItemError
 
 __all__ = [
     "DATA_ROUTE",
+    "MAP_ROUTE",
     "check_files",
     "has_files",
     "is_relative",
@@ -27,6 +28,8 @@ __all__ = [
 
 DATA_ROUTE = "data"
 """Published files are served under this path of the service."""
+MAP_ROUTE = "map"
+"""The map page; links to it are made when a document is served."""
 
 _WEB_SCHEMES = frozenset({"http", "https", "s3", "gs", "ftp", "doi", "urn", "mailto"})
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
@@ -151,6 +154,8 @@ def stored_links(document: Document, base_url: str) -> list[Document]:
     kept = []
     for link in document.get("links") or []:
         if not isinstance(link, dict) or link.get("rel") in _OWN_LINKS:
+            continue
+        if str(link.get("href")).startswith(f"{base_url}{MAP_ROUTE}/"):
             continue
         what = f"link {link.get('rel')!r} of {document.get('id')}"
         kept.append({**link, "href": stored_href(link.get("href"), base_url, what)})

@@ -1,0 +1,71 @@
+"""The map page: `/map`, with everything it loads from this package; and what it asks for.
+
+The page shows a day or month of a collection as a mosaic, and the curve of a place that is clicked,
+drawn or uploaded (`/timeseries`). Its parts are plain files in `map/`, nothing is built.
+"""
+
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+
+from lai_service.catalogue.port import Catalogue, Search
+from lai_service.catalogue.walk import all_items
+from lai_service.web.colours import STYLES
+from lai_service.web.map_styles import qml
+from lai_service.web.mosaic import MIN_ZOOM, CollectionQuery
+from lai_stac.thumbnail import ANCHORS, LAI_RANGE
+
+__all__ = ["add_map_page"]
+
+MAX_DAYS_ITEMS = 3000
+"""More items than this are offered by month, which the catalogue counts at once."""
+
+
+def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
+    """Serve the map page, the dates it offers, its colours, and styles for QGIS."""
+    folder = Path(str(resources.files("lai_service.web") / "map"))
+
+    @app.get("/map", include_in_schema=False)
+    def to_page(request: Request) -> RedirectResponse:
+        return RedirectResponse(str(request.url.replace(path=f"{request.url.path}/")))
+
+    @app.get("/map/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(folder / "index.html")
+
+    @app.get("/map/dates", tags=["Map"])
+    def dates(collection: CollectionQuery) -> dict[str, object]:
+        """Return the days (or, of very many items, the months) on which a collection has items."""
+        extent = catalogue.collection(collection)["extent"]["spatial"]["bbox"][0]
+        search = Search(collections=(collection,))
+        if catalogue.count(search) > MAX_DAYS_ITEMS:
+            months = catalogue.count_by_month(search)
+            found = [{"date": bucket.key[:7], "items": bucket.frequency} for bucket in months]
+            return {"unit": "month", "bbox": extent, "dates": found}
+        days = Counter(_day(item["properties"]) for item in all_items(catalogue, search))
+        found = [{"date": day, "items": days[day]} for day in sorted(days)]
+        return {"unit": "day", "bbox": extent, "dates": found}
+
+    @app.get("/map/colours", tags=["Map"])
+    def colours() -> dict[str, object]:
+        """Return the colour scale of LAI: its ends in m2 m-2 and colours from low to high."""
+        scale = ["#{:02x}{:02x}{:02x}".format(*anchor) for anchor in ANCHORS]
+        return {"range": LAI_RANGE, "unit": "m² m⁻²", "colours": scale, "min_zoom": MIN_ZOOM}
+
+    @app.get("/styles/{asset}.qml", tags=["Map"])
+    def style(asset: str) -> Response:
+        """Return the style of an asset for QGIS."""
+        if asset not in STYLES:
+            return Response(status_code=404)
+        return Response(qml(asset), media_type="application/xml")
+
+    app.mount("/map", StaticFiles(directory=folder), name="map")
+
+
+def _day(properties: dict[str, object]) -> str:
+    return str(properties.get("datetime") or properties.get("start_datetime"))[:10]

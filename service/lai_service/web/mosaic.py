@@ -1,0 +1,181 @@
+"""Mosaics of a day or month: the rasters of all items of one collection as one layer of tiles.
+
+A tile asks the catalogue for the items that meet it; where several have a pixel the latest wins.
+Beside the tiles a TileJSON and WMTS capabilities, by which QGIS and other clients read them.
+"""
+
+import re
+from calendar import monthrange
+from typing import Annotated
+from xml.sax.saxutils import escape
+
+import morecantile
+import numpy as np
+import rasterio
+from fastapi import Depends, FastAPI, Query
+from rio_tiler.errors import EmptyMosaicError, TileOutsideBounds
+from rio_tiler.io import Reader
+from rio_tiler.models import ImageData
+from rio_tiler.mosaic import mosaic_reader
+from stac_fastapi.types.requests import get_base_url
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lai_service.api.limits import turns
+from lai_service.api.stac_api import search_of
+from lai_service.catalogue.port import Catalogue, Search
+from lai_service.errors import BadRequestError
+from lai_service.files.hrefs import is_relative
+from lai_service.files.rasters import GDAL_ENVIRONMENT
+from lai_service.settings import Settings
+from lai_service.web.colours import STYLES, colour_maps
+from lai_service.web.tiles import PICTURES_AT_ONCE
+
+__all__ = ["MIN_ZOOM", "PREFIX", "add_mosaic", "interval_of"]
+
+PREFIX = "/mosaic"
+MIN_ZOOM, MAX_ZOOM = 6, 15
+"""Below, a tile would show hundreds of items: the map draws outlines there."""
+MAX_TILE_ITEMS = 40
+"""Items that one tile reads, the latest ones."""
+_CACHE_S = 300
+_GRID = morecantile.tms.get("WebMercatorQuad")
+_DAY = re.compile(r"\d{4}-\d{2}(-\d{2})?")
+
+CollectionQuery = Annotated[str, Query(description="Id of the collection", max_length=200)]
+DateQuery = Annotated[str, Query(description="Day (2024-06-21) or month (2024-06)")]
+AssetQuery = Annotated[str, Query(description="lai, lai_lower, lai_upper, lai_sd or lai_flags")]
+
+
+def interval_of(date: str) -> str:
+    """Return the STAC interval of a day or a month.
+
+    Raises:
+        BadRequestError: it is neither.
+    """
+    if not _DAY.fullmatch(date) or not 1 <= int(date[5:7]) <= 12:
+        raise BadRequestError(f"date {date!r} is neither a day (2024-06-21) nor a month (2024-06)")
+    days = monthrange(int(date[:4]), int(date[5:7]))[1] if int(date[:4]) else 0
+    first, last = (date, date) if len(date) == 10 else (f"{date}-01", f"{date}-{days:02}")
+    if int(first[8:]) > days or int(first[8:]) < 1:
+        raise BadRequestError(f"date {date!r} does not exist")
+    return f"{first}T00:00:00Z/{last}T23:59:59.999999Z"
+
+
+def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
+    """Add tiles, TileJSON and WMTS capabilities of mosaics to an application."""
+    colours = colour_maps()
+
+    def find(collection: str, date: str, asset: str, bbox: list[float]) -> list[str]:
+        """Return the rasters that meet a box in degrees, the latest first."""
+        if asset not in STYLES:
+            raise BadRequestError(f"asset {asset!r} has no style; use {', '.join(STYLES)}")
+        search: Search = search_of(
+            collections=[collection], datetime=interval_of(date), bbox=bbox, limit=MAX_TILE_ITEMS
+        )
+        assets = (item["assets"].get(asset) for item in catalogue.search(search).items)
+        hrefs = [str(found["href"]) for found in assets if found is not None]
+        return [str(settings.data / href) for href in hrefs if is_relative(href)]
+
+    turn = Depends(turns(PICTURES_AT_ONCE), scope="function")
+
+    @app.get(f"{PREFIX}/tiles/{{z}}/{{x}}/{{y}}.png", tags=["Mosaic"], dependencies=[turn])
+    def tile(
+        z: int,
+        x: int,
+        y: int,
+        collection: CollectionQuery,
+        date: DateQuery,
+        asset: AssetQuery = "lai",
+    ) -> Response:
+        """Return a tile of 256 px in the colours of the style; 204 where there is nothing."""
+        if not MIN_ZOOM <= z <= MAX_ZOOM + 4 or not (0 <= x < 2**z and 0 <= y < 2**z):
+            raise BadRequestError(f"zoom must lie between {MIN_ZOOM} and {MAX_ZOOM + 4}")
+        bounds = _GRID.bounds(morecantile.Tile(x, y, z))
+        paths = find(collection, date, asset, list(bounds))
+        headers = {"Cache-Control": f"public, max-age={_CACHE_S}"}
+        if not paths:
+            return Response(status_code=204, headers=headers)
+        try:
+            with rasterio.Env(**GDAL_ENVIRONMENT):
+                image, _ = mosaic_reader(
+                    paths, _read_tile, x, y, z, threads=0, allowed_exceptions=(TileOutsideBounds,)
+                )
+        except EmptyMosaicError:
+            return Response(status_code=204, headers=headers)
+        if not np.asarray(image.mask).any():
+            return Response(status_code=204, headers=headers)
+        style = STYLES[asset]
+        if style.rescale is not None:
+            image.rescale(in_range=(style.rescale,))
+        content = image.render(img_format="PNG", colormap=colours.get(style.colour_map))
+        return Response(content, media_type="image/png", headers=headers)
+
+    @app.get(f"{PREFIX}/tilejson.json", tags=["Mosaic"])
+    def tilejson(
+        request: Request, collection: CollectionQuery, date: DateQuery, asset: AssetQuery = "lai"
+    ) -> dict[str, object]:
+        """Return the TileJSON of a mosaic."""
+        interval_of(date)
+        extent = catalogue.collection(collection)["extent"]["spatial"]["bbox"][0]
+        return {
+            "tilejson": "3.0.0",
+            "name": f"{asset} {date}, {collection}",
+            "tiles": [_address(request, collection, date, asset)],
+            "minzoom": MIN_ZOOM,
+            "maxzoom": MAX_ZOOM,
+            "bounds": extent,
+        }
+
+    @app.get(f"{PREFIX}/WMTSCapabilities.xml", tags=["Mosaic"])
+    def capabilities(
+        request: Request, collection: CollectionQuery, date: DateQuery, asset: AssetQuery = "lai"
+    ) -> Response:
+        """Return WMTS capabilities with one layer."""
+        interval_of(date)
+        bbox = catalogue.collection(collection)["extent"]["spatial"]["bbox"][0]
+        template = _address(request, collection, date, asset)
+        return Response(_wmts(f"{asset} {date}", template, bbox), media_type="text/xml")
+
+
+def _read_tile(path: str, x: int, y: int, z: int) -> ImageData:
+    with Reader(path) as dataset:
+        image: ImageData = dataset.tile(x, y, z, tilesize=256)
+        return image
+
+
+def _address(request: Request, collection: str, date: str, asset: str) -> str:
+    query = f"collection={collection}&date={date}&asset={asset}"
+    return f"{get_base_url(request)}{PREFIX[1:]}/tiles/{{z}}/{{x}}/{{y}}.png?{query}"
+
+
+def _wmts(title: str, template: str, bbox: list[float]) -> str:
+    """Return the capabilities of one layer on WebMercatorQuad (OGC 07-057r7)."""
+    names = {"{z}": "{TileMatrix}", "{x}": "{TileCol}", "{y}": "{TileRow}"}
+    for own, theirs in names.items():
+        template = template.replace(own, theirs)
+    matrices = "".join(
+        f"<TileMatrix><ows:Identifier>{z}</ows:Identifier>"
+        f"<ScaleDenominator>{_GRID.matrix(z).scaleDenominator!r}</ScaleDenominator>"
+        "<TopLeftCorner>-20037508.342789244 20037508.342789244</TopLeftCorner>"
+        f"<TileWidth>256</TileWidth><TileHeight>256</TileHeight>"
+        f"<MatrixWidth>{2**z}</MatrixWidth><MatrixHeight>{2**z}</MatrixHeight></TileMatrix>"
+        for z in range(MIN_ZOOM, MAX_ZOOM + 1)
+    )
+    west, south, east, north = bbox
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<Capabilities xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="http://www.opengis.net/ows/1.1"
+ xmlns:xlink="http://www.w3.org/1999/xlink" version="1.0.0">
+<ows:ServiceIdentification><ows:Title>LAI</ows:Title><ows:ServiceType>OGC WMTS</ows:ServiceType>
+<ows:ServiceTypeVersion>1.0.0</ows:ServiceTypeVersion></ows:ServiceIdentification>
+<Contents><Layer><ows:Title>{escape(title)}</ows:Title><ows:Identifier>lai</ows:Identifier>
+<ows:WGS84BoundingBox><ows:LowerCorner>{west} {south}</ows:LowerCorner>
+<ows:UpperCorner>{east} {north}</ows:UpperCorner></ows:WGS84BoundingBox>
+<Style isDefault="true"><ows:Identifier>default</ows:Identifier></Style>
+<Format>image/png</Format>
+<TileMatrixSetLink><TileMatrixSet>WebMercatorQuad</TileMatrixSet></TileMatrixSetLink>
+<ResourceURL format="image/png" resourceType="tile" template="{escape(template)}"/></Layer>
+<TileMatrixSet><ows:Identifier>WebMercatorQuad</ows:Identifier>
+<ows:SupportedCRS>urn:ogc:def:crs:EPSG::3857</ows:SupportedCRS>{matrices}</TileMatrixSet>
+</Contents></Capabilities>
+"""
