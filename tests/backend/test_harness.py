@@ -112,7 +112,7 @@ def test_a_graph_says_how_its_cube_is_cut(cube):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({}, "0 nodes apply_neighborhood"),
+        ({}, "no node apply_neighborhood"),
         (graph({}), "must be one run_udf"),
         (graph(udf_node(udfs.IDENTITY), size=[*px(96)[:1], *px(64)[1:]]), "squares only"),
         (graph(udf_node(udfs.IDENTITY), overlap=16, size=[{**px(96)[0], "unit": "m"}]), "in px"),

@@ -198,3 +198,40 @@ def test_extent_across_the_antimeridian_keeps_its_spelling() -> None:
 def test_extent_that_is_no_box_is_refused(box: dict[str, float], message: str) -> None:
     with pytest.raises(LaiGraphError, match=message):
         lai_from_collection(None, spatial_extent=box, temporal_extent=["2024-06-01", "2024-07-01"])
+
+
+SUMMER = {
+    "spatial_extent": {"west": 5.0, "south": 51.0, "east": 5.1, "north": 51.1},
+    "temporal_extent": ["2023-06-01", "2023-07-01"],
+}
+
+
+def test_a_series_is_a_second_udf_over_all_dates_of_a_window() -> None:
+    lai = lai_from_collection(None, **SUMMER, step_days=10, reflectance_offset=-1000)
+    first, second = find(lai, "apply_neighborhood")
+    contexts = [
+        next(iter(node["process"]["process_graph"].values()))["arguments"]["context"]
+        for node in (first, second)
+    ]
+
+    passed = ["B02", "B04", "B8A", "B11", "SCL"]
+    assert contexts[0]["pass_through"] == passed
+    assert contexts[1] == {
+        "dates": ["2023-06-01", "2023-06-11", "2023-06-21"],
+        "period": ["2023-06-01", "2023-07-01"],
+        "reflectance_scale": 1e-4,
+        "reflectance_offset": -1000,
+    }
+    assert all(entry["dimension"] != "t" for entry in second["size"])
+    targets = [node["target"] for node in find(lai, "rename_labels")]
+    assert targets[0] == ["LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS", *passed]
+    assert targets[1] == ["LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "GAP_DAYS"]
+
+
+def test_a_series_needs_dates_known_beforehand() -> None:
+    with pytest.raises(LaiInputError):
+        lai_from_collection(None, **SUMMER, step_days=0)
+    with pytest.raises(LaiGraphError):
+        lai_from_collection(
+            None, **SUMMER | {"temporal_extent": Parameter("temporal_extent", "days")}, step_days=5
+        )

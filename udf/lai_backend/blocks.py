@@ -124,7 +124,10 @@ def _run_window(window: xr.DataArray, block: Block) -> FloatArray:
     complete = np.full(tuple(expected.values()), np.nan, np.float32)
     others = [name for name in window.dims if name != "t"]
     present = np.flatnonzero(window.notnull().any(others).values)
-    if present.size:  # t is the first dimension
+    if not np.array_equal(block.labels_out["t"], block.labels_in["t"]):  # a new grid of dates
+        if present.size:
+            complete = _run_checked(window.isel(t=present), expected, block.call)
+    elif present.size:  # t is the first dimension
         dated = {**expected, "t": present.size}
         complete[present] = _run_checked(window.isel(t=present), dated, block.call)
     return complete

@@ -29,9 +29,31 @@ def apply_neighborhood(
     overlap: Json,
     quirks: Quirks | None,
 ) -> xr.DataArray:
-    """Apply a UDF to overlapping windows; only the bands may change (through `apply_metadata`)."""
+    """Apply a UDF to overlapping windows.
+
+    Bands and dates may change, through `apply_metadata`; the new dates are those that the UDF
+    gives a window without data.
+    """
     call.prepare()
-    return map_windows(cube, call, parse_windows(size, overlap), _labels(cube, call), quirks)
+    windows, labels = parse_windows(size, overlap), _labels(cube, call)
+    if "t" in labels and not windows.per_date and "bands" in labels:
+        bands, others = list(map(str, cube["bands"].values)), [n for n in cube.dims if n != "bands"]
+        if call.changes_dates(bands, list(map(str, others))):
+            labels["t"] = _new_dates(cube, call)
+    return map_windows(cube, call, windows, labels, quirks)
+
+
+def _new_dates(cube: xr.DataArray, call: UdfCall) -> Any:  # noqa: ANN401 - labels
+    """Return the dates that a UDF gives a small window, known to be of other dates."""
+    named = [name for name in AXIS_ORDER if name in cube.dims]
+    small = {name: min(cube.sizes[name], PROBE_PX) for name in ("y", "x")}
+    shape = [small.get(name, cube.sizes[name]) for name in named]
+    coords = {name: cube[name].values[: small.get(name)] for name in named}
+    empty = xr.DataArray(np.full(shape, np.nan, np.float32), dims=named, coords=coords)
+    result = call.run(empty)
+    if "t" not in result.dims or "t" not in result.coords:
+        raise UdfError("apply_metadata announces other dates, but the UDF returns none (t).")
+    return result["t"].values
 
 
 def apply_pixels(cube: xr.DataArray, call: UdfCall) -> xr.DataArray:

@@ -77,14 +77,36 @@ class UdfCall:
         Raises:
             UdfError: `apply_metadata` fails or drops the band dimension.
         """
+        return list(self._describe(bands, other_dims).band_names)
+
+    def changes_dates(self, bands: Sequence[str], other_dims: Sequence[str]) -> bool:
+        """Return whether `apply_metadata` gives the temporal dimension another extent.
+
+        Args:
+            bands: band labels of the input.
+            other_dims: the other dimensions of the input, `t` among them.
+
+        Raises:
+            UdfError: `apply_metadata` fails.
+        """
+        described = self._describe(bands, other_dims)
+        unchanged = ["", ""]
+        return (
+            described.has_temporal_dimension()
+            and list(described.temporal_dimension.extent or unchanged) != unchanged
+        )
+
+    def _describe(self, bands: Sequence[str], other_dims: Sequence[str]) -> CubeMetadata:
+        metadata = _cube_metadata(bands, other_dims)
         if not APPLY_METADATA.search(self.code):
-            return list(bands)
+            return metadata
         apply_metadata = load_module_from_string(self.code)["apply_metadata"]
         try:
-            described = apply_metadata(_cube_metadata(bands, other_dims), self.context)
-            return list(described.band_names)
+            described: CubeMetadata = apply_metadata(metadata, self.context)
+            described.band_names  # noqa: B018 - raises where the dimension is gone
         except Exception as error:
             raise UdfError(f"apply_metadata of the UDF failed: {_sentence(error)}") from error
+        return described
 
     def run(self, window: xr.DataArray) -> xr.DataArray:
         """Run the UDF on one window.

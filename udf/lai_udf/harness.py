@@ -50,11 +50,12 @@ def run_udf_in_windows(
         cutting: how the cube is cut.
 
     Returns:
-        Same y and x (and t), the bands that the UDF returns, float32; NaN for dates that a window
-        did not hold.
+        Same y and x, the bands that the UDF returns, float32. Same t, NaN for dates that a window
+        did not hold; or the dates of a function over time, one grid in all windows.
 
     Raises:
-        ContractError: the UDF returns another shape, or other bands than in the first window.
+        ContractError: the UDF returns another shape, or other bands or dates than in the first
+            window.
     """
     cutting = cutting or Cutting()
     timed = "t" in cube.dims
@@ -62,14 +63,21 @@ def run_udf_in_windows(
     padded, cores = _pad(whole.astype("float32"), cutting)
     result: npt.NDArray[np.float32] | None = None
     labels: list[str] = []
+    new_dates: npt.NDArray[Any] | None = None
     for top, left in cores:
         side = cutting.size_px + 2 * cutting.overlap_px
         chunk = padded.isel(y=slice(top, top + side), x=slice(left, left + side))
         for dates, predicted in _predict(code, chunk, context, cutting, timed=timed):
             if result is None:
                 labels = [str(label) for label in predicted["bands"].values]
-                shape = (padded.sizes["t"], len(labels), *padded.shape[2:])
-                result = np.full(shape, np.nan, dtype="float32")
+                new_dates = _find_new_dates(
+                    predicted, chunk["t"].values[dates], timed and not cutting.by_date
+                )
+                count = padded.sizes["t"] if new_dates is None else len(new_dates)
+                result = np.full((count, len(labels), *padded.shape[2:]), np.nan, dtype="float32")
+            if new_dates is not None:
+                _require_dates(predicted, new_dates)
+                dates = list(range(len(new_dates)))
             values = _require_window(predicted, labels, (len(dates), len(labels), side, side))
             rows, columns = (
                 slice(start + cutting.overlap_px, start + side - cutting.overlap_px)
@@ -79,11 +87,29 @@ def run_udf_in_windows(
             result[dates, :, rows, columns] = values[:, :, inside, inside]
     if result is None:
         raise ContractError("no window of the cube holds data, so the function was never called")
-    return (
-        _crop(result, labels, whole, cutting)
-        if timed
-        else _crop(result, labels, whole, cutting).isel(t=0, drop=True)
+    times = (
+        new_dates if new_dates is not None else whole["t"].values if "t" in whole.coords else None
     )
+    cropped = _crop(result, labels, whole, cutting, times)
+    return cropped if timed else cropped.isel(t=0, drop=True)
+
+
+def _find_new_dates(
+    predicted: xr.DataArray, dates: npt.NDArray[Any], timed: bool
+) -> npt.NDArray[Any] | None:
+    """Return the dates of a function over time; None where they are those of the window."""
+    if not timed or "t" not in predicted.coords or "t" not in predicted.dims:
+        return None
+    found: npt.NDArray[Any] = predicted["t"].values
+    return None if np.array_equal(found, dates) else found
+
+
+def _require_dates(predicted: xr.DataArray, dates: npt.NDArray[Any]) -> None:
+    if not np.array_equal(predicted["t"].values, dates):
+        raise ContractError(
+            "the function returned other dates in one window than in another: the dates of a "
+            "window differ from its neighbours', so take the grid from the context"
+        )
 
 
 def run_graph_in_windows(
@@ -92,17 +118,25 @@ def run_graph_in_windows(
     """Run the `apply_neighborhood` of a process graph on a cube, cut as the graph says.
 
     Args:
-        graph: flat graph (JSON) with one `apply_neighborhood` whose process is one `run_udf`.
-        cube: what the graph would give that node, see `run_udf_in_windows`.
+        graph: flat graph (JSON) with one `apply_neighborhood` whose process is one `run_udf`, or
+            several, each on the result of the one before.
+        cube: what the graph would give the first node, see `run_udf_in_windows`.
         origin_px: see `Cutting`.
 
     Raises:
-        ContractError: the graph has no such node, or several; the UDF is wrong.
+        ContractError: the graph has no such node; a UDF is wrong.
     """
     nodes = [node for node in graph.values() if node["process_id"] == "apply_neighborhood"]
-    if len(nodes) != 1:
-        raise ContractError(f"the graph has {len(nodes)} nodes apply_neighborhood; give one")
-    arguments = nodes[0]["arguments"]
+    if not nodes:
+        raise ContractError("the graph has no node apply_neighborhood; give one")
+    for node in nodes:
+        cube = _run_node(node["arguments"], cube, origin_px)
+    return cube
+
+
+def _run_node(
+    arguments: Mapping[str, Any], cube: xr.DataArray, origin_px: tuple[int, int]
+) -> xr.DataArray:
     udfs = list(arguments["process"]["process_graph"].values())
     if len(udfs) != 1 or udfs[0]["process_id"] != "run_udf":
         raise ContractError("the process of apply_neighborhood must be one run_udf")
@@ -194,10 +228,16 @@ def _require_window(
 
 
 def _crop(
-    values: npt.NDArray[np.float32], labels: list[str], cube: xr.DataArray, cutting: Cutting
+    values: npt.NDArray[np.float32],
+    labels: list[str],
+    cube: xr.DataArray,
+    cutting: Cutting,
+    times: npt.NDArray[Any] | None,
 ) -> xr.DataArray:
     """Cut what lies outside the cube off again, and give the coordinates back."""
     top, left = (origin + cutting.overlap_px for origin in cutting.origin_px)
     inside = values[..., top : top + cube.sizes["y"], left : left + cube.sizes["x"]]
-    kept = {dim: cube[dim] for dim in ("t", "y", "x") if dim in cube.coords}
+    kept: dict[str, Any] = {dim: cube[dim] for dim in ("y", "x") if dim in cube.coords}
+    if times is not None:
+        kept["t"] = times
     return xr.DataArray(inside, dims=("t", "bands", "y", "x"), coords={**kept, "bands": labels})

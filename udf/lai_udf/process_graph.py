@@ -6,16 +6,18 @@ text is `lai_udf/predict.py`, verbatim. Nothing here talks to a back-end.
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import openeo
 from openeo.api.process import Parameter
 from openeo.metadata import CubeMetadata
 
-from lai_udf import predict
+from lai_udf import predict, series
 from lai_udf.errors import LaiGraphError
 from lai_udf.longitudes import crosses_antimeridian
 from lai_udf.predict import ANGLES, BANDS, HALO_PX, OUTPUT_BANDS
+from lai_udf.smoothing import renamed_errors
 
 WINDOW_PX = 224
 """Default core of a window; the UDF sees 224 + 2 x 16 = 256 px."""
@@ -32,6 +34,8 @@ Source: Open-EO/openeo-geopyspark-driver#1051.
 """
 AUXILIARY_BANDS = ("SCL", *ANGLES)
 """Optional inputs: scene classes and angles."""
+SERIES_INPUT = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
+"""Output bands that the series is made of."""
 METRES_PER_DEGREE = 111_320.0
 """Length of one degree of latitude, m."""
 
@@ -66,6 +70,7 @@ def lai_cube(
     target: str | Parameter = "sl2p",
     reflectance_scale: float | Parameter = 1.0,
     reflectance_offset: float | Parameter = 0.0,
+    pass_through: Sequence[str] = (),
 ) -> openeo.DataCube:
     """Apply the LAI network to a Sentinel-2 L2A cube with `apply_neighborhood`.
 
@@ -81,6 +86,7 @@ def lai_cube(
         target: `sl2p` or `field`.
         reflectance_scale: reflectance = value * scale + offset; 0.0001 for digital numbers.
         reflectance_offset: -0.1 for digital numbers of processing baseline 04.00 and later.
+        pass_through: input bands that come back unchanged, behind the output bands.
 
     Returns:
         The LAI cube, bands labelled, float32.
@@ -109,6 +115,11 @@ def lai_cube(
         "reflectance_offset": reflectance_offset,
         "overlap": overlap,
     }
+    if pass_through:
+        if not isinstance(labels, list):
+            raise LaiGraphError("pass_through needs a list of bands, not a parameter")
+        context["pass_through"] = list(pass_through)
+        labels = [*labels, *pass_through]
     predicted = cube.apply_neighborhood(
         process=lai_udf_code(context),
         size=[{"dimension": axis, "value": size, "unit": "px"} for axis in ("x", "y")],
@@ -123,6 +134,57 @@ def lai_cube(
             metadata = None
     arguments = {"data": predicted, "dimension": "bands", "target": labels}
     return predicted.process("rename_labels", arguments, metadata=metadata)
+
+
+def series_cube(
+    cube: openeo.DataCube, *, size: int = WINDOW_PX, **context: object
+) -> openeo.DataCube:
+    """Smooth LAI over time with `apply_neighborhood`: windows of y and x, all dates of each.
+
+    Args:
+        cube: LAI with what there is of its bounds, flags, scene classes and reflectance, see
+            `lai_udf.series`.
+        size: side of a window, px; pixels are smoothed by themselves, so that there is no overlap.
+        **context: keys of `lai_udf.series.Settings`; `dates`, or `step_days`, `start` and `end`.
+
+    Returns:
+        The cube of `lai_udf.series` on the dates of the context.
+
+    Raises:
+        lai_udf.predict.LaiInputError: a setting that the UDF would refuse.
+    """
+    known = {key: value for key, value in context.items() if not isinstance(value, Parameter)}
+    with renamed_errors():
+        settings = series.read_settings(known)
+    smoothed = cube.apply_neighborhood(
+        process=openeo.UDF.from_file(
+            series.__file__, runtime="Python", version="3.11", context=dict(context)
+        ),
+        size=[{"dimension": axis, "value": size, "unit": "px"} for axis in ("x", "y")],
+        overlap=[{"dimension": axis, "value": 0, "unit": "px"} for axis in ("x", "y")],
+    )
+    labels = list(series.output_bands(settings))
+    arguments = {"data": smoothed, "dimension": "bands", "target": labels}
+    metadata: CubeMetadata | None = smoothed.metadata
+    if metadata is not None and "bands" in (metadata.dimension_names() or []):
+        metadata = metadata.rename_labels("bands", labels)
+    return smoothed.process("rename_labels", arguments, metadata=metadata)
+
+
+def list_series_dates(temporal_extent: Sequence[str], step_days: int) -> list[str]:
+    """Return a date every `step_days` from the first day to before the last, ISO 8601.
+
+    Raises:
+        LaiGraphError: an extent without an end.
+        lai_udf.predict.LaiInputError: no dates, or in the wrong order.
+    """
+    if len(temporal_extent) != 2 or temporal_extent[1] is None:
+        raise LaiGraphError("step_days needs a temporal extent of two days")
+    with renamed_errors():
+        first, end = (series.read_date("temporal_extent", day) for day in temporal_extent)
+        last = (end - timedelta(days=1)).isoformat()
+        grid = {"step_days": step_days, "start": first.isoformat(), "end": last}
+        return [day.isoformat() for day in series.read_settings(grid).list_dates()]
 
 
 def _require_bands(cube: openeo.DataCube) -> None:
@@ -147,6 +209,7 @@ def lai_from_collection(
     collection: str | Parameter = COLLECTION,
     auxiliary_bands: Sequence[str] | Parameter = AUXILIARY_BANDS,
     reflectance_scale: float | Parameter = COLLECTION_SCALE,
+    step_days: int | None = None,
     **settings: Any,  # noqa: ANN401 - passed to lai_cube, which names and checks them
 ) -> openeo.DataCube:
     """Load Sentinel-2 L2A, bring it to 20 m and estimate LAI.
@@ -162,10 +225,12 @@ def lai_from_collection(
         collection: id of the collection.
         auxiliary_bands: scene classes and angles to load; those that the collection has.
         reflectance_scale: see `lai_cube`; by default digital numbers without offset.
+        step_days: smooth LAI over time and give it every so many days from the first day on, see
+            `series_cube`: clouds are rejected, gaps filled.
         **settings: see `lai_cube`.
 
     Returns:
-        The LAI cube.
+        The LAI cube; with `step_days` that of `lai_udf.series`.
 
     Raises:
         LaiGraphError: an extent that is no bounding box; a window no back-end would treat well.
@@ -189,7 +254,21 @@ def lai_from_collection(
     cube = load(BANDS, "average")  # 10 m bands: the mean of 2 x 2 pixels
     if auxiliary_bands:
         cube = cube.merge_cubes(load(auxiliary_bands, "near"))
-    lai = lai_cube(cube, reflectance_scale=reflectance_scale, **settings)
+    if step_days is None:
+        lai = lai_cube(cube, reflectance_scale=reflectance_scale, **settings)
+    else:
+        if isinstance(auxiliary_bands, Parameter) or isinstance(temporal_extent, Parameter):
+            raise LaiGraphError("step_days needs bands and dates that are known beforehand")
+        scaling: dict[str, Any] = {"reflectance_scale": reflectance_scale}
+        if "reflectance_offset" in settings:
+            scaling["reflectance_offset"] = settings["reflectance_offset"]
+        days = list_series_dates(temporal_extent, step_days)
+        passed = [*series.EVIDENCE_BANDS, *(["SCL"] if "SCL" in auxiliary_bands else [])]
+        settings = {"bands": SERIES_INPUT, **settings, "pass_through": passed}
+        lai = lai_cube(cube, reflectance_scale=reflectance_scale, **settings)
+        period = [str(day)[:10] for day in temporal_extent]
+        size = int(settings.get("size", WINDOW_PX))
+        lai = series_cube(lai, size=size, dates=days, period=period, **scaling)
     return lai.filter_bbox(spatial_extent) if isinstance(spatial_extent, dict) else lai
 
 

@@ -18,6 +18,7 @@ unknown within its gap, is averaged over. Read it from `apply_datacube`, at the 
 `smooth_pixels`.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
@@ -888,5 +889,10 @@ def output_bands(settings: Settings) -> tuple[str, ...]:
 
 
 def apply_metadata(metadata: CubeMetadata, context: dict) -> CubeMetadata:  # type: ignore[type-arg]
-    """Tell the back-end the labels of the output bands."""
-    return metadata.rename_labels("bands", list(output_bands(read_settings(context))))
+    """Tell the back-end the labels of the output bands, and that the dates are others."""
+    settings = read_settings(context)
+    described = copy.deepcopy(metadata).rename_labels("bands", list(output_bands(settings)))
+    days = settings.list_dates()
+    if days and described.has_temporal_dimension():
+        described.temporal_dimension.extent = [min(days).isoformat(), max(days).isoformat()]
+    return described
