@@ -78,7 +78,7 @@ def fill(site: Site, items: int, size: int, block_px: int = BLOCK_PX) -> None:
                 os.link(first / f"{key}.tif", folder / f"{key}.tif")
             item["assets"][key]["href"] = f"lai/{item['id']}/digest/{key}.tif"
         documents.append({**item, "collection": "lai"})
-    catalogue.put_collection(collection_for("lai", documents[0]), "insert")
+    catalogue.put_collection(collection_for("lai", documents[:1]), "insert")
     catalogue.put_items("lai", documents, "insert")
     catalogue.close()
 

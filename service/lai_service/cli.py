@@ -137,7 +137,7 @@ def repair(
     data: DataOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
 ) -> None:
-    """Remove files that no item names, left by a crash; lists items whose files are gone."""
+    """Remove files that no item names, make summaries anew; lists items whose files are gone."""
     from lai_service.catalogue.databases import existing_catalogue
     from lai_service.ops.repair import repair_data
 

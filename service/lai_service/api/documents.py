@@ -6,6 +6,7 @@ from urllib.parse import quote
 from lai_service.api.map_links import page_link, with_map_link
 from lai_service.catalogue.port import Document
 from lai_service.files.hrefs import served_href
+from lai_service.web.colours import RENDER, renders_of
 
 __all__ = ["served_collection", "served_item"]
 
@@ -71,6 +72,10 @@ def served_collection(document: Document, base_url: str) -> Document:
         page_link(base_url, document["id"]),
     ]
     served = {**document, "links": links + _stored_links(document, base_url)}
+    renders = renders_of(document.get("item_assets") or {})
+    if renders:
+        extensions = [uri for uri in document.get("stac_extensions") or [] if uri != RENDER]
+        served |= {"renders": renders, "stac_extensions": [*extensions, RENDER]}
     if "assets" in document:
         served["assets"] = {
             key: {**asset, "href": served_href(asset["href"], base_url)}

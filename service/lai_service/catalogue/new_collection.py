@@ -1,67 +1,142 @@
-"""A collection for published items, made when the first item arrives.
+"""Collections of published items: described by `lai_stac` when the first item arrives, kept true.
 
-Its extent follows its items by itself (the catalogue answers with the extent of what it holds).
+Extents follow the items by themselves (the catalogue answers with the extent of what it holds).
+Summaries widen with every item; `lai-service repair` makes them anew from all items.
 """
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import pystac
+import pystac.errors
+
 from lai_service.catalogue.port import Document
+from lai_stac.collection import build_collection
+from lai_stac.errors import LaiStacError
 
-__all__ = ["collection_for"]
+__all__ = ["collection_for", "collection_name", "remade", "widened"]
 
-_ASSET_KEYS = ("title", "description", "type", "roles", "bands", "unit", "nodata", "data_type")
-_PLACES = ("statistics", "raster:histogram")
+_AT_ONCE = 500
+
+_TARGETS = {"field": "corrected to field measurements", "sl2p": "as SL2P estimates it"}
 
 
-def collection_for(collection_id: str, item: Document) -> Document:
-    """Return a collection that fits a first item.
+def collection_name(default: str, item: Document) -> str:
+    """Return the collection of an item that names none: one for each target and resolution.
+
+    Args:
+        default: of SL2P's LAI at 20 m.
+        item: a published item.
+    """
+    properties = item["properties"]
+    target, pixel = properties.get("laiq:target", "sl2p"), properties.get("gsd", 20)
+    parts = [default]
+    if target != "sl2p":
+        parts.append(str(target))
+    if pixel != 20:
+        parts.append(f"{pixel:g}m")
+    return "-".join(parts)
+
+
+def collection_for(collection_id: str, items: Iterable[Document]) -> Document:
+    """Describe a collection by its items.
 
     Args:
         collection_id: its id.
-        item: a published item; its extensions, assets and place are taken over.
+        items: at least one.
     """
+    documents = list(items)
+    first = documents[0]
+    try:
+        read = [pystac.Item.from_dict(_titled(document)) for document in documents]
+        collection = build_collection(read, collection_id=collection_id)
+    except (LaiStacError, pystac.errors.STACError, LookupError, TypeError, ValueError):
+        return _plain(collection_id, first)  # items of others need not say what ours do
+    made: Document = collection.to_dict(include_self_link=False, transform_hrefs=False)
+    words = _TARGETS.get(str(first["properties"].get("laiq:target")))
+    pixel = first["properties"].get("gsd")
+    notes = [*([words] if words else []), *([f"{pixel:g} m"] if pixel else [])]
+    if notes:
+        made["title"] = f"{made['title']}, {', '.join(notes)}"
+    return {**made, "links": []}
+
+
+def _titled(item: Document) -> Document:
+    """Return an item each of whose assets has a title, at least its key."""
+    assets = {key: {"title": key, **asset} for key, asset in (item.get("assets") or {}).items()}
+    return {**item, "assets": assets}
+
+
+def _plain(collection_id: str, item: Document) -> Document:
     properties = item["properties"]
     start = properties.get("start_datetime") or properties.get("datetime")
     return {
         "type": "Collection",
         "stac_version": "1.1.0",
-        "stac_extensions": list(item.get("stac_extensions") or []),
         "id": collection_id,
-        "title": "Leaf area index from Sentinel-2",
-        "description": (
-            "Leaf area index (LAI, m² m⁻²) at 20 m from Sentinel-2 L2A, with the calibrated 95 % "
-            "interval of each pixel and its flags."
-        ),
+        "title": "Leaf area index",
+        "description": "Leaf area index (LAI, m² m⁻²).",
         "license": "other",
-        "keywords": ["leaf area index", "Sentinel-2", "vegetation", "uncertainty"],
         "extent": {
             "spatial": {"bbox": [item.get("bbox") or [-180, -90, 180, 90]]},
             "temporal": {"interval": [[start, None]]},
         },
-        "summaries": _summaries(properties),
-        "item_assets": {key: _item_asset(asset) for key, asset in item["assets"].items()},
         "links": [],
     }
 
 
-def _summaries(properties: dict[str, Any]) -> dict[str, Any]:
-    names = ("platform", "constellation", "laiq:quantity", "laiq:model_id", "laiq:model_version")
+def widened(collection: Document, items: Iterable[Document]) -> Document:
+    """Return a collection whose summaries hold the values of some items too.
+
+    Args:
+        collection: as stored; one without summaries stays as it is.
+        items: at least one.
+    """
+    known = collection.get("summaries")
+    if not known:
+        return collection
+    added = collection_for(collection["id"], items).get("summaries") or {}
+    return {**collection, "summaries": _join_summaries(known, added)}
+
+
+def remade(collection: Document, items: Iterable[Document]) -> Document:
+    """Return a collection with summaries of these items and no others.
+
+    Args:
+        collection: as stored; one without summaries stays as it is.
+        items: all of it.
+    """
+    summaries: Document = {}
+    for some in batched(items, _AT_ONCE):
+        added = collection_for(collection["id"], some).get("summaries") or {}
+        summaries = _join_summaries(summaries, added)
+    if not summaries or not collection.get("summaries"):
+        return collection
+    return {**collection, "summaries": summaries}
+
+
+def batched(items: Iterable[Document], size: int) -> Iterator[list[Document]]:
+    """Yield lists of so many items."""
+    rest = iter(items)
+    while some := list(itertools.islice(rest, size)):
+        yield some
+
+
+def _join_summaries(known: Document, added: Document) -> Document:
     return {
-        name: [properties[name]]
-        for name in names
-        if isinstance(properties.get(name), str | int | float)
+        name: _joined(known[name], added[name]) if name in known and name in added else value
+        for name, value in {**added, **known}.items()
     }
 
 
-def _item_asset(asset: Document) -> Document:
-    kept = {
-        key: value
-        for key, value in asset.items()
-        if key in _ASSET_KEYS or key.startswith(("raster:scale", "raster:offset", "classification"))
-    }
-    if "bands" in kept:
-        kept["bands"] = [
-            {key: value for key, value in band.items() if key not in _PLACES}
-            for band in kept["bands"]
-        ]
-    return kept
+def _joined(a: Any, b: Any) -> Any:  # noqa: ANN401 (a list of values, or a range)
+    if isinstance(a, list) and isinstance(b, list):
+        new = [value for value in b if value not in a]
+        return sorted([*a, *new], key=str) if new else a
+    if isinstance(a, dict) and isinstance(b, dict) and {*a, *b} == {"minimum", "maximum"}:
+        return {
+            "minimum": min(a["minimum"], b["minimum"]),
+            "maximum": max(a["maximum"], b["maximum"]),
+        }
+    return a

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from lai_service.api.transactions import checked_id
-from lai_service.catalogue.new_collection import collection_for
+from lai_service.catalogue.new_collection import collection_for, collection_name, widened
 from lai_service.catalogue.port import Catalogue, Document, Written
 from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
 from lai_service.files.hrefs import is_relative, is_safe_path, stored_links
@@ -150,8 +150,10 @@ class Publisher:
     def _plan(self, request: PublishRequest) -> _Plan:
         item, folder = self._read(request)
         checked_id(item.get("id"), "an item")
-        named = request.collection or item.get("collection") or self._default_collection
-        collection = checked_id(named, "a collection")
+        named = request.collection or item.get("collection")
+        collection = checked_id(
+            named or collection_name(self._default_collection, item), "a collection"
+        )
         item = _with_collection(item, collection)
         validate_item(item, unknown="refuse")
         files: dict[str, Path | bytes] = dict(self._asset_files(item, folder))
@@ -209,9 +211,14 @@ class Publisher:
 
     def _ensure_collection(self, plan: _Plan) -> None:
         try:
-            self._catalogue.collection(plan.collection)
+            known = self._catalogue.collection(plan.collection)
         except NotFoundError:
-            self._catalogue.put_collection(collection_for(plan.collection, plan.item), "upsert")
+            self._catalogue.put_collection(collection_for(plan.collection, [plan.item]), "upsert")
+            return
+        if widened(known, [plan.item]) != known:
+            self._catalogue.change_collection(
+                plan.collection, lambda collection: widened(collection, [plan.item])
+            )
 
 
 def _source_folder(path: Path, roots: tuple[Path, ...]) -> Path:

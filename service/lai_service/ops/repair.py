@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from lai_service.catalogue.new_collection import remade
 from lai_service.catalogue.port import Catalogue, Document, Search
 from lai_service.catalogue.walk import all_items
 from lai_service.errors import NotFoundError
@@ -31,6 +32,8 @@ def repair_data(catalogue: Catalogue, data: Path, *, dry_run: bool = False) -> R
         data: data root.
         dry_run: change nothing.
     """
+    for collection in catalogue.collections() if not dry_run else []:
+        _refresh(catalogue, collection)
     broken: list[str] = []
     for item in all_items(catalogue):
         if _missing(item, data):
@@ -40,6 +43,16 @@ def repair_data(catalogue: Catalogue, data: Path, *, dry_run: bool = False) -> R
         if folder.is_dir() and not folder.relative_to(data).parts[0].startswith("."):
             removed += _clear(catalogue, data, folder, dry_run)
     return RepairReport(tuple(removed), tuple(broken))
+
+
+def _refresh(catalogue: Catalogue, collection: Document) -> None:
+    """Make the summaries of a collection from its items, without those that went."""
+    name = collection["id"]
+    summaries = remade(collection, all_items(catalogue, Search(collections=(name,)))).get(
+        "summaries"
+    )
+    if summaries != collection.get("summaries"):
+        catalogue.change_collection(name, lambda old: {**old, "summaries": summaries})
 
 
 def _missing(item: Document, data: Path) -> list[str]:

@@ -5,14 +5,19 @@ LAI and its interval between 0 and 6; `lai_sd` for its spread between 0 and 1; `
 the most serious flag of a pixel and nothing where there is none.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rio_tiler.colormap import ColorMaps
 from rio_tiler.colormap import cmap as default_maps
 
 from lai_stac.thumbnail import ANCHORS, LAI_RANGE, colour_table
 
-__all__ = ["STYLES", "Style", "colour_maps"]
+__all__ = ["RENDER", "STYLES", "Style", "colour_maps", "renders_of"]
+
+RENDER = "https://stac-extensions.github.io/render/v2.0.0/schema.json"
+"""The render extension, by which a client asks for tiles in our colours."""
 
 _SCALE = 0.001
 """m2 m-2 per stored number of the LAI bands."""
@@ -115,3 +120,13 @@ STYLES = {
     "lai_flags": Style("lai_flags", None, _swatches()),
 }
 """Style by asset key."""
+
+
+def renders_of(assets: Mapping[str, object]) -> dict[str, Any]:
+    """Return the `renders` of a collection (render extension 2.0.0) for the assets it has."""
+    renders: dict[str, Any] = {}
+    for key, style in STYLES.items():
+        if key in assets:
+            ends = {} if style.rescale is None else {"rescale": [list(style.rescale)]}
+            renders[key] = {"assets": [key], "colormap_name": style.colour_map, **ends}
+    return renders

@@ -1,0 +1,88 @@
+"""Collections tell what their items are, one for each target and resolution, and stay true."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from service.fake_items import publish
+
+from lai_service import Settings
+from lai_service.catalogue.new_collection import collection_name
+from lai_service.catalogue.port import Catalogue
+from lai_service.ops.repair import repair_data
+from lai_stac.validation import validate_collection
+
+Make = Callable[..., Path]
+
+
+def facts(target: str, lai: float, version: str = "1.0.0") -> dict:
+    return {
+        "laiq:target": target,
+        "laiq:lai_mean": lai,
+        "laiq:model_version": version,
+        "platform": "sentinel-2a",
+        "gsd": 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("properties", "name"),
+    [
+        ({}, "lai"),
+        ({"laiq:target": "sl2p", "gsd": 20.0}, "lai"),
+        ({"laiq:target": "field", "gsd": 20}, "lai-field"),
+        ({"laiq:target": "field", "gsd": 10}, "lai-field-10m"),
+        ({"gsd": 10.0}, "lai-10m"),
+    ],
+)
+def test_target_and_resolution_have_a_collection_each(properties: dict, name: str) -> None:
+    assert collection_name("lai", {"properties": properties}) == name
+
+
+def test_summaries_widen_with_every_item_and_repair_narrows_them(
+    writer: TestClient, make_result: Make, settings: Settings, catalogue: Catalogue
+) -> None:
+    for day, lai, version in ((1, 1.5, "1.0.0"), (11, 4.5, "1.1.0"), (21, 3.0, "1.0.0")):
+        folder = make_result(
+            f"i{day}", f"2024-06-{day:02d}T10:00:00Z", **facts("sl2p", lai, version)
+        )
+        assert publish(writer, folder).status_code == 201
+    found = writer.get("/collections/lai").json()
+    assert found["summaries"]["laiq:lai_mean"] == {"minimum": 1.5, "maximum": 4.5}
+    assert found["summaries"]["laiq:model_version"] == ["1.0.0", "1.1.0"]
+    assert found["extent"]["temporal"]["interval"][0][1].startswith("2024-06-21")
+    validate_collection(found)
+
+    writer.delete("/collections/lai/items/i11")
+    repair_data(catalogue, settings.data)
+    found = writer.get("/collections/lai").json()
+    assert found["summaries"]["laiq:lai_mean"] == {"minimum": 1.5, "maximum": 3.0}
+    assert found["summaries"]["laiq:model_version"] == ["1.0.0"]
+
+
+def test_collection_of_a_publisher_keeps_its_own_words(
+    writer: TestClient, make_result: Make
+) -> None:
+    publish(writer, make_result(**facts("sl2p", 2.0)))
+    change = {"title": "Ours", "summaries": {"platform": ["sentinel-2b"]}}
+    assert writer.patch("/collections/lai", json=change).status_code == 204
+    publish(writer, make_result("second", "2024-07-01T10:00:00Z", **facts("sl2p", 3.0)))
+    found = writer.get("/collections/lai").json()
+    assert (found["title"], found["summaries"]["platform"]) == (
+        "Ours",
+        ["sentinel-2a", "sentinel-2b"],
+    )
+
+
+def test_collection_says_how_its_assets_are_drawn(writer: TestClient, make_result: Make) -> None:
+    publish(writer, make_result(**facts("sl2p", 2.0)))
+    renders = writer.get("/collections/lai").json()["renders"]
+    assert renders["lai"]["rescale"] == [[0, 6000]]
+    assert set(renders) == {"lai", "lai_sd", "lai_lower", "lai_upper", "lai_flags"}
+    item = writer.get("/search").json()["features"][0]
+    for asset, render in renders.items():
+        query = {"url": item["assets"][asset]["href"], "colormap_name": render["colormap_name"]}
+        if "rescale" in render:
+            query["rescale"] = ",".join(map(str, render["rescale"][0]))
+        assert writer.get("/cog/preview.png", params=query).status_code == 200
