@@ -1,8 +1,7 @@
-"""Refresh what the documents take from the shipped model: a table, a map, figures.
+"""Refresh what the documents take from the shipped model: a table and figures.
 
     .venv/bin/python docs/refresh.py                # the table in README.md
-    .venv/bin/python docs/refresh.py ITEM_DIR       # and the map, of the item of `make demo`
-    .venv/bin/python docs/refresh.py --notebooks    # and docs/figures: runs the notebooks, minutes
+    .venv/bin/python docs/refresh.py --notebooks    # and the notebooks with their outputs, minutes
 
 `tests/test_documents.py` fails while README.md holds the figures of another model.
 """
@@ -18,10 +17,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-MAP = ROOT / "docs" / "lai-map.png"
 FIGURES = ROOT / "docs" / "figures"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
-PART = {"y": slice(20, 212), "x": slice(10, 202)}  # of the demo scene: parcels, a pasture, clouds
 WIDTH_PX = 1000
 COLOURS = 256
 
@@ -77,15 +74,6 @@ def insert_figures(readme: str, table: str) -> str:
     return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
 
 
-def draw_map(item_directory: Path) -> None:
-    """Write `docs/lai-map.png`: a part of the LAI of an item and of its interval, small."""
-    from lai_stac.quicklook import write_quicklook
-    from lai_udf.cog import read_lai_cogs
-
-    write_quicklook(read_lai_cogs(item_directory).isel(PART), MAP)
-    shrink(MAP, MAP)
-
-
 def shrink(source: Path, target: Path) -> None:
     """Write a picture with at most `WIDTH_PX` columns and `COLOURS` colours."""
     from PIL import Image
@@ -113,13 +101,10 @@ def main() -> None:
     from lai_udf.bundle import open_bundle
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("item", nargs="?", type=Path, help="folder of the demo's item: the map")
     parser.add_argument("--notebooks", action="store_true", help="run them: docs/figures")
     asked = parser.parse_args()
     table = format_figures(dict(open_bundle().contract))
     README.write_text(insert_figures(README.read_text("utf-8"), table), "utf-8")
-    if asked.item:
-        draw_map(asked.item)
     if asked.notebooks:
         run_notebooks()
 
