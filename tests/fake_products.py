@@ -132,8 +132,12 @@ def write_safe(
     name: str = PRODUCT,
     crs: str = CRS,
     corner: tuple[float, float] = CORNER,
+    level_b08: bool = True,
 ) -> Path:
-    """Write a SAFE folder: R20m for all bands but B08, that lies in R10m (each pixel 2x2)."""
+    """Write a SAFE folder: R20m for all bands but B08, that lies in R10m (each pixel 2x2).
+
+    With `level_b08` two of its four pixels are 2 higher, without they are all the same.
+    """
     folder = parent / f"{name}.SAFE"
     granule = folder / "GRANULE" / "L2A_T29UNU_A038058_20221005T115407"
     images = granule / "IMG_DATA"
@@ -142,7 +146,9 @@ def write_safe(
         stem = f"T29UNU_20221005T115411_{band}"
         if band == "B08":
             fine = layer.repeat(2, axis=0).repeat(2, axis=1)
-            fine[::2] += 2  # 2x2 pixels differ: only their mean is the 20 m value plus one
+            fine[::2] += (
+                2 * level_b08
+            )  # 2x2 pixels differ: only their mean is the 20 m value plus one
             write_raster(
                 images / "R10m" / f"{stem}_10m.jp2", fine, pixel=10, crs=crs, corner=corner
             )

@@ -253,6 +253,8 @@ def as_cube(
     time_dimension = next((dim for dim in TIME_DIMENSIONS if dim in data.dims), None)
     faults = Faults()
     bands = _band_planes(data, declared, name)
+    if not bands:
+        require_bands([], name)
     crs, times, grid = None, None, None
     planes: dict[str, Plane] = {}
     with faults.collect():

@@ -1,0 +1,344 @@
+"""`lai_udf.estimate` takes what other tools deliver, stays lazy, gives the numbers of the UDF."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+import pytest
+import rioxarray
+import xarray as xr
+from fake_cubes import ANGLE_DEGREES, fake_cube, to_digital_numbers, with_bands
+from fake_forms import COMMON_NAMES, cube_dataset, make_item, write_geotiff
+from fake_products import BANDS, CORNER
+
+import lai_udf
+from lai_udf.cog import read_lai_cogs
+from lai_udf.errors import GridError, LaiUdfError, MetadataError, MissingBandError
+from lai_udf.errors import UndeclaredScaleError as Undeclared
+from lai_udf.predict import OUTPUT_BANDS, LaiInputError, apply_datacube
+
+da = pytest.importorskip("dask.array")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:numpy.ndarray size changed:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:The 'shapely.ops.transform:DeprecationWarning"),  # odc
+]
+
+
+@pytest.fixture
+def cube() -> xr.DataArray:
+    """Return reflectance of two dates with scene classes and angles, on 100 x 90 px."""
+    series = fake_cube(np.random.default_rng(4), (100, 90), dates=2)
+    full = with_bands(series, SCL=4.0, **ANGLE_DEGREES)
+    full.loc[{"t": full["t"][1], "bands": "SCL"}][10:20, 30:40] = 9
+    full[0, :10, 50:, 80:] = np.nan
+    described: xr.DataArray = full.rio.write_crs(32632)
+    return described
+
+
+@pytest.fixture
+def expected(cube: xr.DataArray, shipped: str) -> xr.DataArray:
+    return apply_datacube(cube, {"model": shipped})
+
+
+def assert_same(lai: xr.Dataset, expected: xr.DataArray) -> None:
+    for band in OUTPUT_BANDS:
+        values = lai[band].values
+        np.testing.assert_allclose(values, expected.sel(bands=band).values, atol=1e-4)
+
+
+def as_dataset(cube: xr.DataArray, names: dict[str, str] | None = None) -> xr.Dataset:
+    planes = {str(b): cube.sel(bands=b, drop=True) for b in cube["bands"].values}
+    return xr.Dataset({(names or {}).get(band, band): plane for band, plane in planes.items()})
+
+
+LAYOUTS: dict[str, Any] = {
+    "as it is": lambda cube: cube,
+    "time, band": lambda cube: cube.rename(t="time", bands="band"),
+    "Dataset": as_dataset,
+    "Dataset of common names": lambda cube: as_dataset(cube, COMMON_NAMES),
+    "lower case": lambda cube: as_dataset(cube, {band: band.lower() for band in BANDS}),
+    "Dataset of one variable": lambda cube: cube.to_dataset(name="reflectance"),
+    "south up": lambda cube: cube.sortby("y"),
+    "bands turned": lambda cube: cube.isel(bands=slice(None, None, -1)),
+    "attribute epsg": lambda cube: cube.drop_vars("spatial_ref").assign_attrs(epsg=32632),
+    "scalar epsg": lambda cube: cube.drop_vars("spatial_ref").assign_coords(epsg=32632),
+    "proj:code": lambda cube: cube.drop_vars("spatial_ref").assign_coords(
+        {"proj:code": "EPSG:32632"}
+    ),
+    "bands last": lambda cube: cube.transpose("t", "y", "x", "bands"),
+    "lazy": lambda cube: cube.chunk(t=1, y=33, x=41),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_other_tools_give_the_lai_of_the_udf(
+    cube: xr.DataArray, expected: xr.DataArray, layout: str
+) -> None:
+    given = LAYOUTS[layout](cube)
+    lai = lai_udf.estimate(given)
+
+    assert_same(lai, expected)
+    time = "time" if "time" in given.dims else "t"
+    assert lai["LAI"].dims == (time, "y", "x")
+    np.testing.assert_array_equal(lai[time].values, cube["t"].values)
+    assert lai.rio.crs.to_epsg() == 32632
+    assert (float(lai.x[0]), float(lai.y[0])) == (float(cube.x[0]), float(cube.y[0]))
+
+
+CHUNKS = [
+    {"t": 2, "y": 100, "x": 90},
+    {"t": 1, "bands": 3, "y": 7, "x": 90},
+    {"t": 1, "y": 64, "x": 16},
+    {"t": 1, "bands": 1, "y": 99, "x": 1},
+]
+
+
+@pytest.mark.parametrize("chunks", CHUNKS)
+def test_any_chunks_give_the_same_numbers(
+    cube: xr.DataArray, expected: xr.DataArray, chunks: dict[str, int]
+) -> None:
+    assert_same(lai_udf.estimate(cube.chunk(chunks)).compute(), expected)
+
+
+def test_blocks_with_a_halo_give_the_same_numbers(shipped: str) -> None:
+    large = fake_cube(np.random.default_rng(5), (400, 800)).rio.write_crs(32632)
+    whole = apply_datacube(large, {"model": shipped})
+    lai = lai_udf.estimate(large.chunk(y=150, x=333))
+    assert len(lai["LAI"].data.chunks[2]) > 1
+    assert_same(lai.compute(), whole)
+
+
+def test_nothing_is_computed_before_it_is_asked_for(cube: xr.DataArray) -> None:
+    computed: list[int] = []
+
+    def count(block: np.ndarray) -> np.ndarray:
+        computed.append(1)
+        return block
+
+    lazy = cube.chunk(t=1, y=50).map_blocks(lambda block: block.copy(data=count(block.data)),
+                                            template=cube.chunk(t=1, y=50))  # fmt: skip
+    lai = lai_udf.estimate(lazy)
+    assert not computed
+    lai["LAI"].mean().compute()
+    assert computed
+
+
+def test_ten_gigabytes_go_through_a_process_of_three(tmp_path: Path) -> None:
+    """Stands for it here: a cube 40 times as large as the memory that it may take."""
+    script = tmp_path / "large.py"
+    script.write_text(
+        "import resource, numpy as np, dask, dask.array as da, xarray as xr, lai_udf\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "values = da.random.default_rng(1).random((4, 10, 1536, 1536), chunks=(1, 10, 384, 384))\n"
+        "cube = xr.DataArray(values.astype('float32') * 0.3, dims=('time', 'band', 'y', 'x'),\n"
+        f"    coords={{'band': {list(BANDS)!r}, 'y': -20.0 * np.arange(1536),\n"
+        "    'x': 20.0 * np.arange(1536)}, attrs={'epsg': 32632})\n"
+        "dask.config.set(scheduler='threads', num_workers=2)\n"
+        "lai = lai_udf.estimate(cube, scale=1.0, offset=0.0)['LAI'].mean().compute()\n"
+        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print(float(lai), (after - before) / 1e3)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+    _, megabytes = map(float, done.stdout.split())
+    assert megabytes < 600  # the cube alone is 377 MB
+
+
+def test_attributes_follow_cf(cube: xr.DataArray) -> None:
+    lai = lai_udf.estimate(cube, level=0.9)
+
+    assert (lai["LAI"].attrs["units"], lai["LAI"].attrs["standard_name"]) == (
+        "m2 m-2",
+        "leaf_area_index",
+    )
+    assert all("long_name" in variable.attrs for variable in lai.data_vars.values())
+    flags = lai["LAI_FLAGS"]
+    assert flags.dtype == np.uint8
+    assert len(flags.attrs["flag_meanings"].split()) == len(flags.attrs["flag_masks"]) == 8
+    assert "90 %" in lai["LAI_LOWER"].attrs["long_name"]
+    assert all(
+        variable.encoding["grid_mapping"] == "spatial_ref" for variable in lai.data_vars.values()
+    )
+    assert lai.attrs["Conventions"].startswith("CF-")
+
+
+def test_the_result_survives_netcdf(cube: xr.DataArray, tmp_path: Path) -> None:
+    lai = lai_udf.estimate(cube)
+    lai.to_netcdf(tmp_path / "lai.nc")
+    with xr.open_dataset(tmp_path / "lai.nc", decode_coords="all") as back:
+        np.testing.assert_array_equal(back["LAI"].values, lai["LAI"].values)
+        assert back.rio.crs.to_epsg() == 32632
+
+
+def test_the_result_goes_to_cogs(cube: xr.DataArray, tmp_path: Path) -> None:
+    lai = lai_udf.estimate(cube.chunk(t=1))
+    paths = lai_udf.write_cogs(lai, tmp_path)
+    assert len(paths["lai"]) == 2
+    read = read_lai_cogs(paths["lai"][1].parent)
+    np.testing.assert_allclose(read.sel(bands="LAI"), lai["LAI"][1], atol=6e-4)
+    assert read.attrs["DATETIME"] == "2024-06-06T00:00:00Z"
+
+
+def test_a_scene_without_time_has_none_afterwards(
+    cube: xr.DataArray, expected: xr.DataArray
+) -> None:
+    lai = lai_udf.estimate(cube.isel(t=0, drop=True))
+    assert lai["LAI"].dims == ("y", "x")
+    assert_same(lai, expected.isel(t=0))
+
+
+@pytest.mark.parametrize("how", ["attributes", "encoding", "caller", "by date"])
+def test_scaling_comes_from_wherever_it_is_stated(how: str) -> None:
+    truth = lai_udf.estimate(cube_dataset(), scale=1e-4, offset=-0.1)["LAI"].values
+    stated = {"scale_factor": 1e-4, "add_offset": -0.1}
+    given: dict[str, Any] = {}
+    data = cube_dataset(**(stated if how == "attributes" else {}))
+    if how == "encoding":
+        data = xr.decode_cf(cube_dataset(**stated, _FillValue=np.uint16(0)))
+    if how == "caller":
+        given = {"scale": 1e-4, "offset": -1000}
+    if how == "by date":
+        given = {"scale": 1e-4, "offset": {"2022-01-25": -0.1}}
+    np.testing.assert_allclose(lai_udf.estimate(data, **given)["LAI"].values, truth, atol=1e-4)
+
+
+def test_each_band_keeps_its_own_scaling() -> None:
+    data = cube_dataset(scale_factor=1e-4, add_offset=-0.1)
+    truth = lai_udf.estimate(data)["LAI"].values
+    data["B05"] = (
+        (data["B05"] * 2).astype("uint16").assign_attrs(scale_factor=5e-5, add_offset=-0.1)
+    )
+    np.testing.assert_allclose(lai_udf.estimate(data)["LAI"].values, truth, atol=1e-4)
+
+
+def test_rioxarray_of_a_geotiff_is_taken(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path)
+    truth = lai_udf.predict_scene(lai_udf.read_scene(path)).sel(bands="LAI").values
+    raster = rioxarray.open_rasterio(path)
+    lai = lai_udf.estimate(raster, scale=1e-4, offset=-0.1)
+    np.testing.assert_allclose(lai["LAI"].values, truth, atol=1e-4)
+    bare = raster.drop_attrs().rio.write_crs(raster.rio.crs).drop_vars("band")
+    by_hand = lai_udf.estimate(bare, bands=BANDS, scale=1e-4, offset=-0.1)
+    np.testing.assert_allclose(by_hand["LAI"].values, truth, atol=1e-4)
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[pystac.Item]:
+    """Return two Items over January 2022, each with its own baseline and offset."""
+    old = make_item(tmp_path, "a", time="2021-06-05T11:54:11Z", add=-1000, baseline="03.01")
+    new = make_item(tmp_path, "b", time="2022-10-05T11:54:11Z")
+    items = [pystac.Item.from_file(str(path)) for path in (old, new)]
+    for item in items:
+        item.make_asset_hrefs_absolute()
+    return items
+
+
+@pytest.fixture
+def truth(items: list[pystac.Item]) -> np.ndarray:
+    scenes = [lai_udf.read_scene(item.get_self_href()) for item in items]
+    return np.stack([lai_udf.predict_scene(s).sel(bands="LAI").values for s in scenes])
+
+
+@pytest.mark.parametrize("chunks", [None, {"x": 20, "y": 20}])
+def test_what_odc_stac_loads_is_taken(
+    items: list[pystac.Item], truth: np.ndarray, chunks: dict[str, int] | None
+) -> None:
+    odc = pytest.importorskip("odc.stac")
+    data = odc.load(items, bands=list(BANDS), resolution=20, crs="EPSG:32629", chunks=chunks)
+    data["B03"] = data["B03"] - (data["B03"] > 0).astype("uint16") * 500  # its own offset
+    with pytest.raises(Undeclared) as caught:
+        lai_udf.estimate(data)
+    assert caught.value.parameter == "scale"
+
+    lai = lai_udf.estimate(data, scale=1e-4, offset={"2022-01-25": -0.1})
+    assert (lai["LAI"].chunks is None) == (chunks is None)
+    np.testing.assert_allclose(lai["LAI"].values, truth, atol=1e-4)
+    assert float(lai.x[0]) == CORNER[0] + 10
+
+
+def test_what_stackstac_stacks_is_taken(items: list[pystac.Item], shipped: str) -> None:
+    stackstac = pytest.importorskip("stackstac")
+    data = stackstac.stack(items, assets=list(BANDS), resolution=20, epsg=32629)
+    lai = lai_udf.estimate(data)
+
+    assert lai["LAI"].chunks is not None
+    assert float(lai.x[1]) == CORNER[0] + 10  # a pixel more, and corners for centres
+    assert list(lai["id"].values) == ["a", "b"]
+    for date, item in enumerate(items):
+        scene = lai_udf.read_scene(item.get_self_href()).pad(y=1, x=1)
+        truth = apply_datacube(scene, {"model": shipped}).sel(bands="LAI")
+        np.testing.assert_allclose(lai["LAI"][date].values, truth.values, atol=1e-4)
+
+
+def test_a_wrong_season_is_an_error_and_wrong_dates_are_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    season = fake_cube(np.random.default_rng(3), 24, dates=20).rio.write_crs(32632)
+    numbers = to_digital_numbers(season, offset_dn=0)
+    with pytest.raises(LaiInputError) as caught:
+        lai_udf.estimate(numbers + 1000, scale=1e-4)
+    assert caught.value.parameter == "offset"
+
+    numbers[10:] += 1000
+    for data in (numbers, numbers.chunk(t=3, x=10)):
+        lai = lai_udf.estimate(data, scale=1e-4).compute()
+        assert list(np.isfinite(lai["LAI"]).any(["y", "x"]).values) == [True] * 10 + [False] * 10
+    assert "10 of 20 dates" in caplog.text
+    assert np.isfinite(lai_udf.estimate(numbers, scale=1e-4, plausibility="off")["LAI"][12:]).any()
+
+
+def test_mask_can_be_left_out(cube: xr.DataArray) -> None:
+    assert np.isnan(lai_udf.estimate(cube)["LAI"].values[1, 12, 33])
+    assert np.isfinite(lai_udf.estimate(cube, mask=None)["LAI"].values[1, 12, 33])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "parameter"),
+    [
+        (lambda cube: cube.drop_vars("spatial_ref"), GridError, None),
+        (lambda cube: cube.assign_coords(x=cube.x * 1.5, y=cube.y * 1.5), GridError, None),
+        (lambda cube: cube.drop_sel(bands="B05"), MissingBandError, None),
+        (lambda cube: cube.isel(t=slice(0, 0)), MetadataError, None),
+        (lambda cube: cube.astype(str), LaiUdfError, None),
+        (lambda cube: cube.drop_vars("bands"), LaiUdfError, "bands"),
+        (lambda cube: cube.rename(x="column"), GridError, None),
+        (lambda cube: xr.concat([cube, cube.sel(bands=["B02"])], "bands"), MetadataError, None),
+        (lambda cube: np.ones(3), LaiUdfError, "data"),
+    ],
+    ids=["no CRS", "30 m", "no B05", "no date", "text", "no names", "no x", "twice", "numpy"],
+)
+def test_what_is_no_cube_is_refused_before_any_work(
+    cube: xr.DataArray, change: Any, error: type[Exception], parameter: str | None
+) -> None:
+    with pytest.raises(error) as caught:
+        lai_udf.estimate(change(cube))
+    assert caught.value.parameter == parameter
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"resolution": 10},
+        {"target": "snap"},
+        {"samples": 1},
+        {"variables": ["NDVI"]},
+        {"mask": "B02"},
+        {"scale": -1.0},
+        {"region": "moon"},
+        {"level": 2},
+    ],
+)
+def test_a_wrong_parameter_is_named(cube: xr.DataArray, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the root of all errors of ours)
+        lai_udf.estimate(cube, **wrong)
+    assert caught.value.parameter == next(iter(wrong))  # type: ignore[attr-defined]
+
+
+def test_several_faults_are_reported_at_once(cube: xr.DataArray) -> None:
+    with pytest.raises(LaiUdfError) as caught:
+        lai_udf.estimate(cube.drop_vars("spatial_ref").drop_sel(bands="B05"))
+    assert "B05" in str(caught.value)
+    assert "CRS" in str(caught.value)
