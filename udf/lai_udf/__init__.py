@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lai_udf.scenes.cubes import read_cube
     from lai_udf.scenes.items import open_items
     from lai_udf.scenes.read import open_scene, open_scenes, read_scene
+    from lai_udf.seasons import composite, season
     from lai_udf.smoothing import smooth
 
     __version__: str
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "apply_datacube",
     "check_cube",
+    "composite",
     "default_bundle_path",
     "estimate",
     "lai_cube",
@@ -60,6 +62,7 @@ __all__ = [
     "run_scene",
     "run_scenes",
     "run_udf_in_windows",
+    "season",
     "smooth",
     "write_cogs",
     "write_lai_cogs",
@@ -80,6 +83,7 @@ _HOMES = {
     "scenes.cubes": ("read_cube",),
     "scenes.items": ("open_items",),
     "scenes.read": ("open_scene", "open_scenes", "read_scene"),
+    "seasons": ("composite", "season"),
     "smoothing": ("smooth",),
 }
 
