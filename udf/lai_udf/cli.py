@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lai_udf.cli_produce import produce
+from lai_udf.cli_series import series
 from lai_udf.frame import (
     commands_of,
     in_one_sentence,
@@ -207,6 +208,7 @@ def _print_report(report: Any, options: dict[str, str]) -> None:  # noqa: ANN401
         raise typer.Exit(SOME_REFUSED if report.folders else 1)
 
 
+app.command()(in_one_sentence(PROGRAM)(series))
 app.command()(in_one_sentence(PROGRAM)(produce))
 
 

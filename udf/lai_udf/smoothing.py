@@ -106,7 +106,7 @@ def smooth(
     new = labels if observed else targets.astype("datetime64[D]").astype("datetime64[ns]")
     smoothed = smoothed.transpose(time, ...).assign_coords({time: new})
     for name in names:
-        smoothed[name].attrs = {"long_name": LONG_NAMES[name], "units": _unit(name)}
+        smoothed[name].attrs = {"long_name": LONG_NAMES[name], "units": unit_of(name)}
     smoothed.attrs = dict(lai.attrs) | {"series_level": level}
     return smoothed
 
@@ -144,7 +144,8 @@ def renamed_errors() -> Iterator[None]:
         ) from error
 
 
-def _unit(name: str) -> str:
+def unit_of(name: str) -> str:
+    """Return the unit of an output."""
     if name == "GAP_DAYS":
         return "d"
     return "1" if name in (REJECTED, FALL) else VARIABLES["LAI"].unit

@@ -1,0 +1,294 @@
+"""Series on disk: results or a cube in, one netCDF of LAI through clouds and gaps out.
+
+In: folders of results of `lai-udf run`, or a cube in netCDF or Zarr, of LAI or of reflectance, of
+which LAI is estimated first. Out: `series.nc`, and on request COGs of each date and a picture of
+the curve. Strips of rows are read, smoothed and written one after the other.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+from rasterio.windows import Window
+
+from lai_udf import series
+from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.cog import write_cogs
+from lai_udf.errors import GridError, MetadataError
+from lai_udf.grid import Grid
+from lai_udf.predict import NO_DATA_ON_DISK, VARIABLES
+from lai_udf.results import find_results
+from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
+from lai_udf.scenes.declared import Declared
+from lai_udf.scenes.locating import find_crs
+from lai_udf.series import OBSERVED, OUTPUT_BANDS, REJECTED
+from lai_udf.smoothing import FALL, LONG_NAMES, find_time, renamed_errors, split_bands, unit_of
+
+SERIES_FILE = "series.nc"
+PICTURE_FILE = "series.png"
+STRIP_PX = 2_000_000
+"""Pixels times dates of a strip in memory."""
+CHUNK_PX = 256
+FLAG_BANDS = (REJECTED, FALL)
+
+Bands = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class SeriesInput:
+    """LAI over time, read by rows."""
+
+    name: str
+    """How messages call it."""
+    grid: Grid
+    """Of all dates."""
+    times: npt.NDArray[np.datetime64]
+    """Of the dates, in order."""
+    read: Callable[[slice], Bands]
+    """Bands of `lai_udf.series` of some rows, (t, rows, x) each, reflectance scaled."""
+    attributes: Mapping[str, str]
+    """Of the result: model, target."""
+
+
+def open_series_input(source: Path, scale: float | None = None, offset: Any = None) -> SeriesInput:  # noqa: ANN401
+    """Open results or a cube; of reflectance LAI is estimated, in memory.
+
+    Args:
+        source: folder of results, or netCDF file or Zarr folder.
+        scale: reflectance per digital number, of a cube of reflectance; None: what it states.
+        offset: reflectance at digital number 0.
+
+    Raises:
+        RasterError: no results, or one that cannot be read.
+        GridError: results on several grids.
+        MetadataError: results of several models or targets.
+        ProductError: a cube that cannot be read.
+    """
+    if source.suffix.lower() in CUBE_SUFFIXES:
+        return _open_cube(source, scale, offset)
+    return _open_results(source)
+
+
+def _open_results(source: Path) -> SeriesInput:
+    results = find_results([source])
+    first = results[0]
+    for other in results:
+        if other.grid != first.grid:
+            raise GridError(
+                f"{source} holds results on several grids ({first.name}, {other.name}): give the "
+                "folder of one tile"
+            )
+    if len({result.settings for result in results}) > 1:
+        raise MetadataError(
+            f"{source} holds results of several models, targets or draws: give those of one"
+        )
+    moments = [result.datetime.replace(tzinfo=None) for result in results]
+    times = np.array(moments, dtype="datetime64[ns]")
+    kept = {key.lower(): value for key, value in first.tags.items() if key.isupper()}
+    names = [key for key in ("model_id", "model_version", "target") if key in kept]
+    attributes = {str(key): str(kept[key]) for key in names}
+
+    def read(rows: slice) -> Bands:
+        window = Window(0, rows.start, first.grid.width, rows.stop - rows.start)
+        names = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
+        dates = [result.read(names, window) for result in results]
+        shared = [name for name in names if all(name in date for date in dates)]
+        return {name: np.stack([date[name] for date in dates]) for name in shared}
+
+    return SeriesInput(str(source), first.grid, times, read, attributes)
+
+
+def _open_cube(source: Path, scale: float | None, offset: Any) -> SeriesInput:  # noqa: ANN401
+    dataset = open_dataset(source)
+    bands = split_bands(xr.decode_cf(dataset))
+    if "LAI" not in bands:
+        from lai_udf.api import estimate  # the network: not for LAI that is there
+
+        cube = as_cube(dataset, Declared(scale, offset))
+        reflectance = cube.to_array()
+        # Scaled already; whether the offset was known decides if it is doubted.
+        lai = estimate(reflectance, scale=1.0, offset=0.0 if cube.offset_is_known else None)
+        bands = {**split_bands(reflectance), **split_bands(lai)}
+        attributes = {str(k): str(v) for k, v in lai.attrs.items()}
+        crs = lai.rio.crs
+    else:
+        attributes, crs = {}, find_crs(dataset, str(source))
+    time = find_time(bands)
+    ordered = {
+        str(name): band.rename({own: "t"}) if (own := _time_of(band)) != "t" else band
+        for name, band in bands.items()
+    }
+    lai_band = ordered["LAI"].transpose("t", "y", "x")
+    times = bands["LAI"][time].values.astype("datetime64[ns]")
+    grid = Grid.of_data_array(lai_band.rio.write_crs(crs), str(source)) if crs else None
+    if grid is None:
+        raise GridError(f"{source} has no CRS: write it with dataset.rio.write_crs(...)")
+
+    def read(rows: slice) -> Bands:
+        return {
+            name: band.transpose("t", "y", "x").isel(y=rows).values
+            for name, band in ordered.items()
+        }
+
+    return SeriesInput(str(source), grid, times, read, attributes)
+
+
+def _time_of(band: xr.DataArray) -> str:
+    return "t" if "t" in band.dims else "time"
+
+
+def write_series(
+    source: SeriesInput,
+    directory: Path,
+    *,
+    cogs: bool = False,
+    picture: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    **context: Any,  # noqa: ANN401 - keys of `lai_udf.series.Settings`
+) -> list[Path]:
+    """Smooth a series and write `series.nc`; files appear when they are whole.
+
+    Args:
+        source: see `open_series_input`.
+        directory: where the files go; made if missing, files of the same name are replaced.
+        cogs: write a folder of COGs for each date as well.
+        picture: draw the mean curve of the area as well (needs matplotlib).
+        progress: called as `progress(rows done, rows)`.
+        **context: `dates`, or `step_days`, `start` and `end`; `max_gap_days`, `level`.
+
+    Returns:
+        The files.
+
+    Raises:
+        OutputNotWritableError: the folder or disk refuses.
+        lai_udf.predict.LaiInputError: dates that the series does not reach, or a wrong setting.
+    """
+    with renamed_errors():
+        settings = series.read_settings(context)
+        days = series.read_days(source.times)
+        targets = series.list_targets(days, settings)
+    observed = settings.dates == OBSERVED
+    names = (*OUTPUT_BANDS, *(FLAG_BANDS if observed else ()))
+    times = source.times if observed else targets.astype("datetime64[D]").astype("datetime64[ns]")
+    with work_folder(directory) as work:
+        path = work / SERIES_FILE
+        with disk_errors(directory), h5netcdf.File(path, "w") as file:
+            _describe_file(file, source, times, names)
+            for rows in _strips(source.grid, len(days) + len(targets)):
+                with renamed_errors():
+                    bands = source.read(rows)
+                    series.refuse_scaled(bands["LAI"])
+                    smoothed = series.smooth_arrays(days, bands, targets, settings)
+                for name in names:
+                    file.variables[name][:, rows, :] = _encode(name, smoothed[name])
+                if progress is not None:
+                    progress(rows.stop, source.grid.height)
+        finished = {path: directory / SERIES_FILE}
+        if picture:
+            with xr.open_dataset(path, engine="h5netcdf", decode_coords="all") as dataset:
+                drawn = draw_series(dataset, work / PICTURE_FILE)
+            finished[drawn] = directory / PICTURE_FILE
+        move_finished(finished)
+    written = list(finished.values())
+    if cogs:
+        with xr.open_dataset(written[0], engine="h5netcdf", decode_coords="all") as dataset:
+            for paths in write_cogs(dataset, directory).values():
+                written += paths
+    return written
+
+
+def _strips(grid: Grid, dates: int) -> Iterator[slice]:
+    rows = max(1, STRIP_PX // max(1, grid.width * dates))
+    for top in range(0, grid.height, rows):
+        yield slice(top, min(top + rows, grid.height))
+
+
+def _encode(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return what lies on disk: int16 by the scale of LAI, whole days, or flags."""
+    scale = VARIABLES["LAI"].scale if name.startswith("LAI") else 1.0
+    low, high = -32_767 * scale, 32_767 * scale
+    numbers = np.rint(np.clip(values, low, high) / scale)
+    return np.where(np.isnan(numbers), NO_DATA_ON_DISK, numbers).astype("int16")
+
+
+def _describe_file(
+    file: Any,  # noqa: ANN401 - h5netcdf has no types
+    source: SeriesInput,
+    times: npt.NDArray[np.datetime64],
+    names: Sequence[str],
+) -> None:
+    """Create dimensions, coordinates and variables after the CF conventions."""
+    grid = source.grid
+    file.dimensions = {"t": len(times), "y": grid.height, "x": grid.width}
+    seconds = times.astype("datetime64[s]").astype("int64")
+    transform = grid.transform
+    axes = {
+        "t": (seconds, {"units": "seconds since 1970-01-01", "calendar": "standard"}),
+        "y": (
+            transform.f + transform.e * (np.arange(grid.height) + 0.5),
+            {"standard_name": "projection_y_coordinate", "units": "m"},
+        ),
+        "x": (
+            transform.c + transform.a * (np.arange(grid.width) + 0.5),
+            {"standard_name": "projection_x_coordinate", "units": "m"},
+        ),
+    }
+    for name, (values, attributes) in axes.items():
+        file.create_variable(name, (name,), data=values)
+        file.variables[name].attrs.update(attributes)
+    mapping = file.create_variable("spatial_ref", (), data=np.int32(0))
+    geo = (transform.c, transform.a, transform.b, transform.f, transform.d, transform.e)
+    mapping.attrs["crs_wkt"] = grid.crs.to_wkt()
+    mapping.attrs["GeoTransform"] = " ".join(f"{number:.10g}" for number in geo)
+    chunks = (1, min(CHUNK_PX, grid.height), min(CHUNK_PX, grid.width))
+    for name in names:
+        variable = file.create_variable(
+            name,
+            ("t", "y", "x"),
+            "int16",
+            chunks=chunks,
+            compression="gzip",
+            compression_opts=4,
+            shuffle=True,
+            fillvalue=np.int16(NO_DATA_ON_DISK),
+        )
+        variable.attrs.update(
+            {"long_name": LONG_NAMES[name], "units": unit_of(name), "grid_mapping": "spatial_ref"}
+        )
+        if name.startswith("LAI"):
+            variable.attrs["scale_factor"] = VARIABLES["LAI"].scale
+    file.attrs.update({"Conventions": "CF-1.11", **source.attributes})
+
+
+def draw_series(dataset: xr.Dataset, path: Path) -> Path:
+    """Draw the mean curve of an area, with both its widths; it breaks at gaps.
+
+    Args:
+        dataset: of `write_series`.
+        path: PNG to write.
+    """
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.figure import Figure
+
+    means = dataset[list(OUTPUT_BANDS)].mean(("y", "x"))
+    times = dataset["t"].values
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.fill_between(times, means["LAI_LOWER"], means["LAI_UPPER"], color="#d9e5d0", lw=0)
+    low, high = (means["LAI"] + sign * 1.96 * means["LAI_SD"] for sign in (-1, 1))
+    axes.fill_between(times, low, high, color="#9cc58c", lw=0)
+    axes.plot(times, means["LAI"], color="#1b6e3c")
+    axes.legend(["field LAI", "another acquisition", "mean LAI"], frameon=False, ncols=3)
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.set_ylabel("LAI, m² m⁻²")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0)
+    figure.savefig(path, dpi=120)
+    return path
