@@ -27,7 +27,10 @@ def job_description(archive: str = MODEL_ARCHIVE, **context: Any) -> dict[str, A
     udf = {"udf": "BANDS = ('LAI', 'LAI_LOWER')", "runtime": "Python", "context": settings}
     run = {"runudf1": {"process_id": "run_udf", "arguments": udf, "result": True}}
     graph = {
-        "loadcollection1": {"process_id": "load_collection", "arguments": {"id": "SENTINEL2_L2A"}},
+        "loadcollection1": {
+            "process_id": "load_collection",
+            "arguments": {"id": "SENTINEL2_L2A", "bands": ["B02", "SCL"]},
+        },
         "applyneighborhood1": {
             "process_id": "apply_neighborhood",
             "arguments": {

@@ -1,8 +1,6 @@
 """The road: scene -> back-end -> COGs -> item -> service -> search."""
 
-import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +17,11 @@ from lai_demo.servers import free_port, running
 from lai_demo.summary import compare, format_summary
 from lai_service.ops.browser_build import cache_folder, is_built
 from lai_service.ops.client import publish_directory
-from lai_stac.item import build_item, write_item
+from lai_stac.item import describe_cube
 from lai_stac.quicklook import write_quicklook
-from lai_stac.thumbnail import write_thumbnail
 from lai_udf.bundle import open_bundle
-from lai_udf.cog import read_lai_cogs, read_lai_geotiff, write_lai_cogs
+from lai_udf.cog import read_lai_cogs, read_lai_geotiff
+from lai_udf.identity import source_name
 
 STEPS = 5
 NOT_BUILT = " (a plain page; .venv/bin/lai-service browser builds the real one, with node 20)"
@@ -109,27 +107,22 @@ def describe_prediction(
 ) -> Path:
     """Turn the job's raster into `<out>/<item id>/` with COGs, pictures and the item."""
     lai: xr.DataArray = read_lai_geotiff(prediction.raster)
-    work = out / ".describing"
-    shutil.rmtree(work, ignore_errors=True)
-    write_lai_cogs(lai, work)
-    write_thumbnail(lai.sel(bands="LAI").values, work / "thumbnail.png")
-    item = build_item(
-        work,
+    directory = describe_cube(
+        lai,
+        out,
+        replace=True,
         model=model,
         datetime=scene.reflectance.attrs["datetime"],
         platform=scene.reflectance.attrs.get("platform"),
         scene_href=scene.href if scene.href.startswith("http") else None,
+        sources=[scene.reflectance.attrs.get("product_id") or source_name(scene.href)],
+        scene_classification="SCL" in scene.reflectance.bands.values,
         process_graph=prediction.process_graph,
         job_metadata=prediction.job,
         samples=options.samples,
         seed=0 if options.samples else None,
     )
-    write_item(item, work)
-    write_quicklook(lai, work / "quicklook.png")
-    directory = out / item.id
-    if directory.exists():
-        shutil.rmtree(directory)
-    os.replace(work, directory)
+    write_quicklook(lai, directory / "quicklook.png")
     return directory
 
 

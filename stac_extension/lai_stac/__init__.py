@@ -14,12 +14,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lai_stac.cog_items import describe_cogs
+    from lai_stac.cog_items import describe_cogs, describe_runs
     from lai_stac.collection import build_collection, write_collection
     from lai_stac.errors import LaiStacError
     from lai_stac.extension import LaiQualityExtension
-    from lai_stac.identity import item_id
-    from lai_stac.item import build_item, describe, write_item
+    from lai_stac.facts import ResultFacts
+    from lai_stac.item import build_item, describe, describe_cube, write_item
     from lai_stac.job_items import describe_job
     from lai_stac.model import write_model_item
     from lai_stac.quicklook import write_quicklook
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 __all__ = [
     "LaiQualityExtension",
     "LaiStacError",
+    "ResultFacts",
     "build_collection",
     "build_item",
     "describe",
     "describe_cogs",
+    "describe_cube",
     "describe_job",
-    "item_id",
+    "describe_runs",
     "validate_collection",
     "validate_item",
     "write_collection",
@@ -50,9 +52,11 @@ _HOME = {
     "build_collection": "collection",
     "build_item": "item",
     "describe": "item",
+    "ResultFacts": "facts",
     "describe_cogs": "cog_items",
+    "describe_cube": "item",
     "describe_job": "job_items",
-    "item_id": "identity",
+    "describe_runs": "cog_items",
     "validate_collection": "validation",
     "validate_item": "validation",
     "write_collection": "collection",

@@ -21,29 +21,37 @@ import xarray as xr
 from lai_stac import fields
 from lai_stac.errors import RasterError
 from lai_stac.statistics import INTERVAL_LEVEL, band_statistics, histogram
+from lai_udf import predict
 from lai_udf.cog import ENCODINGS, Encoding
 from lai_udf.grid import Grid
+from lai_udf.variables import FLAG_MEANINGS, describe_variable
 from lai_udf.zonal import usable_pixels
 
 THUMBNAIL = "thumbnail.png"
 
-FLAG_BITS: tuple[tuple[str, str], ...] = (
-    ("input_out_of_domain", "The reflectance lies outside the definition domain of SL2P"),
-    ("clipped_to_min", "LAI was slightly below the valid range and is set to its minimum"),
-    ("clipped_to_max", "LAI was slightly above the valid range and is set to its maximum"),
-    ("output_too_low", "LAI is below the valid range by more than the tolerance; kept"),
-    ("output_too_high", "LAI is above the valid range by more than the tolerance; kept"),
-    ("cloud_within_reach", "Cloud, cloud shadow or snow lies within the reach of the network"),
-    ("nodata_within_reach", "No data lies within the reach of the network"),
-)
-"""Name and meaning of the bits of `LAI_FLAGS`, bit 0 first; see `lai_udf.predict`."""
+FLAG_DESCRIPTIONS = {
+    predict.INPUT_OUT_OF_DOMAIN: "The reflectance lies outside the definition domain of SL2P",
+    predict.CLIPPED_TO_MIN: "Slightly below the valid range and set to its minimum",
+    predict.CLIPPED_TO_MAX: "Slightly above the valid range and set to its maximum",
+    predict.OUTPUT_TOO_LOW: "Below the valid range by more than the tolerance; kept",
+    predict.OUTPUT_TOO_HIGH: "Above the valid range by more than the tolerance; kept",
+    predict.CLOUD_NEAR: "Cloud, cloud shadow or snow, here or close by",
+    predict.NO_DATA_NEAR: "No data, here or close by",
+    predict.RESIDUAL_CLOUD: "Suspected: cloud, haze or shadow that the classification missed",
+}
+"""Meaning of the flags whose names `lai_udf.variables` gives."""
 
 COMPONENTS = ["epistemic", "aleatoric", "input", "representativeness"]
 """What an interval calibrated on field measurements answers for: all that made them differ."""
 
 
 def build_assets(
-    directory: Path, cube: xr.DataArray, inside: npt.NDArray[np.bool_], *, samples: int
+    directory: Path,
+    cube: xr.DataArray,
+    inside: npt.NDArray[np.bool_],
+    *,
+    samples: int,
+    level: float = INTERVAL_LEVEL,
 ) -> dict[str, pystac.Asset]:
     """Describe the COGs of a folder, and its thumbnail where there is one.
 
@@ -52,6 +60,7 @@ def build_assets(
         cube: what they hold, dims (bands, y, x), physical units, NaN = no data.
         inside: (y, x), pixels within the footprint.
         samples: Monte-Carlo draws behind `LAI_SD`; 0 = the network's own estimate.
+        level: of the interval, 0 to 1.
 
     Raises:
         RasterError: a file cannot be read.
@@ -64,18 +73,19 @@ def build_assets(
         values = cube.sel(bands=band).values
         path = directory / f"{encoding.key}.tif"
         empty = not np.isfinite(values).any()
+        title = asset_title(band, samples, empty, level)
         extra = {
-            "bands": [_band(encoding, np.where(usable, values, np.nan), inside)],
-            **_raster_fields(encoding, grid),
+            "bands": [_band(encoding, title, grid, np.where(usable, values, np.nan), inside)],
+            "raster:bands": [_raster_band(encoding, grid)],
             **_projection_fields(grid),
-            **({} if band == "LAI_SD" and empty else _laiq_fields(band, samples)),
+            **({} if band == "LAI_SD" and empty else _laiq_fields(band, samples, level)),
             **file_fields(path),
         }
-        if band == "LAI_FLAGS":
+        if band.endswith("_FLAGS"):
             extra["classification:bitfields"] = bitfields()
         assets[encoding.key] = pystac.Asset(
             href=f"./{path.name}",
-            title=asset_title(band, samples, empty),
+            title=title,
             media_type=pystac.MediaType.COG,
             roles=["data"],
             extra_fields=extra,
@@ -111,40 +121,45 @@ def bitfields() -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "description": meaning,
-            "offset": offset,
+            "description": FLAG_DESCRIPTIONS[bit],
+            "offset": bit.bit_length() - 1,
             "length": 1,
             "classes": [
                 {"value": 0, "name": "no", "description": "Does not hold"},
-                {"value": 1, "name": "yes", "description": meaning},
+                {"value": 1, "name": "yes", "description": FLAG_DESCRIPTIONS[bit]},
             ],
         }
-        for offset, (name, meaning) in enumerate(FLAG_BITS)
+        for bit, name in FLAG_MEANINGS.items()
     ]
 
 
-def asset_title(band: str, samples: int, empty: bool) -> str:
-    """Return the title of an output band; `LAI_SD` is empty where nothing was drawn."""
-    if band != "LAI_SD":
-        return ENCODINGS[band].title
-    if empty:
-        return "Standard deviation of LAI (empty: no Monte-Carlo draws)"
-    source = f"of {samples} Monte-Carlo dropout draws" if samples else "estimated by the network"
-    return f"Standard deviation of LAI {source}"
+def asset_title(band: str, samples: int, empty: bool, level: float = INTERVAL_LEVEL) -> str:
+    """Return the title of an output band; `LAI_SD` is empty where nothing estimates it."""
+    name: str = describe_variable(band, level=level, samples=samples)["long_name"]
+    if band.endswith("_SD") and empty:
+        name += " (empty: nothing estimates it)"
+    return name[0].upper() + name[1:]
 
 
 def _band(
-    encoding: Encoding, values: npt.NDArray[Any], inside: npt.NDArray[np.bool_]
+    encoding: Encoding,
+    title: str,
+    grid: Grid,
+    values: npt.NDArray[Any],
+    inside: npt.NDArray[np.bool_],
 ) -> dict[str, Any]:
     """Describe the one band of a file: STAC 1.1 `bands`, with statistics in its unit."""
     band: dict[str, Any] = {
         "name": encoding.band,
-        "description": encoding.title,
+        "description": title,
         "data_type": encoding.dtype,
+        "raster:spatial_resolution": abs(grid.transform.a),
+        "raster:sampling": "area",
     }
     if encoding.nodata is None:
         return band  # flags: every number is data, and their mean says nothing
-    band |= {"nodata": encoding.nodata, "unit": encoding.unit}
+    scaling = {"raster:scale": encoding.scale, "raster:offset": 0.0}
+    band |= {"nodata": encoding.nodata, "unit": encoding.unit, **scaling}
     statistics = band_statistics(values, inside)
     if statistics is not None:
         band["statistics"] = statistics
@@ -153,16 +168,22 @@ def _band(
     return band
 
 
+def _raster_band(encoding: Encoding, grid: Grid) -> dict[str, Any]:
+    """Describe the same band as `raster:bands`, where older programs look for scale and no data."""
+    band: dict[str, Any] = {
+        "data_type": encoding.dtype,
+        "sampling": "area",
+        "spatial_resolution": abs(grid.transform.a),
+    }
+    if encoding.nodata is None:
+        return band
+    scaling = {"scale": encoding.scale, "offset": 0.0}
+    return {**band, "nodata": encoding.nodata, "unit": encoding.unit, **scaling}
+
+
 def _flags(cube: xr.DataArray) -> npt.NDArray[Any] | None:
     """Return the flags (y, x) of a product that has them."""
     return cube.sel(bands="LAI_FLAGS").values if "LAI_FLAGS" in cube["bands"].values else None
-
-
-def _raster_fields(encoding: Encoding, grid: Grid) -> dict[str, Any]:
-    resolution = {"raster:spatial_resolution": abs(grid.transform.a), "raster:sampling": "area"}
-    if encoding.nodata is None:
-        return resolution
-    return {"raster:scale": encoding.scale, "raster:offset": 0.0, **resolution}
 
 
 def _projection_fields(grid: Grid) -> dict[str, Any]:
@@ -173,9 +194,10 @@ def _projection_fields(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _laiq_fields(band: str, samples: int) -> dict[str, Any]:
-    """Say what kind of uncertainty a band is; nothing for flags."""
-    if band == "LAI_SD" and samples:
+def _laiq_fields(band: str, samples: int, level: float) -> dict[str, Any]:
+    """Return what kind of uncertainty a band is; nothing for flags and further variables."""
+    _, _, part = band.partition("_")
+    if part == "SD" and samples:
         return {
             fields.UNCERTAINTY_TYPE: "standard_deviation",
             fields.COVERAGE_FACTOR: 1,
@@ -183,17 +205,17 @@ def _laiq_fields(band: str, samples: int) -> dict[str, Any]:
             fields.UNCERTAINTY_COMPONENTS: ["epistemic"],
             fields.MC_SAMPLES: samples,
         }
-    if band == "LAI_SD":
+    if part == "SD":  # a head of the network that was taught the spread of the draws
         return {
             fields.UNCERTAINTY_TYPE: "standard_deviation",
             fields.COVERAGE_FACTOR: 1,
-            fields.UNCERTAINTY_METHOD: "heteroscedastic",
-            fields.UNCERTAINTY_COMPONENTS: ["aleatoric"],
+            fields.UNCERTAINTY_METHOD: "other",
+            fields.UNCERTAINTY_COMPONENTS: ["epistemic"],
         }
-    if band in ("LAI_LOWER", "LAI_UPPER"):
+    if part in ("LOWER", "UPPER"):
         return {
-            fields.UNCERTAINTY_TYPE: f"interval_{band.removeprefix('LAI_').lower()}",
-            fields.CONFIDENCE_LEVEL: INTERVAL_LEVEL,
+            fields.UNCERTAINTY_TYPE: f"interval_{part.lower()}",
+            fields.CONFIDENCE_LEVEL: level,
             fields.UNCERTAINTY_METHOD: "conformal",
             fields.UNCERTAINTY_COMPONENTS: list(COMPONENTS),
         }

@@ -1,4 +1,4 @@
-"""From a folder of COGs that `lai-udf run` wrote to an item: their tags tell what they are."""
+"""From folders of COGs that `lai-udf run` wrote to items: their tags tell what they are."""
 
 from __future__ import annotations
 
@@ -10,11 +10,40 @@ from rasterio.errors import RasterioError
 
 from lai_stac.errors import DescriptionError, RasterError
 from lai_stac.item import describe
-from lai_stac.job_items import TILE_PX
-from lai_stac.job_results import PRODUCT
 from lai_udf.bundle import Bundle, open_bundle
+from lai_udf.grid import Grid
+from lai_udf.identity import ID_TAG, PRODUCT, covers_tile, source_name
 
 NEEDED = ("DATETIME", "MODEL_CHECKSUM", "TARGET")
+SETTINGS = ("REGION", "LEVEL", "CALIBRATION", "PLAUSIBILITY")
+SCENE_CLASSES_TAG = "SCENE_CLASSES"
+"""Set by a run where a scene classification went in."""
+
+
+def describe_runs(sources: Sequence[Path], *, bundles: Sequence[Bundle] = ()) -> list[Path]:
+    """Describe every result of `lai-udf run` below some folders.
+
+    Args:
+        sources: folders with `lai.tif`, or folders of them; hidden ones are left out.
+        bundles: models that may have made them; none = the one that ships with us.
+
+    Returns:
+        The paths of the items, in the order of the folders.
+
+    Raises:
+        RasterError: a source holds no `lai.tif`, or one cannot be read.
+        DescriptionError: tags do not say time, target and a known model.
+        OutputError: a folder cannot be written.
+    """
+    folders: list[Path] = []
+    for source in sources:
+        found = sorted(path.parent for path in source.glob("**/lai.tif"))
+        found = [f for f in found if not any(p[0] == "." for p in f.relative_to(source).parts)]
+        if not found:
+            raise RasterError(f"{source} holds no lai.tif: give the output of lai-udf run")
+        folders += [folder for folder in found if folder not in folders]
+    known = tuple(bundles) or (open_bundle(),)
+    return [describe_cogs(folder, bundles=known) for folder in folders]
 
 
 def describe_cogs(directory: Path, *, bundles: Sequence[Bundle] = ()) -> Path:
@@ -32,7 +61,7 @@ def describe_cogs(directory: Path, *, bundles: Sequence[Bundle] = ()) -> Path:
         DescriptionError: the tags do not say time, target and a known model.
         OutputError: the folder cannot be written.
     """
-    tags, shape = _read_tags(directory / "lai.tif")
+    tags, grid = _read_tags(directory / "lai.tif")
     absent = [name for name in NEEDED if not tags.get(name)]
     if absent:
         raise DescriptionError(
@@ -47,23 +76,37 @@ def describe_cogs(directory: Path, *, bundles: Sequence[Bundle] = ()) -> Path:
             f"{tags.get('MODEL_VERSION')}, whose checksum is none of those known here: "
             f"{', '.join(str(one.description['id']) for one in known.values())}"
         )
-    product = PRODUCT.search(tags.get("PRODUCT_ID", ""))
+    name = source_name(tags.get("PRODUCT_ID", ""))
+    product = PRODUCT.search(name)
     samples = int(tags.get("SAMPLES", "0"))
     return describe(
         directory,
         model=bundle.description,
         datetime=tags["DATETIME"],
         platform=tags.get("PLATFORM"),
-        mgrs_tile=product[3] if product and shape == (TILE_PX, TILE_PX) else None,
+        sources=[name] if name else [],
+        # A release that gave its results no id did not say either whether it had classes.
+        scene_classification=ID_TAG not in tags or SCENE_CLASSES_TAG in tags,
+        result_id=tags.get(ID_TAG),
+        mgrs_tile=product["tile"] if product and covers_tile(grid) else None,
         target=tags["TARGET"],
         samples=samples,
         seed=int(tags.get("SEED", "0")) if samples else None,
+        settings=_settings(tags),
     )
 
 
-def _read_tags(path: Path) -> tuple[Mapping[str, str], tuple[int, int]]:
+def _settings(tags: Mapping[str, str]) -> dict[str, str | float]:
+    """Return the settings of the run that its tags name."""
+    told: dict[str, str | float] = {k.lower(): tags[k] for k in SETTINGS if tags.get(k)}
+    if "level" in told:
+        told["level"] = float(told["level"])
+    return told
+
+
+def _read_tags(path: Path) -> tuple[Mapping[str, str], Grid]:
     try:
         with rasterio.open(path, driver="GTiff") as dataset:
-            return dataset.tags(), dataset.shape
+            return dataset.tags(), Grid.of_dataset(dataset)
     except RasterioError as error:
         raise RasterError(f"cannot read {path.name} of {path.parent.name} ({error})") from error

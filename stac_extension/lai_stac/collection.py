@@ -44,10 +44,6 @@ RANGED = fields.STATISTIC_FIELDS
 """Fields of which minimum and maximum are given."""
 
 SHARED_ASSET_FIELDS = (
-    "raster:scale",
-    "raster:offset",
-    "raster:spatial_resolution",
-    "raster:sampling",
     "classification:bitfields",
     fields.QUANTITY,
     fields.ELEMENTS,
@@ -142,8 +138,8 @@ def _extent(items: Sequence[pystac.Item]) -> pystac.Extent:
 
 
 def _extensions(items: Sequence[pystac.Item]) -> list[str]:
-    """Return what the Collection itself uses: ours, raster and classification of its assets."""
-    wanted = ("/lai-quality/", "/raster/", "/classification/")
+    """Return what the Collection itself uses: ours, and classification of its assets."""
+    wanted = ("/lai-quality/", "/classification/")
     declared = {uri for item in items for uri in item.stac_extensions}
     return sorted(uri for uri in declared if any(part in uri for part in wanted))
 
@@ -178,6 +174,6 @@ def _definition(assets: Sequence[pystac.Asset]) -> pystac.ItemAssetDefinition:
     titles = {asset.get("title") for asset in (first, *others)}
     values["title"] = first["title"] if len(titles) == 1 else first["bands"][0]["description"]
     if "bands" in first:
-        keep = ("name", "description", "data_type", "nodata", "unit")
+        keep = ("name", "description", "data_type", "nodata", "unit", "raster:scale")
         values["bands"] = [{k: band[k] for k in keep if k in band} for band in first["bands"]]
     return pystac.ItemAssetDefinition(values)

@@ -1,41 +1,49 @@
 """From a folder of LAI COGs and the model that made them to a STAC 1.1 Item.
 
-`build_item` reads; nothing it writes depends on clock, host or order, so the same folder
-described twice gives the same Item. `write_item` puts it beside its COGs, whole or not at all;
-`describe` does both and draws the thumbnail.
+`build_item` is the one assembler: whatever made the rasters (a run, an openEO job, the demo), what
+is known of them goes in as `lai_stac.facts.ResultFacts`. Nothing depends on clock, host or order,
+so the same folder described twice gives the same Item. `write_item` puts it beside its COGs, whole
+or not at all; `describe` does both and draws the thumbnail; `describe_cube` begins with an array.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import json
+import os
 import re
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pystac
 import xarray as xr
+from shapely.geometry import shape
 
 from lai_stac import fields
 from lai_stac.assets import COMPONENTS, build_assets
-from lai_stac.errors import DescriptionError, RasterError
+from lai_stac.errors import LaiStacError, OutputError, RasterError
+from lai_stac.facts import LOG, ResultFacts, pixel_m
 from lai_stac.files import replace_file
 from lai_stac.footprint import block_size, bounding_box, inside_mask, outline, to_wgs84
-from lai_stac.identity import item_id, tile_name, utc
+from lai_stac.identity import tile_name, utc
 from lai_stac.provenance import (
     model_contract,
     model_fields,
     processing_fields,
     source_links,
     stamp,
+    write_graph,
 )
+from lai_stac.rendering import RENDER_URI, describe_renders
 from lai_stac.statistics import describe_product, observed_pixels
 from lai_stac.thumbnail import write_thumbnail
 from lai_stac.validation import validate_item
-from lai_udf.cog import read_lai_cogs
+from lai_udf.cog import read_lai_cogs, write_lai_cogs
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
+from lai_udf.identity import tile_of
 
 REQUIRED_BANDS = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
 
@@ -44,45 +52,22 @@ EXTENSIONS = (
     "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/raster/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/projection/v1.2.0/schema.json",
+    "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
+    RENDER_URI,
 )
+"""Projection and raster in the versions that know `proj:epsg` and `raster:bands`, as readers do."""
 GRID_EXTENSION = "https://stac-extensions.github.io/grid/v1.1.0/schema.json"
 
 
-def build_item(
-    directory: Path,
-    *,
-    model: Mapping[str, Any],
-    datetime: dt.datetime | str,
-    platform: str | None = None,
-    scene_href: str | None = None,
-    process_graph: Mapping[str, Any] | None = None,
-    job_metadata: Mapping[str, Any] | None = None,
-    target: Literal["sl2p", "field"] = "sl2p",
-    samples: int = 0,
-    seed: int | None = None,
-    mgrs_tile: str | None = None,
-    model_href: str | None = None,
-    created: dt.datetime | str | None = None,
-) -> pystac.Item:
+def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (see ResultFacts)
     """Describe a folder of LAI COGs.
 
     Args:
         directory: holds `lai.tif`, `lai_lower.tif`, `lai_upper.tif`, `lai_flags.tif`, and
-            optionally `lai_sd.tif` and `thumbnail.png`.
-        model: `model.json` of the bundle that made them.
-        datetime: time of the observation, with zone.
-        platform: such as `sentinel-2a`.
-        scene_href: the L2A scene it was made from.
-        process_graph: the openEO process graph, where there was one.
-        job_metadata: STAC metadata of the openEO job's results.
-        target: what the estimate aims at, `sl2p` or `field`.
-        samples: Monte-Carlo draws; 0 = none.
-        seed: seed of the draws.
-        mgrs_tile: such as `32TQM`; without it the id names the grid by a hash.
-        model_href: where the model's own STAC Item is; links to it as `derived_from`.
-        created: when the product was made; absent where nobody knows.
+            optionally `lai_sd.tif`, further variables and `thumbnail.png`. The process graph, where
+            there is one, is written beside them.
+        **facts: as in `ResultFacts`; `model` and `datetime` at least.
 
     Returns:
         A valid Item with relative asset hrefs and no self link.
@@ -92,57 +77,69 @@ def build_item(
         DescriptionError: time, model, target or tile make no sense.
         InvalidItemError: the outcome is not valid (a fault of ours).
     """
-    if samples and (samples < 2 or isinstance(samples, bool)):
-        raise DescriptionError(f"samples={samples!r}: use 0 or at least 2 draws")
+    known = ResultFacts(**facts)
     cube = _read(directory)
     grid = Grid.of_data_array(cube, str(directory))
+    bands = [str(band) for band in cube.coords["bands"].values]
     lai, lower, upper = (cube.sel(bands=band).values for band in REQUIRED_BANDS[:3])
     flags = cube.sel(bands="LAI_FLAGS").values.astype("uint8")
-    observed = observed_pixels(lai, flags)
+    inside, geometry = _footprint(observed_pixels(lai, flags), grid, directory)
+    product = describe_product(
+        lai, lower, upper, flags, inside, cloud_known=known.scene_classification
+    )
+    contract = model_contract(known.model)
+    item = pystac.Item(
+        id=known.item_id(grid, sorted({band.partition("_")[0] for band in bands})),
+        geometry=geometry,
+        bbox=bounding_box(geometry),
+        datetime=utc(known.datetime),
+        properties={
+            **_common_fields(known, grid, geometry),
+            **processing_fields(
+                contract,
+                target=known.target,
+                samples=known.samples,
+                resolution_m=pixel_m(grid),
+                job_metadata=known.job_metadata,
+            ),
+            **_uncertainty_fields(known),
+            **model_fields(known.model, known.target, known.samples),
+            **product.values,
+            "renders": describe_renders(bands, known.samples),
+        },
+        stac_extensions=[*EXTENSIONS, *([GRID_EXTENSION] if known.mgrs_tile else [])],
+    )
+    if not known.scene_classification:
+        LOG.warning("%s: no scene classification went in; its cloud fraction is unknown", item.id)
+    if product.requirements:
+        item.properties[fields.REQUIREMENTS] = [entry.to_dict() for entry in product.requirements]
+    item.properties |= stamp(item.properties, known.created)
+    assets = build_assets(directory, cube, inside, samples=known.samples, level=known.level)
+    for key, asset in assets.items():
+        item.add_asset(key, asset)
+    item.add_links(
+        source_links(
+            known.model,
+            model_href=known.model_href,
+            scene_href=known.scene_href,
+            job_metadata=known.job_metadata,
+        )
+    )
+    if known.process_graph is not None:
+        item.add_link(write_graph(known.process_graph, directory))
+    validate_item(item)
+    return item
+
+
+def _footprint(
+    observed: npt.NDArray[np.bool_], grid: Grid, directory: Path
+) -> tuple[npt.NDArray[np.bool_], dict[str, Any]]:
+    """Return the pixels within the outline of what was observed, and that outline in degrees."""
     polygon = outline(observed, grid.transform)
     if polygon is None:
         raise RasterError(f"{directory}: not one pixel was observed; there is nothing to describe")
     inside = inside_mask(polygon, grid.transform, grid.shape)
-    geometry = to_wgs84(polygon, grid.crs, block_size(observed, grid.transform))
-
-    contract = model_contract(model)
-    product = describe_product(lai, lower, upper, flags, inside)
-    item = pystac.Item(
-        id=item_id(
-            datetime=datetime,
-            model_version=str(contract["model_version"]),
-            grid=grid,
-            mgrs_tile=mgrs_tile,
-            target=target,
-        ),
-        geometry=geometry,
-        bbox=bounding_box(geometry),
-        datetime=utc(datetime),
-        properties={
-            **_common_fields(utc(datetime), platform, mgrs_tile, grid),
-            **processing_fields(
-                contract,
-                target=target,
-                samples=samples,
-                process_graph=process_graph,
-                job_metadata=job_metadata,
-            ),
-            **_uncertainty_fields(target, samples, seed),
-            **model_fields(model, target, samples),
-            **product.values,
-        },
-        stac_extensions=[*EXTENSIONS, *([GRID_EXTENSION] if mgrs_tile else [])],
-    )
-    if product.requirements:
-        item.properties[fields.REQUIREMENTS] = [entry.to_dict() for entry in product.requirements]
-    item.properties |= stamp(item.properties, created)
-    for key, asset in build_assets(directory, cube, inside, samples=samples).items():
-        item.add_asset(key, asset)
-    item.add_links(
-        source_links(model, model_href=model_href, scene_href=scene_href, job_metadata=job_metadata)
-    )
-    validate_item(item)
-    return item
+    return inside, to_wgs84(polygon, grid.crs, block_size(observed, grid.transform))
 
 
 def write_item(item: pystac.Item, directory: Path) -> Path:
@@ -159,18 +156,61 @@ def write_item(item: pystac.Item, directory: Path) -> Path:
     return replace_file(directory / f"{item.id}.json", text.encode())
 
 
-def describe(directory: Path, **description: Any) -> Path:  # noqa: ANN401
+def describe(directory: Path, **facts: Any) -> Path:  # noqa: ANN401
     """Draw the thumbnail, build the Item and write it beside its COGs.
 
     Args:
         directory: as for `build_item`.
-        **description: every other argument of `build_item`.
+        **facts: the same.
 
     Returns:
         The path of the Item.
     """
     write_thumbnail(_read(directory).sel(bands="LAI").values, directory / "thumbnail.png")
-    return write_item(build_item(directory, **description), directory)
+    return write_item(build_item(directory, **facts), directory)
+
+
+def describe_cube(
+    cube: xr.DataArray,
+    out: Path,
+    *,
+    replace: bool = False,
+    **facts: Any,  # noqa: ANN401
+) -> Path:
+    """Write a result in memory as a folder of its own: COGs, thumbnail and Item.
+
+    Args:
+        cube: dims (bands, y, x), output bands, NaN = no data, with coordinates and CRS.
+        out: where the folder goes; made if missing.
+        replace: whether an earlier version of the same result is replaced.
+        **facts: as for `build_item`.
+
+    Returns:
+        The folder `<out>/<item id>`.
+
+    Raises:
+        LaiStacError: as for `build_item`, or the folder exists and is not to be replaced.
+    """
+    work = out / ".describing"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        try:
+            write_lai_cogs(cube, work)
+        except LaiUdfError as error:
+            raise RasterError(str(error)) from error
+        path = describe(work, **facts)
+        target = out / path.stem
+        if target.exists():
+            if not replace:
+                raise LaiStacError(f"{target} exists: two results are one item, {path.stem}")
+            shutil.rmtree(target)
+        try:
+            os.replace(work, target)
+        except OSError as error:
+            raise OutputError(f"cannot write {target} ({error.strerror})") from error
+        return target
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _read(directory: Path) -> xr.DataArray:
@@ -192,23 +232,46 @@ def _read(directory: Path) -> xr.DataArray:
     return cube
 
 
-def _common_fields(
-    moment: dt.datetime, platform: str | None, mgrs_tile: str | None, grid: Grid
-) -> dict[str, Any]:
-    """Return instrument, place and grid, each in its own extension or in the core."""
-    place = f"{tile_name(mgrs_tile)}, " if mgrs_tile else ""
+def _common_fields(known: ResultFacts, grid: Grid, geometry: dict[str, Any]) -> dict[str, Any]:
+    """Return time, instrument, place and grid, each in its own extension or in the core."""
+    moment = utc(known.datetime)
+    what = "Leaf area index" if known.target == "sl2p" else "Leaf area index (field)"
+    pixel = "" if pixel_m(grid) == 20 else f" {pixel_m(grid):g} m"
+    draws = f", {known.samples} draws" if known.samples else ""
     values: dict[str, Any] = {
-        "title": f"Leaf area index, {place}{moment:%Y-%m-%d}",
+        "title": f"{what}{pixel}, {_place(known, geometry)}, {moment:%Y-%m-%d %H:%M}{draws}",
         "constellation": "sentinel-2",
         "instruments": ["msi"],
-        "gsd": abs(grid.transform.a),
-        "proj:code": grid.crs.to_string(),
+        "gsd": pixel_m(grid),
+        **_crs_fields(grid),
     }
-    if platform:
-        values["platform"] = _platform_name(platform)
-    if mgrs_tile:
-        values["grid:code"] = f"MGRS-{tile_name(mgrs_tile)}"
+    if known.end_datetime is not None and utc(known.end_datetime) != moment:
+        values["start_datetime"] = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+        values["end_datetime"] = f"{utc(known.end_datetime):%Y-%m-%dT%H:%M:%SZ}"
+    if known.platform:
+        values["platform"] = _platform_name(known.platform)
+    if known.mgrs_tile:
+        values["grid:code"] = f"MGRS-{tile_name(known.mgrs_tile)}"
     return values
+
+
+def _crs_fields(grid: Grid) -> dict[str, Any]:
+    """Return code and EPSG number of a CRS; its text where it has no code."""
+    authority = grid.crs.to_authority()
+    if authority is None:
+        return {"proj:code": None, "proj:epsg": None, "proj:wkt2": grid.crs.to_wkt()}
+    name, code = authority
+    return {"proj:code": f"{name}:{code}", "proj:epsg": int(code) if name == "EPSG" else None}
+
+
+def _place(known: ResultFacts, geometry: dict[str, Any]) -> str:
+    """Return the tile, or the middle of the footprint: `46.12°N 11.50°E`."""
+    tile = known.mgrs_tile or tile_of(known.source_names)
+    if tile:
+        return tile_name(tile)
+    middle = shape(geometry).representative_point()
+    latitude = f"{abs(middle.y):.2f}°{'N' if middle.y >= 0 else 'S'}"
+    return f"{latitude} {abs(middle.x):.2f}°{'E' if middle.x >= 0 else 'W'}"
 
 
 def _platform_name(platform: str) -> str:
@@ -217,19 +280,19 @@ def _platform_name(platform: str) -> str:
     return f"sentinel-2{found[1]}" if found else platform.strip().lower()
 
 
-def _uncertainty_fields(target: str, samples: int, seed: int | None) -> dict[str, Any]:
+def _uncertainty_fields(known: ResultFacts) -> dict[str, Any]:
     """Return what LAI is meant and what its uncertainty is, for the Item as a whole."""
     values: dict[str, Any] = {
         fields.QUANTITY: "effective",
         fields.ELEMENTS: "green",
-        fields.TARGET: target,
+        fields.TARGET: known.target,
         fields.UNCERTAINTY_TYPE: "standard_deviation",
         fields.COVERAGE_FACTOR: 1,
         fields.UNCERTAINTY_METHOD: "conformal",
         fields.UNCERTAINTY_COMPONENTS: list(COMPONENTS),
     }
-    if samples:
-        values[fields.MC_SAMPLES] = samples
-        if seed is not None:
-            values[fields.RANDOM_SEED] = seed
+    if known.samples:
+        values[fields.MC_SAMPLES] = known.samples
+        if known.seed is not None:
+            values[fields.RANDOM_SEED] = known.seed
     return values

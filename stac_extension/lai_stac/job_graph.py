@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
@@ -19,6 +19,16 @@ OUR_BAND = "LAI_LOWER"
 DEFAULTS: Document = {"target": "sl2p", "samples": 0, "seed": 0, "model": "lai_model"}
 """What `lai_udf.predict` and the user-defined process take where nothing is said."""
 
+OTHERS = (
+    "region",
+    "level",
+    "calibration",
+    "plausibility",
+    "reflectance_scale",
+    "reflectance_offset",
+)
+SCENE_CLASSES = "SCL"
+
 
 @dataclass(frozen=True)
 class GraphSettings:
@@ -32,6 +42,10 @@ class GraphSettings:
     """Seed of the draws."""
     model: str
     """Where the worker found the model: a folder of an archive, or a path."""
+    others: Document = field(default_factory=dict)
+    """Settings beside these that change the numbers, as the graph has them."""
+    scene_classification: bool = True
+    """Whether the graph reads SCL."""
 
 
 def read_settings(process_graph: Document) -> GraphSettings:
@@ -44,7 +58,9 @@ def read_settings(process_graph: Document) -> GraphSettings:
         DescriptionError: no LAI run, several that differ, or a setting that is no plain value.
     """
     found = [{**DEFAULTS, **said} for said in _runs(process_graph)]
-    settings = [{key: said[key] for key in DEFAULTS} for said in found]
+    settings: list[dict[str, Any]] = [
+        {key: said.get(key) for key in (*DEFAULTS, *OTHERS)} for said in found
+    ]
     if not settings or any(other != settings[0] for other in settings[1:]):
         what = "no LAI run" if not settings else "several LAI runs that differ"
         raise DescriptionError(
@@ -55,7 +71,9 @@ def read_settings(process_graph: Document) -> GraphSettings:
     target, samples, seed, model = (values[key] for key in DEFAULTS)
     if target not in ("sl2p", "field") or not _is_count(samples) or not _is_count(seed):
         raise DescriptionError(f"the settings of the LAI run in the graph make no sense: {values}")
-    return GraphSettings(cast("Any", target), samples, seed, str(model))
+    others = {key: values[key] for key in OTHERS if values[key] is not None}
+    classified = _reads_classes(process_graph)
+    return GraphSettings(cast("Any", target), samples, seed, str(model), others, classified)
 
 
 def model_archive(settings: GraphSettings, job_options: Document) -> str | None:
@@ -72,20 +90,37 @@ def model_archive(settings: GraphSettings, job_options: Document) -> str | None:
     return PurePosixPath(settings.model).stem if settings.model.endswith(".zip") else None
 
 
-def _runs(graph: object) -> Iterator[Document]:
-    """Yield the arguments of every LAI run, at any depth."""
+def _reads_classes(process_graph: Document) -> bool:
+    """Return whether SCL is loaded: by name, with all bands, or by our process."""
+    nodes = list(_nodes(process_graph))
+    loads = [node for node in nodes if node["process_id"] in ("load_collection", "load_stac")]
+    bands = [(node.get("arguments") or {}).get("bands") for node in loads]
+    by_name = any(names is None or SCENE_CLASSES in names for names in bands)
+    return not bands or by_name or any(node["process_id"] == UDP for node in nodes)
+
+
+def _nodes(graph: object) -> Iterator[Document]:
+    """Yield every node of a graph and its sub-graphs."""
     if isinstance(graph, Mapping):
-        arguments = graph.get("arguments")
-        if isinstance(arguments, Mapping):
-            if graph.get("process_id") == UDP:
-                yield arguments
-            if graph.get("process_id") == "run_udf" and OUR_BAND in str(arguments.get("udf")):
-                yield arguments.get("context") or {}
+        if isinstance(graph.get("process_id"), str):
+            yield graph
         for value in graph.values():
-            yield from _runs(value)
+            yield from _nodes(value)
     elif isinstance(graph, list):
         for value in graph:
-            yield from _runs(value)
+            yield from _nodes(value)
+
+
+def _runs(graph: object) -> Iterator[Document]:
+    """Yield the arguments of every LAI run, at any depth."""
+    for node in _nodes(graph):
+        arguments = node.get("arguments")
+        if not isinstance(arguments, Mapping):
+            continue
+        if node["process_id"] == UDP:
+            yield arguments
+        if node["process_id"] == "run_udf" and OUR_BAND in str(arguments.get("udf")):
+            yield arguments.get("context") or {}
 
 
 def _is_count(value: object) -> bool:

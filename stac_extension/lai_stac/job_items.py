@@ -20,21 +20,18 @@ import xarray as xr
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 
-from lai_stac.errors import DescriptionError, LaiStacError, RasterError
-from lai_stac.item import build_item, write_item
+from lai_stac.errors import DescriptionError, RasterError
+from lai_stac.item import describe_cube
 from lai_stac.job_graph import GraphSettings, model_archive, read_settings
 from lai_stac.job_results import DatedResult, JobResults, ResultFile, read_job_results
 from lai_stac.statistics import observed_pixels
-from lai_stac.thumbnail import write_thumbnail
 from lai_udf.bundle import Bundle, open_bundle
-from lai_udf.cog import write_lai_cogs
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
-from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
+from lai_udf.identity import covers_tile
+from lai_udf.predict import ALL_OUTPUT_BANDS, NO_DATA_NEAR
 
-TILE_PX = 5490
-"""Side of a Sentinel-2 tile at 20 m; only a whole tile is named after its tile."""
-MAX_PIXELS = 2 * TILE_PX**2
+MAX_PIXELS = 150_000_000
 """Largest raster that is described; a larger area is several jobs."""
 
 
@@ -86,30 +83,25 @@ def _describe_date(
     results: JobResults,
 ) -> Path:
     """Write COGs, thumbnail and item of one date under their final name."""
-    work = out / f".{dated.datetime:%Y%m%dT%H%M%S}"
     try:
-        write_lai_cogs(cube, work)
-    except LaiUdfError as error:
+        return describe_cube(
+            cube,
+            out,
+            model=bundle.description,
+            datetime=dated.datetime,
+            end_datetime=dated.end_datetime,
+            platform=dated.platform,
+            mgrs_tile=dated.mgrs_tile if covers_tile(Grid.of_data_array(cube, "it")) else None,
+            process_graph=results.process_graph,
+            job_metadata=dated.metadata,
+            target=settings.target,
+            samples=settings.samples,
+            seed=settings.seed if settings.samples else None,
+            settings=settings.others,
+            scene_classification=settings.scene_classification,
+        )
+    except RasterError as error:
         raise RasterError(f"the results of {dated.datetime:%Y-%m-%d}: {error}") from error
-    write_thumbnail(cube.sel(bands="LAI").values, work / "thumbnail.png")
-    whole_tile = cube.shape[-2:] == (TILE_PX, TILE_PX)
-    item = build_item(
-        work,
-        model=bundle.description,
-        datetime=dated.datetime,
-        platform=dated.platform,
-        mgrs_tile=dated.mgrs_tile if whole_tile else None,
-        process_graph=results.process_graph,
-        job_metadata=dated.metadata,
-        target=settings.target,
-        samples=settings.samples,
-        seed=settings.seed if settings.samples else None,
-    )
-    write_item(item, work)
-    target = out / item.id
-    if target.exists():
-        raise LaiStacError(f"two results of the job are one item, {item.id}")
-    return work.rename(target)
 
 
 def _bundle(settings: GraphSettings, results: JobResults, bundles: Sequence[Bundle]) -> Bundle:
@@ -157,7 +149,7 @@ def _read_cube(files: Sequence[ResultFile]) -> xr.DataArray:
             raise RasterError(f"cannot read {file.path.name} as a GeoTIFF ({error})") from error
         except LaiUdfError as error:
             raise RasterError(str(error)) from error
-    bands = tuple(band for band in OUTPUT_BANDS if band in layers)
+    bands = tuple(band for band in ALL_OUTPUT_BANDS if band in layers)
     if grid is None or "LAI" not in bands:
         names = ", ".join(file.path.name for file in files)
         raise RasterError(f"{names}: no band is named LAI, neither in the file nor in its metadata")
@@ -167,11 +159,11 @@ def _read_cube(files: Sequence[ResultFile]) -> xr.DataArray:
 def _read_bands(dataset: DatasetReader, file: ResultFile) -> dict[str, npt.NDArray[np.float32]]:
     """Return the output bands of a file by name; metadata names them where the file does not."""
     names: tuple[str | None, ...] = dataset.descriptions
-    if not any(name in OUTPUT_BANDS for name in names) and len(file.bands) == dataset.count:
+    if not any(name in ALL_OUTPUT_BANDS for name in names) and len(file.bands) == dataset.count:
         names = file.bands
     layers = {}
     for index, name in enumerate(names, start=1):
-        if name not in OUTPUT_BANDS:
+        if name not in ALL_OUTPUT_BANDS:
             continue
         raw = dataset.read(index)
         values = raw.astype(np.float32) * np.float32(dataset.scales[index - 1])
@@ -179,7 +171,7 @@ def _read_bands(dataset: DatasetReader, file: ResultFile) -> dict[str, npt.NDArr
         nodata = dataset.nodatavals[index - 1]
         if nodata is not None and not np.isnan(nodata):
             values[raw == nodata] = np.nan
-        if name == "LAI_FLAGS":
+        if str(name).endswith("_FLAGS"):
             values[np.isnan(values)] = NO_DATA_NEAR
         layers[str(name)] = values
     return layers

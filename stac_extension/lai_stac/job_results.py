@@ -13,12 +13,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lai_stac.errors import DescriptionError
 from lai_stac.identity import utc
+from lai_udf.identity import PRODUCT
 
 Document = Mapping[str, Any]
 
@@ -28,8 +30,8 @@ JOB_FILE = "job.json"
 """Name under which we look for the description of the job, with its process graph."""
 
 DAY_IN_NAME = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?!\d)")
-PRODUCT = re.compile(r"(S2[A-D])_MSIL2A_(\d{8}T\d{6})_N\d{4}_R\d{3}_T(\d{2}[A-Z]{3})_\d{8}T\d{6}")
-"""Name of a Sentinel-2 L2A product: platform, start of sensing, tile."""
+FARTHEST_INPUT = dt.timedelta(hours=12)
+"""An input sensed farther from the day of a date belongs to none."""
 EODATA = "/eodata/"
 """Where the Copernicus Data Space mounts the bucket `s3://eodata/`, as its links say."""
 
@@ -49,7 +51,10 @@ class DatedResult:
     """Everything of one date."""
 
     datetime: dt.datetime
-    """Time of the observation, UTC; midnight where only the day is known."""
+    """Time of the observation, UTC: of the first scene that went in; midnight where only the day is
+    known."""
+    end_datetime: dt.datetime | None
+    """Time of the last scene that went in; None where they are not known."""
     files: tuple[ResultFile, ...]
     """Its GeoTIFFs: one with all bands, or several."""
     platform: str | None
@@ -115,28 +120,57 @@ def read_job_results(
         raise DescriptionError(
             f"the metadata of {folder.name} names no GeoTIFF: run the job with out_format='GTiff'"
         )
-    days = {asset.moment.date() for asset in assets}
     known = [*(metadata.get("links") or ()), *(link for asset in assets for link in asset.links)]
-    sources = _sources(known)
+    moments = sorted({asset.moment for asset in assets})
+    by_moment = _share_sources(_sources(known), moments)
     dates = []
-    for moment in sorted({asset.moment for asset in assets}):
+    for moment in moments:
         files = tuple(asset.file for asset in assets if asset.moment == moment)
-        own = [s for s in sources if _is_input(s, moment, alone=len(days) == 1)]
-        dates.append(_dated(moment, files, own, metadata))
+        dates.append(_dated(moment, files, by_moment[moment], metadata))
     return JobResults(tuple(dates), graph, job.get("job_options") or {})
+
+
+def _share_sources(
+    sources: Sequence[_Source], moments: Sequence[dt.datetime]
+) -> dict[dt.datetime, list[_Source]]:
+    """Give each input to the date that was made from it: the one whose day is nearest.
+
+    The label of a date may be another day than the name of its product: of a datatake begun
+    before midnight, or in another time zone. An input that names no time counts where there is
+    one date only.
+    """
+    shared: dict[dt.datetime, list[_Source]] = {moment: [] for moment in moments}
+    for source in sources:
+        if source.sensed is None:
+            if len(moments) == 1:
+                shared[moments[0]].append(source)
+            continue
+        nearest = min(moments, key=partial(_distance, source.sensed))
+        if _distance(source.sensed, nearest) <= FARTHEST_INPUT:
+            shared[nearest].append(source)
+    return shared
+
+
+def _distance(sensed: dt.datetime, moment: dt.datetime) -> dt.timedelta:
+    """Return how far a time lies from the day that begins at a label; from a label with a time."""
+    end = moment + dt.timedelta(days=1) if _is_bare_day(moment) else moment
+    return max(moment - sensed, sensed - end, dt.timedelta())
+
+
+def _is_bare_day(moment: dt.datetime) -> bool:
+    return moment.time() == dt.time()
 
 
 def _dated(
     moment: dt.datetime, files: tuple[ResultFile, ...], own: Sequence[_Source], metadata: Document
 ) -> DatedResult:
-    """Put one date together; a bare day takes the time of sensing where the inputs agree on it."""
-    sensed = {source.sensed for source in own if source.sensed is not None}
-    if moment.time() == dt.time() and len(sensed) == 1:
-        moment = sensed.pop()
+    """Put one date together; a bare day takes the times of sensing of its inputs."""
+    sensed = sorted(source.sensed for source in own if source.sensed is not None)
     platforms = {source.platform for source in own if source.platform}
     tiles = {source.tile for source in own if source.tile}
     return DatedResult(
-        datetime=moment,
+        datetime=utc(sensed[0] if sensed and _is_bare_day(moment) else moment),
+        end_datetime=sensed[-1] if sensed and _is_bare_day(moment) else None,
         files=files,
         platform=platforms.pop() if len(platforms) == 1 else None,
         mgrs_tile=tiles.pop() if len(tiles) == 1 else None,
@@ -219,12 +253,12 @@ def _moment(key: str, asset: Document, properties: Document) -> dt.datetime:
 
 
 def _instant(text: str) -> dt.datetime:
-    """Read a date or time; the labels of openEO cubes are UTC, with zone or without."""
+    """Read a date or time, in its own zone; labels of openEO cubes without one are UTC."""
     try:
         read = dt.datetime.fromisoformat(text)
     except ValueError as error:
         raise DescriptionError(f"{text!r} is no ISO 8601 time") from error
-    return utc(read if read.tzinfo else read.replace(tzinfo=dt.UTC))
+    return read if read.tzinfo else read.replace(tzinfo=dt.UTC)
 
 
 def _sources(links: Sequence[Document]) -> list[_Source]:
@@ -241,17 +275,12 @@ def _sources(links: Sequence[Document]) -> list[_Source]:
             href,
             _Source(
                 link={"rel": "derived_from", "href": href, "title": name[0] if name else href},
-                sensed=_instant(name[2]) if name else None,
-                platform=name[1] if name else None,
-                tile=name[3] if name else None,
+                sensed=_instant(name["sensed"]) if name else None,
+                platform=name["platform"] if name else None,
+                tile=name["tile"] if name else None,
             ),
         )
     return list(found.values())
-
-
-def _is_input(source: _Source, moment: dt.datetime, *, alone: bool) -> bool:
-    """Return whether a date was made from a source; one without a date counts for a single one."""
-    return alone if source.sensed is None else source.sensed.date() == moment.date()
 
 
 def _read(path: Path) -> Document:

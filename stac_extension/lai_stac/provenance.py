@@ -6,10 +6,11 @@ The processing extension says how, `derived_from` links say from what.
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,8 +18,11 @@ import pystac
 
 from lai_stac import fields
 from lai_stac.errors import DescriptionError
+from lai_stac.files import replace_file
 from lai_stac.identity import utc
 from lai_stac.objects import Calibration
+
+GRAPH_FILE = "process_graph.json"
 
 MEDIA_TYPES = {
     ".json": pystac.MediaType.GEOJSON,
@@ -113,10 +117,10 @@ def processing_fields(
     *,
     target: str,
     samples: int,
-    process_graph: Mapping[str, Any] | None,
+    resolution_m: float,
     job_metadata: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """Return the `processing:` fields: level, lineage, software and the openEO process graph."""
+    """Return the `processing:` fields: level, lineage and software."""
     job = _job_properties(job_metadata)
     name, number = contract["model_id"], contract["model_version"]
     meant = "as SL2P (SNAP) would estimate it" if target == "sl2p" else "corrected to field LAI"
@@ -124,8 +128,9 @@ def processing_fields(
     values: dict[str, Any] = {
         "processing:level": "L2",
         "processing:lineage": (
-            f"Leaf area index, {meant}, from Sentinel-2 L2A surface reflectance at 20 m by the "
-            f"network {name} {number}{draws}; 95 % interval calibrated on field measurements."
+            f"Leaf area index, {meant}, from Sentinel-2 L2A surface reflectance at "
+            f"{resolution_m:g} m by the network {name} {number}{draws}; interval calibrated on "
+            "field measurements."
         ),
         "processing:software": {
             **dict(job.get("processing:software", {})),
@@ -134,9 +139,26 @@ def processing_fields(
         },
     }
     values |= {key: job[key] for key in KEPT_JOB_FIELDS if job.get(key)}
-    if process_graph is not None:
-        values["processing:expression"] = {"format": "openeo", "expression": dict(process_graph)}
     return values
+
+
+def write_graph(process_graph: Mapping[str, Any], directory: Path) -> pystac.Link:
+    """Write an openEO process graph beside its results and return the link to it.
+
+    In the item it would be four fifths of all that every search answers with.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    text = json.dumps(dict(process_graph), indent=1, sort_keys=True) + "\n"
+    replace_file(directory / GRAPH_FILE, text.encode())
+    return pystac.Link(
+        "processing-expression",
+        f"./{GRAPH_FILE}",
+        media_type=pystac.MediaType.JSON,
+        title="openEO process graph",
+        extra_fields={"processing:format": "openeo"},
+    )
 
 
 def stamp(values: Mapping[str, Any], created: dt.datetime | str | None) -> dict[str, Any]:

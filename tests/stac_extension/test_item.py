@@ -18,21 +18,25 @@ from rasterio.crs import CRS
 from rasterio.warp import transform as transform_points
 
 from lai_stac import fields
-from lai_stac.errors import DescriptionError, OutputError, RasterError
+from lai_stac.errors import DescriptionError, LaiStacError, OutputError, RasterError
 from lai_stac.footprint import bounding_box, outline, to_wgs84
-from lai_stac.identity import item_id
-from lai_stac.item import build_item, describe, write_item
+from lai_stac.item import build_item, describe, describe_cube, write_item
 from lai_stac.validation import validate_item
+from lai_udf import predict
+from lai_udf.cog import write_lai_cogs
 from lai_udf.grid import Grid
 from lai_udf.zonal import usable_pixels
 
 
 def test_item_is_valid_stac_with_our_fields(item):
     validate_item(item)
-    assert item.id == "lai_s2_32tqm_20240621t103629_0-1-0"
+    assert re.fullmatch(r"lai_s2_32tqm_20240621t103629_0-1-0_mc8_[0-9a-f]{8}", item.id)
     assert item.properties["platform"] == "sentinel-2a"
     assert item.properties["grid:code"] == "MGRS-32TQM"
     assert item.properties["proj:code"] == "EPSG:32632"
+    assert item.properties["proj:epsg"] == 32632
+    assert item.properties["title"] == "Leaf area index, 32TQM, 2024-06-21 10:36, 8 draws"
+    assert item.properties["renders"]["lai"]["rescale"] == [[0, 6000]]
     assert item.properties[fields.TARGET] == "sl2p"
     assert item.properties[fields.MC_SAMPLES] == 8
     assert item.properties[fields.MODEL_CHECKSUM] == MODEL["assets"]["model"]["file:checksum"]
@@ -59,22 +63,69 @@ def test_describing_twice_gives_the_same_item(product):
     assert describe(product, **arguments).read_bytes() == first
 
 
-def test_id_is_searchable_and_tells_place_time_model_and_target():
-    when = "2024-06-21T12:36:29+02:00"
-    assert item_id(datetime=when, model_version="1.2.0-rc.1", mgrs_tile="T5QKB") == (
-        "lai_s2_05qkb_20240621t103629_1-2-0-rc-1"
-    )
-    field = item_id(datetime=when, model_version="1.2.0", grid=UTM32, target="field")
-    assert re.fullmatch(r"lai_s2_[0-9a-f]{8}_20240621t103629_1-2-0_field", field)
+DIFFERENT = {
+    "time": {"datetime": "2024-06-21T10:36:30Z"},
+    "product": {"sources": ["S2A_MSIL2A_20240621T103629_N0510_R008_T32TQM_20240621T151234"]},
+    "target": {"target": "field"},
+    "draws": {"samples": 8, "seed": 0},
+    "seed": {"samples": 8, "seed": 1},
+    "level": {"settings": {"level": 0.68}},
+    "tile": {"mgrs_tile": "32TQM"},
+}
 
 
-def test_id_differs_between_grids():
+def test_different_results_have_different_ids(product):
+    ids = {build_item(product, **ARGUMENTS | change).id for change in DIFFERENT.values()}
+    assert len(ids | {build_item(product, **ARGUMENTS).id}) == len(DIFFERENT) + 1
+
+
+def test_id_differs_between_grids(tmp_path, layers):
     moved = Grid(UTM32.crs, UTM32.transform @ Affine.translation(1, 0), SIDE_PX, SIDE_PX)
-    ids = {
-        item_id(datetime=ARGUMENTS["datetime"], model_version="1.0.0", grid=g)
-        for g in (UTM32, moved)
+    products = [write_product(tmp_path / str(n), layers, g) for n, g in enumerate((UTM32, moved))]
+    assert len({build_item(folder, **ARGUMENTS).id for folder in products}) == 2
+
+
+def test_a_run_has_named_its_result_already(product):
+    assert build_item(product, **ARGUMENTS, result_id="lai_s2_x_1").id == "lai_s2_x_1"
+
+
+def test_a_crs_without_a_code_is_written_as_text(tmp_path, layers):
+    crs = CRS.from_proj4("+proj=laea +lat_0=45.3 +lon_0=9.7 +datum=WGS84 +units=m")
+    grid = Grid(crs, Affine(20, 0, 0, 0, -20, 0), SIDE_PX, SIDE_PX)
+    properties = build_item(write_product(tmp_path, layers, grid), **ARGUMENTS).properties
+    assert properties["proj:code"] is None
+    assert properties["proj:epsg"] is None
+    assert CRS.from_wkt(properties["proj:wkt2"]) == crs
+
+
+def test_without_a_tile_the_title_says_where(product):
+    title = build_item(product, **ARGUMENTS, target="field").properties["title"]
+    assert title == "Leaf area index (field), 45.14°N 10.28°E, 2024-06-21 10:36"
+
+
+def test_the_cloud_fraction_of_an_item_may_be_unknown(product, caplog):
+    item = build_item(product, **ARGUMENTS, scene_classification=False)
+    assert item.properties[fields.CLOUD_FRACTION] is None
+    assert "scene classification" in caplog.text
+
+
+def test_a_mosaic_has_a_start_and_an_end(product):
+    item = build_item(product, **ARGUMENTS, end_datetime="2024-06-21T10:36:43Z")
+    assert item.properties["start_datetime"] == "2024-06-21T10:36:29Z"
+    assert item.properties["end_datetime"] == "2024-06-21T10:36:43Z"
+
+
+def test_a_result_in_memory_becomes_a_folder_of_its_own(tmp_path, layers):
+    cube = UTM32.to_data_array(np.stack(list(layers.values())), list(layers))
+    folder = describe_cube(cube, tmp_path, **ARGUMENTS)
+    assert {path.name for path in folder.iterdir()} == {
+        *("lai.tif", "lai_sd.tif", "lai_lower.tif", "lai_upper.tif", "lai_flags.tif"),
+        *("thumbnail.png", f"{folder.name}.json"),
     }
-    assert len(ids) == 2
+    with pytest.raises(LaiStacError):
+        describe_cube(cube, tmp_path, **ARGUMENTS)
+    assert describe_cube(cube, tmp_path, replace=True, **ARGUMENTS) == folder
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
 def test_footprint_follows_the_data_not_the_bounding_box(item):
@@ -148,27 +199,29 @@ def test_assets_state_the_encoding_of_their_files(item, product):
             band = asset.extra_fields["bands"][0]
             assert band["data_type"] == dataset.dtypes[0]
             assert band.get("nodata") == dataset.nodata
-            assert asset.extra_fields.get("raster:scale", 1.0) == dataset.scales[0]
+            assert band.get("raster:scale", 1.0) == dataset.scales[0]
+            older = asset.extra_fields["raster:bands"][0]
+            assert older.get("scale", 1.0) == dataset.scales[0]
+            assert older.get("nodata") == dataset.nodata
             assert asset.extra_fields["proj:shape"] == list(dataset.shape)
             assert asset.extra_fields["proj:transform"] == list(dataset.transform[:6])
             assert asset.roles == ["data"]  # "overview" would hide it from odc-stac
 
 
 def test_flag_bits_are_those_of_the_udf(item):
-    from lai_udf import predict
-
     values = {
         entry["name"]: 1 << entry["offset"]
         for entry in item.assets["lai_flags"].extra_fields["classification:bitfields"]
     }
     assert values == {
         "input_out_of_domain": predict.INPUT_OUT_OF_DOMAIN,
-        "clipped_to_min": predict.CLIPPED_TO_MIN,
-        "clipped_to_max": predict.CLIPPED_TO_MAX,
+        "clipped_to_minimum": predict.CLIPPED_TO_MIN,
+        "clipped_to_maximum": predict.CLIPPED_TO_MAX,
         "output_too_low": predict.OUTPUT_TOO_LOW,
         "output_too_high": predict.OUTPUT_TOO_HIGH,
-        "cloud_within_reach": predict.CLOUD_NEAR,
-        "nodata_within_reach": predict.NO_DATA_NEAR,
+        "cloud_near": predict.CLOUD_NEAR,
+        "no_data_near": predict.NO_DATA_NEAR,
+        "residual_cloud_haze_or_shadow": predict.RESIDUAL_CLOUD,
     }
 
 
@@ -196,7 +249,8 @@ def test_provenance_names_scene_model_graph_and_job(product):
         "https://x.org/models/seamless.json",
     ]
     assert links[2].extra_fields["mlm:name"] == "sentinel2-lai-seamless"
-    assert item.properties["processing:expression"] == {"format": "openeo", "expression": graph}
+    (link,) = item.get_links("processing-expression")
+    assert json.loads((product / link.href).read_text()) == graph
     assert item.properties["processing:facility"] == "openEO back-end"
     assert set(item.properties["processing:software"]) == {
         *("openeo-driver", "sentinel2-lai", "sentinel2-lai-seamless"),
@@ -207,14 +261,30 @@ def test_provenance_names_scene_model_graph_and_job(product):
 def test_point_estimate_claims_no_monte_carlo(product):
     item = build_item(product, **ARGUMENTS)
     assert fields.MC_SAMPLES not in item.properties
-    assert item.assets["lai_sd"].extra_fields[fields.UNCERTAINTY_METHOD] == "heteroscedastic"
+    assert item.assets["lai_sd"].extra_fields[fields.UNCERTAINTY_METHOD] == "other"
+    assert not re.search(r"\d+ Monte-Carlo draws", item.assets["lai_sd"].title)
 
 
 def test_empty_standard_deviation_claims_nothing(tmp_path, layers):
     layers["LAI_SD"][:] = np.nan
     spread = build_item(write_product(tmp_path, layers), **ARGUMENTS).assets["lai_sd"]
     assert not [name for name in spread.extra_fields if name.startswith("laiq:")]
-    assert "no Monte-Carlo draws" in spread.title
+    assert "empty" in spread.title
+
+
+def test_further_variables_are_assets_with_their_own_encoding(tmp_path, layers):
+    share = (layers["LAI"] / 8).astype("float32")
+    more = {"FAPAR": share, "FAPAR_LOWER": share / 2, "CCC": layers["LAI"] * 40, "CWC": share / 20}
+    cube = UTM32.to_data_array(np.stack([*layers.values(), *more.values()]), [*layers, *more])
+    write_lai_cogs(cube, tmp_path)
+    item = build_item(tmp_path, **ARGUMENTS)
+    assert {"lai", "fapar", "fapar_lower", "ccc", "cwc"} <= set(item.assets)
+    for band in more:
+        described = item.assets[band.lower()].extra_fields["bands"][0]
+        assert described["raster:scale"] == predict.VARIABLES[band.partition("_")[0]].scale
+        assert described["unit"] == predict.VARIABLES[band.partition("_")[0]].unit
+    assert item.properties["renders"]["fapar"]["rescale"] == [[0, 10_000]]
+    assert item.id != build_item(write_product(tmp_path / "lai", layers), **ARGUMENTS).id
 
 
 def test_product_without_standard_deviation_is_described(tmp_path, layers):
@@ -292,6 +362,6 @@ def test_written_item_reads_back_with_pystac(item, product):
 def test_target_field_is_a_product_of_its_own(product):
     model = copy.deepcopy(MODEL)
     item = build_item(product, **{**ARGUMENTS, "model": model, "target": "field"})
-    assert item.id.endswith("_field")
+    assert "_field_" in item.id
     assert item.properties[fields.TARGET] == "field"
     assert "field LAI" in item.properties["processing:lineage"]

@@ -46,15 +46,87 @@ def test_cloud_job_becomes_an_item_per_date(tmp_path: Path, layers: Layers):
     items = describe(folder, tmp_path / "out")
 
     assert [item.properties["datetime"] for item in items] == list(TIMES)
+    assert [item.id.rpartition("_")[0] for item in items] == [
+        "lai_s2_32tqm_20240621t103629_0-1-0",
+        "lai_s2_32tqm_20240701t103631_0-1-0",
+    ]
     for item, product in zip(items, PRODUCTS, strict=True):
         sources = [link for link in item.links if link.rel == "derived_from"]
         assert [link.title for link in sources] == [product]
         assert sources[0].href == f"s3://eodata/Sentinel-2/MSI/L2A/{product}.SAFE"
         assert item.properties["platform"] == "sentinel-2a"
         assert item.properties["processing:facility"] == "openEO cloud"
-        graph = item.properties["processing:expression"]["expression"]
+        (link,) = item.get_links("processing-expression")
+        graph = json.loads((tmp_path / "out" / item.id / Path(link.href).name).read_text())
         assert graph == job_description()["process"]["process_graph"]
         assert "grid:code" not in item.properties  # 48 px are not the tile
+
+
+@pytest.mark.parametrize(
+    ("bands", "known"), [(None, True), (["B02", "SCL"], True), (["B02"], False)]
+)
+def test_the_cloud_fraction_is_known_where_the_graph_loads_the_scene_classes(
+    tmp_path: Path, layers: Layers, bands: list[str] | None, known: bool
+):
+    job = job_description()
+    arguments = job["process"]["process_graph"]["loadcollection1"]["arguments"]
+    arguments["bands"] = bands
+    (first, _) = describe(write_cloud_results(tmp_path / "job", layers), tmp_path / "out", job=job)
+    assert (first.properties["laiq:cloud_fraction"] is not None) == known
+
+
+LATE = "S2B_MSIL2A_20260102T235739_N0511_R030_T57LXJ_20260103T012345"
+NEXT = "S2A_MSIL2A_20260107T235741_N0511_R030_T57LXJ_20260108T012345"
+STRIP = "S2B_MSIL2A_20260102T235753_N0511_R030_T57LYJ_20260103T012345"
+
+
+@pytest.mark.parametrize(
+    ("dates", "products", "times", "platforms"),
+    [
+        (["2026-01-02"], [LATE], ["2026-01-02T23:57:39Z"], ["sentinel-2b"]),
+        (["2026-01-03"], [LATE], ["2026-01-02T23:57:39Z"], ["sentinel-2b"]),
+        (["2026-01-03T00:00:00+11:00"], [LATE], ["2026-01-02T23:57:39Z"], ["sentinel-2b"]),
+        (
+            ["2026-01-03", "2026-01-08"],
+            [LATE, NEXT],
+            ["2026-01-02T23:57:39Z", "2026-01-07T23:57:41Z"],
+            ["sentinel-2b", "sentinel-2a"],
+        ),
+        (["2026-01-02"], [STRIP, LATE], ["2026-01-02T23:57:39Z"], ["sentinel-2b"]),
+    ],
+)
+def test_time_platform_and_sources_survive_midnight(
+    tmp_path: Path,
+    layers: Layers,
+    dates: list[str],
+    products: list[str],
+    times: list[str],
+    platforms: list[str],
+):
+    folder = tmp_path / "job"
+    assets = {}
+    for number, date in enumerate(dates):
+        write_geotiff(folder / f"{number}.tif", layers)
+        assets[f"{number}.tif"] = {**asset(f"{number}.tif"), "datetime": date}
+    links = [{"rel": "derived_from", "href": f"/eodata/x/{name}.SAFE"} for name in products]
+    metadata = {"type": "Collection", "id": "j", "links": links, "assets": assets}
+    (folder / "job-results.json").write_text(json.dumps(metadata))
+    (folder / "job.json").write_text(json.dumps(job_description()))
+
+    items = describe(folder, tmp_path / "out")
+
+    assert [item.properties["datetime"] for item in items] == times
+    assert [item.properties["platform"] for item in items] == platforms
+    sources = [link.title for item in items for link in item.get_links("derived_from")]
+    assert sorted(sources) == sorted(products)
+
+
+def test_an_input_of_another_day_belongs_to_no_date(tmp_path: Path, layers: Layers):
+    folder = write_cloud_results(tmp_path / "job", layers)
+    metadata = json.loads((folder / "job-results.json").read_text())
+    metadata["links"] = [{"rel": "derived_from", "href": f"/eodata/{LATE}.SAFE"}]
+    items = describe(folder, tmp_path / "out", metadata=metadata)
+    assert not [link for item in items for link in item.get_links("derived_from")]
 
 
 def test_numbers_of_the_item_are_those_of_the_pixels(tmp_path: Path, layers: Layers):
@@ -126,7 +198,7 @@ def test_field_target_is_taken_from_the_graph(tmp_path: Path, layers: Layers):
     folder = write_cloud_results(tmp_path / "job", layers)
     items = describe(folder, tmp_path / "out", job=job_description(target="field"))
     assert {item.properties["laiq:target"] for item in items} == {"field"}
-    assert all(item.id.endswith("_field") for item in items)
+    assert all("_field_" in item.id for item in items)
 
 
 def test_process_called_by_name_has_its_defaults(tmp_path: Path, layers: Layers):

@@ -37,7 +37,7 @@ def test_odc_stac_finds_the_bands_with_type_and_no_data(item, product, layers):
     assert lai.dtype == "int16"
     assert lai.attrs["nodata"] == -32768
     assert loaded.odc.crs.epsg == 32632
-    scale = item.assets["lai"].extra_fields["raster:scale"]
+    scale = item.assets["lai"].extra_fields["bands"][0]["raster:scale"]
     values = np.where(lai == -32768, np.nan, lai * scale)
     assert np.array_equal(np.isnan(values), np.isnan(layers["LAI"]))
     assert np.nanmax(np.abs(values - layers["LAI"])) <= 0.0005 + 1e-6
