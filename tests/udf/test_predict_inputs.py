@@ -224,8 +224,8 @@ def test_what_cannot_be_reflectance_is_no_data_and_flags_its_neighbours(
     assert np.count_nonzero(near) == 36
 
 
-@pytest.mark.parametrize("fill", [0.0, -0.1])
-def test_a_spectrum_of_equal_numbers_that_are_not_positive_is_no_data(
+@pytest.mark.parametrize("fill", [0.0, -0.1, 0.0001, 1.0])
+def test_a_spectrum_of_equal_numbers_is_no_data(
     cube: xr.DataArray, known: str, fill: float
 ) -> None:
     given = cube.copy()

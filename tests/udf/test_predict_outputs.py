@@ -13,7 +13,7 @@ from lai_udf.predict import apply_datacube, draw_masks
 def uniform(lai: float) -> xr.DataArray:
     """Return a 6 x 8 px cube for which the network without reach says `lai` (10 x B8A)."""
     spectrum = np.full(10, 0.05, dtype="float32")
-    spectrum[7] = lai / 10
+    spectrum[0], spectrum[7] = 0.04, lai / 10
     return xr.DataArray(
         np.broadcast_to(spectrum[:, None, None], (10, 6, 8)).copy(),
         dims=("bands", "y", "x"),

@@ -479,7 +479,7 @@ def find_no_data(
     """Return (y, x) bool: some band of (10, y, x) holds no surface reflectance.
 
     No data are numbers that are not finite or not physical (fill values, saturation), a spectrum
-    of ten equal numbers at or below zero, and the 0 of digital numbers in any band. In float
+    of ten equal numbers (no surface has one), and the 0 of digital numbers in any band. In float
     reflectance, where a band may be clipped to 0, zero is no data where land is never black (red
     edge to short-wave infrared) or in all visible bands.
     """
@@ -487,8 +487,7 @@ def find_no_data(
     if plausibility == "off":
         missing: np.ndarray = ~(np.isfinite(low) & np.isfinite(high))
     else:
-        missing = ~((low >= MIN_REFLECTANCE) & (high <= MAX_REFLECTANCE))
-    missing |= (low == high) & (high <= 0)
+        missing = ~((low >= MIN_REFLECTANCE) & (high <= MAX_REFLECTANCE)) | (low == high)
     zero = stored == 0
     if zero.any():
         digital = stored.dtype.kind != "f" or scale != 1
