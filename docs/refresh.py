@@ -7,17 +7,15 @@
 """
 
 import argparse
+import base64
 import io
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-FIGURES = ROOT / "docs" / "figures"
 BEGIN, END = "<!-- figures:begin -->", "<!-- figures:end -->"
 WIDTH_PX = 1000
 COLOURS = 256
@@ -74,26 +72,58 @@ def insert_figures(readme: str, table: str) -> str:
     return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END)[1]}"
 
 
-def shrink(source: Path, target: Path) -> None:
-    """Write a picture with at most `WIDTH_PX` columns and `COLOURS` colours."""
+def shrink(source: Path | io.BytesIO, target: Path | io.BytesIO) -> None:
+    """Write a picture with at most `WIDTH_PX` columns and `COLOURS` colours, as PNG."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(source.read_bytes())) as picture:
+    content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
+    with Image.open(io.BytesIO(content)) as picture:
         width = min(WIDTH_PX, picture.width)
         height = round(picture.height * width / picture.width)
         small = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
     palette = Image.Quantize.MAXCOVERAGE  # rare colours too: those of the colour bars
-    small.quantize(COLOURS, palette, dither=Image.Dither.NONE).save(target, optimize=True)
+    small.quantize(COLOURS, palette, dither=Image.Dither.NONE).save(target, "PNG", optimize=True)
 
 
-def run_notebooks() -> None:
-    """Run every notebook as it stands, and keep its figures in `docs/figures`."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "MPLBACKEND": "Agg", "LAI_NOTEBOOK_OUT": folder}
-        for notebook in sorted((ROOT / "notebooks").glob("[0-9]_*.py")):
-            subprocess.run([sys.executable, notebook], cwd=folder, env=environment, check=True)
-        for figure in sorted(Path(folder).glob("[0-9]_*.png")):
-            shrink(figure, FIGURES / figure.name)
+def build_notebooks() -> None:
+    """Run every notebook as it stands, and write it beside its source, outputs included."""
+    import jupytext
+    from nbclient import NotebookClient
+
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    for source in sorted((ROOT / "notebooks").glob("[0-9]_*.py")):
+        notebook = jupytext.read(source)
+        with tempfile.TemporaryDirectory() as folder:
+            os.environ.update(environment, LAI_NOTEBOOK_OUT=folder)
+            os.environ.pop("MPLBACKEND", None)
+            NotebookClient(
+                notebook, timeout=300, resources={"metadata": {"path": folder}}
+            ).execute()
+            for number, cell in enumerate(notebook.cells):
+                cell.id = f"cell-{number}"
+                cell.metadata.pop("execution", None)
+                tidy_outputs(cell, folder)
+        notebook.metadata.pop("jupytext", None)
+        notebook.metadata["language_info"] = {"name": "python"}
+        jupytext.write(notebook, source.with_suffix(".ipynb"), fmt="ipynb")
+
+
+def tidy_outputs(cell: Any, folder: str) -> None:  # noqa: ANN401  (a cell of nbformat)
+    """Keep what a reader wants: printed lines without this machine's folder, small pictures."""
+    kept = []
+    for output in cell.get("outputs", []):
+        if output.output_type == "stream" and output.name == "stderr":
+            continue
+        if output.output_type == "stream":
+            output.text = output.text.replace(folder, "build/notebooks")
+        data = output.get("data", {})
+        if "image/png" in data:
+            small = io.BytesIO()
+            shrink(io.BytesIO(base64.b64decode(data["image/png"])), small)
+            data["image/png"] = base64.b64encode(small.getvalue()).decode("ascii")
+        kept.append(output)
+    if "outputs" in cell:
+        cell.outputs = kept
 
 
 def main() -> None:
@@ -101,12 +131,12 @@ def main() -> None:
     from lai_udf.bundle import open_bundle
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--notebooks", action="store_true", help="run them: docs/figures")
+    parser.add_argument("--notebooks", action="store_true", help="run them: notebooks/*.ipynb")
     asked = parser.parse_args()
     table = format_figures(dict(open_bundle().contract))
     README.write_text(insert_figures(README.read_text("utf-8"), table), "utf-8")
     if asked.notebooks:
-        run_notebooks()
+        build_notebooks()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 * the documents in the repository root and the READMEs of its folders, with their links turned to
   pages of the site (to a file that is no page, the link becomes its name);
-* the notebooks, cell by cell, each figure below the cell that saves it (`docs/figures`);
+* the notebooks, cell by cell, with their outputs;
 * a reference page per package: what the package is about, then its modules, alphabetically.
 
 Folders and packages stand in the order of the data flow.
@@ -10,11 +10,11 @@ Folders and packages stand in the order of the data flow.
 Nothing is written beside the sources; MkDocs holds the pages in memory.
 """
 
+import json
 import posixpath
 import re
 from pathlib import Path, PurePosixPath
 
-import jupytext
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -36,7 +36,6 @@ DOCUMENTS = {
     "CHANGELOG.md": "changelog.md",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
-FIGURE = re.compile(r'savefig\(OUT / "([^"]+)"\)')
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -70,7 +69,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def find_notebooks() -> list[Path]:
     """Return the notebooks in their order."""
-    return sorted((ROOT / "notebooks").glob("[0-9]_*.py"))
+    return sorted((ROOT / "notebooks").glob("[0-9]_*.ipynb"))
 
 
 def find_decisions() -> list[Path]:
@@ -112,7 +111,7 @@ def turn_links(text: str, source: str, page: str, documents: dict[str, str]) -> 
         place = documents.get(path) or documents.get(f"{path}/README.md")
         if path.startswith("docs/"):
             place = path.removeprefix("docs/")
-        elif path.startswith("notebooks/") and path.endswith(".py"):
+        elif path.startswith("notebooks/") and path.endswith((".py", ".ipynb")):
             place = f"notebooks/{PurePosixPath(path).stem}.md"
         if place is None:
             return label if label.strip("`").rstrip("/") == path else f"{label} (`{path}`)"
@@ -123,14 +122,21 @@ def turn_links(text: str, source: str, page: str, documents: dict[str, str]) -> 
 
 
 def show_notebook(path: Path) -> str:
-    """Return a notebook as Markdown, its figures below the cells that save them."""
+    """Return a notebook as Markdown: text, code, printed lines, pictures."""
     parts = []
-    for cell in jupytext.read(path)["cells"]:
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(cell["source"])
+            parts.append(source)
             continue
-        parts.append(f"```python\n{cell['source']}\n```")
-        parts += [f"![{name}](../figures/{name})" for name in FIGURE.findall(cell["source"])]
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            data = output.get("data", {})
+            if "image/png" in data:
+                picture = "".join(data["image/png"]).strip()
+                parts.append(f'<img alt="figure" src="data:image/png;base64,{picture}">')
+            elif text := "".join(output.get("text", data.get("text/plain", []))):
+                parts.append(f"```text\n{text.rstrip()}\n```")
     return "\n\n".join(parts)
 
 

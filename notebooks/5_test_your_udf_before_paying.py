@@ -39,7 +39,9 @@ plt.rcParams.update({"figure.constrained_layout.use": True, "figure.dpi": 110})
 
 # %%
 library = shipped_library()
-scene = read_scene(simulate(OUT / "rehearsal.tif", size=SIZE_PX, seed=2, library=library).scene)
+mine = os.environ.get("LAI_NOTEBOOK_SCENE")  # yours, of at least SIZE_PX
+path = mine or simulate(OUT / "tested.tif", size=SIZE_PX, seed=2, library=library).scene
+scene = read_scene(path)[:, :SIZE_PX, :SIZE_PX]
 cube = scene.drop_sel(bands=[b for b in scene.bands.values if b not in predict.BANDS])
 
 # %% [markdown]
@@ -122,13 +124,13 @@ figure.savefig(OUT / "5_seams.png")
 # %% [markdown]
 # ## Does it fail in words?
 #
-# The error is all you will see of a failed job. Take a band away, forget the scaling, misspell a
-# key: what would the log say?
+# The error is all you will see of a failed job. Take a band away, misspell a key: what would the log
+# say? What only a whole scene can tell, such as forgotten scaling, is no error of a window: a hazy one
+# would stop a season. There the numbers are no data, and the flags say so.
 
 # %%
 mistakes = {
     "a band is missing": (cube.drop_sel(bands="B8A"), context),
-    "digital numbers": (cube * 10_000, context),
     "a misspelt key": (cube, {**context, "sample": 30}),
 }
 for name, (wrong_cube, wrong_context) in mistakes.items():
@@ -138,6 +140,9 @@ for name, (wrong_cube, wrong_context) in mistakes.items():
         print(f"{name}: {error}\n")
     else:
         raise AssertionError(f"{name}: no error")
+
+numbers = run_udf_in_windows(lai_udf, cube * 10_000, context, Cutting(size_px=side))
+print(f"digital numbers without a scale: {float(numbers.notnull().mean()):.0%} of the pixels have LAI")
 
 # %% [markdown]
 # ## What else a back-end does

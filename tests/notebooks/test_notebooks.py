@@ -43,21 +43,49 @@ def test_a_notebook_is_text_with_headings_that_jupyter_opens(notebook: Path) -> 
     assert not any(cell.get("outputs") for cell in cells)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_from_top_to_bottom(notebook: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, **SMALL, "MPLBACKEND": "Agg", "LAI_NOTEBOOK_OUT": str(tmp_path)}
+def test_the_shown_notebook_is_that_of_the_source_with_outputs(notebook: Path) -> None:
+    import jupytext
 
+    shown = jupytext.read(notebook.with_suffix(".ipynb"))["cells"]
+    written = jupytext.read(notebook)["cells"]
+
+    assert [cell["source"] for cell in shown] == [cell["source"] for cell in written], (
+        "build it anew: .venv/bin/python docs/refresh.py --notebooks"
+    )
+    outputs = [output for cell in shown for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert not [output for output in outputs if output["output_type"] == "error"]
+
+
+def run_notebook(notebook: Path, folder: Path, **settings: str) -> list[Path]:
+    """Run a notebook as a script, with small data; returns its figures."""
+    environment = {**os.environ, **SMALL, "MPLBACKEND": "Agg", "LAI_NOTEBOOK_OUT": str(folder)}
     run = subprocess.run(
         [sys.executable, notebook],
-        cwd=tmp_path,
-        env=environment,
+        cwd=folder,
+        env={**environment, **settings},
         capture_output=True,
         text=True,
         timeout=200,
     )
-
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
-    figures = list(tmp_path.glob(f"{notebook.name[0]}_*.png"))
+    return list(folder.glob(f"{notebook.name[0]}_*.png"))
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(notebook: Path, tmp_path: Path) -> None:
+    figures = run_notebook(notebook, tmp_path)
     assert figures
     assert all(figure.stat().st_size > 10_000 for figure in figures)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.shared
+@pytest.mark.parametrize("notebook", [NOTEBOOKS[0], NOTEBOOKS[4]], ids=lambda path: path.stem)
+def test_a_notebook_runs_over_a_real_scene(
+    notebook: Path, tmp_path: Path, shared_data: Path
+) -> None:
+    scene = sorted((shared_data / "chips").glob("*.tif"))[0].resolve()
+    assert run_notebook(notebook, tmp_path, LAI_NOTEBOOK_SCENE=str(scene), LAI_NOTEBOOK_PX="48")
