@@ -11,17 +11,12 @@ from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
 from lai_udf.errors import ProductionError
-from lai_udf.longitudes import cut
-from lai_udf.zones import project, repair
+from lai_udf.utm import MAX_LATITUDE, MIN_LATITUDE, split_by_zone
 
 TILE_M = 20_480.0
 """Side of a tile: 1024 pixels of 20 m, on a grid that starts at the origin of the UTM zone."""
 SNAP_M = 640.0
 """Extents grow to multiples of this, so that they do not change with every digit of a polygon."""
-MIN_PART_M2 = 1.0
-"""Slivers of an area beyond the border of a zone are left out."""
-MIN_LATITUDE, MAX_LATITUDE = -80.0, 84.0
-"""Where UTM ends."""
 
 
 @dataclass(frozen=True)
@@ -77,25 +72,6 @@ def cut_into_tiles(areas: gpd.GeoDataFrame) -> list[AreaTile]:
         AreaTile(*key, _snap(covered[key], key), tuple(dict.fromkeys(names[key])))
         for key in sorted(covered)
     ]
-
-
-def split_by_zone(geometry: BaseGeometry, crs: object) -> Iterator[tuple[int, BaseGeometry]]:
-    """Yield the EPSG code of each UTM zone that a geometry meets, and its part there, projected."""
-    degrees = cut(repair(project(repair(geometry, crs), crs, "EPSG:4326")))
-    west, south, east, north = degrees.bounds
-    zones = range(_zone(west), _zone(east) + 1)
-    for first, last, base in ((MIN_LATITUDE, 0.0, 32700), (0.0, MAX_LATITUDE, 32600)):
-        if north <= first or south >= last:
-            continue
-        for zone in zones:
-            part = degrees.intersection(box(6 * zone - 186, first, 6 * zone - 180, last))
-            projected = project(part, "EPSG:4326", f"EPSG:{base + zone}")
-            if projected.area > MIN_PART_M2:
-                yield base + zone, projected
-
-
-def _zone(longitude: float) -> int:
-    return min(max(int((longitude + 180) // 6) + 1, 1), 60)
 
 
 def cut_by_grid(geometry: BaseGeometry) -> Iterator[tuple[int, int, BaseGeometry]]:
