@@ -5,10 +5,14 @@ from typing import Any
 import openeo
 import pytest
 from openeo.api.process import Parameter
+from openeo.internal.graph_building import PGNode
+from openeo.metadata import CollectionMetadata
+from shapely.geometry import shape
 
 from lai_udf.errors import LaiGraphError
+from lai_udf.extents import buffer_extent
 from lai_udf.predict import BANDS, OUTPUT_BANDS, LaiInputError
-from lai_udf.process_graph import buffer_extent, lai_cube, lai_from_collection
+from lai_udf.process_graph import lai_cube, lai_from_collection
 
 
 @pytest.fixture
@@ -235,3 +239,94 @@ def test_a_series_needs_dates_known_beforehand() -> None:
         lai_from_collection(
             None, **SUMMER | {"temporal_extent": Parameter("temporal_extent", "days")}, step_days=5
         )
+
+
+JUNE = ["2024-06-01", "2024-07-01"]
+POLYGON = {
+    "type": "Polygon",
+    "coordinates": [[[1.0, 43.5], [1.02, 43.5], [1.02, 43.52], [1.0, 43.52], [1.0, 43.5]]],
+}
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        POLYGON,
+        {"type": "Feature", "properties": {}, "geometry": POLYGON},
+        {
+            "type": "FeatureCollection",
+            "features": [{"type": "Feature", "properties": {}, "geometry": POLYGON}],
+        },
+        shape(POLYGON),
+    ],
+    ids=["geometry", "feature", "collection", "shapely"],
+)
+def test_a_polygon_is_loaded_by_its_box_and_masked(geometry: Any) -> None:
+    lai = lai_from_collection(None, geometry=geometry, temporal_extent=JUNE)
+    (box,) = (node["extent"] for node in find(lai, "filter_bbox"))
+    assert (box["west"], box["north"]) == (1.0, 43.52)
+    assert len(find(lai, "mask_polygon")) == 1
+
+
+def test_a_polygon_in_two_utm_zones_is_refused() -> None:
+    across = {
+        "type": "Polygon",
+        "coordinates": [[[5.9, 45], [6.1, 45], [6.1, 45.1], [5.9, 45.1], [5.9, 45]]],
+    }
+    with pytest.raises(LaiGraphError) as caught:
+        lai_from_collection(None, geometry=across, temporal_extent=JUNE)
+    assert caught.value.parameter == "geometry"
+
+
+@pytest.mark.parametrize(
+    "geometry", [{"type": "Polygon"}, {}, {"type": "Polygon", "coordinates": []}]
+)
+def test_what_is_no_polygon_is_refused(geometry: Any) -> None:
+    with pytest.raises(LaiGraphError):
+        lai_from_collection(None, geometry=geometry, temporal_extent=JUNE)
+
+
+def test_either_a_box_or_a_polygon_is_given() -> None:
+    with pytest.raises(LaiGraphError):
+        lai_from_collection(None, temporal_extent=JUNE)
+    with pytest.raises(LaiGraphError):
+        lai_from_collection(None, spatial_extent=BOX, geometry=POLYGON, temporal_extent=JUNE)
+
+
+def context_of(cube: openeo.DataCube) -> dict[str, Any]:
+    return dict(udf_of(cube)["context"])
+
+
+def test_ten_metres_load_nearest_neighbours_and_tell_the_udf() -> None:
+    lai = lai_from_collection(None, spatial_extent=BOX, temporal_extent=JUNE, resolution=10)
+    resampled = find(lai, "resample_spatial")
+    assert {(node["resolution"], node["method"]) for node in resampled} == {(10, "near")}
+    assert context_of(lai)["resolution"] == 10
+
+
+def test_variables_name_the_output_bands() -> None:
+    lai = lai_from_collection(
+        None, spatial_extent=BOX, temporal_extent=JUNE, variables=["FAPAR", "CCC"]
+    )
+    assert context_of(lai)["bands"] == ["FAPAR", "CCC"]
+    assert context_of(lai)["variables"] == ["FAPAR", "CCC"]
+
+
+def test_defaults_stay_out_of_the_context() -> None:
+    lai = lai_from_collection(None, spatial_extent=BOX, temporal_extent=JUNE)
+    assert not set(context_of(lai)) & {"variables", "resolution", "region", "level"}
+
+
+@pytest.mark.parametrize(("pixel_m", "resolution"), [(10, 20), (20, 10), (60, 20)])
+def test_a_cube_of_another_pixel_size_is_refused(pixel_m: int, resolution: int) -> None:
+    axes = {
+        axis: {"type": "spatial", "axis": axis, "step": pixel_m, "reference_system": 32631}
+        for axis in ("x", "y")
+    }
+    bands = {"bands": {"type": "bands", "values": list(BANDS)}}
+    metadata = CollectionMetadata({"cube:dimensions": axes | bands})
+    cube = openeo.DataCube(PGNode("load_collection", {"id": "x"}), None, metadata)
+    with pytest.raises(LaiGraphError) as caught:
+        lai_cube(cube, resolution=resolution)
+    assert caught.value.parameter == "resolution"
+    lai_cube(cube.resample_spatial(resolution=resolution, method="near"), resolution=resolution)

@@ -1,6 +1,7 @@
 """Areas become tiles, tiles and a period become jobs, and nothing is planned twice."""
 
 import datetime as dt
+from pathlib import Path
 
 import geopandas as gpd
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from shapely.geometry import Polygon, box
 
 from lai_udf.errors import ProductionError
+from lai_udf.predict import LaiError
 from lai_udf.produce.areas import SNAP_M, TILE_M, cut_into_tiles
+from lai_udf.produce.order import plan_order
 from lai_udf.produce.plan import Order, estimate, plan_jobs, split_period
 from lai_udf.zones import project
 
@@ -140,3 +143,23 @@ def test_the_estimate_grows_with_area_and_period() -> None:
     assert short.area_km2 == pytest.approx(long.area_km2)
     assert long.credits / short.credits == pytest.approx(122 / 91)
     assert long.jobs == 2 * short.jobs
+
+
+@pytest.mark.parametrize(
+    "settings", [{"target": "snap"}, {"variables": ["NDVI"]}, {"resolution": 60}, {"step_days": 0}]
+)
+def test_a_wrong_setting_fails_before_anything_is_planned(
+    settings: dict[str, object], tmp_path: Path
+) -> None:
+    areas = tmp_path / "areas.geojson"
+    table(field(1.1, 43.5)).to_file(areas)
+    with pytest.raises(LaiError):
+        plan_order(areas, APRIL, JULY, tmp_path / "out", settings)
+
+
+def test_a_plan_writes_nothing(tmp_path: Path) -> None:
+    areas = tmp_path / "areas.geojson"
+    table(field(1.1, 43.5)).to_file(areas)
+    rows, _ = plan_order(areas, APRIL, JULY, tmp_path / "out", {"variables": ["LAI", "CCC"]})
+    assert len(rows) == 1
+    assert not (tmp_path / "out").exists()

@@ -26,6 +26,13 @@ def produce(
         list[str] | None, typer.Option(help="Address of a back-end; more than one is possible.")
     ] = None,
     target: Annotated[Literal["sl2p", "field"], typer.Option(help="As in `run`.")] = "sl2p",
+    variables: Annotated[
+        str, typer.Option(help="Of LAI, FAPAR, FCOVER, CCC, CWC; comma-separated.")
+    ] = "LAI",
+    resolution: Annotated[int, typer.Option(help="20 or 10 m.")] = 20,
+    step_days: Annotated[
+        int | None, typer.Option(min=1, help="Gap-filled series with a date every so many days.")
+    ] = None,
     collection: Annotated[str | None, typer.Option(help="Default: that of CDSE.")] = None,
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
@@ -47,8 +54,14 @@ def produce(
     """
     from lai_udf.produce import order
 
-    settings: dict[str, Any] = {"target": target}
-    given = {"collection": collection, "reflectance_scale": scale, "reflectance_offset": offset}
+    names = [name.strip() for name in variables.split(",") if name.strip()]
+    settings: dict[str, Any] = {"target": target, "variables": names, "resolution": resolution}
+    given = {
+        "collection": collection,
+        "reflectance_scale": scale,
+        "reflectance_offset": offset,
+        "step_days": step_days,
+    }
     settings |= {key: value for key, value in given.items() if value is not None}
     period = start.date(), end.date()
     rows, estimate = order.plan_order(areas, *period, output, settings)

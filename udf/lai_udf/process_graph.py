@@ -4,7 +4,6 @@
 text is `lai_udf/predict.py`, verbatim. Nothing here talks to a back-end.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -12,19 +11,18 @@ from typing import Any
 import openeo
 from openeo.api.process import Parameter
 from openeo.metadata import CubeMetadata
+from shapely.geometry.base import BaseGeometry
 
 from lai_udf import predict, series
 from lai_udf.errors import LaiGraphError
-from lai_udf.longitudes import crosses_antimeridian
-from lai_udf.predict import ANGLES, BANDS, HALO_PX, OUTPUT_BANDS
+from lai_udf.extents import PIXEL_M, box_of, buffer_extent, read_geometry
+from lai_udf.predict import ANGLES, BANDS, HALO_PX
 from lai_udf.smoothing import renamed_errors
 
 WINDOW_PX = 224
 """Default core of a window; the UDF sees 224 + 2 x 16 = 256 px."""
 WINDOW_MULTIPLE = 4
 """Windows and overlaps are multiples of the poolings of the shipped networks."""
-PIXEL_M = 20.0
-"""Side of a pixel, m."""
 COLLECTION = "SENTINEL2_L2A"
 """Name of the collection on the Copernicus Data Space and Terrascope."""
 COLLECTION_SCALE = 1e-4
@@ -34,10 +32,10 @@ Source: Open-EO/openeo-geopyspark-driver#1051.
 """
 AUXILIARY_BANDS = ("SCL", *ANGLES)
 """Optional inputs: scene classes and angles."""
+DEFAULTS = {"variables": ["LAI"], "resolution": 20, "region": "known", "level": 0.95}
+"""Of `lai_udf.predict.Settings`."""
 SERIES_INPUT = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
 """Output bands that the series is made of."""
-METRES_PER_DEGREE = 111_320.0
-"""Length of one degree of latitude, m."""
 
 
 def lai_udf_code(context: Mapping[str, object], *, version: str = "3.11") -> openeo.UDF:
@@ -66,8 +64,12 @@ def lai_cube(
     overlap: int = HALO_PX,
     samples: int | Parameter = 0,
     seed: int | Parameter = 0,
-    bands: Sequence[str] | Parameter = OUTPUT_BANDS,
+    variables: Sequence[str] = ("LAI",),
+    resolution: int = 20,
+    bands: Sequence[str] | Parameter | None = None,
     target: str | Parameter = "sl2p",
+    region: str | Parameter = "known",
+    level: float | Parameter = 0.95,
     reflectance_scale: float | Parameter = 1.0,
     reflectance_offset: float | Parameter = 0.0,
     pass_through: Sequence[str] = (),
@@ -75,15 +77,20 @@ def lai_cube(
     """Apply the LAI network to a Sentinel-2 L2A cube with `apply_neighborhood`.
 
     Args:
-        cube: the ten bands B02 ... B12 by label, 20 m, optionally SCL and the angle bands.
+        cube: the ten bands B02 ... B12 by label, optionally SCL and the angle bands; 20 m, or 10 m
+            with the 20 m bands by nearest neighbour.
         model: where the worker finds the bundle: a folder made by `udf-dependency-archives`
             (`lai_model`), or a path on a back-end that shares the disk.
         size: core of a window, px, a multiple of 4; the UDF sees size + 2 overlap.
         overlap: px on every side, a multiple of 4, at most `size`. 16 covers the default network.
         samples: Monte-Carlo draws for `LAI_SD`; 0 = one pass.
         seed: seed of the draws.
-        bands: output bands, of `LAI`, `LAI_SD`, `LAI_LOWER`, `LAI_UPPER`, `LAI_FLAGS`.
+        variables: of `LAI`, `FAPAR`, `FCOVER`, `CCC`, `CWC`.
+        resolution: side of the cube's pixels, m: 20 or 10.
+        bands: output bands; None: those of the variables, `lai_udf.predict.output_bands`.
         target: `sl2p` or `field`.
+        region: `known`, or `new` for regions unlike those of the field data.
+        level: of the interval.
         reflectance_scale: reflectance = value * scale + offset; 0.0001 for digital numbers.
         reflectance_offset: -0.1 for digital numbers of processing baseline 04.00 and later.
         pass_through: input bands that come back unchanged, behind the output bands.
@@ -104,7 +111,9 @@ def lai_cube(
     if not 0 < overlap <= size:
         raise LaiGraphError(f"overlap={overlap} must lie between {WINDOW_MULTIPLE} and size={size}")
     _require_bands(cube)
-    labels = bands if isinstance(bands, Parameter) else list(bands)
+    _require_resolution(cube, resolution)
+    chosen = predict.output_bands(tuple(variables)) if bands is None else bands
+    labels = chosen if isinstance(chosen, Parameter) else list(chosen)
     context: dict[str, object] = {
         "model": model,
         "target": target,
@@ -115,6 +124,14 @@ def lai_cube(
         "reflectance_offset": reflectance_offset,
         "overlap": overlap,
     }
+    further = {
+        "variables": list(variables),
+        "resolution": resolution,
+        "region": region,
+        "level": level,
+    }
+    # Defaults stay out: a plain graph is one that a UDF and a bundle of before understand.
+    context |= {key: value for key, value in further.items() if value != DEFAULTS[key]}
     if pass_through:
         if not isinstance(labels, list):
             raise LaiGraphError("pass_through needs a list of bands, not a parameter")
@@ -201,18 +218,37 @@ def _require_bands(cube: openeo.DataCube) -> None:
         )
 
 
+def _require_resolution(cube: openeo.DataCube, resolution: int) -> None:
+    """Refuse a cube whose pixels the client knows, in metres, to be of another size."""
+    metadata: CubeMetadata | None = cube.metadata
+    steps = {
+        float(dimension.step)
+        for dimension in (metadata.spatial_dimensions if metadata is not None else ())
+        if isinstance(dimension.step, int | float) and dimension.step >= 1
+    }
+    if steps - {float(resolution)}:
+        raise LaiGraphError(
+            f"the cube has pixels of {', '.join(f'{step:g}' for step in sorted(steps))} m",
+            parameter="resolution",
+            value=resolution,
+            expected="the size of the pixels, 20 or 10, or resample the cube to it",
+        )
+
+
 def lai_from_collection(
     connection: openeo.Connection | None,
     *,
-    spatial_extent: dict[str, Any] | Parameter,
+    spatial_extent: dict[str, Any] | Parameter | None = None,
+    geometry: Mapping[str, Any] | BaseGeometry | None = None,
     temporal_extent: Sequence[str] | Parameter,
     collection: str | Parameter = COLLECTION,
     auxiliary_bands: Sequence[str] | Parameter = AUXILIARY_BANDS,
     reflectance_scale: float | Parameter = COLLECTION_SCALE,
+    resolution: int = 20,
     step_days: int | None = None,
     **settings: Any,  # noqa: ANN401 - passed to lai_cube, which names and checks them
 ) -> openeo.DataCube:
-    """Load Sentinel-2 L2A, bring it to 20 m and estimate LAI.
+    """Load Sentinel-2 L2A, bring it to 20 m (or 10 m) and estimate LAI.
 
     A bounding box given here is loaded with the overlap around it and clipped afterwards, so that
     LAI at its border has neighbours. A `Parameter` cannot be widened: there the back-end's own
@@ -221,10 +257,13 @@ def lai_from_collection(
     Args:
         connection: of the back-end; None to build a graph only.
         spatial_extent: west, south, east, north and optionally `crs` (EPSG code).
+        geometry: instead, a polygon in degrees (GeoJSON or shapely): its box is loaded, pixels
+            outside are no data; within one UTM zone.
         temporal_extent: first day and the day after the last one, ISO 8601.
         collection: id of the collection.
         auxiliary_bands: scene classes and angles to load; those that the collection has.
         reflectance_scale: see `lai_cube`; by default digital numbers without offset.
+        resolution: 20, or 10 m: the 20 m bands come by nearest neighbour, as the network wants.
         step_days: smooth LAI over time and give it every so many days from the first day on, see
             `series_cube`: clouds are rejected, gaps filled.
         **settings: see `lai_cube`.
@@ -236,9 +275,16 @@ def lai_from_collection(
         LaiGraphError: an extent that is no bounding box; a window no back-end would treat well.
         lai_udf.predict.LaiInputError: a setting that the UDF would refuse.
     """
-    extent: dict[str, Any] | Parameter = spatial_extent
+    if (spatial_extent is None) == (geometry is None):
+        raise LaiGraphError("give either spatial_extent or geometry")
+    polygon = None if geometry is None else read_geometry(geometry)
+    if polygon is not None:
+        spatial_extent = box_of(polygon)
+    extent: dict[str, Any] | Parameter | None = spatial_extent
     if isinstance(spatial_extent, dict):
-        extent = buffer_extent(spatial_extent, int(settings.get("overlap", HALO_PX)))
+        margin_px = int(settings.get("overlap", HALO_PX))
+        extent = buffer_extent(spatial_extent, margin_px, resolution)
+    settings["resolution"] = resolution
 
     def load(bands: Sequence[str] | Parameter, method: str) -> openeo.DataCube:
         cube = openeo.DataCube.load_collection(
@@ -249,9 +295,10 @@ def lai_from_collection(
             bands=bands if isinstance(bands, Parameter) else list(bands),
             fetch_metadata=connection is not None,
         )
-        return cube.resample_spatial(resolution=PIXEL_M, method=method)
+        return cube.resample_spatial(resolution=resolution, method=method)
 
-    cube = load(BANDS, "average")  # 10 m bands: the mean of 2 x 2 pixels
+    # At 20 m the 10 m bands are the mean of 2 x 2 pixels.
+    cube = load(BANDS, "average" if resolution == PIXEL_M else "near")
     if auxiliary_bands:
         cube = cube.merge_cubes(load(auxiliary_bands, "near"))
     if step_days is None:
@@ -269,39 +316,6 @@ def lai_from_collection(
         period = [str(day)[:10] for day in temporal_extent]
         size = int(settings.get("size", WINDOW_PX))
         lai = series_cube(lai, size=size, dates=days, period=period, **scaling)
+    if polygon is not None:
+        lai = lai.mask_polygon(polygon)
     return lai.filter_bbox(spatial_extent) if isinstance(spatial_extent, dict) else lai
-
-
-def buffer_extent(extent: Mapping[str, Any], margin_px: int = HALO_PX) -> dict[str, Any]:
-    """Widen a bounding box by `margin_px` pixels of 20 m on every side.
-
-    Args:
-        extent: west, south, east, north; degrees (west > east across ±180°), or metres where
-            `crs` names another EPSG code than 4326.
-        margin_px: pixels to add on every side.
-
-    Returns:
-        The wider box with the same `crs`.
-
-    Raises:
-        LaiGraphError: a side is missing or the box is empty.
-    """
-    sides = ("west", "south", "east", "north")
-    if missing := [side for side in sides if side not in extent]:
-        raise LaiGraphError(f"spatial extent lacks {', '.join(missing)}: give {', '.join(sides)}")
-    west, south, east, north = (float(extent[side]) for side in sides)
-    in_degrees = str(extent.get("crs", 4326)).upper().removeprefix("EPSG:") == "4326"
-    crosses = in_degrees and crosses_antimeridian(west, east)
-    if not ((west < east or crosses) and south < north):
-        raise LaiGraphError(f"spatial extent {dict(extent)} is empty: west < east, south < north")
-    margin_x = margin_y = margin_px * PIXEL_M
-    if in_degrees:
-        margin_y /= METRES_PER_DEGREE
-        widest = min(max(abs(south), abs(north)) + margin_y, 89.0)
-        margin_x = margin_y / math.cos(math.radians(widest))
-    return dict(extent) | {
-        "west": west - margin_x,
-        "south": south - margin_y,
-        "east": east + margin_x,
-        "north": north + margin_y,
-    }

@@ -38,6 +38,10 @@ def plan_order(
     model = settings.get("model_file")
     chosen = {key: value for key, value in settings.items() if key != "model_file"}
     order = Order(start, end, chosen, open_bundle(model).checksum)
+    whole = dict.fromkeys(("west", "south"), 0.0) | dict.fromkeys(("east", "north"), 10000.0)
+    # A wrong setting fails here, before anything is planned, connected or paid.
+    days = [start.isoformat(), end.isoformat()]
+    lai_from_collection(None, spatial_extent=whole | {"crs": 32631}, temporal_extent=days, **chosen)
     known = table.df if table.exists() else None
     rows = plan_jobs(cut_into_tiles(read_polygons(areas)), order, known)
     pixel_m = float(chosen.get("resolution", 20))
