@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from lai_udf.cli_field import field
 from lai_udf.cli_produce import produce
 from lai_udf.cli_series import series
 from lai_udf.frame import (
@@ -78,7 +79,7 @@ def _choose(text: str | None, option: str, known: tuple[str, ...]) -> tuple[str,
     return names
 
 
-def _read_offset(texts: list[str] | None) -> float | dict[str, float] | None:
+def read_offset(texts: list[str] | None) -> float | dict[str, float] | None:
     """Return a number, or numbers by the date from which they hold."""
     found: dict[str, float] = {}
     for text in texts or ():
@@ -169,7 +170,7 @@ def run(
         plausibility=plausibility,
     )
     names = () if input_bands is None else _split(input_bands, "--input-bands")
-    declared = Declared(scale, _read_offset(offset), datetime, names, resolution, reproject)
+    declared = Declared(scale, read_offset(offset), datetime, names, resolution, reproject)
     options = {"bands": "--input-bands"}
     with one_sentence(PROGRAM, options), show_progress("LAI", "window") as progress:
         report = run_all(
@@ -208,6 +209,7 @@ def _print_report(report: Any, options: dict[str, str]) -> None:  # noqa: ANN401
         raise typer.Exit(SOME_REFUSED if report.folders else 1)
 
 
+app.command()(field)
 app.command()(in_one_sentence(PROGRAM)(series))
 app.command()(in_one_sentence(PROGRAM)(produce))
 

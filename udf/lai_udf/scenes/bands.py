@@ -34,6 +34,9 @@ REMOTE_OPTIONS = {
     "GDAL_HTTP_RETRY_DELAY": "1",
 }
 
+HASHED_PX = 2048 * 2048
+"""Largest window whose values are what an input in an array is known by."""
+
 SATURATED_DN = 65535
 """Special value SATURATED of the product metadata of L2A; 0 is NODATA."""
 
@@ -113,8 +116,8 @@ class BandSource:
             hidden = raster.read_masks(self.index, window=window) == 0 if self.has_mask else None
         return stored, hidden
 
-    def digest(self) -> list[object]:
-        """Return what distinguishes it from another input: its description, size and time."""
+    def digest(self, window: Window) -> list[object]:
+        """Return what distinguishes a window of it from another input: description, size, time."""
         path = Path(self.path)
         status = path.stat() if path.is_file() else None
         return [repr(self), (status.st_size, status.st_mtime_ns) if status else None]
@@ -166,16 +169,48 @@ class ArrayBand(BandSource):
             ) from error
         return np.broadcast_to(values, (int(window.height), int(window.width))), None
 
-    def digest(self) -> list[object]:
-        """Return what distinguishes it from another input: its description and its values."""
-        values = np.ascontiguousarray(self.array.values)
-        return [self.label, repr(self.scaling), hashlib.sha256(values.tobytes()).hexdigest()]
+    def digest(self, window: Window) -> list[object]:
+        """Return what distinguishes a window of it from another input: its values.
+
+        A series in a file grows, and its old dates stay what they were. Of a whole tile the files
+        are asked instead, not to read it twice.
+        """
+        if window.width * window.height > HASHED_PX and Path(self.path).exists():
+            return [repr(self), _state_of(Path(self.path))]
+        hashed = hashlib.sha256()
+        for part in _iterate_parts(self, window):
+            hashed.update(np.ascontiguousarray(part).tobytes())
+        return [self.label, repr(self.scaling), hashed.hexdigest()]
 
     def find_block(self) -> tuple[int, int]:
         """Return rows and columns of a chunk on disk, in pixels of the scene."""
         chunks = self.array.encoding.get("preferred_chunks") or {}
         scale = self.repetition / self.decimation
         return tuple(max(1, int(chunks.get(dim, 1) * scale)) for dim in ("y", "x"))  # type: ignore[return-value]
+
+
+def _iterate_parts(band: ArrayBand, window: Window) -> Iterator[npt.NDArray[Any]]:
+    """Yield the stored numbers of a window of the scene, strip by strip."""
+    for start in range(0, int(window.height), STRIP_ROWS):
+        rows = min(STRIP_ROWS, int(window.height) - start)
+        part = Window(window.col_off, window.row_off + start, window.width, rows)
+        yield band.read(_in_file(band, part))[0]
+
+
+def _state_of(path: Path) -> list[object]:
+    """Return number, size and latest time of the files of a path."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    states = [file.stat() for file in files]
+    return [len(states), sum(s.st_size for s in states), max(s.st_mtime_ns for s in states)]
+
+
+def _in_file(band: BandSource, part: Window) -> Window:
+    """Return the pixels of the file that a window of the scene needs."""
+    d, r = band.decimation, band.repetition
+    first_row, first_column = int(part.row_off) // r, int(part.col_off) // r
+    height = -(-int(part.row_off + part.height) // r) - first_row
+    width = -(-int(part.col_off + part.width) // r) - first_column
+    return Window(first_column * d, first_row * d, width * d, height * d)
 
 
 @contextmanager
@@ -216,22 +251,13 @@ def read_band(band: BandSource, window: Window, *, out: FloatArray) -> None:
 
 def _read_part(band: BandSource, part: Window) -> FloatArray:
     d, r = band.decimation, band.repetition
-    first_row, first_column = int(part.row_off) // r, int(part.col_off) // r
-    last_row = -(-int(part.row_off + part.height) // r)
-    last_column = -(-int(part.col_off + part.width) // r)
-    window = Window(
-        first_column * d,
-        first_row * d,
-        (last_column - first_column) * d,
-        (last_row - first_row) * d,
-    )
-    stored, hidden = band.read(window)
+    stored, hidden = band.read(_in_file(band, part))
     if band.label == SCENE_CLASS_BAND:
         values = stored[::d, ::d].astype(np.float32)
     else:
         values = average_2x2(decode(stored, band, hidden), d)
     if r > 1:
-        top, left = int(part.row_off) - first_row * r, int(part.col_off) - first_column * r
+        top, left = int(part.row_off) % r, int(part.col_off) % r
         values = values.repeat(r, axis=0).repeat(r, axis=1)
         values = values[top : top + int(part.height), left : left + int(part.width)]
     return values

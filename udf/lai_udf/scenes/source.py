@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import xarray as xr
@@ -53,6 +53,9 @@ class SceneSource:
     angles: Mapping[str, AngleGrid] = field(default_factory=dict)
     """Coarse grids of sun and view angles by label, interpolated when a window is read."""
 
+    origin: tuple[int, int] = (0, 0)
+    """Row and column, in the grid of the files, of its upper left pixel."""
+
     def __post_init__(self) -> None:
         """Check that the reflectance bands are complete and the grid is one for LAI."""
         require_bands([band.label for band in self.bands], self.name)
@@ -90,7 +93,9 @@ class SceneSource:
 
     def digest(self) -> str:
         """Return what distinguishes the input of a run: names, sizes and times of its files."""
-        parts = [band.digest() for band in self.bands]
+        (row, column), (height, width) = self.origin, self.grid.shape
+        window = Window(column, row, width, height)
+        parts = [[row, column, height, width], *(band.digest(window) for band in self.bands)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def read(self, window: Window | None = None, progress: Progress | None = None) -> xr.DataArray:
@@ -118,14 +123,29 @@ class SceneSource:
     def read_into(self, window: Window, out: FloatArray, progress: Progress | None = None) -> None:
         """Read a window into `out`, shape (labels, y, x); as `read` does, without labels."""
         grid = self.grid.crop(window, self.name)
+        row, column = self.origin
+        moved = Window(window.col_off + column, window.row_off + row, window.width, window.height)
         for number, band in enumerate(self.bands):
-            read_band(band, window, out=out[number])
+            read_band(band, moved, out=out[number])
             if progress is not None:
                 progress(number + 1, len(self.labels))
         for number, angle in enumerate(self.angles.values(), start=len(self.bands)):
             out[number] = angle.interpolate(grid.x, grid.y)
             if progress is not None:
                 progress(number + 1, len(self.labels))
+
+    def crop(self, window: Window) -> "SceneSource":
+        """Return the scene of a window; nothing is read.
+
+        Raises:
+            GridError: the window does not lie in the scene.
+        """
+        row, column = self.origin
+        return replace(
+            self,
+            grid=self.grid.crop(window, self.name),
+            origin=(row + int(window.row_off), column + int(window.col_off)),
+        )
 
     def window(self, bbox: Sequence[float]) -> Window:
         """Return the smallest window that covers a bounding box.

@@ -1,0 +1,166 @@
+"""Fields, a source and a period in; tables and figures out. What `lai-udf field` does."""
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import geopandas as gpd
+import shapely
+
+from lai_udf.errors import EmptySceneError, GeometryError, UnreadableProductError
+from lai_udf.field.search import COLLECTION, Period, find_files, kind_of, search_api
+from lai_udf.field.season import run_season
+from lai_udf.field.table import build_table, find_lai, smooth_table, write_tables
+from lai_udf.polygons import LEFT_OUT, read_polygons
+from lai_udf.request import Request
+from lai_udf.runs import Refusal
+from lai_udf.scenes.declared import Declared
+from lai_udf.zonal import MIN_VALID_SHARE
+
+RESULTS = "lai"
+"""Folder of the results, in that of the tables."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class FieldReport:
+    """What came out."""
+
+    files: list[Path] = field(default_factory=list)
+    made: int = 0
+    """Results that were made now."""
+    kept: int = 0
+    """Results of earlier runs."""
+    refused: list[Refusal] = field(default_factory=list)
+    """Scenes that were not run."""
+    missed: list[str] = field(default_factory=list)
+    """Fields that no result meets."""
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """Polygons that cannot be used, and why."""
+
+
+def observe_fields(
+    fields_file: Path,
+    source: str,
+    start: dt.date,
+    end: dt.date,
+    directory: Path,
+    *,
+    id_column: str | None = None,
+    collection: str | None = None,
+    request: Request | None = None,
+    declared: Declared | None = None,
+    min_valid_share: float = MIN_VALID_SHARE,
+    smooth_days: int | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    job_options: Path | None = None,
+    progress: Progress | None = None,
+) -> FieldReport:
+    """Estimate LAI of fields over a period.
+
+    Args:
+        fields_file: polygons, see `lai_udf.polygons.read_polygons`.
+        source: file or folder of scenes, address of a STAC API or of an openEO back-end.
+        start: first day.
+        end: day after the last one.
+        directory: for tables and figures; results of scenes go to `lai` in it, and stay.
+        id_column: column with the names of fields.
+        collection: of a STAC API or back-end; None: Sentinel-2 L2A by its usual name.
+        request: what to compute.
+        declared: scaling that goes before what scenes state.
+        min_valid_share: least usable share of a field that has a mean, 0-1.
+        smooth_days: step of a smoothed series beside the observations; None: none.
+        user: for an openEO back-end with basic authentication.
+        password: with `user`.
+        job_options: of `lai-udf pack`, for an openEO back-end.
+        progress: told of the work.
+
+    Raises:
+        EmptySceneError: no usable scene in the period.
+        GeometryError: no field lies within any scene.
+        PolygonFileError: the fields cannot be read.
+        LaiUdfError: another of its family.
+    """
+    request, declared = request or Request(), declared or Declared()
+    fields = read_polygons(fields_file, id_column, leave_out_broken=True)
+    report = FieldReport(left_out=list(fields.attrs.get(LEFT_OUT, [])))
+    period, kind, results = Period(start, end), kind_of(source), directory / RESULTS
+    if kind == "openeo":
+        login = (user, password)
+        report.refused = _order(
+            fields_file, source, period, results, request, login, job_options, collection
+        )
+    else:
+        entries = (
+            search_api(source, collection or COLLECTION, _area(fields), period, declared)
+            if kind == "stac"
+            else find_files(source, declared)
+        )
+        season = run_season(entries, fields, period, results, request, progress)
+        report.refused, report.made, report.kept = season.refused, season.made, season.kept
+    found = [result for result in find_lai(results) if _lies_in(period, result.datetime)]
+    if not found:
+        for refusal in report.refused:
+            raise refusal.error
+        raise EmptySceneError(
+            f"{source}: no scene between {start} and {end} has LAI for any field",
+            parameter="fields",
+            value=str(fields_file),
+            expected="polygons within the scenes",
+        )
+    table = build_table(fields, found, min_valid_share=min_valid_share)
+    met = set() if table.empty else set(table["field"])
+    report.missed = [name for name in fields["id"] if name not in met]
+    if not met:
+        raise GeometryError(f"no field of {fields_file} lies within a scene of {source}")
+    smoothed = None if smooth_days is None else smooth_table(table, smooth_days)
+    report.files = write_tables(table, fields, directory, smoothed)
+    return report
+
+
+def _lies_in(period: Period, moment: dt.datetime) -> bool:
+    return period.holds(moment.isoformat())
+
+
+def _area(fields: gpd.GeoDataFrame) -> dict[str, object]:
+    """Return the fields as one GeoJSON geometry in degrees, small enough for a request."""
+    degrees = fields.to_crs("EPSG:4326").geometry
+    union = shapely.union_all([shapely.box(*shape.bounds) for shape in degrees])
+    area: dict[str, object] = shapely.geometry.mapping(union)
+    return area
+
+
+def _order(
+    fields: Path,
+    source: str,
+    period: Period,
+    directory: Path,
+    request: Request,
+    login: tuple[str | None, str | None],
+    job_options: Path | None,
+    collection: str | None,
+) -> list[Refusal]:
+    """Let an openEO back-end compute; jobs of earlier runs are not repeated. Return what failed."""
+    from lai_udf.produce import order
+
+    settings = {"target": request.target, "samples": request.samples, "seed": request.seed}
+    if collection is not None:
+        settings["collection"] = collection
+    if request.model is not None:
+        settings["model_file"] = str(request.model)
+    outcome = order.produce(
+        fields,
+        period.start,
+        period.end,
+        directory,
+        order.connect([source], *login),
+        settings=settings,
+        job_options=order.read_job_options(job_options) if job_options else None,
+    )
+    return [
+        Refusal(title, UnreadableProductError(f"the job ended as {status}"))
+        for title, status in outcome.failed.items()
+    ]

@@ -1,0 +1,174 @@
+"""LAI around fields for every scene of a period, as results on disk that are made once.
+
+Only windows around the fields are read and predicted, with the halo that makes them part of the
+whole scene; results of earlier runs are left as they are.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import geopandas as gpd
+from rasterio.windows import Window
+
+from lai_udf.errors import GeometryError, GridError, LaiUdfError
+from lai_udf.field.search import Period
+from lai_udf.grid import Grid
+from lai_udf.predict import HALO_PX
+from lai_udf.request import Request
+from lai_udf.runs import Refusal, RunReport, run_scenes
+from lai_udf.scenes.source import SceneEntry, SceneSource
+from lai_udf.zones import weigh_zones
+
+ALIGN_PX = 2 * HALO_PX
+"""Windows begin at multiples of it, so that they are in phase with the scene."""
+
+MERGE_SHARE = 1.5
+"""Windows are one where together they are no larger than so many times both."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Season:
+    """What a run over a period left behind."""
+
+    refused: list[Refusal] = field(default_factory=list)
+    """Scenes that were not run."""
+    made: int = 0
+    """Results that were made now."""
+    kept: int = 0
+    """Results of earlier runs."""
+
+
+def run_season(
+    entries: Iterable[SceneEntry],
+    fields: gpd.GeoDataFrame,
+    period: Period,
+    directory: Path,
+    request: Request,
+    progress: Progress | None = None,
+) -> Season:
+    """Predict LAI around fields for the scenes of a period.
+
+    Args:
+        entries: scenes; those outside period or fields are passed over.
+        fields: with a CRS.
+        period: of the acquisitions.
+        directory: where the results go.
+        request: what to compute.
+        progress: told after each window of a scene.
+    """
+    season = Season()
+    windows = _cut(entries, fields, period, season)
+    skipped: list[Path] = []
+    try:
+        report = run_scenes(
+            windows,
+            directory,
+            request,
+            overwrite=False,
+            progress=progress,
+            skipped=skipped.append,
+        )
+    except LaiUdfError as error:
+        if not isinstance(error, (GridError, GeometryError)) and not season.refused:
+            return _nothing(season, error)
+        report = RunReport()
+    season.refused += report.refused
+    season.kept = len(skipped)
+    season.made = len(report.folders) - len(skipped)
+    return season
+
+
+def _nothing(season: Season, error: LaiUdfError) -> Season:
+    """Return a season without a usable pixel; anything worse is raised."""
+    from lai_udf.errors import EmptySceneError
+
+    if not isinstance(error, EmptySceneError):
+        raise error
+    return season
+
+
+def _cut(
+    entries: Iterable[SceneEntry], fields: gpd.GeoDataFrame, period: Period, season: Season
+) -> Iterator[SceneEntry]:
+    """Yield the windows of scenes that hold fields."""
+    known: dict[Grid, list[Window]] = {}
+    for entry in entries:
+        try:
+            source = entry.open()
+        except LaiUdfError as error:
+            season.refused.append(Refusal(entry.name, error))
+            continue
+        if not period.holds(source.metadata.datetime):
+            continue
+        if source.grid not in known:
+            known[source.grid] = find_windows(fields, source.grid)
+        for window in known[source.grid]:
+            yield SceneEntry(entry.name, _Part(source, window))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Opens a window of a scene."""
+
+    source: SceneSource
+    window: Window
+
+    def __call__(self) -> SceneSource:
+        """Return the scene of the window."""
+        return self.source.crop(self.window)
+
+
+def find_windows(fields: gpd.GeoDataFrame, grid: Grid) -> list[Window]:
+    """Return the windows of a grid that hold the fields, each with its halo, few and small."""
+    boxes: list[tuple[int, int, int, int]] = []
+    for geometry in fields.geometry:
+        window = weigh_zones([geometry], fields.crs, grid).window
+        if window.width and window.height:
+            boxes.append(_widen(window, grid))
+    return [
+        Window(left, top, right - left, bottom - top) for top, left, bottom, right in merge(boxes)
+    ]
+
+
+def merge(boxes: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int, int, int]]:
+    """Join boxes (top, left, bottom, right) that together are hardly larger than each alone."""
+    merged: list[tuple[int, int, int, int]] = []
+    for one in sorted(boxes):
+        box = one
+        while True:
+            for other in merged:
+                joined = (
+                    min(box[0], other[0]),
+                    min(box[1], other[1]),
+                    max(box[2], other[2]),
+                    max(box[3], other[3]),
+                )
+                if _area(joined) <= MERGE_SHARE * (_area(box) + _area(other)):
+                    merged.remove(other)
+                    box = joined
+                    break
+            else:
+                break
+        merged.append(box)
+    return sorted(merged)
+
+
+def _widen(window: Window, grid: Grid) -> tuple[int, int, int, int]:
+    top = max(0, (int(window.row_off) - HALO_PX) // ALIGN_PX * ALIGN_PX)
+    left = max(0, (int(window.col_off) - HALO_PX) // ALIGN_PX * ALIGN_PX)
+    bottom = -(-(int(window.row_off + window.height) + HALO_PX) // ALIGN_PX) * ALIGN_PX
+    right = -(-(int(window.col_off + window.width) + HALO_PX) // ALIGN_PX) * ALIGN_PX
+    return top, left, min(bottom, grid.height), min(right, grid.width)
+
+
+def _area(box: tuple[int, int, int, int]) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def day_after(moment: dt.datetime) -> dt.date:
+    """Return the day after a time."""
+    return moment.date() + dt.timedelta(days=1)

@@ -1,0 +1,160 @@
+"""Rows of fields and dates: CSV to read, GeoParquet with the geometries, a figure of each field."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.errors import RasterError
+from lai_udf.observe import Observation, observe_zones
+from lai_udf.results import LaiResult, find_results
+from lai_udf.zonal import FLAG_BITS, MIN_VALID_SHARE
+
+CSV = "fields.csv"
+PARQUET = "fields.parquet"
+SMOOTH_CSV = "fields_smooth.csv"
+
+COLUMNS = {
+    "lai": "mean",
+    "lai_lower": "lower",
+    "lai_upper": "upper",
+    "lai_sd": "sd",
+}
+"""Column by asset key; further variables keep their keys."""
+
+
+def find_lai(directory: Path) -> list[LaiResult]:
+    """Return the results below a folder; none where there is none yet."""
+    try:
+        return find_results([directory])
+    except RasterError:
+        return []
+
+
+def build_table(
+    fields: gpd.GeoDataFrame,
+    results: Sequence[LaiResult],
+    *,
+    min_valid_share: float = MIN_VALID_SHARE,
+) -> pd.DataFrame:
+    """Return a row for each field and overpass: field, date, mean, interval, valid share, flags.
+
+    Args:
+        fields: columns `id` and `geometry`, with a CRS.
+        results: LAI on disk.
+        min_valid_share: least usable share of a field that has a mean, 0-1.
+
+    Returns:
+        Sorted by field and time. `mean`, `lower`, `upper` in m2 m-2, empty where too little of the
+        field is usable; `valid_share` 0-1; `flag_<bit>`: share of the field's LAI that has it.
+    """
+    rows: list[dict[str, Any]] = []
+    observed = observe_zones(
+        list(fields.geometry), fields.crs, results, min_valid_share=min_valid_share
+    )
+    for one in observed:
+        rows += [_row(fields["id"].iloc[zone], zone, one) for zone in one.met]
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    return table.sort_values(["field", "datetime"]).reset_index(drop=True)
+
+
+def _row(name: str, zone: int, one: Observation) -> dict[str, Any]:
+    statistics = one.statistics
+    row: dict[str, Any] = {
+        "field": name,
+        "datetime": one.datetime.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "date": one.datetime.date().isoformat(),
+    }
+    row |= {
+        COLUMNS.get(key, key): round(float(values[zone]), 6)
+        for key, values in statistics.mean.items()
+    }
+    row["spread"] = round(float(statistics.standard_deviation["lai"][zone]), 6)
+    row["valid_share"] = round(float(statistics.valid_share[zone]), 6)
+    row["pixels"] = round(float(statistics.pixels[zone]), 3)
+    if statistics.flag_shares:
+        row |= {
+            f"flag_{bit}": round(float(statistics.flag_shares[bit][zone]), 6) for bit in FLAG_BITS
+        }
+    row["result"] = " ".join(result.name for result in one.results)
+    return row
+
+
+def smooth_table(table: pd.DataFrame, step_days: int = 5) -> pd.DataFrame:
+    """Return the series of each field on a regular grid of dates, gaps filled where they may be.
+
+    Args:
+        table: see `build_table`.
+        step_days: of the grid.
+    """
+    import xarray as xr
+
+    from lai_udf.smoothing import smooth
+
+    parts = []
+    for name, own in table.groupby("field"):
+        seen = own[np.isfinite(own["mean"])]
+        if len(seen) < 2:
+            continue
+        times = pd.to_datetime(seen["datetime"]).dt.tz_localize(None).to_numpy("datetime64[ns]")
+        bands = {"LAI": "mean", "LAI_LOWER": "lower", "LAI_UPPER": "upper"}
+        cube = xr.Dataset(
+            {
+                band: (("time", "y", "x"), seen[column].to_numpy("float32")[:, None, None])
+                for band, column in bands.items()
+                if column in seen
+            },
+            coords={"time": times},
+        )
+        result = smooth(cube, step_days=step_days).isel(y=0, x=0).to_dataframe().reset_index()
+        parts.append(result.assign(field=name, date=result["time"].dt.date.astype(str)))
+    if not parts:
+        return pd.DataFrame()
+    joined = pd.concat(parts, ignore_index=True)
+    kept = ["field", "date", "LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "GAP_DAYS"]
+    return joined[kept].rename(columns=str.lower)
+
+
+def write_tables(
+    table: pd.DataFrame,
+    fields: gpd.GeoDataFrame,
+    directory: Path,
+    smoothed: pd.DataFrame | None = None,
+) -> list[Path]:
+    """Write CSV, GeoParquet and a figure for each field; all of them appear, or none.
+
+    Raises:
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    from lai_udf.field.plot import draw_field
+
+    shapes = fields.set_index("id").geometry
+    located = gpd.GeoDataFrame(
+        table, geometry=[shapes[name] for name in table["field"]], crs=fields.crs
+    )
+    with work_folder(directory) as work, disk_errors(directory):
+        table.to_csv(work / CSV, index=False)
+        located.to_parquet(work / PARQUET, index=False)
+        names = [CSV, PARQUET]
+        if smoothed is not None and len(smoothed):
+            smoothed.round(6).to_csv(work / SMOOTH_CSV, index=False)
+            names.append(SMOOTH_CSV)
+        for name, own in table.groupby("field"):
+            curve = None
+            if smoothed is not None and len(smoothed):
+                curve = smoothed[smoothed["field"] == name]
+            file = f"{_file_name(str(name))}.png"
+            (work / file).write_bytes(draw_field(str(name), own, curve))
+            names.append(file)
+        move_finished({work / name: directory / name for name in names})
+    return [directory / name for name in names]
+
+
+def _file_name(name: str) -> str:
+    return "field_" + "".join(c if c.isalnum() or c in "-_." else "-" for c in name)
