@@ -1,4 +1,4 @@
-"""The command line: `lai-service serve | publish | browser | export | repair | backup`.
+"""The command line: `lai-service serve | publish | browser | export | repair | upgrade | backup`.
 
 Results go to stdout, logs and errors to stderr. Exit code 1: the work could not be done, with one
 sentence why; 2: wrong use of the command. Each command imports what it needs, so that `publish`
@@ -148,6 +148,41 @@ def repair(
     for name in report.broken:
         typer.echo(f"files missing: {name}", err=True)
     if report.broken:
+        raise typer.Exit(1)
+
+
+@app.command()
+def upgrade(
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FOLDER...", help="Item folders in place of the catalogue."),
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Describe items of an earlier release anew: the ids, fields and numbers of today."""
+    from lai_stac.errors import LaiStacError
+    from lai_stac.upgrade import upgrade_folder
+
+    failed: list[tuple[str, str]] = []
+    if folders:
+        for folder in folders:
+            try:
+                typer.echo(f"{folder} -> {upgrade_folder(folder)}")
+            except LaiStacError as error:
+                failed.append((str(folder), str(error)))
+    else:
+        from lai_service.catalogue.databases import existing_catalogue
+        from lai_service.ops.upgrade import upgrade_catalogue
+
+        settings = settings_of(data)
+        catalogue = existing_catalogue(settings)
+        report = upgrade_catalogue(
+            catalogue, settings.data, lambda old, new: typer.echo(f"{old} -> {new}")
+        )
+        failed += report.failed
+    for name, reason in failed:
+        typer.echo(f"not upgraded: {name}: {reason}", err=True)
+    if failed:
         raise typer.Exit(1)
 
 

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pystac
+import shapely
 
 from lai_stac import fields
 from lai_stac.errors import DescriptionError
 from lai_stac.files import replace_file
 from lai_stac.objects import Validation
 from lai_stac.validation import validate_collection
+from lai_udf.longitudes import Bounds, bounding_box, split_box
 
 COLLECTION_ID = "sentinel2-lai"
 
@@ -125,16 +127,20 @@ def _extent(items: Sequence[pystac.Item]) -> pystac.Extent:
             raise DescriptionError(f"item {item.id} has no bbox or no datetime")
         boxes.append(item.bbox)
         times.append(item.datetime.astimezone(dt.UTC))
-    crossing = any(box[0] > box[2] for box in boxes)
-    whole = [
-        -180.0 if crossing else min(box[0] for box in boxes),
-        min(box[1] for box in boxes),
-        180.0 if crossing else max(box[2] for box in boxes),
-        max(box[3] for box in boxes),
-    ]
-    return pystac.Extent(
-        pystac.SpatialExtent([whole]), pystac.TemporalExtent([[min(times), max(times)]])
+    parts = shapely.multipolygons(
+        [shapely.box(*part) for box in boxes for part in split_box(_flat(box))]
     )
+    crosses = any(west > east for west, _, east, _ in map(_flat, boxes))
+    whole = bounding_box(parts) if crosses else parts.bounds
+    return pystac.Extent(
+        pystac.SpatialExtent([list(whole)]), pystac.TemporalExtent([[min(times), max(times)]])
+    )
+
+
+def _flat(box: Sequence[float]) -> Bounds:
+    """Return a box without its heights."""
+    half = len(box) // 2
+    return box[0], box[1], box[half], box[half + 1]
 
 
 def _extensions(items: Sequence[pystac.Item]) -> list[str]:

@@ -22,7 +22,7 @@ from lai_stac.files import replace_file
 from lai_stac.identity import utc
 from lai_stac.objects import Calibration
 
-GRAPH_FILE = "process_graph.json"
+GRAPH_FILE = "process-graph.json"
 
 MEDIA_TYPES = {
     ".json": pystac.MediaType.GEOJSON,

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import morecantile
 import pytest
 import rasterio
 from fastapi.testclient import TestClient
-from service.fake_items import edit_item, publish, stored_files
+from service.fake_items import cog_bytes, edit_item, publish, stored_files
 
 from lai_service import Settings
 from lai_service.api.map_links import EXTENSION
@@ -42,6 +43,34 @@ def test_raster_is_served_in_ranges(writer: TestClient, make_result: Make) -> No
     item = publish(writer, make_result()).json()
     part = writer.get(item["assets"]["lai"]["href"], headers={"Range": "bytes=0-3"})
     assert (part.status_code, part.content) == (206, b"II*\x00")
+
+
+PRODUCT = "S2A_MSIL2A_20230625T234621_N0509_R073_T01WCP_20230626T022157"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"laiq:target": "field"},
+        {"laiq:mc_samples": 8, "laiq:dropout_rate": 0.2, "laiq:random_seed": 1},
+        {"laiq:model_version": "9.9.9"},
+        {"links": [{"rel": "derived_from", "href": f"s3://eodata/{PRODUCT[:-1]}8.SAFE"}]},
+    ],
+)
+def test_another_result_of_the_same_id_replaces_nothing(
+    writer: TestClient, make_result: Make, settings: Settings, change: dict[str, Any]
+) -> None:
+    folder = make_result(**{"laiq:target": "sl2p", "laiq:model_version": "0.2.1"})
+    links = [{"rel": "derived_from", "href": f"s3://eodata/{PRODUCT}.SAFE"}]
+    edit_item(folder, lambda item: item.update(links=links, collection="lai"))
+    assert publish(writer, folder).status_code == 201
+    before = stored_files(settings)
+    edit_item(folder, lambda item: item.update(links=change.get("links", links)))
+    facts = {name: value for name, value in change.items() if name != "links"}
+    edit_item(folder, lambda item: item["properties"].update(facts))
+    (folder / "lai.tif").write_bytes(cog_bytes("lai", 3.0))
+    assert publish(writer, folder).status_code == 409
+    assert stored_files(settings) == before
 
 
 def test_publishing_twice_changes_nothing(

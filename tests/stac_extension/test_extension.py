@@ -109,6 +109,23 @@ def test_collection_without_items_is_refused():
         build_collection([])
 
 
+@pytest.mark.parametrize(
+    ("boxes", "extent"),
+    [
+        ([[1, 2, 3, 4], [5, 1, 6, 2]], [1, 1, 6, 4]),
+        ([[-150, 0, -140, 1], [170, 0, 175, 1]], [-150, 0, 175, 1]),
+        ([[179, 0, -179, 1], [175, 2, 176, 3]], [175, 0, -179, 3]),
+    ],
+)
+def test_the_extent_of_a_collection_crosses_the_antimeridian_where_an_item_does(
+    item, boxes, extent
+):
+    items = [item.clone() for _ in boxes]
+    for each, box in zip(items, boxes, strict=True):
+        each.bbox = box
+    assert build_collection(items).extent.spatial.bboxes == [pytest.approx(extent)]
+
+
 def test_collection_reads_back(item, tmp_path):
     path = write_collection(build_collection([item]), tmp_path / "collection.json")
     validate_collection(pystac.Collection.from_file(str(path)))

@@ -10,6 +10,7 @@ from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point
 
 from lai_udf.longitudes import (
     bounding_box,
+    box_holds,
     boxes_meet,
     crosses_antimeridian,
     cut,
@@ -73,6 +74,18 @@ def test_boxes_meet_in_every_spelling(west, south, width, height, x, y, turn):
     assert boxes_meet(bounds, inside)
     beyond = (west + width + 100 + turn, south, west + width + 101 + turn, south + height)
     assert not boxes_meet(bounds, beyond)
+
+
+@given(WEST, SOUTH, WIDTH, HEIGHT, st.sampled_from([-360, 0, 360]))
+def test_a_box_holds_its_middle_and_not_its_neighbour(west, south, width, height, turn):
+    bounds = (west, south, west + width, south + height)
+    third = (west + width / 3 + turn, south, west + width / 2 + turn, south + height)
+    beyond = (west + width / 2, south, west + 1.5 * width, south + height)
+    assert box_holds(bounds, third)
+    assert not box_holds(bounds, beyond)
+    assert not box_holds(third, bounds)
+    parts = split_box(bounds)
+    assert box_holds((*parts[0][:2], *parts[-1][2:]), bounds, 1e-9)
 
 
 @given(WEST, WIDTH)

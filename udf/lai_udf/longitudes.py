@@ -111,6 +111,25 @@ def boxes_meet(one: Bounds, other: Bounds) -> bool:
     )
 
 
+def box_holds(outer: Bounds, inner: Bounds, tolerance: float = 0.0) -> bool:
+    """Return whether a box in degrees holds another, either of which may cross ±180°.
+
+    Args:
+        outer: west, south, east, north.
+        inner: the same.
+        tolerance: degrees by which the inner box may reach beyond.
+    """
+    return all(
+        any(
+            own[0] - tolerance <= part[0] and part[2] <= own[2] + tolerance
+            for own in split_box(outer)
+        )
+        and outer[1] - tolerance <= part[1]
+        and part[3] <= outer[3] + tolerance
+        for part in split_box(inner)
+    )
+
+
 _TURNS = (-360, 0, 360)  # -180° and 180° are one meridian
 
 

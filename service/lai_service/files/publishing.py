@@ -23,7 +23,12 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from lai_service.api.transactions import checked_id
 from lai_service.catalogue.new_collection import collection_for, collection_name, widened
 from lai_service.catalogue.port import Catalogue, Document, Written
-from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
+from lai_service.errors import (
+    ConflictError,
+    ForbiddenPathError,
+    InvalidItemError,
+    NotFoundError,
+)
 from lai_service.files.hrefs import is_relative, is_safe_path, stored_links
 from lai_service.files.observations import LAYERS
 from lai_service.files.process_graph import FILE, detach_process_graph
@@ -37,6 +42,7 @@ from lai_service.files.storage import (
     stage,
 )
 from lai_service.files.validation import validate_item
+from lai_stac.upgrade import is_other_result
 
 __all__ = ["PublishRequest", "Published", "Publisher", "load_json"]
 
@@ -112,12 +118,14 @@ class Publisher:
             ForbiddenPathError: a path or href leaves the allowed roots.
             NotFoundError: a file or folder is missing.
             InvalidItemError: the item or one of its rasters breaks its contract.
+            ConflictError: another result has the same id.
             CatalogueBusyError: the catalogue stayed locked.
         """
         plan = self._plan(request)
         item_id = plan.item["id"]
         target = folder_of(self._data, plan.collection, item_id) / plan.digest
         with locked(self._data, plan.collection, item_id):
+            self._refuse_another(plan)
             made = stage(target, plan.files)
             try:
                 self._ensure_collection(plan)
@@ -130,6 +138,18 @@ class Publisher:
                 _forget_others(target)
         _log.info("published %s/%s: %s", plan.collection, item_id, outcome)
         return Published(plan.item, outcome)
+
+    def _refuse_another(self, plan: _Plan) -> None:
+        """Keep an item that is no earlier version of the new one, with its files."""
+        try:
+            known = self._catalogue.item(plan.collection, plan.item["id"])
+        except NotFoundError:
+            return
+        if is_other_result(known, plan.item):
+            raise ConflictError(
+                f"{plan.collection}/{plan.item['id']} is another result (of another scene, time, "
+                "grid or setting), which is not replaced: give the new one an id of its own"
+            )
 
     def _withdraw(self, plan: _Plan, target: Path) -> None:
         """Remove files that were staged for an item that was not stored.

@@ -11,6 +11,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from lai_service.catalogue.port import Document
 from lai_service.errors import InvalidItemError
+from lai_udf.longitudes import box_holds
 
 __all__ = ["GDAL_ENVIRONMENT", "Grid", "check_cog", "check_size", "is_tiff"]
 
@@ -94,14 +95,8 @@ def _check_place(raster: rasterio.DatasetReader, item: Document, what: str) -> N
     bbox = item.get("bbox")
     if not bbox:
         return
-    west, south, east, north = transform_bounds(raster.crs, "EPSG:4326", *raster.bounds)
+    covered = transform_bounds(raster.crs, "EPSG:4326", *raster.bounds)
     half = len(bbox) // 2
-    inside = (
-        bbox[0] >= west - _TOLERANCE_DEG
-        and bbox[1] >= south - _TOLERANCE_DEG
-        and bbox[half] <= east + _TOLERANCE_DEG
-        and bbox[half + 1] <= north + _TOLERANCE_DEG
-    )
-    if not inside:
-        box = [round(number, 4) for number in (west, south, east, north)]
+    if not box_holds(covered, (*bbox[:2], *bbox[half : half + 2]), _TOLERANCE_DEG):
+        box = [round(number, 4) for number in covered]
         raise InvalidItemError(f"{what} covers {box}, the item's bbox {bbox} is not inside that")

@@ -1,0 +1,208 @@
+"""Items of the first release, described anew: ids, fields and numbers as they are today.
+
+The rasters stay as they are. What the old item says of time, scenes, model and settings goes in;
+identity, statistics and footprint are computed from the files as for a new result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pystac
+
+from lai_stac import fields
+from lai_stac.errors import DescriptionError, LaiStacError
+from lai_stac.item import build_item, write_item
+from lai_stac.job_graph import read_settings
+from lai_stac.provenance import GRAPH_FILE
+from lai_udf.identity import PRODUCT
+
+Document = Mapping[str, Any]
+
+_ID = re.compile(r"^lai_s2_.+_[0-9a-f]{8}$")
+_KEPT = (fields.CALIBRATION, fields.DROPOUT_RATE, "processing:software", "updated")
+
+
+def is_ours(item: Document) -> bool:
+    """Return whether an item describes LAI rasters as this project does, of any release."""
+    properties = item.get("properties") or {}
+    return "lai" in (item.get("assets") or {}) and fields.MODEL_VERSION in properties
+
+
+def is_current(item: Document) -> bool:
+    """Return whether an item was written by the present release."""
+    declared = item.get("stac_extensions") or []
+    return bool(_ID.match(str(item.get("id")))) and fields.SCHEMA_URI in declared
+
+
+def is_other_result(item: Document, other: Document) -> bool:
+    """Return whether two items of one id are different results, not versions of one.
+
+    Ids of this release tell all results apart; those of others and of earlier releases do not.
+    What one of the items does not say does not count.
+    """
+    facts, others = _identity_facts(item), _identity_facts(other)
+    return any(
+        others[name] is not None and value is not None and value != others[name]
+        for name, value in facts.items()
+    )
+
+
+def upgrade_item(item: Document, folder: Path) -> pystac.Item:
+    """Describe the rasters of an old item anew.
+
+    Args:
+        item: as the first release wrote it, or served it.
+        folder: holds its rasters under their names (`lai.tif`, …); a process graph that the item
+            holds is written there.
+
+    Returns:
+        A valid Item with an id of its own.
+
+    Raises:
+        DescriptionError: the item is none of ours, or lacks what its identity is made of.
+        RasterError: a raster is missing or unreadable.
+    """
+    if not is_ours(item):
+        raise DescriptionError(f"{item.get('id')} is no item of LAI rasters with a model")
+    properties = item["properties"]
+    graph = _graph_of(item, folder)
+    sources = [link for link in _links(item, "derived_from") if "mlm:name" not in link]
+    models = [link for link in _links(item, "derived_from") if "mlm:name" in link]
+    upgraded = build_item(
+        folder,
+        model=_model_of(properties),
+        datetime=properties["datetime"],
+        platform=properties.get("platform"),
+        process_graph=graph,
+        job_metadata={"links": sources, **_job_fields(properties)},
+        target=properties.get(fields.TARGET, "sl2p"),
+        samples=properties.get(fields.MC_SAMPLES, 0),
+        seed=properties.get(fields.RANDOM_SEED),
+        mgrs_tile=str(properties.get("grid:code", "")).removeprefix("MGRS-") or None,
+        settings=_settings_of(graph),
+        model_href=models[0]["href"] if models else None,
+        created=properties.get("created"),
+    )
+    upgraded.properties |= {name: properties[name] for name in _KEPT if name in properties}
+    return upgraded
+
+
+def upgrade_folder(folder: Path) -> Path:
+    """Describe a folder with an item and its rasters anew, and name it after its new id.
+
+    Args:
+        folder: as `make demo` or `lai_stac.describe` of the first release wrote it.
+
+    Returns:
+        The folder, renamed if it had the name of the item; the same one where it is current.
+
+    Raises:
+        LaiStacError: it holds no item of ours, or a folder of the new name is there.
+    """
+    path, item = _read_item(folder)
+    if is_current(item):
+        return folder
+    upgraded = upgrade_item(item, folder)
+    target = folder.with_name(upgraded.id) if folder.name == item["id"] else folder
+    if target != folder and target.exists():
+        raise LaiStacError(f"{target} exists: {folder} is left as it is")
+    write_item(upgraded, folder)
+    if path.stem != upgraded.id:
+        path.unlink()
+    return folder.rename(target) if target != folder else folder
+
+
+def copy_files(source: Path, target: Path) -> None:
+    """Copy the files of a folder, by hard links where the disk allows."""
+    target.mkdir(parents=True, exist_ok=True)
+    for path in source.iterdir():
+        if path.is_file():
+            try:
+                os.link(path, target / path.name)
+            except OSError:
+                shutil.copyfile(path, target / path.name)
+
+
+def _identity_facts(item: Document) -> dict[str, Any]:
+    """Return what an item says of what fixes its result; None where it says nothing."""
+    properties = item.get("properties") or {}
+    assets = item.get("assets") or {}
+    told = [
+        f"{link.get('title', '')} {link.get('href', '')}" for link in _links(item, "derived_from")
+    ]
+    products = sorted(found[0] for found in map(PRODUCT.search, told) if found)
+    names = (fields.TARGET, fields.RANDOM_SEED, fields.MODEL_VERSION)
+    return {
+        **{name: properties.get(name) for name in names},
+        fields.MC_SAMPLES: properties.get(fields.MC_SAMPLES, 0),
+        "datetime": properties.get("datetime"),
+        "gsd": properties.get("gsd"),
+        "transform": (assets.get("lai") or {}).get("proj:transform"),
+        "shape": (assets.get("lai") or {}).get("proj:shape"),
+        "products": products or None,
+    }
+
+
+def _read_item(folder: Path) -> tuple[Path, dict[str, Any]]:
+    for path in sorted(folder.glob("*.json")):
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(document, dict) and is_ours(document):
+            return path, document
+    raise DescriptionError(f"{folder} holds no item of LAI rasters")
+
+
+def _links(item: Document, relation: str) -> list[dict[str, Any]]:
+    return [dict(link) for link in item.get("links") or [] if link.get("rel") == relation]
+
+
+def _graph_of(item: Document, folder: Path) -> dict[str, Any] | None:
+    """Return the process graph: of the item, or of the file that was laid beside its rasters."""
+    expression = item["properties"].get("processing:expression")
+    if isinstance(expression, Mapping) and isinstance(expression.get("expression"), Mapping):
+        return dict(expression["expression"])
+    if not (folder / GRAPH_FILE).is_file():
+        return None
+    graph: dict[str, Any] = json.loads((folder / GRAPH_FILE).read_text(encoding="utf-8"))
+    return graph
+
+
+def _settings_of(graph: dict[str, Any] | None) -> Document:
+    """Return the settings that the graph names beside those of the item; none without a run."""
+    if graph is None:
+        return {}
+    try:
+        return read_settings(graph).others
+    except DescriptionError:
+        return {}
+
+
+def _job_fields(properties: Document) -> dict[str, Any]:
+    names = ("processing:facility", "processing:datetime", "processing:version")
+    return {name: properties[name] for name in names if name in properties}
+
+
+def _model_of(properties: Document) -> dict[str, Any]:
+    """Return as much of `model.json` as the item holds: the bundle itself may be gone."""
+    low, high = properties.get(fields.VALID_RANGE, (0.0, 8.0))
+    name, version = properties[fields.MODEL_ID], properties[fields.MODEL_VERSION]
+    checksum = properties.get(fields.MODEL_CHECKSUM)
+    contract = {
+        "model_id": name,
+        "model_version": version,
+        "output": {"minimum": low, "maximum": high},
+    }
+    return {
+        "id": f"{name}-{version}",
+        "properties": {"mlm:name": name, "lai:contract": contract},
+        "assets": {"model": {"file:checksum": checksum}} if checksum else {},
+    }
