@@ -32,6 +32,8 @@ from lai_udf.cog import BLOCK_PX
 from lai_udf.predict import UNUSABLE_FLAGS
 
 AREA_M2 = 100_000.0
+DIGEST = "d" * 16
+"""Folder of the files of an item."""
 DIFFERENT = 8
 """Items share this many sets of rasters."""
 NO_DATA = -32768
@@ -67,16 +69,16 @@ def fill(site: Site, items: int, size: int, block_px: int = BLOCK_PX) -> None:
     for number in range(items):
         when = datetime(2019, 1, 3, 10, 36, 31, tzinfo=UTC) + timedelta(days=5 * number)
         item = item_of(f"lai_{number:04d}", when.isoformat(), size)
-        folder = site.data / "lai" / item["id"] / "digest"
+        folder = site.data / "lai" / item["id"] / DIGEST
         folder.mkdir(parents=True)
-        first = site.data / "lai" / f"lai_{number % DIFFERENT:04d}" / "digest"
+        first = site.data / "lai" / f"lai_{number % DIFFERENT:04d}" / DIGEST
         bands = layers(number, size) if number < DIFFERENT else {}
         for key in KEYS:
             if number < DIFFERENT:
                 (folder / f"{key}.tif").write_bytes(cog(bands[key], key, block_px))
             else:
                 os.link(first / f"{key}.tif", folder / f"{key}.tif")
-            item["assets"][key]["href"] = f"lai/{item['id']}/digest/{key}.tif"
+            item["assets"][key]["href"] = f"lai/{item['id']}/{DIGEST}/{key}.tif"
         documents.append({**item, "collection": "lai"})
     catalogue.put_collection(collection_for("lai", documents[:1]), "insert")
     catalogue.put_items("lai", documents, "insert")
@@ -117,7 +119,7 @@ def expected(files: Path, field: Polygon) -> dict[str, float | None]:
 def largest_difference(site: Site, field: Polygon, observations: list[dict]) -> float:  # type: ignore[type-arg]
     """Return how far the answers are from exactextract, m2 m-2."""
     direct = [
-        expected(site.data / "lai" / f"lai_{number:04d}" / "digest", field)
+        expected(site.data / "lai" / f"lai_{number:04d}" / DIGEST, field)
         for number in range(DIFFERENT)
     ]
     names = {"lai": "lai", "lower": "lai_lower", "upper": "lai_upper", "sd": "lai_sd"}
