@@ -13,19 +13,16 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pystac
-import xarray as xr
 
 from lai_stac import fields
 from lai_stac.errors import RasterError
-from lai_stac.statistics import INTERVAL_LEVEL, band_statistics, histogram
+from lai_stac.product import Product
+from lai_stac.statistics import INTERVAL_LEVEL, ProductCounts
 from lai_udf import predict
 from lai_udf.cog import ENCODINGS, Encoding
 from lai_udf.grid import Grid
 from lai_udf.variables import FLAG_MEANINGS, describe_variable
-from lai_udf.zonal import usable_pixels
 
 THUMBNAIL = "thumbnail.png"
 
@@ -46,9 +43,8 @@ COMPONENTS = ["epistemic", "aleatoric", "input", "representativeness"]
 
 
 def build_assets(
-    directory: Path,
-    cube: xr.DataArray,
-    inside: npt.NDArray[np.bool_],
+    product: Product,
+    counts: ProductCounts,
     *,
     samples: int,
     level: float = INTERVAL_LEVEL,
@@ -56,26 +52,22 @@ def build_assets(
     """Describe the COGs of a folder, and its thumbnail where there is one.
 
     Args:
-        directory: holds `lai.tif` and its neighbours; hrefs are relative to it.
-        cube: what they hold, dims (bands, y, x), physical units, NaN = no data.
-        inside: (y, x), pixels within the footprint.
+        product: the COGs; hrefs are relative to their folder.
+        counts: of all their pixels.
         samples: Monte-Carlo draws behind `LAI_SD`; 0 = the network's own estimate.
         level: of the interval, 0 to 1.
 
     Raises:
         RasterError: a file cannot be read.
     """
-    grid = Grid.of_data_array(cube, str(directory))
-    usable = inside & usable_pixels(cube.sel(bands="LAI").values, _flags(cube))
+    grid, directory = product.grid, product.directory
     assets = {}
-    for band in (str(label) for label in cube.coords["bands"].values):
+    for band, (path, _) in product.files.items():
         encoding = ENCODINGS[band]
-        values = cube.sel(bands=band).values
-        path = directory / f"{encoding.key}.tif"
-        empty = not np.isfinite(values).any()
+        empty = band not in counts.filled
         title = asset_title(band, samples, empty, level)
         extra = {
-            "bands": [_band(encoding, title, grid, np.where(usable, values, np.nan), inside)],
+            "bands": [_band(encoding, title, grid, counts)],
             "raster:bands": [_raster_band(encoding, grid)],
             **_projection_fields(grid),
             **({} if band == "LAI_SD" and empty else _laiq_fields(band, samples, level)),
@@ -145,8 +137,7 @@ def _band(
     encoding: Encoding,
     title: str,
     grid: Grid,
-    values: npt.NDArray[Any],
-    inside: npt.NDArray[np.bool_],
+    counts: ProductCounts,
 ) -> dict[str, Any]:
     """Describe the one band of a file: STAC 1.1 `bands`, with statistics in its unit."""
     band: dict[str, Any] = {
@@ -160,11 +151,11 @@ def _band(
         return band  # flags: every number is data, and their mean says nothing
     scaling = {"raster:scale": encoding.scale, "raster:offset": 0.0}
     band |= {"nodata": encoding.nodata, "unit": encoding.unit, **scaling}
-    statistics = band_statistics(values, inside)
+    statistics = counts.band_statistics(encoding.band)
     if statistics is not None:
         band["statistics"] = statistics
         if encoding.band == "LAI":
-            band["raster:histogram"] = histogram(values[inside])
+            band["raster:histogram"] = counts.histogram()
     return band
 
 
@@ -179,11 +170,6 @@ def _raster_band(encoding: Encoding, grid: Grid) -> dict[str, Any]:
         return band
     scaling = {"scale": encoding.scale, "offset": 0.0}
     return {**band, "nodata": encoding.nodata, "unit": encoding.unit, **scaling}
-
-
-def _flags(cube: xr.DataArray) -> npt.NDArray[Any] | None:
-    """Return the flags (y, x) of a product that has them."""
-    return cube.sel(bands="LAI_FLAGS").values if "LAI_FLAGS" in cube["bands"].values else None
 
 
 def _projection_fields(grid: Grid) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from lai_stac.facts import LOG, ResultFacts, pixel_m
 from lai_stac.files import replace_file
 from lai_stac.footprint import block_size, bounding_box, inside_mask, outline, to_wgs84
 from lai_stac.identity import tile_name, utc
+from lai_stac.product import open_product
 from lai_stac.provenance import (
     model_contract,
     model_fields,
@@ -37,10 +40,10 @@ from lai_stac.provenance import (
     write_graph,
 )
 from lai_stac.rendering import RENDER_URI, describe_renders
-from lai_stac.statistics import describe_product, observed_pixels
+from lai_stac.statistics import ProductCounts
 from lai_stac.thumbnail import write_thumbnail
 from lai_stac.validation import validate_item
-from lai_udf.cog import read_lai_cogs, write_lai_cogs
+from lai_udf.cog import write_lai_cogs
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
 from lai_udf.identity import tile_of
@@ -78,15 +81,13 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
         InvalidItemError: the outcome is not valid (a fault of ours).
     """
     known = ResultFacts(**facts)
-    cube = _read(directory)
-    grid = Grid.of_data_array(cube, str(directory))
-    bands = [str(band) for band in cube.coords["bands"].values]
-    lai, lower, upper = (cube.sel(bands=band).values for band in REQUIRED_BANDS[:3])
-    flags = cube.sel(bands="LAI_FLAGS").values.astype("uint8")
-    inside, geometry = _footprint(observed_pixels(lai, flags), grid, directory)
-    product = describe_product(
-        lai, lower, upper, flags, inside, cloud_known=known.scene_classification
-    )
+    rasters = open_product(directory, REQUIRED_BANDS)
+    grid, bands = rasters.grid, list(rasters.files)
+    inside, geometry = _footprint(rasters.observed(), grid, directory)
+    counts = ProductCounts(bands)
+    for rows, layers in rasters.rows():
+        counts.add(layers, inside[rows])
+    product = counts.describe(cloud_known=known.scene_classification)
     contract = model_contract(known.model)
     item = pystac.Item(
         id=known.item_id(grid, sorted({band.partition("_")[0] for band in bands})),
@@ -114,7 +115,7 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
     if product.requirements:
         item.properties[fields.REQUIREMENTS] = [entry.to_dict() for entry in product.requirements]
     item.properties |= stamp(item.properties, known.created)
-    assets = build_assets(directory, cube, inside, samples=known.samples, level=known.level)
+    assets = build_assets(rasters, counts, samples=known.samples, level=known.level)
     for key, asset in assets.items():
         item.add_asset(key, asset)
     item.add_links(
@@ -166,7 +167,8 @@ def describe(directory: Path, **facts: Any) -> Path:  # noqa: ANN401
     Returns:
         The path of the Item.
     """
-    write_thumbnail(_read(directory).sel(bands="LAI").values, directory / "thumbnail.png")
+    small = open_product(directory, REQUIRED_BANDS).shrunk()
+    write_thumbnail(small, directory / "thumbnail.png")
     return write_item(build_item(directory, **facts), directory)
 
 
@@ -191,11 +193,29 @@ def describe_cube(
     Raises:
         LaiStacError: as for `build_item`, or the folder exists and is not to be replaced.
     """
+    return describe_written(partial(write_lai_cogs, cube), out, replace=replace, **facts)
+
+
+def describe_written(
+    write: Callable[[Path], object],
+    out: Path,
+    *,
+    replace: bool = False,
+    **facts: Any,  # noqa: ANN401
+) -> Path:
+    """Write COGs, thumbnail and Item into a folder of their own, which appears whole.
+
+    Args:
+        write: writes the COGs into the folder that it is given.
+        out: see `describe_cube`.
+        replace: the same.
+        **facts: the same.
+    """
     work = out / ".describing"
     shutil.rmtree(work, ignore_errors=True)
     try:
         try:
-            write_lai_cogs(cube, work)
+            write(work)
         except LaiUdfError as error:
             raise RasterError(str(error)) from error
         path = describe(work, **facts)
@@ -211,25 +231,6 @@ def describe_cube(
         return target
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _read(directory: Path) -> xr.DataArray:
-    """Read the COGs of a folder; all the bands that an item needs must be there."""
-    try:
-        cube = read_lai_cogs(directory)
-    except LaiUdfError as error:
-        raise RasterError(str(error)) from error
-    missing = [band for band in REQUIRED_BANDS if band not in cube.coords["bands"].values]
-    if missing:
-        raise RasterError(
-            f"{directory} lacks {', '.join(f'{band.lower()}.tif' for band in missing)}: "
-            "an item needs the interval and the flags beside LAI"
-        )
-    if not cube.sel(bands="LAI_FLAGS").notnull().all():
-        raise RasterError(
-            f"{directory / 'lai_flags.tif'} has no-data pixels; flags are data everywhere"
-        )
-    return cube
 
 
 def _common_fields(known: ResultFacts, grid: Grid, geometry: dict[str, Any]) -> dict[str, Any]:

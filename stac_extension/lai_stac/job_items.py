@@ -10,29 +10,60 @@ The same results give the same items: names, times and numbers come from files a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
-import xarray as xr
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
 from lai_stac.errors import DescriptionError, RasterError
-from lai_stac.item import describe_cube
+from lai_stac.item import describe_written
 from lai_stac.job_graph import GraphSettings, model_archive, read_settings
 from lai_stac.job_results import DatedResult, JobResults, ResultFile, read_job_results
+from lai_stac.product import Band, read_rows
 from lai_stac.statistics import observed_pixels
 from lai_udf.bundle import Bundle, open_bundle
+from lai_udf.cog import LaiCogWriter
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
 from lai_udf.identity import covers_tile
-from lai_udf.predict import ALL_OUTPUT_BANDS, NO_DATA_NEAR
+from lai_udf.predict import ALL_OUTPUT_BANDS
 
 MAX_PIXELS = 150_000_000
 """Largest raster that is described; a larger area is several jobs."""
+
+
+@dataclass(frozen=True)
+class _DatedRaster:
+    """The output bands of one date, in GeoTIFFs of any layout."""
+
+    grid: Grid
+    """Of all of them."""
+    bands: Mapping[str, Band]
+    """File and number of each, in the order of the contract."""
+
+    def was_observed(self) -> bool:
+        """Return whether a pixel holds LAI or lies under a cloud."""
+        wanted = {n: b for n, b in self.bands.items() if n in ("LAI", "LAI_FLAGS")}
+        for _, layers in read_rows(wanted, self.grid):
+            lai, flags = layers["LAI"], layers.get("LAI_FLAGS")
+            seen = np.isfinite(lai) if flags is None else observed_pixels(lai, flags.astype("u1"))
+            if seen.any():
+                return True
+        return False
+
+    def write_cogs(self, folder: Path) -> None:
+        """Write the bands as COGs, rows by rows."""
+        with LaiCogWriter(folder, self.grid, bands=tuple(self.bands)) as writer:
+            for rows, layers in read_rows(self.bands, self.grid):
+                window = Window(0, rows.start, self.grid.width, rows.stop - rows.start)
+                part = self.grid.crop(window, "the raster")
+                stack = np.stack([layers[band] for band in self.bands])
+                writer.write(part.to_data_array(stack, tuple(self.bands)), window)
 
 
 def describe_job(
@@ -66,16 +97,16 @@ def describe_job(
     bundle = _bundle(settings, results, bundles or (open_bundle(),))
     folders = []
     for dated in results.dates:
-        cube = _read_cube(dated.files)
-        if _was_observed(cube):
-            folders.append(_describe_date(cube, dated, out, settings, bundle, results))
+        raster = _open_date(dated.files)
+        if raster.was_observed():
+            folders.append(_describe_date(raster, dated, out, settings, bundle, results))
     if not folders:
         raise RasterError(f"no date in {folder.name} has one observed pixel: nothing to describe")
     return folders
 
 
 def _describe_date(
-    cube: xr.DataArray,
+    raster: _DatedRaster,
     dated: DatedResult,
     out: Path,
     settings: GraphSettings,
@@ -84,14 +115,14 @@ def _describe_date(
 ) -> Path:
     """Write COGs, thumbnail and item of one date under their final name."""
     try:
-        return describe_cube(
-            cube,
+        return describe_written(
+            raster.write_cogs,
             out,
             model=bundle.description,
             datetime=dated.datetime,
             end_datetime=dated.end_datetime,
             platform=dated.platform,
-            mgrs_tile=dated.mgrs_tile if covers_tile(Grid.of_data_array(cube, "it")) else None,
+            mgrs_tile=dated.mgrs_tile if covers_tile(raster.grid) else None,
             process_graph=results.process_graph,
             job_metadata=dated.metadata,
             target=settings.target,
@@ -119,18 +150,9 @@ def _bundle(settings: GraphSettings, results: JobResults, bundles: Sequence[Bund
     )
 
 
-def _was_observed(cube: xr.DataArray) -> bool:
-    """Return whether a pixel holds LAI or lies under a cloud."""
-    lai = cube.sel(bands="LAI").values
-    if "LAI_FLAGS" not in cube.bands.values:
-        return bool(np.isfinite(lai).any())
-    flags = cube.sel(bands="LAI_FLAGS").values.astype("uint8")
-    return bool(observed_pixels(lai, flags).any())
-
-
-def _read_cube(files: Sequence[ResultFile]) -> xr.DataArray:
-    """Read the GeoTIFFs of one date, dims (bands, y, x), float32, flags finite everywhere."""
-    layers: dict[str, npt.NDArray[np.float32]] = {}
+def _open_date(files: Sequence[ResultFile]) -> _DatedRaster:
+    """Find the output bands in the GeoTIFFs of one date; their pixels are not read."""
+    bands: dict[str, Band] = {}
     grid: Grid | None = None
     for file in files:
         try:
@@ -144,34 +166,21 @@ def _read_cube(files: Sequence[ResultFile]) -> xr.DataArray:
                     )
                 grid = grid or here
                 grid.require_same(here, file.path.name)
-                layers |= _read_bands(dataset, file)
+                bands |= _find_bands(dataset, file)
         except RasterioError as error:
             raise RasterError(f"cannot read {file.path.name} as a GeoTIFF ({error})") from error
         except LaiUdfError as error:
             raise RasterError(str(error)) from error
-    bands = tuple(band for band in ALL_OUTPUT_BANDS if band in layers)
     if grid is None or "LAI" not in bands:
         names = ", ".join(file.path.name for file in files)
         raise RasterError(f"{names}: no band is named LAI, neither in the file nor in its metadata")
-    return grid.to_data_array(np.stack([layers[band] for band in bands]), bands)
+    return _DatedRaster(grid, {band: bands[band] for band in ALL_OUTPUT_BANDS if band in bands})
 
 
-def _read_bands(dataset: DatasetReader, file: ResultFile) -> dict[str, npt.NDArray[np.float32]]:
+def _find_bands(dataset: DatasetReader, file: ResultFile) -> dict[str, Band]:
     """Return the output bands of a file by name; metadata names them where the file does not."""
     names: tuple[str | None, ...] = dataset.descriptions
     if not any(name in ALL_OUTPUT_BANDS for name in names) and len(file.bands) == dataset.count:
         names = file.bands
-    layers = {}
-    for index, name in enumerate(names, start=1):
-        if name not in ALL_OUTPUT_BANDS:
-            continue
-        raw = dataset.read(index)
-        values = raw.astype(np.float32) * np.float32(dataset.scales[index - 1])
-        values += np.float32(dataset.offsets[index - 1])
-        nodata = dataset.nodatavals[index - 1]
-        if nodata is not None and not np.isnan(nodata):
-            values[raw == nodata] = np.nan
-        if str(name).endswith("_FLAGS"):
-            values[np.isnan(values)] = NO_DATA_NEAR
-        layers[str(name)] = values
-    return layers
+    numbered = enumerate(names, start=1)
+    return {str(n): (file.path, index) for index, n in numbered if n in ALL_OUTPUT_BANDS}

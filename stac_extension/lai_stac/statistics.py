@@ -1,7 +1,7 @@
 """What the pixels of an LAI product say: the numbers behind the ``laiq:`` fields.
 
-Pure functions on arrays (y, x): LAI and interval in m2 m-2 with NaN = no data, flags as in
-`lai_udf.predict`. Nothing is read and nothing is remembered. Which pixels count, and the least
+LAI and interval in m2 m-2 with NaN = no data, flags as in `lai_udf.predict`. `ProductCounts` takes
+blocks, so that a tile needs no more memory than its rows. Which pixels count, and the least
 share of them that has a mean, are those of `lai_udf.zonal`, for parcels and items alike:
 
 - *inside*: within the outline of everything observed (`lai_stac.footprint`), so that shares do
@@ -17,6 +17,8 @@ with LAI, the shares that meet GCOS over the usable ones.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +26,9 @@ import numpy as np
 import numpy.typing as npt
 
 from lai_stac import fields
+from lai_stac.counts import ValueCounts
 from lai_stac.objects import Requirement
+from lai_udf.cog import ENCODINGS
 from lai_udf.predict import (
     CLIPPED_TO_MAX,
     CLIPPED_TO_MIN,
@@ -34,7 +38,8 @@ from lai_udf.predict import (
     OUTPUT_TOO_HIGH,
     OUTPUT_TOO_LOW,
 )
-from lai_udf.zonal import ZonalStatistics, describe_raster, usable_pixels
+from lai_udf.zonal import MIN_VALID_SHARE, usable_pixels
+from lai_udf.zones import SLIVER
 
 Array = npt.NDArray[Any]
 
@@ -107,168 +112,179 @@ def gcos_conformity(lai: Array, sigma: Array) -> list[Requirement]:
         lai: valid LAI, m2 m-2, shape (n,), n >= 1.
         sigma: one-sigma uncertainty of the same pixels.
     """
-    expanded = GCOS_COVERAGE_FACTOR * sigma
     return [
-        Requirement(
-            id=name,
-            **limits,
-            switch_lai=RELATIVE_FROM_LAI,
-            coverage_factor=GCOS_COVERAGE_FACTOR,
-            fraction=_share(
-                expanded
-                <= np.where(lai >= RELATIVE_FROM_LAI, limits["relative"] * lai, limits["absolute"])
-            ),
-            basis="predicted",
-        )
+        _requirement(name, float(np.mean(_conforms(lai, sigma, **limits))))
         for name, limits in GCOS_2022.items()
     ]
 
 
-def describe_product(
-    lai: Array,
-    lower: Array | None,
-    upper: Array | None,
-    flags: Array,
-    inside: Array,
-    *,
-    cloud_known: bool = True,
-) -> ProductStatistics:
-    """Compute every ``laiq:`` number of a product.
+def _conforms(lai: Array, sigma: Array, relative: float, absolute: float) -> Array:
+    limit = np.where(lai >= RELATIVE_FROM_LAI, relative * lai, absolute)
+    return np.asarray(GCOS_COVERAGE_FACTOR * sigma <= limit)
+
+
+def _requirement(name: str, share: float) -> Requirement:
+    return Requirement(
+        id=name,
+        **GCOS_2022[name],
+        switch_lai=RELATIVE_FROM_LAI,
+        coverage_factor=GCOS_COVERAGE_FACTOR,
+        fraction=round(share, FRACTION_DECIMALS),
+        basis="predicted",
+    )
+
+
+class ProductCounts:
+    """What is counted of a product, block by block.
 
     Args:
-        lai: m2 m-2, (y, x), NaN = no data.
-        lower: lower bound of the 95 % interval, same shape and unit; None where there is none.
-        upper: upper bound.
-        flags: uint8 bit field, same shape.
-        inside: bool, same shape: pixels within the footprint, at least one.
-        cloud_known: whether a scene classification went in; else cloud and water are unknown.
+        bands: its output bands.
     """
-    layers = {"lai": lai}
-    if lower is not None and upper is not None:
-        layers["sigma"] = one_sigma(lower, upper)
-    found = describe_raster(layers, flags, inside, quantiles=QUANTILES)
-    values: dict[str, float | int | None] = {
-        fields.PIXEL_COUNT: int(inside.sum()),
-        fields.VALID_FRACTION: round(float(found.valid_share[0]), FRACTION_DECIMALS),
-        **_observation_shares(lai, flags, inside, cloud_known),
-        **_flag_shares(lai, flags, inside),
-        **_lai_values(found),
-    }
-    usable = usable_pixels(lai, flags) & inside
-    if "sigma" not in layers or np.isnan(found.mean["sigma"][0]):
-        return ProductStatistics(values, [])
-    usable &= np.isfinite(layers["sigma"])
-    seen, sigma = lai[usable], layers["sigma"][usable]
-    values |= _uncertainty_values(found, seen, sigma)
-    requirements = gcos_conformity(seen, sigma)
-    values[fields.GCOS_GOAL_FRACTION] = requirements[0].fraction
-    values[fields.GCOS_THRESHOLD_FRACTION] = requirements[1].fraction
-    return ProductStatistics(values, requirements)
+
+    def __init__(self, bands: Sequence[str]) -> None:
+        self._values = {
+            band: ValueCounts(ENCODINGS[band].scale)
+            for band in bands
+            if not band.endswith("_FLAGS")
+        }
+        self._width = ValueCounts(ENCODINGS["LAI"].scale)
+        self._pixels: Counter[str] = Counter()
+        self._conform: Counter[str] = Counter()
+        self._relative: list[Array] = []
+        self.filled: set[str] = set()
+        """Bands with a value anywhere."""
+
+    def add(self, layers: Mapping[str, Array], inside: Array) -> None:
+        """Count a block.
+
+        Args:
+            layers: by output band, (y, x); LAI and bounds in m2 m-2 with NaN = no data, LAI_FLAGS.
+            inside: bool, same shape: pixels within the footprint.
+        """
+        lai, flags = layers["LAI"], layers["LAI_FLAGS"].astype("uint8")
+        usable = usable_pixels(lai, flags) & inside
+        self._count_pixels(lai, flags, inside, usable)
+        for band, counts in self._values.items():
+            known = np.isfinite(layers[band])
+            if known.any():
+                self.filled.add(band)
+                counts.add(layers[band][known & usable])
+        if "LAI_LOWER" in layers and "LAI_UPPER" in layers:
+            self._count_uncertainty(lai, layers["LAI_UPPER"] - layers["LAI_LOWER"], usable)
+
+    def _count_pixels(self, lai: Array, flags: Array, inside: Array, usable: Array) -> None:
+        gone = ~np.isfinite(lai) & inside
+        cloud = gone & ((flags & CLOUD_NEAR) > 0)
+        water = gone & ((flags & (CLOUD_NEAR | NO_DATA_NEAR)) == 0)
+        seen = flags[np.isfinite(lai) & inside]
+        found = {
+            "inside": inside,
+            "usable": usable,
+            "gone": gone,
+            "cloud": cloud,
+            "water": water,
+            "domain": (seen & INPUT_OUT_OF_DOMAIN) > 0,
+            "range": (seen & OUT_OF_RANGE) > 0,
+        }
+        self._pixels.update({name: int(pixels.sum()) for name, pixels in found.items()})
+        self._pixels["seen"] += seen.size
+
+    def _count_uncertainty(self, lai: Array, width: Array, usable: Array) -> None:
+        known = usable & np.isfinite(width)
+        lai, width = lai[known], width[known]
+        sigma = (width / (2 * HALF_WIDTH_IN_SIGMA)).astype("float32")
+        self._width.add(width)
+        self._conform.update(
+            {name: int(_conforms(lai, sigma, **limits).sum()) for name, limits in GCOS_2022.items()}
+        )
+        leafy = lai >= RELATIVE_FROM_LAI
+        self._relative.append(sigma[leafy] / lai[leafy])
+
+    def describe(self, *, cloud_known: bool = True) -> ProductStatistics:
+        """Return every ``laiq:`` number; at least one pixel lies inside.
+
+        Args:
+            cloud_known: whether a scene classification went in; else cloud and water are unknown.
+        """
+        pixels = self._pixels
+        inside, seen = pixels["inside"], pixels["seen"]
+        nodata = pixels["gone"] - pixels["cloud"] - pixels["water"]
+        values: dict[str, float | int | None] = {
+            fields.PIXEL_COUNT: inside,
+            fields.VALID_FRACTION: _ratio(pixels["usable"], inside),
+            fields.CLOUD_FRACTION: _ratio(pixels["cloud"], inside) if cloud_known else None,
+            fields.WATER_FRACTION: _ratio(pixels["water"], inside),
+            fields.NODATA_FRACTION: _ratio(nodata, inside),
+        }
+        if not cloud_known:
+            del values[fields.WATER_FRACTION]
+        if seen:
+            values[fields.INPUT_OUT_OF_DOMAIN_FRACTION] = _ratio(pixels["domain"], seen)
+            values[fields.OUTPUT_OUT_OF_RANGE_FRACTION] = _ratio(pixels["range"], seen)
+        enough = pixels["usable"] >= (MIN_VALID_SHARE - SLIVER) * inside and pixels["usable"] > 0
+        if not enough:
+            return ProductStatistics(values, [])
+        values |= self._lai_values()
+        if not self._width.total:
+            return ProductStatistics(values, [])
+        requirements = [
+            _requirement(name, self._conform[name] / self._width.total) for name in GCOS_2022
+        ]
+        values |= self._uncertainty_values()
+        values[fields.GCOS_GOAL_FRACTION] = requirements[0].fraction
+        values[fields.GCOS_THRESHOLD_FRACTION] = requirements[1].fraction
+        return ProductStatistics(values, requirements)
+
+    def _lai_values(self) -> dict[str, float]:
+        lai = self._values["LAI"]
+        low, middle, high = (lai.quantile(share) for share in QUANTILES)
+        return {
+            fields.LAI_MEAN: _lai(lai.mean),
+            fields.LAI_MEDIAN: _lai(middle),
+            fields.LAI_P05: _lai(low),
+            fields.LAI_P95: _lai(high),
+        }
+
+    def _uncertainty_values(self) -> dict[str, float]:
+        per_width = 1 / (2 * HALF_WIDTH_IN_SIGMA)
+        values = {
+            fields.UNCERTAINTY_MEAN: _lai(self._width.mean * per_width),
+            fields.UNCERTAINTY_MEDIAN: _lai(self._width.quantile(0.5) * per_width),
+            fields.UNCERTAINTY_P95: _lai(self._width.quantile(0.95) * per_width),
+        }
+        relative = np.concatenate(self._relative)
+        if relative.size:
+            values[fields.RELATIVE_UNCERTAINTY_MEDIAN] = _lai(
+                np.median(relative, overwrite_input=True)
+            )
+        return values
+
+    def band_statistics(self, band: str) -> dict[str, float | int] | None:
+        """Return the STAC `statistics` of the usable pixels of a band; None of nothing."""
+        counts = self._values[band]
+        if not counts.total:
+            return None
+        low, high = counts.ends
+        share = counts.total / self._pixels["inside"]
+        return {
+            "minimum": _lai(low),
+            "maximum": _lai(high),
+            "mean": _lai(counts.mean),
+            "stddev": _lai(counts.spread),
+            "count": counts.total,
+            "valid_percent": round(100 * share, FRACTION_DECIMALS - 2),
+        }
+
+    def histogram(
+        self, limits: tuple[float, float] = (0.0, 8.0), buckets: int = 32
+    ) -> dict[str, Any]:
+        """Return usable LAI in equal buckets, the outer ones with what lies beyond the limits."""
+        counted = self._values["LAI"].histogram(limits, buckets)
+        return {"count": buckets, "min": limits[0], "max": limits[1], "buckets": counted}
 
 
-def band_statistics(values: Array, inside: Array) -> dict[str, float | int] | None:
-    """Describe one band in physical units: the STAC `statistics` object.
-
-    Args:
-        values: (y, x), physical units (not digital numbers), NaN = no data or not usable.
-        inside: bool, same shape: the pixels that `valid_percent` is a share of.
-
-    Returns:
-        minimum, maximum, mean, stddev, count and valid_percent; None where no pixel is valid.
-    """
-    known = values[inside & np.isfinite(values)].astype("float64")
-    if known.size == 0:
-        return None
-    return {
-        "minimum": _lai(known.min()),
-        "maximum": _lai(known.max()),
-        "mean": _lai(known.mean()),
-        "stddev": _lai(known.std()),
-        "count": int(known.size),
-        "valid_percent": round(100 * known.size / int(inside.sum()), FRACTION_DECIMALS - 2),
-    }
-
-
-def histogram(
-    values: Array, limits: tuple[float, float] = (0.0, 8.0), buckets: int = 32
-) -> dict[str, Any]:
-    """Count values in equal buckets: the `raster:histogram` object, physical units.
-
-    Args:
-        values: any shape, NaN = no data; values beyond `limits` fall into the outer buckets.
-        limits: lower edge of the first and upper edge of the last bucket.
-        buckets: how many.
-    """
-    known = np.clip(values[np.isfinite(values)], *limits)
-    counts, _ = np.histogram(known, bins=buckets, range=limits)
-    return {
-        "count": buckets,
-        "min": limits[0],
-        "max": limits[1],
-        "buckets": [int(count) for count in counts],
-    }
-
-
-def _observation_shares(
-    lai: Array, flags: Array, inside: Array, cloud_known: bool
-) -> dict[str, float | int | None]:
-    """Return the shares of cloud, water and no data, of the pixels inside."""
-    gone = ~np.isfinite(lai) & inside
-    cloud = gone & ((flags & CLOUD_NEAR) > 0)
-    water = gone & ((flags & (CLOUD_NEAR | NO_DATA_NEAR)) == 0)
-    nodata = gone & ~cloud & ~water
-    counts = {
-        fields.CLOUD_FRACTION: cloud,
-        fields.WATER_FRACTION: water,
-        fields.NODATA_FRACTION: nodata,
-    }
-    shares: dict[str, float | int | None] = {
-        name: _share(pixels[inside]) for name, pixels in counts.items()
-    }
-    if not cloud_known:
-        shares[fields.CLOUD_FRACTION] = None
-        del shares[fields.WATER_FRACTION]
-    return shares
-
-
-def _flag_shares(lai: Array, flags: Array, inside: Array) -> dict[str, float]:
-    """Return the shares of flags, of the pixels with LAI; nothing where there is none."""
-    seen = flags[np.isfinite(lai) & inside]
-    if not seen.size:
-        return {}
-    return {
-        fields.INPUT_OUT_OF_DOMAIN_FRACTION: _share((seen & INPUT_OUT_OF_DOMAIN) > 0),
-        fields.OUTPUT_OUT_OF_RANGE_FRACTION: _share((seen & OUT_OF_RANGE) > 0),
-    }
-
-
-def _lai_values(found: ZonalStatistics) -> dict[str, float]:
-    if np.isnan(found.mean["lai"][0]):
-        return {}
-    low, middle, high = found.quantiles["lai"][0]
-    return {
-        fields.LAI_MEAN: _lai(found.mean["lai"][0]),
-        fields.LAI_MEDIAN: _lai(middle),
-        fields.LAI_P05: _lai(low),
-        fields.LAI_P95: _lai(high),
-    }
-
-
-def _uncertainty_values(found: ZonalStatistics, lai: Array, sigma: Array) -> dict[str, float]:
-    _, middle, high = found.quantiles["sigma"][0]
-    values = {
-        fields.UNCERTAINTY_MEAN: _lai(found.mean["sigma"][0]),
-        fields.UNCERTAINTY_MEDIAN: _lai(middle),
-        fields.UNCERTAINTY_P95: _lai(high),
-    }
-    leafy = lai >= RELATIVE_FROM_LAI
-    if leafy.any():
-        values[fields.RELATIVE_UNCERTAINTY_MEDIAN] = _lai(np.median(sigma[leafy] / lai[leafy]))
-    return values
-
-
-def _share(pixels: Array) -> float:
-    return round(float(np.mean(pixels)), FRACTION_DECIMALS)
+def _ratio(part: int, whole: int) -> float:
+    return round(part / whole, FRACTION_DECIMALS)
 
 
 def _lai(value: Any) -> float:  # noqa: ANN401  (a NumPy scalar of either width)

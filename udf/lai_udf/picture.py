@@ -64,14 +64,17 @@ def colour_lai(lai: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return picture
 
 
-def shrink(lai: npt.NDArray[Any], max_side: int = MAX_SIDE_PX) -> npt.NDArray[np.float32]:
+def shrink(
+    lai: npt.NDArray[Any], max_side: int = MAX_SIDE_PX, step: int | None = None
+) -> npt.NDArray[np.float32]:
     """Average blocks of pixels until no side exceeds `max_side`; NaN is left out of the mean.
 
     Args:
         lai: (y, x), NaN = no data.
         max_side: px.
+        step: side of the blocks, px, in place of `max_side`.
     """
-    step = max(1, -(-max(lai.shape) // max_side))
+    step = step or max(1, -(-max(lai.shape) // max_side))
     if step == 1:
         return np.asarray(lai, dtype="float32")
     height, width = lai.shape
