@@ -54,6 +54,8 @@ HALF_WIDTH_IN_SIGMA = 1.959964
 QUANTILES = (0.05, 0.5, 0.95)
 LAI_DECIMALS = 6
 FRACTION_DECIMALS = 6
+RELATIVE_STEP = 0.0001
+"""To which relative uncertainties are counted."""
 RELATIVE_FROM_LAI = 0.5
 """m2 m-2; below it a relative uncertainty says nothing (the switch of GCOS-2022)."""
 
@@ -150,7 +152,7 @@ class ProductCounts:
         self._width = ValueCounts(ENCODINGS["LAI"].scale)
         self._pixels: Counter[str] = Counter()
         self._conform: Counter[str] = Counter()
-        self._relative: list[Array] = []
+        self._relative = ValueCounts(RELATIVE_STEP)
         self.filled: set[str] = set()
         """Bands with a value anywhere."""
 
@@ -198,7 +200,7 @@ class ProductCounts:
             {name: int(_conforms(lai, sigma, **limits).sum()) for name, limits in GCOS_2022.items()}
         )
         leafy = lai >= RELATIVE_FROM_LAI
-        self._relative.append(sigma[leafy] / lai[leafy])
+        self._relative.add(sigma[leafy] / lai[leafy])
 
     def describe(self, *, cloud_known: bool = True) -> ProductStatistics:
         """Return every ``laiq:`` number; at least one pixel lies inside.
@@ -252,11 +254,8 @@ class ProductCounts:
             fields.UNCERTAINTY_MEDIAN: _lai(self._width.quantile(0.5) * per_width),
             fields.UNCERTAINTY_P95: _lai(self._width.quantile(0.95) * per_width),
         }
-        relative = np.concatenate(self._relative)
-        if relative.size:
-            values[fields.RELATIVE_UNCERTAINTY_MEDIAN] = _lai(
-                np.median(relative, overwrite_input=True)
-            )
+        if self._relative.total:
+            values[fields.RELATIVE_UNCERTAINTY_MEDIAN] = _lai(self._relative.quantile(0.5))
         return values
 
     def band_statistics(self, band: str) -> dict[str, float | int] | None:

@@ -10,9 +10,12 @@ from service.fake_items import TOKEN, footprint, stac_item
 
 pytest.importorskip("stac_api_validator", reason="stac-api-validator is not installed")
 
+from pystac.validation import JsonSchemaSTACValidator, RegisteredValidator
 from service.offline_validator import fetch
 from stac_api_validator.validations import QueryConfig, validate_api
 from stac_validator import utilities
+
+from lai_stac.validation import local_schemas
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,6 +55,9 @@ def test_stac_api_validator_finds_no_error(
     live: str, make_result: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(utilities, "fetch_and_parse_file", fetch)
+    offline = JsonSchemaSTACValidator()
+    offline.schema_cache.update(local_schemas())
+    monkeypatch.setattr(RegisteredValidator, "_validator", offline)
     with requests.Session() as session:
         session.headers["Authorization"] = f"Bearer {TOKEN}"
         for number, letter in enumerate("abc"):

@@ -137,7 +137,9 @@ def test_command_publishes_a_folder_of_results(live: str, results: Path) -> None
     assert first.exit_code == 0, first.output
     lines = first.stdout.splitlines()
     assert len(lines) == 2
-    assert all(line.startswith(f"created: {live}/collections/lai/items/lai_s2_") for line in lines)
+    assert all(
+        line.startswith(f"created: {live}/collections/lai-field/items/lai_s2_") for line in lines
+    )
     assert [line.split(":")[0] for line in second.stdout.splitlines()] == ["unchanged"] * 2
 
 
@@ -210,4 +212,4 @@ def test_command_publishes_a_folder_of_cogs(
     folder = write_cogs(settings.allowed_roots[0] / "cogs", rng)
     done = CliRunner().invoke(app, ["publish", str(folder), "--url", live, "--token", TOKEN])
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith(f"created: {live}/collections/lai/items/lai_s2_")
+    assert done.stdout.startswith(f"created: {live}/collections/lai-field/items/lai_s2_")

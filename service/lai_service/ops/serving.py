@@ -1,5 +1,6 @@
 """Listen on a port and serve an application until told to stop."""
 
+import ctypes
 import logging
 import socket
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from lai_service.errors import SettingsError
 
 __all__ = ["hold_port", "serve_forever"]
 
+_ARENAS = -8  # M_ARENA_MAX of malloc.h
 _log = logging.getLogger("lai_service")
 
 
@@ -40,6 +42,12 @@ def hold_port(host: str, port: int) -> socket.socket:
     return held
 
 
+def _share_memory() -> None:
+    """Let the threads share two heaps of glibc: each would keep what its largest request took."""
+    with suppress(OSError, AttributeError):  # no glibc
+        ctypes.CDLL(None).mallopt(_ARENAS, 2)
+
+
 def serve_forever(
     app: FastAPI, held: socket.socket, trusted_proxies: Sequence[str] = ("127.0.0.1",)
 ) -> None:
@@ -50,6 +58,7 @@ def serve_forever(
         held: from `hold_port`.
         trusted_proxies: addresses whose forwarded headers name the caller and the scheme.
     """
+    _share_memory()
     host, port = held.getsockname()[:2]
     _log.info("serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
     config = uvicorn.Config(
