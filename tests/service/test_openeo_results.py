@@ -137,9 +137,7 @@ def test_command_publishes_a_folder_of_results(live: str, results: Path) -> None
     assert first.exit_code == 0, first.output
     lines = first.stdout.splitlines()
     assert len(lines) == 2
-    assert all(
-        line.startswith(f"created: {live}/collections/lai-field/items/lai_s2_") for line in lines
-    )
+    assert all(line.startswith(f"created: {live}/collections/lai/items/lai_s2_") for line in lines)
     assert [line.split(":")[0] for line in second.stdout.splitlines()] == ["unchanged"] * 2
 
 
