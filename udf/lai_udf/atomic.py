@@ -3,9 +3,11 @@
 What writes rasters works in a hidden folder beside the target, and moves finished files over.
 """
 
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +16,12 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from lai_udf.errors import OutputNotWritableError
+
+PREFIX, SUFFIX = ".lai-", ".partial"
+"""Names of work folders; each is locked by its process."""
+
+ABANDONED_S = 60
+"""A work folder that is younger may be about to be locked."""
 
 CACHE_BYTES = 8 * 2**20
 """Decoded blocks that GDAL keeps while a scene is streamed. By default it takes a twentieth of the
@@ -52,24 +60,51 @@ def work_folder(directory: Path) -> Iterator[Path]:
     """Make `directory` where it is missing and yield a hidden work folder in it.
 
     The work folder goes away at the end; so does `directory`, if it was made here and is empty.
+    Work folders that killed runs left there go away, too.
 
     Raises:
         OutputNotWritableError: the folder cannot be made.
     """
     made: list[Path] = []
     work: Path | None = None
+    lock: int | None = None
     try:
         with disk_errors(directory):
             made = [folder for folder in (directory, *directory.parents) if not folder.exists()]
             directory.mkdir(parents=True, exist_ok=True)
-            work = Path(tempfile.mkdtemp(prefix=".lai-", suffix=".partial", dir=directory))
+            remove_abandoned(directory)
+            work = Path(tempfile.mkdtemp(prefix=PREFIX, suffix=SUFFIX, dir=directory))
+            lock = _lock(work)
         yield work
     finally:
+        if lock is not None:
+            os.close(lock)
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
         with suppress(OSError):  # not empty: finished files lie there
             for folder in made:
                 folder.rmdir()
+
+
+def remove_abandoned(directory: Path) -> None:
+    """Remove the work folders of runs that were killed: those that no process has locked."""
+    for folder in directory.glob(f"{PREFIX}*{SUFFIX}"):
+        with suppress(OSError):  # locked by a run that works on, or gone already
+            lock = _lock(folder)
+            if time.time() - folder.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int:
+    """Lock a folder until the handle is closed or the process ends; `OSError` if it is locked."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
 
 
 def move_finished(files: dict[Path, Path]) -> None:
