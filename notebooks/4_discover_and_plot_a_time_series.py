@@ -37,7 +37,7 @@ from matplotlib.dates import ConciseDateFormatter
 from lai_demo.servers import free_port, running
 from lai_service.ops.client import publish_directory
 from lai_stac.item import describe
-from lai_training.parcels.benchmark import TRUTH_FILE, write_season
+from lai_training.parcels.season_files import TRUTH_FILE, write_season
 from lai_training.parcels.season import season_dates
 from lai_training.land.spectral_library import shipped_library
 from lai_udf.bundle import open_bundle

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from lai_training.bundles.export import export_onnx
     from lai_training.bundles.release import add_spread
     from lai_training.errors import LaiTrainingError
-    from lai_training.learn.ablation import run_ablation
     from lai_training.learn.config import FitConfig, SampleConfig, read_config
     from lai_training.learn.samples import SampleStream
     from lai_training.learn.variables import score_variables
@@ -41,7 +40,6 @@ __all__ = [
     "predict_bands",
     "predict_image",
     "read_config",
-    "run_ablation",
     "score",
     "score_scenes",
     "score_variables",
@@ -49,7 +47,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "learn.ablation": ("run_ablation",),
     "learn.config": ("FitConfig", "SampleConfig", "read_config"),
     "scores.emulation": ("score_scenes",),
     "errors": ("LaiTrainingError",),

@@ -38,7 +38,7 @@ def test_what_cannot_be_simulated_is_misuse(tmp_path: Path, option: str, value: 
 
 @pytest.mark.parametrize(
     ("command", "parameter"),
-    [("fit", "config"), ("ablation", "config"), ("export", "run"), ("variables", "run")],
+    [("fit", "config"), ("export", "run"), ("variables", "run")],
 )
 def test_a_missing_input_is_misuse(tmp_path: Path, command: str, parameter: str) -> None:
     outputs = ["out"] if command != "fit" else []

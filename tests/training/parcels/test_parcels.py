@@ -17,11 +17,11 @@ from rasterio.crs import CRS
 from shapely.geometry import LineString, box
 from typer.testing import CliRunner
 
+from experiments.seasons.benchmark import run_benchmark
 from lai_training import sl2p
 from lai_training.cli.parcels import register
 from lai_training.errors import LaiTrainingError, ParcelsError
 from lai_training.land.spectral_library import SpectralLibrary, spectral_library
-from lai_training.parcels.benchmark import read_season, run_benchmark, write_season
 from lai_training.parcels.crops import CROP_TYPES, Season, season_of
 from lai_training.parcels.interval import (
     add_interval,
@@ -39,6 +39,7 @@ from lai_training.parcels.means import (
 from lai_training.parcels.read import LAYOUTS, read_parcels
 from lai_training.parcels.report import score_parcels, write_report
 from lai_training.parcels.season import season_dates
+from lai_training.parcels.season_files import read_season, write_season
 from lai_training.sl2p.series import write_sl2p_series
 from lai_udf.cog import write_lai_cogs
 from lai_udf.grid import Grid

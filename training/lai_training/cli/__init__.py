@@ -8,13 +8,13 @@ import typer
 
 from lai_training.cli import parcels as cli_parcels
 from lai_training.cli.evaluate import card, evaluate
-from lai_training.cli.experiments import ablation, variables
 from lai_training.cli.fit import export, fit
 from lai_training.cli.frame import Commands, VersionOption
 from lai_training.cli.prepare import prepare
-from lai_training.cli.simulate import realism, simulate
+from lai_training.cli.simulate import simulate
 from lai_training.cli.sl2p import sl2p
 from lai_training.cli.validate import validate
+from lai_training.cli.variables import variables
 
 app = typer.Typer(
     cls=Commands,
@@ -30,7 +30,7 @@ def main(_version: VersionOption = False) -> None:
     """Take the options that belong to no command."""
 
 
-COMMANDS = (simulate, realism, prepare, fit, ablation, export, evaluate, variables, card, validate)
+COMMANDS = (simulate, prepare, fit, export, evaluate, variables, card, validate)
 for command in COMMANDS:
     app.command()(command)
 cli_parcels.register(app)

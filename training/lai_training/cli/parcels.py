@@ -1,6 +1,6 @@
-"""`lai-train parcels` and `lai-train parcels-season`: LAI per parcel and date.
+"""`lai-train parcels`: LAI per parcel and date.
 
-`register` adds both commands to the `lai-train` application.
+`register` adds the command to the `lai-train` application.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lai_training.cli.frame import one_sentence, show_progress
+from lai_training.cli.frame import one_sentence
 
 SHOWN = 5
 """Parcels that are named where many have no row."""
@@ -17,7 +17,6 @@ SHOWN = 5
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to an application."""
     app.command("parcels")(parcels)
-    app.command("parcels-season")(parcels_season)
 
 
 def parcels(
@@ -93,44 +92,3 @@ def _report_gaps(left_out: list[tuple[str, str]], missing: list[str]) -> None:
     if missing:
         names = ", ".join(missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
         typer.echo(f"{len(missing)} parcels meet no raster: {names}.", err=True)
-
-
-def parcels_season(
-    out: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder.")],
-    size: Annotated[int, typer.Option(min=64, max=2048, help="Side of a landscape, px.")] = 320,
-    dates: Annotated[int, typer.Option(min=2, help="Overpasses, February to November.")] = 14,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same seasons.")] = 0,
-    model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
-    target: Annotated[Literal["sl2p", "field"], typer.Option(help="What LAI means.")] = "sl2p",
-) -> None:
-    """Calibrate parcel intervals on two simulated seasons and judge them on a third."""
-    from lai_training.land.simulate import LIBRARY_PATH
-    from lai_training.land.spectral_library import load_or_make_library
-    from lai_training.parcels.benchmark import run_benchmark
-    from lai_training.parcels.report import format_report, write_report
-    from lai_udf.run import Request
-
-    with one_sentence(), show_progress("season", "date") as progress:
-        library = load_or_make_library(LIBRARY_PATH)
-        request = Request(model=model, target=target)
-        result = run_benchmark(
-            out,
-            library,
-            size_px=size,
-            dates=dates,
-            seed=seed,
-            request=request,
-            progress=progress,
-        )
-        files = [result.calibration.write(out / "parcel_calibration.json")]
-        files += write_report(result.observations, out / "report")
-    typer.echo(format_report(result.observations), err=True)
-    typer.echo(
-        f"\nThe pixels' own intervals, averaged (what lai-train parcels gives without a "
-        f"calibration), hold {result.pixel_coverage:.1%} of the true means; shrunk by the "
-        f"correlation of pixel errors in the other seasons, {result.correlation:.2f}, "
-        f"{result.shrunk_coverage:.1%}.",
-        err=True,
-    )
-    for path in files:
-        typer.echo(path)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lai_training.evaluation.realism import SCENES, SIMULATED, LandStatistics
+from experiments.realism.statistics import SCENES, SIMULATED, LandStatistics
 from lai_training.land.spectral_tables import BANDS
 from lai_training.scores.markdown import format_markdown
 from lai_udf.atomic import disk_errors, move_finished, work_folder

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from lai_training.errors import ConfigError
-from lai_training.learn.ablation import (
+from experiments.ablation.fits import (
     AblationConfig,
     AblationRow,
     format_rows,
@@ -18,6 +17,7 @@ from lai_training.learn.ablation import (
     score_model,
     write_tables,
 )
+from lai_training.errors import ConfigError
 from lai_training.learn.config import SampleConfig
 from lai_training.learn.config_files import read_yaml
 from lai_training.learn.normalisation import measure_normalisation
@@ -36,7 +36,7 @@ BASE = {
     "steps": 2,
     "learning_rate": 0.003,
 }
-CONFIGS = Path(__file__).parents[3] / "training" / "configs" / "ablation"
+CONFIGS = Path(__file__).parents[3] / "training" / "experiments" / "ablation" / "configs"
 
 
 def _write(path: Path, **changes: object) -> Path:

@@ -1,32 +1,11 @@
-"""`lai-train ablation` and `variables`: what a recipe and further heads are worth."""
+"""`lai-train variables`: what further heads of a network are worth."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lai_training.cli.fit import POOLS
 from lai_training.cli.frame import one_sentence, show_progress
-
-
-def ablation(
-    config: Annotated[
-        Path,
-        typer.Argument(metavar="CONFIG", exists=True, help="YAML of training/configs/ablation."),
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the fits and the table.")],
-    pools: Annotated[Path, typer.Option(help="Where simulated patches are kept.")] = POOLS,
-) -> None:
-    """Fit every variant of a recipe, briefly; tabulate their distance to SL2P.
-
-    Fits that are done are not repeated: interrupted, it goes on where it stopped.
-    """
-    from lai_training.learn.ablation import run_ablation
-
-    with one_sentence(), show_progress("ablation", "fit") as progress:
-        table = run_ablation(config, out, pools=pools, progress=progress)
-    typer.echo(table)
-    typer.echo(f"fits and tables: {out}")
 
 
 def variables(

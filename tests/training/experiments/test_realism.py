@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lai_training.errors import RealismError
-from lai_training.evaluation.realism import (
+from experiments.realism.report import write_realism
+from experiments.realism.statistics import (
     PIXELS,
     SCENES,
     SIMULATED,
@@ -17,7 +17,7 @@ from lai_training.evaluation.realism import (
     read_real_pixels,
     vegetated,
 )
-from lai_training.evaluation.realism_report import write_realism
+from lai_training.errors import RealismError
 from lai_training.land.landscapes import simulate_patches
 from lai_training.land.simulate import simulate
 from lai_training.land.spectral_library import SpectralLibrary, spectral_library

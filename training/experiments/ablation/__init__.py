@@ -1,0 +1,1 @@
+"""What is each part of the training recipe worth? Short fits that lack one part each."""

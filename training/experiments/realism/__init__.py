@@ -1,0 +1,1 @@
+"""Is simulated land like real land? Statistics of both, beside each other."""
