@@ -47,8 +47,9 @@ from lai_udf.cog import write_lai_cogs
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
 from lai_udf.identity import tile_of
+from lai_udf.predict import OUTPUT_BANDS
 
-REQUIRED_BANDS = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
+REQUIRED_BANDS = tuple(band for band in OUTPUT_BANDS if band != "LAI_SD")
 
 EXTENSIONS = (
     fields.SCHEMA_URI,

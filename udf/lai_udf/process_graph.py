@@ -34,7 +34,7 @@ AUXILIARY_BANDS = ("SCL", *ANGLES)
 """Optional inputs: scene classes and angles."""
 DEFAULTS = {"variables": ["LAI"], "resolution": 20, "region": "known", "level": 0.95}
 """Of `lai_udf.predict.Settings`."""
-SERIES_INPUT = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
+SERIES_INPUT = tuple(band for band in predict.OUTPUT_BANDS if band in series.LAI_BANDS)
 """Output bands that the series is made of."""
 
 

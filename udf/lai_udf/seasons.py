@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from lai_udf.errors import MissingBandError
-from lai_udf.predict import UNUSABLE_FLAGS, VARIABLES, LaiInputError
+from lai_udf.predict import OUTPUT_BANDS, UNUSABLE_FLAGS, VARIABLES, LaiInputError
 from lai_udf.series import TIME_SCALE_DAYS
 from lai_udf.smoothing import find_time
 
@@ -20,7 +20,7 @@ Period = Literal["dekad", "month"]
 Method = Literal["mean", "median", "best"]
 Floats = npt.NDArray[np.float64]
 
-BOUNDS = ("LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER")
+BOUNDS = tuple(band for band in OUTPUT_BANDS if band != "LAI_FLAGS")
 MIN_AMPLITUDE = 0.5
 """LAI between base and peak, below which there is no season."""
 SHARE = 0.2

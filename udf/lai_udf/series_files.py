@@ -22,6 +22,7 @@ from lai_udf.cog import write_cogs
 from lai_udf.errors import GridError, MetadataError
 from lai_udf.grid import Grid
 from lai_udf.predict import NO_DATA_ON_DISK, VARIABLES
+from lai_udf.predict import OUTPUT_BANDS as LAI_OUTPUTS
 from lai_udf.results import find_results
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
 from lai_udf.scenes.declared import Declared
@@ -95,7 +96,7 @@ def _open_results(source: Path) -> SeriesInput:
 
     def read(rows: slice) -> Bands:
         window = Window(0, rows.start, first.grid.width, rows.stop - rows.start)
-        names = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
+        names = tuple(band for band in LAI_OUTPUTS if band in series.LAI_BANDS)
         dates = [result.read(names, window) for result in results]
         shared = [name for name in names if all(name in date for date in dates)]
         return {name: np.stack([date[name] for date in dates]) for name in shared}

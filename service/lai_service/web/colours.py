@@ -13,14 +13,22 @@ from rio_tiler.colormap import ColorMaps
 from rio_tiler.colormap import cmap as default_maps
 
 from lai_stac.thumbnail import ANCHORS, LAI_RANGE, colour_table
+from lai_udf.predict import (
+    CLIPPED_TO_MAX,
+    CLIPPED_TO_MIN,
+    CLOUD_NEAR,
+    INPUT_OUT_OF_DOMAIN,
+    NO_DATA_NEAR,
+    OUTPUT_TOO_HIGH,
+    OUTPUT_TOO_LOW,
+    RESIDUAL_CLOUD,
+    VARIABLES,
+)
 
 __all__ = ["RENDER", "STYLES", "Style", "colour_maps", "renders_of"]
 
 RENDER = "https://stac-extensions.github.io/render/v2.0.0/schema.json"
 """The render extension, by which a client asks for tiles in our colours."""
-
-_SCALE = 0.001
-"""m2 m-2 per stored number of the LAI bands."""
 
 _SPREAD: tuple[tuple[int, int, int], ...] = (
     (247, 243, 236),
@@ -32,11 +40,12 @@ _SPREAD: tuple[tuple[int, int, int], ...] = (
 )
 
 _FLAGS: tuple[tuple[int, tuple[int, int, int], str], ...] = (
-    (64, (120, 120, 120), "no data within reach"),
-    (32, (112, 178, 222), "cloud, shadow or snow within reach"),
-    (16 | 8, (196, 40, 60), "LAI out of range"),
-    (4 | 2, (240, 160, 48), "LAI clipped to its range"),
-    (1, (130, 80, 170), "reflectance out of domain"),
+    (NO_DATA_NEAR, (120, 120, 120), "no data near"),
+    (CLOUD_NEAR, (112, 178, 222), "cloud, shadow or snow near"),
+    (RESIDUAL_CLOUD, (60, 120, 170), "residual cloud, haze or shadow suspected"),
+    (OUTPUT_TOO_HIGH | OUTPUT_TOO_LOW, (196, 40, 60), "LAI out of range"),
+    (CLIPPED_TO_MAX | CLIPPED_TO_MIN, (240, 160, 48), "LAI clipped to its range"),
+    (INPUT_OUT_OF_DOMAIN, (130, 80, 170), "reflectance out of domain"),
 )
 """Bits, colour and meaning, the most serious first."""
 
@@ -99,7 +108,7 @@ def _swatches() -> str:
 
 
 def _stored(lai: float) -> int:
-    return round(lai / _SCALE)
+    return round(lai / VARIABLES["LAI"].scale)
 
 
 _LOW, _HIGH = LAI_RANGE

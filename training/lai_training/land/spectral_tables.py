@@ -19,10 +19,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from lai_udf.predict import BANDS as BANDS  # the order of every spectrum of this package
 
-BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
-"""The ten bands at 10 and 20 m, in the order of every spectrum of this package."""
+Array = NDArray[np.float64]
 
 Sensor = Literal["S2A", "S2B", "S2C"]
 SENSORS: tuple[Sensor, ...] = get_args(Sensor)

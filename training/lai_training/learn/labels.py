@@ -9,7 +9,7 @@ from lai_training.sl2p.tables import load_network
 from lai_udf.predict import BANDS
 
 Floats = NDArray[np.float32]
-SL2P_BANDS = ("B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
+SL2P_BANDS = tuple(band for band in BANDS if band not in ("B02", "B08"))
 SL2P_ROWS = [BANDS.index(band) for band in SL2P_BANDS]
 
 
