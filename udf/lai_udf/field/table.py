@@ -8,6 +8,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
+from lai_udf import series
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import RasterError
 from lai_udf.observe import Observation, observe_zones
@@ -117,7 +118,7 @@ def smooth_table(table: pd.DataFrame, step_days: int = 5) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame()
     joined = pd.concat(parts, ignore_index=True)
-    kept = ["field", "date", "LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "GAP_DAYS"]
+    kept = ["field", "date", *series.OUTPUT_BANDS]
     return joined[kept].rename(columns=str.lower)
 
 
