@@ -5,7 +5,7 @@ weighs by the exact share of it inside the polygon (`lai_udf.zones`). Below `MIN
 the polygon there is no mean. Item statistics, `lai-train parcels` and the service's `/timeseries`
 call this module, so that one parcel has one number.
 
-`zonal_means` is the short way, from an LAI product to a table. Underneath, `weigh_zones` computes
+`lai_udf.observe` is the short way, from results on disk. Underneath, `weigh_zones` computes
 the shares once per grid, `take_pixels` picks those of one date, `describe_pixels` computes; pixels
 of several grids, as of a parcel across two UTM zones, are joined before by `join_pixels`.
 """
