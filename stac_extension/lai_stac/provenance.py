@@ -79,7 +79,7 @@ def model_fields(model: Mapping[str, Any], target: str, samples: int) -> dict[st
 
 def _calibration(contract: Mapping[str, Any], target: str) -> Calibration | None:
     """Say how the interval of a target was calibrated and what it covered elsewhere."""
-    if target not in contract.get("intervals", {}):
+    if "LAI" not in contract.get("variables", {}):
         return None
     scores = contract.get("scores_left_out_site_dates", {}).get(target, {})
     return Calibration(

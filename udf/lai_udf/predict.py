@@ -723,19 +723,238 @@ def find_outside_domain(reflectance: np.ndarray, model: Model) -> np.ndarray:
     return outside
 
 
-def correct_to_field(lai: np.ndarray, outside: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
-    """Return LAI (y, x) corrected from SL2P's towards field measurements.
+@functools.lru_cache(maxsize=4)
+def identify(model: Model) -> str:
+    """Return what a file of own points knows its bundle again by: a SHA-256 of all it holds."""
+    digest = hashlib.sha256(json.dumps(model.contract, sort_keys=True).encode())
+    for name in sorted(model.graphs):
+        digest.update(model.graphs[name])
+    return digest.hexdigest()
 
-    A bounded line in LAI that fades out towards bare soil; nothing where the spectrum is out of
-    domain.
+
+@dataclass(frozen=True, eq=False)
+class OwnPoints:
+    """What a user's own measurements say of the error that all pixels of a date share.
+
+    In units of `scale` of the field calibration. The shared error has the variance `shared` and a
+    correlation over time of exp(-days / `decay_days`); `weights` and `inverse` belong to `days`.
     """
-    correction = contract["calibration"].get("field_correction")
-    if correction is None:
-        raise LaiModelError('this bundle holds no field correction: use target="sl2p"')
-    change = correction["intercept"] + lai * np.float32(correction["lai"])
-    change *= np.clip(lai / np.float32(correction["fade_below_lai"]), 0, 1)
-    change = np.clip(change, -correction["limit"], correction["limit"])
-    return lai + np.where(outside, np.float32(0), change)
+
+    days: np.ndarray
+    """(n,) days since 1970 of the dates that were measured."""
+    weights: np.ndarray
+    """(n,): inverse covariance of the dates' mean errors, times these."""
+    inverse: np.ndarray
+    """(n, n): inverse covariance of the dates' mean errors."""
+    shared: float
+    """Variance of the shared error, of a total of 1."""
+    decay_days: float
+    """Days after which the correlation has fallen to 1/e."""
+
+    def foretell(self, day: float) -> tuple[float, float]:
+        """Return mean and variance of the shared error of a day (best linear prediction)."""
+        near = self.shared * np.exp(-np.abs(self.days - day) / self.decay_days)
+        return float(near @ self.weights), float(self.shared - near @ self.inverse @ near)
+
+
+@functools.lru_cache(maxsize=4)
+def load_own_points(path: str, model: Model) -> OwnPoints:
+    """Read a file that `lai-udf calibrate` wrote.
+
+    Raises:
+        LaiInputError: it cannot be read, is no such file, or was made with another bundle.
+    """
+    rule = "a file that `lai-udf calibrate` wrote"
+    try:
+        told = json.loads(Path(path).read_text(encoding="utf-8"))
+        made_with, effect = told["model"], told["effect"]
+        own = OwnPoints(
+            days=np.array(effect["days"], "float64"),
+            weights=np.array(effect["weights"], "float64"),
+            inverse=np.array(effect["inverse"], "float64"),
+            shared=float(effect["shared"]),
+            decay_days=float(effect["decay_days"]),
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        problem = f"{path} cannot be used ({error})"
+        raise LaiInputError(problem, parameter="calibration", value=path, expected=rule) from error
+    if made_with != identify(model):
+        raise LaiInputError(
+            f"{path} was made with another bundle: run `lai-udf calibrate` again with this one",
+            parameter="calibration",
+            value=path,
+            expected="a file made with this bundle",
+        )
+    return own
+
+
+@dataclass(frozen=True, eq=False)
+class FieldEstimate:
+    """What a variable is expected to be in the field, (y, x) float32 each."""
+
+    centre: np.ndarray
+    """Corrected towards field measurements."""
+    scale: np.ndarray
+    """Standard deviation of a field measurement around it."""
+
+
+FIELD_CHUNK_PX = 4096  # pixels in work at a time: they stay in the cache
+
+
+def estimate_field(
+    value: np.ndarray,
+    reflectance: np.ndarray,
+    cosines: np.ndarray,
+    outside: np.ndarray,
+    taught: dict[str, Any],
+) -> FieldEstimate:
+    """Correct a variable from SL2P's towards field measurements, and tell the error's scale.
+
+    The one implementation: the UDF, the fit of the scale and every score use it. A small network
+    of spectrum and sun zenith says what is added; it was fitted on field measurements, is bounded,
+    and nothing is added where the spectrum is out of SL2P's domain. Where the sun zenith is
+    missing, a second one, fitted without it, answers.
+
+    Args:
+        value: (y, x) of SL2P.
+        reflectance: (10, y, x), bands in the order of `BANDS`.
+        cosines: (3, y, x) or (3, 1, 1), see `Inputs`.
+        outside: (y, x) bool, out of SL2P's domain.
+        taught: entry of the variable in `calibration.variables` of the contract.
+    """
+    sun = np.broadcast_to(cosines[1], value.shape)
+    known = sun != np.float32(NOMINAL_COSINES[1])
+    parts = {"with_sun": known, "without_sun": ~known}
+    centre, scale = (np.full(value.shape, np.nan, dtype="float32") for _ in range(2))
+    for name, pixels in parts.items():
+        if not pixels.any():
+            continue
+        own = taught[name]
+        of_sun = sun if name == "with_sun" else None
+        change = work_out_change(reflectance, of_sun, own["correction"])
+        change = np.where(outside, np.float32(0), change)
+        # Nothing below 0, but what SL2P itself says (it is flagged) stays.
+        corrected = np.maximum(value + change, np.minimum(value, np.float32(0)))
+        np.copyto(centre, corrected, where=pixels)
+        np.copyto(scale, work_out_scale(corrected, change, reflectance, of_sun, own), where=pixels)
+    return FieldEstimate(centre, scale)
+
+
+def work_out_change(
+    reflectance: np.ndarray, sun: np.ndarray | None, correction: dict[str, Any]
+) -> np.ndarray:
+    """Return what the correction adds, (y, x) float32: one layer of tanh units, bounded.
+
+    Args:
+        reflectance: (10, y, x).
+        sun: (y, x) cosine of the sun zenith; None: the correction does without.
+        correction: `bands`, of which the units read the root; `hidden` (units, inputs): weights of
+            the bands, of `sun` where it is read, and of 1; `output` (units,), `constant`, `limit`.
+    """
+    hidden = np.array(correction["hidden"], "float32")
+    output = np.array(correction["output"], "float32")
+    inputs = np.ones((hidden.shape[1], reflectance[0].size), dtype="float32")
+    for row, band in zip(inputs, correction["bands"], strict=False):
+        np.maximum(reflectance[BANDS.index(band)].reshape(-1), 0, out=row)
+        np.sqrt(row, out=row)
+    if sun is not None:
+        inputs[len(correction["bands"])] = sun.reshape(-1)
+    change = np.empty(inputs.shape[1], dtype="float32")
+    for first in range(0, change.size, FIELD_CHUNK_PX):
+        some = slice(first, first + FIELD_CHUNK_PX)
+        units = hidden @ inputs[:, some]
+        np.tanh(units, out=units)
+        np.matmul(output, units, out=change[some])
+    change += np.float32(correction["constant"])
+    limit = np.float32(correction["limit"])
+    return np.clip(change, -limit, limit, out=change).reshape(reflectance.shape[1:])
+
+
+def work_out_scale(
+    centre: np.ndarray,
+    change: np.ndarray,
+    reflectance: np.ndarray,
+    sun: np.ndarray | None,
+    own: dict[str, Any],
+) -> np.ndarray:
+    """Return the standard deviation of a field measurement around the centre, (y, x) float32.
+
+    Its logarithm is linear in a few features, each bounded at the limits of what was fitted.
+    """
+    infrared, edge = (reflectance[BANDS.index(band)] for band in ("B8A", "B07"))
+    log_scale = np.full(centre.shape, own["scale"]["constant"], dtype="float32")
+    features = {
+        "centre": lambda: centre,
+        "change": lambda: np.abs(change),
+        "edge": lambda: (infrared - edge) / (infrared + edge),
+        "sun": lambda: sun,
+    }
+    for name, term in own["scale"]["terms"].items():
+        log_scale += np.float32(term["weight"]) * np.clip(
+            features[name](), *map(np.float32, term["range"])
+        )
+    return np.exp(log_scale, out=log_scale)
+
+
+def relate_to_field(
+    variable: str,
+    value: np.ndarray,
+    inputs: Inputs,
+    outside: np.ndarray,
+    model: Model,
+    settings: Settings,
+    day: float | None = None,
+) -> dict[str, np.ndarray]:
+    """Return a variable as `target` asks for it, and its interval for field measurements, by band.
+
+    Args:
+        variable: its name.
+        value: (y, x) of SL2P, clipped.
+        inputs: spectra that SL2P read, and angles.
+        outside: (y, x) bool, out of SL2P's domain.
+        model: the bundle.
+        settings: `target`, `region`, `level`, `calibration`, and which bands are wanted.
+        day: days since 1970, for own points.
+
+    Returns:
+        The variable and, where field measurements of it have taught the bundle, `_LOWER` and
+        `_UPPER`; no interval is invented for others.
+    """
+    taught = model.contract["calibration"].get("variables", {}).get(variable)
+    bounds = [f"{variable}_LOWER", f"{variable}_UPPER"]
+    if taught is None:
+        if settings.target == "field" and variable == "LAI":
+            raise LaiModelError('this bundle holds no field correction: use target="sl2p"')
+        nothing = np.full_like(value, np.nan)
+        return {variable: value} | dict.fromkeys(bounds, nothing)
+    if settings.target != "field" and not set(bounds) & set(settings.estimated_bands):
+        return {variable: value}
+    field = estimate_field(value, inputs.reflectance, inputs.cosines, outside, taught)
+    half = interpolate_half_width(taught, settings.region, settings.level)
+    centre = field.centre
+    if settings.calibration is not None and variable == "LAI":
+        if day is None:
+            raise LaiInputError(
+                "own points belong to dates, and the cube has none: give it a dimension t",
+                parameter="calibration",
+                value=settings.calibration,
+                expected="used with a dated cube",
+            )
+        mean, variance = load_own_points(settings.calibration, model).foretell(day)
+        # Own points say how leaves are off, so bare soil, which has none, is not shifted.
+        fade = np.clip(centre / np.float32(taught["fade_below"]), 0, 1)
+        centre = np.maximum(centre + np.float32(mean) * field.scale * fade, np.minimum(centre, 0))
+        half *= float(np.sqrt(variance + 1 - taught["shared"]))
+    margin = np.float32(half) * field.scale
+    shown = centre if settings.target == "field" else value
+    lower = np.minimum(np.maximum(centre - margin, 0), shown)
+    upper = np.maximum(np.minimum(centre + margin, np.float32(taught["ceiling"])), shown)
+    return {variable: shown, bounds[0]: lower, bounds[1]: upper}
+
+
+def interpolate_half_width(taught: dict[str, Any], region: str, level: float) -> float:
+    """Return the half-width of an interval in units of the scale."""
+    return float(np.interp(level, taught["levels"], taught["half_widths"][region]))
 
 
 def grow(mask: np.ndarray, width_px: int) -> np.ndarray:
@@ -816,7 +1035,12 @@ def cut_spans(size: int, settings: Settings, contract: dict[str, Any], block_px:
 
 
 def predict_block(
-    inputs: Inputs, rows: Span, columns: Span, model: Model, settings: Settings
+    inputs: Inputs,
+    rows: Span,
+    columns: Span,
+    model: Model,
+    settings: Settings,
+    day: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Estimate LAI, its spread, its interval and the flags of the core of a block, by band."""
     contract = model.contract
@@ -824,18 +1048,13 @@ def predict_block(
     masks = draw_masks(contract, settings.samples, settings.seed)
     lai, spread = run_network(build_features(inputs, contract), model, masks)
     outside = find_outside_domain(inputs.reflectance, model)
-    if settings.target == "field":
-        lai = correct_to_field(lai, outside, contract)
     flags = flag_pixels(lai, outside, inputs, contract)
     # As in SNAP, LAI is clipped within the tolerance, and kept, but flagged, beyond it.
     low, high = (np.float32(contract["output"][key]) for key in ("minimum", "maximum"))
     lai = np.where(flags & CLIPPED_TO_MIN, low, np.where(flags & CLIPPED_TO_MAX, high, lai))
-    knots = contract["calibration"]["intervals"][settings.target]
-    lower = np.maximum(lai + np.interp(lai, knots["lai"], knots["lower"]), low)
-    upper = lai + np.interp(lai, knots["lai"], knots["upper"])
-
+    bands = relate_to_field("LAI", lai, inputs, outside, model, settings, day)
+    bands["LAI_SD"] = spread
     gone = inputs.missing | inputs.masked | inputs.water
-    bands = dict(zip(OUTPUT_BANDS, (lai, spread, np.minimum(lower, lai), upper), strict=False))
     results = {name: np.where(gone, np.nan, band) for name, band in bands.items()}
     results["LAI_FLAGS"] = flags
     return {name: band[rows.inside, columns.inside] for name, band in results.items()}
@@ -862,12 +1081,13 @@ def predict_window(dates: xarray.DataArray, model: Model, settings: Settings) ->
         result[:, number] = values[:, labels.index(label)]
     rows, columns = (cut_spans(px, settings, model.contract, BLOCK_PX) for px in shape[2:])
     tasks = list(product(range(len(values)), rows, columns))
+    days = read_days(dates)
 
     def work(task: tuple[int, Span, Span]) -> None:
         """Fill in one block of one date."""
         number, rows, columns = task
         inputs = read_values(values[number, :, rows.read, columns.read], labels, settings)
-        predicted = predict_block(inputs, rows, columns, model, settings)
+        predicted = predict_block(inputs, rows, columns, model, settings, days[number])
         for target, band in zip(result[number], estimated, strict=False):
             target[rows.core, columns.core] = predicted[band]
 
@@ -876,6 +1096,15 @@ def predict_window(dates: xarray.DataArray, model: Model, settings: Settings) ->
         for _ in (pool.map if threads > 1 else map)(work, tasks):
             pass
     return result
+
+
+def read_days(dates: xarray.DataArray) -> list[float | None]:
+    """Return days since 1970 of every date; None where the cube does not tell it."""
+    times = dates["t"].values if "t" in dates.coords else np.array([])
+    if times.dtype.kind not in "MUO" or not times.size:
+        return [None] * dates.sizes["t"]
+    whole = times.astype("datetime64[s]").astype("float64")
+    return [float(day) for day in np.atleast_1d(whole) / 86_400]
 
 
 def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  # type: ignore[type-arg]

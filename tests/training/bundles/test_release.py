@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from lai_training.bundles.release import add_spread, release
 from lai_training.cli import app
 from lai_training.errors import ExportError
-from lai_training.field.pairs import read_pairs
+from lai_training.calibration.pairs import read_pairs
 from lai_training.learn.config import FitConfig
 from lai_training.learn.normalisation import measure_normalisation
 from lai_training.learn.run_folder import write_provenance

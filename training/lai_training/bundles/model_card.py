@@ -65,14 +65,13 @@ def model_card(description: Json) -> str:
 
 
 def _use(contract: Json) -> str:
-    targets = sorted(contract["calibration"]["intervals"])
     lines = [
         "Leaf area index (m² m⁻²) of land under vegetation from Sentinel-2 Level-2A at 20 m, with "
         "an uncertainty per pixel: for maps, for time series, and for parcels.\n",
         "- `target=sl2p` (default): what SL2P, the network inside SNAP's biophysical processor "
         "(set 2_1), would say of the scene if the sensor had no noise.",
     ]
-    if "field" in targets:
+    if "LAI" in contract["calibration"].get("variables", {}):
         lines.append("- `target=field`: the same, corrected towards field measurements.")
     lines.append(
         "\nNot for: water, snow, cloud or built-up land; other sensors; top-of-atmosphere "
@@ -213,29 +212,27 @@ def _calibration(contract: Json) -> str:
         titles = ["target", *(name.replace("_", " ") for name in names)]
         table = format_markdown(pd.DataFrame(rows, columns=titles))
         parts.append(f"On site-dates that were left out, against field LAI:\n\n{table}")
-    if "field_correction" in calibration:
-        parts.append(_correction(calibration["field_correction"]))
-    parts.append(f"Offsets of the interval from the estimate:\n\n{_intervals(calibration)}")
+    for variable, entry in calibration.get("variables", {}).items():
+        parts.append(_variable(variable, entry))
     return "\n\n".join(parts)
 
 
-def _correction(correction: Json) -> str:
-    bands = "".join(f" {own:+.3f} {band}" for band, own in correction.get("bands", {}).items())
-    fades = correction.get("fade_below_lai")
-    return (
-        f"`target=field` adds {correction['intercept']:.3f} {correction['lai']:+.3f} LAI{bands}, "
-        f"at most {correction['limit']:g} either way, nothing where the input is out of domain"
-        + (f", less and less below LAI {fades:g}." if fades else ".")
-    )
-
-
-def _intervals(calibration: Json) -> str:
-    rows = [
-        [target, f"{lai:g}", f"{low:+.2f}", f"{high:+.2f}"]
-        for target, own in calibration["intervals"].items()
-        for lai, low, high in zip(own["lai"], own["lower"], own["upper"], strict=True)
+def _variable(variable: str, entry: Json) -> str:
+    """Describe correction and interval of a variable."""
+    correction = entry["with_sun"]["correction"]
+    widths = [
+        [region, *(f"{width:.2f}" for width in entry["half_widths"][region])]
+        for region in ("known", "new")
     ]
-    return format_markdown(pd.DataFrame(rows, columns=["target", "LAI", "lower", "upper"]))
+    titles = ["region", *(f"{level:.1%}" for level in entry["levels"])]
+    return (
+        f"{variable}: `target=field` adds what a layer of {len(correction['hidden'])} tanh units "
+        f"says of {', '.join(correction['bands'])} and the sun zenith, at most "
+        f"{correction['limit']:g} either way, nothing where the input is out of domain. Judged on "
+        f"{entry['rows']} measurements of {entry['groups']} groups; {entry['shared']:.0%} of the "
+        "error's variance is shared by a site-date. Half-widths of the interval in units of its "
+        f"scale:\n\n{format_markdown(pd.DataFrame(widths, columns=titles))}"
+    )
 
 
 def _failures(contract: Json) -> str:

@@ -55,7 +55,7 @@ def describe_model(
         run: folder of the fit.
         graphs: what `export.export_onnx` returned.
         version: semantic version of the model.
-        calibration: what `lai_training.field.calibrate.calibrate` returned.
+        calibration: what `lai_training.calibration.calibrate.calibrate` returned.
         metrics: scores to tell.
 
     Raises:

@@ -1,7 +1,7 @@
 """From a finished run to the bundle that ships: teach the spread, calibrate, score, pack.
 
-Two passes: a first bundle without calibration lets the UDF's own code predict the field pairs
-and the real scenes; what that gives goes into the final `model.json`.
+Two passes: a first bundle lets the UDF's own code predict the real scenes; what that gives goes
+into the final `model.json`.
 """
 
 import json
@@ -17,10 +17,8 @@ import keras
 from lai_training.bundles.export import export_onnx, write_bundle
 from lai_training.bundles.model_card import model_card
 from lai_training.bundles.model_item import describe_model
+from lai_training.bundles.recalibrate import make_calibration
 from lai_training.errors import ExportError
-from lai_training.field.calibrate import KNOTS, calibrate
-from lai_training.field.networks import pair_with_field
-from lai_training.field.pairs import fingerprint, read_pairs
 from lai_training.learn.checkpoints import BEST
 from lai_training.learn.config import FitConfig
 from lai_training.learn.pools import Progress, load_pool
@@ -41,11 +39,7 @@ SCENE_CASES = {
     "with_noise": (1.0, False),
 }
 """Of the scores on scenes: level of band noise, and whether angles are given."""
-NO_CALIBRATION: dict[str, Any] = {
-    "intervals": {
-        "sl2p": {"lai": KNOTS.tolist(), "lower": [0.0] * len(KNOTS), "upper": [0.0] * len(KNOTS)}
-    }
-}
+NO_CALIBRATION: dict[str, Any] = {}
 
 
 def add_spread(run: Path, *, pools: Path, progress: Progress | None = None) -> Path:
@@ -93,6 +87,7 @@ def release(
     version: str,
     pairs: Path,
     scenes: Path | None,
+    further: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Make a calibrated, scored bundle of a run, and its model card beside it (`.md`).
@@ -102,6 +97,7 @@ def release(
         bundle: zip to write.
         version: semantic version of the model.
         pairs: CSV of field pairs for the calibration.
+        further: folder of further field measurements, see `recalibrate.gather_measurements`.
         scenes: folder of GeoTIFF scenes to score the emulation on; None = no such scores.
         progress: told (scenes done, all), once for each of `SCENE_CASES`.
 
@@ -122,13 +118,7 @@ def release(
             run, weights, version=version, calibration=NO_CALIBRATION, metrics={}
         )
         first = write_bundle(Path(folder) / "draft.zip", draft, weights)
-        table = read_pairs(pairs)
-        calibration = {
-            **calibrate(pair_with_field(table, first)),
-            "site_dates": sorted(map(fingerprint, table["site_date"].unique())),
-            "data": pairs.name,
-            "date": date.today().isoformat(),
-        }
+        calibration = make_calibration(pairs, further) | {"date": date.today().isoformat()}
         metrics: dict[str, Any] = {}
         if (run / SPREAD).exists():
             metrics["one_pass_spread"] = json.loads((run / SPREAD).read_text(encoding="utf-8"))

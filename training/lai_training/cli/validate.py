@@ -25,10 +25,10 @@ def validate(
     """
     import numpy as np
 
-    from lai_training.field.networks import list_networks
-    from lai_training.field.pairs import list_baselines, read_pairs
-    from lai_training.field.report import format_report, write_report
-    from lai_training.field.validate import validate as score
+    from lai_training.calibration.networks import list_networks
+    from lai_training.calibration.pairs import list_baselines, read_pairs
+    from lai_training.calibration.report import format_report, write_report
+    from lai_training.calibration.validate import validate as score
     from lai_udf.bundle import default_bundle_path
 
     with one_sentence():

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lai_training.calibration.conformal import bounds, fit_interval
 from lai_training.errors import LaiTrainingError
-from lai_training.field.conformal import bounds, fit_interval
 from lai_udf.atomic import move_finished, work_folder
 
 Floats = NDArray[np.float64]

@@ -192,13 +192,22 @@ def format_scores(rows: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def predict_spectra(table: pd.DataFrame, bundle: Path, *, target: str) -> dict[str, Doubles]:
+def predict_spectra(
+    table: pd.DataFrame,
+    bundle: Path,
+    *,
+    target: str,
+    level: float = 0.95,
+    region: str = "known",
+) -> dict[str, Doubles]:
     """Run the UDF over uniform patches of single spectra.
 
     Args:
-        table: field pairs with reflectance and angles (`lai_training.field.pairs.read_pairs`).
+        table: field pairs as `lai_training.calibration.pairs.read_pairs` returns them.
         bundle: model bundle.
         target: `sl2p` or `field`.
+        level: of the interval.
+        region: `known` or `new`.
 
     Returns:
         `LAI`, `LAI_LOWER` and `LAI_UPPER`, (n,) each.
@@ -207,7 +216,7 @@ def predict_spectra(table: pd.DataFrame, bundle: Path, *, target: str) -> dict[s
     reach, multiple = model.contract["reach_px"], model.contract["window_multiple"]
     side = -(-(2 * reach + 1) // multiple) * multiple  # nothing beyond the patch is felt inside
     # The patch stands for endless uniform land: with the overlap declared, no border is seen.
-    settings = Settings(model=str(bundle), target=target, overlap=reach)
+    settings = Settings(model=str(bundle), target=target, overlap=reach, level=level, region=region)
     cosines = np.cos(np.deg2rad(table[["view_zenith", "sun_zenith", "rel_azimuth"]].to_numpy()))
     found: dict[str, list[float]] = {"LAI": [], "LAI_LOWER": [], "LAI_UPPER": []}
     for spectrum, angles in zip(table[list(BANDS)].to_numpy(), cosines, strict=True):

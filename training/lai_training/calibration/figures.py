@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lai_training.field.validate import Validation
+from lai_training.calibration.validate import Validation
 
 _MARKS = "osD^vP*X<>hd"
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))

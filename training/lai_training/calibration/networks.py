@@ -15,40 +15,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
+from lai_training.calibration.calibrate import CEILINGS, leave_out, nested_bounds
+from lai_training.calibration.measurements import PAIRS, Measurements, from_pairs, join
+from lai_training.calibration.pairs import PROBABILITIES, Prediction, Predictor, fingerprint
 from lai_training.errors import PairsError
-from lai_training.field.calibrate import TARGETS, Pairs, correct, fit_correction, fit_intervals
-from lai_training.field.conformal import bounds
-from lai_training.field.pairs import BANDS, PROBABILITIES, Prediction, Predictor, fingerprint
 from lai_training.scores.emulation import predict_spectra
-from lai_udf.predict import find_outside_domain, load_model
+from lai_udf.predict import load_model
 
 Doubles = NDArray[np.float64]
 
 LEFT_OUT_NOTE = "fitted without the site-date, at each level"
-SHIPPED_NOTE = "intervals of {levels}; between them linear in normal scores"
+SHIPPED_NOTE = "intervals of the bundle at each level"
+SHIPPED_LEVELS = (*(round(0.5 + 0.05 * step, 2) for step in range(9)), 0.68, 0.95)
+TARGETS = ("sl2p", "field")
 FEWEST_SITE_DATES = 3
 """Site-dates of a table that a bundle must have been calibrated on to leave out one of them."""
 
 
-def pair_with_field(table: pd.DataFrame, bundle: Path) -> Pairs:
-    """Run a bundle over field pairs (`pairs.read_pairs`), ready to calibrate on."""
-    reflectance = table[list(BANDS)].to_numpy("float32").T[:, None]  # (10, 1, n), an image
-    return Pairs(
-        measured_lai=table["lai"].to_numpy("float64"),
-        estimated_lai=predict_spectra(table, bundle, target="sl2p")["LAI"],
-        group=pd.factorize(table["site_date"])[0],
-        outside=find_outside_domain(reflectance, load_model(str(bundle)))[0],
-    )
-
-
-def list_networks(bundle: Path, table: pd.DataFrame) -> dict[str, Predictor]:
+def list_networks(
+    bundle: Path, table: pd.DataFrame, further: Measurements | None = None
+) -> dict[str, Predictor]:
     """Return a bundle as predictors, one per target that it was calibrated for.
 
     Args:
         bundle: model bundle, a zip or folder.
         table: field pairs as `pairs.read_pairs` returns them.
+        further: measurements of LAI that teach beside the pairs where the bundle is fitted anew.
 
     Returns:
         Name -> predictor of this table. The name says how many of its site-dates are left out,
@@ -65,9 +58,9 @@ def list_networks(bundle: Path, table: pd.DataFrame) -> dict[str, Predictor]:
     model = str(contract["model_id"]).removeprefix("sentinel2-lai-")
     name = f"{model} {contract['model_version']} {{}}{_describe_left_out(table, taught)}"
     return {
-        name.format(target): _predictor(bundle, target, calibration, taught)
+        name.format(target): _predictor(bundle, target, taught, further)
         for target in TARGETS
-        if target in calibration["intervals"]
+        if "LAI" in calibration.get("variables", {})
     }
 
 
@@ -90,16 +83,15 @@ def _describe_left_out(table: pd.DataFrame, taught: NDArray[np.bool_]) -> str:
 
 
 def _predictor(
-    bundle: Path, target: str, calibration: Mapping[str, Any], taught: NDArray[np.bool_]
+    bundle: Path, target: str, taught: NDArray[np.bool_], further: Measurements | None
 ) -> Predictor:
     def predict(table: pd.DataFrame) -> Prediction:
         if not taught.any():
-            return predict_shipped(table, bundle, target, calibration)
-        left_out = predict_left_out(pair_with_field(table[taught], bundle), target)
+            return predict_shipped(table, bundle, target)
+        left_out = predict_left_out(table[taught], bundle, target, further)
         if taught.all():
             return left_out
-        shipped = predict_shipped(table[~taught], bundle, target, calibration)
-        return _merge(left_out, shipped, taught)
+        return _merge(left_out, predict_shipped(table[~taught], bundle, target), taught)
 
     return predict
 
@@ -120,60 +112,51 @@ def _merge(left_out: Prediction, shipped: Prediction, taught: NDArray[np.bool_])
     )
 
 
-def predict_left_out(pairs: Pairs, target: str) -> Prediction:
-    """Predict each site-date with interval and correction fitted on all the others.
+def predict_left_out(
+    table: pd.DataFrame, bundle: Path, target: str, further: Measurements | None = None
+) -> Prediction:
+    """Predict each site-date with correction and interval fitted without it.
 
     Args:
-        pairs: measured LAI and the network's.
+        table: field pairs.
+        bundle: model bundle, whose LAI is corrected.
         target: `sl2p` or `field`.
+        further: measurements of LAI that teach beside the pairs.
 
     Returns:
         LAI, and the ends of the conformal intervals of all levels as quantiles.
     """
-    lai = np.empty_like(pairs.measured_lai)
-    quantiles = {p: np.empty_like(lai) for p in PROBABILITIES if p != 0.5}
-    for group in np.unique(pairs.group):
-        out = pairs.group == group
-        rest, held = pairs.take(~out), pairs.take(out)
-        correction = fit_correction(rest)
-        lai[out] = correct(held, correction) if target == "field" else held.estimated_lai
-        levels = {p: round(1 - 2 * p, 3) for p in PROBABILITIES[: len(PROBABILITIES) // 2]}
-        tables = fit_intervals(rest, correction, list(levels.values()))
-        for p, level in levels.items():
-            lower, upper = bounds(lai[out], tables[target, level])
-            quantiles[p][out], quantiles[round(1 - p, 3)][out] = lower, upper
+    pairs = from_pairs(table)
+    everything = pairs if further is None else join([pairs, further])
+    left_out = leave_out(everything, "LAI", everything.fold, sun=True)
+    levels = {p: round(1 - 2 * p, 3) for p in PROBABILITIES[: len(PROBABILITIES) // 2]}
+    lower, upper = nested_bounds(left_out, CEILINGS["LAI"], tuple(levels.values()))
+    own = left_out.take(everything.source == PAIRS)
+    # The network stands for SL2P: what it says is shown, and shifts the interval with it.
+    network = predict_spectra(table, bundle, target="sl2p")["LAI"]
+    shift = network - own.measurements.sl2p
+    lai = np.maximum(own.centre + shift, 0.0) if target == "field" else network
+    quantiles = {}
+    for p, level in levels.items():
+        quantiles[p] = np.minimum(np.maximum(lower[level] + shift, 0.0), lai)
+        quantiles[round(1 - p, 3)] = np.maximum(upper[level] + shift, lai)
     return Prediction(lai, quantiles, LEFT_OUT_NOTE)
 
 
 def predict_shipped(
-    table: pd.DataFrame, bundle: Path, target: str, calibration: Mapping[str, Any]
+    table: pd.DataFrame, bundle: Path, target: str, region: str = "known"
 ) -> Prediction:
-    """Predict with a bundle as it ships.
-
-    It states intervals at a few levels, of which the UDF gives one. They become a distribution
-    that is linear in normal scores between them: with a single level two half normals that meet
-    at the estimate.
+    """Predict with a bundle as it ships, by the UDF: its intervals of several levels.
 
     Args:
         table: field pairs.
         bundle: model bundle.
         target: `sl2p` or `field`.
-        calibration: of the bundle: `level`, and `quantiles` (target -> level -> interval) if any.
+        region: `known` or `new`.
     """
-    bands = predict_spectra(table, bundle, target=target)
-    lai = bands["LAI"]
-    other = calibration.get("quantiles", {}).get(target, {})
-    ends = {float(level): bounds(lai, interval) for level, interval in other.items()}
-    ends[float(calibration.get("level", 0.95))] = (bands["LAI_LOWER"], bands["LAI_UPPER"])
-    levels = sorted(ends)
-    known = [0.0, *stats.norm.ppf([(1 + level) / 2 for level in levels])]
-    told = [round((1 + side * level) / 2, 6) for level in levels for side in (-1, 1)]
     quantiles: dict[float, Doubles] = {}
-    for p in sorted({*PROBABILITIES, *told}):
-        z = float(stats.norm.ppf(p))
-        side = [lai, *(ends[level][int(z > 0)] for level in levels)]
-        above = min(max(int(np.searchsorted(known, abs(z) - 1e-9)), 1), len(levels))
-        share = min((abs(z) - known[above - 1]) / (known[above] - known[above - 1]), 1.0)
-        quantiles[p] = side[above - 1] * (1 - share) + side[above] * share
-    listed = ", ".join(f"{level:.0%}" for level in levels)
-    return Prediction(lai, quantiles, SHIPPED_NOTE.format(levels=listed))
+    for level in SHIPPED_LEVELS:
+        bands = predict_spectra(table, bundle, target=target, level=level, region=region)
+        quantiles[round((1 - level) / 2, 6)] = bands["LAI_LOWER"]
+        quantiles[round((1 + level) / 2, 6)] = bands["LAI_UPPER"]
+    return Prediction(bands["LAI"], quantiles, SHIPPED_NOTE)

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lai_training.field.pairs import Prediction, Predictor
-from lai_training.field.uncertainty import (
+from lai_training.calibration.pairs import Prediction, Predictor
+from lai_training.calibration.uncertainty import (
     central_interval,
     score_distribution,
     score_uncertainty,

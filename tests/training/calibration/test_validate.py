@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from lai_training.errors import PairsError
-from lai_training.field.pairs import (
+from lai_training.calibration.pairs import (
     BANDS,
     Prediction,
     list_baselines,
@@ -18,9 +18,9 @@ from lai_training.field.pairs import (
     predict_sl2p_3_0,
     read_pairs,
 )
-from lai_training.field.report import format_report, write_report
-from lai_training.field.uncertainty import central_interval, score_uncertainty
-from lai_training.field.validate import bootstrap_limits, bootstrap_uncertainty, validate
+from lai_training.calibration.report import format_report, write_report
+from lai_training.calibration.uncertainty import central_interval, score_uncertainty
+from lai_training.calibration.validate import bootstrap_limits, bootstrap_uncertainty, validate
 from lai_training.sl2p.processor import predict
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lai_training.field.calibrate import (
+from lai_training.calibration.calibrate import (
     CORRECTION_LIMIT,
     FADE_BELOW_LAI,
     Pairs,
@@ -15,7 +15,7 @@ from lai_training.field.calibrate import (
     fit_correction,
     fit_intervals,
 )
-from lai_training.field.conformal import (
+from lai_training.calibration.conformal import (
     bounds,
     effective_rows,
     fit_interval,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lai_training.field.figures import draw_scatter, draw_uncertainty
-from lai_training.field.validate import Validation
+from lai_training.calibration.figures import draw_scatter, draw_uncertainty
+from lai_training.calibration.validate import Validation
 from lai_training.scores.markdown import format_markdown
 from lai_udf.atomic import move_finished, work_folder
 

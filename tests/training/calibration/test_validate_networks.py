@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from lai_training.errors import PairsError
-from lai_training.field.calibrate import Pairs, calibrate
-from lai_training.field.networks import (
+from lai_training.calibration.calibrate import Pairs, calibrate
+from lai_training.calibration.networks import (
     LEFT_OUT_NOTE,
     find_taught,
     list_networks,
@@ -18,8 +18,8 @@ from lai_training.field.networks import (
     predict_left_out,
     predict_shipped,
 )
-from lai_training.field.pairs import fingerprint, read_pairs
-from lai_training.field.uncertainty import central_interval, score_uncertainty
+from lai_training.calibration.pairs import fingerprint, read_pairs
+from lai_training.calibration.uncertainty import central_interval, score_uncertainty
 from lai_training.scores.emulation import predict_spectra
 from lai_udf.bundle import default_bundle_path
 from lai_udf.predict import load_model

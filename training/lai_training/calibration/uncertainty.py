@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lai_training.field.pairs import Prediction
+from lai_training.calibration.pairs import Prediction
 from lai_training.scores import metrics
 
 Doubles = NDArray[np.float64]

@@ -1,0 +1,300 @@
+"""Calibrate a bundle against field measurements: correction, scale and quantiles of the interval.
+
+Comes in: `Measurements` of LAI, FAPAR and FCOVER. Goes out: the `calibration` block of
+`model.json`, by which `lai_udf.predict.estimate_field` and `relate_to_field` work. It depends on
+SL2P and the field data alone, so it is the same for every network that emulates SL2P.
+
+`variables` holds for each variable: `with_sun` and `without_sun` (correction and scale; the latter
+for cubes without angles), `levels` and `half_widths` for regions like those of the field data
+(`known`) and for others (`new`), the `shared` part of the error's variance, by which a user's own
+points and parcel means are treated.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lai_training.calibration.correction import RECIPES, fit_correction
+from lai_training.calibration.measurements import PAIRS, Floats, Measurements, Texts
+from lai_training.calibration.pairs import fingerprint
+from lai_training.calibration.width import (
+    LEVELS,
+    fit_half_widths,
+    fit_scale,
+    is_inside,
+    share_of_groups,
+)
+from lai_training.scores import metrics
+from lai_udf.predict import BANDS, work_out_change, work_out_scale
+
+Rows = NDArray[np.bool_] | NDArray[np.intp]
+SUN = {"with_sun": True, "without_sun": False}
+TERMS = ("centre", "change", "edge", "sun")
+"""Features of the scale of LAI; fractions have the first two."""
+CEILINGS = {"LAI": 15.0, "FAPAR": 1.0, "FCOVER": 1.0}
+"""No measurement lies above."""
+FADE_BELOW = 1.0
+"""LAI below which a shift by own points shrinks in proportion: bare soil has no leaves."""
+NEW_REGION = 1.2
+"""Widening for new regions where no region can be left out (measured for LAI: 1.15 to 1.2)."""
+METHOD = (
+    "split-conformal: absolute errors of site-dates left out, over a scale fitted to a few "
+    "features; rows of a site-date count as fewer"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Corrected values of rows whose group took no part in fitting them."""
+
+    measurements: Measurements
+    """What was measured."""
+    change: Floats
+    """(n,) what the correction adds."""
+    sun: bool
+    """Whether angles were given."""
+
+    @property
+    def centre(self) -> Floats:
+        """Return the corrected value, (n,), as `lai_udf.predict.estimate_field` does."""
+        return np.maximum(self.measurements.estimate(sun=self.sun) + self.change, 0.0)
+
+    @property
+    def error(self) -> Floats:
+        """Return measured minus corrected, (n,)."""
+        return self.measurements.measured - self.centre
+
+    def take(self, rows: Rows) -> "LeftOut":
+        """Return some rows."""
+        return LeftOut(self.measurements.take(rows), self.change[rows], self.sun)
+
+    def features(self, names: tuple[str, ...]) -> dict[str, Floats]:
+        """Return the features of the scale, (n,) each; the sun's only where it is known."""
+        infrared, edge = (
+            self.measurements.reflectance[:, BANDS.index(band)] for band in ("B8A", "B07")
+        )
+        found = {
+            "centre": self.centre,
+            "change": np.abs(self.change),
+            "edge": (infrared - edge) / (infrared + edge),
+            "sun": self.measurements.cosines[:, 1],
+        }
+        return {name: found[name] for name in names if self.sun or name != "sun"}
+
+
+def change_of(measurements: Measurements, correction: Mapping[str, Any], *, sun: bool) -> Floats:
+    """Return what a correction adds, (n,), by the UDF's own code; 0 out of the domain."""
+    image = measurements.reflectance.T[:, None].astype("float32")
+    cosines = measurements.cosines[None, :, 1].astype("float32") if sun else None
+    change = work_out_change(image, cosines, dict(correction))[0].astype("float64")
+    return np.where(measurements.outside, 0.0, change)
+
+
+def scale_of(left_out: LeftOut, scale: Mapping[str, Any]) -> Floats:
+    """Return the scale of the error, (n,), by the UDF's own code."""
+    measurements = left_out.measurements
+    sun = measurements.cosines[None, :, 1] if left_out.sun else None
+    found = work_out_scale(
+        left_out.centre[None].astype("float32"),
+        left_out.change[None].astype("float32"),
+        measurements.reflectance.T[:, None].astype("float32"),
+        None if sun is None else sun.astype("float32"),
+        {"scale": dict(scale)},
+    )
+    return found[0].astype("float64")
+
+
+def leave_out(
+    measurements: Measurements, variable: str, labels: Texts, *, sun: bool, seed: int = 0
+) -> LeftOut:
+    """Correct every row by a fit without the rows of its label.
+
+    Args:
+        measurements: of the variable.
+        variable: its name, of `RECIPES`.
+        labels: (n,) group or region of the rows.
+        sun: whether angles are given.
+        seed: of the fit.
+    """
+    change = np.zeros(labels.size)
+    for label in np.unique(labels):
+        held = labels == label
+        rest, own = measurements.take(~held), measurements.take(held)
+        if own.outside.all():
+            continue
+        correction = fit_correction(rest, RECIPES[variable], sun=sun, seed=seed)
+        change[held] = change_of(own, correction, sun=sun)
+    return LeftOut(measurements, change, sun)
+
+
+def first_source(measurements: Measurements) -> NDArray[np.bool_]:
+    """Return (n,) bool: rows of the source that decides over the interval: pairs, if any."""
+    rows = measurements.source == PAIRS
+    return rows if rows.any() else np.ones(rows.size, bool)
+
+
+def fit_left_out_scale(left_out: LeftOut, variable: str) -> dict[str, Any]:
+    """Fit the scale to errors of rows left out; the deciding source sets its level."""
+    own = first_source(left_out.measurements)
+    order = np.argsort(~own, kind="stable")  # its rows come first
+    rows = left_out.take(order)
+    names = TERMS if variable == "LAI" else TERMS[:2]
+    return fit_scale(
+        rows.features(names), rows.error, rows.measurements.group, rows.measurements.source
+    )
+
+
+def calibrate_variable(measurements: Measurements, variable: str) -> tuple[dict[str, Any], LeftOut]:
+    """Fit correction, scale and half-widths of a variable on all its measurements.
+
+    Returns:
+        The entry of the variable in `model.json`, and the rows left out, angles given.
+    """
+    entry: dict[str, Any] = {}
+    kept: dict[str, LeftOut] = {}
+    for name, sun in SUN.items():
+        kept[name] = leave_out(measurements, variable, measurements.fold, sun=sun)
+        entry[name] = {
+            "correction": fit_correction(measurements, RECIPES[variable], sun=sun),
+            "scale": fit_left_out_scale(kept[name], variable),
+        }
+    own = first_source(measurements)
+    known = kept["with_sun"]
+    scale = entry["with_sun"]["scale"]
+    ratio = (known.error / scale_of(known, scale))[own]
+    group = measurements.group[own]
+    entry["shared"] = round(share_of_groups(ratio, group), 3)
+    entry["levels"] = list(LEVELS)
+    half = fit_half_widths(np.abs(ratio), group, entry["shared"])
+    # Without angles the error is larger: its scale is brought to the same half-widths.
+    without = kept["without_sun"]
+    other = np.abs(without.error / scale_of(without, entry["without_sun"]["scale"]))[own]
+    wider = fit_half_widths(other, group, entry["shared"])[-1] / half[-1]
+    entry["without_sun"]["scale"]["constant"] += round(float(np.log(max(wider, 1.0))), 5)
+    entry["half_widths"] = {
+        "known": half,
+        "new": widen_for_new(measurements, variable, scale, entry["shared"], half),
+    }
+    entry |= {"ceiling": CEILINGS[variable], "fade_below": FADE_BELOW}
+    entry |= {"rows": int(own.sum()), "groups": int(np.unique(group).size)}
+    return entry, known
+
+
+def widen_for_new(
+    measurements: Measurements,
+    variable: str,
+    scale: Mapping[str, Any],
+    shared: float,
+    half: list[float],
+) -> list[float]:
+    """Return the half-widths for regions without field data: measured by leaving regions out."""
+    own = first_source(measurements)
+    regions = measurements.region
+    if len(np.unique(regions[own])) < 3 or (regions[own] == measurements.fold[own]).all():
+        return [round(NEW_REGION * width, 4) for width in half]
+    labels = np.where(own | np.isin(regions, regions[own]), regions, "")
+    found = np.zeros(regions.size)
+    for region in np.unique(regions[own]):
+        held = labels == region
+        correction = fit_correction(measurements.take(~held), RECIPES[variable], sun=True)
+        found[held] = change_of(measurements.take(held), correction, sun=True)
+    left_out = LeftOut(measurements, found, sun=True).take(own)
+    ratio = np.abs(left_out.error / scale_of(left_out, scale))
+    measured = fit_half_widths(ratio, left_out.measurements.group, shared)
+    least = NEW_REGION**0.5  # regions differ more than four of them can show
+    return [round(max(least * old, new), 4) for old, new in zip(half, measured, strict=True)]
+
+
+def bounds_of(
+    left_out: LeftOut, scale: Mapping[str, Any], half: float, ceiling: float
+) -> tuple[Floats, Floats]:
+    """Return the ends of an interval, (n,) each, as `lai_udf.predict.relate_to_field` does."""
+    margin = half * scale_of(left_out, scale)
+    return np.maximum(left_out.centre - margin, 0.0), np.minimum(left_out.centre + margin, ceiling)
+
+
+def calibrate(parts: Mapping[str, Measurements]) -> dict[str, Any]:
+    """Calibrate every variable.
+
+    Args:
+        parts: variable -> its measurements; LAI is needed.
+
+    Returns:
+        The `calibration` block of `model.json`.
+    """
+    variables, scores = {}, {}
+    for variable, measurements in parts.items():
+        variables[variable], left_out = calibrate_variable(measurements, variable)
+        if variable == "LAI":
+            scores = score_targets(left_out, variables[variable])
+    pairs = parts["LAI"].source == PAIRS
+    site_dates = np.unique(parts["LAI"].group[pairs])
+    return {
+        "version": 2,
+        "level": 0.95,
+        "method": METHOD,
+        "n_pairs": int(pairs.sum()),
+        "n_site_dates": int(site_dates.size),
+        "site_dates": sorted(map(fingerprint, site_dates)),
+        "rows_by_source": pd.Series(parts["LAI"].source).value_counts().to_dict(),
+        "variables": variables,
+        "scores_left_out_site_dates": scores,
+    }
+
+
+def score_targets(left_out: LeftOut, entry: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Score either target on field pairs left out; half-widths and scale, too, are refitted."""
+    own = left_out.take(first_source(left_out.measurements))
+    lower, upper = nested_bounds(left_out, entry["ceiling"])
+    truth = own.measurements.measured
+    shown = {"sl2p": own.measurements.estimate(sun=own.sun), "field": own.centre}
+    scores = {}
+    for target, value in shown.items():
+        ends = {
+            level: (np.minimum(lower[level], value), np.maximum(upper[level], value))
+            for level in lower
+        }
+        error = value - truth
+        low, high = ends[0.95]
+        scores[target] = {
+            "rmse": round(float(np.sqrt(np.mean(error**2))), 4),
+            "bias": round(float(error.mean()), 4),
+            "coverage": round(float(is_inside(truth, low, high).mean()), 4),
+            "mean_width": round(float((high - low).mean()), 4),
+            **{
+                f"coverage_{round(100 * level)}": round(
+                    float(is_inside(truth, *ends[level]).mean()), 4
+                )
+                for level in (0.5, 0.68, 0.9)
+            },
+            "rank_width_error": round(metrics.rank_correlation(high - low, np.abs(error)), 4),
+        }
+    return scores
+
+
+def nested_bounds(
+    left_out: LeftOut, ceiling: float, levels: tuple[float, ...] = LEVELS
+) -> tuple[dict[float, Floats], dict[float, Floats]]:
+    """Return the ends of the deciding source's intervals by level, (m,) each.
+
+    Scale and half-widths of a group, too, are fitted without it.
+    """
+    own = first_source(left_out.measurements)
+    group = left_out.measurements.group
+    names = group[own]
+    ends = {level: np.empty((2, names.size)) for level in levels}
+    for name in np.unique(names):
+        rest = left_out.take(group != name)
+        scale = fit_left_out_scale(rest, "LAI" if ceiling > 1 else "FAPAR")
+        deciding = rest.take(first_source(rest.measurements))
+        ratio = deciding.error / scale_of(deciding, scale)
+        shared = share_of_groups(ratio, deciding.measurements.group)
+        halves = fit_half_widths(np.abs(ratio), deciding.measurements.group, shared, levels)
+        held = left_out.take(own & (group == name))
+        for level, half in zip(levels, halves, strict=True):
+            ends[level][:, names == name] = bounds_of(held, scale, half, ceiling)
+    return {k: v[0] for k, v in ends.items()}, {k: v[1] for k, v in ends.items()}

@@ -1,0 +1,177 @@
+"""Field measurements of a variable beside what SL2P says of the place and date.
+
+Comes in: tables of field pairs (`pairs.read_pairs`), of GROUNDED EO (LAI and FAPAR at forest,
+shrub, grass and crop sites, no place or date told) and of Swiss winter wheat (destructive LAI,
+green cover from photographs). Goes out: `Measurements`, one form for all of them.
+
+The residual that a calibration learns is measured minus exact SL2P 2_1, so that it does not depend
+on the network that emulates SL2P.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from rasterio.warp import transform
+
+from lai_training import sl2p
+from lai_training.calibration.pairs import BANDS
+from lai_training.errors import PairsError
+from lai_training.land.angles import sun_position
+from lai_udf.predict import NOMINAL_COSINES
+
+Floats = NDArray[np.float64]
+Texts = NDArray[np.str_]
+
+SL2P_BANDS = ("B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
+PAIRS, GROUNDED, WHEAT = "pairs", "grounded", "wheat"
+"""Sources, which differ in their noise."""
+FILES = {GROUNDED: "grounded_eo_400.csv", "lai": "eoa_ch_lai_2022.csv"}
+FILES |= {"green_cover": "eoa_ch_gcc_2022.csv"}
+"""Names of the further tables in their folder."""
+FOLDS = 10
+"""Of measurements that tell no site: their folds are random, so their scores are optimistic."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """Measurements of one variable; all arrays have n rows."""
+
+    measured: Floats
+    """In the field, unit of the variable."""
+    sl2p: Floats
+    """Of SL2P 2_1 at the angles of the row, clipped as SNAP does."""
+    sl2p_nominal: Floats
+    """The same at nominal angles: what there is where angles are missing."""
+    reflectance: Floats
+    """(n, 10), bands in the order of `BANDS`; B08 is NaN where it was not kept."""
+    cosines: Floats
+    """(n, 3): view zenith, sun zenith, relative azimuth."""
+    outside: NDArray[np.bool_]
+    """The spectrum lies outside SL2P's definition domain."""
+    group: Texts
+    """Site and date (or fold): rows of a group share a part of their error."""
+    fold: Texts
+    """What is left out together to judge a fit."""
+    region: Texts
+    """Region that is left out as a whole (country; or fold)."""
+    source: Texts
+    """`PAIRS`, `GROUNDED` or `WHEAT`."""
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Measurements":
+        """Return the measurements of some rows."""
+        return Measurements(**{name: values[rows] for name, values in vars(self).items()})
+
+    def estimate(self, *, sun: bool) -> Floats:
+        """Return what SL2P says with or without angles."""
+        return self.sl2p if sun else self.sl2p_nominal
+
+
+def join(parts: Sequence[Measurements]) -> Measurements:
+    """Return the measurements of several sources as one."""
+    names = vars(parts[0])
+    return Measurements(
+        **{name: np.concatenate([vars(part)[name] for part in parts]) for name in names}
+    )
+
+
+def from_pairs(table: pd.DataFrame) -> Measurements:
+    """Return the LAI of field pairs (`pairs.read_pairs`)."""
+    degrees = table[["view_zenith", "sun_zenith", "rel_azimuth"]].to_numpy("float64")
+    return _measure(
+        table,
+        table["lai"].to_numpy("float64"),
+        "LAI",
+        np.cos(np.deg2rad(degrees)),
+        group=table["site_date"].to_numpy(str),
+        fold=table["site_date"].to_numpy(str),
+        region=name_regions(table).to_numpy(str),
+        source=PAIRS,
+    )
+
+
+def name_regions(table: pd.DataFrame) -> "pd.Series[str]":
+    """Return the region of field pairs: the country, as far as names of sites tell it."""
+    told = table["site"].astype(str).str.split("_").str
+    swiss = table["source"].astype(str).str.startswith("EOA")
+    return told[1].fillna(told[0]).mask(swiss, "Switzerland")
+
+
+def from_grounded(path: Path, variable: str) -> Measurements:
+    """Return LAI or FAPAR of the table of GROUNDED EO; random folds stand for its sites."""
+    table = _read(path)
+    cosines = table[["cos_vza", "cos_sza", "cos_raa"]].to_numpy("float64")
+    fold = np.random.default_rng(0).integers(0, FOLDS, len(table))
+    names = np.array([f"grounded {number}" for number in fold])
+    measured = table[variable.lower()].to_numpy("float64")
+    return _measure(
+        table, measured, variable, cosines, group=names, fold=names, region=names, source=GROUNDED
+    )
+
+
+def from_wheat(path: Path, variable: str) -> Measurements:
+    """Return LAI or green cover (FCOVER) of Swiss winter wheat; the sun's place is worked out."""
+    table = _read(path)
+    east, north = table["x"].tolist(), table["y"].tolist()
+    longitude, latitude = transform("EPSG:32632", "EPSG:4326", east, north)[:2]
+    cosines = np.tile(np.array(NOMINAL_COSINES), (len(table), 1))
+    for row, scene in enumerate(table["scene"]):
+        time = datetime.strptime(scene.split("_")[2], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        zenith, _ = sun_position(time, latitude_deg=latitude[row], longitude_deg=longitude[row])
+        cosines[row, 1] = np.cos(np.deg2rad(zenith))
+    lai = variable == "LAI"
+    column = "lai" if lai else "fcover_measured"
+    return _measure(
+        table,
+        table[column].to_numpy("float64"),
+        variable,
+        cosines,
+        group=(table["location"] + " " + table["date"]).to_numpy(str),
+        fold=(table["location"] + " " + (table["date"] if lai else table["parcel"])).to_numpy(str),
+        region=(np.full(len(table), "Switzerland") if lai else table["location"].to_numpy(str)),
+        source=WHEAT,
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path)
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise PairsError(f"cannot read the field measurements {path}: {error}") from error
+
+
+def _measure(
+    table: pd.DataFrame,
+    measured: Floats,
+    variable: str,
+    cosines: Floats,
+    *,
+    group: Texts,
+    fold: Texts,
+    region: Texts,
+    source: str,
+) -> Measurements:
+    spectra = table[list(SL2P_BANDS)].to_numpy("float64")
+    nominal = np.broadcast_to(np.array(NOMINAL_COSINES), cosines.shape)
+    with_angles, without = (
+        sl2p.predict(np.column_stack([spectra, angles]), variable=variable)[0]
+        for angles in (cosines, nominal)
+    )
+    # The domain of LAI is asked for: that of FCOVER is not known.
+    flags = sl2p.predict(np.column_stack([spectra, cosines]))[1]
+    return Measurements(
+        measured=measured,
+        sl2p=with_angles,
+        sl2p_nominal=without,
+        reflectance=table.reindex(columns=list(BANDS)).to_numpy("float64"),
+        cosines=cosines,
+        outside=(flags & 1).astype(bool),
+        group=group,
+        fold=fold,
+        region=region,
+        source=np.full(len(table), source),
+    )

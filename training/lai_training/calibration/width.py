@@ -1,0 +1,124 @@
+"""How far a field measurement lies from the corrected value: a scale, and quantiles in units of it.
+
+Comes in: corrected values whose site-date (or region) took no part in fitting them, and what was
+measured. Goes out: the `scale` and `half_widths` blocks of `model.json`.
+
+The logarithm of the scale is linear in a few features that the UDF has, fitted by maximum
+likelihood with a ridge; sources may differ in level, not in shape. The half-widths are conformal:
+weighted quantiles of |error| / scale. The rows of a site-date share a part of their error, so a
+site-date weighs as the root of its rows, and the finite-sample correction counts effective rows.
+
+Sources: Romano, Patterson, Candès 2019, Conformalized Quantile Regression; Barber et al. 2023,
+Conformal Prediction Beyond Exchangeability (weights).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from lai_training.calibration.conformal import effective_rows, group_weights, weighted_quantile
+from lai_training.calibration.measurements import Floats, Texts
+
+LEVELS = (0.5, 0.55, 0.6, 0.65, 0.68, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95)
+"""Levels that are tabulated; between them the UDF interpolates."""
+RIDGE = 10.0
+"""Penalty of the squared standardised weights, in rows."""
+NARROWEST = 0.05
+"""Quantiles of the fit between which a feature is taken as it is, and bounded beyond."""
+
+
+def fit_scale(
+    features: Mapping[str, Floats], error: Floats, group: Texts, source: Texts
+) -> dict[str, Any]:
+    """Fit the scale of the error; the level is that of the first source in the rows.
+
+    Args:
+        features: name -> (n,), as `lai_udf.predict.work_out_scale` knows them.
+        error: (n,) measured minus centre.
+        group: (n,) whose rows share a part of their error.
+        source: (n,) of the measurements.
+
+    Returns:
+        `constant` and `terms` (name -> `weight`, `range`) of the logarithm of the scale.
+    """
+    names = list(features)
+    own = source == source[0]
+    ranges = [np.quantile(features[name][own], [NARROWEST, 1 - NARROWEST]) for name in names]
+    bounded = np.column_stack(
+        [
+            np.ones(error.size),
+            *(np.clip(features[n], *r) for n, r in zip(names, ranges, strict=True)),
+        ]
+    )
+    centre, spread = bounded.mean(axis=0), bounded.std(axis=0)
+    centre[0], spread[0] = 0.0, 1.0
+    design = (bounded - centre) / np.where(spread > 0, spread, 1.0)
+    others = [name for name in np.unique(source) if name != source[0]]
+    levels = np.column_stack([design[:, :1] * 0, *((source == name) * 1.0 for name in others)])
+    design = np.column_stack([design, levels[:, 1:]])
+    penalty = np.array([0.0] + [RIDGE] * len(names) + [0.0] * len(others))
+    weights = group_weights(np.unique(group, return_inverse=True)[1])
+
+    def loss(parameters: Floats) -> tuple[float, Floats]:
+        log_scale = design @ parameters
+        ratio = error**2 * np.exp(-2 * log_scale)
+        value = weights @ (log_scale + ratio / 2) + penalty @ parameters**2 / 2
+        return float(value), design.T @ (weights * (1 - ratio)) + penalty * parameters
+
+    start = np.zeros(design.shape[1])
+    start[0] = np.log(np.sqrt(np.mean(error[own] ** 2)))
+    found = minimize(loss, start, jac=True, method="L-BFGS-B").x[: len(names) + 1]
+    slopes = found[1:] / np.where(spread[1:] > 0, spread[1:], 1.0)
+    return {
+        "constant": round(float(found[0] - slopes @ centre[1:]), 5),
+        "terms": {
+            name: {
+                "weight": round(float(slope), 5),
+                "range": [round(float(end), 5) for end in limits],
+            }
+            for name, slope, limits in zip(names, slopes, ranges, strict=True)
+        },
+    }
+
+
+def fit_half_widths(
+    ratio: Floats, group: Texts, shared: float, levels: Sequence[float] = LEVELS
+) -> list[float]:
+    """Return the half-widths of the levels in units of the scale.
+
+    Args:
+        ratio: (n,) |error| / scale of rows that took no part in fitting either.
+        group: (n,) whose rows share a part of their error.
+        shared: share of the variance that a group shares.
+        levels: nominal coverage.
+    """
+    number = np.unique(group, return_inverse=True)[1]
+    rows = effective_rows(number, shared / (1 - shared))
+    weights = group_weights(number)
+    return [round(weighted_quantile(ratio, weights, level, rows), 4) for level in levels]
+
+
+def share_of_groups(ratio: Floats, group: Texts) -> float:
+    """Return the share of the variance of signed errors that a group shares, 0.05 to 0.9.
+
+    One-way analysis of variance with unequal groups.
+    """
+    _, number, count = np.unique(group, return_inverse=True, return_counts=True)
+    several = count > 1
+    if several.sum() < 2:
+        return 0.5
+    means = np.bincount(number, weights=ratio) / count
+    within = float(((ratio - means[number]) ** 2).sum() / (count - 1).sum())
+    total = float(count.sum())
+    size = (total - (count**2).sum() / total) / (count.size - 1)
+    between = float((count * (means - ratio.mean()) ** 2).sum() / (count.size - 1))
+    shared = max((between - within) / size, 0.0)
+    return float(np.clip(shared / (shared + within), 0.05, 0.9))
+
+
+def is_inside(measured: Floats, lower: Floats, upper: Floats) -> NDArray[np.bool_]:
+    """Tell which measurements lie in their interval, (n,)."""
+    return np.asarray((measured >= lower) & (measured <= upper))
