@@ -83,8 +83,7 @@ def make_bundle(path: Path, *, reach_px: int = 1, **changes: Any) -> Path:
     contract["domain"] = {"bands": ["B8A"], "minimum": [0.0], "maximum": [1.0]}
     contract["domain"]["cells"] = list(range(10))
     contract["output"] = {"minimum": 0.0, "maximum": 8.0, "tolerance": 0.2}
-    knots = {"lai": [0.0, 8.0], "lower": [-0.5, -1.0], "upper": [0.5, 1.0]}
-    contract["calibration"] = contract["calibration"] | {"intervals": {"sl2p": knots}}
+    contract["calibration"] = {"variables": {"LAI": make_field_calibration()}}
     contract.update(changes)
     weights = _box_filter(reach_px)
     description["assets"]["model"]["file:checksum"] = "1220" + hashlib.sha256(weights).hexdigest()
@@ -92,6 +91,33 @@ def make_bundle(path: Path, *, reach_px: int = 1, **changes: Any) -> Path:
         archive.writestr("model.json", json.dumps(description))
         archive.writestr("model.onnx", weights)
     return path
+
+
+def make_field_calibration(change: float = 0.3) -> dict[str, Any]:
+    """Return the calibration of a variable: field LAI lies `change` above, sd 0.5 at any LAI.
+
+    The half-widths are the levels themselves (times 2 for new regions).
+    """
+    levels = [0.5, 0.68, 0.9, 0.95]
+    return {
+        name: {
+            "correction": {
+                "bands": ["B8A"],
+                "hidden": [[0.0] * size],
+                "output": [0.0],
+                "constant": change,
+                "limit": 1.0,
+            },
+            "scale": {"constant": float(np.log(0.5)), "terms": {}},
+        }
+        for name, size in (("with_sun", 3), ("without_sun", 2))
+    } | {
+        "levels": levels,
+        "half_widths": {"known": levels, "new": [2 * level for level in levels]},
+        "shared": 0.5,
+        "ceiling": 15.0,
+        "fade_below": 1.0,
+    }
 
 
 def _box_filter(reach_px: int) -> bytes:

@@ -29,7 +29,7 @@ MODEL: dict[str, Any] = {
                 "level": 0.95,
                 "method": "split-conformal",
                 "n_pairs": 173,
-                "intervals": {"sl2p": {}, "field": {}},
+                "variables": {"LAI": {}},
                 "scores_left_out_site_dates": {
                     "sl2p": {"coverage": 0.94, "coverage_90": 0.89, "coverage_68": 0.7}
                 },

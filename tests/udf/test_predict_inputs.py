@@ -421,9 +421,6 @@ def test_bundle_may_be_an_unpacked_folder(cube: xr.DataArray, known: str, tmp_pa
 
 
 def test_bundle_without_a_field_correction_says_so(cube: xr.DataArray, tmp_path: Path) -> None:
-    knots = {"lai": [0.0, 8.0], "lower": [-1.0, -1.0], "upper": [1.0, 1.0]}
-    bundle = make_bundle(
-        tmp_path / "plain.zip", calibration={"intervals": {"sl2p": knots, "field": knots}}
-    )
+    bundle = make_bundle(tmp_path / "plain.zip", calibration={})
     with pytest.raises(LaiModelError, match='target="sl2p"'):
         apply_datacube(cube, {"model": str(bundle), "target": "field"})

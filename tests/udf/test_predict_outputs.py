@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from fake_cubes import make_bundle
+from fake_cubes import make_bundle, make_field_calibration, with_bands
 
 from lai_udf.predict import apply_datacube, draw_masks
 
@@ -24,8 +24,6 @@ def uniform(lai: float) -> xr.DataArray:
 @pytest.fixture(scope="module")
 def pointwise(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the known bundle without any neighbourhood, correcting to field LAI by +0.3."""
-    knots = {"lai": [0.0, 8.0], "lower": [-0.5, -1.0], "upper": [0.5, 1.0]}
-    correction = {"intercept": 0.3, "lai": 0.0, "fade_below_lai": 0.5, "limit": 1.0}
     folder = tmp_path_factory.mktemp("pointwise")
     return str(
         make_bundle(
@@ -33,10 +31,6 @@ def pointwise(tmp_path_factory: pytest.TempPathFactory) -> str:
             reach_px=0,
             cloud_near_px=0,
             no_data_near_px=0,
-            calibration={
-                "intervals": {"sl2p": knots, "field": knots},
-                "field_correction": correction,
-            },
         )
     )
 
@@ -73,24 +67,57 @@ def test_interval_holds_lai_and_never_goes_below_zero(pointwise: str, network_sa
     assert (lower >= np.minimum(lai, 0)).all()
 
 
-def test_interval_is_the_calibrated_one(pointwise: str) -> None:
-    result = apply_datacube(uniform(4.0), {"model": pointwise})
-
-    np.testing.assert_allclose(result.sel(bands="LAI_LOWER"), 4 - 0.75, atol=1e-5)
-    np.testing.assert_allclose(result.sel(bands="LAI_UPPER"), 4 + 0.75, atol=1e-5)
-
-
-def test_field_target_applies_the_correction_of_the_bundle(pointwise: str) -> None:
-    result = apply_datacube(uniform(4.0), {"model": pointwise, "target": "field"})
-    np.testing.assert_allclose(result.sel(bands="LAI"), 4.3, atol=1e-5)
-
-
-@pytest.mark.parametrize(("sl2p", "field"), [(0.01, 0.016), (0.25, 0.4), (0.5, 0.8)])
-def test_the_correction_fades_out_towards_bare_soil(
-    pointwise: str, sl2p: float, field: float
+@pytest.mark.parametrize(
+    ("settings", "half"),
+    [
+        ({}, 0.95 * 0.5),
+        ({"level": 0.5}, 0.5 * 0.5),
+        ({"level": 0.79}, 0.79 * 0.5),
+        ({"region": "new"}, 2 * 0.95 * 0.5),
+    ],
+)
+def test_interval_is_the_calibrated_one(
+    pointwise: str, settings: dict[str, object], half: float
 ) -> None:
-    result = apply_datacube(uniform(sl2p), {"model": pointwise, "target": "field"})
-    np.testing.assert_allclose(result.sel(bands="LAI"), field, atol=1e-5)
+    result = apply_datacube(uniform(4.0), {"model": pointwise, "target": "field", **settings})
+
+    np.testing.assert_allclose(result.sel(bands="LAI"), 4.3, atol=1e-5)
+    np.testing.assert_allclose(result.sel(bands="LAI_LOWER"), 4.3 - half, atol=1e-5)
+    np.testing.assert_allclose(result.sel(bands="LAI_UPPER"), 4.3 + half, atol=1e-5)
+
+
+def test_either_target_has_the_same_interval_of_field_lai(pointwise: str) -> None:
+    sl2p, field = (
+        apply_datacube(uniform(4.0), {"model": pointwise, "target": target})
+        for target in ("sl2p", "field")
+    )
+
+    np.testing.assert_allclose(sl2p.sel(bands="LAI"), 4.0, atol=1e-5)
+    for band in ("LAI_LOWER", "LAI_UPPER"):
+        np.testing.assert_array_equal(sl2p.sel(bands=band), field.sel(bands=band))
+
+
+def test_nothing_is_corrected_out_of_the_domain(pointwise: str) -> None:
+    result = apply_datacube(uniform(10.5), {"model": pointwise, "target": "field"})
+    np.testing.assert_allclose(result.sel(bands="LAI"), 10.5, atol=1e-5)
+
+
+def test_missing_angles_take_the_correction_that_does_without(tmp_path: Path) -> None:
+    calibration = make_field_calibration(0.3)
+    calibration["without_sun"]["correction"]["constant"] = -0.2
+    bundle = make_bundle(
+        tmp_path / "b.zip", reach_px=0, calibration={"variables": {"LAI": calibration}}
+    )
+    plain = uniform(4.0)
+    angles = with_bands(plain, sunZenithAngles=30.0)
+
+    found = [
+        apply_datacube(cube, {"model": str(bundle), "target": "field", "bands": ["LAI"]})
+        for cube in (plain, angles)
+    ]
+
+    np.testing.assert_allclose(found[0], 3.8, atol=1e-5)
+    np.testing.assert_allclose(found[1], 4.3, atol=1e-5)
 
 
 def test_spread_of_one_pass_is_what_the_network_estimates(pointwise: str) -> None:

@@ -882,18 +882,19 @@ def work_out_scale(
     Its logarithm is linear in a few features, each bounded at the limits of what was fitted.
     """
     infrared, edge = (reflectance[BANDS.index(band)] for band in ("B8A", "B07"))
-    log_scale = np.full(centre.shape, own["scale"]["constant"], dtype="float32")
     features = {
-        "centre": lambda: centre,
-        "change": lambda: np.abs(change),
-        "edge": lambda: (infrared - edge) / (infrared + edge),
-        "sun": lambda: sun,
+        "centre": centre,
+        "change": np.abs(change),
+        "edge": (infrared - edge) / (infrared + edge),
     }
+    if sun is not None:
+        features["sun"] = sun
+    log_scale = np.full(centre.shape, own["scale"]["constant"], dtype="float32")
     for name, term in own["scale"]["terms"].items():
-        log_scale += np.float32(term["weight"]) * np.clip(
-            features[name](), *map(np.float32, term["range"])
-        )
-    return np.exp(log_scale, out=log_scale)
+        low, high = np.array(term["range"], "float32")
+        log_scale += np.float32(term["weight"]) * np.clip(features[name], low, high)
+    scale: np.ndarray = np.exp(log_scale, out=log_scale)
+    return scale
 
 
 def relate_to_field(

@@ -5,9 +5,10 @@ import pytest
 from typer.testing import CliRunner
 
 from lai_training.bundles.release import add_spread, release
+from lai_training.calibration import correction
+from lai_training.calibration.pairs import read_pairs
 from lai_training.cli import app
 from lai_training.errors import ExportError
-from lai_training.calibration.pairs import read_pairs
 from lai_training.learn.config import FitConfig
 from lai_training.learn.normalisation import measure_normalisation
 from lai_training.learn.run_folder import write_provenance
@@ -31,6 +32,12 @@ CONFIG = FitConfig.model_validate(
         "spread_steps": 10,
     }
 )
+
+
+@pytest.fixture(autouse=True)
+def _fit_in_few_steps(monkeypatch):
+    monkeypatch.setattr(correction, "STEPS", 30)
+    monkeypatch.setattr(correction, "MIXTURES", 50)
 
 
 @pytest.fixture(scope="module")

@@ -1,40 +1,60 @@
 """Calibration: quantiles by hand, coverage on data whose truth is known, bounds that hold."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
+from lai_training.calibration import correction
 from lai_training.calibration.calibrate import (
-    CORRECTION_LIMIT,
-    FADE_BELOW_LAI,
-    Pairs,
-    calibrate,
-    correct,
-    cross_validate,
-    fit_correction,
-    fit_intervals,
+    LeftOut,
+    calibrate_variable,
+    change_of,
+    fit_left_out_scale,
+    leave_out,
+    nested_bounds,
+    scale_of,
 )
 from lai_training.calibration.conformal import (
-    bounds,
     effective_rows,
-    fit_interval,
     group_weights,
     weighted_quantile,
 )
+from lai_training.calibration.correction import RECIPES, fit_correction
+from lai_training.calibration.measurements import GROUNDED, PAIRS, Measurements, join
+from lai_training.calibration.width import fit_half_widths, is_inside, share_of_groups
+from lai_udf.predict import BANDS, estimate_field
+
+LEAF = np.array([0.03, 0.06, 0.03, 0.1, 0.3, 0.36, 0.38, 0.4, 0.2, 0.1])
+SOIL = np.array([0.12, 0.15, 0.18, 0.2, 0.22, 0.24, 0.25, 0.26, 0.3, 0.26])
 
 
-def _pairs(rng: np.random.Generator, *, bias: float = 0.0, groups: int = 60) -> Pairs:
-    """Errors that grow with LAI and have a part shared by each site-date."""
-    group = np.repeat(np.arange(groups), 8)
-    estimated = rng.uniform(0, 6, group.size)
-    scale = 0.2 + 0.25 * estimated
-    error = scale * (0.5 * rng.standard_normal(groups)[group] + rng.standard_normal(group.size))
-    return Pairs(
-        measured_lai=np.maximum(estimated + error, 0.0) + bias,
-        estimated_lai=estimated,
-        group=group,
-        outside=np.zeros(group.size, dtype=bool),
+@pytest.fixture(autouse=True)
+def _fit_in_few_steps(monkeypatch):
+    monkeypatch.setattr(correction, "STEPS", 60)
+    monkeypatch.setattr(correction, "MIXTURES", 100)
+
+
+def make_measurements(
+    rng: np.random.Generator, *, bias: float = 0.6, groups: int = 15, each: int = 8
+) -> Measurements:
+    """Field LAI above SL2P's by `bias` on average, with an error that a site-date shares."""
+    group = np.repeat(np.arange(groups), each)
+    cover = rng.uniform(0, 1, group.size)
+    spectra = cover[:, None] * LEAF + (1 - cover[:, None]) * SOIL
+    spectra = spectra * (1 + 0.03 * rng.standard_normal(spectra.shape))
+    sl2p = 5 * cover
+    error = 0.3 * rng.standard_normal(groups)[group] + 0.3 * rng.standard_normal(group.size)
+    names = np.array([f"site {number // 3} 2020-06-{number + 1:02d}" for number in group])
+    return Measurements(
+        measured=np.maximum(sl2p + bias * cover + error, 0),
+        sl2p=sl2p,
+        sl2p_nominal=sl2p + 0.1,
+        reflectance=spectra,
+        cosines=np.column_stack([np.ones(group.size), rng.uniform(0.7, 0.9, group.size), cover]),
+        outside=np.zeros(group.size, bool),
+        group=names,
+        fold=names,
+        region=np.array([f"region {number % 4}" for number in group]),
+        source=np.full(group.size, PAIRS),
     )
 
 
@@ -64,45 +84,6 @@ def test_a_site_date_weighs_as_the_root_of_its_rows():
     assert weights.mean() == pytest.approx(1)
 
 
-def test_the_interval_covers_what_it_promises_on_site_dates_left_out(rng):
-    scores = cross_validate(_pairs(rng))
-
-    for target in ("sl2p", "field"):
-        assert 0.93 <= scores[target]["coverage"] <= 0.98
-
-
-def test_the_interval_is_wider_where_errors_are_larger(rng):
-    pairs = _pairs(rng)
-    interval = fit_interval(pairs.estimated_lai, pairs.measured_lai, pairs.group)
-
-    lower, upper = bounds(np.array([1.0, 5.0]), interval)
-
-    assert upper[1] - 5 > 1.5 * (upper[0] - 1)
-    assert (lower >= 0).all()
-
-
-def test_a_lower_level_gives_a_narrower_interval(rng):
-    pairs = _pairs(rng)
-
-    tables = fit_intervals(pairs, fit_correction(pairs), (0.5, 0.95))
-
-    assert (np.array(tables["field", 0.5]["upper"]) < tables["field", 0.95]["upper"]).all()
-
-
-def test_either_target_has_the_same_interval_of_field_lai(rng):
-    pairs = _pairs(rng, bias=0.4)
-    correction = fit_correction(pairs)
-    tables = fit_intervals(pairs, correction, (0.95,))
-
-    around_sl2p = bounds(np.array([2.0, 3.5]), tables["sl2p", 0.95])
-    pairs_at = dataclasses.replace(
-        pairs, estimated_lai=np.array([2.0, 3.5]), outside=np.zeros(2, dtype=bool)
-    )
-    around_field = bounds(correct(pairs_at, correction), tables["field", 0.95])
-
-    np.testing.assert_allclose(around_sl2p, around_field, atol=0.05)  # knots in between
-
-
 def test_rows_that_share_their_errors_count_as_fewer():
     alone, together = np.arange(8), np.zeros(8, dtype=np.int64)
 
@@ -111,59 +92,123 @@ def test_rows_that_share_their_errors_count_as_fewer():
     assert effective_rows(together, 0.0) == 8
 
 
-def test_the_correction_removes_a_bias_but_never_more_than_its_limit(rng):
-    slight, absurd = _pairs(rng, bias=0.8), _pairs(rng, bias=20.0)
-
-    near = correct(slight, fit_correction(slight))
-    far = correct(absurd, fit_correction(absurd))
-
-    vegetated = slight.estimated_lai > FADE_BELOW_LAI
-    assert abs(np.mean((near - slight.measured_lai)[vegetated])) < 0.25  # of 0.8
-    assert abs(far - absurd.estimated_lai).max() == pytest.approx(CORRECTION_LIMIT)
-    assert CORRECTION_LIMIT == 1.5
+def rmse(error: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(error**2)))
 
 
-def test_one_crowded_date_does_not_decide_the_correction(rng):
-    pairs = _pairs(rng)
-    crowd = rng.integers(0, 8, 400)  # fifty more rows of each row of the first date, all 2 too high
-    more = dataclasses.replace(
-        pairs,
-        measured_lai=np.append(pairs.measured_lai, pairs.estimated_lai[crowd] + 2.0),
-        estimated_lai=np.append(pairs.estimated_lai, pairs.estimated_lai[crowd]),
-        group=np.append(pairs.group, np.zeros(400, dtype=np.int64)),
-        outside=np.zeros(880, dtype=bool),
+@pytest.mark.parametrize("sun", [True, False])
+def test_the_correction_removes_a_bias_on_site_dates_left_out(rng, sun):
+    rows = make_measurements(rng, bias=1.2)
+
+    left_out = leave_out(rows, "LAI", rows.fold, sun=sun)
+
+    assert rmse(left_out.error) < 0.9 * rmse(rows.measured - rows.estimate(sun=sun))
+
+
+def test_the_correction_never_exceeds_its_limit(rng):
+    rows = make_measurements(rng, bias=9.0)
+
+    change = change_of(rows, fit_correction(rows, RECIPES["LAI"], sun=True), sun=True)
+
+    assert np.abs(change).max() == pytest.approx(RECIPES["LAI"].limit)
+
+
+def test_spectra_far_from_all_field_data_are_hardly_corrected(rng):
+    rows = make_measurements(rng, bias=1.5)
+    features = correction.gather_inputs(rows, sun=True)
+    process = correction.fit_process(
+        (features - features.mean(0)) / features.std(0), rows, RECIPES["LAI"], sun=True
     )
 
-    moved = correct(pairs, fit_correction(more)) - correct(pairs, fit_correction(pairs))
+    near, far = process(np.zeros((1, 7))), process(np.full((1, 7), 9.0))
 
-    assert abs(moved.mean()) < 0.15
-
-
-def test_bare_soil_is_not_corrected(rng):
-    pairs = _pairs(rng, bias=0.8)
-    bare = dataclasses.replace(pairs, estimated_lai=np.linspace(0, 2, pairs.outside.size))
-
-    change = correct(bare, fit_correction(pairs)) - bare.estimated_lai
-
-    assert change[0] == 0
-    assert (np.diff(change[bare.estimated_lai < FADE_BELOW_LAI]) > 0).all()
+    assert near[0] > 0.4
+    assert abs(far[0]) < 0.1
 
 
-def test_spectra_outside_the_domain_are_not_corrected(rng):
-    pairs = _pairs(rng, bias=0.8)
-    outside = rng.random(pairs.outside.size) < 0.3
-    pairs = dataclasses.replace(pairs, outside=outside)
+def test_spectra_outside_the_domain_neither_teach_nor_are_corrected(rng):
+    rows = make_measurements(rng)
+    spoilt = Measurements(**vars(rows) | {"outside": rows.sl2p < 2, "measured": rows.measured})
+    spoilt.measured[spoilt.outside] += 50
 
-    corrected = correct(pairs, fit_correction(pairs))
+    learnt = fit_correction(spoilt, RECIPES["LAI"], sun=True)
 
-    np.testing.assert_array_equal(corrected[outside], pairs.estimated_lai[outside])
-    assert (corrected[~outside] != pairs.estimated_lai[~outside]).all()
+    change = change_of(spoilt, learnt, sun=True)
+    assert (change[spoilt.outside] == 0).all()
+    assert np.abs(change).max() < 1.4
 
 
-def test_the_calibration_says_what_it_rests_on(rng):
-    block = calibrate(_pairs(rng))
+def test_a_noisy_source_decides_less(rng):
+    pairs = make_measurements(rng, bias=0.0)
+    others = make_measurements(rng, bias=3.0)
+    others = Measurements(**vars(others) | {"source": np.full(others.sl2p.size, GROUNDED)})
 
-    assert (block["n_pairs"], block["n_site_dates"], block["level"]) == (480, 60, 0.95)
-    assert set(block["intervals"]) == set(block["scores_left_out_site_dates"]) == {"sl2p", "field"}
-    for interval in block["intervals"].values():
-        assert max(interval["lower"]) <= 0 <= min(interval["upper"])
+    both = fit_correction(join([pairs, others]), RECIPES["LAI"], sun=True)
+
+    dense = pairs.take(pairs.sl2p > 3)
+    assert change_of(dense, both, sun=True).mean() < 1.0
+
+
+def test_a_site_date_does_not_teach_its_own_prediction(rng):
+    rows = make_measurements(rng)
+    own = rows.group == rows.group[0]
+    spoilt = Measurements(**vars(rows) | {"measured": rows.measured + 4.0 * own})
+
+    before, after = (leave_out(each, "LAI", each.fold, sun=True) for each in (rows, spoilt))
+
+    np.testing.assert_array_equal(before.change[own], after.change[own])
+    assert (before.change[~own] != after.change[~own]).all()
+
+
+def test_intervals_hold_what_they_promise_on_site_dates_left_out(rng):
+    rows = make_measurements(rng, groups=30)
+    left_out = LeftOut(rows, np.zeros(rows.sl2p.size), sun=True)
+
+    lower, upper = nested_bounds(left_out, 15.0, (0.5, 0.95))
+
+    assert is_inside(rows.measured, lower[0.95], upper[0.95]).mean() == pytest.approx(
+        0.95, abs=0.04
+    )
+    assert is_inside(rows.measured, lower[0.5], upper[0.5]).mean() == pytest.approx(0.5, abs=0.15)
+
+
+def test_the_scale_follows_where_errors_are_larger(rng):
+    rows = make_measurements(rng, groups=40)
+    noise = rng.standard_normal(rows.sl2p.size) * (0.1 + 0.3 * rows.sl2p)
+    left_out = LeftOut(
+        Measurements(**vars(rows) | {"measured": rows.sl2p + noise}),
+        np.zeros(rows.sl2p.size),
+        sun=True,
+    )
+
+    scale = scale_of(left_out, fit_left_out_scale(left_out, "LAI"))
+
+    assert scale[rows.sl2p > 4].mean() > 2 * scale[rows.sl2p < 1].mean()
+
+
+def test_the_share_of_a_site_date_is_found_again(rng):
+    group = np.repeat(np.arange(400), 5).astype(str)
+    shared = np.repeat(rng.normal(0, 0.8, 400), 5)
+
+    assert share_of_groups(shared + rng.normal(0, 0.6, 2000), group) == pytest.approx(
+        0.64, abs=0.07
+    )
+
+
+def test_half_widths_rise_with_the_level(rng):
+    widths = fit_half_widths(np.abs(rng.standard_normal(300)), np.arange(300).astype(str), 0.5)
+
+    assert widths == sorted(widths)
+
+
+def test_a_calibrated_variable_is_what_the_udf_reads(rng):
+    rows = make_measurements(rng)
+    entry, _ = calibrate_variable(rows, "LAI")
+
+    image = rows.reflectance.T[:, None].astype("float32")
+    cosines = rows.cosines.T[:, None].astype("float32")
+    field = estimate_field(rows.sl2p[None], image, cosines, rows.outside[None], entry)
+
+    assert rmse(field.centre[0] - rows.measured) < rmse(rows.sl2p - rows.measured)
+    assert np.all(np.array(entry["half_widths"]["new"]) >= entry["half_widths"]["known"])
+    assert image.shape[0] == len(BANDS)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lai_training.errors import PairsError
 from lai_training.calibration.pairs import (
     BANDS,
     Prediction,
@@ -21,6 +20,7 @@ from lai_training.calibration.pairs import (
 from lai_training.calibration.report import format_report, write_report
 from lai_training.calibration.uncertainty import central_interval, score_uncertainty
 from lai_training.calibration.validate import bootstrap_limits, bootstrap_uncertainty, validate
+from lai_training.errors import PairsError
 from lai_training.sl2p.processor import predict
 
 

@@ -105,7 +105,7 @@ def scale_of(left_out: LeftOut, scale: Mapping[str, Any]) -> Floats:
         None if sun is None else sun.astype("float32"),
         {"scale": dict(scale)},
     )
-    return found[0].astype("float64")
+    return np.asarray(found[0], dtype="float64")
 
 
 def leave_out(

@@ -38,8 +38,6 @@ from lai_training.calibration.pairs import BANDS
 CORRECTION_BANDS = ("B03", "B04", "B05", "B8A", "B11", "B12")
 SUN_WEIGHT = 0.8
 """Of the sun's zenith in the distance of two spectra, beside bands of weight 1."""
-LENGTH = 0.926
-"""Of the kernel, in standard deviations of a band."""
 CONSTANT_VARIANCE = 0.01
 """Of a constant that all residuals share, m4 m-4 of LAI; small: far away SL2P stays."""
 L2 = 1e-5
@@ -76,6 +74,8 @@ class Recipe:
     """The correction never exceeds this."""
     noise: Mapping[str, Noise] = field(default_factory=dict)
     """By source."""
+    length: float = 0.926
+    """Of the kernel, in standard deviations of a band."""
     units: int = 32
     shrinkage: float = 1.0
     """Of the correction; for LAI 0.85: costs 0.003 of RMSE, gives back a quarter of what rows of
@@ -93,8 +93,10 @@ RECIPES = {
             GROUNDED: Noise(0.27, 0.72),
         },
     ),
-    "FAPAR": Recipe(amplitude=0.2, limit=0.4, noise={GROUNDED: Noise(0.08)}, units=16),
-    "FCOVER": Recipe(amplitude=0.2, limit=0.4, noise={WHEAT: Noise(0.1, shared=0.05)}, units=16),
+    "FAPAR": Recipe(amplitude=0.2, limit=0.4, noise={GROUNDED: Noise(0.08)}, length=1.5, units=16),
+    "FCOVER": Recipe(
+        amplitude=0.3, limit=0.4, noise={WHEAT: Noise(0.15, shared=0.1)}, length=2.5, units=16
+    ),
 }
 
 
@@ -115,7 +117,8 @@ def fit_correction(
     inputs = gather_inputs(inside, sun=sun)
     own = inputs[first_rows(inside.source)]
     centre, spread = own.mean(axis=0), own.std(axis=0)
-    factor = np.append(np.ones(len(CORRECTION_BANDS)), [SUN_WEIGHT] * sun) / spread
+    factor = np.append(np.ones(len(CORRECTION_BANDS)), [SUN_WEIGHT] * sun)
+    factor = factor / np.where(spread > 1e-6, spread, 1.0)  # all angles may be nominal
     features = (inputs - centre) * factor
     process = fit_process(features, inside, recipe, sun=sun)
     rng = np.random.default_rng(seed)
@@ -159,7 +162,7 @@ def fit_process(
     """Return the posterior mean of the Gaussian process as a function of features (m, k)."""
     value = measurements.estimate(sun=sun)
     constant = CONSTANT_VARIANCE * (recipe.amplitude / RECIPES["LAI"].amplitude) ** 2
-    covariance = recipe.amplitude**2 * _kernel(features, features) + constant
+    covariance = recipe.amplitude**2 * _kernel(features, features, recipe.length) + constant
     shared = np.zeros(value.size)
     for source, noise in recipe.noise.items():
         rows = measurements.source == source
@@ -170,15 +173,15 @@ def fit_process(
     weights = np.linalg.solve(covariance, measurements.measured - value)
 
     def mean(others: Floats) -> Floats:
-        found = recipe.amplitude**2 * _kernel(others, features) @ weights
+        found = recipe.amplitude**2 * _kernel(others, features, recipe.length) @ weights
         return np.asarray(found + constant * weights.sum())
 
     return mean
 
 
-def _kernel(first: Floats, second: Floats) -> Floats:
+def _kernel(first: Floats, second: Floats, length: float) -> Floats:
     squared = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1) - 2 * first @ second.T
-    return np.asarray(np.exp(-0.5 * np.maximum(squared, 0) / LENGTH**2))
+    return np.asarray(np.exp(-0.5 * np.maximum(squared, 0) / length**2))
 
 
 def draw_surroundings(features: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:

@@ -158,7 +158,7 @@ def _measure(
     spectra = table[list(SL2P_BANDS)].to_numpy("float64")
     nominal = np.broadcast_to(np.array(NOMINAL_COSINES), cosines.shape)
     with_angles, without = (
-        sl2p.predict(np.column_stack([spectra, angles]), variable=variable)[0]
+        sl2p.predict(np.column_stack([spectra, angles]), variable=variable)[0].astype("float64")
         for angles in (cosines, nominal)
     )
     # The domain of LAI is asked for: that of FCOVER is not known.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from lai_training.calibration.calibrate import CEILINGS, leave_out, nested_bounds
 from lai_training.calibration.measurements import PAIRS, Measurements, from_pairs, join
@@ -159,4 +160,10 @@ def predict_shipped(
         bands = predict_spectra(table, bundle, target=target, level=level, region=region)
         quantiles[round((1 - level) / 2, 6)] = bands["LAI_LOWER"]
         quantiles[round((1 + level) / 2, 6)] = bands["LAI_UPPER"]
-    return Prediction(bands["LAI"], quantiles, SHIPPED_NOTE)
+    lai = bands["LAI"]
+    ends = {side: quantiles[0.5 + side * 0.25] for side in (-1, 1)}
+    for p in PROBABILITIES:  # within the narrowest interval: half normals that meet at the estimate
+        if 0.25 < p < 0.75:
+            share = float(abs(stats.norm.ppf(p)) / stats.norm.ppf(0.75))
+            quantiles[p] = lai + share * (ends[1 if p > 0.5 else -1] - lai)
+    return Prediction(lai, quantiles, SHIPPED_NOTE)

@@ -55,7 +55,8 @@ def fit_scale(
     )
     centre, spread = bounded.mean(axis=0), bounded.std(axis=0)
     centre[0], spread[0] = 0.0, 1.0
-    design = (bounded - centre) / np.where(spread > 0, spread, 1.0)
+    spread = np.where(spread > 1e-6, spread, np.inf)  # what does not vary explains nothing
+    design = (bounded - centre) / spread
     others = [name for name in np.unique(source) if name != source[0]]
     levels = np.column_stack([design[:, :1] * 0, *((source == name) * 1.0 for name in others)])
     design = np.column_stack([design, levels[:, 1:]])
@@ -70,8 +71,12 @@ def fit_scale(
 
     start = np.zeros(design.shape[1])
     start[0] = np.log(np.sqrt(np.mean(error[own] ** 2)))
-    found = minimize(loss, start, jac=True, method="L-BFGS-B").x[: len(names) + 1]
-    slopes = found[1:] / np.where(spread[1:] > 0, spread[1:], 1.0)
+    # Bounds that only a handful of rows can reach: there a weight could grow without end.
+    bounds = (
+        [(start[0] - 2, start[0] + 2)] + [(-1.0, 1.0)] * len(names) + [(-3.0, 3.0)] * len(others)
+    )
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x[: len(names) + 1]
+    slopes = found[1:] / spread[1:]
     return {
         "constant": round(float(found[0] - slopes @ centre[1:]), 5),
         "terms": {
