@@ -37,18 +37,25 @@ def gather_measurements(pairs: Path, further: Path | None = None) -> dict[str, M
     Raises:
         PairsError: a table cannot be read.
     """
-    lai = [from_pairs(read_pairs(pairs))]
-    found: dict[str, Measurements] = {}
+    lai = from_pairs(read_pairs(pairs))
+    more = gather_further(further)
+    found = {"LAI": lai if more is None else join([lai, more])}
     if further is not None:
-        paths = {name: further / file for name, file in FILES.items()}
-        if paths[GROUNDED].exists():
-            lai.append(from_grounded(paths[GROUNDED], "LAI"))
-            found["FAPAR"] = from_grounded(paths[GROUNDED], "FAPAR")
-        if paths["lai"].exists():
-            lai.append(from_wheat(paths["lai"], "LAI"))
-        if paths["green_cover"].exists():
-            found["FCOVER"] = from_wheat(paths["green_cover"], "FCOVER")
-    return {"LAI": join(lai), **found}
+        if (path := further / FILES[GROUNDED]).exists():
+            found["FAPAR"] = from_grounded(path, "FAPAR")
+        if (path := further / FILES["green_cover"]).exists():
+            found["FCOVER"] = from_wheat(path, "FCOVER")
+    return found
+
+
+def gather_further(folder: Path | None) -> Measurements | None:
+    """Return the LAI of the further tables in a folder, None where there is none of them."""
+    if folder is None:
+        return None
+    readers = {GROUNDED: from_grounded, "lai": from_wheat}
+    paths = {name: folder / FILES[name] for name in readers}
+    parts = [readers[name](path, "LAI") for name, path in paths.items() if path.exists()]
+    return join(parts) if parts else None
 
 
 def make_calibration(pairs: Path, further: Path | None = None) -> dict[str, Any]:

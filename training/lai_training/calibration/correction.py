@@ -33,9 +33,9 @@ from lai_training.calibration.measurements import (
     Measurements,
     Texts,
 )
-from lai_training.calibration.pairs import BANDS
+from lai_udf.predict import BANDS
 
-CORRECTION_BANDS = ("B03", "B04", "B05", "B8A", "B11", "B12")
+CORRECTION_BANDS = tuple(band for band in BANDS if band not in ("B02", "B06", "B07", "B08"))
 SUN_WEIGHT = 0.8
 """Of the sun's zenith in the distance of two spectra, beside bands of weight 1."""
 CONSTANT_VARIANCE = 0.01

@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 from rasterio.warp import transform
 
 from lai_training import sl2p
-from lai_training.calibration.pairs import BANDS
 from lai_training.errors import PairsError
 from lai_training.land.angles import sun_position
-from lai_udf.predict import NOMINAL_COSINES
+from lai_training.sl2p.tables import load_network
+from lai_udf.predict import BANDS, INPUT_OUT_OF_DOMAIN, NOMINAL_COSINES
 
 Floats = NDArray[np.float64]
 Texts = NDArray[np.str_]
 
-SL2P_BANDS = ("B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
 PAIRS, GROUNDED, WHEAT = "pairs", "grounded", "wheat"
 """Sources, which differ in their noise."""
 FILES = {GROUNDED: "grounded_eo_400.csv", "lai": "eoa_ch_lai_2022.csv"}
@@ -155,7 +154,8 @@ def _measure(
     region: Texts,
     source: str,
 ) -> Measurements:
-    spectra = table[list(SL2P_BANDS)].to_numpy("float64")
+    inputs = load_network("LAI", "2_1", "S2A").inputs[:-3]  # bands; behind them three cosines
+    spectra = table[list(inputs)].to_numpy("float64")
     nominal = np.broadcast_to(np.array(NOMINAL_COSINES), cosines.shape)
     with_angles, without = (
         sl2p.predict(np.column_stack([spectra, angles]), variable=variable)[0].astype("float64")
@@ -169,7 +169,7 @@ def _measure(
         sl2p_nominal=without,
         reflectance=table.reindex(columns=list(BANDS)).to_numpy("float64"),
         cosines=cosines,
-        outside=(flags & 1).astype(bool),
+        outside=(flags & INPUT_OUT_OF_DOMAIN).astype(bool),
         group=group,
         fold=fold,
         region=region,

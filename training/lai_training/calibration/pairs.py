@@ -21,11 +21,10 @@ from scipy import stats
 
 from lai_training import sl2p
 from lai_training.errors import PairsError
+from lai_training.sl2p.tables import load_network
+from lai_udf.predict import BANDS
 
 Doubles = NDArray[np.float64]
-
-BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
-"""Reflectance columns; a predictor may use all ten."""
 
 REQUIRED_COLUMNS = ("source", "site", "date", "dt_days", "crop", "lai", "green_brown", *BANDS)
 """Columns that scoring needs; `sensor`, angles and the predictions of peers are optional."""
@@ -169,6 +168,6 @@ def list_baselines(table: pd.DataFrame) -> dict[str, Predictor]:
 
 
 def _sl2p_inputs(table: pd.DataFrame) -> Doubles:
-    bands = ("B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
+    bands = load_network("LAI", "2_1", "S2A").inputs[:-3]  # behind them three cosines
     degrees = table[["view_zenith", "sun_zenith", "rel_azimuth"]].to_numpy(dtype=np.float64)
     return np.column_stack([table[list(bands)].to_numpy(np.float64), np.cos(np.deg2rad(degrees))])

@@ -7,6 +7,7 @@ not be done, with one sentence why; 2: wrong use of the command.
 import typer
 
 from lai_training.cli import parcels as cli_parcels
+from lai_training.cli.calibrate import calibrate
 from lai_training.cli.evaluate import card, evaluate
 from lai_training.cli.fit import export, fit
 from lai_training.cli.frame import Commands, VersionOption
@@ -30,7 +31,7 @@ def main(_version: VersionOption = False) -> None:
     """Take the options that belong to no command."""
 
 
-COMMANDS = (simulate, prepare, fit, export, evaluate, variables, card, validate)
+COMMANDS = (simulate, prepare, fit, export, evaluate, card, calibrate, validate)
 for command in COMMANDS:
     app.command()(command)
 cli_parcels.register(app)

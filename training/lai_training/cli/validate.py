@@ -16,6 +16,10 @@ def validate(
     model: Annotated[
         list[Path] | None, typer.Option(help="Bundle; may be repeated. Default: the shipped one.")
     ] = None,
+    further: Annotated[
+        Path | None,
+        typer.Option(help="Folder of further field tables that teach where a bundle is left out."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> None:
     """Score SL2P, what else the table holds and networks against field-measured LAI.
@@ -25,6 +29,7 @@ def validate(
     """
     import numpy as np
 
+    from lai_training.bundles.recalibrate import gather_further
     from lai_training.calibration.networks import list_networks
     from lai_training.calibration.pairs import list_baselines, read_pairs
     from lai_training.calibration.report import format_report, write_report
@@ -35,7 +40,7 @@ def validate(
         table = read_pairs(pairs)
         predictors = list_baselines(table)
         for bundle in model or [default_bundle_path()]:
-            predictors |= list_networks(bundle, table)
+            predictors |= list_networks(bundle, table, gather_further(further))
         result = score(table, predictors, rng=np.random.default_rng(seed))
         files = write_report(result, out)
     typer.echo(format_report(result))
