@@ -31,7 +31,7 @@ def main(_version: VersionOption = False) -> None:
     """Take the options that belong to no command."""
 
 
-COMMANDS = (simulate, prepare, fit, export, evaluate, card, calibrate, validate)
+COMMANDS = (simulate, prepare, fit, export, evaluate, variables, card, calibrate, validate)
 for command in COMMANDS:
     app.command()(command)
 cli_parcels.register(app)
