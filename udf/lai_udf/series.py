@@ -33,7 +33,7 @@ EVIDENCE_BANDS = ("B02", "B04", "B8A", "B11")
 """Bands that tell cloud, haze and shadow; LAI alone works with less."""
 LAI_BANDS = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS", "SCL")
 OUTPUT_BANDS = ("LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "GAP_DAYS")
-REJECTED = "REJECTED"
+REJECTED, FALL = "REJECTED", "FALL"
 OBSERVED = "observed"
 
 # Stated in predict.py, which this file cannot import; a test compares them.
@@ -47,6 +47,7 @@ MIN_REFLECTANCE, MAX_REFLECTANCE = -0.2, 2.0
 DOUBTFUL_SCENE_CLASSES = (2, 7)  # dark, unclassified
 MIN_LAI, MAX_LAI = -0.5, 20.0  # beyond, a value is no LAI
 MAX_DATES = 10_000
+MAX_JUDGED = 100_000  # values that judge the scaling
 BLOCK_PX = 2048  # pixels at a time: about 100 MB for 70 dates in and 70 out
 MAX_GAP_DAYS = 60  # no value further from a usable date
 MAX_EXTRAPOLATION_DAYS = 10  # nor before the first or after the last one
@@ -55,13 +56,14 @@ MARGIN_DAYS = 31  # a chunk may lack the first and last dates of the period
 # All constants of the method are fixed: what a window estimated for itself would show as a seam.
 LOG_SHIFT = 1.2  # the noise of log(LAI + 1.2) is about the same at every LAI
 MEAN_Z = float(np.log(1.5 + LOG_SHIFT))  # prior mean, worth two dates
-TIME_SCALE_DAYS = 45.0  # of the covariance of z
-PROCESS_SD = 0.55  # of z about its mean
+TIME_SCALE_DAYS = 40.0  # of the covariance of z
+PROCESS_SD = 0.5  # of z about its mean
 NOISE_SD = 0.06  # of z on a clear date
 BAND_TIME_SCALE_DAYS = 90.0
 BAND_NOISE_SHARE = 0.04  # noise variance over process variance of reflectance
 BAND_PROCESS_SD = 0.04  # of visible reflectance
-NEAR_MASK_NOISE, DOUBTFUL_NOISE, OUT_OF_DOMAIN_NOISE = 4.0, 4.0, 2.0  # factors on the variance
+NEAR_MASK_NOISE, DOUBTFUL_NOISE = 4.0, 4.0  # factors on the variance
+OUT_OF_DOMAIN_NOISE, TOO_HIGH_NOISE = 2.0, 4.0
 
 HAZE_REFLECTANCE, HAZE_WIDTH = 0.02, 0.003  # brightening of B02 at even odds, and its slope
 HAZE_NOISE = 0.015  # brightening that doubles the noise variance
@@ -353,8 +355,10 @@ def read_observations(days: np.ndarray, bands: Mapping[str, np.ndarray]) -> Obse
     with np.errstate(invalid="ignore"):
         usable = (lai >= MIN_LAI) & (lai <= MAX_LAI)
     flags = np.nan_to_num(bands["LAI_FLAGS"]).astype(int) if "LAI_FLAGS" in bands else 0 * usable
-    usable &= flags & (OUTPUT_TOO_LOW | OUTPUT_TOO_HIGH) == 0
+    usable &= flags & OUTPUT_TOO_LOW == 0
     factor = np.where(flags & (CLOUD_NEAR | NO_DATA_NEAR), NEAR_MASK_NOISE, 1.0)
+    # Too high is what SL2P makes of the densest crops: without them a peak would be cut off.
+    factor = np.maximum(factor, np.where(flags & OUTPUT_TOO_HIGH, TOO_HIGH_NOISE, 1))
     if "SCL" in bands:
         classes = np.nan_to_num(bands["SCL"])
         hidden = (*NO_DATA_SCENE_CLASSES, *MASKED_SCENE_CLASSES, WATER_SCENE_CLASS)
@@ -660,7 +664,7 @@ def smooth_pixels(
     results = {name: np.where(near, band, np.nan) for name, band in results.items()}
     results["GAP_DAYS"] = np.where(np.isfinite(nearest), nearest, np.nan)
     results[REJECTED] = np.where(seen.usable, ~accepted, np.nan)
-    results["FALL"] = verdict.falls.after
+    results[FALL] = verdict.falls.after
     return results
 
 
@@ -730,13 +734,12 @@ def smooth_series(
     labels = read_days(times)
     if any(column.shape != labels.shape for column in columns.values()):
         raise LaiInputError(parameter="lai", value=len(columns["LAI"]), expected="as long as times")
-    refuse_scaled(columns["LAI"])
     targets = list_targets(labels, settings)
+    names = output_names(settings)
     cube = {name: column[:, None, None] for name, column in columns.items()}
-    result = smooth_arrays(labels, cube, targets, settings)
-    found = {name: values[:, 0, 0] for name, values in result.items()}
-    if settings.dates != OBSERVED:
-        found = {name: found[name] for name in OUTPUT_BANDS}
+    refuse_scaled(cube, settings)
+    result = smooth_arrays(labels, cube, targets, settings, names)
+    found = {name: result[:, position, 0, 0] for position, name in enumerate(names)}
     return {"time": targets.astype("datetime64[D]")} | found
 
 
@@ -783,22 +786,35 @@ def list_targets(labels: np.ndarray, settings: Settings) -> np.ndarray:
 
 
 def smooth_arrays(
-    labels: np.ndarray, cube: Mapping[str, np.ndarray], targets: np.ndarray, settings: Settings
-) -> dict[str, np.ndarray]:
-    """Smooth arrays (t, y, x) in blocks of rows; see `smooth_pixels`. Any order of dates."""
+    labels: np.ndarray,
+    cube: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    settings: Settings,
+    names: Sequence[str],
+) -> np.ndarray:
+    """Smooth arrays in blocks of rows; see `smooth_pixels`.
+
+    Args:
+        labels: (t,) days since 1970, in any order.
+        cube: bands as stored, (t, y, x) each.
+        targets: (u,) days since 1970, in any order.
+        settings: scaling, level and longest gap.
+        names: of the output, see `output_names`.
+
+    Returns:
+        (u, names, y, x) float32.
+    """
     order, target_order = np.argsort(labels, kind="stable"), np.argsort(targets, kind="stable")
     height, width = cube["LAI"].shape[1:]
-    names = (*OUTPUT_BANDS, REJECTED, "FALL")
-    result = {
-        name: np.empty(
-            (len(targets if name in OUTPUT_BANDS else labels), height, width), dtype="float32"
-        )
-        for name in names
-    }
+    result = np.empty((len(targets), len(names), height, width), dtype="float32")
     rows = max(1, BLOCK_PX // max(width, 1))
     for top in range(0, height, rows):
         block = slice(top, top + rows)
-        pixels = {name: band[order, block].reshape(len(order), -1) for name, band in cube.items()}
+        pixels = {}
+        for name, band in cube.items():
+            values = band[order, block].reshape(len(order), -1)
+            is_reflectance = name in EVIDENCE_BANDS
+            pixels[name] = to_reflectance(values, settings) if is_reflectance else values
         smoothed = smooth_pixels(
             labels[order],
             pixels,
@@ -806,46 +822,49 @@ def smooth_arrays(
             level=settings.level,
             max_gap_days=settings.max_gap_days,
         )
-        for name in names:
-            positions = target_order if name in OUTPUT_BANDS else order
-            result[name][positions, block] = smoothed[name].reshape(len(positions), -1, width)
+        for position, name in enumerate(names):
+            part = smoothed[name].reshape(len(targets), -1, width)
+            result[target_order, position, block] = part
     return result
 
 
-def refuse_scaled(lai: np.ndarray) -> None:
-    """Refuse whole numbers as they lie on disk: a wrong scale must not yield a number."""
-    finite = lai[np.isfinite(lai)]
-    if finite.size and float(np.median(finite)) > MAX_LAI:
-        raise LaiInputError(f"LAI is {np.median(finite):g} in the middle: scale it (m2 m-2) first")
+def refuse_scaled(cube: Mapping[str, np.ndarray], settings: Settings) -> None:
+    """Refuse numbers as they lie on disk: a wrong scale must not yield a number."""
+    step = max(1, int(np.sqrt(cube["LAI"].size / MAX_JUDGED)))
+    sampled = {name: band[:, ::step, ::step].astype("float64") for name, band in cube.items()}
+    lai = sampled["LAI"][np.isfinite(sampled["LAI"])]
+    if lai.size and float(np.median(lai)) > MAX_LAI:
+        raise LaiInputError(f"LAI is {np.median(lai):g} in the middle: scale it (m2 m-2) first")
+    for name in EVIDENCE_BANDS:
+        stored = sampled.get(name, np.zeros(0))
+        values = stored[np.isfinite(stored)] * settings.reflectance_scale
+        if values.size and float(np.median(values)) > MAX_REFLECTANCE:
+            raise LaiInputError(
+                parameter="reflectance_scale",
+                value=settings.reflectance_scale,
+                expected=f"0.0001 for digital numbers: {name} is {np.median(values):g} in the "
+                "middle",
+            )
 
 
 def to_reflectance(stored: np.ndarray, settings: Settings) -> np.ndarray:
-    """Return reflectance (t, y, x) float32, NaN where it is none; as in predict.py."""
+    """Return reflectance float32, NaN where it is none; as in predict.py."""
     scale, offset = settings.reflectance_scale, settings.reflectance_offset or 0.0
     offset = offset * scale if abs(offset) >= 1 else offset
     reflectance = stored.astype("float32") * np.float32(scale) + np.float32(offset)
     with np.errstate(invalid="ignore"):
         possible = (reflectance >= MIN_REFLECTANCE) & (reflectance <= MAX_REFLECTANCE)
-    finite = np.isfinite(reflectance)
-    if finite.any() and possible[finite].mean() < 0.5 and np.median(reflectance[finite]) > 2:
-        raise LaiInputError(
-            parameter="reflectance_scale", value=scale, expected="0.0001 for digital numbers"
-        )
     return np.where(possible, reflectance, np.float32(np.nan))
 
 
-def read_bands(cube: xarray.DataArray, settings: Settings) -> dict[str, np.ndarray]:
-    """Pick the bands by label, (t, y, x) each."""
+def read_bands(cube: xarray.DataArray) -> dict[str, np.ndarray]:
+    """Pick the bands by label, (t, y, x) each, as stored."""
     labels = [str(label) for label in cube["bands"].values]
     if "LAI" not in labels:
         raise LaiInputError(f"band LAI missing: the cube has {', '.join(labels)}")
     values = cube.transpose("t", "bands", "y", "x").values
-    bands = {name: values[:, labels.index(name)] for name in LAI_BANDS if name in labels}
-    refuse_scaled(bands["LAI"])
-    for name in EVIDENCE_BANDS:
-        if name in labels:
-            bands[name] = to_reflectance(values[:, labels.index(name)], settings)
-    return bands
+    used = [name for name in (*LAI_BANDS, *EVIDENCE_BANDS) if name in labels]
+    return {name: values[:, labels.index(name)] for name in used}
 
 
 def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  # type: ignore[type-arg]
@@ -868,8 +887,9 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
         raise LaiInputError("cube has no labels of t or bands; apply it to a labelled cube")
     labels = read_days(cube["t"].values)
     targets = list_targets(labels, settings)
-    smoothed = smooth_arrays(labels, read_bands(cube, settings), targets, settings)
-    bands = output_bands(settings)
+    arrays, bands = read_bands(cube), output_bands(settings)
+    refuse_scaled(arrays, settings)
+    smoothed = smooth_arrays(labels, arrays, targets, settings, bands)
     times = (
         cube["t"].values
         if settings.dates == OBSERVED
@@ -877,7 +897,7 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
     )
     kept = {dim: cube[dim] for dim in ("y", "x") if dim in cube.coords}
     return xarray.DataArray(
-        np.stack([smoothed[name] for name in bands], axis=1),
+        smoothed,
         dims=("t", "bands", "y", "x"),
         coords={"t": times, "bands": list(bands), **kept},
     )
@@ -886,6 +906,11 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
 def output_bands(settings: Settings) -> tuple[str, ...]:
     """Return the labels of the output bands."""
     return (*OUTPUT_BANDS, REJECTED) if settings.dates == OBSERVED else OUTPUT_BANDS
+
+
+def output_names(settings: Settings) -> tuple[str, ...]:
+    """Return what Python gets: the output bands and, on the observed dates, `FALL`."""
+    return (*output_bands(settings), FALL) if settings.dates == OBSERVED else OUTPUT_BANDS
 
 
 def apply_metadata(metadata: CubeMetadata, context: dict) -> CubeMetadata:  # type: ignore[type-arg]

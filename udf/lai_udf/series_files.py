@@ -27,15 +27,14 @@ from lai_udf.results import find_results
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
 from lai_udf.scenes.declared import Declared
 from lai_udf.scenes.locating import find_crs
-from lai_udf.series import OBSERVED, OUTPUT_BANDS, REJECTED
-from lai_udf.smoothing import FALL, LONG_NAMES, find_time, renamed_errors, split_bands, unit_of
+from lai_udf.series import OBSERVED, OUTPUT_BANDS
+from lai_udf.smoothing import LONG_NAMES, find_time, renamed_errors, split_bands, unit_of
 
 SERIES_FILE = "series.nc"
 PICTURE_FILE = "series.png"
 STRIP_PX = 2_000_000
 """Pixels times dates of a strip in memory."""
 CHUNK_PX = 256
-FLAG_BANDS = (REJECTED, FALL)
 
 Bands = Mapping[str, npt.NDArray[Any]]
 
@@ -174,7 +173,7 @@ def write_series(
         days = series.read_days(source.times)
         targets = series.list_targets(days, settings)
     observed = settings.dates == OBSERVED
-    names = (*OUTPUT_BANDS, *(FLAG_BANDS if observed else ()))
+    names = series.output_names(settings)
     times = source.times if observed else targets.astype("datetime64[D]").astype("datetime64[ns]")
     with work_folder(directory) as work:
         path = work / SERIES_FILE
@@ -183,10 +182,10 @@ def write_series(
             for rows in _strips(source.grid, len(days) + len(targets)):
                 with renamed_errors():
                     bands = source.read(rows)
-                    series.refuse_scaled(bands["LAI"])
-                    smoothed = series.smooth_arrays(days, bands, targets, settings)
-                for name in names:
-                    file.variables[name][:, rows, :] = _encode(name, smoothed[name])
+                    series.refuse_scaled(bands, settings)
+                    smoothed = series.smooth_arrays(days, bands, targets, settings, names)
+                for position, name in enumerate(names):
+                    file.variables[name][:, rows, :] = _encode(name, smoothed[:, position])
                 if progress is not None:
                     progress(rows.stop, source.grid.height)
         finished = {path: directory / SERIES_FILE}

@@ -14,11 +14,10 @@ import xarray as xr
 from lai_udf import series
 from lai_udf.errors import MissingBandError
 from lai_udf.predict import VARIABLES, LaiInputError
-from lai_udf.series import EVIDENCE_BANDS, LAI_BANDS, OBSERVED, OUTPUT_BANDS, REJECTED
+from lai_udf.series import EVIDENCE_BANDS, FALL, LAI_BANDS, OBSERVED, REJECTED
 
 TIME_NAMES = ("t", "time")
 NEW_TIME = "new_time"
-FALL = "FALL"
 LONG_NAMES = {
     "LAI": "leaf area index",
     "LAI_SD": "standard deviation of another acquisition about the series",
@@ -90,8 +89,7 @@ def smooth(
         settings = series.read_settings(context)
         days = series.read_days(labels)
         targets = series.list_targets(days, settings)
-    observed = settings.dates == OBSERVED
-    names = (*OUTPUT_BANDS, *((REJECTED, FALL) if observed else ()))
+    observed, names = settings.dates == OBSERVED, series.output_names(settings)
     results = xr.apply_ufunc(
         _smoother(list(bands), names, days, targets, settings),
         *(band.chunk({time: -1}) if band.chunks else band for band in bands.values()),
@@ -167,13 +165,8 @@ def _smoother(
             for name, array in zip(inputs, np.broadcast_arrays(*arrays), strict=True)
         }
         with renamed_errors():
-            series.refuse_scaled(cube["LAI"])
-            for name in EVIDENCE_BANDS:
-                if name in cube:
-                    cube[name] = series.to_reflectance(cube[name], settings)
-            result = series.smooth_arrays(days, cube, targets, settings)
-        return tuple(
-            np.moveaxis(result[name][..., 0], 0, -1).reshape(*shape, -1) for name in outputs
-        )
+            series.refuse_scaled(cube, settings)
+            result = series.smooth_arrays(days, cube, targets, settings, outputs)[..., 0]
+        return tuple(np.moveaxis(band, 0, -1).reshape(*shape, -1) for band in result.swapaxes(0, 1))
 
     return work
