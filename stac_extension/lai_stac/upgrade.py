@@ -17,6 +17,7 @@ from typing import Any
 import pystac
 
 from lai_stac import fields
+from lai_stac.cog_items import describe_cogs
 from lai_stac.errors import DescriptionError, LaiStacError
 from lai_stac.item import build_item, write_item
 from lai_stac.job_graph import read_settings
@@ -98,15 +99,21 @@ def upgrade_folder(folder: Path) -> Path:
     """Describe a folder with an item and its rasters anew, and name it after its new id.
 
     Args:
-        folder: as `make demo` or `lai_stac.describe` of the first release wrote it.
+        folder: as `make demo`, `lai_stac.describe` or `lai-udf run` of the first release wrote it;
+            a run gets the item it did not have.
 
     Returns:
         The folder, renamed if it had the name of the item; the same one where it is current.
 
     Raises:
-        LaiStacError: it holds no item of ours, or a folder of the new name is there.
+        LaiStacError: it holds no item of ours and no run, or a folder of the new name is there.
     """
-    path, item = _read_item(folder)
+    try:
+        path, item = _read_item(folder)
+    except DescriptionError:
+        if not (folder / "lai.tif").is_file():
+            raise
+        return describe_cogs(folder).parent
     if is_current(item):
         return folder
     upgraded = upgrade_item(item, folder)

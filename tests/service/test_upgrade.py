@@ -16,7 +16,6 @@ from lai_service.catalogue.databases import existing_catalogue
 from lai_service.catalogue.walk import all_items
 from lai_service.cli import app
 from lai_service.ops.upgrade import upgrade_catalogue
-from lai_stac.cog_items import describe_cogs
 from lai_stac.upgrade import is_current, upgrade_folder
 from lai_stac.validation import validate_item
 
@@ -133,14 +132,15 @@ def test_an_item_folder_is_named_after_its_new_id(first_edition):
     assert upgrade_folder(new) == new
 
 
-def test_the_command_upgrades_folders(first_edition):
+def test_the_command_upgrades_items_and_runs_on_disk(first_edition):
     (old,) = (first_edition / "item").iterdir()
-    result = CliRunner().invoke(app, ["upgrade", str(old), str(first_edition / "run")])
-    assert result.exit_code == 1  # the run has no item yet
+    folders = [str(old), str(first_edition / "run")]
+    result = CliRunner().invoke(app, ["upgrade", *folders])
+    assert result.exit_code == 0, result.output
     assert not old.exists()
-
-
-def test_a_run_of_the_first_edition_is_described_as_it_is(first_edition):
-    document = json.loads(describe_cogs(first_edition / "run").read_text())
+    (path,) = (first_edition / "run").glob("lai_s2_*.json")
+    document = json.loads(path.read_text())
     assert is_current(document)
     assert document["properties"]["laiq:cloud_fraction"] is not None
+    again = CliRunner().invoke(app, ["upgrade", str(first_edition)])
+    assert again.exit_code == 1  # neither an item nor a run

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_jobs import write_geotiff
 from fake_lai import UTM32, fake_layers, write_product
 
 from lai_udf.cog import read_lai_cogs
@@ -77,4 +78,19 @@ def test_tiles_of_an_overpass_belong_together_and_other_settings_do_not(tmp_path
 def test_hidden_folders_are_left_out(tmp_path: Path) -> None:
     write_result(tmp_path / "a", "2024-06-21T10:36:29Z")
     write_result(tmp_path / ".lai-x.partial", "2024-06-21T10:36:29Z")
+    assert [result.name for result in find_results([tmp_path])] == ["a"]
+
+
+def test_what_a_service_stores_of_a_result_is_left_out(tmp_path: Path) -> None:
+    write_result(tmp_path / "a", "2024-06-21T10:36:29Z")
+    (tmp_path / "service" / ".catalogue").mkdir(parents=True)
+    write_product(tmp_path / "service" / "lai" / "a" / "1f", fake_layers(np.random.default_rng(0)))
+    assert [result.path for result in find_results([tmp_path])] == [tmp_path / "a"]
+
+
+def test_raw_results_of_a_job_count_where_nothing_was_made_of_them(tmp_path: Path) -> None:
+    layers = fake_layers(np.random.default_rng(0))
+    write_geotiff(tmp_path / "job" / "openEO_2024-06-21Z.tif", layers)
+    assert [result.name for result in find_results([tmp_path])] == ["openEO_2024-06-21Z"]
+    write_result(tmp_path / "a", "2024-06-21T10:36:29Z")
     assert [result.name for result in find_results([tmp_path])] == ["a"]

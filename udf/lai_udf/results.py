@@ -31,6 +31,8 @@ LAI_FILE = "lai.tif"
 JOB_RESULTS_FILE = "job-results.json"
 REFERENCE_FILES = ("sl2p.tif",)
 """Files with a band LAI that lie beside results, to compare them with."""
+SERVICE_FOLDER = ".catalogue"
+"""Beside the files that `lai-service` keeps of published results."""
 FLAGS = "LAI_FLAGS"
 SAME_OVERPASS = dt.timedelta(minutes=10)
 """Tiles of one overpass are sensed seconds apart, those of the next orbit 100 minutes later."""
@@ -189,22 +191,26 @@ def group_overpasses(results: Sequence[LaiResult]) -> list[list[LaiResult]]:
 
 
 def _candidates(source: Path) -> Iterator[Path]:
-    """Yield the folders and GeoTIFFs below a path that hold LAI; hidden ones are left out."""
+    """Yield the folders of COGs below a path or, where there is none, the GeoTIFFs with LAI.
+
+    What is hidden, or stored by a service, is left out: the results themselves lie elsewhere.
+    """
     if source.is_file() and source.suffix.lower() in (".tif", ".tiff") and source.name != LAI_FILE:
         yield source
         return
     root = source.parent if source.is_file() else source
     pattern = LAI_FILE if source.is_file() else f"**/{LAI_FILE}"
-    folders = sorted(p.parent for p in root.glob(pattern) if not _is_hidden(p, root))
+    stores = [path.parent for path in root.glob(f"**/{SERVICE_FOLDER}")]
+    folders = sorted(p.parent for p in root.glob(pattern) if _counts(p, root, stores))
     yield from folders
-    if source.is_dir():
-        rest = [p for p in sorted(root.glob("**/*.tif*")) if p.parent not in folders]
-        rest = [p for p in rest if p.name not in REFERENCE_FILES]
-        yield from (p for p in rest if not _is_hidden(p, root) and _names_lai(p))
+    if source.is_dir() and not folders:
+        files = [p for p in sorted(root.glob("**/*.tif*")) if p.name not in REFERENCE_FILES]
+        yield from (p for p in files if _counts(p, root, stores) and _names_lai(p))
 
 
-def _is_hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _counts(path: Path, root: Path, stores: Sequence[Path]) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return not hidden and not any(path.is_relative_to(store) for store in stores)
 
 
 def _names_lai(path: Path) -> bool:

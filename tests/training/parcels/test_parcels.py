@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
-import typer
 import xarray as xr
 from affine import Affine
 from pyproj import Transformer
@@ -19,7 +18,7 @@ from typer.testing import CliRunner
 
 from experiments.seasons.benchmark import run_benchmark
 from lai_training import sl2p
-from lai_training.cli.parcels import register
+from lai_training.cli import app
 from lai_training.errors import LaiTrainingError, ParcelsError
 from lai_training.land.spectral_library import SpectralLibrary, spectral_library
 from lai_training.parcels.crops import CROP_TYPES, Season, season_of
@@ -424,8 +423,6 @@ def test_a_simulated_season_is_read_as_a_user_would(season: Path) -> None:
 
 
 def test_the_command_writes_tables_and_figures(season: Path, tmp_path: Path) -> None:
-    app = typer.Typer()
-    register(app)
     arguments = ["parcels", str(season), "--parcels", str(season / "parcels.gpkg")]
 
     result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
@@ -441,8 +438,6 @@ def test_the_command_writes_tables_and_figures(season: Path, tmp_path: Path) -> 
 
 
 def test_the_command_fails_in_one_sentence(season: Path, tmp_path: Path) -> None:
-    app = typer.Typer()
-    register(app)
     arguments = ["parcels", str(tmp_path), "--parcels", str(season / "parcels.gpkg")]
 
     result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
@@ -452,8 +447,6 @@ def test_the_command_fails_in_one_sentence(season: Path, tmp_path: Path) -> None
 
 
 def test_means_of_nothing_tell_why(tmp_path: Path) -> None:
-    app = typer.Typer()
-    register(app)
     flagged = make_cube(np.full((6, 8), 2.0), np.full((6, 8), NO_DATA_NEAR))
     write_lai_cogs(flagged, tmp_path / "item", tags={"DATETIME": "2020-06-08T10:00:00Z"})
     make_parcels(a=(0, 0, 4, 6)).to_file(tmp_path / "p.gpkg")
