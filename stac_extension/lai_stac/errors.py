@@ -1,4 +1,4 @@
-"""Errors of lai_stac: one family, so that a caller needs one ``except``.
+"""Errors of lai_stac, one family below `lai_udf.predict.LaiError`: one ``except`` is enough.
 
 ::
 
@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from lai_udf.predict import LaiError
+
 __all__ = [
     "DescriptionError",
     "InvalidItemError",
@@ -22,7 +24,7 @@ __all__ = [
 ]
 
 
-class LaiStacError(Exception):
+class LaiStacError(LaiError):
     """Base of every error that lai_stac raises on purpose."""
 
 
