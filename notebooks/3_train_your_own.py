@@ -14,7 +14,7 @@
 # # 3 Train your own
 #
 # Simulated landscapes, labels by SL2P, a UNet whose dropout masks are inputs, and a bundle that the
-# UDF runs. This is the road of the shipped network (`training/configs/seamless.yaml`) in two
+# UDF runs. So the shipped network was made (`training/configs/seamless.yaml`) in two
 # minutes instead of hours, so expect a network that has understood the matter, not a good one.
 
 # %%

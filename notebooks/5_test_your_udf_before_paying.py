@@ -15,7 +15,7 @@
 #
 # A cloud back-end cuts the cube into windows, casts them to float32, fills what lies outside with
 # NaN and calls your text once per window, somewhere you cannot look. Most failures can be had at
-# home, for nothing: `lai_udf.harness` cuts as the GeoTrellis back-ends do.
+# home, for nothing: `lai_udf.emulation` cuts as the GeoTrellis back-ends do.
 
 # %%
 import os
@@ -28,7 +28,7 @@ from lai_training.land.simulate import simulate
 from lai_training.land.spectral_library import shipped_library
 from lai_udf import predict
 from lai_udf.bundle import default_bundle_path, open_bundle
-from lai_udf.harness import Cutting, run_udf_in_windows
+from lai_udf.emulation import Cutting, run_udf_in_windows
 from lai_udf.scenes.read import read_scene
 
 SIZE_PX = int(os.environ.get("LAI_NOTEBOOK_PX", 240))

@@ -19,8 +19,8 @@ def main(
     model: Annotated[Path | None, typer.Option(help="Model bundle; default: the shipped.")] = None,
     serve: Annotated[bool, typer.Option(help="Leave the service up.")] = False,
 ) -> None:
-    """Walk the whole road: scene, openEO back-end, COGs, STAC item, service, search."""
-    from lai_demo.road import DemoOptions, run_demo
+    """Run the whole data flow: scene, openEO back-end, COGs, STAC item, service, search."""
+    from lai_demo.pipeline import DemoOptions, run_demo
     from lai_service.errors import LaiServiceError
     from lai_stac.errors import LaiStacError
     from lai_udf.errors import LaiUdfError

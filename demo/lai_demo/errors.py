@@ -2,4 +2,4 @@
 
 
 class LaiDemoError(Exception):
-    """A part of the road did not do its work; the message says which, and where its log is."""
+    """A step did not do its work; the message says which, and where its log is."""

@@ -1,4 +1,4 @@
-"""The application: `create_app(settings)` puts the rooms together, and holds no logic."""
+"""The application: `create_app(settings)` puts the packages together, and holds no logic."""
 
 import errno
 import logging

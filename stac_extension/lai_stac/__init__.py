@@ -1,6 +1,6 @@
 """Describe: LAI rasters and their model become STAC Items with the lai-quality extension.
 
-The road through the room: `describe` reads the COGs of a result, `statistics` says what their
+Data flow: `describe` reads the COGs of a result, `statistics` says what their
 pixels say, `footprint` where they are, `provenance` where they come from; `extension` gives the
 ``laiq:`` fields pystac's manner, `validation` checks the outcome offline.
 

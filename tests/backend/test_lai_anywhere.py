@@ -16,7 +16,7 @@ from lai_backend.neighborhood import apply_neighborhood
 from lai_backend.udf_runner import UdfCall
 from lai_backend.windows import Quirks
 from lai_udf.bundle import default_bundle_path
-from lai_udf.harness import run_graph_in_windows
+from lai_udf.emulation import run_graph_in_windows
 from lai_udf.predict import BANDS, apply_datacube
 from lai_udf.process_graph import lai_cube, lai_udf_code
 
@@ -111,11 +111,11 @@ def text(connection, item) -> str:
 
 @pytest.fixture(scope="module")
 def in_windows(text, cube) -> np.ndarray:
-    """What the rehearsal of the cloud gives, shape (bands, y, x)."""
+    """What the emulation of the cloud gives, shape (bands, y, x)."""
     return run_graph_in_windows(json.loads(text)["process_graph"], cube[[0]]).values[0]
 
 
-def test_the_rehearsal_gives_what_the_function_gives_on_the_whole_scene(cube, in_windows):
+def test_the_emulation_gives_what_the_function_gives_on_the_whole_scene(cube, in_windows):
     settings = {**SETTINGS, "samples": 3, "seed": 2}
     del settings["overlap"]  # nobody trims
     whole = apply_datacube(cube[0], settings)
@@ -123,7 +123,7 @@ def test_the_rehearsal_gives_what_the_function_gives_on_the_whole_scene(cube, in
     assert np.isfinite(in_windows).mean() > 0.9
 
 
-def test_the_rehearsal_with_another_tile_origin_changes_lai_little(text, cube, in_windows):
+def test_the_emulation_with_another_tile_origin_changes_lai_little(text, cube, in_windows):
     graph = json.loads(text)["process_graph"]
     in_phase, shifted = (
         run_graph_in_windows(graph, cube, origin_px=origin).values for origin in ((8, 20), (7, 21))

@@ -15,8 +15,8 @@ from lai_backend.udf_runner import UdfCall
 from lai_backend.windows import Quirks
 from lai_udf import predict, series, smooth
 from lai_udf.bundle import default_bundle_path
+from lai_udf.emulation import Cutting, run_graph_in_windows, run_udf_in_windows
 from lai_udf.errors import ContractError
-from lai_udf.harness import Cutting, run_graph_in_windows, run_udf_in_windows
 from lai_udf.process_graph import lai_from_collection
 
 TEXT = Path(series.__file__).read_text()
@@ -37,7 +37,7 @@ def expected(cube: xr.DataArray) -> xr.DataArray:
     return series.apply_datacube(cube, SEASON)
 
 
-def test_windows_of_the_rehearsal_give_one_grid(cube, expected):
+def test_windows_of_the_emulation_give_one_grid(cube, expected):
     cutting = Cutting(size_px=8, overlap_px=0, origin_px=(3, 4))
     found = run_udf_in_windows(TEXT, cube, SEASON, cutting)
 

@@ -1,1 +1,1 @@
-"""The whole road, as a user walks it: commands and servers, one run that many sentences read."""
+"""The whole data flow, as a user runs it: commands and servers, one run for many tests."""

@@ -1,4 +1,4 @@
-"""Scenes on disk: one to walk the road with, and bad ones that must not get far."""
+"""Scenes on disk: one for the whole data flow, and bad ones that must not get far."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Real imagery: the shipped network against SL2P, and one chip down the whole road.
+"""Real imagery: the shipped network against SL2P, and one chip through the whole data flow.
 
 Scored as the README of the chips says: SL2P set 2_1 at nominal angles, clear vegetated pixels.
 """
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning"),
 ]
 
-LEAST_CORRELATION = 0.99
+MIN_CORRELATION = 0.99
 LARGEST_MEAN_DIFFERENCE = 0.06
 
 
@@ -37,7 +37,7 @@ def test_the_shipped_network_agrees_with_sl2p_over_the_vegetated_chips(vegetated
     scores = score_scenes(vegetated, default_bundle_path())
     assert scores["skipped"] == []
     assert scores["scenes"] == len(vegetated) == 63
-    assert scores["correlation"] >= LEAST_CORRELATION, scores
+    assert scores["correlation"] >= MIN_CORRELATION, scores
     assert scores["distance"] <= LARGEST_MEAN_DIFFERENCE, scores
 
 
@@ -58,5 +58,5 @@ def test_a_real_chip_walks_the_whole_road(vegetated, tmp_path):
     assert "found by place, time and laiq:valid_fraction" in walk.said
     found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", walk.said)
     assert found is not None
-    assert float(found[1]) >= LEAST_CORRELATION
+    assert float(found[1]) >= MIN_CORRELATION
     assert float(found[2]) <= LARGEST_MEAN_DIFFERENCE

@@ -11,10 +11,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import lai_demo.road
+import lai_demo.pipeline
 from end_to_end.scenes import read_raster, write_raster
 from lai_demo.__main__ import main
-from lai_demo.road import DemoOptions
+from lai_demo.pipeline import DemoOptions
 from lai_demo.scene import open_demo_scene, write_collection
 
 pytestmark = [
@@ -47,7 +47,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[DemoOptions]:
         heard.append(options)
         return ""
 
-    monkeypatch.setattr(lai_demo.road, "run_demo", listen)
+    monkeypatch.setattr(lai_demo.pipeline, "run_demo", listen)
     return heard
 
 

@@ -1,4 +1,4 @@
-"""Fixtures of the describing room: one small product on disk and its item."""
+"""Fixtures of items: one small product on disk and its item."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ from lai_udf.bundle import open_bundle
 from lai_udf.cli import app
 from lai_udf.errors import PackError
 from lai_udf.pack import Pack, memory_option, pack, runtime_name, zip_folder
-from lai_udf.rehearse import rehearse
+from lai_udf.pack_dry_run import dry_run
 
 
 @pytest.fixture
@@ -195,15 +195,15 @@ def needs_of(*names: str) -> set[str]:
 def test_worker_with_nothing_but_the_archives_predicts(tmp_path: Path, shipped: str) -> None:
     runtime = zip_installed("onnxruntime", tmp_path / "runtime.zip")
 
-    rehearsal = rehearse(Path(shipped), runtime, dates=1, window_px=32)
+    result = dry_run(Path(shipped), runtime, dates=1, window_px=32)
 
-    assert rehearsal.runtime.parts[-3:] == ("onnx_deps", "onnxruntime", "__init__.py")
-    assert rehearsal.finite_share == 1.0
-    assert not [name for name in rehearsal.modules if name.startswith("lai_")]
+    assert result.runtime.parts[-3:] == ("onnx_deps", "onnxruntime", "__init__.py")
+    assert result.finite_share == 1.0
+    assert not [name for name in result.modules if name.startswith("lai_")]
     # What ONNX Runtime needs besides what every back-end has would have to be packed as well.
     brought = needs_of("onnxruntime") - needs_of("openeo", "xarray") - {"onnxruntime"}
     owners = importlib.metadata.packages_distributions()
-    used = {d.lower() for name in rehearsal.modules for d in owners.get(name, [])}
+    used = {d.lower() for name in result.modules for d in owners.get(name, [])}
     assert brought & used == set()
 
 
@@ -216,9 +216,9 @@ def test_a_worker_that_fails_is_one_sentence(known: str, tmp_path: Path) -> None
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
         archive.writestr("model.json", "{}")
     with pytest.raises(PackError, match=r"nothing but the packed archives: .*model"):
-        rehearse(tmp_path / "empty.zip", None, dates=1, window_px=32)
+        dry_run(tmp_path / "empty.zip", None, dates=1, window_px=32)
     with pytest.raises(PackError, match="cannot unpack"):
-        rehearse(tmp_path / "nowhere.zip", None)
+        dry_run(tmp_path / "nowhere.zip", None)
 
 
 @pytest.mark.network

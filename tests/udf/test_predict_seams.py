@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from fake_cubes import ANGLE_DEGREES, fake_cube, with_bands
 
-from lai_udf.harness import Cutting, run_udf_in_windows
+from lai_udf.emulation import Cutting, run_udf_in_windows
 from lai_udf.predict import apply_datacube
 
 TOLERANCE_LAI = 1e-4

@@ -12,17 +12,17 @@ from lai_udf.errors import UnreadableProductError
 from lai_udf.scenes.read import open_scene
 from lai_udf.scenes.source import SceneSource
 from lai_udf.tiling import (
-    CELL_PX,
-    MOST_CELL_PX,
-    Piece,
-    choose_cell,
+    MAX_BLOCK_PX,
+    MIN_BLOCK_PX,
+    Chunk,
+    choose_block_size,
     cut,
-    iterate_pieces,
-    plan_cells,
+    iterate_chunks,
+    plan_blocks,
 )
 
 Cuts = tuple[int, int, tuple[int, int]]
-CUTS: list[Cuts] = [  # side of a core, halo, rows and columns of a cell
+CUTS: list[Cuts] = [  # side of a core, halo, rows and columns of a block
     (32, 8, (16, 80)),
     (32, 8, (80, 16)),
     (64, 16, (208, 208)),
@@ -38,12 +38,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> SceneSource:
 
 
 def cut_up(
-    source: SceneSource, core_px: int, halo_px: int, cell_px: tuple[int, int]
-) -> list[Piece]:
-    cells = plan_cells(source, core_px=core_px, halo_px=halo_px, cell_px=cell_px)
-    pieces = list(iterate_pieces(source, cells, halo_px=halo_px))
-    assert [piece.core for piece in pieces] == [core for cell in cells for core in cell.windows]
-    return pieces
+    source: SceneSource, core_px: int, halo_px: int, block_px: tuple[int, int]
+) -> list[Chunk]:
+    blocks = plan_blocks(source, core_px=core_px, halo_px=halo_px, block_px=block_px)
+    chunks = list(iterate_chunks(source, blocks, halo_px=halo_px))
+    assert [chunk.core for chunk in chunks] == [core for block in blocks for core in block.windows]
+    return chunks
 
 
 @pytest.mark.parametrize("cuts", CUTS)
@@ -51,9 +51,9 @@ def test_cores_put_together_are_the_scene(source: SceneSource, cuts: Cuts) -> No
     scene = source.read()
     filled = np.full(scene.shape, np.nan, dtype="float32")
     times = np.zeros(scene.shape[1:], dtype=int)
-    for piece in cut_up(source, *cuts):
-        place = piece.core.toslices()
-        filled[:, *place] = piece.trim(piece.cube).values
+    for chunk in cut_up(source, *cuts):
+        place = chunk.core.toslices()
+        filled[:, *place] = chunk.trim(chunk.cube).values
         times[place] += 1
 
     assert (times == 1).all()
@@ -66,18 +66,18 @@ def test_halo_holds_the_neighbours_and_no_data_beyond_the_scene(
 ) -> None:
     halo = cuts[1]
     surrounded = source.read().pad(y=halo, x=halo, constant_values=np.nan).values
-    for piece in cut_up(source, *cuts):
-        row, column = piece.core.row_off, piece.core.col_off
-        height, width = piece.core.height + 2 * halo, piece.core.width + 2 * halo
+    for chunk in cut_up(source, *cuts):
+        row, column = chunk.core.row_off, chunk.core.col_off
+        height, width = chunk.core.height + 2 * halo, chunk.core.width + 2 * halo
         expected = surrounded[:, row : row + height, column : column + width]
-        np.testing.assert_array_equal(piece.cube.values, expected)
+        np.testing.assert_array_equal(chunk.cube.values, expected)
 
 
 def test_windows_know_where_they_lie(source: SceneSource) -> None:
     scene = source.read()
-    for piece in cut_up(source, 32, 8, (32, 32)):
-        rows, columns = piece.core.toslices()
-        core = piece.trim(piece.cube)
+    for chunk in cut_up(source, 32, 8, (32, 32)):
+        rows, columns = chunk.core.toslices()
+        core = chunk.trim(chunk.cube)
         np.testing.assert_allclose(core["y"], scene["y"][rows])
         np.testing.assert_allclose(core["x"], scene["x"][columns])
         assert core.rio.crs == scene.rio.crs
@@ -102,25 +102,25 @@ def test_every_pixel_is_read_once(
 
 @pytest.mark.parametrize("cuts", CUTS)
 def test_cores_start_in_phase_and_are_no_larger_than_asked(source: SceneSource, cuts: Cuts) -> None:
-    for piece in cut_up(source, *cuts):
-        assert (piece.core.row_off % 8, piece.core.col_off % 8) == (0, 0)
-        assert max(piece.core.height, piece.core.width) <= cuts[0]
+    for chunk in cut_up(source, *cuts):
+        assert (chunk.core.row_off % 8, chunk.core.col_off % 8) == (0, 0)
+        assert max(chunk.core.height, chunk.core.width) <= cuts[0]
 
 
 def test_a_cell_holds_whole_blocks_of_the_file() -> None:
-    assert choose_cell((256, 256)) == CELL_PX
-    assert choose_cell((512, 512)) == CELL_PX
-    assert choose_cell((1024, 1024)) == (1024, 1024)  # a tile of JPEG 2000 is decoded once
-    assert choose_cell((1, 256)) == CELL_PX
+    assert choose_block_size((256, 256)) == MIN_BLOCK_PX
+    assert choose_block_size((512, 512)) == MIN_BLOCK_PX
+    assert choose_block_size((1024, 1024)) == (1024, 1024)  # a tile of JPEG 2000 is decoded once
+    assert choose_block_size((1, 256)) == MIN_BLOCK_PX
 
 
 @pytest.mark.parametrize("block", [(1, 5490), (3, 10_980), (4096, 4096), (10_980, 1)])
 def test_huge_blocks_make_no_huge_cell(block: tuple[int, int]) -> None:
-    rows, columns = choose_cell(block)
+    rows, columns = choose_block_size(block)
 
     assert columns >= block[1]  # whole rows are decoded once
     assert rows >= 64  # or most of a window would be halo
-    assert rows * columns <= MOST_CELL_PX
+    assert rows * columns <= MAX_BLOCK_PX
 
 
 def test_blocks_are_counted_in_pixels_of_the_scene(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_parts_of_a_cut_are_aligned_equal_and_complete(length: int) -> None:
 def test_unreadable_scene_ends_in_our_error(tmp_path: Path) -> None:
     path = write_multiband(tmp_path / "scene.tif", make_dn(size=70))
     source = open_scene(path)
-    cells = plan_cells(source)
+    blocks = plan_blocks(source)
     path.write_bytes(path.read_bytes()[:20_000])
     with pytest.raises(UnreadableProductError):
-        list(iterate_pieces(source, cells))
+        list(iterate_chunks(source, blocks))

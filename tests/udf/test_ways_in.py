@@ -26,7 +26,7 @@ from lai_udf import (
     run_udf_in_windows,
 )
 from lai_udf.cog import read_lai_cogs
-from lai_udf.harness import Cutting
+from lai_udf.emulation import Cutting
 from lai_udf.predict import BANDS, OUTPUT_BANDS
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

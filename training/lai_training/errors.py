@@ -1,4 +1,4 @@
-"""Errors of the training room.
+"""Errors of lai_training.
 
 LaiTrainingError
 ├── Sl2pError             a set, variable or input that SL2P does not have

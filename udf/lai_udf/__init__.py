@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from lai_udf.bundle import Bundle, default_bundle_path, open_bundle
     from lai_udf.check import check_cube, lint_udf
     from lai_udf.cog import read_lai_cogs, write_cogs, write_lai_cogs
+    from lai_udf.emulation import Cutting, run_udf_in_windows
     from lai_udf.errors import LaiUdfError
-    from lai_udf.harness import Cutting, run_udf_in_windows
     from lai_udf.predict import BANDS, OUTPUT_BANDS, LaiError, LaiInputError, apply_datacube
     from lai_udf.process_graph import lai_cube, lai_from_collection
     from lai_udf.request import Request
@@ -74,7 +74,7 @@ _HOMES = {
     "check": ("check_cube", "lint_udf"),
     "cog": ("read_lai_cogs", "write_cogs", "write_lai_cogs"),
     "errors": ("LaiUdfError",),
-    "harness": ("Cutting", "run_udf_in_windows"),
+    "emulation": ("Cutting", "run_udf_in_windows"),
     "predict": ("BANDS", "OUTPUT_BANDS", "LaiError", "LaiInputError", "apply_datacube"),
     "process_graph": ("lai_cube", "lai_from_collection"),
     "request": ("Request",),

@@ -20,7 +20,7 @@ from pathlib import Path
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import Bundle
 from lai_udf.errors import PackError
-from lai_udf.rehearse import Rehearsal, rehearse
+from lai_udf.pack_dry_run import DryRun, dry_run
 from lai_udf.udp import CDSE, job_options
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64")
@@ -43,7 +43,7 @@ class Pack:
     """Why there is no runtime archive; empty where there is one."""
     submission: str
     """Python that submits a job with these files."""
-    measured: Rehearsal | None = None
+    measured: DryRun | None = None
     """What a worker needed with these archives; None where that was not measured."""
 
 
@@ -101,11 +101,11 @@ def pack(
     return Pack(files, skipped, submission(directory), measured)
 
 
-def _measure(folder: Path, names: dict[str, str], python: str) -> Rehearsal:
+def _measure(folder: Path, names: dict[str, str], python: str) -> DryRun:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     runtime = folder / names["runtime"]
     usable = runtime.is_file() and python == here
-    return rehearse(folder / names["model"], runtime if usable else None)
+    return dry_run(folder / names["model"], runtime if usable else None)
 
 
 def memory_option(peak_bytes: int) -> str:

@@ -36,7 +36,7 @@ from lai_udf.predict import (
 from lai_udf.request import Request
 from lai_udf.scenes.labels import SCENE_CLASS_BAND
 from lai_udf.scenes.source import SceneSource
-from lai_udf.tiling import CORE_PX, Piece, iterate_pieces, plan_cells
+from lai_udf.tiling import CORE_PX, Chunk, iterate_chunks, plan_blocks
 from lai_udf.variables import describe_variable
 
 __all__ = ["Request", "predict_scene", "run_scene"]
@@ -86,7 +86,7 @@ def predict_scene(scene: xr.DataArray, request: Request | None = None) -> xr.Dat
 
 
 @dataclass
-class Tally:
+class PixelCounts:
     """What the windows of a scene hold, counted as they pass."""
 
     observed: int = 0
@@ -126,7 +126,7 @@ def run_scene(
     judged: bool = False,
     progress: Progress | None = None,
     skipped: Skipped | None = None,
-    tally: Tally | None = None,
+    counts: PixelCounts | None = None,
 ) -> dict[str, Path]:
     """Predict LAI of a scene of any size, window by window, and write its COGs.
 
@@ -140,7 +140,7 @@ def run_scene(
         judged: whether the scaling has been judged before, see `lai_udf.guard`.
         progress: told after each window.
         skipped: told of what is left as it is.
-        tally: counts what the windows hold.
+        counts: counts what the windows hold.
 
     Returns:
         Paths by asset key (`lai`, `lai_sd`, ...).
@@ -153,7 +153,7 @@ def run_scene(
             number. Nothing is written then, nor in the other cases.
     """
     request = request or Request()
-    tally = tally if tally is not None else Tally()
+    counts = counts if counts is not None else PixelCounts()
     bundle = open_bundle(request.model)
     context = request.context(bundle, overlap_px=HALO_PX)
     bands = request.output_bands()
@@ -166,12 +166,12 @@ def run_scene(
         for error in judge([source]).values():
             raise error
 
-    def predict(piece: Piece) -> tuple[Window, xr.DataArray, xr.DataArray]:
-        lai = apply_datacube(piece.cube, context)
-        return piece.core, piece.trim(lai), piece.trim(piece.cube)
+    def predict(chunk: Chunk) -> tuple[Window, xr.DataArray, xr.DataArray]:
+        lai = apply_datacube(chunk.cube, context)
+        return chunk.core, chunk.trim(lai), chunk.trim(chunk.cube)
 
-    cells = plan_cells(source, core_px=core_px)
-    total = sum(len(cell.windows) for cell in cells)
+    blocks = plan_blocks(source, core_px=core_px)
+    total = sum(len(block.windows) for block in blocks)
     described = {
         band: describe_variable(band, level=request.level, samples=request.samples)
         for band in bands
@@ -179,19 +179,19 @@ def run_scene(
     titles = {band: str(attributes["long_name"]) for band, attributes in described.items()}
     writer = LaiCogWriter(directory, source.grid, bands=bands, tags=tags, titles=titles)
     with small_cache(), writer:
-        predicted = map_ahead(predict, iterate_pieces(source, cells), count_threads())
+        predicted = map_ahead(predict, iterate_chunks(source, blocks), count_threads())
         for done, (core, lai, cube) in enumerate(predicted, start=1):
             writer.write(lai, core)
-            tally.add(cube, lai)
+            counts.add(cube, lai)
             if progress is not None:
                 progress(done, total)
         prepare_graph.cache_clear()  # the working memory of the runtime: COGs need some as well
-        if not tally.has_data:
+        if not counts.has_data:
             raise EmptySceneError(
                 f"{source.name}: no pixel holds data in all of {' '.join(BANDS)}; "
                 "choose another scene or extent"
             )
-        if not tally.has_lai:
+        if not counts.has_lai:
             for error in judge([source], even_known=True).values():  # digital numbers, perhaps
                 raise error
             raise EmptySceneError(f"{source.name}: {NOTHING_USABLE}")

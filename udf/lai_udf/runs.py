@@ -19,7 +19,7 @@ from lai_udf.errors import EmptySceneError, LaiUdfError, OutputNotWritableError
 from lai_udf.guard import judge
 from lai_udf.predict import LaiError, LaiModelError
 from lai_udf.request import Request
-from lai_udf.run import Progress, Skipped, Tally, run_scene
+from lai_udf.run import PixelCounts, Progress, Skipped, run_scene
 from lai_udf.scenes.cubes import as_cube
 from lai_udf.scenes.declared import Declared, Offset
 from lai_udf.scenes.read import describe
@@ -124,7 +124,7 @@ class _Runner:
     def one(self, name: str, source: SceneSource) -> None:
         """Run one scene; refuse it where it cannot be run."""
         bundle = open_bundle(self.request.model)
-        tally = Tally()
+        counts = PixelCounts()
         try:
             folder = self.directory / self.request.identify(source, bundle).id
             incomplete = (
@@ -139,13 +139,13 @@ class _Runner:
                 judged=True,
                 progress=self.progress,
                 skipped=left.append,
-                tally=tally,
+                counts=counts,
             )
             if left:
                 if self.skipped is not None:
                     self.skipped(folder)
             else:
-                summary = write_summary(folder, paths, source, self.request, bundle, tally)
+                summary = write_summary(folder, paths, source, self.request, bundle, counts)
                 if summary is not None:
                     self.report.summaries.append(summary)
                 if summary is not None and self.finished is not None:

@@ -13,7 +13,7 @@ from lai_udf.cog import read_lai_cogs
 from lai_udf.picture import colour_lai, encode_png, magnify, shrink
 from lai_udf.predict import INPUT_OUT_OF_DOMAIN
 from lai_udf.request import Request
-from lai_udf.run import Tally
+from lai_udf.run import PixelCounts
 from lai_udf.scenes.source import SceneSource
 from lai_udf.zonal import describe_raster
 
@@ -68,7 +68,7 @@ def write_summary(
     source: SceneSource,
     request: Request,
     bundle: Bundle,
-    tally: Tally,
+    counts: PixelCounts,
 ) -> Summary | None:
     """Write summary and picture of the COGs of a folder; None where LAI is not among them.
 
@@ -95,7 +95,7 @@ def write_summary(
         usable_share=round(float(found.valid_share[0]), 6),
         valid_share=round(float(valid.mean()), 6),
         in_domain_share=None if outside is None else _complement(outside[0]),
-        cloud_share=None if tally.cloud_share is None else round(tally.cloud_share, 6),
+        cloud_share=None if counts.cloud_share is None else round(counts.cloud_share, 6),
         scaling=source.scaling_text,
     )
     with work_folder(folder) as work, disk_errors(folder):

@@ -1,10 +1,10 @@
-"""Cut a scene into cells and windows, and hand each window over with its halo.
+"""Cut a scene into blocks and windows, and hand each window over with its halo.
 
-A cell is some blocks of the scene's files. Each is read once: columns of cells from west to east,
-in them cells from north to south. Its last rows and columns are kept, for they are the halo of the
-cells below and beside it; what is predicted lags behind what is read by that halo. The windows of a
-cell have a core and a halo on every side. Where the scene ends the halo is no data, as a back-end
-delivers it. Memory depends on the cell, not on the scene.
+A read block is made of whole blocks of the scene's files. Each is read once: columns of read blocks
+from west to east, in them from north to south. Its last rows and columns are kept, for they are the
+halo of the read blocks below and beside it; what is predicted lags behind what is read by that
+halo. The windows of a read block have a core and a halo on every side. Where the scene ends the
+halo is no data, as a back-end delivers it. Memory depends on the read block, not on the scene.
 """
 
 from collections.abc import Iterator
@@ -32,20 +32,20 @@ CORE_PX = BLOCK_PX - 2 * HALO_PX
 ALIGN_PX = 16
 """Cores start at multiples of this, so that the poolings of all windows are in phase."""
 
-CELL_PX = (512, 512)
-"""Rows and columns of a cell, at least. With ten bands that is 23 MB; one cell is in work, one is
+MIN_BLOCK_PX = (512, 512)
+"""Rows and columns of a read block, at least. With ten bands that is 23 MB; one is in work, one is
 being read, and one may wait for its last windows."""
 
-MOST_CELL_PX = 1024 * 1024
-"""Pixels of a cell, at most: in files with larger blocks (whole rows) it is lower than these."""
+MAX_BLOCK_PX = 1024 * 1024
+"""Pixels of a read block, at most: lower than blocks of files that hold whole rows."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class ReadBlock:
     """A part of a scene: what is read for it, and what can be predicted from then on."""
 
     read: Window
-    """Pixels that no other cell reads."""
+    """Pixels that no other block reads."""
     core: Window
     """Pixels whose halo is known now, and was not before."""
     windows: tuple[Window, ...]
@@ -53,7 +53,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """One window of a scene, ready for the UDF."""
 
     core: Window
@@ -69,26 +69,26 @@ class Piece:
         return result.isel(y=inside, x=inside)
 
 
-def plan_cells(
+def plan_blocks(
     source: SceneSource,
     *,
     core_px: int = CORE_PX,
     halo_px: int = HALO_PX,
-    cell_px: tuple[int, int] | None = None,
-) -> list[Cell]:
-    """Return the cells of a scene in the order in which they are read.
+    block_px: tuple[int, int] | None = None,
+) -> list[ReadBlock]:
+    """Return the read blocks of a scene in the order in which they are read.
 
     Args:
         source: the scene.
         core_px: largest side of the core of a window, a multiple of `ALIGN_PX`.
         halo_px: border around the cores; at least the reach of the network for seamless results.
-        cell_px: rows and columns of a cell, multiples of `ALIGN_PX` and above `halo_px`; by default
-            what suits the files.
+        block_px: rows and columns of a read block, multiples of `ALIGN_PX` and above `halo_px`; by
+            default what suits the files.
     """
-    sides = zip(source.grid.shape, cell_px or choose_cell(source.block_px), strict=True)
-    rows, columns = (cut_lagging(length, side, halo_px) for length, side in sides)
+    sides = zip(source.grid.shape, block_px or choose_block_size(source.block_px), strict=True)
+    rows, columns = (split_axis_with_halo(length, side, halo_px) for length, side in sides)
     return [
-        Cell(
+        ReadBlock(
             read=Window.from_slices(row_read, column_read),
             core=Window.from_slices(row_core, column_core),
             windows=tuple(
@@ -100,19 +100,21 @@ def plan_cells(
     ]
 
 
-def choose_cell(block_px: tuple[int, int]) -> tuple[int, int]:
-    """Return rows and columns of a cell: whole blocks, of so many rows and columns."""
+def choose_block_size(block_px: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of a read block: whole blocks of the files."""
     blocks = [-(-side // ALIGN_PX) * ALIGN_PX for side in block_px]
-    rows, columns = (-(-least // side) * side for least, side in zip(CELL_PX, blocks, strict=True))
-    if rows * columns > MOST_CELL_PX:
-        rows = max(MOST_CELL_PX // columns // ALIGN_PX, 4) * ALIGN_PX
+    rows, columns = (
+        -(-least // side) * side for least, side in zip(MIN_BLOCK_PX, blocks, strict=True)
+    )
+    if rows * columns > MAX_BLOCK_PX:
+        rows = max(MAX_BLOCK_PX // columns // ALIGN_PX, 4) * ALIGN_PX
     return rows, columns
 
 
-def cut_lagging(
+def split_axis_with_halo(
     length_px: int, side_px: int, halo_px: int
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Return (start, stop) of what each cell along an axis reads, and of its core."""
+    """Return (start, stop) of what each block along an axis reads, and of its core."""
     ends = [*range(side_px, length_px, side_px), length_px]
     cores = [*(end - halo_px for end in ends[:-1]), length_px]
     return list(zip(pairwise([0, *ends]), pairwise([0, *cores]), strict=True))
@@ -128,44 +130,44 @@ def cut(start: int, stop: int, most_px: int) -> list[tuple[int, int]]:
     return list(pairwise([*range(start, stop, step), stop]))
 
 
-def iterate_pieces(
-    source: SceneSource, cells: list[Cell], *, halo_px: int = HALO_PX
-) -> Iterator[Piece]:
-    """Read a scene cell by cell and yield its windows, which cover each of its pixels once.
+def iterate_chunks(
+    source: SceneSource, blocks: list[ReadBlock], *, halo_px: int = HALO_PX
+) -> Iterator[Chunk]:
+    """Read a scene block by block and yield its windows, which cover each of its pixels once.
 
-    The next cell is read while the caller works on this one.
+    The next block is read while the caller works on this one.
 
     Args:
         source: scene to read.
-        cells: what `plan_cells` said, with the same halo.
+        blocks: what `plan_blocks` returned, with the same halo.
         halo_px: border around the core.
 
     Raises:
         ProductError: a file is truncated or gone.
     """
-    for cell, values in one_ahead(read_cells(source, cells, halo_px)):
-        cube = surround(source.grid, cell.core, halo_px).to_data_array(values, source.labels)
-        for core in cell.windows:
-            row, column = core.row_off - cell.core.row_off, core.col_off - cell.core.col_off
+    for block, values in one_ahead(read_blocks(source, blocks, halo_px)):
+        cube = pad_grid(source.grid, block.core, halo_px).to_data_array(values, source.labels)
+        for core in block.windows:
+            row, column = core.row_off - block.core.row_off, core.col_off - block.core.col_off
             inside = {
                 "y": slice(row, row + core.height + 2 * halo_px),
                 "x": slice(column, column + core.width + 2 * halo_px),
             }
-            yield Piece(core, cube.isel(inside), halo_px)
+            yield Chunk(core, cube.isel(inside), halo_px)
 
 
-def read_cells(
-    source: SceneSource, cells: list[Cell], halo_px: int
-) -> Iterator[tuple[Cell, Floats]]:
-    """Yield each cell with its core and the halo all round, (labels, y, x), NaN beyond the scene.
+def read_blocks(
+    source: SceneSource, blocks: list[ReadBlock], halo_px: int
+) -> Iterator[tuple[ReadBlock, Floats]]:
+    """Yield each block with its core and the halo all round, (labels, y, x), NaN beyond the scene.
 
-    Of the cell above the last rows are kept, and of all cells to the west the last columns.
+    Of the block above the last rows are kept, and of all blocks to the west the last columns.
     """
     shared = 2 * halo_px  # rows or columns that neighbours have in common
     west = np.empty((len(source.labels), source.grid.height, shared), dtype="float32")
     values = west[:, :0]
-    for cell in cells:
-        read, core, above = cell.read, cell.core, values
+    for block in blocks:
+        read, core, above = block.read, block.core, values
         size = (core.height + shared, core.width + shared)
         values = np.full((len(source.labels), *size), np.nan, dtype="float32")
         top, left = read.row_off - core.row_off + halo_px, read.col_off - core.col_off + halo_px
@@ -179,7 +181,7 @@ def read_cells(
             values[:, :shared] = above[:, -shared:]
         if read.col_off + read.width < source.grid.width:
             kept[:] = rows[..., right - shared : right]
-        yield cell, values
+        yield block, values
 
 
 def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
@@ -191,7 +193,7 @@ def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def surround(grid: Grid, core: Window, halo_px: int) -> Grid:
+def pad_grid(grid: Grid, core: Window, halo_px: int) -> Grid:
     """Return the grid of a part of a scene and its halo, which may reach beyond the scene."""
     t = grid.transform
     rows, columns = core.row_off - halo_px, core.col_off - halo_px

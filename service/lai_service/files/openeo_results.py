@@ -1,7 +1,7 @@
 """Publish results that have no item yet: those of an openEO batch job, or COGs of `lai-udf run`.
 
 The folder of the results lies below an allowed root; its metadata is read, never followed to an
-address elsewhere. Items are made in a temporary folder and then take the road of every other item
+address elsewhere. Items are made in a temporary folder and are then published as every other item
 (`publishing`), one by one: a crash between two dates leaves whole items, and publishing again
 adds the rest and changes nothing else.
 """

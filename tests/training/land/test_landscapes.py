@@ -10,7 +10,7 @@ from lai_training.land.cover import draw_cover, season
 from lai_training.land.landscapes import (
     SimulatedScene,
     draw_angles,
-    paint,
+    render,
     simulate_patches,
     simulate_scene,
 )
@@ -184,7 +184,7 @@ def test_a_painted_pixel_is_an_interpolation_between_two_steps_of_its_ladders(
     cover = draw_cover(one.land_use, 150, library, rng)
     cover.shade[:] = 0
 
-    spectra, lai = paint(one, cover, library, rng)
+    spectra, lai = render(one, cover, library, rng)
 
     ladders = np.concatenate([library.reflectance[cover.first], library.reflectance[cover.second]])
     low, high = ladders.min(axis=(0, 1)), ladders.max(axis=(0, 1))

@@ -1,4 +1,4 @@
-"""A simulated scene is a file that the rest of the house reads as it reads a real one."""
+"""A simulated scene is a file that the other packages read as it reads a real one."""
 
 from pathlib import Path
 

@@ -7,7 +7,7 @@ import pytest
 from lai_training.learn.config import SampleConfig
 from lai_training.learn.disturbances import draw_training_masks
 from lai_training.learn.normalisation import measure_normalisation
-from lai_training.learn.spread import has_spread_head, measure_spread, teach_spread
+from lai_training.learn.spread import distill_mc_dropout_sd, has_spread_head, measure_spread
 from lai_training.networks import SEAMLESS, build_network
 
 
@@ -18,7 +18,7 @@ def taught(land):
     model = build_network("seamless")
     before = keras.models.clone_model(model)
     before.set_weights(model.get_weights())
-    score = teach_spread(
+    score = distill_mc_dropout_sd(
         model,
         land,
         measure_normalisation(land),

@@ -55,7 +55,7 @@ def write_part(
         LaiInputError: its values are no surface reflectance.
         OutputNotWritableError: the folder or disk refuses.
     """
-    tally = Tally()
+    counts = ProductCounts()
     with work_folder(folder) as work, disk_errors(folder):
         with ExitStack() as stack:
             files = {
@@ -71,17 +71,17 @@ def write_part(
                     least_valid_share=config.least_valid_share,
                     lai=strip.lai,
                 )
-                tally.add(strip, patches)
+                counts.add(strip, patches)
                 for name, file in files.items():
                     file.write(getattr(patches, name).tobytes())
-        record = tally.describe(source, identity, config)
+        record = counts.describe(source, identity, config)
         (work / RECORD).write_text(record.model_dump_json(), encoding="utf-8")
         names = [*(path.name for path in work.glob("*.raw")), RECORD]
         move_finished({work / name: folder / name for name in names})
     return record
 
 
-class Tally:
+class ProductCounts:
     """What is counted while a product goes by."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from keras import layers
 
 from lai_training.bundles.graphs import build_lean_graphs
 from lai_training.bundles.model_item import OUTPUTS
-from lai_training.bundles.order import settle_order
+from lai_training.bundles.order import canonicalize_graph
 from lai_training.networks import FEATURE_COUNT
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 
@@ -61,7 +61,7 @@ def _name_outputs(path: Path, count: int) -> bytes:
             node.output[:] = [name if output == old else output for output in node.output]
             node.input[:] = [name if source == old else source for source in node.input]
         graph.output[index].name = name
-    settle_order(graph_model)
+    canonicalize_graph(graph_model)
     for value in [*graph.input, *graph.output]:
         axes = ["n", "channel", "y", "x"] if value.name != "masks" else ["draw", "channel"]
         for dimension, axis in zip(value.type.tensor_type.shape.dim, axes, strict=True):

@@ -13,7 +13,7 @@ import onnx
 GRAPH_NAME = "lai"
 
 
-def settle_order(model: onnx.ModelProto) -> None:
+def canonicalize_graph(model: onnx.ModelProto) -> None:
     """Sort operators and weights of a graph, and rename all but its inputs and outputs, in place.
 
     An operator comes after what it reads, its inputs in their order, beginning with the first

@@ -23,7 +23,7 @@ from lai_training.learn.checkpoints import BEST
 from lai_training.learn.config import FitConfig
 from lai_training.learn.pools import Progress, load_pool
 from lai_training.learn.run_folder import read_normalisation, spec_of
-from lai_training.learn.spread import has_spread_head, teach_spread
+from lai_training.learn.spread import distill_mc_dropout_sd, has_spread_head
 from lai_training.scores.emulation import find_scenes, score_scenes
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import open_bundle
@@ -63,7 +63,7 @@ def add_spread(run: Path, *, pools: Path, progress: Progress | None = None) -> P
     files = {FINAL: final}
     with work_folder(run) as work, disk_errors(run):
         if config.spread_steps and has_spread_head(model):
-            score = teach_spread(
+            score = distill_mc_dropout_sd(
                 model,
                 load_pool(config.pool, pools).reflectance,
                 read_normalisation(run),

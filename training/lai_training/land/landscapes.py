@@ -106,7 +106,7 @@ def _lai_of_pixels(parcels: ParcelMap, cover: ParcelCover, rng: np.random.Genera
     return result
 
 
-def paint(
+def render(
     parcels: ParcelMap, cover: ParcelCover, library: SpectralLibrary, rng: np.random.Generator
 ) -> tuple[Float32, Float32]:
     """Give every pixel a spectrum and a true LAI.
@@ -155,12 +155,12 @@ def paint(
 def _landscape(
     height: int, width: int, rng: np.random.Generator, library: SpectralLibrary, day: float
 ) -> tuple[Float32, Float32, ParcelMap, ParcelCover]:
-    """Draw and paint one landscape, blurred by the instrument."""
+    """Draw and render one landscape, blurred by the instrument."""
     parcels = draw_parcels(height, width, rng, block_px=rng.uniform(35, 80))
     winter = day < 100 or day > 320
     snow = rng.uniform(0, 0.3) if rng.random() < (0.3 if winter else 0.02) else 0.0
     cover = draw_cover(parcels.land_use, day, library, rng, snow_share=snow)
-    reflectance, true_lai = paint(parcels, cover, library, rng)
+    reflectance, true_lai = render(parcels, cover, library, rng)
     return spread_points(reflectance, rng), blur(true_lai, 0.1), parcels, cover
 
 

@@ -1,4 +1,4 @@
-"""Spectra of land surfaces in ten bands: the palette from which landscapes are painted.
+"""Spectra of land surfaces in ten bands, from which landscapes are rendered.
 
 In: a number and a seed. Out: `SpectralLibrary`, the spectra of some thousand surfaces. Each surface
 is a ladder: the same leaves, soil and geometry at growing LAI (for surfaces without leaves, at

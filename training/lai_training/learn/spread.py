@@ -160,7 +160,7 @@ def fit_head(model: keras.Model, pixels: SpreadPixels, rng: np.random.Generator)
     return head
 
 
-def teach_spread(
+def distill_mc_dropout_sd(
     model: keras.Model,
     pool: Floats,
     normalisation: Normalisation,

@@ -23,7 +23,7 @@ from shapely.geometry.base import BaseGeometry
 
 from lai_training.land.angles import sun_position
 from lai_training.land.cover import ParcelCover, season
-from lai_training.land.landscapes import SimulatedScene, paint
+from lai_training.land.landscapes import SimulatedScene, render
 from lai_training.land.observation import (
     NoiseModel,
     add_clouds,
@@ -44,7 +44,7 @@ from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
 
 Floats = NDArray[np.float64]
 
-LEAST_PARCEL_PX = 20
+MIN_PARCEL_PX = 20
 """Smaller pieces of the landscape are not parcels of the register."""
 LATITUDE_DEG, LONGITUDE_DEG = 43.5, 1.3
 CLOUDY_SHARE = 0.3
@@ -124,7 +124,7 @@ def outline_parcels(year: FieldYear, grid: Grid) -> gpd.GeoDataFrame:
     found = shapes(label.astype(np.int32), mask=label > 0, transform=grid.transform)
     for geometry, value in found:
         outline = shape(geometry)
-        if outline.area >= LEAST_PARCEL_PX * abs(grid.transform.a * grid.transform.e):
+        if outline.area >= MIN_PARCEL_PX * abs(grid.transform.a * grid.transform.e):
             rows["parcel"].append(str(len(outlines) + 1))
             rows["crop"].append(CROP_TYPES[year.crop[int(value) - 1]].code)
             outlines.append(outline)
@@ -176,7 +176,7 @@ def simulate_season(
     for date in dates:
         day = float(date.timetuple().tm_yday)
         pattern = np.random.default_rng(seed)
-        clean, lai = paint(year.parcels, cover_on(year, day), library, pattern)
+        clean, lai = render(year.parcels, cover_on(year, day), library, pattern)
         clean = disturb_atmosphere(spread_points(clean, rng)[None], rng)[0]
         observed, classes = clean, classify_land(lai)
         if rng.random() < cloudy_share:

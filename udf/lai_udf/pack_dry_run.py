@@ -62,7 +62,7 @@ print(json.dumps([peak, seconds, finite, origin, sorted(tops)]))
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryRun:
     """What a worker needed for one window."""
 
     peak_bytes: int
@@ -88,9 +88,9 @@ class Rehearsal:
         )
 
 
-def rehearse(
+def dry_run(
     model: Path, runtime: Path | None, *, dates: int = DATES, window_px: int = WINDOW_PX
-) -> Rehearsal:
+) -> DryRun:
     """Predict one window of vegetation with nothing but the archives.
 
     Args:
@@ -115,7 +115,7 @@ def rehearse(
         return _run(folder, dates, window_px)
 
 
-def _run(folder: Path, dates: int, window_px: int) -> Rehearsal:
+def _run(folder: Path, dates: int, window_px: int) -> DryRun:
     text = WORKER.format(
         runtime=RUNTIME_FOLDER,
         model=MODEL_FOLDER,
@@ -133,9 +133,9 @@ def _run(folder: Path, dates: int, window_px: int) -> Rehearsal:
             timeout=TIMEOUT_S,
         )
     except subprocess.TimeoutExpired as error:
-        raise PackError(f"the rehearsal of the UDF took more than {TIMEOUT_S} s") from error
+        raise PackError(f"the dry run of the UDF took more than {TIMEOUT_S} s") from error
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise PackError(f"the UDF fails with nothing but the packed archives: {why}")
     peak, seconds, finite, origin, modules = json.loads(done.stdout.splitlines()[-1])
-    return Rehearsal(peak, seconds, finite, Path(origin), frozenset(modules), dates, window_px)
+    return DryRun(peak, seconds, finite, Path(origin), frozenset(modules), dates, window_px)

@@ -1,4 +1,4 @@
-"""The rehearsal of the cloud: what a UDF sees there, and that our back-end shows it the same."""
+"""Emulation of the cloud: what a UDF sees there, and that our back-end shows it the same."""
 
 import json
 
@@ -13,8 +13,8 @@ from lai_backend.neighborhood import apply_neighborhood
 from lai_backend.udf_runner import UdfCall
 from lai_backend.window_sizes import parse_windows
 from lai_backend.windows import Quirks
+from lai_udf.emulation import Cutting, run_graph_in_windows, run_udf_in_windows
 from lai_udf.errors import ContractError
-from lai_udf.harness import Cutting, run_graph_in_windows, run_udf_in_windows
 
 P1D = {"dimension": "t", "value": "P1D"}
 
@@ -118,6 +118,6 @@ def test_a_graph_says_how_its_cube_is_cut(cube):
         (graph(udf_node(udfs.IDENTITY), overlap=16, size=[{**px(96)[0], "unit": "m"}]), "in px"),
     ],
 )
-def test_a_graph_that_cannot_be_rehearsed_is_refused(cube, wrong, sentence):
+def test_a_graph_that_cannot_be_emulated_is_refused(cube, wrong, sentence):
     with pytest.raises(ContractError, match=sentence):
         run_graph_in_windows(wrong, cube)

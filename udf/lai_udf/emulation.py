@@ -1,4 +1,4 @@
-"""Cut a cube as a cloud back-end does and run a UDF on each window: a rehearsal, before one pays.
+"""Cut a cube as a cloud back-end does and run a UDF on each window, before a job is paid.
 
 It reproduces `apply_neighborhood` of the GeoTrellis back-ends as far as a UDF can see it: float32
 chunks of full size, NaN beyond the cube, a tile grid that need not start at its corner, 3-D chunks
@@ -156,7 +156,7 @@ def _read_cutting(arguments: Mapping[str, Any], origin_px: tuple[int, int]) -> C
             raise ContractError(f"{name} must be in px: back-ends take nothing else")
         sides[name] = {int(entry["value"]) for entry in entries} or {0}
     if any(len(values) > 1 for values in sides.values()):
-        raise ContractError("the rehearsal cuts squares only: give x and y the same size")
+        raise ContractError("the emulation cuts squares only: give x and y the same size")
     by_date = any(entry["dimension"] == "t" for entry in arguments["size"])
     return Cutting(sides["size"].pop(), sides["overlap"].pop(), by_date, origin_px)
 

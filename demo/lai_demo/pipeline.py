@@ -1,4 +1,4 @@
-"""The road: scene -> back-end -> COGs -> item -> service -> search."""
+"""The data flow: scene -> back-end -> COGs -> item -> service -> search."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ class DemoOptions:
 
 
 def run_demo(options: DemoOptions, say: Callable[[str], None]) -> str:
-    """Walk the whole road and return the summary; with `serve`, wait for an interrupt first."""
+    """Run all steps and return the summary; with `serve`, wait for an interrupt first."""
     out = options.out.resolve()
     check_settings(samples=options.samples, window=options.window)
     _make_writable(out)
