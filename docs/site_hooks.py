@@ -20,6 +20,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
+SCHEMAS = ROOT / "stac_extension" / "lai_stac" / "json-schema"
 PACKAGES = {
     "lai_training": "training",
     "lai_udf": "udf",
@@ -62,6 +63,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     }
     pages |= {f"notebooks/{path.stem}.md": show_notebook(path) for path in find_notebooks()}
     pages |= {f"reference/{name}.md": list_modules(name, home) for name, home in PACKAGES.items()}
+    # The identifiers of our STAC extensions are addresses, where their schemas lie.
+    pages |= {
+        f"{name}/v0.1.0/schema.json": (SCHEMAS / file).read_text("utf-8")
+        for name, file in (("lai-quality", "schema.json"), ("uncertainty", "uncertainty.json"))
+    }
     for page, content in pages.items():
         files.append(File.generated(config, page, content=content))
     return files

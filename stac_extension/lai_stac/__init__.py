@@ -30,6 +30,7 @@ __all__ = [
     "LaiQualityExtension",
     "LaiStacError",
     "ResultFacts",
+    "UncertaintyExtension",
     "build_collection",
     "build_item",
     "describe",
@@ -48,6 +49,7 @@ __all__ = [
 
 _HOME = {
     "LaiQualityExtension": "extension",
+    "UncertaintyExtension": "uncertainty",
     "LaiStacError": "errors",
     "build_collection": "collection",
     "build_item": "item",

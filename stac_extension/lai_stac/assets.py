@@ -182,9 +182,11 @@ def _projection_fields(grid: Grid) -> dict[str, Any]:
 
 def _laiq_fields(band: str, samples: int, level: float) -> dict[str, Any]:
     """Return what kind of uncertainty a band is; nothing for flags and further variables."""
-    _, _, part = band.partition("_")
+    variable, _, part = band.partition("_")
+    of = {fields.UNCERTAINTY_OF: variable.lower()}
     if part == "SD" and samples:
         return {
+            **of,
             fields.UNCERTAINTY_TYPE: "standard_deviation",
             fields.COVERAGE_FACTOR: 1,
             fields.UNCERTAINTY_METHOD: "mc_dropout",
@@ -193,6 +195,7 @@ def _laiq_fields(band: str, samples: int, level: float) -> dict[str, Any]:
         }
     if part == "SD":  # a head of the network that was taught the spread of the draws
         return {
+            **of,
             fields.UNCERTAINTY_TYPE: "standard_deviation",
             fields.COVERAGE_FACTOR: 1,
             fields.UNCERTAINTY_METHOD: "other",
@@ -200,11 +203,16 @@ def _laiq_fields(band: str, samples: int, level: float) -> dict[str, Any]:
         }
     if part in ("LOWER", "UPPER"):
         return {
+            **of,
+            fields.ERROR_CORRELATION: {"space": {"degree": "partial"}},
             fields.UNCERTAINTY_TYPE: f"interval_{part.lower()}",
             fields.CONFIDENCE_LEVEL: level,
             fields.UNCERTAINTY_METHOD: "conformal",
             fields.UNCERTAINTY_COMPONENTS: list(COMPONENTS),
         }
+    if part == "FLAGS":
+        return {}
+    named = {fields.VARIABLE: variable}
     if band == "LAI":
-        return {fields.QUANTITY: "effective", fields.ELEMENTS: "green"}
-    return {}
+        return {**named, fields.QUANTITY: "effective", fields.ELEMENTS: "green"}
+    return named

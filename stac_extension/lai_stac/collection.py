@@ -145,7 +145,7 @@ def _flat(box: Sequence[float]) -> Bounds:
 
 def _extensions(items: Sequence[pystac.Item]) -> list[str]:
     """Return what the Collection itself uses: ours, and classification of its assets."""
-    wanted = ("/lai-quality/", "/classification/")
+    wanted = ("/lai-quality/", "/uncertainty/", "/classification/")
     declared = {uri for item in items for uri in item.stac_extensions}
     return sorted(uri for uri in declared if any(part in uri for part in wanted))
 

@@ -21,8 +21,10 @@ from pystac.extensions.base import (
     SummariesExtension,
 )
 from pystac.extensions.hooks import ExtensionHooks
+from pystac.serialization.identify import STACJSONDescription, STACVersionID
 
 from lai_stac import fields
+from lai_stac.migration import OLD_URI, migrated
 from lai_stac.objects import Calibration, Requirement, Validation
 
 SCHEMA_URI = fields.SCHEMA_URI
@@ -55,10 +57,11 @@ class LaiQualityExtension(
     PropertiesExtension,
     ExtensionManagementMixin[pystac.Item | pystac.Collection],
 ):
-    """The ``laiq:`` fields that an Item, an Asset and an ItemAssetDefinition share."""
+    """The fields that Items, Assets and asset definitions share, those of the uncertainty too."""
 
     name: Literal["laiq"] = "laiq"
 
+    variable = Field[str](fields.VARIABLE)
     quantity = Field[str](fields.QUANTITY)
     elements = Field[str](fields.ELEMENTS)
     uncertainty_type = Field[str](fields.UNCERTAINTY_TYPE)
@@ -301,6 +304,7 @@ class SummaryField:
 class SummariesLaiQualityExtension(SummariesExtension):
     """The ``laiq:`` fields in the summaries of a Collection."""
 
+    variable = SummaryField(fields.VARIABLE)
     quantity = SummaryField(fields.QUANTITY)
     elements = SummaryField(fields.ELEMENTS)
     target = SummaryField(fields.TARGET)
@@ -337,14 +341,23 @@ class SummariesLaiQualityExtension(SummariesExtension):
 
 
 class LaiQualityExtensionHooks(ExtensionHooks):
-    """What pystac does when it reads an object with this extension; 1.0.0 migrates nothing."""
+    """What pystac does when it reads an object with this extension: it migrates 1.0.0."""
 
     schema_uri: str = SCHEMA_URI
-    prev_extension_ids: ClassVar[set[str]] = set()
+    prev_extension_ids: ClassVar[set[str]] = {OLD_URI}
     stac_object_types: ClassVar[set[pystac.STACObjectType]] = {
         pystac.STACObjectType.COLLECTION,
         pystac.STACObjectType.ITEM,
     }
+
+    def migrate(
+        self, obj: dict[str, Any], version: STACVersionID, info: STACJSONDescription
+    ) -> None:
+        """Give the fields of 1.0.0 their names of today."""
+        new = migrated(obj)
+        obj.clear()
+        obj.update(new)
+        super().migrate(obj, version, info)
 
 
 LAIQ_EXTENSION_HOOKS: ExtensionHooks = LaiQualityExtensionHooks()

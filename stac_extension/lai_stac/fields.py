@@ -1,7 +1,7 @@
-"""Names and vocabularies of the lai-quality extension, each with its unit.
+"""Names and vocabularies of the lai-quality and uncertainty extensions, each with its unit.
 
 The meaning of every field is written in ``stac_extension/README.md``; the shape in
-``json-schema/schema.json``. A test keeps the three in step.
+``json-schema/schema.json`` and ``uncertainty.json``. A test keeps the three in step.
 """
 
 from __future__ import annotations
@@ -10,24 +10,30 @@ from typing import Final
 
 from pystac.utils import StringEnum
 
-SCHEMA_URI: Final = "https://sentinel2-lai.github.io/lai-quality/v1.0.0/schema.json"
+SCHEMA_URI: Final = "https://sentinel2-lai.github.io/lai-quality/v0.1.0/schema.json"
+UNCERTAINTY_URI: Final = "https://sentinel2-lai.github.io/uncertainty/v0.1.0/schema.json"
+SCHEMA_URIS: Final = (SCHEMA_URI, UNCERTAINTY_URI)
 PREFIX: Final = "laiq:"
+UNCERTAINTY_PREFIX: Final = "unc:"
 
 # What is estimated
+VARIABLE: Final = "laiq:variable"  # of an asset
 QUANTITY: Final = "laiq:quantity"
 ELEMENTS: Final = "laiq:elements"
 TARGET: Final = "laiq:target"
 VALID_RANGE: Final = "laiq:valid_range"  # m2 m-2
 
-# What the uncertainty is
-UNCERTAINTY_TYPE: Final = "laiq:uncertainty_type"
-UNCERTAINTY_METHOD: Final = "laiq:uncertainty_method"
-UNCERTAINTY_COMPONENTS: Final = "laiq:uncertainty_components"
-COVERAGE_FACTOR: Final = "laiq:coverage_factor"
-CONFIDENCE_LEVEL: Final = "laiq:confidence_level"
-MC_SAMPLES: Final = "laiq:mc_samples"
-DROPOUT_RATE: Final = "laiq:dropout_rate"
-RANDOM_SEED: Final = "laiq:random_seed"
+# What an uncertainty is, of whatever quantity
+UNCERTAINTY_OF: Final = "unc:of"  # key of the asset or name of the band it belongs to
+UNCERTAINTY_TYPE: Final = "unc:type"
+UNCERTAINTY_METHOD: Final = "unc:method"
+UNCERTAINTY_COMPONENTS: Final = "unc:components"
+COVERAGE_FACTOR: Final = "unc:coverage_factor"
+CONFIDENCE_LEVEL: Final = "unc:confidence_level"
+MC_SAMPLES: Final = "unc:samples"
+DROPOUT_RATE: Final = "unc:dropout_rate"
+RANDOM_SEED: Final = "unc:random_seed"
+ERROR_CORRELATION: Final = "unc:error_correlation"
 
 # Which model
 MODEL_ID: Final = "laiq:model_id"
@@ -57,7 +63,7 @@ OUTPUT_OUT_OF_RANGE_FRACTION: Final = "laiq:output_out_of_range_fraction"
 REQUIREMENTS: Final = "laiq:requirements"
 GCOS_GOAL_FRACTION: Final = "laiq:gcos_goal_fraction"
 GCOS_THRESHOLD_FRACTION: Final = "laiq:gcos_threshold_fraction"
-CALIBRATION: Final = "laiq:calibration"
+CALIBRATION: Final = "unc:calibration"
 VALIDATION: Final = "laiq:validation"
 
 STATISTIC_FIELDS: Final = (

@@ -52,7 +52,7 @@ from lai_udf.predict import OUTPUT_BANDS
 REQUIRED_BANDS = tuple(band for band in OUTPUT_BANDS if band != "LAI_SD")
 
 EXTENSIONS = (
-    fields.SCHEMA_URI,
+    *fields.SCHEMA_URIS,
     "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "https://stac-extensions.github.io/processing/v1.2.0/schema.json",

@@ -21,6 +21,7 @@ from lai_stac.cog_items import describe_cogs
 from lai_stac.errors import DescriptionError, LaiStacError
 from lai_stac.item import build_item, write_item
 from lai_stac.job_graph import read_settings
+from lai_stac.migration import migrated
 from lai_stac.provenance import GRAPH_FILE
 from lai_udf.identity import PRODUCT
 
@@ -48,7 +49,7 @@ def is_other_result(item: Document, other: Document) -> bool:
     Ids of this release tell all results apart; those of others and of earlier releases do not.
     What one of the items does not say does not count.
     """
-    facts, others = _identity_facts(item), _identity_facts(other)
+    facts, others = _identity_facts(migrated(item)), _identity_facts(migrated(other))
     return any(
         others[name] is not None and value is not None and value != others[name]
         for name, value in facts.items()
@@ -72,6 +73,7 @@ def upgrade_item(item: Document, folder: Path) -> pystac.Item:
     """
     if not is_ours(item):
         raise DescriptionError(f"{item.get('id')} is no item of LAI rasters with a model")
+    item = migrated(item)
     properties = item["properties"]
     graph = _graph_of(item, folder)
     sources = [link for link in _links(item, "derived_from") if "mlm:name" not in link]

@@ -1,6 +1,6 @@
-"""Validate STAC offline: core, lai-quality and the neighbours it is published with.
+"""Validate STAC offline: core, lai-quality, uncertainty and the neighbours they come with.
 
-The core schemas come with pystac, ours lies in ``json-schema/schema.json``. The schemas of other
+The core schemas come with pystac, ours lie in ``json-schema``. The schemas of other
 extensions are theirs to publish; ``json-schema/neighbours.json`` checks the fields of them that
 our items use, no more. Whoever holds the originals passes them as `schemas` and gets those
 instead. Nothing is ever fetched: an extension without a local schema is refused, or skipped
@@ -29,7 +29,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
 from lai_stac.errors import InvalidItemError, UnknownSchemaError
-from lai_stac.fields import SCHEMA_URI
+from lai_stac.fields import SCHEMA_URI, UNCERTAINTY_URI
 
 Schema = Mapping[str, Any]
 CORE_URI = "https://schemas.stacspec.org/v1.1.0/{0}-spec/json-schema/{0}.json"
@@ -43,7 +43,9 @@ def local_schemas() -> dict[str, dict[str, Any]]:
     neighbours: dict[str, dict[str, Any]] = json.loads(
         (folder / "neighbours.json").read_text("utf-8")
     )
-    return {SCHEMA_URI: json.loads((folder / "schema.json").read_text("utf-8")), **neighbours}
+    own = {SCHEMA_URI: "schema.json", UNCERTAINTY_URI: "uncertainty.json"}
+    read = {uri: json.loads((folder / name).read_text("utf-8")) for uri, name in own.items()}
+    return {**read, **neighbours}
 
 
 def validate_item(

@@ -58,8 +58,8 @@ def item(service: TestClient, results: Path) -> pystac.Item:
 def test_item_says_what_the_graph_and_the_job_said(item: pystac.Item, service: TestClient) -> None:
     bundle = open_bundle()
     properties = item.properties
-    assert properties["laiq:mc_samples"] == DRAWS
-    assert properties["laiq:random_seed"] == 7
+    assert properties["unc:samples"] == DRAWS
+    assert properties["unc:random_seed"] == 7
     assert properties["laiq:target"] == "sl2p"
     assert properties["laiq:model_version"] == bundle.version
     assert properties["laiq:model_checksum"] == bundle.checksum

@@ -169,7 +169,7 @@ def test_cogs_are_published_as_their_tags_say(
     item = writer.get(answer.headers["Location"]).json()
     said = item["properties"]
     assert (said["datetime"], said["platform"]) == (TIMES[0], "sentinel-2a")
-    assert (said["laiq:target"], said["laiq:mc_samples"], said["laiq:random_seed"]) == (
+    assert (said["laiq:target"], said["unc:samples"], said["unc:random_seed"]) == (
         "field",
         8,
         5,

@@ -52,7 +52,7 @@ PRODUCT = "S2A_MSIL2A_20230625T234621_N0509_R073_T01WCP_20230626T022157"
     "change",
     [
         {"laiq:target": "field"},
-        {"laiq:mc_samples": 8, "laiq:dropout_rate": 0.2, "laiq:random_seed": 1},
+        {"unc:samples": 8, "unc:dropout_rate": 0.2, "unc:random_seed": 1},
         {"laiq:model_version": "9.9.9"},
         {"links": [{"rel": "derived_from", "href": f"s3://eodata/{PRODUCT[:-1]}8.SAFE"}]},
     ],

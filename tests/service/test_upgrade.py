@@ -48,7 +48,7 @@ def test_items_of_a_catalogue_get_ids_fields_and_collections_of_today(first_edit
     for item in after:
         assert is_current(item)
         assert item["properties"]["proj:epsg"] == 32632
-        assert item["properties"]["laiq:calibration"] in [
+        assert item["properties"]["unc:calibration"] in [
             old["properties"]["laiq:calibration"] for old in before
         ]
         assert item["properties"]["platform"] == "sentinel-2a"
@@ -56,7 +56,7 @@ def test_items_of_a_catalogue_get_ids_fields_and_collections_of_today(first_edit
         titles = [link["title"] for link in item["links"] if link["rel"] == "derived_from"]
         assert any("T32TQM" in title for title in titles)
     draws = next(item for item in after if item["collection"] == "lai")
-    assert draws["properties"]["laiq:mc_samples"] == 8
+    assert draws["properties"]["unc:samples"] == 8
     assert "_32tqm_" in draws["id"]
     assert "_mc8_" in draws["id"]
 

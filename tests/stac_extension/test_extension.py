@@ -20,7 +20,10 @@ from lai_stac.extension import (
     SummariesLaiQualityExtension,
 )
 from lai_stac.objects import Calibration, Requirement, Validation
-from lai_stac.validation import validate_collection
+from lai_stac.uncertainty import UncertaintyExtension
+from lai_stac.validation import validate_collection, validate_item
+
+HOME = Path(__file__).parents[2] / "stac_extension"
 
 
 def test_hooks_are_found_through_the_entry_point():
@@ -159,11 +162,12 @@ CLASSES = {
 @pytest.mark.parametrize("where", CLASSES)
 def test_every_field_of_the_readme_is_an_attribute_where_it_belongs(where: str):
     rows = re.findall(
-        r"^\| laiq:(\w+) \| [^|]+(?:\\\|[^|]+)* \| ([IASC, ]+) \|", README.read_text(), re.M
+        r"^\| (laiq|unc):(\w+) \| [^|]+(?:\\\|[^|]+)* \| ([IASC, ]+) \|", README.read_text(), re.M
     )
-    names = [name for name, places in rows if where in places.split(", ")]
-    assert len(rows) == 37
-    assert [name for name in names if not hasattr(CLASSES[where], name)] == []
+    here = [(prefix, name) for prefix, name, places in rows if where in places.split(", ")]
+    assert len(rows) == 40
+    classes = {"laiq": CLASSES[where], "unc": UncertaintyExtension}
+    assert [name for prefix, name in here if not hasattr(classes[prefix], name)] == []
 
 
 def test_collection_says_at_its_top_how_it_was_validated_and_calibrated(item):
@@ -188,3 +192,24 @@ def test_summaries_are_found_again_after_a_round_trip(item, tmp_path):
     assert summaries.cloud_fraction.maximum == item.properties[fields.CLOUD_FRACTION]
     assert summaries.model_id == [item.properties[fields.MODEL_ID]]
     assert summaries.snow_fraction is None
+
+
+def test_uncertainty_of_another_quantity_is_read_and_written():
+    item = pystac.Item.from_file(str(HOME / "examples" / "uncertainty_only.json"))
+    uncertainty = UncertaintyExtension.ext(item.assets["moisture_uncertainty"])
+    assert (uncertainty.of, uncertainty.type, uncertainty.coverage_factor) == (
+        "moisture",
+        "expanded",
+        2,
+    )
+    uncertainty.type, uncertainty.confidence_level = "interval_lower", 0.9
+    assert item.assets["moisture_uncertainty"].extra_fields["unc:confidence_level"] == 0.9
+    validate_item(item)
+
+
+def test_uncertainty_is_added_to_an_item_that_declares_none(item):
+    item.stac_extensions.remove(fields.UNCERTAINTY_URI)
+    with pytest.raises(pystac.ExtensionNotImplemented):
+        UncertaintyExtension.ext(item.assets["lai_lower"])
+    UncertaintyExtension.ext(item.assets["lai_lower"], add_if_missing=True).of = "lai"
+    assert fields.UNCERTAINTY_URI in item.stac_extensions

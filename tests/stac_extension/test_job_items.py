@@ -149,8 +149,8 @@ def test_job_with_items_of_its_own_gives_their_times_and_its_draws(tmp_path, lay
     folder = write_collection_results(tmp_path / "job", layers)
     items = describe(folder, tmp_path / "out")
     assert [item.properties["datetime"] for item in items] == list(TIMES)
-    assert {item.properties["laiq:mc_samples"] for item in items} == {8}
-    assert {item.properties["laiq:random_seed"] for item in items} == {3}
+    assert {item.properties["unc:samples"] for item in items} == {8}
+    assert {item.properties["unc:random_seed"] for item in items} == {3}
 
 
 def test_same_results_described_twice_are_the_same_bytes(tmp_path: Path, layers: Layers):
@@ -207,7 +207,7 @@ def test_process_called_by_name_has_its_defaults(tmp_path: Path, layers: Layers)
     job = {"process": {"process_graph": {"lai": node}}}
     items = describe(folder, tmp_path / "out", job=job)
     assert {item.properties["laiq:target"] for item in items} == {"field"}
-    assert "laiq:mc_samples" not in items[0].properties
+    assert "unc:samples" not in items[0].properties
 
 
 def without(path: str) -> Callable[[Path], None]:

@@ -16,6 +16,7 @@ from jsonschema import Draft7Validator
 import lai_stac
 from lai_stac import fields, validation
 from lai_stac.errors import InvalidItemError, UnknownSchemaError
+from lai_stac.migration import RENAMED, migrated
 from lai_stac.validation import local_schemas, validate_collection, validate_item
 
 HOME = Path(__file__).parents[2] / "stac_extension"
@@ -56,17 +57,42 @@ def test_schemas_are_valid_draft_07():
 
 
 def test_examples_are_valid():
-    validate_item(example("item"))
+    for name in ("item", "snap_lai", "uncertainty_only"):
+        validate_item(example(name))
     validate_collection(example("collection"))
+
+
+UNCERTAINTY = {
+    "uncertainty_type": "unc:type",
+    "uncertainty_method": "unc:method",
+    "uncertainty_components": "unc:components",
+    "mc_samples": "unc:samples",
+    **{
+        name: f"unc:{name}"
+        for name in (
+            "of",
+            "coverage_factor",
+            "confidence_level",
+            "dropout_rate",
+            "random_seed",
+            "error_correlation",
+            "calibration",
+        )
+    },
+}
+
+
+def field(name: str) -> str:
+    return UNCERTAINTY.get(name, f"laiq:{name}")
 
 
 def of_item(**changes: Any) -> Callable[[Document], None]:
     def change(document: Document) -> None:
         for name, value in changes.items():
             if value is None:
-                document["properties"].pop(f"laiq:{name}")
+                document["properties"].pop(field(name))
             else:
-                document["properties"][f"laiq:{name}"] = value
+                document["properties"][field(name)] = value
 
     return change
 
@@ -75,17 +101,11 @@ def of_asset(key: str, **changes: Any) -> Callable[[Document], None]:
     def change(document: Document) -> None:
         for name, value in changes.items():
             if value is None:
-                document["assets"][key].pop(f"laiq:{name}")
+                document["assets"][key].pop(field(name))
             else:
-                document["assets"][key][f"laiq:{name}"] = value
+                document["assets"][key][field(name)] = value
 
     return change
-
-
-def no_uncertainty_said(document: Document) -> None:
-    document["properties"].pop("laiq:uncertainty_type")
-    for asset in document["assets"].values():
-        asset.pop("laiq:uncertainty_type", None)
 
 
 REQUIREMENT = {
@@ -98,23 +118,17 @@ REQUIREMENT = {
 
 ITEM_MUTATIONS: dict[str, Callable[[Document], None]] = {
     "the schema is not declared": lambda d: d["stac_extensions"].__setitem__(0, "https://x.org/y"),
-    "quantity is missing": of_item(quantity=None),
     "quantity is unknown": of_item(quantity="apparent"),
     "elements are unknown": of_item(elements="twigs"),
     "target has capitals": of_item(target="SL2P"),
-    "method is missing": of_item(uncertainty_method=None),
     "method is unknown": of_item(uncertainty_method="guess"),
-    "components are missing": of_item(uncertainty_components=None),
     "components are empty": of_item(uncertainty_components=[]),
     "components repeat": of_item(uncertainty_components=["input", "input"]),
     "component is unknown": of_item(uncertainty_components=["luck"]),
-    "model id is missing": of_item(model_id=None),
     "model id is empty": of_item(model_id=""),
-    "model version is missing": of_item(model_version=None),
     "model version is not semantic": of_item(model_version="v1"),
     "model version is latest": of_item(model_version="latest"),
     "checksum is not hexadecimal": of_item(model_checksum="sha256:xyz"),
-    "valid fraction is missing": of_item(valid_fraction=None),
     "valid fraction is a percentage": of_item(valid_fraction=93.0),
     "valid fraction is negative": of_item(valid_fraction=-0.1),
     "cloud fraction above one": of_item(cloud_fraction=1.2),
@@ -150,6 +164,15 @@ ITEM_MUTATIONS: dict[str, Callable[[Document], None]] = {
     "calibration coverage in percent": of_item(
         calibration={"applied": True, "coverage": {"95": 0.9}}
     ),
+    "uncertainty of nothing": of_asset("lai_lower", of=""),
+    "unknown degree of correlation": of_asset(
+        "lai_lower", error_correlation={"space": {"degree": "some"}}
+    ),
+    "correlation without degree": of_asset(
+        "lai_lower", error_correlation={"space": {"length": 100}}
+    ),
+    "foreign unc field": lambda d: d["assets"]["lai_lower"].update({"unc:unit": "m2"}),
+    "unknown variable": of_asset("lai", variable="NDVI"),
     "foreign laiq field": of_item(quality="good"),
     "validation on an item": of_item(validation={"stage": 1}),
     "statistic on an asset": of_asset("lai", lai_mean=3.0),
@@ -158,7 +181,6 @@ ITEM_MUTATIONS: dict[str, Callable[[Document], None]] = {
     "dropout asset without samples": of_asset("lai_sd", mc_samples=None),
     "foreign laiq field on an asset": of_asset("lai", unit="m2"),
     "foreign laiq field on a band": lambda d: d["assets"]["lai"]["bands"][0].update({"laiq:x": 1}),
-    "nobody says what the uncertainty is": no_uncertainty_said,
     "percentiles are out of order": of_item(lai_p05=9.0),
     "valid and no data exceed one": of_item(valid_fraction=0.9, nodata_fraction=0.2),
 }
@@ -186,7 +208,7 @@ COLLECTION_MUTATIONS: dict[str, Callable[[Document], None]] = {
     "summary of an unknown value": lambda d: d["summaries"].update({"laiq:quantity": ["x"]}),
     "foreign summary": lambda d: d["summaries"].update({"laiq:quality": ["good"]}),
     "summary is a bare value": lambda d: d["summaries"].update({"laiq:quantity": "true"}),
-    "interval without level": lambda d: d["item_assets"]["lai_upper"].pop("laiq:confidence_level"),
+    "interval without level": lambda d: d["item_assets"]["lai_upper"].pop("unc:confidence_level"),
 }
 
 
@@ -198,11 +220,36 @@ def test_mutated_collection_is_refused(name: str):
         validate_collection(document)
 
 
+@pytest.mark.parametrize("name", ["snap_lai", "uncertainty_only"])
+def test_item_that_says_nothing_of_its_extension_is_refused(name: str):
+    document = example(name)
+    for holder in (document["properties"], *document["assets"].values()):
+        for key in [key for key in holder if key.startswith(("laiq:", "unc:"))]:
+            del holder[key]
+    with pytest.raises(InvalidItemError):
+        validate_item(document)
+
+
+def test_items_and_collections_of_1_0_0_are_migrated():
+    for name, validate in (("item", validate_item), ("collection", validate_collection)):
+        old = json.loads(json.dumps(example(name)).replace('"unc:of": ', '"of": '))
+        text = json.dumps(old).replace("lai-quality/v0.1.0", "lai-quality/v1.0.0")
+        for former, today in RENAMED.items():
+            text = text.replace(f'"{today}"', f'"{former}"')
+        document = json.loads(text)
+        document["stac_extensions"].remove(fields.UNCERTAINTY_URI)
+        new = migrated(document)
+        validate(new)
+        assert set(fields.SCHEMA_URIS) <= set(new["stac_extensions"])
+        assert not set(RENAMED) & set(re.findall(r'"([a-z]+:[a-z_0-9]+)"', json.dumps(new)))
+        assert migrated(new) == new
+
+
 def test_collection_that_says_nothing_of_lai_quality_is_refused():
     document = example("collection")
     del document["laiq:validation"]
     for holder in (document["summaries"], *document["item_assets"].values()):
-        for name in [name for name in holder if name.startswith("laiq:")]:
+        for name in [name for name in holder if name.startswith(("laiq:", "unc:"))]:
             del holder[name]
     with pytest.raises(InvalidItemError):
         validate_collection(document)
@@ -266,17 +313,20 @@ def test_not_a_number_is_refused():
 
 
 def test_fields_schema_and_readme_name_the_same_fields():
-    schema = (importlib.resources.files("lai_stac") / "json-schema" / "schema.json").read_text()
-    in_schema = set(re.findall(r'"(laiq:[a-z0-9_]+)"', schema))
+    folder = importlib.resources.files("lai_stac") / "json-schema"
+    schemas = "".join((folder / name).read_text() for name in ("schema.json", "uncertainty.json"))
+    in_schema = set(re.findall(r'"((?:laiq|unc):[a-z0-9_]+)"', schemas))
     in_code = {
         value
         for name, value in vars(fields).items()
         if name.isupper()
         and isinstance(value, str)
-        and value.startswith("laiq:")
-        and value != "laiq:"
+        and value.startswith(("laiq:", "unc:"))
+        and not value.endswith(":")
     }
-    in_readme = set(re.findall(r"^\| (laiq:[a-z0-9_]+)", (HOME / "README.md").read_text(), re.M))
+    in_readme = set(
+        re.findall(r"^\| ((?:laiq|unc):[a-z0-9_]+)", (HOME / "README.md").read_text(), re.M)
+    )
     assert in_schema == in_code == in_readme
 
 

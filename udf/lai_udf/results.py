@@ -39,7 +39,9 @@ SAME_OVERPASS = dt.timedelta(minutes=10)
 
 _DAY = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?:T(\d{2}):?(\d{2}):?(\d{2}))?(?!\d)")
 _SETTING_TAGS = ("MODEL_ID", "MODEL_VERSION", "TARGET", "SAMPLES")
-_SETTING_FIELDS = ("laiq:model_id", "laiq:model_version", "laiq:target", "laiq:mc_samples")
+_SETTING_FIELDS = ("laiq:model_id", "laiq:model_version", "laiq:target", "unc:samples")
+_FORMER = {"unc:samples": "laiq:mc_samples"}
+"""Names of fields in items of lai-quality 1.0.0."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,10 @@ class LaiResult:
     @property
     def settings(self) -> tuple[str, ...]:
         """What tells results of one date apart that must not be mixed: model, target, draws."""
-        told = [self.properties.get(name) for name in _SETTING_FIELDS]
+        own = self.properties
+        told = [own.get(name, own.get(_FORMER.get(name, ""))) for name in _SETTING_FIELDS]
         tagged = [self.tags.get(name) for name in _SETTING_TAGS]
-        values = [str(own or tag or "") for own, tag in zip(told, tagged, strict=True)]
+        values = [str(said or tag or "") for said, tag in zip(told, tagged, strict=True)]
         return (*values, f"{abs(self.grid.transform.a):g} m")
 
     def read(

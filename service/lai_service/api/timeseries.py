@@ -96,9 +96,9 @@ class Series:
 
 
 _KEPT: cachetools.LRUCache[bytes, list[list[Observation]]] = cachetools.LRUCache(
-    maxsize=20_000, getsizeof=lambda rows: 1 + sum(map(len, rows))
+    maxsize=10_000, getsizeof=lambda rows: 1 + sum(map(len, rows))
 )
-"""Observations by what was asked of which files, some 10 MB: numbers, no array and no geometry."""
+"""Observations by what was asked of which files, some 3 MB: numbers, no array and no geometry."""
 _KEPT_LOCK = Lock()
 
 

@@ -40,7 +40,7 @@ LAYERS = (*_VALUES.values(), "lai_flags")
 """Assets that are read together; publishing takes them on one grid only."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Observation:
     """LAI of a place at one overpass."""
 

@@ -42,6 +42,7 @@ from lai_service.files.storage import (
     stage,
 )
 from lai_service.files.validation import validate_item
+from lai_stac.migration import migrated
 from lai_stac.upgrade import is_other_result
 
 __all__ = ["PublishRequest", "Published", "Publisher", "load_json"]
@@ -169,6 +170,7 @@ class Publisher:
 
     def _plan(self, request: PublishRequest) -> _Plan:
         item, folder = self._read(request)
+        item = migrated(item)
         checked_id(item.get("id"), "an item")
         named = request.collection or item.get("collection")
         collection = checked_id(

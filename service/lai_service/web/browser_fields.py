@@ -91,26 +91,27 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "laiq:elements": {"label": "Plant elements counted"},
     "laiq:target": {"label": "What the estimate aims at", "mapping": _TARGETS},
     "laiq:valid_range": {"label": "Valid range of LAI", "format": "Extent", **_LAI},
-    "laiq:uncertainty_type": {"label": "Type of uncertainty", "mapping": _UNCERTAINTY_TYPES},
-    "laiq:uncertainty_method": {"label": "Method of uncertainty", "mapping": _METHODS},
-    "laiq:uncertainty_components": {"label": "Components of uncertainty", "format": "CSV"},
-    "laiq:confidence_level": _share("Confidence level"),
-    "laiq:coverage_factor": {"label": "Coverage factor k"},
+    "unc:of": {"label": "Uncertainty of"},
+    "unc:type": {"label": "Type of uncertainty", "mapping": _UNCERTAINTY_TYPES},
+    "unc:method": {"label": "Method of uncertainty", "mapping": _METHODS},
+    "unc:components": {"label": "Components of uncertainty", "format": "CSV"},
+    "unc:confidence_level": _share("Confidence level"),
+    "unc:coverage_factor": {"label": "Coverage factor k"},
     "laiq:gcos_goal_fraction": _share("Predicted within GCOS goal"),
     "laiq:gcos_threshold_fraction": _share("Predicted within GCOS threshold"),
     "laiq:requirements": {"label": "Requirements", "items": _REQUIREMENT},
-    "laiq:calibration": {"label": "Calibration", "properties": _CALIBRATION},
+    "unc:calibration": {"label": "Calibration", "properties": _CALIBRATION},
     "laiq:validation": {"label": "Validation", "properties": _VALIDATION},
     "laiq:model_id": {"label": "Model"},
     "laiq:model_version": {"label": "Model version"},
     "laiq:model_checksum": {"label": "Checksum of the model", "format": "Checksum"},
-    "laiq:mc_samples": {"label": "Monte-Carlo samples"},
-    "laiq:dropout_rate": _share("Dropout rate"),
-    "laiq:random_seed": {"label": "Random seed"},
+    "unc:samples": {"label": "Monte-Carlo samples"},
+    "unc:dropout_rate": _share("Dropout rate"),
+    "unc:random_seed": {"label": "Random seed"},
     "processing:expression": {"label": "Process", "formatter": _GRAPH, "summary": False},
 }
 
-FIELD_ORDER = tuple(name for name in _FIELDS if name.startswith("laiq:"))
+FIELD_ORDER = tuple(name for name in _FIELDS if name.startswith(("laiq:", "unc:")))
 """Our fields in the order in which a page shows them; documents come sorted by name."""
 
 _HEAD = """import { Registry } from '@radiantearth/stac-fields';
@@ -136,6 +137,7 @@ const processGraph = value => {
 };
 
 Registry.addExtension('laiq', 'LAI quality');
+Registry.addExtension('unc', 'Uncertainty');
 
 // STAC writes units for machines
 const bands = Registry.getSpecification('bands');
