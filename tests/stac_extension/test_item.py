@@ -23,6 +23,7 @@ from lai_stac.footprint import bounding_box, outline, to_wgs84
 from lai_stac.item import build_item, describe, describe_cube, write_item
 from lai_stac.validation import validate_item
 from lai_udf import predict
+from lai_udf.bundle import open_bundle
 from lai_udf.cog import write_lai_cogs
 from lai_udf.grid import Grid
 from lai_udf.zonal import usable_pixels
@@ -72,6 +73,18 @@ DIFFERENT = {
     "level": {"settings": {"level": 0.68}},
     "tile": {"mgrs_tile": "32TQM"},
 }
+
+
+def test_the_calibration_of_the_shipped_bundle_is_told(product):
+    description = open_bundle().description
+    calibration = build_item(product, **ARGUMENTS | {"model": description}).properties[
+        fields.CALIBRATION
+    ]
+    known = description["properties"]["lai:contract"]["calibration"]
+    assert calibration["applied"]
+    assert calibration["n"] == known["n_pairs"]
+    scores = known["scores_left_out_site_dates"]["sl2p"]
+    assert calibration["coverage"]["0.95"] == scores["coverage"]
 
 
 def test_different_results_have_different_ids(product):
