@@ -135,7 +135,7 @@ def dask_workers(bundle: str, side: str, workers: str) -> Facts:
     from dask.distributed import Client, LocalCluster
 
     from lai_backend.neighborhood import apply_neighborhood
-    from lai_backend.udf_runner import UdfCall
+    from lai_backend.udf_runner import LocalUdf
     from lai_udf.predict import BANDS, HALO_PX
     from lai_udf.process_graph import lai_udf_code
 
@@ -162,7 +162,7 @@ def dask_workers(bundle: str, side: str, workers: str) -> Facts:
         LocalCluster(n_workers=int(workers), threads_per_worker=1, dashboard_address=None) as here,
         Client(here) as client,
     ):
-        call = UdfCall(code.code, code.context)
+        call = LocalUdf(code.code, code.context)
         small = apply_neighborhood(cube[:, : block * 2, : block * 2], call, size, overlap, None)
         client.compute(small.sum()).result()  # every worker has its model
         facts = Facts()

@@ -155,27 +155,35 @@ class Server:
     data: Path
     process: subprocess.Popen[str]
     password: str
+    seen: Path
+    """A folder that UDFs can read."""
 
     def connect(self) -> openeo.Connection:
         connection = openeo.connect(self.url)
         return connection.authenticate_basic("lai", self.password)
 
 
-def start_server(folder: Path, collections: Path, *options: str) -> Server:
+def start_server(
+    folder: Path, collections: Path, *options: str, variables: dict[str, str] | None = None
+) -> Server:
+    seen = folder.with_name(f"{folder.name}-seen")
+    seen.mkdir(exist_ok=True)
     command = [
         LAI_BACKEND,
         "serve",
         "--port=0",
         f"--data={folder}",
+        f"--allow={seen}",
         f"--collections={os.path.relpath(collections)}",  # as people type it
         *options,
     ]
     environment = {**os.environ, "LAI_BACKEND_PASSWORD": "secret words", "OMP_NUM_THREADS": "1"}
+    environment |= variables or {}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
     url = process.stdout.readline().strip()
     assert url.startswith("http"), "the server did not start"
-    return Server(url, folder, process, "secret words")
+    return Server(url, folder, process, "secret words", seen)
 
 
 def stop_server(server: Server) -> None:

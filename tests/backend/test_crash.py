@@ -35,9 +35,9 @@ def after_a_crash(tiny, tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("crash")
     first = start_server(folder, tiny.folder, "--max-jobs=2")
-    dead = start_long_job(first, folder / "never")
-    alive = start_long_job(first, folder / "go")
-    waiting = start_long_job(first, folder / "go", runs=False)
+    dead = start_long_job(first, first.seen / "never")
+    alive = start_long_job(first, first.seen / "go")
+    waiting = start_long_job(first, first.seen / "go", runs=False)
     assert waiting.status() == "queued"
     first.process.kill()
     first.process.wait()
@@ -45,7 +45,7 @@ def after_a_crash(tiny, tmp_path_factory):
     first.process.stdout.close()
     _kill_worker_of(folder / "jobs" / dead.job_id)
     second = start_server(folder, tiny.folder, "--strict")
-    (folder / "go").touch()
+    (second.seen / "go").touch()
     yield second.connect(), dead.job_id, alive.job_id, waiting.job_id
     stop_server(second)
 
@@ -54,7 +54,7 @@ def test_after_a_crash_jobs_go_on_or_fail_with_a_reason_but_none_is_lost(after_a
     connection, *identifiers = after_a_crash
     dead, alive, waiting = (connection.job(identifier) for identifier in identifiers)
     assert wait(dead, 20) == "error"
-    assert "Start the job again" in dead.logs(level="error")[0]["message"]
+    assert "The worker process of the job is gone" in dead.logs(level="error")[0]["message"]
     for job in (alive, waiting):
         assert wait(job, 40) == "finished"
         assert job.get_results().get_assets()

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 import time
 import zipfile
 
@@ -14,6 +16,8 @@ from openeo.rest import OpenEoApiError
 
 from backend import udfs
 from backend.clients import around, load
+from lai_backend.settings import Task
+from lai_backend.worker import NO_OUTCOME_EXIT
 
 
 def login(server) -> dict[str, str]:
@@ -41,8 +45,8 @@ def run(cube, form: str = "GTiff", **options) -> str:
     [
         (udfs.RETURNS_NONE, "DataArray"),
         (udfs.CROPS, "Return the whole window including the overlap"),
-        (udfs.KILLS_ITSELF, "It was killed"),
-        (udfs.EATS_MEMORY, r"used more than the 1\.0 GiB it may have"),
+        (udfs.KILLS_ITSELF, "was killed"),
+        (udfs.EATS_MEMORY, r"used more than the 1\.0 GiB it may have|memory ran out"),
     ],
 )
 def test_a_broken_udf_fails_the_job_with_a_sentence_and_leaves_nothing(
@@ -60,7 +64,9 @@ def test_a_broken_udf_fails_the_job_with_a_sentence_and_leaves_nothing(
 
 def test_a_request_that_eats_memory_is_answered_and_leaves_nothing(connection, server, tmp_path):
     cube = around(load(connection), udfs.EATS_MEMORY)
-    with pytest.raises(OpenEoApiError, match=r"used more than the 1\.0 GiB it may have"):
+    with pytest.raises(
+        OpenEoApiError, match=r"used more than the 1\.0 GiB it may have|memory ran out"
+    ):
         cube.download(tmp_path / "x.nc", format="netCDF", job_options={"python-memory": "1g"})
     assert not (tmp_path / "x.nc").exists()
     assert list((server.data / "requests").iterdir()) == []
@@ -74,19 +80,37 @@ def test_a_request_that_eats_memory_is_answered_and_leaves_nothing(connection, s
         *[("Zarr", size) for size in (0, 30_000)],
     ],
 )
-def test_a_full_disk_fails_the_job_and_leaves_nothing(connection, server, form, size):
-    cube = around(load(connection), udfs.FILLS_THE_DISK, {"bytes": size})
-    job = cube.create_job(out_format=form)
-    job.start()
-    assert "disk full" in finish(job) or "Cannot write the result" in finish(job)
-    assert not (server.data / "jobs" / job.job_id / "results").exists()
-    with pytest.raises(OpenEoApiError, match="JobNotFinished"):
-        job.get_results().get_metadata()
+def test_a_full_disk_fails_the_job_and_leaves_nothing(tiny, tmp_path, form, size):
+    load = {"request": {"id": "TINY", "bands": ["B04", "B08"]}}
+    graph = {
+        "l": {"process_id": "load_collection", "arguments": load, "result": False},
+        "s": {
+            "process_id": "save_result",
+            "arguments": {"data": {"from_node": "l"}, "format": form},
+            "result": True,
+        },
+    }
+    job = tmp_path / "data" / "jobs" / "j"
+    job.mkdir(parents=True)
+    task = Task(graph=graph, collection_dirs=[tiny.folder], readable_roots=[tiny.folder])
+    (job / "task.json").write_text(task.model_dump_json())
+    code = (
+        "import resource, sys; from lai_backend.worker import run_job; "
+        "import openeo_processes_dask.specs; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2); run_job(sys.argv[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(job), str(size)], check=False)
+    if done.returncode == 0:
+        error = json.loads((job / "outcome.json").read_text())["error"]
+        assert "disk" in error["message"] or "Cannot write the result" in error["message"]
+    else:
+        assert done.returncode == NO_OUTCOME_EXIT
+    assert not (job / "results").exists()
 
 
-def test_two_jobs_run_at_once_and_keep_their_archives_apart(connection, tiny, tmp_path):
+def test_two_jobs_run_at_once_and_keep_their_archives_apart(connection, server, tiny, tmp_path):
     jobs = []
-    context = {"model": "./m", "flag": str(tmp_path / "go")}
+    context = {"model": "./m", "flag": str(server.seen / "go on")}
     for value in (1, 2):
         archive = tiny.folder / f"model{value}.zip"
         with zipfile.ZipFile(archive, "w") as opened:
@@ -99,7 +123,7 @@ def test_two_jobs_run_at_once_and_keep_their_archives_apart(connection, tiny, tm
     while [job.status() for job in jobs] != ["running", "running"]:
         assert time.monotonic() < deadline, "the jobs never ran at the same time"
         time.sleep(0.1)
-    (tmp_path / "go").touch()
+    (server.seen / "go on").touch()
     for value, job in zip((1, 2), jobs, strict=True):
         assert finish(job) == "finished"
         path = job.get_results().download_file(tmp_path / f"{value}.nc")

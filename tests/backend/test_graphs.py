@@ -6,6 +6,7 @@ from backend.udfs import CONTEXT_VALUE, px
 from lai_backend.errors import GraphError, ParameterError, UnsupportedError
 from lai_backend.graphs import prepare_graph
 from lai_backend.margins import add_margins, snap_to_resampling
+from lai_backend.validation import validate_graph
 
 EXTENT = {"west": 1, "south": 2, "east": 3, "north": 4}
 LOAD = {"process_id": "load_collection", "arguments": {"id": "S2", "spatial_extent": EXTENT}}
@@ -316,3 +317,37 @@ def test_cubes_that_are_resampled_are_loaded_in_whole_pixels_of_the_result():
     nodes = {"load": LOAD, "r": resampled("load", [20, 20])}
     assert request_of(prepare(nodes, margins=True), "load")["pixel"] == 20
     assert "pixel" not in request_of(prepare({"load": LOAD}, margins=True), "load")
+
+
+@pytest.mark.parametrize(
+    ("node", "code"),
+    [
+        ({"process_id": "save_result", "arguments": {"format": "PNG"}}, "ProcessParameterInvalid"),
+        (
+            {
+                "process_id": "save_result",
+                "arguments": {"format": "CSV", "options": {"filename_prefix": "../x"}},
+            },
+            "ProcessParameterInvalid",
+        ),
+        ({"process_id": "load_stac", "arguments": {"url": "file:///etc/x"}}, "PathNotAllowed"),
+        (
+            {"process_id": "load_url", "arguments": {"url": "/etc/x", "format": "GeoJSON"}},
+            "PathNotAllowed",
+        ),
+    ],
+)
+def test_what_a_worker_would_refuse_is_found_before(node, code):
+    node["arguments"].setdefault("data", {"from_parameter": "data"})
+    if "url" in node["arguments"]:
+        del node["arguments"]["data"]
+    else:
+        node["arguments"]["data"] = 1
+    problems = validate_graph({"n": {**node, "result": True}}, lambda *_: None, {})
+    assert [problem["code"] for problem in problems] == [code]
+
+
+def test_options_of_cloud_backends_are_no_problem():
+    arguments = {"data": 1, "format": "GTiff", "options": {"overviews": "OFF", "tile_size": 512}}
+    node = {"process_id": "save_result", "arguments": arguments, "result": True}
+    assert validate_graph({"n": node}, lambda *_: None, {}) == []

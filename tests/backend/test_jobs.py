@@ -104,13 +104,13 @@ def test_a_wrong_change_of_a_job_is_refused_whole(connection, server, change, co
 
 
 def test_a_running_job_is_locked(connection, server, tmp_path):
-    context = {"flag": str(tmp_path / "go"), "model": "."}
+    context = {"flag": str(server.seen / "go"), "model": "."}
     job = around(load(connection), udfs.WAITS, context).create_job()
     job.start()
     answer = patch(server, job, {"title": "new"})
     assert (answer.status_code, answer.json()["code"]) == (400, "JobLocked")
     job.start()  # no effect
-    (tmp_path / "go").touch()
+    (server.seen / "go").touch()
     assert wait(job) == "finished"
     assert patch(server, job, {"title": "new", "log_level": "debug"}).status_code == 204
 
@@ -146,3 +146,55 @@ def test_a_canceled_job_stops(connection):
     job.delete()
     with pytest.raises(OpenEoApiError, match="JobNotFound"):
         job.status()
+
+
+def ask(server, path: str) -> dict:
+    headers = {"Authorization": f"Bearer {server.connect().auth.bearer}"}
+    answer = requests.get(f"{server.url}/openeo/1.2/{path}", headers=headers, timeout=10)
+    assert answer.status_code == 200
+    return answer.json()
+
+
+def test_logs_go_on_after_the_entry_last_seen_and_start_at_the_first(connection, server):
+    job, status = run_job(load(connection, spatial_extent=BOX, temporal_extent=JUNE))
+    assert status == "finished"
+    everything = ask(server, f"jobs/{job.job_id}/logs?offset=")["logs"]  # as the web editor asks
+    assert len(everything) > 1
+    rest = ask(server, f"jobs/{job.job_id}/logs?offset={everything[0]['id']}")["logs"]
+    assert rest == everything[1:]
+
+
+def test_jobs_are_listed_page_by_page(connection, server):
+    jobs = [load(connection).create_job(title=f"page {n}").job_id for n in range(5)]
+    found, path = [], "jobs?limit=2"
+    while path:
+        page = ask(server, path)
+        assert len(page["jobs"]) <= 2
+        found += [job["id"] for job in page["jobs"]]
+        links = [link["href"] for link in page["links"] if link["rel"] == "next"]
+        path = links[0].partition("/openeo/1.2/")[2] if links else ""
+    assert found[:5] == jobs[::-1]
+    assert len(found) == len(set(found)) == len(ask(server, "jobs")["jobs"])
+
+
+def test_a_job_has_an_estimate(connection, server):
+    job = load(connection).create_job(title="what it costs")
+    assert ask(server, f"jobs/{job.job_id}/estimate")["costs"] == 0
+    assert job.estimate()["duration"].startswith("PT")
+
+
+def test_results_tell_the_statistics_of_their_bands(connection, tiny):
+    job, status = run_job(load(connection))
+    assert status == "finished"
+    asset = job.get_results().get_metadata()["assets"]["openEO_2024-06-11Z.tif"]
+    for band, values in zip(asset["raster:bands"], tiny.reflectance[1], strict=False):
+        statistics = band["statistics"]
+        known = values[np.isfinite(values)].astype(float)
+        expected = {
+            "minimum": known.min(),
+            "maximum": known.max(),
+            "mean": known.mean(),
+            "stddev": known.std(),
+            "valid_percent": 100 * known.size / values.size,
+        }
+        assert statistics == pytest.approx(expected)

@@ -13,7 +13,7 @@ from rasterio.warp import transform_bounds
 
 from backend.udfs import px
 from lai_backend.neighborhood import apply_neighborhood
-from lai_backend.udf_runner import UdfCall
+from lai_backend.udf_runner import LocalUdf
 from lai_backend.windows import Quirks
 from lai_udf.bundle import default_bundle_path
 from lai_udf.emulation import run_graph_in_windows
@@ -44,7 +44,7 @@ def cube() -> xr.DataArray:
 
 def predict(cube, size, *, threads=1, quirks=None, chunk=None, **settings) -> xr.DataArray:
     code = lai_udf_code(SETTINGS | settings)
-    call = UdfCall(code.code, code.context)
+    call = LocalUdf(code.code, code.context)
     chunked = cube.chunk({"y": chunk or size, "x": chunk or size})
     with dask.config.set(scheduler="threads", num_workers=threads):
         return apply_neighborhood(chunked, call, px(size), px(16), quirks).compute()

@@ -16,7 +16,7 @@ from lai_backend.extents import parse_temporal_extent
 from lai_backend.loading import Request, load_cube, plan_cube
 from lai_backend.neighborhood import apply_neighborhood
 from lai_backend.sources import read_scene
-from lai_backend.udf_runner import UdfCall
+from lai_backend.udf_runner import LocalUdf
 
 SIDE, STEP = 90, 20.0
 WEST, NORTH, CRS = 500_000.0, 5_600_000.0, "EPSG:32633"
@@ -139,6 +139,6 @@ def test_chunks_end_where_tiles_of_the_file_do(tmp_path, rng, tiles_read):
 def test_windows_that_share_a_chunk_read_it_once(tmp_path, rng, tiles_read, monkeypatch):
     monkeypatch.setattr("lai_backend.windows.BLOCK_PX", 16)
     cube = load(write_bands(tmp_path / "a.tif", rng))
-    result = apply_neighborhood(cube, UdfCall(udfs.IDENTITY), px(16), px(8), None).compute()
+    result = apply_neighborhood(cube, LocalUdf(udfs.IDENTITY), px(16), px(8), None).compute()
     assert sorted(tiles_read) == [(0, 0), (0, 32), (32, 0), (32, 32)]
     np.testing.assert_array_equal(result, cube.compute())

@@ -149,3 +149,13 @@ def test_validation_finds_mistakes_without_running_anything(connection):
     for sentence, graph in graphs.items():
         [problem] = connection.validate_process_graph(graph)
         assert sentence in problem["message"]
+
+
+def test_items_of_a_collection_are_found_by_time(server):
+    import requests
+
+    address = f"{server.url}/openeo/1.2/collections/TINY/items"
+    everything = requests.get(address, timeout=10).json()["features"]
+    assert [item["id"][-10:] for item in everything] == ["2024-06-01", "2024-06-11", "2024-06-21"]
+    some = requests.get(f"{address}?datetime=2024-06-05/2024-06-20&limit=5", timeout=10).json()
+    assert [item["properties"]["datetime"][:10] for item in some["features"]] == ["2024-06-11"]

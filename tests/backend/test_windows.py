@@ -16,7 +16,7 @@ from lai_backend.neighborhood import (
     reduce_with_udf,
     run_on_cube,
 )
-from lai_backend.udf_runner import UdfCall
+from lai_backend.udf_runner import LocalUdf
 from lai_backend.window_sizes import parse_windows
 from lai_backend.windows import Quirks
 
@@ -47,7 +47,7 @@ def neighborhood(cube: xr.DataArray, code: str, size: int = 96, overlap: int = 1
     context = options.get("context", {})
     sizes = px(size) + options.get("t", [])
     quirks = options.get("quirks")
-    return apply_neighborhood(cube, UdfCall(code, context), sizes, px(overlap), quirks).compute()
+    return apply_neighborhood(cube, LocalUdf(code, context), sizes, px(overlap), quirks).compute()
 
 
 @pytest.mark.parametrize(("height", "width"), [(131, 150), (96, 96), (7, 5), (97, 193)])
@@ -68,13 +68,13 @@ def test_udf_sees_size_plus_twice_the_overlap(rng):
 
 def test_tiled_box_mean_equals_the_whole_image(rng):
     cube = make_cube(rng)
-    whole = run_on_cube(cube, UdfCall(udfs.BOX_MEAN))
+    whole = run_on_cube(cube, LocalUdf(udfs.BOX_MEAN))
     np.testing.assert_array_equal(neighborhood(cube, udfs.BOX_MEAN), whole)
 
 
 def test_tiled_box_mean_without_overlap_has_seams(rng):
     cube = make_cube(rng)
-    whole = run_on_cube(cube, UdfCall(udfs.BOX_MEAN))
+    whole = run_on_cube(cube, LocalUdf(udfs.BOX_MEAN))
     assert not np.array_equal(neighborhood(cube, udfs.BOX_MEAN, overlap=0), whole, equal_nan=True)
 
 
@@ -133,7 +133,7 @@ def test_integers_arrive_as_float32(rng):
 
 def test_reduce_with_a_udf_drops_the_dimension_and_keeps_the_labels(rng):
     cube = make_cube(rng)
-    result = reduce_with_udf(cube, UdfCall(udfs.MEAN_OVER_T), "t").compute()
+    result = reduce_with_udf(cube, LocalUdf(udfs.MEAN_OVER_T), "t").compute()
     assert result.dims == ("bands", "y", "x")
     assert result["bands"].values.tolist() == ["B04", "B08", "SCL"]
     np.testing.assert_allclose(result, cube.mean("t"), rtol=1e-5)
@@ -141,19 +141,19 @@ def test_reduce_with_a_udf_drops_the_dimension_and_keeps_the_labels(rng):
 
 def test_reduce_that_does_not_reduce_is_an_error(rng):
     with pytest.raises(UdfError, match="expected"):
-        reduce_with_udf(make_cube(rng), UdfCall(udfs.IDENTITY), "t").compute()
+        reduce_with_udf(make_cube(rng), LocalUdf(udfs.IDENTITY), "t").compute()
 
 
 def test_apply_keeps_all_labels(rng):
     cube = make_cube(rng)
     xr.testing.assert_identical(
-        apply_pixels(cube, UdfCall(udfs.IDENTITY)).compute(), cube.compute()
+        apply_pixels(cube, LocalUdf(udfs.IDENTITY)).compute(), cube.compute()
     )
 
 
 def test_apply_dimension_takes_a_new_length_from_the_udf(rng):
     last = udfs.IDENTITY.replace("return cube", "return cube.isel(t=[-1])")
-    result = apply_along(make_cube(rng), UdfCall(last), "t", None).compute()
+    result = apply_along(make_cube(rng), LocalUdf(last), "t", None).compute()
     assert result["t"].values.tolist() == [pd.Timestamp("2024-06-11").value]
 
 
@@ -205,7 +205,7 @@ def test_strict_mode_shifts_the_windows_but_not_the_pixels(rng):
     cube = make_cube(rng)
     shifted = neighborhood(cube, udfs.IDENTITY, quirks=Quirks(seed=3))
     xr.testing.assert_identical(shifted, cube.compute())
-    whole = run_on_cube(cube, UdfCall(udfs.BOX_MEAN))
+    whole = run_on_cube(cube, LocalUdf(udfs.BOX_MEAN))
     for seed in range(3):
         tiled = neighborhood(cube, udfs.BOX_MEAN, quirks=Quirks(seed=seed))
         np.testing.assert_array_equal(tiled, whole)

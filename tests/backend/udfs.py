@@ -207,22 +207,6 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
 """
 )
 
-DIES_ONCE = (
-    HEADER
-    + """
-import os
-import signal
-from pathlib import Path
-
-
-def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
-    if not Path(context["flag"]).exists():
-        Path(context["flag"]).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return cube
-"""
-)
-
 EATS_MEMORY = (
     HEADER
     + """
@@ -232,17 +216,6 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
 """
 )
 
-FILLS_THE_DISK = (
-    HEADER
-    + """
-import resource
-
-
-def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (context["bytes"], context["bytes"]))
-    return cube
-"""
-)
 
 TELLS_PROCESS = (
     HEADER

@@ -5,7 +5,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from openeo_driver.backend import BatchJobMetadata, BatchJobResultMetadata, BatchJobs
+from openeo_driver.backend import (
+    BatchJobMetadata,
+    BatchJobResultMetadata,
+    BatchJobs,
+    JobListing,
+)
 from openeo_driver.errors import (
     JobLockedException,
     JobNotFinishedException,
@@ -65,10 +70,23 @@ class LocalBatchJobs(BatchJobs):
         user_id: str,
         limit: int | None = None,
         request_parameters: dict[str, Any] | None = None,
-    ) -> list[BatchJobMetadata]:
-        """List the jobs of a user, the newest first."""
+    ) -> JobListing:
+        """List the jobs of a user, the newest first; with a limit, there may be a next page."""
         self._supervisor.settle()
-        return [self._describe(job) for job in self._store.jobs_of(user_id)[:limit]]
+        jobs = self._store.jobs_of(user_id)
+        after = (request_parameters or {}).get("after")
+        names = [job.id for job in jobs]
+        start = names.index(after) + 1 if after in names else 0
+        page = jobs[start : start + limit] if limit and limit > 0 else jobs[start:]
+        more = bool(page) and page[-1].id != names[-1]
+        following = {"limit": limit, "after": page[-1].id} if more else None
+        return JobListing([self._describe(job) for job in page], next_parameters=following)
+
+    def estimate(self, job_id: str, user_id: str) -> dict[str, Any]:
+        """Return what a job costs and may use at most."""
+        job = self._job(job_id, user_id)
+        seconds = self._supervisor.job_seconds
+        return {"costs": 0, "duration": f"PT{seconds:g}S", "title": job.details.get("title") or ""}
 
     def start_job(self, job_id: str, user: User) -> None:
         """Put a job into the queue, also one that has run; no effect while it waits or runs."""

@@ -1,4 +1,4 @@
-"""Run a UDF on all windows of one block, in a worker.
+"""Run a UDF on all windows of one block.
 
 In: the values of the block and what surrounds them, as far as the cube goes. Every window is cut
 out, labelled, and completed with NaN beyond the cube; out come the cores.
@@ -14,8 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from lai_backend.places import Place, occupy
-from lai_backend.udf_runner import UdfCall, as_float32, check_shape, forget_modules
+from lai_backend.udf_runner import UdfCall, as_float32, check_shape
 from lai_backend.window_sizes import Windows
 
 FloatArray = npt.NDArray[np.float32]
@@ -44,8 +43,6 @@ class Span:
 class Block:
     """Everything a worker needs to know about a block besides its values."""
 
-    call: UdfCall
-    """The UDF."""
     windows: Windows
     """Size and overlap."""
     labels_in: Labels
@@ -62,13 +59,13 @@ class Block:
     """Behave like the cloud back-ends."""
 
 
-def run_block(values: FloatArray, block: Block, place: Place | None = None) -> FloatArray:
+def run_block(values: FloatArray, block: Block, call: UdfCall) -> FloatArray:
     """Run the UDF on all windows of one block.
 
     Args:
         values: shape (leading dimensions..., y, x): what the windows see, as far as the cube goes.
         block: labels and geometry.
-        place: folder of the UDF, on the workers of a cluster.
+        call: the UDF.
 
     Returns:
         The cores inside the cube, shape (leading dimensions of the result..., y, x).
@@ -90,8 +87,7 @@ def run_block(values: FloatArray, block: Block, place: Place | None = None) -> F
     for y in range(0, rows.count * core[0], core[0]):
         for x in range(0, columns.count * core[1], core[1]):
             seen = values[..., y : y + core[0] + 2 * overlap[0], x : x + core[1] + 2 * overlap[1]]
-            with occupy(place, on_move=forget_modules):
-                output = _run_window(_label(seen, (y, x), block), block)
+            output = _run_window(_label(seen, (y, x), block), block, call)
             result[..., y : y + core[0], x : x + core[1]] = output[
                 ...,
                 overlap[0] : overlap[0] + core[0],
@@ -115,21 +111,21 @@ def _label(values: FloatArray, offset: tuple[int, int], block: Block) -> xr.Data
     return window
 
 
-def _run_window(window: xr.DataArray, block: Block) -> FloatArray:
+def _run_window(window: xr.DataArray, block: Block, call: UdfCall) -> FloatArray:
     """Run the UDF on one window; in strict mode without the dates that hold no data in it."""
     expected = {name: len(labels) for name, labels in block.labels_out.items()}
     expected |= {"y": window.sizes["y"], "x": window.sizes["x"]}
     if not (block.strict and "t" in block.labels_out):
-        return _run_checked(window, expected, block.call)
+        return _run_checked(window, expected, call)
     complete = np.full(tuple(expected.values()), np.nan, np.float32)
     others = [name for name in window.dims if name != "t"]
     present = np.flatnonzero(window.notnull().any(others).values)
     if not np.array_equal(block.labels_out["t"], block.labels_in["t"]):  # a new grid of dates
         if present.size:
-            complete = _run_checked(window.isel(t=present), expected, block.call)
+            complete = _run_checked(window.isel(t=present), expected, call)
     elif present.size:  # t is the first dimension
         dated = {**expected, "t": present.size}
-        complete[present] = _run_checked(window.isel(t=present), dated, block.call)
+        complete[present] = _run_checked(window.isel(t=present), dated, call)
     return complete
 
 

@@ -1,7 +1,7 @@
 """`lai-backend`: serve an openEO back-end on this machine."""
 
 import os
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,11 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"lai-backend {version('sentinel2-lai')}")
+        try:
+            found = version("lai-backend")
+        except PackageNotFoundError:
+            found = version("sentinel2-lai")
+        typer.echo(f"lai-backend {found}")
         raise typer.Exit
 
 
@@ -48,18 +52,21 @@ def serve(
     strict: Annotated[bool, typer.Option(help="Behave like the cloud back-ends.")] = False,
     max_jobs: Annotated[int, typer.Option(min=1, help="Batch jobs at the same time.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one worker process.")] = 2,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes of one job.")] = 1,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(envvar="DASK_SCHEDULER_ADDRESS", help="Compute on this Dask cluster."),
-    ] = None,
     memory: Annotated[
         str | None, typer.Option(help="Memory of one job, as 8g; default: 80 % of all.")
     ] = None,
+    job_time: Annotated[float, typer.Option(min=1, help="Seconds of one batch job.")] = 86_400,
+    request_time: Annotated[
+        float, typer.Option(min=1, help="Seconds of one synchronous request.")
+    ] = 600,
+    max_requests: Annotated[
+        int, typer.Option(min=1, help="Synchronous requests at the same time.")
+    ] = 4,
+    scratch: Annotated[str, typer.Option(help="Room for temporary files of a UDF, as 1g.")] = "1g",
+    udf_network: Annotated[bool, typer.Option(help="Let UDFs use the network.")] = False,
 ) -> None:
     """Serve the openEO API until interrupted; prints the address when ready."""
     from lai_backend.errors import LaiBackendError
-    from lai_backend.launcher import warm_up
     from lai_backend.limits import parse_memory
     from lai_backend.settings import Settings
 
@@ -75,15 +82,24 @@ def serve(
             strict=strict,
             max_jobs=max_jobs,
             threads=threads,
-            workers=workers,
-            scheduler=scheduler or None,
             memory_bytes=parse_memory(memory, "--memory"),
+            job_seconds=job_time,
+            request_seconds=request_time,
+            max_requests=max_requests,
+            scratch_bytes=parse_memory(scratch, "--scratch", 2**20) or 2**30,
+            network=udf_network,
         )
         os.environ.pop("LAI_BACKEND_PASSWORD", None)  # workers inherit the environment
-        warm_up()  # while this process imports
         from lai_backend.serving import serve as serve_forever  # takes seconds to import
 
         serve_forever(settings, on_ready=typer.echo)
+    except ModuleNotFoundError as error:
+        typer.echo(
+            f"Error: the back-end needs packages of its own, {error.name} is missing: install the "
+            "distribution lai-backend (pip install ./udf/lai_backend in a checkout).",
+            err=True,
+        )
+        raise typer.Exit(2) from error
     except LaiBackendError as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(2) from error

@@ -14,7 +14,7 @@ job writes the same sentence into its log::
     ├── ArchiveError        a UDF dependency archive is missing, hostile or broken
     ├── UdfError            the user's code raised or broke the UDF contract
     ├── MemoryLimitError    the job needs more memory than it may have
-    ├── ClusterError        the Dask cluster cannot be reached or failed
+    ├── BusyError           too many synchronous requests at work
     ├── ResultError         the result cannot be written
     └── WorkerError         the worker process died
 """
@@ -98,11 +98,11 @@ class MemoryLimitError(LaiBackendError):
     status = 400
 
 
-class ClusterError(LaiBackendError):
-    """The Dask cluster cannot be reached, has no workers, or lost them."""
+class BusyError(LaiBackendError):
+    """As many synchronous requests as there may be are at work."""
 
-    code = "ClusterFailed"
-    status = 503
+    code = "TooManyRequests"
+    status = 429
 
 
 class ResultError(LaiBackendError):

@@ -1,9 +1,16 @@
 """The file formats of results."""
 
+import logging
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from lai_backend.errors import ParameterError
 
+_log = logging.getLogger(__name__)
+USED_OPTIONS = frozenset({"filename_prefix"})
+"""Format options that have an effect here; the others of the cloud back-ends are ignored."""
+PREFIX = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 FORMATS = {"gtiff": "GTiff", "cog": "GTiff", "netcdf": "netCDF", "zarr": "Zarr"}
 VECTOR_FORMATS = {
     "json": "JSON",
@@ -62,3 +69,18 @@ def check_format(name: str, *, vector: bool = False) -> str:
         kind = "values of polygons" if vector else "a cube"
         raise ParameterError(f"save_result cannot write {kind} as {name!r}; formats: {known}.")
     return offered[str(name).lower()]
+
+
+def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the format options that have an effect; the log names the others.
+
+    Raises:
+        ParameterError: a prefix that is no plain file name.
+    """
+    ignored = sorted(set(options) - USED_OPTIONS)
+    if ignored:
+        _log.info("Options of save_result without effect here: %s.", ", ".join(ignored))
+    prefix = options.get("filename_prefix", "openEO")
+    if not isinstance(prefix, str) or not PREFIX.match(prefix):
+        raise ParameterError(f"filename_prefix {prefix!r} is not a plain file name.")
+    return {name: value for name, value in options.items() if name in USED_OPTIONS}

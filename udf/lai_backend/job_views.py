@@ -1,7 +1,7 @@
 """Endpoints of batch jobs that openeo-driver 0.136 leaves out, or that differ from openEO there.
 
-`PATCH /jobs/{job_id}` is missing there; `POST /jobs/{job_id}/results` ignores jobs that have ended
-already, which openEO restarts.
+`PATCH /jobs/{job_id}` and the estimate are missing there; `POST /jobs/{job_id}/results` ignores
+jobs that have ended already, which openEO restarts.
 """
 
 import flask
@@ -30,7 +30,10 @@ def replace_job_views(app: flask.Flask, jobs: LocalBatchJobs) -> None:
         jobs.start_job(job_id, user)
         return flask.make_response("", 202)
 
+    def job_estimate(job_id: str, user: User) -> flask.Response:
+        return flask.jsonify(jobs.estimate(job_id, user.user_id))
+
     only_users = app.extensions["auth_handler"].requires_bearer_auth
-    for view in (modify_job, start_job):
+    for view in (modify_job, start_job, job_estimate):
         for blueprint in BLUEPRINTS:
             app.view_functions[f"{blueprint}.{view.__name__}"] = only_users(view)

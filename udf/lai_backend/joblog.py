@@ -83,11 +83,11 @@ def read_log(path: Path, level: str, offset: str | None = None) -> Iterator[dict
     Args:
         path: the file; absent: no entries.
         level: lowest level wanted.
-        offset: identifier of the last entry already seen.
+        offset: identifier of the last entry already seen; empty, as some clients send it: none.
     """
     if not path.is_file():
         return
-    skipping = offset is not None
+    skipping = bool(offset)
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             if not line.endswith("\n"):

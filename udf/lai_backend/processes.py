@@ -31,7 +31,6 @@ from lai_backend.formats import check_format
 from lai_backend.georeference import georeference, transform_of
 from lai_backend.graphs import Graph
 from lai_backend.loading import Request, load_cube, plan_cube
-from lai_backend.places import Place
 from lai_backend.resampling import on_grid_of, resample
 from lai_backend.saving import SavedResult
 from lai_backend.settings import Task
@@ -43,7 +42,8 @@ from lai_backend.sources import (
     search_items,
     walk_items,
 )
-from lai_backend.udf_runner import UdfCall
+from lai_backend.udf_process import CagedUdf, UdfProcess
+from lai_backend.udf_runner import LocalUdf, UdfCall
 from lai_backend.upstream import REPLACEMENTS, resolve_lists
 from lai_backend.vectors import SavedVectors, ZonalValues
 from lai_backend.windows import Quirks
@@ -53,19 +53,19 @@ Udf = dict[str, Any]
 
 
 def build_registry(
-    task: Task, place: Place | None = None, loaded: list[Scene] | None = None
+    task: Task, udfs: UdfProcess | None = None, loaded: list[Scene] | None = None
 ) -> ProcessRegistry:
     """Return the processes of one worker.
 
     Args:
         task: what the worker may read and how strict it is.
-        place: folder of UDFs on the workers of a cluster.
+        udfs: process that runs UDFs; None: this one.
         loaded: takes the scenes that loading processes choose.
     """
     registry = _plain_registry()
     for name, function in {**REPLACEMENTS, **FUNCTIONS}.items():
         registry[name] = Process(spec={"id": name}, implementation=function)
-    own = OwnProcesses(task, place, [] if loaded is None else loaded)
+    own = OwnProcesses(task, udfs, [] if loaded is None else loaded)
     for name, method in inspect.getmembers(own, inspect.ismethod):
         if not name.startswith("_"):
             registry[name] = Process(spec={"id": name}, implementation=_as_function(method))
@@ -147,8 +147,8 @@ class OwnProcesses:
 
     task: Task
     """What the worker may read and how strict it is."""
-    _place: Place | None = None
-    """Folder of UDFs on the workers of a cluster."""
+    _udfs: UdfProcess | None = None
+    """Process that runs UDFs; None: this one."""
     _loaded: list[Scene] = field(default_factory=list)
     """The scenes that were chosen."""
     _plain: dict[str, Callable[..., Any]] = field(
@@ -158,7 +158,9 @@ class OwnProcesses:
     )
 
     def _call(self, udf: Udf) -> UdfCall:
-        return UdfCall(udf["code"], udf["context"], self._place)
+        if self._udfs is None:
+            return LocalUdf(udf["code"], udf["context"])
+        return CagedUdf(self._udfs, udf["code"], udf["context"])
 
     def load_collection(self, request: dict[str, Any]) -> xr.DataArray:
         """Load a local collection; see `loading`."""

@@ -6,8 +6,10 @@ it evaluates nothing itself.
 
 import functools
 import os
+import select
 import shutil
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ class LocalProcessing(Processing):
             name: [band["name"] for band in collection["summaries"]["bands"]]
             for name, collection in described.items()
         }
-        return validate_graph(process_graph, self._finder(_user_of_request()), bands_of)
+        return validate_graph(process_graph, self._finder(_user_of_request()), bands_of, roots)
 
     def evaluate(self, process_graph: dict[str, Any], env: Any = None) -> flask.Response:  # noqa: ANN401
         """Run a synchronous request in a worker and answer with its one file."""
@@ -64,7 +66,10 @@ class LocalProcessing(Processing):
             )
         except LaiBackendError as error:
             raise as_api_error(error) from error
-        folder, outcome = self.supervisor.run_now(task)
+        try:
+            folder, outcome = self.supervisor.run_now(task, _client_watch())
+        except LaiBackendError as error:
+            raise as_api_error(error) from error
         try:
             if outcome["status"] != "finished":
                 failure = outcome["error"]
@@ -104,8 +109,9 @@ class LocalProcessing(Processing):
             strict=settings.strict,
             threads=settings.threads,
             threads_per_call=_read_cpus(merged.get("task-cpus")),
-            workers=settings.workers,
-            scheduler=settings.scheduler,
+            seconds=settings.request_seconds if single_file else settings.job_seconds,
+            scratch_bytes=settings.scratch_bytes,
+            network=settings.network,
             memory_bytes=min(most, parse_memory(merged.get(MEMORY_OPTION)) or most),
             log_level=log_level,
             single_file=single_file,
@@ -123,6 +129,22 @@ class LocalProcessing(Processing):
             return self._store.process(user, process_id)
 
         return find
+
+
+def _client_watch() -> Callable[[], bool]:
+    """Return a function that says whether the client of this request has hung up."""
+    connection = flask.request.environ.get("gunicorn.socket")
+
+    def gone() -> bool:
+        if connection is None:
+            return False
+        try:
+            readable, _, _ = select.select([connection], [], [], 0)
+            return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
+        except (OSError, ValueError):
+            return True
+
+    return gone
 
 
 def _send(folder: Path, asset: Mapping[str, Any]) -> flask.Response:

@@ -4,8 +4,6 @@ GTiff: one COG per date (`cogs`); netCDF and Zarr: one file (`stores`). Files ap
 all.
 """
 
-import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,14 +16,15 @@ import xarray as xr
 from odc.geo.geom import BoundingBox
 from rasterio.errors import RasterioError
 
+from lai_backend.band_statistics import BandStatistics
 from lai_backend.cogs import StoreBlocks, write_cogs
 from lai_backend.errors import LaiBackendError, ParameterError, ResultError
+from lai_backend.formats import check_options
 from lai_backend.georeference import georeference, transform_of
 from lai_backend.sources import Scene
 from lai_backend.stores import write_netcdf, write_zarr
 from lai_backend.vectors import SavedVectors, write_vectors
 
-_log = logging.getLogger(__name__)
 GTIFF_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 NETCDF_TYPE = "application/x-netcdf"
 ZARR_TYPE = "application/vnd.zarr+zip"
@@ -33,9 +32,6 @@ UNNAMED_BAND = "var"
 """Name of the one band of a cube without bands, as the cloud back-ends have it."""
 PRODUCT_FIELD = "s2:product_uri"
 """Where STAC items of Sentinel-2 tell the name of their product, that holds time and tile."""
-USED_OPTIONS = frozenset({"filename_prefix"})
-"""Format options that have an effect here; the others of the cloud back-ends are ignored."""
-PREFIX = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 
 
 @dataclass(frozen=True)
@@ -169,6 +165,9 @@ def _write(
     cube: xr.DataArray, form: str, folder: Path, prefix: str, store: StoreBlocks
 ) -> list[dict[str, Any]]:
     dates = cube["t"].values
+    statistics = BandStatistics(cube.shape)
+    store = statistics.watch(store)
+    bands = [str(name) for name in cube["bands"].values]
     if form == "netCDF":
         name, media_type = f"{prefix}.nc", NETCDF_TYPE
         write_netcdf(cube, folder / name, store)
@@ -181,10 +180,16 @@ def _write(
             raise ParameterError(f"Labels of t repeat; one GeoTIFF each needs others: {names}.")
         write_cogs(cube, [folder / name for name in names], store)
         return [
-            {"name": name, "type": GTIFF_TYPE, **_describe(cube, [date])}
-            for name, date in zip(names, dates, strict=True)
+            {
+                "name": name,
+                "type": GTIFF_TYPE,
+                **_describe(cube, [date]),
+                "raster:bands": statistics.describe(bands, slice(number, number + 1)),
+            }
+            for number, (name, date) in enumerate(zip(names, dates, strict=True))
         ]
-    return [{"name": name, "type": media_type, **_describe(cube, dates)}]
+    described = {"raster:bands": statistics.describe(bands, slice(None))}
+    return [{"name": name, "type": media_type, **_describe(cube, dates), **described}]
 
 
 def _name_moment(date: np.datetime64) -> str:
@@ -193,21 +198,6 @@ def _name_moment(date: np.datetime64) -> str:
         return ""
     moment = pd.Timestamp(date)
     return f"_{moment:%Y-%m-%dZ}" if moment == moment.normalize() else f"_{moment:%Y%m%dT%H%M%SZ}"
-
-
-def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the format options that have an effect; the log names the others.
-
-    Raises:
-        ParameterError: a prefix that is no plain file name.
-    """
-    ignored = sorted(set(options) - USED_OPTIONS)
-    if ignored:
-        _log.info("Options of save_result without effect here: %s.", ", ".join(ignored))
-    prefix = options.get("filename_prefix", "openEO")
-    if not isinstance(prefix, str) or not PREFIX.match(prefix):
-        raise ParameterError(f"filename_prefix {prefix!r} is not a plain file name.")
-    return {name: value for name, value in options.items() if name in USED_OPTIONS}
 
 
 def _normalise(cube: xr.DataArray, *, dated: bool) -> xr.DataArray:

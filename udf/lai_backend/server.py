@@ -21,11 +21,13 @@ from openeo_driver.config import OpenEoBackendConfig
 from openeo_driver.errors import CollectionNotFoundException, TokenInvalidException
 from openeo_driver.urlsigning import UrlSigner
 from openeo_driver.users import User
+from shapely.geometry import box, mapping
 
 from lai_backend.accounts import Account, read_secret
 from lai_backend.batch_jobs import LocalBatchJobs
-from lai_backend.collections import describe_collection, find_collections
+from lai_backend.collections import describe_collection, find_collections, read_scenes
 from lai_backend.errors import LaiBackendError, SettingsError
+from lai_backend.extents import TimeSpan, parse_instant
 from lai_backend.formats import file_formats
 from lai_backend.job_views import replace_job_views
 from lai_backend.listing import udf_runtimes
@@ -79,6 +81,7 @@ class Backend(OpenEoBackendImplementation):
         for endpoint in capabilities["endpoints"]:
             if endpoint["path"] == "/jobs/{job_id}":
                 endpoint["methods"] = sorted({*endpoint["methods"], "PATCH"})
+        capabilities["endpoints"].append({"path": "/jobs/{job_id}/estimate", "methods": ["GET"]})
         foreign = {"terms-of-service", "privacy-policy"}
         capabilities["links"] = [
             link for link in capabilities["links"] if link["rel"] not in foreign
@@ -120,6 +123,35 @@ class LocalCatalog(AbstractCollectionCatalog):
         if collection_id not in found:
             raise CollectionNotFoundException(collection_id)
         return describe_collection(found[collection_id], self._settings.readable_roots)
+
+    def get_collection_items(
+        self, collection_id: str, parameters: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return the items of a collection in folders, without their files: what there is, when."""
+        found = find_collections(self._settings.collection_dirs)
+        if collection_id not in found:
+            raise CollectionNotFoundException(collection_id)
+        start, _, end = str(parameters.get("datetime") or "..").partition("/")
+        span = TimeSpan(parse_instant(start), parse_instant(end or start if end else ".."))
+        features: list[dict[str, Any]] = [
+            {
+                "type": "Feature",
+                "stac_version": "1.1.0",
+                "id": scene.id,
+                "collection": collection_id,
+                "bbox": scene.bbox,
+                "geometry": None if scene.bbox is None else mapping(box(*scene.bbox)),
+                "properties": dict(scene.properties),
+                "links": [],
+                "assets": {},
+            }
+            for scene in read_scenes(found[collection_id], self._settings.readable_roots)
+            if span.contains(scene.instant)
+        ]
+        return {
+            "type": "FeatureCollection",
+            "features": features[: int(parameters.get("limit", 1000))],
+        }
 
     def load_collection(self, collection_id: str, load_params: Any, env: Any) -> Any:  # noqa: ANN401
         """Not used: workers load."""

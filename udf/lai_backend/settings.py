@@ -37,12 +37,18 @@ class Settings:
     """Batch jobs that run at the same time; others wait as `queued`."""
     threads: int = 2
     """Threads of one worker process."""
-    workers: int = 1
-    """Worker processes of one job; with more than one, a job starts a Dask cluster of its own."""
-    scheduler: str | None = None
-    """Address of an existing Dask scheduler that computes the blocks of all jobs."""
     memory_bytes: int | None = None
     """Memory that one job may use; None: see `limits.default_memory`."""
+    job_seconds: float = 86_400
+    """Time that one batch job may take."""
+    request_seconds: float = 600
+    """Time that one synchronous request may take."""
+    max_requests: int = 4
+    """Synchronous requests at the same time; others are refused."""
+    scratch_bytes: int = 2**30
+    """Room for temporary files of a UDF."""
+    network: bool = False
+    """Whether UDFs may use the network."""
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.password:
@@ -92,12 +98,14 @@ class Task(BaseModel):
     """Threads of one worker process."""
     threads_per_call: int = 1
     """Threads that one call of the UDF may use (job option `task-cpus`)."""
-    workers: int = 1
-    """Worker processes that compute."""
-    scheduler: str | None = None
-    """Address of the Dask scheduler that computes."""
     memory_bytes: int | None = None
     """Memory that all processes of the job may use together; None: no limit."""
+    seconds: float | None = None
+    """Time that the job may take; None: no limit."""
+    scratch_bytes: int = 2**30
+    """Room for temporary files of a UDF."""
+    network: bool = False
+    """Whether UDFs may use the network."""
     log_level: str = "info"
     """Lowest level that goes into the job log."""
     single_file: bool = False
@@ -105,5 +113,5 @@ class Task(BaseModel):
 
     @property
     def parallel_calls(self) -> int:
-        """Calls of the UDF that one worker process runs at the same time."""
+        """Calls of the UDF at the same time."""
         return max(1, self.threads // self.threads_per_call)

@@ -25,6 +25,16 @@ from lai_backend.cogs import StoreBlocks
 from lai_backend.files import replacing
 
 CHUNK_PX = 512
+AXES = {
+    "projected": {
+        "x": {"standard_name": "projection_x_coordinate", "units": "m", "axis": "X"},
+        "y": {"standard_name": "projection_y_coordinate", "units": "m", "axis": "Y"},
+    },
+    "geographic": {
+        "x": {"standard_name": "longitude", "units": "degrees_east", "axis": "X"},
+        "y": {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"},
+    },
+}
 
 
 def write_netcdf(cube: xr.DataArray, path: Path, store: StoreBlocks) -> None:
@@ -85,6 +95,12 @@ def _template(cube: xr.DataArray) -> xr.Dataset:
     layers = dict.fromkeys(_band_names(cube), (("t", "y", "x"), empty, grid))
     crs = ((), np.int64(0), cube["spatial_ref"].attrs)
     dataset = xr.Dataset({**layers, "spatial_ref": crs}, coords=coords)
+    dataset.attrs = {"Conventions": "CF-1.8"}
+    kind = "geographic" if cube.rio.crs.is_geographic else "projected"
+    for name, attributes in AXES[kind].items():
+        dataset[name].attrs |= attributes
+    for name in _band_names(cube):
+        dataset[name].attrs["long_name"] = name
     return dataset if _has_t(cube) else dataset.isel(t=0, drop=True)
 
 

@@ -15,11 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lai_backend.errors import LaiBackendError, WorkerError, describe_error
+from lai_backend.errors import BusyError, LaiBackendError, WorkerError, describe_error
 from lai_backend.files import read_json, write_json
 from lai_backend.joblog import append_error
 from lai_backend.launcher import Worker, start_worker, warm_up
-from lai_backend.limits import group_memory, over_limit_sentence
 from lai_backend.settings import Settings, Task
 from lai_backend.store import Job, Store
 from lai_backend.worker import NO_OUTCOME_EXIT
@@ -46,6 +45,7 @@ class Supervisor:
         self._make_task = make_task
         self._workers: dict[str, Worker] = {}
         self._ended: dict[str, str] = {}
+        self._requests = threading.BoundedSemaphore(settings.max_requests)
         self._lock = threading.RLock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -55,20 +55,26 @@ class Supervisor:
         warm_up()
         for job in self._store.jobs_in("running"):
             if job.pid is not None:
-                started, limit = job.pid_started or "", self._memory_of(job.id)
-                worker = Worker(job.pid, started, None, limit)
-                self._workers[job.id] = worker
+                self._workers[job.id] = self._take_over(job, job.pid)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop watching, and end all workers; their jobs become `error`."""
+        """Stop watching, and end all workers; their jobs wait for the next server."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
         with self._lock:
-            for worker in self._workers.values():
+            self._settle_all("The worker process of the job is gone.")
+            for name, worker in self._workers.items():
                 worker.stop()
-            self._settle_all("The back-end was stopped while the job was running.")
+                self._store.move_job(
+                    name, ("running",), "queued", started=None, pid=None, pid_started=None
+                )
+
+    @property
+    def job_seconds(self) -> float:
+        """Time that a batch job may take."""
+        return self._settings.job_seconds
 
     def job_folder(self, job_id: str) -> Path:
         """Return the folder of a job."""
@@ -116,26 +122,46 @@ class Supervisor:
             for job in self._store.jobs_in("queued")[: max(room, 0)]:
                 self._start_job(job)
 
-    def run_now(self, task: Task) -> tuple[Path, dict[str, Any]]:
+    def run_now(
+        self, task: Task, gone: Callable[[], bool] = lambda: False
+    ) -> tuple[Path, dict[str, Any]]:
         """Run a synchronous request in a worker and wait for it.
 
         Args:
             task: what to do.
+            gone: whether who asked has gone away; then the worker is ended.
 
         Returns:
             The job folder, which the caller removes, and the outcome.
+
+        Raises:
+            BusyError: as many requests as there may be are at work.
         """
+        if not self._requests.acquire(blocking=False):
+            raise BusyError(
+                f"{self._settings.max_requests} synchronous requests are at work; try again later "
+                "or run a batch job."
+            )
+        try:
+            return self._run_now(task, gone)
+        finally:
+            self._requests.release()
+
+    def _run_now(self, task: Task, gone: Callable[[], bool]) -> tuple[Path, dict[str, Any]]:
         folder = self._settings.data_dir / "requests" / uuid.uuid4().hex
         folder.mkdir(parents=True)
         write_json(folder / "task.json", task.model_dump(mode="json"))
-        worker = start_worker(folder, task.memory_bytes)
+        worker = start_worker(folder, task)
         with self._lock:
             self._workers[folder.name] = worker
         try:
-            worker.wait()
+            while not worker.wait(POLL_S):
+                if gone() or self._stopping.is_set():
+                    worker.stop()
         finally:
             with self._lock:
                 self._workers.pop(folder.name, None)
+            worker.clean_up()
         try:
             return folder, dict(read_json(folder / "outcome.json"))
         except OSError:
@@ -146,30 +172,32 @@ class Supervisor:
     def _watch(self) -> None:
         while not self._stopping.wait(POLL_S):
             try:
-                self._end_eaters()
+                self._end_excesses()
                 self.settle()
                 self.start_waiting()
             except Exception:
                 _log.exception("Looking after the jobs failed; trying again.")
 
-    def _end_eaters(self) -> None:
-        """End the workers that use more memory than they may."""
+    def _end_excesses(self) -> None:
+        """End the workers that use more memory, processes or time than they may."""
         with self._lock:
             workers = dict(self._workers)
         for name, worker in workers.items():
-            limit = worker.memory_bytes
-            if limit is not None and group_memory(worker.pid) > limit and worker.is_running():
-                self._ended[name] = over_limit_sentence(limit)
+            reason = worker.excess() if worker.is_running() else None
+            if reason is not None:
+                self._ended[name] = reason
                 worker.stop()
 
-    def _memory_of(self, job_id: str) -> int | None:
-        """Return the limit of a job that an earlier server started."""
+    def _take_over(self, job: Job, pid: int) -> Worker:
+        """Return the worker of a job that an earlier server started."""
         try:
-            return Task.model_validate(
-                read_json(self.job_folder(job_id) / "task.json")
-            ).memory_bytes
+            task = Task.model_validate(read_json(self.job_folder(job.id) / "task.json"))
         except (OSError, ValueError):
-            return None
+            return Worker(pid, job.pid_started or "", None)
+        since = job.started or datetime.now(UTC)
+        deadline = None if task.seconds is None else since.timestamp() + task.seconds
+        seconds = task.seconds or 0.0
+        return Worker(pid, job.pid_started or "", None, task.memory_bytes, deadline, seconds)
 
     def _start_job(self, job: Job) -> None:
         folder = self.job_folder(job.id)
@@ -181,7 +209,7 @@ class Supervisor:
         except (LaiBackendError, OSError) as error:
             self._fail(job, f"The job cannot be started: {error}")
             return
-        worker = start_worker(folder, task.memory_bytes)
+        worker = start_worker(folder, task)
         self._workers[job.id] = worker
         moved = self._store.move_job(
             job.id,
@@ -200,8 +228,10 @@ class Supervisor:
             if worker is not None and worker.is_running():
                 continue
             self._workers.pop(job.id, None)
+            if worker is not None:
+                worker.clean_up()
             outcome = self.outcome(job.id)
-            if outcome is None:
+            if outcome is None or job.id in self._ended:
                 cause = self._ended.pop(job.id, reason)
                 self._fail(job, _death(worker, self.job_folder(job.id), cause))
             else:
@@ -220,7 +250,7 @@ class Supervisor:
 
 def _death(worker: Worker | None, folder: Path, reason: str) -> str:
     """Say how a worker without an outcome ended."""
-    if reason.startswith("Memory ran out"):
+    if "was ended" in reason:
         return reason
     code = worker.exit_code() if worker is not None else None
     if code == -9:

@@ -1,6 +1,6 @@
 """Run a user-defined function on one labelled window of a cube.
 
-Runs in worker processes only. In: the text of the UDF, its context, a `DataArray` with named
+In: the text of the UDF, its context, a `DataArray` with named
 dimensions and coordinates. Out: a `DataArray` with the same dimensions, checked against what the
 calling process expects. Everything the user's code raises becomes a `UdfError` with its sentence.
 """
@@ -12,9 +12,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from openeo.metadata import (
     Band,
@@ -31,7 +32,6 @@ from openeo.udf.xarraydatacube import XarrayDataCube
 
 from lai_backend.errors import MemoryLimitError, UdfError
 from lai_backend.limits import memory_error_sentence
-from lai_backend.places import Place
 
 _log = logging.getLogger(__name__)
 
@@ -39,16 +39,33 @@ APPLY_METADATA = re.compile(r"^def\s+apply_metadata\s*\(", re.MULTILINE)
 DEPENDENCY_NAME = re.compile(r"^[A-Za-z0-9._-]+")
 
 
+class UdfCall(Protocol):
+    """A UDF with its context, wherever it runs."""
+
+    def prepare(self) -> None:
+        """Execute the module text once."""
+
+    def output_bands(self, bands: Sequence[str], other_dims: Sequence[str]) -> list[str]:
+        """Return the band labels of the result."""
+
+    def changes_dates(self, bands: Sequence[str], other_dims: Sequence[str]) -> bool:
+        """Return whether the temporal dimension gets another extent."""
+
+    def run(self, window: xr.DataArray) -> xr.DataArray:
+        """Run the UDF on one window."""
+
+    def run_block(self, values: npt.NDArray[np.float32], block: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401 - a `blocks.Block`
+        """Run the UDF on the windows of a block."""
+
+
 @dataclass(frozen=True)
-class UdfCall:
-    """A UDF with its context, ready to run."""
+class LocalUdf:
+    """A UDF that runs in this process."""
 
     code: str
     """Text of the UDF."""
     context: dict[str, Any] = field(default_factory=dict)
     """The user's context."""
-    place: Place | None = field(default=None, repr=False)
-    """Folder it runs in on the workers of a cluster; None: the current one."""
 
     def prepare(self) -> None:
         """Execute the module text once, so that threads share one module and one model.
@@ -135,6 +152,12 @@ class UdfCall:
             raise UdfError(f"The UDF must return one data cube, it returned {len(cubes)}.")
         return _named_like(cubes[0].get_array(), window)
 
+    def run_block(self, values: npt.NDArray[np.float32], block: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401 - a `blocks.Block`
+        """Run the UDF on the windows of a block."""
+        from lai_backend.blocks import run_block  # which needs this module
+
+        return run_block(values, block, self)
+
 
 _LOADING = threading.Lock()
 _CALLED: set[str] = set()
@@ -149,12 +172,6 @@ def _first_call_alone(code: str) -> Iterator[None]:
     with _LOADING:
         yield
         _CALLED.add(code)
-
-
-def forget_modules() -> None:
-    """Drop the modules of all UDFs in this process, and with them the models they hold."""
-    load_module_from_string.cache_clear()
-    _CALLED.clear()
 
 
 def check_shape(result: xr.DataArray, expected: dict[str, int], where: str) -> None:

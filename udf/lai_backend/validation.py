@@ -2,10 +2,13 @@
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from lai_backend.access import allowed_path, is_web_address
 from lai_backend.errors import LaiBackendError, ParameterError, describe_error
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent
+from lai_backend.formats import VECTOR_FORMATS, check_format, check_options
 from lai_backend.graphs import COLLECT, FindProcess, Graph, prepare_graph
 from lai_backend.listing import process_specs
 from lai_backend.window_sizes import parse_windows
@@ -14,7 +17,10 @@ Problem = dict[str, Any]
 
 
 def validate_graph(
-    graph: Mapping[str, Any], find_process: FindProcess, bands_of: Mapping[str, Sequence[str]]
+    graph: Mapping[str, Any],
+    find_process: FindProcess,
+    bands_of: Mapping[str, Sequence[str]],
+    roots: Sequence[Path] = (),
 ) -> list[Problem]:
     """Return what is wrong with a process graph; an empty list if nothing is.
 
@@ -22,15 +28,18 @@ def validate_graph(
         graph: flat graph of a client.
         find_process: see `graphs.prepare_graph`.
         bands_of: band names of each collection.
+        roots: folders below which local files may be read.
     """
     try:
         prepared = prepare_graph(graph, find_process)
     except LaiBackendError as error:
         return [_problem(error)]
-    return list(_check_nodes(prepared, bands_of))
+    return list(_check_nodes(prepared, bands_of, roots))
 
 
-def _check_nodes(graph: Graph, bands_of: Mapping[str, Sequence[str]]) -> Iterator[Problem]:
+def _check_nodes(
+    graph: Graph, bands_of: Mapping[str, Sequence[str]], roots: Sequence[Path]
+) -> Iterator[Problem]:
     specs = process_specs()
     for name, node in graph.items():
         process_id, arguments = node["process_id"], node["arguments"]
@@ -44,8 +53,13 @@ def _check_nodes(graph: Graph, bands_of: Mapping[str, Sequence[str]]) -> Iterato
             _check_arguments(specs[process_id], arguments)
             if "request" in arguments:
                 _check_request(arguments["request"], bands_of)
+            address = arguments.get("request", arguments).get("url")
+            if isinstance(address, str) and not is_web_address(address):
+                allowed_path(address, roots)
             if process_id == "apply_neighborhood":
                 parse_windows(arguments.get("size"), arguments.get("overlap"))
+            if process_id == "save_result":
+                _check_saving(arguments)
             if "udf" in arguments:
                 check_udf_text(arguments["udf"]["code"])
         except LaiBackendError as error:
@@ -62,6 +76,13 @@ def _check_arguments(spec: Mapping[str, Any], arguments: Mapping[str, Any]) -> N
     unknown = given - {parameter["name"] for parameter in spec["parameters"]} - lowered
     if unknown:
         raise ParameterError(f"{spec['id']} has no parameter {', '.join(sorted(unknown))}.")
+
+
+def _check_saving(arguments: Mapping[str, Any]) -> None:
+    """Check format and options; whether cubes or polygons are saved is not known yet."""
+    form = str(arguments.get("format", "GTiff"))
+    check_format(form, vector=form.lower() in VECTOR_FORMATS)
+    check_options(arguments.get("options") or {})
 
 
 def _check_request(request: Mapping[str, Any], bands_of: Mapping[str, Sequence[str]]) -> None:

@@ -5,7 +5,7 @@ A Dask block holds many windows, because one task per window is too fine for a w
 the cube it sees NaN. What it returns in the overlap is trimmed off.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
@@ -14,9 +14,8 @@ import numpy.typing as npt
 import xarray as xr
 from dask.delayed import delayed
 
-from lai_backend.blocks import Block, Labels, Span, run_block
+from lai_backend.blocks import Block, Labels, Span
 from lai_backend.georeference import georeference_like
-from lai_backend.places import Place
 from lai_backend.udf_runner import UdfCall
 from lai_backend.window_sizes import Windows
 
@@ -93,12 +92,12 @@ def _map_array(
             ("y", "x"), windows.core, windows.overlap, shifts, strict=True
         )
     )
-    run, place, alone = delayed(run_block), _travelling(call.place), replace(call, place=None)
+    run = delayed(call.run_block, pure=False, traverse=False)
     sizes = tuple(len(names) for names in labels[1].values())
 
     def lazy_block(row: Span, column: Span) -> da.Array:
-        block = Block(alone, windows, *labels, row, column, date, strict=quirks is not None)
-        task = run(_as_one_task(values[..., row.read, column.read]), block, place)
+        block = Block(windows, *labels, row, column, date, strict=quirks is not None)
+        task = run(_as_one_task(values[..., row.read, column.read]), block)
         kept = (row.keep.stop - row.keep.start, column.keep.stop - column.keep.start)
         lazy: da.Array = da.from_delayed(task, shape=(*sizes, *kept), dtype=np.float32)
         return lazy
@@ -114,13 +113,6 @@ def _as_one_task(values: da.Array) -> Any:  # noqa: ANN401 - a Delayed
     touch would be read anew for each of them.
     """
     return values.rechunk(-1).to_delayed(optimize_graph=False).item()
-
-
-def _travelling(place: Place | None) -> Any:  # noqa: ANN401 - a Delayed or None
-    """Make a place a task of its own, so that it goes to each worker once."""
-    if place is None:
-        return None
-    return delayed(place, name=f"place-{place.digest}", traverse=False)
 
 
 def _cut(coordinates: npt.NDArray[Any], core: int, overlap: int, shift: int) -> list[Span]:

@@ -13,6 +13,7 @@ Layout of a job folder::
 Users' code runs here and nowhere else.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -105,13 +106,16 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
     Raises:
         LaiBackendError: whatever is wrong with the request, its data or its UDF.
     """
+    import dask
     from rasterio.errors import NotGeoreferencedWarning  # seconds to import: worker only
 
     from lai_backend.archives import OPTION, unpack_archives
-    from lai_backend.engine import open_engine
+    from lai_backend.engine import Engine
     from lai_backend.processes import as_saved, build_registry, evaluate
+    from lai_backend.sandbox import Cage
     from lai_backend.saving import derived_from, write_results
     from lai_backend.sources import Scene
+    from lai_backend.udf_process import UdfProcess
     from lai_backend.values import write_value
 
     # rasterio's reproject warns of the array it writes into, sometimes
@@ -122,8 +126,24 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
     work = Path.cwd()
     unpack_archives(task.job_options.get(OPTION), work, task.readable_roots)
     loaded: list[Scene] = []
-    with open_engine(task, work, Progress(folder / "progress.json")) as engine:
-        result = evaluate(task.graph, build_registry(task, engine.place, loaded))
+    engine = Engine(Progress(folder / "progress.json"))
+    data = folder.parent.parent  # with the jobs of others, and the password
+    cage = Cage(
+        work,
+        readable=tuple(root for root in task.readable_roots if root != data / "jobs"),
+        hidden=data,
+        threads=task.threads_per_call,
+        scratch_bytes=task.scratch_bytes,
+        network=task.network,
+    )
+    udfs = UdfProcess(cage, task.parallel_calls, folder / "output.txt")
+    with (
+        contextlib.closing(udfs),
+        dask.config.set(scheduler="threads", num_workers=task.parallel_calls),
+    ):
+        if any("udf" in node["arguments"] for node in task.graph.values()):
+            udfs.start()  # it imports while the graph is built and files are opened
+        result = evaluate(task.graph, build_registry(task, udfs, loaded))
         saved = as_saved(result)
         if saved:
             assets = write_results(saved, folder / "results", task.single_file, engine.store)
