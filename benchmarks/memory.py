@@ -42,7 +42,7 @@ def circle(rng: random.Random, size: int, vertices: int = 64) -> dict[str, objec
 
 
 def read_for_ever(site: Site, size: int, items: int, seed: int, stop: threading.Event) -> None:
-    """Ask for pictures and series until told to stop."""
+    """Ask for pictures and series until stopped."""
     rng = random.Random(seed)
     with session() as http:
         while not stop.is_set():

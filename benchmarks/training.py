@@ -182,7 +182,7 @@ class _Stopwatch(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def describe_simulation(spectra: int = 20_000, size_px: int = 512) -> str:
-    """Say how fast spectra and scenes are simulated, per second of one core."""
+    """Print how fast spectra and scenes are simulated, per second of one core."""
     rng = np.random.default_rng(0)
     spectral_library(1_000, rng)  # reads its tables
     start = time.process_time()
@@ -197,7 +197,7 @@ def describe_simulation(spectra: int = 20_000, size_px: int = 512) -> str:
 
 
 def find_gpu() -> bool:
-    """Tell whether Keras has a GPU to work on."""
+    """Return whether Keras has a GPU to work on."""
     if keras.backend.backend() == "torch":  # the only backend whose devices Keras cannot list
         import torch
 

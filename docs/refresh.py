@@ -37,8 +37,8 @@ def format_figures(contract: dict[str, Any]) -> str:
         spread = metrics["one_pass_spread"]
         rows.append(
             (
-                "one-pass spread, simulated patches kept aside",
-                f"r {spread['correlation']:.3f} with the spread of 30 draws, "
+                "single-pass MC-dropout SD, simulated patches kept aside",
+                f"r {spread['correlation']:.3f} with that of 30 draws, "
                 f"mean ratio {spread['ratio']:.2f}",
             )
         )

@@ -29,7 +29,7 @@ NOT_BUILT = " (a plain page; .venv/bin/lai-service browser builds the real one, 
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What `make demo` may be told."""
+    """Options of `make demo`."""
 
     out: Path
     """Output folder."""
@@ -40,7 +40,7 @@ class DemoOptions:
     offset: float | None = None
     """Reflectance offset of undeclared data."""
     datetime: str | None = None
-    """Time of acquisition of a scene that does not tell it, ISO 8601."""
+    """Time of acquisition of a scene that does not state it, ISO 8601."""
     samples: int = 0
     """Monte-Carlo draws."""
     window: int = 224

@@ -56,7 +56,7 @@ class ResultFacts:
     model_href: str | None = None
     """Where the model's own STAC Item is."""
     created: dt.datetime | str | None = None
-    """When the product was made; None where nobody knows."""
+    """When the product was made; None if unknown."""
 
     def __post_init__(self) -> None:
         """Refuse draws that make no spread."""

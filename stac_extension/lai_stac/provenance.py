@@ -78,7 +78,7 @@ def model_fields(model: Mapping[str, Any], target: str, samples: int) -> dict[st
 
 
 def _calibration(contract: Mapping[str, Any], target: str) -> Calibration | None:
-    """Say how the interval of a target was calibrated and what it covered elsewhere."""
+    """Return how the interval of a target was calibrated and what it covered elsewhere."""
     if "LAI" not in contract.get("variables", {}):
         return None
     scores = contract.get("scores_left_out_site_dates", {}).get(target, {})
@@ -106,7 +106,7 @@ def _coverage(scores: Mapping[str, float], level: float) -> dict[str, float]:
 
 
 def _dataset(contract: Mapping[str, Any]) -> str | None:
-    """Say what the interval was calibrated against, as far as the bundle tells."""
+    """Return what the interval was calibrated against, as far as the bundle tells."""
     if "n_site_dates" in contract:
         return f"Field measurements of LAI at {contract['n_site_dates']} site-dates"
     return contract.get("data")

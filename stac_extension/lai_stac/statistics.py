@@ -105,7 +105,7 @@ def one_sigma(lower: Array, upper: Array) -> npt.NDArray[np.float32]:
 
 
 def gcos_conformity(lai: Array, sigma: Array) -> list[Requirement]:
-    """Say which share of pixels is predicted to meet GCOS-2022, goal and threshold.
+    """Return which share of pixels is predicted to meet GCOS-2022, goal and threshold.
 
     A pixel conforms where 2 sigma <= relative * LAI (LAI >= 0.5) or <= absolute (below). This is
     what the product says of itself, hence basis "predicted"; it is no validation.

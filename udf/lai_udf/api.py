@@ -71,7 +71,7 @@ def estimate(
         region: `known`, or `new` for regions unlike those of the field data.
         level: of the interval.
         calibration: file of own field points, for `target="field"`.
-        samples: Monte-Carlo draws for `LAI_SD`; 0 = one pass.
+        samples: Monte-Carlo draws for `LAI_SD`; 0 = single pass.
         seed: of the draws.
         model: bundle; None: the one that ships.
         bands: names of the input bands in order, where labels are missing.

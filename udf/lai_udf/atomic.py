@@ -30,7 +30,7 @@ memory of the machine: it would grow with the scene."""
 
 @contextmanager
 def small_cache() -> Iterator[None]:
-    """Keep GDAL's cache of blocks small, where nobody has set its size."""
+    """Keep GDAL's cache of blocks small, if its size is not set."""
     if "GDAL_CACHEMAX" in os.environ:
         yield
         return

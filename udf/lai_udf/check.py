@@ -40,7 +40,7 @@ class Finding:
     """What is wrong, and what to do."""
 
     def __str__(self) -> str:
-        """Say where, then what."""
+        """Return where, then what."""
         return f"line {self.line}: {self.message}" if self.line else self.message
 
 
@@ -225,7 +225,7 @@ def check_cube(
     Args:
         data: as `lai_udf.estimate` takes it.
         reflectance_scale: reflectance = value * scale + offset; None: what the cube states.
-        reflectance_offset: as above; where nobody states it, it is judged from all dates together.
+        reflectance_offset: as above; if it is not stated, it is judged from all dates together.
         datetime: time of a cube that has none.
         window_px: core of a window.
         name: how messages call it.

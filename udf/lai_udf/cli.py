@@ -41,7 +41,7 @@ def _main(_version: VersionOption = False) -> None:  # type: ignore[valid-type]
 
 
 DatetimeOption = Annotated[
-    str | None, typer.Option(help="Time of a scene that does not say it: 2021-06-24T10:30:31Z.")
+    str | None, typer.Option(help="Time of a scene that does not state it: 2021-06-24T10:30:31Z.")
 ]
 ModelOption = Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")]
 TargetOption = Annotated[
@@ -118,7 +118,7 @@ def run(
     ],
     model: ModelOption = None,
     target: TargetOption = "sl2p",
-    samples: Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = one pass.")] = 0,
+    samples: Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = single pass.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
     variables: Annotated[str, typer.Option(help="Variables, comma-separated.")] = "LAI",
     bands: Annotated[str | None, typer.Option(help="Output bands, comma-separated.")] = None,

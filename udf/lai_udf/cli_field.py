@@ -34,7 +34,7 @@ def field(
     collection: Annotated[str | None, typer.Option(help="Collection of the source.")] = None,
     model: Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")] = None,
     target: Annotated[Literal["sl2p", "field"], typer.Option(help="As in `run`.")] = "sl2p",
-    samples: Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = one pass.")] = 0,
+    samples: Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = single pass.")] = 0,
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[
         list[str] | None,

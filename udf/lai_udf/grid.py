@@ -227,7 +227,7 @@ class Grid:
         return array.assign_coords({name: pixel[name]})
 
     def __str__(self) -> str:
-        """Say CRS, corner, pixel and size in one phrase."""
+        """Return CRS, corner, pixel and size in one phrase."""
         t = self.transform
         name = "no CRS" if self.crs is None else self.crs.to_string()
         return f"{name}, corner ({t.c:g}, {t.f:g}), pixel {t.a:g}, {self.height} x {self.width} px"

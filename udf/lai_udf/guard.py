@@ -1,7 +1,7 @@
 """Judge the scaling of a scene or series once, from a sample of all its pixels.
 
 The rule itself is `lai_udf.predict.find_wrong_scaling`; here pixels are collected for it. Only
-where nobody states the offset: known scaling is never doubted. Dates of one processing baseline are
+if the offset is not stated: known scaling is never doubted. Dates of one processing baseline are
 judged together, for a single hazy date proves nothing; where the baseline is unknown, those before
 and from 25 January 2022 on, when the offset came.
 """

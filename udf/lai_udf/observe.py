@@ -71,7 +71,7 @@ def observe_zones(
 
     Raises:
         GeometryError: a geometry cannot be repaired.
-        RasterError: a result cannot be read, or does not tell its time.
+        RasterError: a result cannot be read, or does not state its time.
     """
     known: dict[tuple[Grid, ...], list[Zones]] = {}
     for group in group_overpasses(results):

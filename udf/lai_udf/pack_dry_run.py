@@ -81,7 +81,7 @@ class DryRun:
     """Side of the window."""
 
     def __str__(self) -> str:
-        """Say what was measured."""
+        """Return what was measured."""
         return (
             f"a worker with nothing but the archives took {self.peak_bytes / 1e9:.2f} GB and "
             f"{self.seconds:.1f} s for {self.dates} dates of {self.window_px} px"

@@ -83,7 +83,7 @@ def lai_cube(
             (`lai_model`), or a path on a back-end that shares the disk.
         size: core of a window, px, a multiple of 4; the UDF sees size + 2 overlap.
         overlap: px on every side, a multiple of 4, at most `size`. 16 covers the default network.
-        samples: Monte-Carlo draws for `LAI_SD`; 0 = one pass.
+        samples: Monte-Carlo draws for `LAI_SD`; 0 = single pass.
         seed: seed of the draws.
         variables: of `LAI`, `FAPAR`, `FCOVER`, `CCC`, `CWC`.
         resolution: side of the cube's pixels, m: 20 or 10.

@@ -22,7 +22,7 @@ class Request:
     target: str = "sl2p"
     """`sl2p`: what SNAP would say; `field`: corrected towards field measurements."""
     samples: int = 0
-    """Monte-Carlo draws for `LAI_SD`; 0 = one pass."""
+    """Monte-Carlo draws for `LAI_SD`; 0 = single pass."""
     seed: int = 0
     """Seed of the draws."""
     bands: tuple[str, ...] | None = None

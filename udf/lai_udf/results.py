@@ -59,7 +59,7 @@ class LaiResult:
     properties: Mapping[str, Any]
     """Of the STAC item; empty where there is none."""
     moment: str | None
-    """Time as item, tags or job have it; None where nobody knows."""
+    """Time as item, tags or job have it; None if unknown."""
 
     @property
     def name(self) -> str:
@@ -76,7 +76,7 @@ class LaiResult:
         told = self.moment or _moment_in(self.path.name)
         if not told:
             raise RasterError(
-                f"{self.path} does not tell its time: no item JSON, no tag DATETIME, no date in "
+                f"{self.path} does not state its time: no item JSON, no tag DATETIME, no date in "
                 "its name"
             )
         try:

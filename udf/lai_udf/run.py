@@ -138,8 +138,8 @@ def run_scene(
         overwrite: compute anew what is finished already: the same files in, the same model and
             the same request.
         judged: whether the scaling has been judged before, see `lai_udf.guard`.
-        progress: told after each window.
-        skipped: told of what is left as it is.
+        progress: called after each window.
+        skipped: called with what is left as it is.
         counts: counts what the windows hold.
 
     Returns:

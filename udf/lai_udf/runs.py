@@ -68,9 +68,9 @@ def run_scenes(
         directory: where the folders go.
         request: what to compute.
         overwrite: compute anew what is finished already, as in `run_scene`.
-        progress: told after each window; it begins again with every scene.
-        skipped: told of what is left as it is.
-        finished: told of each result.
+        progress: called after each window; it begins again with every scene.
+        skipped: called with what is left as it is.
+        finished: called with each result.
 
     Returns:
         What was made and what was refused.

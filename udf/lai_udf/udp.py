@@ -84,7 +84,7 @@ def parameters() -> dict[str, Parameter]:
         ),
         Parameter.integer(
             "samples",
-            description="Monte-Carlo draws behind LAI_SD; 0: one pass of the network.",
+            description="Monte-Carlo draws behind LAI_SD; 0: single pass of the network.",
             default=0,
         ),
         Parameter.integer("seed", description="Seed of the draws.", default=0),

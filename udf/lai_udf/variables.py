@@ -60,7 +60,7 @@ def describe_variable(band: str, *, level: float = 0.95, samples: int = 0) -> di
 
 
 def spread_name(samples: int) -> str:
-    """Return what `LAI_SD` is: of so many draws, or what one pass estimates of them."""
+    """Return what `LAI_SD` is: of so many draws, or what a single pass estimates of them."""
     if samples:
         return f"standard deviation of {samples} Monte-Carlo draws"
     return "single-pass Monte-Carlo dropout standard deviation"

@@ -102,7 +102,7 @@ def run_ablation(
         path: YAML file of an `AblationConfig`.
         out: folder of the runs and of the table.
         pools: folder of the simulated pools.
-        progress: told (fits done, all).
+        progress: called with (fits done, all).
 
     Returns:
         The table in Markdown; `ablation.csv` holds a row per fit, `ablation.md` the table.

@@ -57,7 +57,7 @@ def run_benchmark(
         dates: overpasses from February to November.
         seed: of the first season; the others have the next ones.
         request: model and target.
-        progress: told after each date of all seasons.
+        progress: called after each date of all seasons.
 
     Returns:
         The benchmark.

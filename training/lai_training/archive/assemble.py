@@ -125,7 +125,7 @@ def assemble(
         config: what they were made by.
         out: folder of the pool.
         unselected: products that `select` left out.
-        progress: told (patches copied, all).
+        progress: called with (patches copied, all).
 
     Raises:
         OutputNotWritableError: the folder or disk refuses; what was there before stays.

@@ -86,9 +86,9 @@ class PrepareConfig(BaseModel):
     """Folder of LAI rasters `<product id>.tif` on the grids of the products, such as SNAP's;
     none = SL2P with the product's own angles."""
     reflectance_scale: float | None = None
-    """Reflectance per digital number, for products that do not say it."""
+    """Reflectance per digital number, for products that do not state it."""
     reflectance_offset: float | None = None
-    """Reflectance at digital number 0, for products that do not say it."""
+    """Reflectance at digital number 0, for products that do not state it."""
     split: SplitRule = SplitRule()
 
     def settings(self) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def prepare(config: PrepareConfig, out: Path, *, progress: Progress | None = Non
     Args:
         config: sources, choice, patches, split.
         out: folder of the pool; made if missing.
-        progress: told (products done, all).
+        progress: called with (products done, all).
 
     Returns:
         The manifest, as written to `out`.

@@ -154,7 +154,7 @@ class ProductCounts:
 def _explain_nothing(
     grid: Grid, config: PrepareConfig, candidates: int, kept: int, missing: float, masked: float
 ) -> str:
-    """Say why a product gives no labelled patch."""
+    """Return why a product gives no labelled patch."""
     if candidates == 0:
         return (
             f"{grid.height} x {grid.width} px is smaller than a patch: set patch_px below "

@@ -155,7 +155,7 @@ def choose(
 
 
 def describe_angles(source: SceneSource) -> dict[str, Origin]:
-    """Say of each angle where it comes from: `grid`, `scene` (one value) or `nominal`."""
+    """Return of each angle where it comes from: `grid`, `scene` (one value) or `nominal`."""
 
     def origin(*bands: str) -> Origin:
         kinds: set[Origin] = set()

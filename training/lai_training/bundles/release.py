@@ -48,11 +48,11 @@ def add_spread(run: Path, *, pools: Path, progress: Progress | None = None) -> P
     Args:
         run: folder of a complete fit.
         pools: folder of the simulated pools.
-        progress: told (patches done, all).
+        progress: called with (patches done, all).
 
     Returns:
         `final.keras` in the run folder: the best weights, with the spread taught where the config
-        asks for it; beside it then lies `spread.json`, how well one pass tells the spread.
+        asks for it; beside it then lies `spread.json`, how well a single pass estimates the spread.
     """
     final = run / FINAL
     if final.exists():
@@ -99,7 +99,7 @@ def release(
         pairs: CSV of field pairs for the calibration.
         further: folder of further field measurements, see `recalibrate.gather_measurements`.
         scenes: folder of GeoTIFF scenes to score the emulation on; None = no such scores.
-        progress: told (scenes done, all), once for each of `SCENE_CASES`.
+        progress: called with (scenes done, all), once for each of `SCENE_CASES`.
 
     Returns:
         The bundle, verified.

@@ -26,7 +26,8 @@ def sl2p(
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
     datetime: Annotated[
-        str | None, typer.Option(help="Time of a scene that does not say it: 2021-06-24T10:30:31Z.")
+        str | None,
+        typer.Option(help="Time of a scene that does not state it: 2021-06-24T10:30:31Z."),
     ] = None,
 ) -> None:
     """Run SL2P, the networks of SNAP, over a scene: values and SNAP's flag bits.

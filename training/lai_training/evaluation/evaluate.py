@@ -120,7 +120,7 @@ def evaluate(
         scale: how much.
         seed: of the simulated scenes and of the noise.
         real: real scenes; none: simulated scenes only.
-        progress: told (steps done, all).
+        progress: called with (steps done, all).
     """
     step = _count(_total(len(networks), scale, len(real)), progress)
     simulated = simulate_held_out(scale.scenes, scale.size_px, library, seed=seed)

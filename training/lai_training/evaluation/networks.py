@@ -48,7 +48,7 @@ class Network:
     contract: Mapping[str, Any]
     """`lai:contract` of its `model.json`."""
     spread_taught: bool = True
-    """Whether its one-pass spread means something; that of an unfinished run does not."""
+    """Whether its single-pass MC-dropout SD means something; that of an unfinished run does not."""
 
     @property
     def calibrated(self) -> bool:
@@ -103,12 +103,12 @@ def predict_sl2p(scene: xr.DataArray) -> Float32:
 
 
 def is_run(path: Path) -> bool:
-    """Tell whether a path is the folder of a fit."""
+    """Return whether a path is the folder of a fit."""
     return (path / "provenance.json").exists()
 
 
 def is_network(path: Path) -> bool:
-    """Tell whether a path is meant as a bundle or a run, not as a folder of scenes."""
+    """Return whether a path is meant as a bundle or a run, not as a folder of scenes."""
     return path.suffix == ".zip" or (path / "model.json").exists() or is_run(path)
 
 

@@ -106,7 +106,7 @@ class FitConfig(BaseModel):
     mixed_precision: bool = False
     """Multiply in bfloat16; weights, outputs and what is written stay float32."""
     spread_steps: int = Field(0, ge=0)
-    """Patches whose thirty draws teach the one-pass spread; 0 = it is not taught."""
+    """Patches whose thirty draws teach the single-pass MC-dropout SD; 0 = it is not taught."""
 
 
 def read_config(path: Path) -> FitConfig:

@@ -49,7 +49,7 @@ def fit(
         run: folder of the run.
         pools: folder in which simulated pools are kept between runs.
         verbose: 0 silent, 1 bar, 2 one line an epoch, printed by Keras.
-        progress: told (patches simulated, all), then (batches done, all).
+        progress: called with (patches simulated, all), then (batches done, all).
 
     Returns:
         `best.keras` in the run folder.

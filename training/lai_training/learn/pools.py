@@ -48,7 +48,7 @@ def load_pool(
     Args:
         config: which pool.
         pools: folder in which simulated pools are kept.
-        progress: told while patches are simulated.
+        progress: called while patches are simulated.
 
     Raises:
         PrepareError: the pool of real patches is missing or damaged.
@@ -91,7 +91,7 @@ def make_pool(
     """Simulate a pool of clean patches into a float16 `.npy`, a few at a time, atomically.
 
     Half precision costs 0.05 % of the reflectance, and the label is made of what is stored.
-    `progress` is told (patches done, all). Raises `OutputNotWritableError` where the disk refuses.
+    `progress` is called with (done, all). Raises `OutputNotWritableError` where the disk refuses.
     """
     shape = (patches, len(BANDS), size_px, size_px)
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Teach the one-pass spread: what thirty Monte-Carlo draws would show, from a single pass.
+"""Distil the MC-dropout standard deviation: what thirty draws would show, from a single pass.
 
 Comes in: a fitted network and a pool of simulated patches. Goes out: the same network, the two
 layers of its spread head fitted; every other weight, and with them the point estimate, stays as
@@ -9,7 +9,7 @@ deviation over the draws out. The channels are computed once, and the trunk of t
 patch: masks act behind it, and one patch broadcasts against all its draws.
 
 Thirty draws say the spread of one pixel to about 13 % only, and the pattern of another thirty
-differs. What a user compares with are the thirty draws that the UDF makes unless told otherwise
+differs. What a user compares with are the thirty draws that the UDF makes by default
 (`samples=30`, `seed=0`), and those are one fixed function of the pixel: the head learns them. The
 score tells besides how far it agrees with thirty others.
 """
@@ -54,7 +54,7 @@ class SpreadScore:
     correlation_other_draws: float
     """Pearson's r with as many draws of another seed."""
     ratio: float
-    """Mean one-pass spread over mean spread of the draws."""
+    """Mean single-pass MC-dropout SD over mean spread of the draws."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class SpreadPixels:
 
 
 def has_spread_head(model: keras.Model) -> bool:
-    """Tell whether a network can estimate its spread in one pass."""
+    """Return whether a network can estimate its spread in one pass."""
     names = {layer.name for layer in model.layers}
     return names.issuperset(SPREAD_LAYERS)
 
@@ -181,7 +181,7 @@ def distill_mc_dropout_sd(
         config: how samples are made; all patches are seen without dropout here.
         patches: patches to look at, the last tenth of them to score on.
         seed: of everything random here.
-        progress: told (patches done, all) while they are looked at.
+        progress: called with (patches done, all) while they are looked at.
     """
     rng = np.random.default_rng(seed)
     pixels = collect_pixels(
@@ -197,5 +197,5 @@ def distill_mc_dropout_sd(
         correlation_other_draws=round(float(np.corrcoef(guess, other)[0, 1]), 4),
         ratio=round(float(guess.mean() / truth.mean()), 4),
     )
-    logger.info("one-pass spread: r %.3f, ratio %.3f", score.correlation, score.ratio)
+    logger.info("single-pass MC-dropout SD: r %.3f, ratio %.3f", score.correlation, score.ratio)
     return score

@@ -74,7 +74,7 @@ def score_variables(
         run: folder of a fit.
         paths: scenes (GeoTIFF); one that cannot be read is skipped.
         noise: level of band noise added first; 1 = 3 % + 0.005.
-        progress: told (scenes done, all).
+        progress: called with (scenes done, all).
 
     Returns:
         A row per variable: n, R2, RMSE, mean distance and bias in its unit, and with noise

@@ -80,7 +80,7 @@ def observe_items(
         every parcel that meets a raster of the overpass; ordered by parcel and time.
 
     Raises:
-        ParcelsError: an item cannot be read or does not tell its time, or no parcel meets any.
+        ParcelsError: an item cannot be read or does not state its time, or no parcel meets any.
     """
     names, rows = name_parcels(parcels), []
     try:

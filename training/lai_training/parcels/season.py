@@ -48,7 +48,7 @@ MIN_PARCEL_PX = 20
 """Smaller pieces of the landscape are not parcels of the register."""
 LATITUDE_DEG, LONGITUDE_DEG = 43.5, 1.3
 CLOUDY_SHARE = 0.3
-"""Share of the dates with clouds, unless told otherwise."""
+"""Share of the dates with clouds, by default."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ def write_season(
         seed: same seed and arguments, same season.
         request: model and target; the default network and SL2P's LAI where none is given.
         cloudy_share: share of the dates with clouds, 0-1.
-        progress: told after each date.
+        progress: called after each date.
 
     Returns:
         Correlation of the errors of two pixels of a parcel on one date.

@@ -130,7 +130,7 @@ def score_scenes(
         bundle: model bundle.
         noise: as in `compare_with_sl2p`.
         angles: as in `compare_with_sl2p`.
-        progress: told (scenes done, all).
+        progress: called with (scenes done, all).
 
     Returns:
         Scores of `lai_training.scores.metrics.score` over all pixels together and, with noise,

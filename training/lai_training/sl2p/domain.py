@@ -31,7 +31,7 @@ class DomainIndex:
     """Which pairs of halves are in the list, flattened; row 0 and column 0 are False."""
 
     def find_outside(self, spectra: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """Tell which spectra lie outside the domain.
+        """Return which spectra lie outside the domain.
 
         Args:
             spectra: reflectance, shape (bands, n); the arithmetic is done in its dtype.

@@ -64,7 +64,7 @@ def write_sl2p(
             All bands are float32; NaN is no data, where the flags are 1.
         network: as in `sl2p.predict`.
         sensor: as in `sl2p.predict`.
-        progress: told of every strip.
+        progress: called after every strip.
 
     Returns:
         `output`.

@@ -50,7 +50,7 @@ def write_sl2p_series(
         reflectance_scale: reflectance = value * scale + offset; None: what the cube states.
         reflectance_offset: as above.
         datetime: time of a cube that has none.
-        progress: told after each date.
+        progress: called after each date.
 
     Returns:
         The files of the dates that hold data.

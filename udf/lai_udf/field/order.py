@@ -76,7 +76,7 @@ def observe_fields(
         user: for an openEO back-end with basic authentication.
         password: with `user`.
         job_options: of `lai-udf pack`, for an openEO back-end.
-        progress: told of the work.
+        progress: called as the work goes on.
 
     Raises:
         EmptySceneError: no usable scene in the period.

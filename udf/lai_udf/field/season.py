@@ -58,7 +58,7 @@ def run_season(
         period: of the acquisitions.
         directory: where the results go.
         request: what to compute.
-        progress: told after each window of a scene.
+        progress: called after each window of a scene.
     """
     season = Season()
     windows = _cut(entries, fields, period, season)

@@ -76,7 +76,7 @@ def produce(
         job_options: of `lai-udf pack`; None: the bundle of this machine, for a local back-end.
         parallel_jobs: on each back-end.
         poll_s: seconds between two rounds.
-        progress: told after each round.
+        progress: called after each round.
 
     Raises:
         ProductionError: no plan, or another manager works on the table.

@@ -240,7 +240,7 @@ def as_cube(
     Raises:
         MissingBandError: no band has a name that we know, or one is missing.
         MetadataError: a second time, or a band twice.
-        UndeclaredScaleError: whole numbers whose scale nobody states.
+        UndeclaredScaleError: whole numbers without a scale.
         GridError: no coordinates, no CRS, or a grid that is neither of 20 m nor of 10 m.
     """
     declared = declared or Declared()

@@ -97,7 +97,7 @@ def baseline_scaling(baseline: str, found: str) -> Scaling | None:
 
 
 def require_scaling(scaling: Scaling | None, where: str) -> Scaling:
-    """Return a scaling; raise `UndeclaredScaleError` where nobody states it."""
+    """Return a scaling; raise `UndeclaredScaleError` if it is not stated."""
     if scaling is None:
         raise UndeclaredScaleError(
             f"{where} holds whole numbers without a scale",
@@ -109,7 +109,7 @@ def require_scaling(scaling: Scaling | None, where: str) -> Scaling:
 
 
 def require_time(time: str | None, where: str) -> str:
-    """Return a time in UTC; raise `MetadataError` where nobody states it."""
+    """Return a time in UTC; raise `MetadataError` if it is not stated."""
     if not time:
         raise MetadataError(
             f"{where} states no time of acquisition",

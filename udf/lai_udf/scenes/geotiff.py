@@ -97,7 +97,7 @@ def describe_band(
         found: scaling that somebody else states (a catalogue), before the file's.
 
     Raises:
-        UndeclaredScaleError: integer reflectance, and nobody says its scale.
+        UndeclaredScaleError: integer reflectance without a stated scale.
     """
     dtype = np.dtype(dataset.dtypes[index - 1])
     nodata = dataset.nodatavals[index - 1]

@@ -27,7 +27,7 @@ HOLDING = "FeatureCollection"
 
 
 def holds_items(href: str) -> bool:
-    """Tell whether a path or href is a document of several Items, as opposed to a scene.
+    """Return whether a path or href is a document of several Items, as opposed to a scene.
 
     Raises:
         UnreadableProductError: it ends in `.json` and cannot be read.

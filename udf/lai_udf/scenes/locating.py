@@ -125,7 +125,7 @@ def _stated_transform(data: xr.Dataset | xr.DataArray) -> tuple[float, ...] | No
 def _of_corners(grid: Grid, transform: tuple[float, ...]) -> Grid:
     """Return the grid moved by half a pixel where its coordinates are upper left corners.
 
-    stackstac labels pixels by their corners unless told otherwise.
+    stackstac labels pixels by their corners by default.
     """
     t = grid.transform
     same = abs(t.a - transform[0]) < 1e-6 * t.a and abs(t.e - transform[4]) < 1e-6 * t.a
