@@ -243,7 +243,16 @@ def test_the_command_says_what_it_did(archive, tmp_path):
 
 def test_the_papers_config_holds_its_test_tiles_out(archive, tmp_path):
     config = read_yaml(REPOSITORY / "training/configs/paper_data.yaml", PrepareConfig)
-    changes = {"sources": (str(archive),), "patch_px": 32, "least_valid_share": 0.5}
+    listed = {choice.tile: len(choice.dates) for choice in config.select}
+    assert listed == {
+        "30TYS": 14,
+        "30TYQ": 5,
+        "31TCJ": 5,
+        "31TCK": 6,
+        "30TYM": 8,
+        "30TYT": 10,
+    }  # tables 2 and 3, and a date of table 6
+    changes = {"sources": (str(archive),), "patch_px": 32, "least_valid_share": 0.5, "others": True}
 
     manifest = prepare(config.model_copy(update=changes), tmp_path / "pool")
 

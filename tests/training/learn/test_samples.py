@@ -96,6 +96,15 @@ def test_missing_pixels_have_no_weight_no_features_and_are_marked(land, rng):
     assert np.isfinite(label).all()
 
 
+def test_an_unscored_border_has_no_weight(land, rng):
+    _, _, _, weight = _arrays(_batch(land, rng, missing_share=0.0, unscored_border_px=4))
+    inside = np.zeros(weight.shape[1:3], dtype=bool)
+    inside[4:-4, 4:-4] = True
+
+    assert (weight[..., 0][:, inside] > 0).all()
+    assert (weight[..., 0][:, ~inside] == 0).all()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_features_are_finite_and_within_the_limit(land, seed):
     features, masks, _, _ = _arrays(_batch(land, np.random.default_rng(seed), **ROUGH))

@@ -38,6 +38,8 @@ class SampleConfig(BaseModel):
     clean_weight: float = Field(8.0, gt=0)
     """Weight of a noise-free, undropped patch; the error of the others is larger anyway, and
     without it the network would smooth what needs no smoothing."""
+    unscored_border_px: int = Field(0, ge=0)
+    """Border of a patch that the loss leaves out: the paper crops 16 of 128 px on every side."""
     augment: bool = True
     """Turn and flip the patches at random."""
     label_low: float = -1.0

@@ -108,6 +108,10 @@ def build_batch(
     untouched = ~noisy & (masks == 1).all(axis=1)
     weight = np.where(untouched, np.float32(config.clean_weight), np.float32(1))
     weights = np.where(missing, np.float32(0), weight[:, None, None])
+    inside = np.zeros((height, width), dtype=bool)
+    border = config.unscored_border_px
+    inside[border : height - border, border : width - border] = True
+    weights[:, ~inside] = 0
     return (features, masks), labels if len(labels) > 1 else labels[0], weights[..., None]
 
 
