@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_jobs import write_geotiff
+from fake_jobs import DAYS, write_cloud_results, write_collection_results, write_geotiff
 from fake_lai import UTM32, fake_layers, write_product
 
 from lai_udf.cog import read_lai_cogs
@@ -94,3 +94,13 @@ def test_raw_results_of_a_job_count_where_nothing_was_made_of_them(tmp_path: Pat
     assert [result.name for result in find_results([tmp_path])] == ["openEO_2024-06-21Z"]
     write_result(tmp_path / "a", "2024-06-21T10:36:29Z")
     assert [result.name for result in find_results([tmp_path])] == ["a"]
+
+
+@pytest.mark.parametrize("write", [write_cloud_results, write_collection_results])
+def test_results_of_a_job_are_read_with_what_their_metadata_say(tmp_path: Path, write) -> None:
+    layers = fake_layers(np.random.default_rng(0))
+    results = find_results([write(tmp_path / "job", layers)])
+    assert [result.datetime.date().isoformat() for result in results] == list(DAYS)
+    for result in results:
+        read = result.read(["LAI"])["LAI"]
+        np.testing.assert_allclose(read, layers["LAI"], atol=1e-6)

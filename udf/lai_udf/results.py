@@ -28,7 +28,6 @@ from lai_udf.grid import Grid
 from lai_udf.identity import utc
 
 LAI_FILE = "lai.tif"
-JOB_RESULTS_FILE = "job-results.json"
 REFERENCE_FILES = ("sl2p.tif",)
 """Files with a band LAI that lie beside results, to compare them with."""
 SERVICE_FOLDER = ".catalogue"
@@ -126,21 +125,21 @@ def open_result(path: Path) -> LaiResult:
     """
     folder = path.parent if path.suffix.lower() in (".json", ".geojson") else path
     if folder.is_dir():
-        files = {b: (folder / f"{e.key}.tif", 1) for b, e in ENCODINGS.items()}
+        files = {band: (folder / f"{each.key}.tif", 1) for band, each in ENCODINGS.items()}
         found = {band: place for band, place in files.items() if place[0].is_file()}
         if "LAI" not in found:
             raise RasterError(f"{folder} holds no {LAI_FILE}: give the folder of an LAI result")
         first, properties = found["LAI"][0], _item_properties(folder)
     else:
         found, first, properties = {}, path, {}
+    said = {} if folder.is_dir() else _said_of_file(path)
     with _opened(first) as dataset:
         tags, grid = dataset.tags(), Grid.of_dataset(dataset)
-        if not found:
-            names = enumerate(dataset.descriptions, start=1)
-            found = {name: (path, index) for index, name in names if name in ENCODINGS}
+        names = enumerate(_band_names(dataset, said), start=1)
+        found = found or {name: (path, index) for index, name in names if name in ENCODINGS}
     if "LAI" not in found:
-        raise RasterError(f"{path} has no band described as LAI")
-    moment = properties.get("datetime") or tags.get("DATETIME") or _moment_of_job(folder)
+        raise RasterError(f"{path} has no band named LAI")
+    moment = properties.get("datetime") or tags.get("DATETIME") or said.get("datetime")
     return LaiResult(folder, found, grid, tags, properties, moment)
 
 
@@ -219,37 +218,45 @@ def _counts(path: Path, root: Path, stores: Sequence[Path]) -> bool:
 def _names_lai(path: Path) -> bool:
     try:
         with rasterio.open(path, driver="GTiff") as dataset:
-            return "LAI" in dataset.descriptions
+            return "LAI" in _band_names(dataset, _said_of_file(path))
     except RasterioError:
         return False
 
 
-def _item_properties(folder: Path) -> Mapping[str, Any]:
-    """Return `properties` of the STAC item in a folder, and its `id`."""
+def _band_names(dataset: DatasetReader, said: Mapping[str, Any]) -> Sequence[str | None]:
+    """Return the names of bands in a file; those of its metadata where it names none."""
+    named: tuple[str | None, ...] = dataset.descriptions
+    listed = [band.get("name") for band in said.get("bands") or said.get("eo:bands") or ()]
+    return listed if not any(named) and len(listed) == dataset.count else named
+
+
+def _documents(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the STAC documents in a folder."""
     for path in sorted(folder.glob("*.json")):
         try:
-            document = json.loads(path.read_text())
+            document = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(document, dict) and "lai" in (document.get("assets") or {}):
+        if isinstance(document, dict) and isinstance(document.get("assets"), dict):
+            yield document
+
+
+def _item_properties(folder: Path) -> Mapping[str, Any]:
+    """Return `properties` of the STAC item in a folder, and its `id`."""
+    for document in _documents(folder):
+        if "lai" in document["assets"]:
             return {**(document.get("properties") or {}), "id": document.get("id")}
     return {}
 
 
-def _moment_of_job(path: Path) -> str | None:
-    """Return the time that the metadata of an openEO job gives for a GeoTIFF."""
-    metadata = path.parent / JOB_RESULTS_FILE
-    if path.is_dir() or not metadata.is_file():
-        return None
-    try:
-        document = json.loads(metadata.read_text())
-    except ValueError:
-        return None
-    asset = (document.get("assets") or {}).get(path.name) or {}
-    told = asset.get("datetime") or (document.get("properties") or {}).get("datetime")
-    day = _moment_in(path.name)
-    # A bare day in the name is the date of the cube, that of the metadata may be its midnight.
-    return str(told) if told else day
+def _said_of_file(path: Path) -> Mapping[str, Any]:
+    """Return what the STAC metadata of an openEO job beside a GeoTIFF say of it."""
+    for document in _documents(path.parent):
+        for key, asset in document["assets"].items():
+            if path.name in (key, str(asset.get("href", "")).split("?")[0].rpartition("/")[2]):
+                own = {"datetime": (document.get("properties") or {}).get("datetime")}
+                return own | {name: value for name, value in asset.items() if value}
+    return {}
 
 
 def _moment_in(name: str) -> str | None:
