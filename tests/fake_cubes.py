@@ -115,6 +115,7 @@ def make_field_calibration(change: float = 0.3) -> dict[str, Any]:
         "levels": levels,
         "half_widths": {"known": levels, "new": [2 * level for level in levels]},
         "shared": 0.5,
+        "typical_scale": 0.5,
         "ceiling": 15.0,
         "fade_below": 1.0,
     }

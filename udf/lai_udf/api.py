@@ -177,8 +177,14 @@ def _estimate_now(
         if date in wrong:
             result[date] = _nothing(bands, shape[2:])
         else:
-            result[date] = apply_datacube(array.isel(t=date, drop=True), own).values
+            one = array.isel(t=date, drop=True).assign_attrs(datetime=_time_of(array, date))
+            result[date] = apply_datacube(one, own).values
     return result
+
+
+def _time_of(array: xr.DataArray, date: int) -> str:
+    """Return the time of a date, by which own points are weighed; empty where it is unknown."""
+    return str(array["t"].values[date]) if array["t"].dtype.kind == "M" else ""
 
 
 def judge_dates(array: xr.DataArray, groups: list[list[int]]) -> dict[int, LaiInputError]:
@@ -215,6 +221,7 @@ def _estimate_lazily(
     import dask.array as da
 
     labels = [str(label) for label in array["bands"].values]
+    times = [_time_of(array, date) for date in range(array.sizes["t"])]
     values = array.data.rechunk({0: 1, 1: -1, 2: CORE_PX, 3: CORE_PX})
     verdicts = _judge_lazily(array, groups)
     bounded = da.overlap.overlap(
@@ -222,12 +229,20 @@ def _estimate_lazily(
     )
 
     def work(
-        block: npt.NDArray[np.float32], verdict: npt.NDArray[np.bool_] | None = None
+        block: npt.NDArray[np.float32],
+        verdict: npt.NDArray[np.bool_] | None = None,
+        block_info: Any = None,  # noqa: ANN401 (of Dask)
     ) -> npt.NDArray[np.float32]:
         inside = tuple(side - 2 * HALO_PX for side in block.shape[2:])
         if verdict is not None and bool(verdict.all()):
             return _nothing(bands, inside)[None]
-        window = xr.DataArray(block[0], dims=("bands", "y", "x"), coords={"bands": labels})
+        date = block_info[0]["chunk-location"][0] if block_info else 0
+        window = xr.DataArray(
+            block[0],
+            dims=("bands", "y", "x"),
+            coords={"bands": labels},
+            attrs={"datetime": times[date]},
+        )
         lai = apply_datacube(window, dict(context)).values
         return lai[None, :, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from lai_udf.cli_calibrate import calibrate
 from lai_udf.cli_field import field
 from lai_udf.cli_produce import produce
 from lai_udf.cli_series import series
@@ -211,6 +212,7 @@ def _print_report(report: Any, options: dict[str, str]) -> None:  # noqa: ANN401
 
 app.command()(field)
 app.command()(in_one_sentence(PROGRAM)(series))
+app.command()(in_one_sentence(PROGRAM)(calibrate))
 app.command()(in_one_sentence(PROGRAM)(produce))
 
 

@@ -15,6 +15,7 @@ LaiUdfError                      root: lai_udf.predict.LaiError
 │   └── OutputNotWritableError   the target folder or disk refuses the files
 ├── PolygonFileError             a file of polygons that cannot be used
 ├── GeometryError                a polygon or point that cannot be averaged over
+├── OwnPointsError               own field points that cannot be used
 ├── IdentityError                time, tile or target of a result, or a folder of another one
 ├── LaiGraphError                a process graph that no back-end would treat well
 ├── ContractError                a file or cube that `lai-udf check` refuses
@@ -50,6 +51,10 @@ class SeveralFaultsError(ProductError):
     def word(self, name: Callable[[str], str] = str) -> str:
         """Return a sentence for each fault, on one line."""
         return " / ".join(error.word(name) for error in self.errors)
+
+
+class OwnPointsError(LaiUdfError):
+    """Own field points that cannot be used."""
 
 
 class Faults:

@@ -736,8 +736,8 @@ def identify(model: Model) -> str:
 class OwnPoints:
     """What a user's own measurements say of the error that all pixels of a date share.
 
-    In units of `scale` of the field calibration. The shared error has the variance `shared` and a
-    correlation over time of exp(-days / `decay_days`); `weights` and `inverse` belong to `days`.
+    In units of `typical_scale` of the field calibration. The shared error has the variance `shared`
+    and over time a correlation of exp(-days / `decay_days`).
     """
 
     days: np.ndarray
@@ -944,7 +944,8 @@ def relate_to_field(
         mean, variance = load_own_points(settings.calibration, model).foretell(day)
         # Own points say how leaves are off, so bare soil, which has none, is not shifted.
         fade = np.clip(centre / np.float32(taught["fade_below"]), 0, 1)
-        centre = np.maximum(centre + np.float32(mean) * field.scale * fade, np.minimum(centre, 0))
+        shift = np.float32(mean * taught["typical_scale"]) * fade
+        centre = np.maximum(centre + shift, np.minimum(centre, 0))
         half *= float(np.sqrt(variance + 1 - taught["shared"]))
     margin = np.float32(half) * field.scale
     shown = centre if settings.target == "field" else value
@@ -1100,12 +1101,19 @@ def predict_window(dates: xarray.DataArray, model: Model, settings: Settings) ->
 
 
 def read_days(dates: xarray.DataArray) -> list[float | None]:
-    """Return days since 1970 of every date; None where the cube does not tell it."""
+    """Return days since 1970 of every date (t, bands, y, x); None where the cube does not tell it.
+
+    Without a dimension of time a scene may tell it by its attribute `datetime`.
+    """
     times = dates["t"].values if "t" in dates.coords else np.array([])
     if times.dtype.kind not in "MUO" or not times.size:
+        told = str(dates.attrs.get("datetime", "")).split("+")[0].removesuffix("Z")
+        times = np.array([told] * dates.sizes["t"])
+    try:
+        seconds = times.astype("datetime64[s]").astype("float64")
+    except ValueError:
         return [None] * dates.sizes["t"]
-    whole = times.astype("datetime64[s]").astype("float64")
-    return [float(day) for day in np.atleast_1d(whole) / 86_400]
+    return [float(day) if np.isfinite(day) and day > 0 else None for day in seconds / 86_400]
 
 
 def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  # type: ignore[type-arg]

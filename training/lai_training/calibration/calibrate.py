@@ -37,10 +37,11 @@ TERMS = ("centre", "change", "edge", "sun")
 """Features of the scale of LAI; fractions have the first two."""
 CEILINGS = {"LAI": 15.0, "FAPAR": 1.0, "FCOVER": 1.0}
 """No measurement lies above."""
-FADE_BELOW = 1.0
-"""LAI below which a shift by own points shrinks in proportion: bare soil has no leaves."""
+FADE_BELOW = 0.25
+"""Value below which a shift by own points shrinks in proportion: bare soil has no leaves."""
 NEW_REGION = 1.2
-"""Widening for new regions where no region can be left out (measured for LAI: 1.15 to 1.2)."""
+"""Widening for new regions, of the quantile of the sample: with it 94.8 % of the field pairs lie in
+their interval when their whole country took no part (92.5 % with 1.1, 90.2 % with 1)."""
 METHOD = (
     "split-conformal: absolute errors of site-dates left out, over a scale fitted to a few "
     "features; rows of a site-date count as fewer"
@@ -175,38 +176,13 @@ def calibrate_variable(measurements: Measurements, variable: str) -> tuple[dict[
     other = np.abs(without.error / scale_of(without, entry["without_sun"]["scale"]))[own]
     wider = fit_half_widths(other, group, entry["shared"])[-1] / half[-1]
     entry["without_sun"]["scale"]["constant"] += round(float(np.log(max(wider, 1.0))), 5)
-    entry["half_widths"] = {
-        "known": half,
-        "new": widen_for_new(measurements, variable, scale, entry["shared"], half),
-    }
+    plain = fit_half_widths(np.abs(ratio), group, entry["shared"], few=False)
+    new = [round(max(old, NEW_REGION * width), 4) for old, width in zip(half, plain, strict=True)]
+    entry["half_widths"] = {"known": half, "new": new}
+    entry["typical_scale"] = round(float(np.exp(np.mean(np.log(scale_of(known, scale)[own])))), 4)
     entry |= {"ceiling": CEILINGS[variable], "fade_below": FADE_BELOW}
     entry |= {"rows": int(own.sum()), "groups": int(np.unique(group).size)}
     return entry, known
-
-
-def widen_for_new(
-    measurements: Measurements,
-    variable: str,
-    scale: Mapping[str, Any],
-    shared: float,
-    half: list[float],
-) -> list[float]:
-    """Return the half-widths for regions without field data: measured by leaving regions out."""
-    own = first_source(measurements)
-    regions = measurements.region
-    if len(np.unique(regions[own])) < 3 or (regions[own] == measurements.fold[own]).all():
-        return [round(NEW_REGION * width, 4) for width in half]
-    labels = np.where(own | np.isin(regions, regions[own]), regions, "")
-    found = np.zeros(regions.size)
-    for region in np.unique(regions[own]):
-        held = labels == region
-        correction = fit_correction(measurements.take(~held), RECIPES[variable], sun=True)
-        found[held] = change_of(measurements.take(held), correction, sun=True)
-    left_out = LeftOut(measurements, found, sun=True).take(own)
-    ratio = np.abs(left_out.error / scale_of(left_out, scale))
-    measured = fit_half_widths(ratio, left_out.measurements.group, shared)
-    least = NEW_REGION**0.5  # regions differ more than four of them can show
-    return [round(max(least * old, new), 4) for old, new in zip(half, measured, strict=True)]
 
 
 def bounds_of(

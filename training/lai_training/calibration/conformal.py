@@ -50,7 +50,7 @@ def weighted_quantile(values: Floats, weights: Floats, level: float, rows: float
         rows: effective n of the finite-sample correction.
     """
     order = np.argsort(values)
-    share = np.cumsum(weights[order]) / weights.sum() * rows / (rows + 1)
+    share = np.cumsum(weights[order]) / weights.sum() / (1 + 1 / rows)
     place = int(np.searchsorted(share, level))
     return float(values[order][min(place, len(values) - 1)])
 

@@ -90,7 +90,12 @@ def fit_scale(
 
 
 def fit_half_widths(
-    ratio: Floats, group: Texts, shared: float, levels: Sequence[float] = LEVELS
+    ratio: Floats,
+    group: Texts,
+    shared: float,
+    levels: Sequence[float] = LEVELS,
+    *,
+    few: bool = True,
 ) -> list[float]:
     """Return the half-widths of the levels in units of the scale.
 
@@ -99,9 +104,10 @@ def fit_half_widths(
         group: (n,) whose rows share a part of their error.
         shared: share of the variance that a group shares.
         levels: nominal coverage.
+        few: whether the quantiles are raised because the rows are few.
     """
     number = np.unique(group, return_inverse=True)[1]
-    rows = effective_rows(number, shared / (1 - shared))
+    rows = effective_rows(number, shared / (1 - shared)) if few else np.inf
     weights = group_weights(number)
     return [round(weighted_quantile(ratio, weights, level, rows), 4) for level in levels]
 

@@ -1,0 +1,219 @@
+"""Own points: read with their faults told, weighed by what a date shares, and given to the UDF."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from fake_cubes import make_bundle, make_field_calibration
+
+from lai_udf.calibration import (
+    Match,
+    Refused,
+    errors_of,
+    fit_effect,
+    interval_of_mean,
+    leave_points_out,
+    match_points,
+    write_calibration,
+)
+from lai_udf.errors import OwnPointsError
+from lai_udf.own_points import Point, read_points
+from lai_udf.predict import BANDS, LaiInputError, apply_datacube, load_model
+
+DAY = 17_700.5  # 2018-06-18
+TAUGHT = make_field_calibration() | {"shared": 0.5, "typical_scale": 1.0, "fade_below": 0.25}
+
+
+def make_match(
+    error: float, *, day: float = DAY, estimated: float = 2.0, sd: float = 0.05
+) -> Match:
+    point = Point(1, 4.0, 42.0, day, estimated + error, sd)
+    return Match(point, day, estimated)
+
+
+def foretold(errors: list[float], day: float = DAY) -> tuple[float, float]:
+    return fit_effect(errors_of([make_match(e) for e in errors], TAUGHT), 0.5).foretell(day)
+
+
+def test_one_point_shifts_by_its_share_and_more_points_by_more() -> None:
+    one, three, many = (foretold([1.0] * count)[0] for count in (1, 3, 200))
+
+    assert one == pytest.approx(0.5, abs=0.01)  # half of the variance is the date's
+    assert one < three < many < 1
+
+
+def test_own_points_narrow_the_interval_but_never_below_the_part_of_a_point() -> None:
+    variances = [foretold([0.5] * count)[1] for count in (1, 3, 200)]
+
+    assert 0.5 > variances[0] > variances[1] > variances[2] > 0
+
+
+def test_other_dates_are_told_less_the_farther_they_are() -> None:
+    near, far = foretold([1.0] * 5, DAY + 5), foretold([1.0] * 5, DAY + 365)
+
+    assert foretold([1.0] * 5)[0] > near[0] > far[0]
+    assert far == pytest.approx((0.0, 0.5), abs=1e-6)
+
+
+def test_an_uncertain_point_weighs_less() -> None:
+    sure, unsure = (
+        fit_effect(errors_of([make_match(1.0, sd=sd)], TAUGHT), 0.5).foretell(DAY)[0]
+        for sd in (0.05, 2.0)
+    )
+
+    assert 0 < unsure < 0.3 * sure
+
+
+def test_one_wild_point_counts_as_three_scales_at_most() -> None:
+    assert foretold([12.0]) == foretold([3.0])
+
+
+def test_the_worth_of_own_points_is_told_by_leaving_points_out(rng: np.random.Generator) -> None:
+    matches = [make_match(1.0 + 0.2 * noise) for noise in rng.standard_normal(6)]
+
+    report = leave_points_out(matches, TAUGHT)
+
+    assert report["rmse_after"] < 0.5 * report["rmse_before"]
+    assert report["width_after"] < report["width_before"]
+    assert leave_points_out(matches[:1], TAUGHT)["rmse_after"] is None
+
+
+def test_the_mean_of_a_parcel_keeps_the_shared_part_of_its_error() -> None:
+    lai, lower, upper = (np.full(4, value) for value in (3.0, 1.0, 5.0))
+
+    low, high = interval_of_mean(lai, lower, upper, np.array([1.0, 9.0, 90.0, 1e9]), 0.5)
+
+    assert (high[0], low[0]) == (5.0, 1.0)
+    assert (np.diff(high[1:]) < 0).all()
+    assert high[-1] - 3 == pytest.approx(2 * np.sqrt(0.5), abs=1e-3)
+    np.testing.assert_allclose(high - lai, lai - low)
+
+
+def test_a_lower_end_cut_at_zero_does_not_narrow_the_mean() -> None:
+    low, high = interval_of_mean(
+        np.array([0.5]), np.array([0.0]), np.array([2.5]), np.array([1.0]), 0.5
+    )
+
+    assert (low[0], high[0]) == (0.0, 2.5)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "points.csv"
+    path.write_text(
+        "lon,lat,date,lai,lai_sd\n4.1,42.1,2018-06-18,2.5,0.2\n4.2,42.2,2018-06-19,3,\n"
+    )
+    return path
+
+
+def test_points_are_read_with_their_uncertainty(table: Path) -> None:
+    first, second = read_points(table)
+
+    assert (first.longitude, first.latitude, first.lai, first.sd) == (4.1, 42.1, 2.5, 0.2)
+    assert (first.day, second.row, second.sd) == (DAY, 2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("lon,lat,date,lai\n4,42,2018-06-18,50\n", "row 1: LAI 50"),
+        ("lon,lat,date,lai\n4,42,2018-06-18,dense\n", "row 1: lai 'dense' is no number"),
+        ("lon,lat,date,lai\n4,42,in June,2\n4,142,2018-06-18,2\n", "row 2: latitude 142"),
+        ("lon,lat,lai\n4,42,2\n", "lacks a column for date"),
+        ("lon,lat,date,lai\n", "no points"),
+        ("", "cannot read"),
+    ],
+)
+def test_what_is_no_point_is_refused_with_its_row(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(text)
+
+    with pytest.raises(OwnPointsError, match=told):
+        read_points(path)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bundle")
+    calibration = {"variables": {"LAI": TAUGHT}}
+    return make_bundle(folder / "known.zip", reach_px=0, calibration=calibration)
+
+
+def scene(b8a: float, day: str | None = "2018-06-18T12:00:00Z") -> xr.DataArray:
+    """Return 4 x 4 px whose LAI is 10 x B8A."""
+    spectrum = np.full((10, 4, 4), 0.05, "float32")
+    spectrum[BANDS.index("B8A")] = b8a
+    attributes = {} if day is None else {"datetime": day}
+    return xr.DataArray(
+        spectrum, dims=("bands", "y", "x"), coords={"bands": list(BANDS)}, attrs=attributes
+    )
+
+
+def test_the_udf_takes_a_file_of_own_points(bundle: Path, tmp_path: Path) -> None:
+    path, model = tmp_path / "own.json", load_model(str(bundle))
+    write_calibration(path, model, [make_match(1.0)] * 3, [Refused(4, "lies outside the images")])
+    context = {"model": str(bundle), "target": "field"}
+
+    plain = apply_datacube(scene(0.4), context)
+    own = apply_datacube(scene(0.4), {**context, "calibration": str(path)})
+    later = apply_datacube(scene(0.4, "2020-06-18"), {**context, "calibration": str(path)})
+
+    lai, lower, upper = (own.sel(bands=band) for band in ("LAI", "LAI_LOWER", "LAI_UPPER"))
+    assert (lai > plain.sel(bands="LAI") + 0.5).all()
+    width = plain.sel(bands="LAI_UPPER") - plain.sel(bands="LAI_LOWER")
+    assert (upper - lower < 0.9 * width).all()
+    xr.testing.assert_allclose(later.drop_attrs(), plain.drop_attrs(), atol=1e-5)
+    assert json.loads(path.read_text())["report"]["refused"][0]["row"] == 4
+
+
+def test_bare_soil_is_not_shifted(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    write_calibration(path, load_model(str(bundle)), [make_match(1.0)] * 3, [])
+    context = {"model": str(bundle), "target": "field", "calibration": str(path), "bands": ["LAI"]}
+
+    assert (apply_datacube(scene(-0.03), context) <= 0.01).all()
+
+
+def test_own_points_of_another_bundle_are_refused(bundle: Path, tmp_path: Path) -> None:
+    other = make_bundle(tmp_path / "b.zip", calibration={"variables": {"LAI": TAUGHT}})
+    path = tmp_path / "own.json"
+    write_calibration(path, load_model(str(other)), [make_match(1.0)], [])
+
+    with pytest.raises(LaiInputError, match="another bundle") as caught:
+        apply_datacube(scene(0.4), {"model": str(bundle), "calibration": str(path)})
+    assert caught.value.parameter == "calibration"
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "{}"])
+def test_what_is_no_file_of_own_points_is_refused(
+    bundle: Path, tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "own.json"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(LaiInputError) as caught:
+        apply_datacube(scene(0.4), {"model": str(bundle), "calibration": str(path)})
+    assert caught.value.parameter == "calibration"
+
+
+def test_a_cube_without_a_date_cannot_use_own_points(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    write_calibration(path, load_model(str(bundle)), [make_match(1.0)], [])
+
+    with pytest.raises(LaiInputError, match="dates"):
+        apply_datacube(scene(0.4, None), {"model": str(bundle), "calibration": str(path)})
+
+
+def test_without_a_usable_point_nothing_is_written(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(OwnPointsError, match="row 1: lies outside"):
+        write_calibration(
+            tmp_path / "own.json", load_model(str(bundle)), [], [Refused(1, "lies outside")]
+        )
+    assert not (tmp_path / "own.json").exists()
+
+
+def test_no_results_leave_every_point_unused() -> None:
+    assert match_points([Point(1, 4.0, 42.0, DAY, 2.0, 0.3)], [])[1][0].row == 1

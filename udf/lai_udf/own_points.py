@@ -1,0 +1,142 @@
+"""The table of a user's own measurements, read: places, dates and LAI."""
+
+import csv
+import datetime as dt
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lai_udf.errors import OwnPointsError
+
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "longitude": ("longitude", "lon", "x"),
+    "latitude": ("latitude", "lat", "y"),
+    "date": ("date", "datetime", "time"),
+    "lai": ("lai",),
+    "sd": ("lai_sd", "sd", "uncertainty", "lai_u"),
+}
+"""Names that a column may have; `sd` may be missing."""
+HIGHEST_LAI = 15.0
+"""No canopy that was ever measured has more."""
+DEFAULT_SD = 0.3
+"""Of a measurement that states none, m2 m-2."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measurement of LAI."""
+
+    row: int
+    """Of the table, from 1."""
+    longitude: float
+    """Degrees east."""
+    latitude: float
+    """Degrees north."""
+    day: float
+    """Days since 1970; noon where only the date is known."""
+    lai: float
+    """m2 m-2."""
+    sd: float
+    """Its standard deviation, m2 m-2."""
+
+
+def read_points(path: Path) -> list[Point]:
+    """Read a CSV or GeoParquet of own points.
+
+    Args:
+        path: columns as in `COLUMNS`; a GeoParquet may have points instead of coordinates.
+
+    Raises:
+        OwnPointsError: the file cannot be read, a column is missing, or a cell is no number, date
+            or LAI; all faults are told at once.
+    """
+    rows = list(
+        _read_parquet(path)
+        if path.suffix.lower() in (".parquet", ".geoparquet")
+        else _read_csv(path)
+    )
+    if not rows:
+        raise OwnPointsError(f"{path} holds no points")
+    names = {str(name).strip().lower(): name for name in rows[0]}
+    columns = {
+        key: names[next(alias for alias in known if alias in names)]
+        for key, known in COLUMNS.items()
+        if any(alias in names for alias in known)
+    }
+    if missing := [key for key in ("longitude", "latitude", "date", "lai") if key not in columns]:
+        raise OwnPointsError(
+            f"{path} lacks a column for {', '.join(missing)}; it has {', '.join(names)}"
+        )
+    points, faults = [], []
+    for number, row in enumerate(rows, start=1):
+        try:
+            points.append(_read_point(number, {key: row[name] for key, name in columns.items()}))
+        except ValueError as error:
+            faults.append(f"row {number}: {error}")
+    if faults:
+        more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
+        raise OwnPointsError(f"{path}: {'; '.join(faults[:5])}{more}")
+    return points
+
+
+def _read_csv(path: Path) -> Iterator[Mapping[str, Any]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            dialect = csv.Sniffer().sniff(file.readline(), delimiters=",;\t")
+            file.seek(0)
+            yield from csv.DictReader(file, dialect=dialect)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise OwnPointsError(f"cannot read the points {path}: {error}") from error
+
+
+def _read_parquet(path: Path) -> list[Mapping[str, Any]]:
+    import geopandas
+
+    try:
+        frame = geopandas.read_parquet(path).to_crs(4326)
+    except (OSError, ValueError) as error:
+        raise OwnPointsError(f"cannot read the points {path}: {error}") from error
+    table = frame.drop(columns=frame.geometry.name)
+    table = table.assign(longitude=frame.geometry.x, latitude=frame.geometry.y)
+    return list(table.to_dict("records"))
+
+
+def _read_point(number: int, cells: Mapping[str, Any]) -> Point:
+    """Return a point; raise ValueError with what is wrong."""
+    values = {key: _number(key, cells[key]) for key in ("longitude", "latitude", "lai")}
+    for key, limit in (("longitude", 180.0), ("latitude", 90.0)):
+        if abs(values[key]) > limit:
+            raise ValueError(f"{key} {values[key]:g} is no degree")
+    if not 0 <= values["lai"] <= HIGHEST_LAI:
+        raise ValueError(f"LAI {values['lai']:g} is not between 0 and {HIGHEST_LAI:g}")
+    sd = cells.get("sd")
+    stated = sd is not None and str(sd).strip().lower() not in ("", "nan")
+    spread = _number("sd", sd) if stated else DEFAULT_SD
+    if spread < 0:
+        raise ValueError(f"the standard deviation {spread:g} is below 0")
+    return Point(number, **values, day=_day(cells["date"]), sd=max(spread, 0.05))
+
+
+def _number(key: str, cell: Any) -> float:  # noqa: ANN401  (a cell of a table)
+    try:
+        value = float(cell)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{key} {cell!r} is no number")
+    return value
+
+
+def _day(cell: Any) -> float:  # noqa: ANN401
+    text = str(cell).strip()
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"date {text!r} is none; write 2018-06-21") from None
+    if len(text) <= 10:
+        moment += dt.timedelta(hours=12)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=dt.UTC)
+    return moment.timestamp() / 86_400
