@@ -359,3 +359,37 @@ def test_raster_that_is_damaged_is_told_without_its_path(
     assert answer.status_code == 500
     assert "lai-service repair" in answer.json()["description"]
     assert str(settings.data) not in answer.text
+
+
+def test_a_smoothed_curve_lies_on_a_regular_grid_of_dates(published: TestClient) -> None:
+    lon, lat = lonlat(20.5, 30.5)
+    found = published.get(f"/timeseries?lon={lon}&lat={lat}&smooth=5").json()
+
+    dates = [row["date"] for row in found["smoothed"]]
+    assert dates == ["2024-06-01", "2024-06-06", "2024-06-11", "2024-06-16", "2024-06-21"]
+    lai = [row["lai"] for row in found["smoothed"]]
+    assert lai == sorted(lai)
+    assert lai[::2] == pytest.approx([2.0, 3.0, 4.0], abs=0.2)
+    assert [row["gap_days"] for row in found["smoothed"]] == [0, 5, 0, 5, 0]
+    assert all(row["lower"] < row["lai"] < row["upper"] for row in found["smoothed"])
+    assert [row["rejected"] for row in found["observations"]] == [False] * 3
+
+
+def test_tables_and_plots_of_a_smoothed_curve(published: TestClient) -> None:
+    places = [parcel(10, 10, 14, 14), parcel(20, 20, 24, 24)]
+    features = [{"type": "Feature", "properties": {}, "geometry": place} for place in places]
+    body = {"geometry": {"type": "FeatureCollection", "features": features}, "smooth": 10}
+
+    table = list(
+        csv.DictReader(
+            io.StringIO(published.post("/timeseries", json=body | {"format": "csv"}).text)
+        )
+    )
+    assert list(table[0]) == ["place", "date", "lai", "sd", "lower", "upper", "gap_days"]
+    assert len(table) == 6
+    parquet = published.post("/timeseries", json=body | {"format": "parquet"})
+    assert len(geopandas.read_parquet(io.BytesIO(parquet.content))) == 6
+    lon, lat = lonlat(20.5, 30.5)
+    plot = published.get(f"/timeseries?lon={lon}&lat={lat}&smooth=5&format=png")
+    assert plot.content[:4] == b"\x89PNG"
+    assert published.get(f"/timeseries?lon={lon}&lat={lat}&smooth=0").status_code == 400

@@ -32,6 +32,7 @@ from lai_service.files.observations import (
     observe,
     result_of,
 )
+from lai_service.files.smoothed import MAX_STEP_DAYS, SmoothedDate, SmoothedPlace, smooth_place
 from lai_udf.errors import LaiUdfError
 from lai_udf.longitudes import cut
 from lai_udf.predict import UNUSABLE_FLAGS
@@ -71,6 +72,8 @@ class TimeSeriesRequest(BaseModel):
     """Bits of LAI_FLAGS that make a pixel unusable."""
     min_valid_fraction: float = Field(default=MIN_VALID_SHARE, ge=0, le=1)
     """Least usable share of a place that has a mean."""
+    smooth: int | None = Field(default=None, ge=1, le=MAX_STEP_DAYS)
+    """Days from date to date of a curve through clouds and gaps; none if not given."""
     format: Format = "json"
     """Answer as JSON, CSV, GeoParquet or a PNG plot."""
 
@@ -93,6 +96,8 @@ class Series:
     """Of all items."""
     others: list[Settings]
     """Of further items there, which were left out."""
+    smoothed: list[SmoothedPlace] | None = None
+    """Curves by place, where asked for."""
 
 
 _KEPT: cachetools.LRUCache[bytes, list[list[Observation]]] = cachetools.LRUCache(
@@ -172,7 +177,8 @@ def _read(
                 _KEPT[key] = rows
     if not any(rows):
         raise NotFoundError("no pixel of any item lies in the place")
-    return Series(places, rows, settings, others)
+    smoothed = None if asked.smooth is None else [smooth_place(own, asked.smooth) for own in rows]
+    return Series(places, rows, settings, others, smoothed)
 
 
 def _key(
@@ -230,6 +236,9 @@ def add_timeseries(app: FastAPI, catalogue: Catalogue, data: Path) -> None:
         resolution: Annotated[float | None, Query(gt=0, description="Pixel size, m")] = None,
         exclude_flags: Annotated[int, Query(ge=0, le=255)] = UNUSABLE_FLAGS,
         min_valid_fraction: Annotated[float, Query(ge=0, le=1)] = MIN_VALID_SHARE,
+        smooth: Annotated[
+            int | None, Query(ge=1, le=MAX_STEP_DAYS, description="Days of a smoothed curve")
+        ] = None,
         format: Format = "json",
     ) -> Response:
         """Return the LAI of a point (`lon`, `lat`) or a `geometry` for every date."""
@@ -245,6 +254,7 @@ def add_timeseries(app: FastAPI, catalogue: Catalogue, data: Path) -> None:
                 resolution=resolution,
                 exclude_flags=exclude_flags,
                 min_valid_fraction=min_valid_fraction,
+                smooth=smooth,
                 format=format,
             )
         )
@@ -262,6 +272,7 @@ def _place(lon: float | None, lat: float | None, geometry: str | None) -> dict[s
 
 
 _COLUMNS = tuple(field.name for field in fields(Observation))
+_SMOOTHED_COLUMNS = tuple(field.name for field in fields(SmoothedDate))
 
 
 def _as_json(series: Series) -> Response:
@@ -271,23 +282,39 @@ def _as_json(series: Series) -> Response:
         "settings": asdict(series.settings),
         "others": [asdict(other) for other in series.others],
     }
-    rows = [[asdict(observation) for observation in own] for own in series.observations]
-    if len(rows) == 1:
-        return JSONResponse({**head, "observations": rows[0]})
-    pairs = zip(series.places, rows, strict=True)
-    return JSONResponse(
-        {**head, "series": [{"place": place.id, "observations": own} for place, own in pairs]}
-    )
+    parts = [_document(series, number) for number in range(len(series.places))]
+    if len(parts) == 1:
+        return JSONResponse({**head, **parts[0]})
+    pairs = zip(series.places, parts, strict=True)
+    return JSONResponse({**head, "series": [{"place": place.id, **own} for place, own in pairs]})
+
+
+def _document(series: Series, number: int) -> dict[str, Any]:
+    """Return what JSON holds of one place."""
+    rows = [asdict(observation) for observation in series.observations[number]]
+    if series.smoothed is None:
+        return {"observations": rows}
+    curve = series.smoothed[number]
+    judged = [row | {"rejected": no} for row, no in zip(rows, curve.rejected, strict=True)]
+    return {"observations": judged, "smoothed": [asdict(date) for date in curve.dates]}
+
+
+def _rows(series: Series) -> Sequence[Sequence[Observation | SmoothedDate]]:
+    """Return what tables hold, by place: observations, or the curve where asked for."""
+    if series.smoothed is None:
+        return series.observations
+    return [curve.dates for curve in series.smoothed]
 
 
 def _table(series: Series) -> list[dict[str, Any]]:
-    pairs = zip(series.places, series.observations, strict=True)
+    pairs = zip(series.places, _rows(series), strict=True)
     return [{"place": place.id, **asdict(row)} for place, own in pairs for row in own]
 
 
 def _as_csv(series: Series) -> Response:
     text = io.StringIO()
-    writer = csv.DictWriter(text, ("place", *_COLUMNS))
+    columns = _COLUMNS if series.smoothed is None else _SMOOTHED_COLUMNS
+    writer = csv.DictWriter(text, ("place", *columns))
     writer.writeheader()
     writer.writerows(_table(series))
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8")
@@ -298,11 +325,12 @@ def _as_parquet(series: Series) -> Response:
     import pandas
 
     rows = _table(series)
-    counts = [len(own) for own in series.observations]
+    counts = [len(own) for own in _rows(series)]
     pairs = zip(series.places, counts, strict=True)
     shapes = [place.geometry for place, count in pairs for _ in range(count)]
     table = geopandas.GeoDataFrame(rows, geometry=shapes, crs="EPSG:4326")
-    table["datetime"] = pandas.to_datetime(table["datetime"], utc=True, format="ISO8601")
+    time = "datetime" if series.smoothed is None else "date"
+    table[time] = pandas.to_datetime(table[time], utc=True, format="ISO8601")
     target = io.BytesIO()
     table.to_parquet(target)
     return Response(target.getvalue(), media_type="application/vnd.apache.parquet")
@@ -313,7 +341,8 @@ def _as_png(series: Series) -> Response:
 
     if len(series.places) > 1:
         raise BadRequestError("a plot shows one place; ask for CSV, GeoParquet or JSON of several")
-    return Response(plot_series(series.observations[0]), media_type="image/png")
+    curve = None if series.smoothed is None else series.smoothed[0]
+    return Response(plot_series(series.observations[0], curve), media_type="image/png")
 
 
 _WRITERS = {"json": _as_json, "csv": _as_csv, "parquet": _as_parquet, "png": _as_png}

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lai_service.files.observations import Observation
+from lai_service.files.smoothed import SmoothedPlace
 
 __all__ = ["GAP", "lines", "plot_series"]
 
@@ -17,25 +18,33 @@ GAP = timedelta(days=45)
 """Over a longer time without a value no line is drawn."""
 
 
-def plot_series(series: Sequence[Observation]) -> bytes:
+def plot_series(series: Sequence[Observation], curve: SmoothedPlace | None = None) -> bytes:
     """Draw mean LAI with its interval over time; the line breaks where nothing was seen.
 
     Args:
         series: observations in order of time; those without a value are left out.
+        curve: of the same observations; drawn instead of the line from date to date.
 
     Returns:
-        A PNG image; points are paler where less of the place is valid.
+        A PNG image; points are paler where less of the place is valid, crosses where rejected.
     """
-    shown = [o for o in series if o.lai is not None]
+    rejected = [False] * len(series) if curve is None else curve.rejected
+    pairs = list(zip(series, rejected, strict=True))
+    cloudy = [o for o, no in pairs if o.lai is not None and no]
+    shown = [o for o, no in pairs if o.lai is not None and not no]
     times, lai, lower, upper = lines(shown)
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.add_subplot()
-    if np.isfinite(lower).any():
-        axes.fill_between(times, lower, upper, color="#78c679", alpha=0.35, label="95 % interval")
-    axes.plot(times, lai, color="#006837", linewidth=1)
+    days, middle, low, high = (times, lai, lower, upper) if curve is None else _curve_lines(curve)
+    if np.isfinite(low).any():
+        axes.fill_between(days, low, high, color="#78c679", alpha=0.35, label="95 % interval")
+    axes.plot(days, middle, color="#006837", linewidth=1)
     colours = [(0.0, 0.41, 0.22, 0.25 + 0.75 * o.valid_fraction) for o in shown]
     seen = np.isfinite(lai)
     axes.scatter(times[seen], lai[seen], c=colours or None, s=18, label="mean LAI")
+    if cloudy:
+        days, middle, *_ = lines(cloudy)
+        axes.scatter(days, middle, c="#d7301f", marker="x", s=22, label="rejected")
     axes.set_ylabel("LAI (m² m⁻²)")
     axes.set_ylim(bottom=0)
     locator = AutoDateLocator()  # type: ignore[no-untyped-call]
@@ -50,6 +59,14 @@ def plot_series(series: Sequence[Observation]) -> bytes:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
     return image.getvalue()
+
+
+def _curve_lines(curve: SmoothedPlace) -> tuple[NDArray[np.float64], ...]:
+    """Return days since 1970, LAI and the ends of its interval; NaN where there is no value."""
+    days = np.array([date.date for date in curve.dates], dtype="datetime64[D]").astype(np.float64)
+    names = ("lai", "lower", "upper")
+    columns = (np.array([getattr(d, name) for d in curve.dates], np.float64) for name in names)
+    return days, *columns
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
