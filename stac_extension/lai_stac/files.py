@@ -1,37 +1,24 @@
-"""Files appear whole or not at all."""
+"""Small files appear whole or not at all, as rasters do (`lai_udf.atomic`)."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from lai_stac.errors import OutputError
+from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.errors import OutputNotWritableError
 
 
 def replace_file(path: Path, content: bytes) -> Path:
-    """Put `content` at `path` through a synced temporary file beside it; readable by all.
+    """Put `content` at `path`; what was there before stays until the new file is whole.
 
     Raises:
         OutputError: the folder cannot be written; what was there before is still there.
     """
-    temporary: str | None = None
     try:
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".part", dir=path.parent
-        )
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
-        raise OutputError(
-            f"cannot write {path} ({error.strerror}): choose a folder that can be written"
-        ) from error
+        with work_folder(path.parent) as work, disk_errors(path.parent):
+            (work / path.name).write_bytes(content)
+            move_finished({work / path.name: path})
+    except OutputNotWritableError as error:
+        raise OutputError(error.word()) from error
     return path

@@ -29,7 +29,7 @@ def write_thumbnail(lai: npt.NDArray[Any], path: Path) -> Path:
 
     Args:
         lai: m2 m-2, (y, x), NaN = no data.
-        path: where to; the folder must exist.
+        path: where to; the folder is made if missing.
 
     Raises:
         OutputError: the file cannot be written.

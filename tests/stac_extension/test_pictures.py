@@ -67,9 +67,10 @@ def test_small_fields_are_magnified(tmp_path):
     assert picture.shape == (4, 240, 200)
 
 
-def test_thumbnail_into_nowhere_is_refused(tmp_path):
-    with pytest.raises(OutputError, match="cannot write"):
-        write_thumbnail(np.ones((8, 8)), tmp_path / "missing" / "t.png")
+def test_thumbnail_into_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        write_thumbnail(np.ones((4, 4)), tmp_path / "file" / "thumbnail.png")
 
 
 def test_quicklook_shows_two_maps_and_needs_the_interval(tmp_path, rng):
