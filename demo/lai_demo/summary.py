@@ -70,7 +70,7 @@ def _format_agreement(agreement: Agreement) -> list[str]:
 
 
 def _name(path: Path) -> str:
-    return "STAC item" if path.suffix == ".json" else path.stem
+    return "STAC item" if path.stem == path.parent.name else path.stem
 
 
 def _rank(path: Path) -> tuple[int, str]:
