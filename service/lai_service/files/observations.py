@@ -24,6 +24,7 @@ from lai_service.errors import BadRequestError, NotFoundError
 from lai_service.files.hrefs import is_relative
 from lai_service.files.pixels import grid_of, physical
 from lai_udf.cog import ENCODINGS
+from lai_udf.longitudes import bounding_box
 from lai_udf.observe import Observation as Overpass
 from lai_udf.observe import observe_zones
 from lai_udf.results import FLAGS, LaiResult, group_overpasses
@@ -247,11 +248,12 @@ def _batches(places: Sequence[BaseGeometry], pixel_m: float) -> Iterator[list[in
     Raises:
         BadRequestError: the box of one place is too large.
     """
-    order = sorted(range(len(places)), key=lambda number: places[number].bounds)
+    boxes = [_box(place) for place in places]
+    order = sorted(range(len(places)), key=boxes.__getitem__)
     batch: list[int] = []
     box: tuple[float, float, float, float] | None = None
     for number in order:
-        own = places[number].bounds
+        own = boxes[number]
         if _pixels(own, pixel_m) > MAX_PIXELS:
             raise BadRequestError(
                 f"the place spans more than {MAX_PIXELS} pixels of {pixel_m:g} m; give smaller ones"
@@ -264,6 +266,12 @@ def _batches(places: Sequence[BaseGeometry], pixel_m: float) -> Iterator[list[in
         box = joined
     if batch:
         yield batch
+
+
+def _box(place: BaseGeometry) -> tuple[float, float, float, float]:
+    """Return the box of a place, in degrees that run on beyond 180° where it crosses it."""
+    west, south, east, north = bounding_box(place)
+    return west, south, east + (360 if east < west else 0), north
 
 
 def _join(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, float, float, float]:
