@@ -425,10 +425,12 @@ def test_a_simulated_season_is_read_as_a_user_would(season: Path) -> None:
 def test_the_command_writes_tables_and_figures(season: Path, tmp_path: Path) -> None:
     arguments = ["parcels", str(season), "--parcels", str(season / "parcels.gpkg")]
 
-    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "out")])
+    options = ["--smooth", "10", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*arguments, *options])
 
     assert result.exit_code == 0, result.output
     names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"curves.csv", "seasons.csv"} <= names
     assert {"parcels.csv", "table7_parcels.csv", "table8_crops.csv", "table9_seasons.csv"} <= names
     written = gpd.read_parquet(tmp_path / "out" / "parcels.parquet")
     assert written.crs == "EPSG:4326"

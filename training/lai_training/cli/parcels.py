@@ -46,6 +46,10 @@ def parcels(
     calibration: Annotated[
         Path | None, typer.Option(help="Parcel calibration; replaces the correlation.")
     ] = None,
+    smooth: Annotated[
+        int | None,
+        typer.Option(min=1, max=60, help="Curves of this step, days, and seasons as well."),
+    ] = None,
 ) -> None:
     """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
     from lai_training.parcels.interval import add_interval, read_calibration
@@ -71,6 +75,10 @@ def parcels(
         known = read_calibration(calibration) if calibration else None
         observed = add_interval(observed, correlation, known)
         files = [*write_report(observed, out), write_observations(observed, table, out)]
+        if smooth is not None:
+            from lai_training.parcels.curves import write_curves
+
+            files += write_curves(observed, smooth, out)
     typer.echo(format_report(observed), err=True)
     _report_gaps(table.attrs[LEFT_OUT], missing_parcels(table, observed))
     if exclude and observed["lai"].isna().all():

@@ -1,0 +1,91 @@
+"""The curve of each parcel through clouds and gaps, and its season: `lai_udf.series`.
+
+In: a row per parcel and overpass (`parcels.means`). Out: a row per parcel and date of a regular
+grid, and a row per parcel and calendar year. Means have no spectra here: clouds that the scene
+classes missed are found by LAI and time alone.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import xarray as xr
+
+from lai_udf.atomic import move_finished, work_folder
+from lai_udf.seasons import season
+from lai_udf.series import OUTPUT_BANDS, smooth_series
+
+MIN_DATES = 2
+
+
+def smooth_parcels(observations: pd.DataFrame, step_days: int) -> pd.DataFrame:
+    """Return the curve of every parcel that was seen on two dates at least.
+
+    Args:
+        observations: as `observe_items` returns them.
+        step_days: days from date to date, from the first to the last observation of the parcel.
+
+    Returns:
+        Columns `parcel`, `crop`, `season`, `date` and, lower case, `series.OUTPUT_BANDS`.
+
+    Raises:
+        lai_udf.series.LaiInputError: `step_days` is no number of days.
+    """
+    curves = []
+    for parcel, own in observations.groupby("parcel"):
+        seen = own[own["lai"].notna()]
+        if len(seen) < MIN_DATES:
+            continue
+        times = seen["datetime"].dt.tz_localize(None).to_numpy("datetime64[D]")
+        parts = [part for part in ("lower", "upper") if part in seen]
+        bands = {f"LAI_{part.upper()}": seen[part].to_numpy(float) for part in parts}
+        ends = {"start": str(times.min()), "end": str(times.max())}
+        lai = seen["lai"].to_numpy(float)
+        found = smooth_series(times, lai, bands=bands, step_days=step_days, **ends)
+        curve = pd.DataFrame({band.lower(): found[band] for band in OUTPUT_BANDS})
+        curve.insert(0, "date", pd.to_datetime(found["time"]))
+        for position, name in enumerate(("crop", "season")):
+            curve.insert(position, name, own[name].iloc[0])
+        curve.insert(0, "parcel", parcel)
+        curves.append(curve)
+    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
+
+
+def describe_seasons(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return start, peak, end, length and integral of each parcel and calendar year.
+
+    Args:
+        curves: of `smooth_parcels`.
+
+    Returns:
+        Columns `parcel`, `crop`, `season`, `year` and, lower case, those of `lai_udf.season`.
+    """
+    rows = []
+    for (parcel, year), own in curves.groupby(["parcel", curves["date"].dt.year]):
+        data = xr.Dataset(
+            {name.upper(): ("time", own[name].to_numpy()) for name in ("lai", "lai_sd")},
+            coords={"time": own["date"].to_numpy()},
+        )
+        found = season(data)
+        names = {name: own[name].iloc[0] for name in ("crop", "season")}
+        values = {str(name).lower(): found[name].values.item() for name in found.data_vars}
+        dates = ("start", "peak", "end")
+        moments = {name: found[name.upper()].values.reshape(1) for name in dates}
+        values |= {name: pd.DatetimeIndex(m).normalize()[0] for name, m in moments.items()}
+        rows.append({"parcel": parcel, **names, "year": year, **values})
+    return pd.DataFrame(rows)
+
+
+def write_curves(observations: pd.DataFrame, step_days: int, folder: Path) -> list[Path]:
+    """Write `curves.csv` and `seasons.csv`; both appear, or none.
+
+    Raises:
+        OutputNotWritableError: the folder cannot be written.
+    """
+    curves = smooth_parcels(observations, step_days)
+    seasons = describe_seasons(curves) if len(curves) else curves
+    with work_folder(folder) as work:
+        for name, table in (("curves", curves), ("seasons", seasons)):
+            table.to_csv(work / f"{name}.csv", index=False, float_format="%.4g")
+        files = {path: folder / path.name for path in sorted(work.iterdir())}
+        move_finished(files)
+    return list(files.values())
