@@ -6,6 +6,15 @@ from typing import Annotated
 import typer
 
 from lai_demo.errors import LaiDemoError
+from lai_udf.frame import one_sentence
+
+SETTINGS = {
+    "reflectance_scale": "SCALE=",
+    "reflectance_offset": "OFFSET=",
+    "datetime": "DATETIME=",
+    "samples": "SAMPLES=",
+}
+"""What `make demo` calls parameters."""
 
 
 def main(
@@ -23,39 +32,30 @@ def main(
     from lai_demo.pipeline import DemoOptions, run_demo
     from lai_service.errors import LaiServiceError
     from lai_stac.errors import LaiStacError
-    from lai_udf.errors import LaiUdfError
-    from lai_udf.predict import LaiInputError
 
-    try:
+    with one_sentence("lai-demo", SETTINGS):
         options = DemoOptions(
             out=out,
             scene=scene or None,
-            scale=_number("SCALE", scale),
-            offset=_number("OFFSET", offset),
+            scale=_number("reflectance_scale", scale),
+            offset=_number("reflectance_offset", offset),
             datetime=datetime or None,
             samples=samples,
             window=window,
             model=model,
             serve=serve,
         )
-        typer.echo(run_demo(options, typer.echo))
-    except (
-        LaiDemoError,
-        LaiUdfError,
-        LaiInputError,
-        LaiStacError,
-        LaiServiceError,
-        ValueError,
-    ) as error:
-        typer.echo(f"lai-demo: {error}", err=True)
-        raise typer.Exit(1) from error
+        try:
+            typer.echo(run_demo(options, typer.echo))
+        except (LaiStacError, LaiServiceError) as error:
+            raise LaiDemoError(str(error)) from error
 
 
 def _number(name: str, text: str) -> float | None:
     try:
         return float(text) if text else None
     except ValueError as error:
-        raise ValueError(f"{name}={text} is no number; write it as 0.0001 or -0.1") from error
+        raise LaiDemoError(parameter=name, value=text, expected="a number") from error
 
 
 if __name__ == "__main__":

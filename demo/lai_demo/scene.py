@@ -15,8 +15,10 @@ from lai_demo.errors import LaiDemoError
 from lai_udf.cog import write_scene_geotiff
 from lai_udf.errors import EncodingError
 from lai_udf.grid import Grid
+from lai_udf.guard import judge
 from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES
-from lai_udf.scenes.read import read_scene
+from lai_udf.scenes.read import open_scene
+from lai_udf.scenes.source import require_data
 
 COLLECTION = "sentinel-2-l2a"
 SIMULATED_PX = 512
@@ -57,14 +59,16 @@ def simulate_scene_file(folder: Path) -> Path:
 def open_demo_scene(
     href: str, *, scale: float | None, offset: float | None, datetime: str | None
 ) -> DemoScene:
-    """Read a scene by the rules of `lai_udf.scenes.read.read_scene`.
+    """Read a scene by the rules of `lai_udf.read_scene`, and judge its scaling.
 
     Raises:
         LaiDemoError: no pixel is clear.
     """
-    reflectance = read_scene(
-        href, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime
-    )
+    source = open_scene(href, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime)
+    reflectance = source.read()
+    require_data(reflectance, href)
+    for error in judge([source]).values():
+        raise error
     if "SCL" in reflectance["bands"].values:
         scene_class = np.nan_to_num(reflectance.sel(bands="SCL").values)
         if np.isin(scene_class, (0, *MASKED_SCENE_CLASSES)).all():

@@ -85,14 +85,10 @@ def digital_numbers_as_float(raster: Raster) -> None:
     raster.values = raster.values.astype("float32")
 
 
-def reflectance_with_scale(raster: Raster) -> None:
+def reflectance(raster: Raster) -> None:
+    undeclare(raster)
     raster.values = (raster.values * 1e-4 - 0.1).astype("float32")
     raster.profile["nodata"] = float("nan")
-    raster.offsets = (0.0,) * 10
-
-
-def forget_offset(raster: Raster) -> None:
-    raster.offsets = (0.0,) * 10
 
 
 def empty(raster: Raster) -> None:

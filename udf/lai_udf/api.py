@@ -31,10 +31,14 @@ from lai_udf.scenes.cubes import Cube, as_cube
 from lai_udf.scenes.declared import Declared, Offset
 from lai_udf.scenes.labels import SCENE_CLASS_BAND, band_label
 from lai_udf.scenes.source import LOG
+from lai_udf.tiling import ALIGN_PX
 from lai_udf.variables import describe_variable
 
 CORE_PX = BLOCK_PX - 2 * HALO_PX
-"""Side of a block of Dask: with its halo one block of the UDF, whose poolings are in phase."""
+"""Side of a block of Dask where the data have smaller ones: with its halo one block of the UDF."""
+
+MIN_PX, MAX_PX = 256, 2048
+"""Blocks of the data between these sides stay as they are."""
 
 
 NAMES: Mapping[str | None, str] = {"reflectance_scale": "scale", "reflectance_offset": "offset"}
@@ -222,7 +226,8 @@ def _estimate_lazily(
 
     labels = [str(label) for label in array["bands"].values]
     times = [_time_of(array, date) for date in range(array.sizes["t"])]
-    values = array.data.rechunk({0: 1, 1: -1, 2: CORE_PX, 3: CORE_PX})
+    rows, columns = (choose_blocks(array.chunksizes[axis]) for axis in ("y", "x"))
+    values = array.data.rechunk({0: 1, 1: -1, 2: rows, 3: columns})
     verdicts = _judge_lazily(array, groups)
     bounded = da.overlap.overlap(
         values, depth={2: HALO_PX, 3: HALO_PX}, boundary={2: np.nan, 3: np.nan}, allow_rechunk=False
@@ -254,6 +259,18 @@ def _estimate_lazily(
         chunks=(values.chunks[0], (len(bands),), *values.chunks[2:]),
         meta=np.empty((0, 0, 0, 0), np.float32),
     )
+
+
+def choose_blocks(chunks: Sequence[int]) -> int | tuple[int, ...]:
+    """Return the blocks along an axis: those of the data where they are in phase, else near them.
+
+    Blocks that cut across those of the data would hold many of these in memory at a time.
+    """
+    whole = tuple(chunks)
+    if all(size % ALIGN_PX == 0 for size in whole[:-1]) and MIN_PX <= whole[0] <= MAX_PX:
+        return whole
+    size = -(-max(whole) // ALIGN_PX) * ALIGN_PX
+    return min(max(size, CORE_PX), MAX_PX)
 
 
 def _judge_lazily(array: xr.DataArray, groups: list[list[int]]) -> Any:  # noqa: ANN401 (of Dask)

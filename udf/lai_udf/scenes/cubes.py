@@ -7,7 +7,7 @@ are read: date by date as `SceneSource`s, or all in one lazy array of reflectanc
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,9 @@ class Cube:
     """What the caller calls the dimension of time; None where there was none."""
     attributes: Mapping[Hashable, Any] = field(default_factory=dict)
     """Of the cube, such as platform."""
+    stack: xr.DataArray | None = None
+    """The reflectance bands in the order of `BANDS`, where they are one array: it is quicker to
+    decode than its bands one by one, and holds less in memory."""
 
     @property
     def size(self) -> int:
@@ -156,12 +159,30 @@ class Cube:
             classes with NaN where they have no number. CRS in `.rio`.
         """
         shape = (self.size, self.grid.height, self.grid.width)
-        planes = [
-            _decode(plane, label).broadcast_like(_frame(shape))
-            for label, plane in self.planes.items()
-        ]
-        turned = [plane.transpose("t", "y", "x") for plane in planes]
-        stacked = xr.concat(turned, dim="bands").transpose("t", "bands", "y", "x").variable
+        first = self.planes[BANDS[0]]
+        alike = all(
+            (self.planes[band].scalings, self.planes[band].nodata) == (first.scalings, first.nodata)
+            for band in BANDS
+        )
+        if self.stack is not None and alike:
+            whole = replace(first, values=self.stack)
+            others = [label for label in self.planes if label not in BANDS]
+            planes = [_decode(whole, BANDS[0])]
+            planes += [
+                _decode(self.planes[label], label)
+                .broadcast_like(_frame(shape))
+                .expand_dims("bands")
+                for label in others
+            ]
+        else:
+            planes = [
+                _decode(plane, label).broadcast_like(_frame(shape)).expand_dims("bands")
+                for label, plane in self.planes.items()
+            ]
+        turned = [plane.transpose("t", "bands", "y", "x") for plane in planes]
+        stacked = turned[0].variable
+        if len(turned) > 1:
+            stacked = xr.concat(turned, dim="bands").variable
         coordinates: dict[str, Any] = {
             "bands": list(self.planes),
             "y": self.grid.y,
@@ -272,7 +293,30 @@ def as_cube(
             planes[label] = _plane(label, bands[label], data, times, declared, name)
     faults.settle()
     assert grid is not None
-    return Cube(name, planes, grid, times, time_dimension, dict(data.attrs) | _scalars(data))
+    kept = dict(data.attrs) | _scalars(data)
+    stack = _as_stack(data, declared, bands, name)
+    return Cube(name, planes, grid, times, time_dimension, kept, stack)
+
+
+def _as_stack(
+    data: xr.Dataset | xr.DataArray,
+    declared: Declared,
+    bands: Mapping[str, xr.DataArray],
+    name: str,
+) -> xr.DataArray | None:
+    """Return the reflectance bands as one array on the grid of `bands`, if they came as one."""
+    if not isinstance(data, xr.DataArray):
+        return None
+    renamed = _rename(data)
+    places = label_once(_names_of_bands(renamed, declared, name), name)
+    turned: xr.DataArray = renamed.isel(bands=[places[band] for band in BANDS])
+    if "t" not in turned.dims:
+        turned = turned.drop_vars("t", errors="ignore").expand_dims("t")
+    own = bands[BANDS[0]]
+    for axis in ("y", "x"):
+        if renamed.sizes[axis] > 1 and renamed[axis].values[0] != own[axis].values[0]:
+            turned = turned.isel({axis: slice(None, None, -1)})
+    return turned
 
 
 def _band_planes(
