@@ -21,6 +21,7 @@ from lai_training.calibration.conformal import (
 from lai_training.calibration.correction import RECIPES, fit_correction
 from lai_training.calibration.measurements import GROUNDED, PAIRS, Measurements, join
 from lai_training.calibration.width import fit_half_widths, is_inside, share_of_groups
+from lai_training.calibration.worth import describe_worth
 from lai_udf.predict import BANDS, estimate_field
 
 LEAF = np.array([0.03, 0.06, 0.03, 0.1, 0.3, 0.36, 0.38, 0.4, 0.2, 0.1])
@@ -212,3 +213,17 @@ def test_a_calibrated_variable_is_what_the_udf_reads(rng):
     assert rmse(field.centre[0] - rows.measured) < rmse(rows.sl2p - rows.measured)
     assert np.all(np.array(entry["half_widths"]["new"]) >= entry["half_widths"]["known"])
     assert image.shape[0] == len(BANDS)
+
+
+def test_what_a_calibration_is_worth_is_scored_without_what_is_scored(rng):
+    rows = make_measurements(rng, bias=1.2, groups=8, each=6)
+    left_out = leave_out(rows, "LAI", rows.fold, sun=True)
+    crops = np.full(rows.sl2p.size, "wheat")
+
+    table = describe_worth(rows, left_out, {}, crops, rng).set_index("what")
+
+    own = [float(table.loc[f"LAI, {k} own points, regions left out", "RMSE"][:4]) for k in (0, 3)]
+    assert own[1] < own[0]
+    mean = table.loc["LAI, crop and site-date means", "width"]
+    assert float(mean[:4]) < float(table.loc["LAI, field pairs, site-dates left out", "width"][:4])
+    assert table.loc["LAI, field pairs, site-dates left out", "n"] == rows.sl2p.size

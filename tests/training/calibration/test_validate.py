@@ -133,7 +133,7 @@ def test_subsets_partition_the_pairs_and_rare_crops_are_pooled(rng, tmp_path):
     subsets = validate(table, {"SL2P": predict_sl2p_2_1}, rng=rng, replicates=10).subsets
 
     assert subsets.groupby("by")["n"].sum().to_dict() == dict.fromkeys(
-        ["LAI", "source", "site", "crop"], 40
+        ["LAI", "source", "region", "site", "crop", "predicted LAI"], 40
     )
     assert subsets[subsets["by"] == "crop"]["subset"].tolist() == ["others", "wheat"]
     assert subsets[subsets["by"] == "LAI"]["subset"].iloc[-1] == ">= 5"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rasterio.warp import transform
 
 from lai_training import sl2p
+from lai_training.calibration.pairs import read_pairs
 from lai_training.errors import PairsError
 from lai_training.land.angles import sun_position
 from lai_training.sl2p.tables import load_network
@@ -68,6 +69,38 @@ class Measurements:
     def estimate(self, *, sun: bool) -> Floats:
         """Return what SL2P says with or without angles."""
         return self.sl2p if sun else self.sl2p_nominal
+
+
+def gather_measurements(pairs: Path, further: Path | None = None) -> dict[str, Measurements]:
+    """Return the measurements of every variable.
+
+    Args:
+        pairs: CSV of field pairs of LAI.
+        further: folder with some of the tables of `FILES`; None = LAI of the pairs
+            alone.
+
+    Raises:
+        PairsError: a table cannot be read.
+    """
+    lai = from_pairs(read_pairs(pairs))
+    more = gather_further(further)
+    found = {"LAI": lai if more is None else join([lai, more])}
+    if further is not None:
+        if (path := further / FILES[GROUNDED]).exists():
+            found["FAPAR"] = from_grounded(path, "FAPAR")
+        if (path := further / FILES["green_cover"]).exists():
+            found["FCOVER"] = from_wheat(path, "FCOVER")
+    return found
+
+
+def gather_further(folder: Path | None) -> Measurements | None:
+    """Return the LAI of the further tables in a folder, None where there is none of them."""
+    if folder is None:
+        return None
+    readers = {GROUNDED: from_grounded, "lai": from_wheat}
+    paths = {name: folder / FILES[name] for name in readers}
+    parts = [readers[name](path, "LAI") for name, path in paths.items() if path.exists()]
+    return join(parts) if parts else None
 
 
 def join(parts: Sequence[Measurements]) -> Measurements:

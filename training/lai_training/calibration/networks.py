@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from lai_training.calibration.calibrate import CEILINGS, leave_out, nested_bounds
+from lai_training.calibration.calibrate import CEILINGS, LeftOut, leave_out, nested_bounds
 from lai_training.calibration.measurements import PAIRS, Measurements, from_pairs, join
 from lai_training.calibration.pairs import PROBABILITIES, Prediction, Predictor, fingerprint
 from lai_training.errors import PairsError
@@ -35,7 +35,10 @@ FEWEST_SITE_DATES = 3
 
 
 def list_networks(
-    bundle: Path, table: pd.DataFrame, further: Measurements | None = None
+    bundle: Path,
+    table: pd.DataFrame,
+    further: Measurements | None = None,
+    left_out: LeftOut | None = None,
 ) -> dict[str, Predictor]:
     """Return a bundle as predictors, one per target that it was calibrated for.
 
@@ -43,6 +46,7 @@ def list_networks(
         bundle: model bundle, a zip or folder.
         table: field pairs as `pairs.read_pairs` returns them.
         further: measurements of LAI that teach beside the pairs where the bundle is fitted anew.
+        left_out: of the table and `further`, where it is at hand: it takes a minute.
 
     Returns:
         Name -> predictor of this table. The name says how many of its site-dates are left out,
@@ -59,7 +63,7 @@ def list_networks(
     model = str(contract["model_id"]).removeprefix("sentinel2-lai-")
     name = f"{model} {contract['model_version']} {{}}{_describe_left_out(table, taught)}"
     return {
-        name.format(target): _predictor(bundle, target, taught, further)
+        name.format(target): _predictor(bundle, target, taught, further, left_out)
         for target in TARGETS
         if "LAI" in calibration.get("variables", {})
     }
@@ -69,6 +73,11 @@ def find_taught(table: pd.DataFrame, calibration: Mapping[str, Any]) -> NDArray[
     """Tell which rows belong to site-dates that a bundle was calibrated on, (n,)."""
     known = set(calibration.get("site_dates", ()))
     return np.array([fingerprint(name) in known for name in table["site_date"]])
+
+
+def is_taught_by_all(table: pd.DataFrame, bundle: Path) -> bool:
+    """Tell whether a bundle was calibrated on every site-date of a table."""
+    return bool(find_taught(table, load_model(str(bundle)).contract["calibration"]).all())
 
 
 def _describe_left_out(table: pd.DataFrame, taught: NDArray[np.bool_]) -> str:
@@ -84,12 +93,17 @@ def _describe_left_out(table: pd.DataFrame, taught: NDArray[np.bool_]) -> str:
 
 
 def _predictor(
-    bundle: Path, target: str, taught: NDArray[np.bool_], further: Measurements | None
+    bundle: Path,
+    target: str,
+    taught: NDArray[np.bool_],
+    further: Measurements | None,
+    known: LeftOut | None,
 ) -> Predictor:
     def predict(table: pd.DataFrame) -> Prediction:
         if not taught.any():
             return predict_shipped(table, bundle, target)
-        left_out = predict_left_out(table[taught], bundle, target, further)
+        whole = known if taught.all() else None
+        left_out = predict_left_out(table[taught], bundle, target, further, whole)
         if taught.all():
             return left_out
         return _merge(left_out, predict_shipped(table[~taught], bundle, target), taught)
@@ -114,7 +128,11 @@ def _merge(left_out: Prediction, shipped: Prediction, taught: NDArray[np.bool_])
 
 
 def predict_left_out(
-    table: pd.DataFrame, bundle: Path, target: str, further: Measurements | None = None
+    table: pd.DataFrame,
+    bundle: Path,
+    target: str,
+    further: Measurements | None = None,
+    left_out: LeftOut | None = None,
 ) -> Prediction:
     """Predict each site-date with correction and interval fitted without it.
 
@@ -123,16 +141,18 @@ def predict_left_out(
         bundle: model bundle, whose LAI is corrected.
         target: `sl2p` or `field`.
         further: measurements of LAI that teach beside the pairs.
+        left_out: of both, pairs first, where it is at hand.
 
     Returns:
         LAI, and the ends of the conformal intervals of all levels as quantiles.
     """
-    pairs = from_pairs(table)
-    everything = pairs if further is None else join([pairs, further])
-    left_out = leave_out(everything, "LAI", everything.fold, sun=True)
+    if left_out is None:
+        pairs = from_pairs(table)
+        everything = pairs if further is None else join([pairs, further])
+        left_out = leave_out(everything, "LAI", everything.fold, sun=True)
     levels = {p: round(1 - 2 * p, 3) for p in PROBABILITIES[: len(PROBABILITIES) // 2]}
     lower, upper = nested_bounds(left_out, CEILINGS["LAI"], tuple(levels.values()))
-    own = left_out.take(everything.source == PAIRS)
+    own = left_out.take(left_out.measurements.source == PAIRS)
     # The network stands for SL2P: what it says is shown, and shifts the interval with it.
     network = predict_spectra(table, bundle, target="sl2p")["LAI"]
     shift = network - own.measurements.sl2p

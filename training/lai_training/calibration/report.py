@@ -5,6 +5,7 @@ them are written.
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +15,14 @@ from lai_training.calibration.validate import Validation
 from lai_training.scores.markdown import format_markdown
 from lai_udf.atomic import move_finished, work_folder
 
-_CRITERIA = ("LAI", "source", "site", "crop")
+_CRITERIA = ("LAI", "predicted LAI", "source", "region", "site", "crop")
 _DASH = "-"
+_PREDICTED = "predicted LAI"
+_EXPLAIN_WORTH = (
+    'Of `target="field"`, SL2P beside it; fitted without what is scored, bootstrap by group in '
+    "brackets. Folds of GROUNDED EO are random, since it names no site: optimistic. Own points are "
+    "drawn from a site-date, of which the rest is scored."
+)
 _EXPLAIN_UNCERTAINTY = (
     "Share of measurements inside the intervals of each level, and their mean width; CRPS, the "
     "lower the better, in m2 m-2; rank correlation of the width of the 95 % interval with the "
@@ -37,6 +44,11 @@ def format_report(validation: Validation) -> str:
     if not validation.uncertainty.empty:
         parts += ["## Stated uncertainty", _EXPLAIN_UNCERTAINTY]
         parts += [format_markdown(_format_uncertainty(validation.uncertainty))]
+    if validation.floor:
+        parts += ["## Floor", validation.floor]
+    if not validation.worth.empty:
+        parts += ["## What the calibration is worth", _EXPLAIN_WORTH]
+        parts += [format_markdown(validation.worth)]
     for criterion in _CRITERIA:
         rows = validation.subsets[validation.subsets["by"] == criterion]
         parts += [f"## By {criterion}", "RMSE, bias:", format_markdown(_pivot(rows, criterion))]
@@ -59,6 +71,7 @@ def write_report(validation: Validation, folder: Path) -> list[Path]:
         "reliability": validation.reliability,
         "subsets": validation.subsets,
         "predictions": validation.predictions,
+        "worth": validation.worth,
     }
     with work_folder(folder) as work:
         for name, table in tables.items():
@@ -103,7 +116,7 @@ def _format_uncertainty(table: pd.DataFrame) -> pd.DataFrame:
     shown["coverage 95%"] = table.apply(with_limits, axis=1, name="coverage_95%", how=".0%")
     shown["width 95%"] = [_show(value, ".2f") for value in table["width_95%"]]
     shown["CRPS"] = table.apply(with_limits, axis=1, name="crps", how=".2f")
-    shown["rank correlation"] = [_show(value, ".2f") for value in table["rank_correlation"]]
+    shown["rank correlation"] = table.apply(with_limits, axis=1, name="rank_correlation", how=".2f")
     shown["rests on"] = table["note"]
     return pd.DataFrame(shown)
 
@@ -114,27 +127,38 @@ def _show(value: float | None, how: str) -> str:
 
 def _pivot(rows: pd.DataFrame, criterion: str) -> pd.DataFrame:
     """Lay the predictors side by side: RMSE and bias of each per subset."""
-    shown = _name_subsets(rows, criterion)
-    for name, own in rows.groupby("predictor", sort=False):
-        cells = zip(own["rmse"], own["bias"], strict=True)
-        shown[str(name)] = [f"{rmse:.2f}, {bias:+.2f}" for rmse, bias in cells]
-    return pd.DataFrame(shown)
+
+    def cell(row: pd.Series) -> str:
+        text = f"{row['rmse']:.2f}, {row['bias']:+.2f}"
+        return f"{text} (n {row['n']:.0f})" if criterion == _PREDICTED else text
+
+    return _side_by_side(rows, criterion, cell)
 
 
 def _pivot_interval(rows: pd.DataFrame, criterion: str) -> pd.DataFrame:
     """Lay those that state an uncertainty side by side."""
+
+    def cell(row: pd.Series) -> str:
+        covered, width, crps = (row[name] for name in ("coverage_95%", "width_95%", "crps"))
+        return f"{_show(covered, '.0%')}, {_show(width, '.2f')}, {_show(crps, '.2f')}"
+
+    return _side_by_side(rows, criterion, cell)
+
+
+def _side_by_side(
+    rows: pd.DataFrame, criterion: str, cell: Callable[[pd.Series], str]
+) -> pd.DataFrame:
     shown = _name_subsets(rows, criterion)
     for name, own in rows.groupby("predictor", sort=False):
-        cells = zip(own["coverage_95%"], own["width_95%"], own["crps"], strict=True)
-        shown[str(name)] = [
-            f"{_show(covered, '.0%')}, {_show(width, '.2f')}, {_show(crps, '.2f')}"
-            for covered, width, crps in cells
-        ]
+        cells = own.set_index("subset").apply(cell, axis=1)
+        shown[str(name)] = [cells.get(subset, _DASH) for subset in shown[criterion]]
     return pd.DataFrame(shown)
 
 
 def _name_subsets(rows: pd.DataFrame, criterion: str) -> dict[str, list[str]]:
     subsets = rows.drop_duplicates("subset")
+    if criterion == _PREDICTED:  # each predictor has rows of its own there
+        return {criterion: sorted(subsets["subset"], key=lambda name: name.strip(">= "))}
     return {
         criterion: subsets["subset"].tolist(),
         "n": subsets["n"].astype(str).tolist(),

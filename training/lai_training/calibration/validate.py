@@ -8,12 +8,13 @@ observer and image, so resampling draws whole site-dates.
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lai_training.calibration.measurements import name_regions
 from lai_training.calibration.pairs import Prediction, Predictor
 from lai_training.calibration.uncertainty import (
     central_interval,
@@ -27,6 +28,9 @@ LAI_BINS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, math.inf)
 
 CURVE = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Nominal levels of the reliability curve, 5 to 95 %."""
+
+RANK_DRAWS = 500
+"""Of the bootstrap that rank correlations are taken of: they are slow."""
 
 SMALLEST_CROP = 5
 """Crops with fewer pairs are pooled."""
@@ -50,6 +54,10 @@ class Validation:
     width of the 95 % interval and CRPS, NaN where none is stated."""
     predictions: pd.DataFrame
     """One row per pair: site-date, measured LAI and each predictor's LAI."""
+    worth: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """What the calibration is worth (`worth.describe_worth`); empty where it was not asked for."""
+    floor: str = ""
+    """What no estimate from these spectra can beat (`worth.measure_floor`)."""
 
 
 def validate(
@@ -87,6 +95,12 @@ def validate(
         | _score_subset(truth[rows], _take(prediction, rows))
         for by, subset, rows in _split(pairs)
         for name, prediction in predictions.items()
+    ]
+    subsets += [
+        {"by": "predicted LAI", "subset": subset, "predictor": name}
+        | _score_subset(truth[rows], _take(prediction, rows))
+        for name, prediction in predictions.items()
+        for subset, rows in _bins(prediction.lai)
     ]
     table = pairs[["source", "site", "site_date", "crop", "lai"]].assign(
         **{name: prediction.lai for name, prediction in predictions.items()}
@@ -141,17 +155,27 @@ def _score_subset(truth: NDArray[np.float64], prediction: Prediction) -> dict[st
 
 def _split(pairs: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     """Yield (criterion, subset, rows) for LAI bins, sources, sites and crops."""
-    lai = pairs["lai"].to_numpy()
-    for low, high in itertools.pairwise(LAI_BINS):
-        rows = (low <= lai) & (lai < high)
-        if rows.any():
-            yield "LAI", f"{low:g}-{high:g}" if high < math.inf else f">= {low:g}", rows
+    for subset, rows in _bins(pairs["lai"].to_numpy()):
+        yield "LAI", subset, rows
     crops = pairs["crop"].fillna("unknown").astype(str).str.casefold()
     rare = crops.map(crops.value_counts()) < SMALLEST_CROP
-    labels = {"source": pairs["source"], "site": pairs["site"], "crop": crops.mask(rare, "others")}
+    labels = {
+        "source": pairs["source"],
+        "region": name_regions(pairs),
+        "site": pairs["site"],
+        "crop": crops.mask(rare, "others"),
+    }
     for by, names in labels.items():
         for subset in sorted(names.unique()):
             yield by, str(subset), (names == subset).to_numpy()
+
+
+def _bins(lai: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield (name, rows) of the bins of `LAI_BINS` that hold any."""
+    for low, high in itertools.pairwise(LAI_BINS):
+        rows = (low <= lai) & (lai < high)
+        if rows.any():
+            yield f"{low:g}-{high:g}" if high < math.inf else f">= {low:g}", rows
 
 
 def _draw_clusters(
@@ -214,9 +238,9 @@ def bootstrap_uncertainty(
     clusters: NDArray[np.intp],
     counts: NDArray[np.int64],
 ) -> dict[str, float]:
-    """Return the 2.5 and 97.5 percentiles of 95 % coverage and CRPS over draws of whole clusters.
+    """Return 2.5 and 97.5 percentiles of coverage, CRPS and rank correlation over whole clusters.
 
-    Both are means over rows, so a draw follows from the sums of its clusters.
+    The first two are means over rows, so a draw follows from the sums of its clusters.
 
     Args:
         truth: measured LAI, shape (n,).
@@ -232,7 +256,18 @@ def bootstrap_uncertainty(
         draws = counts @ (means * rows) / (counts @ rows)
         low, high = np.percentile(draws, [2.5, 97.5])
         limits |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-    return limits
+    interval = central_interval(prediction, 0.95)
+    if interval is None:
+        return limits
+    width, error = interval[1] - interval[0], np.abs(prediction.lai - truth)
+    ranks = []
+    for draw in counts[:RANK_DRAWS]:
+        drawn = np.repeat(np.arange(truth.size), draw[clusters])
+        ranks.append(metrics.rank_correlation(width[drawn], error[drawn]))
+    if not np.isfinite(ranks).any():  # all widths alike
+        return limits
+    low, high = np.nanpercentile(ranks, [2.5, 97.5])
+    return limits | {"rank_correlation_low": float(low), "rank_correlation_high": float(high)}
 
 
 def _cover_95(truth: NDArray[np.float64], prediction: Prediction) -> float:

@@ -27,21 +27,36 @@ def validate(
     On site-dates that a bundle was calibrated on, its interval and correction are fitted anew
     without the site-date that is predicted.
     """
+    from dataclasses import replace
+
     import numpy as np
 
-    from lai_training.bundles.recalibrate import gather_further
-    from lai_training.calibration.networks import list_networks
+    from lai_training.calibration.calibrate import leave_out
+    from lai_training.calibration.measurements import gather_further, gather_measurements
+    from lai_training.calibration.networks import is_taught_by_all, list_networks
     from lai_training.calibration.pairs import list_baselines, read_pairs
     from lai_training.calibration.report import format_report, write_report
     from lai_training.calibration.validate import validate as score
+    from lai_training.calibration.worth import describe_worth, measure_floor
     from lai_udf.bundle import default_bundle_path
+    from lai_udf.predict import BANDS
 
     with one_sentence():
         table = read_pairs(pairs)
+        bundles = model or [default_bundle_path()]
+        lai = gather_measurements(pairs, further)
+        own = any(is_taught_by_all(table, bundle) for bundle in bundles)
+        left_out = leave_out(lai["LAI"], "LAI", lai["LAI"].fold, sun=True) if own else None
         predictors = list_baselines(table)
-        for bundle in model or [default_bundle_path()]:
-            predictors |= list_networks(bundle, table, gather_further(further))
+        for bundle in bundles:
+            predictors |= list_networks(bundle, table, gather_further(further), left_out)
         result = score(table, predictors, rng=np.random.default_rng(seed))
+        result = replace(result, floor=measure_floor(table, BANDS))
+        if left_out is not None:
+            crops = table["crop"].fillna("unknown").str.casefold().to_numpy(str)
+            others = {name: found for name, found in lai.items() if name != "LAI"}
+            rng = np.random.default_rng(seed)
+            result = replace(result, worth=describe_worth(lai["LAI"], left_out, others, crops, rng))
         files = write_report(result, out)
     typer.echo(format_report(result))
     for path in files:

@@ -1,0 +1,264 @@
+"""What a calibration is worth to a user: figures of a validation beside those of predictors.
+
+Comes in: measurements of LAI and of other variables. Goes out: one table. Everything is fitted
+without what it is scored on: site-dates, folds, parcels, or whole regions. Intervals in brackets
+are bootstraps by group. Half-widths for new regions are those of the other regions' site-dates left
+out, times `NEW_REGION`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lai_training.calibration.calibrate import (
+    CEILINGS,
+    FADE_BELOW,
+    NEW_REGION,
+    LeftOut,
+    change_of,
+    first_source,
+    fit_left_out_scale,
+    leave_out,
+    nested_bounds,
+    scale_of,
+)
+from lai_training.calibration.correction import RECIPES, fit_correction
+from lai_training.calibration.measurements import GROUNDED, PAIRS, Floats, Measurements, Texts
+from lai_training.calibration.width import fit_half_widths, is_inside, share_of_groups
+from lai_training.scores import metrics
+from lai_udf.calibration import FARTHEST, Errors, fit_effect, interval_of_mean
+from lai_udf.predict import OwnPoints
+
+OWN_POINTS = (0, 1, 3, 5)
+"""Numbers of own points that are tried."""
+FEWEST_ROWS = 4
+"""Of a site-date from which own points are drawn."""
+FEWEST_OF_A_MEAN = 3
+POINT_ROWS = 9
+"""Pixels that stand for a field point in `interval_of_mean`."""
+DRAWS = 50
+REPLICATES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Estimates and their interval beside the truth, (n,) each."""
+
+    truth: Floats
+    sl2p: Floats
+    estimate: Floats
+    lower: Floats
+    upper: Floats
+    group: Texts
+
+    def take(self, rows: NDArray[np.bool_]) -> "Scored":
+        """Return some rows."""
+        return Scored(**{name: values[rows] for name, values in vars(self).items()})
+
+
+def describe_worth(
+    lai: Measurements,
+    left_out: LeftOut,
+    others: Mapping[str, Measurements],
+    crops: Texts,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """Return the table.
+
+    Args:
+        lai: measurements of LAI; field pairs come first.
+        left_out: `leave_out` of them by fold.
+        others: variable -> measurements of FAPAR and FCOVER.
+        crops: crop of every field pair.
+        rng: draws own points and bootstraps.
+    """
+    pairs = lai.source == PAIRS
+    lower, upper = nested_bounds(left_out, CEILINGS["LAI"], (0.95,))
+    known = _scored(left_out.take(pairs), lower[0.95], upper[0.95])
+    new, spread = leave_regions_out(lai, left_out)
+    rows = [
+        _row("LAI, field pairs, site-dates left out", known, rng),
+        _row("LAI, field pairs, regions left out", new, rng),
+    ]
+    rest = left_out.take(~pairs)
+    everything = _join(known, _scored(rest, *_plain_bounds(left_out, rest)))
+    sources = lai.source[np.argsort(~pairs, kind="stable")]
+    sparse = (everything.truth < 1) & np.isin(sources, [PAIRS, GROUNDED])
+    rows.append(_row("LAI below 1, field pairs and GROUNDED EO", everything.take(sparse), rng))
+    for source in np.unique(sources[sources != PAIRS]):
+        rows.append(_row(f"LAI, {source}, folds left out", everything.take(sources == source), rng))
+    for variable, measurements in others.items():
+        own = leave_out(measurements, variable, measurements.fold, sun=True)
+        ends = nested_bounds(own, CEILINGS[variable], (0.95,))
+        scored = _scored(own, ends[0][0.95], ends[1][0.95])
+        rows.append(_row(f"{variable}, folds left out", scored, rng))
+    rows.append(_row("LAI, crop and site-date means", average(known, crops), rng))
+    for count in OWN_POINTS:
+        rows.append(
+            _row(f"LAI, {count} own points, regions left out", give(new, spread, count, rng), rng)
+        )
+    return pd.DataFrame(rows)
+
+
+def _scored(left_out: LeftOut, lower: Floats, upper: Floats) -> Scored:
+    rows = left_out.measurements
+    return Scored(rows.measured, rows.sl2p, left_out.centre, lower, upper, rows.group)
+
+
+def _join(first: Scored, second: Scored) -> Scored:
+    return Scored(
+        **{name: np.concatenate([own, vars(second)[name]]) for name, own in vars(first).items()}
+    )
+
+
+def _plain_bounds(left_out: LeftOut, rows: LeftOut) -> tuple[Floats, Floats]:
+    """Return the interval that field pairs teach, for rows of other sources."""
+    scale = fit_left_out_scale(left_out, "LAI")
+    own = left_out.take(first_source(left_out.measurements))
+    half = _half(own, scale, few=True)
+    margin = half * scale_of(rows, scale)
+    return np.maximum(rows.centre - margin, 0), rows.centre + margin
+
+
+def _half(own: LeftOut, scale: Mapping[str, Any], *, few: bool) -> float:
+    ratio = own.error / scale_of(own, scale)
+    group = own.measurements.group
+    shared = share_of_groups(ratio, group)
+    return fit_half_widths(np.abs(ratio), group, shared, (0.95,), few=few)[0]
+
+
+def leave_regions_out(lai: Measurements, left_out: LeftOut) -> tuple[Scored, Floats]:
+    """Return field pairs whose region took no part in any fit, and their scale."""
+    pairs = lai.source == PAIRS
+    regions = np.where(pairs | np.isin(lai.region, lai.region[pairs]), lai.region, "")
+    only = lai.take(pairs)
+    change, lower, upper, scales = (np.zeros(only.sl2p.size) for _ in range(4))
+    for region in np.unique(only.region):
+        held, rest = only.region == region, regions != region
+        correction = fit_correction(lai.take(rest), RECIPES["LAI"], sun=True)
+        change[held] = change_of(only.take(held), correction, sun=True)
+        taught = left_out.take(rest)
+        scale = fit_left_out_scale(taught, "LAI")
+        half = NEW_REGION * _half(taught.take(first_source(taught.measurements)), scale, few=False)
+        own = LeftOut(only, change, sun=True).take(held)
+        scales[held] = scale_of(own, scale)
+        lower[held] = np.maximum(own.centre - half * scales[held], 0)
+        upper[held] = own.centre + half * scales[held]
+    return _scored(LeftOut(only, change, sun=True), lower, upper), scales
+
+
+def average(scored: Scored, crops: Texts) -> Scored:
+    """Return the means over the points of a crop and site-date, with the interval of a mean."""
+    names = np.char.add(np.char.add(scored.group, "|"), crops)
+    kept = [name for name in np.unique(names) if (names == name).sum() >= FEWEST_OF_A_MEAN]
+    parts = [scored.take(names == name) for name in kept]
+    ratio = scored.truth - scored.estimate
+    shared = share_of_groups(ratio, scored.group)
+    means = {
+        key: np.array([vars(part)[key].mean() for part in parts])
+        for key in ("truth", "sl2p", "estimate", "lower", "upper")
+    }
+    pixels = POINT_ROWS * np.array([part.truth.size for part in parts], dtype="float64")
+    lower, upper = interval_of_mean(
+        means["estimate"], means["lower"], means["upper"], pixels, shared
+    )
+    group = np.array([part.group[0] for part in parts])
+    return Scored(means["truth"], means["sl2p"], means["estimate"], lower, upper, group)
+
+
+def give(scored: Scored, scale: Floats, count: int, rng: np.random.Generator) -> Scored:
+    """Return the rows that are left when some of their site-date are a user's own points."""
+    shared = share_of_groups((scored.truth - scored.estimate) / scale, scored.group)
+    typical = float(np.exp(np.mean(np.log(scale))))
+    parts = []
+    for _ in range(DRAWS):
+        for name in np.unique(scored.group):
+            rows = np.flatnonzero(scored.group == name)
+            if rows.size < max(FEWEST_ROWS, count + 1):
+                continue
+            own = rng.choice(rows, count, replace=False)
+            held = scored.take(np.isin(np.arange(scored.truth.size), np.setdiff1d(rows, own)))
+            mean, variance = _effect((scored.truth - scored.estimate)[own] / typical, shared)
+            parts.append(_shift(held, mean * typical, np.sqrt(variance + 1 - shared)))
+    names = vars(scored)
+    return Scored(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in names})
+
+
+def _effect(errors: Floats, shared: float) -> tuple[float, float]:
+    """Return mean and variance of the shared error of one date, by the UDF's own code."""
+    if not errors.size:
+        return 0.0, shared
+    bounded = np.clip(errors, -FARTHEST, FARTHEST)
+    effect: OwnPoints = fit_effect(
+        Errors(bounded, np.full(errors.size, 1 - shared), np.zeros(errors.size)), shared
+    )
+    return effect.foretell(0.0)
+
+
+def _shift(scored: Scored, shift: float, factor: float) -> Scored:
+    fade = np.clip(scored.estimate / FADE_BELOW, 0, 1)
+    centre = np.maximum(scored.estimate + shift * fade, 0)
+    margin = factor * (scored.upper - scored.estimate)
+    if factor < 1:  # a region with points of its own is known
+        margin = margin / NEW_REGION
+    lower, upper = np.maximum(centre - margin, 0), centre + margin
+    return Scored(scored.truth, scored.sl2p, centre, lower, upper, scored.group)
+
+
+def _row(what: str, scored: Scored, rng: np.random.Generator) -> dict[str, object]:
+    """Score one line of the table."""
+    error, width = scored.estimate - scored.truth, scored.upper - scored.lower
+    inside = is_inside(scored.truth, scored.lower, scored.upper)
+    scores: dict[str, Callable[[NDArray[np.intp]], float]] = {
+        "RMSE": lambda rows: float(np.sqrt(np.mean(error[rows] ** 2))),
+        "RMSE of SL2P": lambda rows: float(
+            np.sqrt(np.mean((scored.sl2p - scored.truth)[rows] ** 2))
+        ),
+        "bias": lambda rows: float(error[rows].mean()),
+        "bias of SL2P": lambda rows: float((scored.sl2p - scored.truth)[rows].mean()),
+        "inside 95 %": lambda rows: float(inside[rows].mean()),
+        "width": lambda rows: float(width[rows].mean()),
+        "Spearman": lambda rows: metrics.rank_correlation(width[rows], np.abs(error[rows])),
+    }
+    places = [np.flatnonzero(scored.group == name) for name in np.unique(scored.group)]
+    all_rows = np.arange(scored.truth.size)
+    many = all_rows.size > 2000  # own points drawn again and again: the groups are what counts
+    draws = [
+        np.concatenate([places[k] for k in rng.integers(0, len(places), len(places))])
+        for _ in range(REPLICATES // (20 if many else 1))
+    ]
+    told: dict[str, object] = {"what": what, "n": all_rows.size, "groups": len(places)}
+    for name, score in scores.items():
+        low, high = np.nanpercentile([score(rows) for rows in draws], [2.5, 97.5])
+        told[name] = f"{score(all_rows):.2f} [{low:.2f}, {high:.2f}]"
+    return told
+
+
+def measure_floor(table: pd.DataFrame, bands: tuple[str, ...], nearest: float = 0.01) -> str:
+    """Return what no estimate from these spectra can beat, in a sentence.
+
+    Points of one site and date whose spectra differ by less than `nearest` (root mean square over
+    bands) and whose LAI differs anyway; and what the measurements state of themselves.
+    """
+    differences = []
+    for _, own in table.groupby("site_date"):
+        spectra, lai = own[list(bands)].to_numpy(float), own["lai"].to_numpy(float)
+        apart = np.sqrt(((spectra[:, None] - spectra) ** 2).mean(axis=2))
+        first, second = np.nonzero(np.triu(apart < nearest, k=1))
+        differences += list(lai[first] - lai[second])
+    text = "No two points of a date have spectra alike."
+    if differences:
+        sd = float(np.sqrt(np.mean(np.square(differences)) / 2))
+        text = (
+            f"{len(differences)} pairs of points of one date with spectra less than {nearest:g} "
+            f"apart differ in measured LAI by a standard deviation of {sd:.2f} each: a floor "
+            "below which no RMSE on these data means anything."
+        )
+    if "lai_sd" in table and table["lai_sd"].notna().any():
+        stated = table["lai_sd"].dropna()
+        text += f" {stated.size} measurements state their own: {stated.median():.2f} (median)."
+    return text
