@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from lai_udf.cli import app
 from lai_udf.cog import read_lai_cogs
-from lai_udf.errors import UndeclaredScaleError
+from lai_udf.errors import IdentityError, UndeclaredScaleError
 from lai_udf.predict import BANDS
 from lai_udf.run import Request, map_ahead, predict_scene, run_scene
 from lai_udf.runs import run_cube
@@ -76,6 +76,16 @@ def test_a_second_scene_in_the_same_folder_replaces_nothing(scene: Path, tmp_pat
     with rasterio.open(before / "lai.tif") as dataset:
         assert dataset.tags()["DATETIME"] == "2022-10-05T11:54:11Z"
         assert dataset.tags()["RESULT_ID"] == before.name
+
+
+def test_a_run_into_the_folder_of_another_result_is_refused(scene: Path, tmp_path: Path) -> None:
+    other = write_scene(tmp_path / "other.tif")
+    run_scene(open_scene(scene), tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    for source, request in ((other, Request()), (scene, Request(target="field"))):
+        with pytest.raises(IdentityError):
+            run_scene(open_scene(source), tmp_path / "out", request)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_the_summary_holds_statistics_and_an_unknown_cloud_share(

@@ -26,6 +26,7 @@ from rio_cogeo.cogeo import cog_validate
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import EncodingError, RasterError
 from lai_udf.grid import Grid
+from lai_udf.identity import ID_TAG
 from lai_udf.predict import (
     ALL_OUTPUT_BANDS,
     NO_DATA_NEAR,
@@ -303,6 +304,23 @@ def write_lai_cogs(
     with LaiCogWriter(directory, grid, bands=bands, tags=tags) as writer:
         writer.write(lai)
     return writer.paths
+
+
+def find_result_id(directory: Path) -> str | None:
+    """Return the id that a run left in the COGs of a folder (tag `identity.ID_TAG`).
+
+    Returns:
+        None where there is no COG of ours, nothing (`""`) where it has no id or cannot be read.
+    """
+    for encoding in ENCODINGS.values():
+        path = directory / f"{encoding.key}.tif"
+        if path.is_file():
+            try:
+                with rasterio.open(path) as dataset:
+                    return str(dataset.tags().get(ID_TAG, ""))
+            except RasterioIOError:
+                return ""
+    return None
 
 
 def find_finished(

@@ -19,10 +19,10 @@ from rasterio.windows import Window
 
 from lai_udf.atomic import small_cache
 from lai_udf.bundle import Bundle, open_bundle
-from lai_udf.cog import LaiCogWriter, find_finished
+from lai_udf.cog import LaiCogWriter, find_finished, find_result_id
 from lai_udf.errors import EmptySceneError
 from lai_udf.guard import judge
-from lai_udf.identity import ID_TAG
+from lai_udf.identity import ID_TAG, refuse_other_result
 from lai_udf.predict import (
     BANDS,
     HALO_PX,
@@ -147,6 +147,7 @@ def run_scene(
 
     Raises:
         EmptySceneError: no pixel of the scene has LAI: no data in some band, cloud, shadow, snow.
+        IdentityError: the folder holds another result, which is never replaced.
         OutputNotWritableError: the folder or disk refuses.
         ProductError: a file of the scene cannot be read.
         lai_udf.predict.LaiInputError: the scene, the request or the bundle would give a wrong
@@ -158,6 +159,7 @@ def run_scene(
     context = request.context(bundle, overlap_px=HALO_PX)
     bands = request.output_bands()
     tags = describe_tags(source, request, bundle)
+    refuse_other_result(directory, tags[ID_TAG], find_result_id(directory))
     if not overwrite and (finished := find_finished(directory, bands, tags)):
         if skipped is not None:
             skipped(directory)
