@@ -327,7 +327,9 @@ class OwnProcesses:
             return window.copy(data=process(named_parameters=given))
 
         shapes = polygons if geometries is None else geometries
-        return vectors.apply_polygon(as_cube(data), shapes, run, mask_value)
+        return vectors.apply_polygon(
+            as_cube(data), shapes, run, mask_value, one_by_one=udf is not None
+        )
 
     def load_url(
         self, url: str, format: str, options: dict[str, Any] | None = None

@@ -27,9 +27,9 @@ DRIVERS = ("GTiff", "JP2OpenJPEG")
 ONE_THREAD = {"GDAL_NUM_THREADS": "1"}
 """Chunks are read side by side anyway; and GDAL 3.10 reads what is left of a truncated JPEG 2000
 file without an error where it decodes its tiles in threads of its own."""
-MEASURED_ZERO = np.finfo(np.float32).tiny
+MEASURED_ZERO = -np.finfo(np.float32).tiny
 """What a number that its offset makes 0 is read as: UDFs take the 0 of digital numbers for no data,
-and those that are none are NaN already."""
+and those that are none are NaN already. Below 0, as 1000 * 0.0001 - 0.1 is in float32."""
 EDGE_PX = 1e-10
 """A centre this close to an edge lies in the pixel after it, as in GDAL's warper."""
 FloatArray = npt.NDArray[np.float32]

@@ -33,10 +33,11 @@ from shapely.geometry.base import BaseGeometry
 from lai_backend.errors import ParameterError, SourceError, UnsupportedError
 from lai_backend.extents import SNAP_TOLERANCE_PX
 from lai_backend.files import Json
-from lai_backend.georeference import georeference
+from lai_backend.georeference import georeference, georeference_like
 from lai_backend.resampling import grid_of
 
 Process = Callable[..., Any]
+MAX_BYTES_AT_ONCE = 2**30
 MAX_FILE_BYTES = 200_000_000
 NO_BAND = "band_unnamed"
 """Name of the one band of a cube without bands."""
@@ -109,12 +110,17 @@ def aggregate_spatial(
 ) -> ZonalValues:
     """Reduce the pixels of each polygon; NaN where a polygon holds no centre of a pixel.
 
-    Everything is computed in one go, so that polygons share the windows of a UDF. (Upstream starts
-    processes that wait for each other for minutes, in `xvec.zonal_stats` with its `n_jobs`.)
+    Everything is computed in one go, so that polygons share the windows of a UDF; a cube that fits
+    into memory, before polygons are cut out of it. (Upstream starts processes that wait for each
+    other for minutes, in `xvec.zonal_stats` with its `n_jobs`.)
     """
     polygons = read_polygons(geometries)
+    shapes = _projected(polygons, data)
+    data, _ = _cut_out(data, shapely.box(*shapely.total_bounds(shapes)))
+    if 0 < data.nbytes <= MAX_BYTES_AT_ONCE:
+        data = data.compute()
     lazy = []
-    for geometry in _projected(polygons, data):
+    for geometry in shapes:
         window, inside = _cut_out(data, geometry)
         pixels = window.stack(pixel=("y", "x")).isel(pixel=np.flatnonzero(inside))
         if not pixels.sizes["pixel"]:
@@ -160,7 +166,7 @@ def _cut_out(
     if geometry.is_empty or 0 in shape:
         return window, np.zeros(shape, bool)
     corner = grid.affine * grid.affine.translation(x.start, y.start)
-    return window, _rasterize([geometry], shape, corner)
+    return georeference(window, data.rio.crs, corner), _rasterize([geometry], shape, corner)
 
 
 def _rasterize(
@@ -199,11 +205,7 @@ def filter_spatial(data: xr.DataArray, geometries: Json) -> xr.DataArray:
     window, _ = _cut_out(data, whole)
     if 0 in window.shape:
         raise ParameterError("geometries of filter_spatial lie outside the cube.")
-    grid = grid_of(data)
-    left = round((float(window["x"][0]) - float(data["x"][0])) / grid.affine.a)
-    top = round((float(window["y"][0]) - float(data["y"][0])) / grid.affine.e)
-    corner = grid.affine * grid.affine.translation(left, top)
-    return mask_polygon(georeference(window, data.rio.crs, corner), geometries)
+    return mask_polygon(window, geometries)
 
 
 def apply_polygon(
@@ -211,39 +213,53 @@ def apply_polygon(
     geometries: Json,
     run: Callable[[xr.DataArray], xr.DataArray],
     mask_value: Json = None,
+    *,
+    one_by_one: bool,
 ) -> xr.DataArray:
     """Apply a process to the pixels of each polygon; all others get `mask_value`.
 
     Args:
         data: the cube.
         geometries: polygons that do not overlap.
-        run: the process, on the cube of a polygon: NaN outside of it.
+        run: the process, on a cube that is NaN outside of its polygon.
         mask_value: of the pixels outside of all polygons; None: no data.
+        one_by_one: a UDF, which sees one polygon at a time and gives back what is in memory; else
+            the process works pixel by pixel, on all of them at once.
 
     Raises:
-        ParameterError: polygons overlap (`GeometriesOverlap`), or there are none.
-        UnsupportedError: the process gives polygons different bands or dates.
+        ParameterError: polygons overlap (`GeometriesOverlap`), or there are none in the cube.
+        UnsupportedError: the UDF gives polygons different dimensions.
     """
     shapes = _projected(read_polygons(geometries), data)
     area = sum(shape.area for shape in shapes)
     if area - shapely.union_all(shapes).area > 1e-9 * area:
         raise ParameterError("GeometriesOverlap: polygons of apply_polygon overlap.")
-    results = []
-    for shape in shapes:
-        window, inside = _cut_out(data, shape)
-        if inside.any():
-            kept = xr.DataArray(inside, dims=("y", "x"))
-            results.append(run(window.where(kept).transpose(*data.dims)).where(kept))
-    if not results:
+    inside = _inside(data, geometries)
+    if not inside.any():
         raise ParameterError("No pixel of the cube lies in the polygons of apply_polygon.")
-    if any(result.dims != results[0].dims for result in results):
-        raise UnsupportedError("The process of apply_polygon gives polygons different dimensions.")
-    filled = results[0].reindex(x=data["x"], y=data["y"])
-    for result in results[1:]:
-        filled = filled.combine_first(result.reindex(x=data["x"], y=data["y"]))
-    if mask_value is not None:
-        filled = filled.where(_inside(data, geometries), mask_value)
-    return georeference(filled.transpose(*results[0].dims), data.rio.crs, grid_of(data).affine)
+    fill = np.nan if mask_value is None else mask_value
+    if not one_by_one:
+        whole = run(data.where(inside).transpose(*data.dims))
+        return georeference_like(whole.where(inside, fill).transpose(*whole.dims), data)
+    filled: xr.DataArray | None = None
+    for shape in shapes:
+        window, kept = _cut_out(data, shape)
+        if kept.any():
+            mask = xr.DataArray(kept, dims=("y", "x"))
+            part = run(window.where(mask).transpose(*data.dims))
+            if filled is None:
+                sizes = {**dict(part.sizes), "y": data.sizes["y"], "x": data.sizes["x"]}
+                coords = {name: part[name].values for name in part.dims if name not in ("y", "x")}
+                coords |= {"y": data["y"].values, "x": data["x"].values}
+                filled = xr.DataArray(
+                    np.full(list(sizes.values()), fill, np.float32), coords, sizes
+                )
+            if part.dims != filled.dims:
+                raise UnsupportedError("The UDF of apply_polygon gives polygons other dimensions.")
+            place = {"y": part["y"].values, "x": part["x"].values}
+            filled.loc[place] = part.where(mask, filled.loc[place])
+    assert filled is not None  # some pixel lies inside
+    return georeference(filled, data.rio.crs, grid_of(data).affine)
 
 
 def vector_buffer(geometries: Json, distance: float) -> DriverVectorCube:
