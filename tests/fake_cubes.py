@@ -76,6 +76,10 @@ def make_bundle(path: Path, *, reach_px: int = 1, **changes: Any) -> Path:
     """
     description, _ = read_bundle(str(default_bundle_path()))
     contract = description["properties"]["lai:contract"]
+    contract["version"] = 1  # one network from features to LAI, without SL2P's equations
+    for key in ("bodies", "variables", "flags"):
+        contract.pop(key)
+    description["assets"] = {"model": description["assets"]["model"]}
     contract["normalisation"] = {"mean": [0.0] * 10, "std": [1.0] * 10, "limit": 100.0}
     contract["masks"] = {"count": 4, "rate": 0.5}
     contract["reach_px"] = reach_px

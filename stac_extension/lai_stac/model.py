@@ -12,13 +12,13 @@ from pathlib import Path
 from lai_stac.errors import DescriptionError, OutputError
 from lai_stac.files import replace_file
 from lai_stac.validation import validate_item
-from lai_udf.predict import LaiModelError, read_bundle
+from lai_udf.predict import LaiModelError, read_bundle, read_member
 
 
 def write_model_item(bundle: Path, directory: Path) -> Path:
-    """Unpack a model bundle into `directory/<id>/`: `<id>.json` and `model.onnx`.
+    """Unpack a model bundle into `directory/<id>/`: `<id>.json` and the networks of its assets.
 
-    The network is written first: the Item never points to a file that is not there. Written
+    They are written first: the Item never points to a file that is not there. Written
     twice, the same bundle gives the same files.
 
     Args:
@@ -34,7 +34,11 @@ def write_model_item(bundle: Path, directory: Path) -> Path:
         OutputError: the files cannot be written.
     """
     try:
-        description, weights = read_bundle(str(bundle))
+        description, _ = read_bundle(str(bundle))
+        files = {
+            Path(asset["href"]).name: read_member(str(bundle), Path(asset["href"]).name)
+            for asset in description["assets"].values()
+        }
     except LaiModelError as error:
         raise DescriptionError(str(error)) from error
     validate_item(description)
@@ -43,6 +47,7 @@ def write_model_item(bundle: Path, directory: Path) -> Path:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make {home} ({error.strerror})") from error
-    replace_file(home / "model.onnx", weights)
+    for name, content in files.items():
+        replace_file(home / name, content)
     text = json.dumps(description, indent=2, allow_nan=False) + "\n"
     return replace_file(home / f"{description['id']}.json", text.encode())

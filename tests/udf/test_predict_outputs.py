@@ -29,8 +29,7 @@ def pointwise(tmp_path_factory: pytest.TempPathFactory) -> str:
         make_bundle(
             folder / "pointwise.zip",
             reach_px=0,
-            cloud_near_px=0,
-            no_data_near_px=0,
+            flags={"cloud_near_px": 0, "no_data_near_px": 0},
         )
     )
 

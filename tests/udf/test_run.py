@@ -142,7 +142,7 @@ def test_files_say_what_made_them(scene: Path, tmp_path: Path) -> None:
     with rasterio.open(paths["lai"]) as dataset:
         tags = dataset.tags()
 
-    assert tags["MODEL_ID"] == "sentinel2-lai-seamless"
+    assert tags["MODEL_ID"] == "sentinel2-lai"
     assert tags["MODEL_CHECKSUM"].startswith("1220")
     assert (tags["TARGET"], tags["SAMPLES"], tags["SEED"]) == ("sl2p", "2", "4")
     assert tags["DATETIME"].startswith("2022-10-05T11:54:11")
@@ -154,7 +154,7 @@ def test_scene_in_memory_keeps_grid_time_and_provenance(scene: Path) -> None:
 
     assert lai.rio.crs == read.rio.crs
     assert lai.attrs["datetime"] == read.attrs["datetime"]
-    assert lai.attrs["model_id"] == "sentinel2-lai-seamless"
+    assert lai.attrs["model_id"] == "sentinel2-lai"
     assert list(lai["bands"].values) == ["LAI"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from lai_udf.predict import load_model, read_bundle
 
-DEFAULT_BUNDLE = "seamless-0.2.1.zip"
+DEFAULT_BUNDLE = "sentinel2-lai-1.0.0.zip"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Bundle:
 
     @property
     def model_id(self) -> str:
-        """Name of the model, such as `sentinel2-lai-seamless`."""
+        """Name of the model, such as `sentinel2-lai`."""
         return str(self.contract["model_id"])
 
     @property

@@ -20,7 +20,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,25 @@ MIN_REFLECTANCE, MAX_REFLECTANCE = -0.2, 2.0
 MIN_SUN_ZENITH_DEG = 5.0  # Sentinel-2 passes at 10:30; less is zero fill or radians
 MAX_SUN_ZENITH_DEG = 90.0
 MAX_VIEW_ZENITH_DEG = 60.0  # the swath ends at 12; other sensors in harmonised cubes look further
+SL2P_BANDS = ("B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
+SL2P_ROWS = [BANDS.index(band) for band in SL2P_BANDS]
+FINE_ROWS = [BANDS.index(band) for band in ("B02", "B03", "B04", "B08")]  # 10 m as delivered
+COARSE_ROWS = [row for row in range(len(BANDS)) if row not in FINE_ROWS]  # 20 m as delivered
+BLOCK_PIXELS = ((0, 0), (0, 1), (1, 0), (1, 1))  # of a 20 m block at 10 m: (row, column)
+CONTRACT_VERSIONS = (1, 2)
 HALO_PX = 16  # the overlap of the windows; a multiple of every network's pooling
 MIN_JUDGED_PX = 64  # fewer pixels, at the edge of a swath, prove nothing about the scaling
 NEAR_PX = 2  # width of flags 32 and 64 where the bundle states none, see `flag_pixels`
 BLOCK_PX = 416  # larger windows go through in blocks of this size, halo included: cache and memory
+READ_PX = 1600  # pixels read together: OpenBLAS keeps such small products on one thread
 DRAWN_PX = 61_440  # pixels times draws that are in work at a time: they stay in the cache
 MAX_SAMPLES = 1000
 SAMPLES_RULE = f"0, or a whole number from 2 to {MAX_SAMPLES}"
 MAX_SEED = 2**64 - 1
 RESOLUTIONS_M = (20, 10)
+DARKEST = 1e-3  # reflectance: below it a logarithm says nothing
+MAX_COMPARED_PX = 256  # pixels of a line that are compared with the next line, see `find_phase`
+MAX_MIXED_SHARE = 1e-3  # of pixels that may differ within blocks: defects, not resampling
 
 # Bits of `LAI_FLAGS`. 1 to 16 are those of the SNAP biophysical processor.
 INPUT_OUT_OF_DOMAIN = 1
@@ -272,23 +282,55 @@ Graph = Callable[..., list[np.ndarray]]  # inputs by name -> outputs, float32
 
 
 @dataclass(frozen=True, eq=False)
+class Reader:
+    """SL2P's network of one variable, its normalisation folded into its weights, float32."""
+
+    hidden: np.ndarray
+    """(5, 12): weights of the bands of `SL2P_BANDS`, of three cosines, and the bias."""
+    output: np.ndarray
+    """(5,): what the five tanh units are multiplied with."""
+    constant: np.float32
+    """What is added to their sum."""
+    limits: dict[str, Any]
+    """`minimum`, `maximum`, `tolerance` of the variable; `has_domain`: whether bit 1 is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """The network of one resolution, which corrects spectra before SL2P reads them."""
+
+    graph: str
+    """Name in `Model.graphs`: features (n, channels, y, x) -> context (n, width, y, x)."""
+    contract: dict[str, Any]
+    """`normalisation`, `reach_px`, `window_multiple`, `masks` (count, rate)."""
+    readout: np.ndarray
+    """(pixels of a 20 m block, width, 10): from the context to the correction of each pixel."""
+
+
+@dataclass(frozen=True, eq=False)
 class Model:
     """A bundle, opened and verified; its graphs are made ready when first used."""
 
     graphs: dict[str, bytes]
-    """ONNX. `model`: features (n, 14, y, x), masks (1, count) -> lai[, lai_sd], (n, 1, y, x).
-    The same function in parts, where the network has them: `point`, features -> lai, lai_sd;
-    `trunk`, features -> lai, lai_sd, context, reading; `draws`, context and reading (1, ., px),
-    masks (draws, count) -> draws (draws, 1, px). Or `shared`, features -> context, and `draw`,
-    context -> lai, which is pruned when its masks are known."""
+    """ONNX. Contract 2: those of `bodies`. Contract 1: `model`, features (n, 14, y, x) and masks
+    (1, count) -> lai[, lai_sd], (n, 1, y, x); or, where it has them, `shared`, features ->
+    context, and `draw`, context -> lai, which is pruned when its masks are known."""
     contract: dict[str, Any]
-    """`lai:contract` of `model.json`: normalisation, reach, masks, domain, calibration."""
+    """`lai:contract` of `model.json`."""
     domain_bits: np.ndarray
     """Bitmap of the cells of the definition domain, see `find_outside_domain`."""
+    bodies: dict[int, Body]
+    """By resolution, m; none in contract 1."""
+    readers: dict[str, Reader]
+    """By variable; none in contract 1."""
 
     def graph(self, name: str) -> Graph:
         """Return a graph as a function of its inputs, of any number of threads at a time."""
         return prepare_graph(self.graphs[name])
+
+    def promises(self, resolution: int) -> dict[str, Any]:
+        """Return `reach_px`, `window_multiple` and `masks` at a resolution, m."""
+        return self.bodies[resolution].contract if self.bodies else self.contract
 
 
 @functools.lru_cache(maxsize=4)
@@ -296,6 +338,11 @@ def load_model(path: str) -> Model:
     """Open and verify a bundle, once per process; raise `LaiModelError` where it is damaged."""
     description, weights = read_bundle(path)
     contract = description["properties"]["lai:contract"]
+    if contract["version"] not in CONTRACT_VERSIONS:
+        raise LaiModelError(
+            f"{path} follows contract {contract['version']}; this function knows "
+            f"{' and '.join(map(str, CONTRACT_VERSIONS))}: take the function that came with it"
+        )
     parts = contract.get("graphs", {})  # checksum by name
     graphs = {"model": weights} | {name: read_member(path, f"{name}.onnx") for name in parts}
     expected = {"model": description["assets"]["model"]["file:checksum"]} | parts
@@ -309,7 +356,40 @@ def load_model(path: str) -> Model:
     bits = np.zeros(10**8 // 8, dtype="uint8")
     cells = np.array(contract["domain"]["cells"], dtype="int64")
     np.bitwise_or.at(bits, cells >> 3, (1 << (cells & 7)).astype("uint8"))
-    return Model(graphs, contract, bits)
+    bodies = {
+        int(resolution): Body(body["graph"], body, np.array(body["readout"], dtype="float32"))
+        for resolution, body in contract.get("bodies", {}).items()
+    }
+    readers = {
+        variable: Reader(
+            np.array(table["hidden"], dtype="float32"),
+            np.array(table["output"], dtype="float32"),
+            np.float32(table["constant"]),
+            table,
+        )
+        for variable, table in contract.get("variables", {}).items()
+    }
+    return Model(graphs, contract, bits, bodies, readers)
+
+
+def require_model(model: Model, settings: Settings) -> None:
+    """Raise `LaiModelError` where a bundle cannot give what the settings ask for."""
+    if settings.resolution != 20 and settings.resolution not in model.bodies:
+        raise LaiModelError(
+            f"this bundle has no network for {settings.resolution} m",
+            parameter="resolution",
+            value=settings.resolution,
+            expected="20, or model to a bundle of contract 2",
+        )
+    known = set(model.readers) or {"LAI"}
+    wanted = {band.split("_")[0] for band in settings.estimated_bands}
+    if absent := sorted(wanted - known):
+        raise LaiModelError(
+            f"this bundle knows no {', '.join(absent)}",
+            parameter="variables",
+            value=settings.variables,
+            expected=f"some of {', '.join(sorted(known))}",
+        )
 
 
 @functools.lru_cache(maxsize=64)
@@ -434,6 +514,25 @@ def check_bands(cube: xarray.DataArray, settings: Settings) -> list[str]:
             expected="0.0001 (and reflectance_offset to -0.1 from processing baseline 04.00 on)",
         )
     return labels
+
+
+def check_grid(cube: xarray.DataArray, settings: Settings) -> None:
+    """Raise `LaiInputError` where coordinates tell that the cube has the other resolution."""
+    for axis in ("y", "x"):
+        if axis not in cube.coords or cube.sizes[axis] < 2 or cube[axis].dtype.kind not in "iuf":
+            continue
+        first, second = (float(value) for value in cube[axis].values[:2])
+        for resolution in RESOLUTIONS_M:
+            if (
+                settings.resolution != resolution
+                and abs(abs(second - first) / resolution - 1) < 0.01
+            ):
+                raise LaiInputError(
+                    f"pixels of the cube are {resolution} m apart",
+                    parameter="resolution",
+                    value=settings.resolution,
+                    expected=str(resolution),
+                )
 
 
 def read_values(values: np.ndarray, labels: list[str], settings: Settings) -> Inputs:
@@ -624,6 +723,182 @@ def pad_inputs(inputs: Inputs, sides: list[tuple[int, int]]) -> Inputs:
     )
 
 
+def split_blocks(image: np.ndarray, side: int) -> np.ndarray:
+    """Cut (..., y, x) into pixels of its 20 m blocks, (side * side, ..., y / side, x / side)."""
+    if side == 1:
+        return image[None]
+    return np.stack([image[..., row::side, column::side] for row, column in BLOCK_PIXELS])
+
+
+def join_blocks(pixels: Sequence[np.ndarray], side: int) -> np.ndarray:
+    """Put the pixels of 20 m blocks, (..., y, x) each, together again."""
+    if side == 1:
+        return pixels[0]
+    *others, height, width = pixels[0].shape
+    image = np.empty((*others, height * side, width * side), dtype=pixels[0].dtype)
+    for pixel, (row, column) in zip(pixels, BLOCK_PIXELS, strict=True):
+        image[..., row::side, column::side] = pixel
+    return image
+
+
+def build_body_features(blocks: np.ndarray, constants: dict[str, Any]) -> np.ndarray:
+    """Return what a body sees, (channels, y, x) float32, on the 20 m grid.
+
+    Ten bands, normalised, as the mean of each block; where a block has four pixels, how these
+    differ from their mean in B02, B03, B04 and B08; the share of the block that holds data.
+
+    Args:
+        blocks: (pixels, 10, y, x) reflectance, NaN = no data, see `split_blocks`.
+        constants: `mean`, `std` and `limit` of the bands; `detail_std` where there is detail.
+    """
+    pixels, bands, *size = blocks.shape
+    channels = bands + (pixels * len(FINE_ROWS) if pixels > 1 else 0) + 1
+    features = np.empty((channels, *size), dtype="float32")
+    gone = np.isnan(blocks[:, 0])
+    mean, std = (np.array(constants[key], "float32")[:, None, None] for key in ("mean", "std"))
+    limit = np.float32(constants["limit"])
+    whole, share = blocks[0], features[-1]
+    np.subtract(1, gone.mean(axis=0, dtype="float32"), out=share)
+    if pixels > 1:
+        with np.errstate(invalid="ignore", divide="ignore"):  # blocks without data
+            filled = np.where(gone[:, None], np.float32(0), blocks)
+            whole = filled.sum(axis=0) / (share * np.float32(pixels))
+        spread = np.array(constants["detail_std"], "float32")[:, None, None]
+        detail = features[bands:-1].reshape(pixels, len(FINE_ROWS), *size)
+        np.subtract(blocks[:, FINE_ROWS], whole[FINE_ROWS], out=detail)
+        detail /= spread
+    np.subtract(whole, mean, out=features[:bands])
+    features[:bands] /= std
+    np.clip(features[:-1], -limit, limit, out=features[:-1])
+    np.copyto(features[:-1], np.float32(0), where=np.isnan(features[:-1]))
+    return features
+
+
+def correct_and_read(
+    inputs: Inputs, model: Model, settings: Settings, variables: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Correct the spectra of a block by the body and read them with SL2P's equations.
+
+    Args:
+        inputs: the block; sides are multiples of the window multiple.
+        model: a bundle of contract 2.
+        settings: resolution, samples, seed, and whether a spread is asked for.
+        variables: what to read.
+
+    Returns:
+        By name: each variable, unclipped, (y, x) float32; `LAI_SD` where the settings ask for it;
+        at 20 m `<variable>_SL2P`, SL2P of the input, which decides on the flags; at 10 m
+        `spectrum`, (10, y, x), the restored one, which does so there: the input's is a mixture.
+    """
+    side = 20 // settings.resolution
+    body = model.bodies[settings.resolution]
+    blocks = split_blocks(inputs.reflectance, side)
+    features = build_body_features(blocks, body.contract["normalisation"])
+    context = model.graph(body.graph)(features=features[None])[0][0].reshape(
+        len(body.readout[0]), -1
+    )
+    cosines = split_blocks(np.broadcast_to(inputs.cosines, (3, *inputs.missing.shape)), side)
+    masks = draw_masks(body.contract, settings.samples, settings.seed)
+    rate = body.contract["masks"]["rate"] if "LAI_SD" in settings.estimated_bands else None
+    parts = [
+        read_pixels(spectra, angles, context, readout, model, variables, masks, rate)
+        for spectra, angles, readout in zip(blocks, cosines, body.readout, strict=True)
+    ]
+    found = {name: join_blocks([part[name] for part in parts], side) for name in parts[0]}
+    if side > 1:
+        size = blocks.shape[1:]
+        restored = [
+            pixel + (readout.T @ context).reshape(size)
+            for pixel, readout in zip(blocks, body.readout, strict=True)
+        ]
+        found["spectrum"] = join_blocks(restored, side)
+    return found
+
+
+def read_pixels(
+    spectra: np.ndarray,
+    cosines: np.ndarray,
+    context: np.ndarray,
+    readout: np.ndarray,
+    model: Model,
+    variables: Sequence[str],
+    masks: np.ndarray,
+    rate: float | None,
+) -> dict[str, np.ndarray]:
+    """Read one pixel of every 20 m block, (y, x) by name as in `correct_and_read`.
+
+    Args:
+        spectra: (10, y, x) reflectance.
+        cosines: (3, y, x).
+        context: (width, y * x).
+        readout: (width, 10), from the context to the correction of this pixel.
+        model: the bundle.
+        variables: what to read.
+        masks: (samples, width); without rows the spread is worked out instead of drawn.
+        rate: of dropped channels; None where LAI_SD is not wanted.
+    """
+    size, count = spectra.shape[1:], context.shape[1]
+    seen = spectra[SL2P_ROWS].reshape(len(SL2P_ROWS), count)
+    angles = cosines.reshape(3, count)
+    results = {name: np.empty(count, dtype="float32") for name in variables}
+    results |= {f"{name}_SL2P": np.empty(count, dtype="float32") for name in variables}
+    if rate is not None:
+        results["LAI_SD"] = np.empty(count, dtype="float32")
+    step = READ_PX
+    if rate is not None and len(masks):
+        step = max(64, DRAWN_PX // len(masks) // 4)
+    for variable in variables:
+        reader = model.readers[variable]
+        of_bands, of_angles, bias = np.split(reader.hidden, [len(SL2P_ROWS), -1], axis=1)
+        of_context = of_bands @ readout[:, SL2P_ROWS].T
+        for first in range(0, count, step):
+            some = slice(first, first + step)
+            plain = of_bands @ seen[:, some] + of_angles @ angles[:, some] + bias
+            part = context[:, some]
+            units = np.tanh(plain + of_context @ part)
+            results[variable][some] = reader.output @ units + reader.constant
+            results[f"{variable}_SL2P"][some] = reader.output @ np.tanh(plain) + reader.constant
+            if rate is not None and variable == "LAI":
+                results["LAI_SD"][some] = (
+                    draw_spread(plain, of_context, part, reader, masks)
+                    if len(masks)
+                    else work_out_spread(units, of_context, part, reader, rate)
+                )
+    return {name: values.reshape(size) for name, values in results.items()}
+
+
+def work_out_spread(
+    units: np.ndarray, of_context: np.ndarray, context: np.ndarray, reader: Reader, rate: float
+) -> np.ndarray:
+    """Return the standard deviation (n,) that draws would show, to first order, in one pass.
+
+    A dropped channel changes what the five units read by its own contribution; channels are
+    dropped independently of each other, so the squares of what follows in LAI add up.
+    """
+    slope = of_context.T @ (reader.output[:, None] * (1 - units * units))
+    slope *= context
+    variance = np.einsum("kn,kn->n", slope, slope) * np.float32(rate / (1 - rate))
+    spread: np.ndarray = np.sqrt(variance)
+    return spread
+
+
+def draw_spread(
+    plain: np.ndarray,
+    of_context: np.ndarray,
+    context: np.ndarray,
+    reader: Reader,
+    masks: np.ndarray,
+) -> np.ndarray:
+    """Return the standard deviation (n,) over the draws: a draw scales the columns of a matrix."""
+    weights = (masks[:, None, :] * of_context).reshape(-1, len(context))
+    read = (weights @ context).reshape(len(masks), len(plain), -1)
+    read += plain
+    np.tanh(read, out=read)
+    draws: np.ndarray = np.einsum("u,sun->sn", reader.output, read)
+    spread: np.ndarray = draws.std(axis=0, ddof=1)
+    return spread
+
+
 def build_features(inputs: Inputs, contract: dict[str, Any]) -> np.ndarray:
     """Return the network's input, (14, y, x) float32, channels as in `FEATURES`."""
     features = np.empty((len(FEATURES), *inputs.missing.shape), dtype="float32")
@@ -657,7 +932,7 @@ def draw_masks(contract: dict[str, Any], samples: int, seed: int) -> np.ndarray:
 def run_network(
     features: np.ndarray, model: Model, masks: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Run the network over a block: LAI and its spread, (y, x) float32 each.
+    """Run the network of a bundle of contract 1: LAI and its spread, (y, x) float32 each.
 
     Args:
         features: (14, y, x), sides multiples of the pooling.
@@ -666,33 +941,11 @@ def run_network(
             NaN where it does not.
     """
     block = features[None]
-    if "point" not in model.graphs:
-        ones = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
-        lai, *spread = model.graph("model")(features=block, masks=ones)
-        if len(masks):
-            spread = [np.std(list(iterate_passes(block, model, masks)), axis=0, ddof=1)]
-    elif len(masks):
-        lai, _, context, reading = model.graph("trunk")(features=block)
-        spread = [spread_of_draws(context, reading, model, masks)]
-    else:
-        lai, *spread = model.graph("point")(features=block)
+    ones = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
+    lai, *spread = model.graph("model")(features=block, masks=ones)
+    if len(masks):
+        spread = [np.std(list(iterate_passes(block, model, masks)), axis=0, ddof=1)]
     return lai[0, 0], spread[0][0, 0] if spread else np.full_like(lai[0, 0], np.nan)
-
-
-def spread_of_draws(
-    context: np.ndarray, reading: np.ndarray, model: Model, masks: np.ndarray
-) -> np.ndarray:
-    """Return the standard deviation (1, 1, y, x) of LAI over the draws, from what they share."""
-    draw = model.graph("draws")
-    spread = np.empty((1, 1, *context.shape[2:]), dtype="float32")
-    context, reading = (shared.reshape(*shared.shape[:2], -1) for shared in (context, reading))
-    step = max(1, DRAWN_PX // len(masks))
-    for first in range(0, spread.size, step):
-        some = slice(first, first + step)
-        parts = (np.ascontiguousarray(shared[..., some]) for shared in (context, reading))
-        draws = draw(masks=masks, **dict(zip(("context", "reading"), parts, strict=True)))[0]
-        spread.reshape(-1)[some] = draws[:, 0].std(axis=0, ddof=1)
-    return spread
 
 
 def iterate_passes(block: np.ndarray, model: Model, masks: np.ndarray) -> Iterator[np.ndarray]:
@@ -975,29 +1228,70 @@ def grow(mask: np.ndarray, width_px: int) -> np.ndarray:
     return mask
 
 
-def flag_pixels(
-    lai: np.ndarray, outside: np.ndarray, inputs: Inputs, contract: dict[str, Any]
+def flag_values(
+    value: np.ndarray, outside: np.ndarray, seen: np.ndarray, limits: dict[str, Any]
 ) -> np.ndarray:
-    """Return the flags (y, x) uint8 of unclipped LAI; bits as at the top.
+    """Return SNAP's bits 1 to 16, (y, x) uint8, of what SL2P says, unclipped.
 
-    Flags 32 and 64 are as wide as the error is larger there. On a real series of 118 dates SL2P
-    was off by 0.39 beside a mask, by 0.23 at 2 px, and by 0.22 to 0.27 from 3 to 8 px as beyond 16.
+    Args:
+        value: (y, x) of a variable.
+        outside: (y, x) bool: the spectrum is out of the definition domain.
+        seen: (y, x) bool: neither missing nor masked.
+        limits: `minimum`, `maximum` and `tolerance` of the variable.
     """
-    low, high, tolerance = (contract["output"][key] for key in ("minimum", "maximum", "tolerance"))
-    seen = ~(inputs.missing | inputs.masked)
+    low, high, near = (np.float32(limits[key]) for key in ("minimum", "maximum", "tolerance"))
     rules = {
-        INPUT_OUT_OF_DOMAIN: outside & seen,
-        CLIPPED_TO_MIN: (lai > low - tolerance) & (lai < low) & seen,
-        CLIPPED_TO_MAX: (lai > high) & (lai < high + tolerance) & seen,
-        OUTPUT_TOO_LOW: (lai <= low - tolerance) & seen,
-        OUTPUT_TOO_HIGH: (lai >= high + tolerance) & seen,
-        CLOUD_NEAR: grow(inputs.masked, contract.get("cloud_near_px", NEAR_PX)),
-        NO_DATA_NEAR: grow(inputs.missing, contract.get("no_data_near_px", NEAR_PX)),
+        INPUT_OUT_OF_DOMAIN: outside,
+        CLIPPED_TO_MIN: (value > low - near) & (value < low),
+        CLIPPED_TO_MAX: (value > high) & (value < high + near),
+        OUTPUT_TOO_LOW: value <= low - near,
+        OUTPUT_TOO_HIGH: value >= high + near,
     }
-    flags = np.zeros(lai.shape, dtype="uint8")
+    flags = np.zeros(value.shape, dtype="uint8")
     for bit, pixels in rules.items():
-        flags |= pixels * np.uint8(bit)
+        flags |= (pixels & seen) * np.uint8(bit)
     return flags
+
+
+def flag_surroundings(inputs: Inputs, contract: dict[str, Any], side: int) -> np.ndarray:
+    """Return bits 32 and 64, (y, x) uint8: cloud or no data within so many 20 m pixels.
+
+    They are as wide as the error is larger there. On a real series of 118 dates SL2P was off by
+    0.39 beside a mask, by 0.23 at 2 px, and by 0.22 to 0.27 from 3 to 8 px as beyond 16.
+    """
+    widths = contract.get("flags", {})
+    cloud = grow(inputs.masked, widths.get("cloud_near_px", NEAR_PX) * side)
+    no_data = grow(inputs.missing, widths.get("no_data_near_px", NEAR_PX) * side)
+    return cloud * np.uint8(CLOUD_NEAR) | no_data * np.uint8(NO_DATA_NEAR)
+
+
+def suspect_residual_cloud(spectrum: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
+    """Return bit 128, (y, x) uint8: haze or cloud that SCL missed is suspected.
+
+    None where the bundle has no rule.
+
+    Args:
+        spectrum: (10, y, x) reflectance.
+        contract: of the bundle.
+    """
+    rule = contract.get("flags", {}).get("residual_cloud")
+    if rule is None:
+        return np.zeros(spectrum.shape[1:], dtype="uint8")
+    suspected: np.ndarray = exceed_visible(spectrum, rule) > rule["threshold"]
+    return suspected * np.uint8(RESIDUAL_CLOUD)
+
+
+def exceed_visible(spectrum: np.ndarray, rule: dict[str, Any]) -> np.ndarray:
+    """Return by how much the visible exceeds what other bands foretell, (y, x) of (10, y, x).
+
+    Logarithms: the mean over `visible`, less `constant` and the `weights` times those of `bands`.
+    """
+    rows = [BANDS.index(band) for band in (*rule["visible"], *rule["bands"])]
+    logarithms = np.log(np.maximum(spectrum[rows], np.float32(DARKEST)))
+    visible = len(rule["visible"])
+    weights = np.array([1 / visible] * visible + [-w for w in rule["weights"]], dtype="float32")
+    excess: np.ndarray = np.tensordot(weights, logarithms, 1) - np.float32(rule["constant"])
+    return excess
 
 
 @dataclass(frozen=True)
@@ -1044,29 +1338,112 @@ def predict_block(
     settings: Settings,
     day: float | None = None,
 ) -> dict[str, np.ndarray]:
-    """Estimate LAI, its spread, its interval and the flags of the core of a block, by band."""
-    contract = model.contract
+    """Estimate the bands of the settings for the core of a block, by band, (y, x) each."""
+    contract, side = model.contract, 20 // settings.resolution
     inputs = pad_inputs(inputs, [rows.padding, columns.padding])
-    masks = draw_masks(contract, settings.samples, settings.seed)
-    lai, spread = run_network(build_features(inputs, contract), model, masks)
-    outside = find_outside_domain(inputs.reflectance, model)
-    flags = flag_pixels(lai, outside, inputs, contract)
-    # As in SNAP, LAI is clipped within the tolerance, and kept, but flagged, beyond it.
-    low, high = (np.float32(contract["output"][key]) for key in ("minimum", "maximum"))
-    lai = np.where(flags & CLIPPED_TO_MIN, low, np.where(flags & CLIPPED_TO_MAX, high, lai))
-    bands = relate_to_field("LAI", lai, inputs, outside, model, settings, day)
-    bands["LAI_SD"] = spread
-    gone = inputs.missing | inputs.masked | inputs.water
-    results = {name: np.where(gone, np.nan, band) for name, band in bands.items()}
-    results["LAI_FLAGS"] = flags
-    return {name: band[rows.inside, columns.inside] for name, band in results.items()}
+    wanted = set(settings.estimated_bands)
+    variables = [name for name in VARIABLES if name in {band.split("_")[0] for band in wanted}]
+    found = estimate(inputs, model, settings, variables)
+    gone = inputs.missing | inputs.masked
+    results: dict[str, np.ndarray] = {}
+    spectrum = found.get("spectrum", inputs.reflectance)
+    seen = replace(inputs, reflectance=spectrum)
+    outside = find_outside_domain(spectrum, model)
+    others = np.zeros(gone.shape, dtype="uint8")
+    if any(band.endswith("_FLAGS") for band in wanted):
+        others |= flag_surroundings(inputs, contract, side)
+        others |= suspect_residual_cloud(spectrum, contract)
+    for variable in variables:
+        limits = model.readers[variable].limits if model.readers else contract["output"]
+        value, judged = found[variable], found.get(f"{variable}_SL2P", found[variable])
+        if f"{variable}_FLAGS" in wanted:
+            known = outside if limits.get("has_domain", True) else np.zeros_like(outside)
+            results[f"{variable}_FLAGS"] = others | flag_values(judged, known, ~gone, limits)
+        value = clip_value(value, limits)
+        results |= relate_to_field(variable, value, seen, outside, model, settings, day)
+        if variable == "LAI":
+            results["LAI_SD"] = found.get("LAI_SD", value)
+    gone |= inputs.water
+    return {
+        name: (band if name.endswith("_FLAGS") else np.where(gone, np.nan, band))[
+            rows.inside, columns.inside
+        ]
+        for name, band in results.items()
+        if name in wanted
+    }
+
+
+def clip_value(value: np.ndarray, limits: dict[str, Any]) -> np.ndarray:
+    """Clip a variable (y, x) within the tolerance of its limits; beyond it is kept, as in SNAP."""
+    low, high, near = (np.float32(limits[key]) for key in ("minimum", "maximum", "tolerance"))
+    value = np.where((value < low) & (value > low - near), low, value)
+    return np.where((value > high) & (value < high + near), high, value)
+
+
+def estimate(
+    inputs: Inputs, model: Model, settings: Settings, variables: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Return unclipped variables and what goes with them, see `correct_and_read`."""
+    if model.bodies:
+        return correct_and_read(inputs, model, settings, variables)
+    masks = draw_masks(model.contract, settings.samples, settings.seed)
+    lai, spread = run_network(build_features(inputs, model.contract), model, masks)
+    return {"LAI": lai, "LAI_SD": spread}
+
+
+def find_phase(bands: Sequence[np.ndarray]) -> tuple[int, int]:
+    """Return how many rows and columns, 0 or 1, the first 20 m block of a 10 m window lacks.
+
+    The values tell: nearest-neighbour resampling gives every 20 m value to a block of 2x2 pixels,
+    so rows differ from one to the next only where blocks meet, and columns likewise. A back-end
+    may begin a chunk at any pixel.
+
+    Args:
+        bands: the 20 m bands, (dates, y, x) each; NaN, or 0 in whole numbers, = no data.
+
+    Raises:
+        LaiInputError: rows or columns differ within blocks, wherever these begin.
+    """
+    lacking = []
+    for axis in (1, 2):
+        counts = np.zeros((2, 2), dtype="int64")  # of (phase: pairs that differ, pairs)
+        for band in bands:
+            step = max(1, band.shape[3 - axis] // MAX_COMPARED_PX)
+            lines = np.moveaxis(band, axis, 0)[..., ::step]
+            before, after = (part.astype("float32") for part in (lines[:-1], lines[1:]))
+            known = np.isfinite(before) & np.isfinite(after)
+            if band.dtype.kind != "f":
+                known &= (before != 0) & (after != 0)
+            with np.errstate(invalid="ignore"):
+                differs = (np.abs(after - before) > 1e-6) & known
+            for first in (0, 1):
+                counts[first] += differs[first::2].sum(), known[first::2].sum()
+        shares = counts[:, 0] / np.maximum(counts[:, 1], 1)
+        if shares.min() > MAX_MIXED_SHARE:
+            raise LaiInputError(
+                "the 20 m bands of this 10 m cube do not repeat each value in blocks of 2x2 "
+                "pixels: resample B05 B06 B07 B8A B11 B12 by nearest neighbour, on the grid of "
+                "the product, or load 20 m and",
+                parameter="resolution",
+                value=10,
+                expected="20",
+            )
+        lacking.append(int(shares[1] < shares[0]))
+    return lacking[0], lacking[1]
+
+
+def shift_slice(part: slice, by: int, size: int) -> tuple[slice, tuple[int, int]]:
+    """Move a slice back by `by`, into 0 to `size`; return what is cut off before and after, too."""
+    first, last = part.start - by, part.stop - by
+    return slice(max(first, 0), min(last, size)), (max(-first, 0), max(last - size, 0))
 
 
 def predict_lai(inputs: Inputs, model: Model, settings: Settings) -> dict[str, np.ndarray]:
     """Estimate all bands, (y, x) each, of one date in memory, as one block."""
     height, width = inputs.missing.shape
     most = height + width + 2 * HALO_PX
-    rows, columns = (cut_spans(size, settings, model.contract, most)[0] for size in (height, width))
+    promises = model.promises(settings.resolution)
+    rows, columns = (cut_spans(size, settings, promises, most)[0] for size in (height, width))
     return predict_block(inputs, rows, columns, model, settings)
 
 
@@ -1081,17 +1458,30 @@ def predict_window(dates: xarray.DataArray, model: Model, settings: Settings) ->
     result = np.empty(shape, dtype="float32")
     for number, label in enumerate(passed, start=len(estimated)):
         result[:, number] = values[:, labels.index(label)]
-    rows, columns = (cut_spans(px, settings, model.contract, BLOCK_PX) for px in shape[2:])
+    promises, side = model.promises(settings.resolution), 20 // settings.resolution
+    lacking = (0, 0)  # rows and columns of the first 20 m block that lie before the window
+    if side > 1:
+        lacking = find_phase([values[:, labels.index(BANDS[row])] for row in COARSE_ROWS])
+    whole = [-(-(px + lack) // side) * side for px, lack in zip(shape[2:], lacking, strict=True)]
+    rows, columns = (cut_spans(px, settings, promises, BLOCK_PX) for px in whole)
     tasks = list(product(range(len(values)), rows, columns))
     days = read_days(dates)
 
     def work(task: tuple[int, Span, Span]) -> None:
-        """Fill in one block of one date."""
+        """Fill in one block of one date; a 20 m block that the window cuts is completed."""
         number, rows, columns = task
-        inputs = read_values(values[number, :, rows.read, columns.read], labels, settings)
+        top, above = shift_slice(rows.read, lacking[0], shape[2])
+        left, before = shift_slice(columns.read, lacking[1], shape[3])
+        block = values[number, :, top, left]
+        if any((*above, *before)):
+            block = np.pad(block, [(0, 0), above, before], mode="edge")
+        inputs = read_values(block, labels, settings)
         predicted = predict_block(inputs, rows, columns, model, settings, days[number])
+        top, above = shift_slice(rows.core, lacking[0], shape[2])
+        left, before = shift_slice(columns.core, lacking[1], shape[3])
+        size = np.s_[above[0] : above[0] + top.stop - top.start, before[0] :]
         for target, band in zip(result[number], estimated, strict=False):
-            target[rows.core, columns.core] = predicted[band]
+            target[top, left] = predicted[band][size][:, : left.stop - left.start]
 
     threads = max(1, min(count_threads(), len(tasks)))
     with ThreadPoolExecutor(threads) as pool:  # a single task needs no thread, nor its memory
@@ -1142,6 +1532,8 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
     dates = cube if "t" in cube.dims else cube.expand_dims("t")
     dates = dates.transpose("t", "bands", "y", "x")
     check_bands(dates, settings)
+    check_grid(dates, settings)
+    require_model(model, settings)
     output = xarray.DataArray(predict_window(dates, model, settings), dims=("t", "bands", "y", "x"))
     if "t" not in cube.dims:
         output = output.isel(t=0)

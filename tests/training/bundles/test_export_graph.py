@@ -109,7 +109,7 @@ def paper() -> keras.Model:
 
 
 def test_a_pruned_draw_of_the_paper_is_its_network_with_masks_up_to_the_border(paper, rng):
-    pruned = Model(build_lean_graphs(paper), {}, np.empty(0))
+    pruned = Model(build_lean_graphs(paper), {}, np.empty(0), {}, {})
     features = rng.standard_normal((1, 14, 32, 48), dtype="float32")
     masks = rng.choice([0, 2], (4, PAPER.mask_count)).astype("float32")
     masks[1] = 1  # nothing is dropped

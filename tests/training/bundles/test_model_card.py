@@ -2,12 +2,14 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from lai_training.bundles.model_card import model_card
 from lai_training.cli import app
+from lai_training.learn.config import read_config
 from lai_udf.bundle import default_bundle_path, open_bundle
 
 SECTIONS = (
@@ -28,6 +30,16 @@ def description() -> dict:
     return copy.deepcopy(dict(open_bundle(default_bundle_path()).description))
 
 
+@pytest.fixture
+def first(description: dict) -> dict:
+    """A description of contract 1: one network, taught by patches."""
+    contract = _contract(description)
+    contract.pop("bodies")
+    config = read_config(Path(__file__).parents[3] / "training/configs/paper.yaml")
+    contract["provenance"]["config"] = config.model_dump()
+    return description
+
+
 def _contract(description: dict) -> dict:
     return description["properties"]["lai:contract"]
 
@@ -37,7 +49,8 @@ def test_the_card_of_the_shipped_bundle_has_every_section_and_its_numbers(descri
     contract = _contract(description)
 
     assert [line[3:] for line in card.splitlines() if line.startswith("## ")] == list(SECTIONS)
-    assert f"up to {contract['reach_px']} px away" in card
+    for resolution, body in contract["bodies"].items():
+        assert f"{resolution} m: reach {body['reach_px']} px" in card
     assert f"{contract['calibration']['n_pairs']} field pairs" in card
     assert description["assets"]["model"]["file:checksum"].removeprefix("1220") in card
     for scores in contract["calibration"]["scores_left_out_site_dates"].values():
@@ -67,12 +80,12 @@ def test_where_angles_come_from_is_told_beside_scores_that_had_them(description)
     assert "the sun's by time and place" in model_card(description)
 
 
-def test_a_fit_is_measured_against_one_of_the_papers_size(description):
-    config = _contract(description)["provenance"]["config"]
+def test_a_fit_is_measured_against_one_of_the_papers_size(first):
+    config = _contract(first)["provenance"]["config"]
     config |= {"epochs": 40, "steps": 17_554}
     config["samples"] |= {"batch": 1, "patch_px": 64}
 
-    assert "That is 0.25 times the pixels of a paper-size run" in model_card(description)
+    assert "That is 0.25 times the pixels of a paper-size run" in model_card(first)
 
 
 def test_the_machine_of_the_fit_is_told_where_it_is_known(description):
@@ -114,18 +127,18 @@ def test_what_the_description_lacks_is_not_made_up(description):
     assert "target=field" not in card
 
 
-def test_a_reach_beyond_the_overlap_is_a_known_failure(description):
-    contract = _contract(description)
+def test_a_reach_beyond_the_overlap_is_a_known_failure(first):
+    contract = _contract(first)
     contract["reach_px"] = contract["halo_px"] + 1
 
-    assert "does not fit in the overlap: windows leave seams" in model_card(description)
+    assert "does not fit in the overlap: windows leave seams" in model_card(first)
 
 
-def test_patches_of_real_products_are_not_called_simulated(description):
+def test_patches_of_real_products_are_not_called_simulated(first):
     pool = {"prepared": "build/patches", "split": "train"}
-    _contract(description)["provenance"]["config"]["pool"] = pool
+    _contract(first)["provenance"]["config"]["pool"] = pool
 
-    card = model_card(description)
+    card = model_card(first)
 
     assert "Patches: prepared build/patches, split train" in card
     assert "no real image" not in card

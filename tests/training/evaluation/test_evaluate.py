@@ -188,18 +188,21 @@ def test_a_real_scene_is_scored_as_export_scores_it(scene):
 
 
 def test_the_interval_of_the_mean_is_0_373_sigma(evaluation):
-    ratio = evaluation.spread["ci"] / evaluation.spread["sd"]
+    spread = evaluation.spread.query("sd > 0")  # on uniform land nothing is corrected
+    ratio = spread["ci"] / spread["sd"]
 
     np.testing.assert_allclose(ratio, 2.045 / np.sqrt(30), rtol=1e-5)  # eq. 9, t two-sided
-    assert evaluation.spread["one_pass_correlation"].min() > 0.5
+    assert spread["one_pass_correlation"].min() > 0.5
 
 
-def test_the_shipped_network_removes_noise_and_leaves_no_seam(evaluation):
-    scores = evaluation.scores.query("case == 'noisy' and against == 'SL2P' and image == 'all'")
-    rmse = scores.set_index(["kind", "network"])["rmse"]
+def test_the_shipped_network_stays_with_sl2p_and_leaves_no_seam(evaluation):
+    scores = evaluation.scores.query("against == 'SL2P' and image == 'all'")
+    rmse = scores.set_index(["case", "kind", "network"])["rmse"]
 
     for kind in ("simulated", "real"):
-        assert rmse[kind, evaluation.networks[0].name] < 0.8 * rmse[kind, SL2P]
+        name = evaluation.networks[0].name
+        assert rmse["noisy", kind, name] < rmse["noisy", kind, SL2P]
+        assert rmse["clean", kind, name] < 0.2 * rmse["noisy", kind, SL2P]
     seams = evaluation.seams.set_index("cut")["largest"]
     assert seams["windows of 96 + 16 px"] < 1e-4 < seams["windows of 96 + 0 px"]
 
@@ -222,13 +225,11 @@ def test_holes_cost_sl2p_nothing_and_withheld_angles_do(evaluation):
     assert angles["none", SL2P] == 0 < angles["all", SL2P]
 
 
-def test_feature_maps_go_down_and_up_again(evaluation):
+def test_feature_maps_of_a_body_stay_at_20_m(evaluation):
     (stages,) = evaluation.stages.values()
 
     metres = [int(re.search(r"at (\d+) m", stage.title)[1]) for stage in stages]
-    assert metres[0] == metres[-1] == 20
-    assert sorted(metres[: np.argmax(metres) + 1]) == metres[: np.argmax(metres) + 1]
-    assert max(metres) == 80
+    assert set(metres) == {20}
     assert all(
         stage.channels.shape[1] * metre == 96 * 20
         for stage, metre in zip(stages, metres, strict=True)
@@ -253,7 +254,9 @@ def test_table_6_shows_the_images_with_draws_first_and_sums_up_the_rest(evaluati
     name = evaluation.networks[0].name
     own = evaluation.scores.query("kind == 'real' and image != 'all' and network == @name")
     many = pd.concat([own.assign(image=f"tile {number}") for number in range(20)])
-    drawn = evaluation.spread.iloc[:1].assign(kind="real", image="tile 7", network=name)
+    drawn = (
+        evaluation.spread.query("sd > 0").iloc[:1].assign(kind="real", image="tile 7", network=name)
+    )
 
     text = format_images(many, drawn, "real", name)
 
@@ -311,7 +314,7 @@ def test_a_run_without_weights_is_told_to_be_fitted(tmp_path):
     assert is_network(tmp_path)
     assert not is_network(tmp_path / "scenes")
     with (
-        pytest.raises(EvaluationError, match=r"holds no final.keras or best.keras"),
+        pytest.raises(EvaluationError, match=r"holds no .*best.keras"),
         open_networks([tmp_path]),
     ):
         pass

@@ -79,8 +79,17 @@ def write_bundle(path: Path, description: dict[str, Any], graphs: Mapping[str, b
     Raises:
         OutputNotWritableError: the folder refuses.
     """
+    return write_members(path, list_members(description, graphs))
+
+
+def list_members(description: dict[str, Any], graphs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the files of a bundle of contract 1 by name."""
     members = {f"{name}.onnx": graph for name, graph in graphs.items()}
-    members["model.json"] = json.dumps(description, indent=1).encode()
+    return members | {"model.json": json.dumps(description, indent=1).encode()}
+
+
+def write_members(path: Path, members: Mapping[str, bytes]) -> Path:
+    """Write a zip of files by name, as `write_bundle` does."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(members.items()):

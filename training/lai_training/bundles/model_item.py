@@ -71,7 +71,7 @@ def describe_model(
         **_promises(spec),
         "normalisation": provenance["normalisation"],
         "domain": domain_contract(),
-        "graphs": {name: _multihash(graph) for name, graph in graphs.items() if name != "model"},
+        "graphs": {name: multihash(graph) for name, graph in graphs.items() if name != "model"},
         "calibration": calibration,
         "metrics": metrics,
         "provenance": provenance,
@@ -199,7 +199,7 @@ def _describe_weights(weights: bytes) -> Json:
         "mlm:artifact_type": "onnx",
         "eo:bands": [{"name": band} for band in BANDS],
         "file:size": len(weights),
-        "file:checksum": _multihash(weights),
+        "file:checksum": multihash(weights),
     }
 
 
@@ -209,5 +209,6 @@ def _list_outputs(weights: bytes) -> list[str]:
     return [output.name for output in onnx.load_model_from_string(weights).graph.output]
 
 
-def _multihash(content: bytes) -> str:
+def multihash(content: bytes) -> str:
+    """Return the checksum of a file as STAC's file extension has it."""
     return "1220" + hashlib.sha256(content).hexdigest()  # sha2-256, 32 bytes

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lai_training.bundles.export import write_bundle
+from lai_training.bundles.export import list_members, write_members
 from lai_training.bundles.model_card import model_card
 from lai_training.calibration.calibrate import calibrate
 from lai_training.calibration.measurements import FILES, gather_measurements
@@ -40,8 +40,11 @@ def recalibrate(bundle: Path, calibration: Mapping[str, Any], out: Path) -> Path
     contract = description["properties"]["lai:contract"]
     names = contract.get("graphs", {})
     graphs = {name: read_member(str(bundle), f"{name}.onnx") for name in names}
+    kept = [body["weights"] for body in contract.get("bodies", {}).values()]
+    others = {name: read_member(str(bundle), name) for name in kept}
     contract["calibration"] = dict(calibration)
-    write_bundle(out, description, {**graphs, "model": weights})
+    members = list_members(description, {**graphs, "model": weights})
+    write_members(out, members | others)
     card = out.with_suffix(".md")
     with work_folder(card.parent) as work, disk_errors(card.parent):
         (work / card.name).write_text(model_card(description), encoding="utf-8")

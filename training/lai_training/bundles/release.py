@@ -7,6 +7,7 @@ into the final `model.json`.
 import json
 import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import keras
 
-from lai_training.bundles.export import export_onnx, write_bundle
+from lai_training.bundles.export import export_onnx, list_members, write_members
 from lai_training.bundles.model_card import model_card
 from lai_training.bundles.model_item import describe_model
 from lai_training.bundles.recalibrate import make_calibration
@@ -24,6 +25,10 @@ from lai_training.learn.config import FitConfig
 from lai_training.learn.pools import Progress, load_pool
 from lai_training.learn.run_folder import read_normalisation, spec_of
 from lai_training.learn.spread import distill_mc_dropout_sd, has_spread_head
+from lai_training.restore.bundle import pack_run
+from lai_training.restore.fit import is_body_run
+from lai_training.restore.residual import fit_residual_cloud
+from lai_training.restore.scenes import read_scenes
 from lai_training.scores.emulation import find_scenes, score_scenes
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import open_bundle
@@ -80,6 +85,39 @@ def add_spread(run: Path, *, pools: Path, progress: Progress | None = None) -> P
     return final
 
 
+Make = Callable[[dict[str, Any], dict[str, Any]], dict[str, bytes]]
+"""From calibration and scores to the members of a bundle."""
+
+
+def _pack_network(run: Path, version: str) -> Make:
+    """Return how a bundle of contract 1 is packed from the run of one network."""
+    if not (run / FINAL).exists():
+        raise ExportError(f"{run} holds no {FINAL}: finish the run with lai-train fit first")
+    model = keras.models.load_model(run / FINAL, compile=False)
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = export_onnx(model, Path(folder) / "model.onnx")
+
+    def make(calibration: dict[str, Any], metrics: dict[str, Any]) -> dict[str, bytes]:
+        described = describe_model(
+            run, graphs, version=version, calibration=calibration, metrics=metrics
+        )
+        return list_members(described, graphs)
+
+    return make
+
+
+def _pack_bodies(run: Path, version: str, scenes: Path | None) -> Make:
+    """Return how a bundle of contract 2 is packed from the run of both bodies."""
+    rule = fit_residual_cloud(read_scenes(scenes)) if scenes is not None else None
+
+    def make(calibration: dict[str, Any], metrics: dict[str, Any]) -> dict[str, bytes]:
+        return pack_run(
+            run, version=version, calibration=calibration, residual_cloud=rule, metrics=metrics
+        )
+
+    return make
+
+
 def release(
     run: Path,
     bundle: Path,
@@ -109,15 +147,9 @@ def release(
         PairsError: the table cannot be calibrated on.
         EvaluationError: the folder holds no scene.
     """
-    if not (run / FINAL).exists():
-        raise ExportError(f"{run} holds no {FINAL}: finish the run with lai-train fit first")
-    model = keras.models.load_model(run / FINAL, compile=False)
+    make = _pack_bodies(run, version, scenes) if is_body_run(run) else _pack_network(run, version)
     with tempfile.TemporaryDirectory() as folder:
-        weights = export_onnx(model, Path(folder) / "model.onnx")
-        draft = describe_model(
-            run, weights, version=version, calibration=NO_CALIBRATION, metrics={}
-        )
-        first = write_bundle(Path(folder) / "draft.zip", draft, weights)
+        first = write_members(Path(folder) / "draft.zip", make(NO_CALIBRATION, {}))
         calibration = make_calibration(pairs, further) | {"date": date.today().isoformat()}
         metrics: dict[str, Any] = {}
         if (run / SPREAD).exists():
@@ -127,8 +159,8 @@ def release(
             for name, (noise, angles) in SCENE_CASES.items():
                 scores = score_scenes(files, first, noise=noise, angles=angles, progress=progress)
                 metrics[f"sl2p_on_real_scenes_{name}"] = scores
-    final = describe_model(run, weights, version=version, calibration=calibration, metrics=metrics)
-    write_bundle(bundle, final, weights)
+    write_members(bundle, make(calibration, metrics))
+    final = open_bundle(bundle).description
     card = bundle.with_suffix(".md")
     with work_folder(card.parent) as work, disk_errors(card.parent):
         (work / card.name).write_text(model_card(final), encoding="utf-8")

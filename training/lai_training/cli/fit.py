@@ -18,13 +18,28 @@ def fit(
         Path | None, typer.Option(help="Folder of the run; default: runs/<name of the config>.")
     ] = None,
     pools: Annotated[Path, typer.Option(help="Where simulated patches are kept.")] = POOLS,
+    scenes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real scenes; only for configs that learn from scenes."),
+    ] = None,
 ) -> None:
     """Fit a network, or go on with a fit that was interrupted; then teach its spread."""
-    from lai_training.learn.config import read_config
+    from lai_training.learn.config import FitConfig, read_any_config
 
     folder = run or Path("runs") / config.stem
     with one_sentence():
-        experiment = read_config(config)
+        experiment = read_any_config(config)
+        if not isinstance(experiment, FitConfig):
+            from lai_training.restore.fit import fit_bodies
+            from lai_training.restore.scenes import read_scenes
+
+            found = read_scenes(scenes or Path(experiment.scenes))
+            with show_progress("fit", "batch") as progress:
+                fit_bodies(experiment, found, folder, pools=pools, progress=progress)
+            typer.echo(folder)
+            return
+        if scenes is not None:
+            raise typer.BadParameter("this config learns from a pool: --scenes is not for it")
         from lai_training.bundles.release import add_spread  # takes seconds to import
         from lai_training.learn.fit import fit as fit_network
 

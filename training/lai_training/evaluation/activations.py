@@ -15,7 +15,14 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from lai_training.evaluation.networks import Network
-from lai_udf.predict import Settings, build_features, load_model, read_bundle, read_inputs
+from lai_udf.predict import (
+    Settings,
+    build_body_features,
+    build_features,
+    load_model,
+    read_bundle,
+    read_inputs,
+)
 
 Float32 = NDArray[np.float32]
 
@@ -59,9 +66,15 @@ def read_stages(network: Network, image: xr.DataArray) -> list[Stage]:
     side = _side_px(image)
     contract = load_model(str(network.bundle)).contract
     part = image.isel(y=slice(0, side), x=slice(0, side))
-    features = build_features(read_inputs(part, Settings()), contract)
-    masks = np.ones((1, contract["masks"]["count"]), "float32")
-    found = session.run(names, {"features": features[None], "masks": masks})
+    inputs = read_inputs(part, Settings())
+    if "bodies" in contract:
+        constants = contract["bodies"]["20"]["normalisation"]
+        features = build_body_features(inputs.reflectance[None], constants)
+        feed = {"features": features[None]}
+    else:
+        masks = np.ones((1, contract["masks"]["count"]), "float32")
+        feed = {"features": build_features(inputs, contract)[None], "masks": masks}
+    found = session.run(names, feed)
     layers = [
         _Layer(name, _channels_first(values[0])) for name, values in zip(names, found, strict=True)
     ]
@@ -82,7 +95,7 @@ class _Layer:
 
 def _activations_of_lai(nodes: Sequence[Any]) -> list[str]:
     """Return the activations that LAI depends on (not those of the spread), in their order."""
-    needed = {"lai"}
+    needed = {"lai", "context"}
     for node in reversed(nodes):  # ONNX keeps nodes in topological order
         if needed & set(node.output):
             needed |= set(node.input)

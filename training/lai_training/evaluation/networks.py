@@ -33,7 +33,7 @@ Float32 = NDArray[np.float32]
 SL2P = "SL2P"
 """Name of the teacher's column."""
 
-WEIGHTS = ("final.keras", "best.keras")
+WEIGHTS = ("body_20m.keras", "final.keras", "best.keras")
 """What a run folder is evaluated by: the first of these that it holds."""
 
 
@@ -131,7 +131,7 @@ def open_networks(paths: Sequence[Path]) -> Iterator[list[Network]]:
     with tempfile.TemporaryDirectory() as folder:
         networks: list[Network] = []
         for number, path in enumerate(paths):
-            taught = not is_run(path) or (path / WEIGHTS[0]).exists()
+            taught = not is_run(path) or any((path / name).exists() for name in WEIGHTS[:2])
             bundle = _export(path, Path(folder) / f"{number}.zip") if is_run(path) else path
             contract = open_bundle(bundle).contract
             name = str(contract["model_id"]).removeprefix("sentinel2-lai-")
@@ -149,10 +149,17 @@ def _export(run: Path, bundle: Path) -> Path:
         raise EvaluationError(f"{run} holds no {' or '.join(WEIGHTS)}: fit it first")
     import keras  # slow to import, and bundles do without it
 
-    from lai_training.bundles.export import export_onnx, write_bundle
+    from lai_training.bundles.export import export_onnx, write_bundle, write_members
     from lai_training.bundles.model_item import describe_model
     from lai_training.bundles.release import NO_CALIBRATION
 
+    if weights.name == WEIGHTS[0]:
+        from lai_training.restore.bundle import pack_run
+
+        members = pack_run(
+            run, version="0.0.0", calibration=NO_CALIBRATION, residual_cloud=None, metrics={}
+        )
+        return write_members(bundle, members)
     model = keras.models.load_model(weights, compile=False)
     onnx = export_onnx(model, bundle.with_suffix(".onnx"))
     described = describe_model(run, onnx, version="0.0.0", calibration=NO_CALIBRATION, metrics={})

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from lai_training.learn.config_files import read_yaml
+from lai_training.restore.config import RestoreConfig
 
 
 class SampleConfig(BaseModel):
@@ -118,3 +119,22 @@ def read_config(path: Path) -> FitConfig:
         ConfigError: the file cannot be read, or a key or value of it is wrong; both are named.
     """
     return read_yaml(path, FitConfig)
+
+
+class _NamedNetwork(BaseModel):
+    """The one key that tells what kind of experiment a file holds."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    network: str = ""
+
+
+def read_any_config(path: Path) -> FitConfig | RestoreConfig:
+    """Read and check the config of a fit, of one network or of the bodies.
+
+    Raises:
+        ConfigError: as `read_config`.
+    """
+    if read_yaml(path, _NamedNetwork).network == "restoring":
+        return read_yaml(path, RestoreConfig)
+    return read_config(path)

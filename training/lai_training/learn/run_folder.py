@@ -44,9 +44,9 @@ def refuse_other_config(config: FitConfig, run: Path) -> None:
 def write_provenance(config: FitConfig, normalisation: Normalisation, run: Path) -> None:
     """Write what it takes to repeat the run beside its weights."""
     provenance = {
-        "commit": _commit(),
+        "commit": find_commit(),
         "backend": keras.backend.backend(),
-        "device": _device(),
+        "device": find_device(),
         "versions": {name: version(name) for name in ("keras", "numpy", "sentinel2-lai")},
         "normalisation": normalisation.contract(),
         "data": {
@@ -79,12 +79,12 @@ def _describe_data(config: PoolConfig | PreparedConfig) -> dict[str, Any]:
     }
 
 
-def _device() -> str:
+def find_device() -> str:
     """Return what the backend computes on, in its own words, such as `CPU:0`."""
     return str(keras.ops.zeros(1).device).rpartition("device:")[2]
 
 
-def _commit() -> str:
+def find_commit() -> str:
     """Return the commit of the working tree, with a mark where it is not clean."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     here = Path(__file__).parent

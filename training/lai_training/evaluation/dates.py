@@ -1,0 +1,147 @@
+"""What real series say of a network: foretelling another date, and cloud that SCL missed.
+
+Comes in: a cube (t, bands, y, x) with SCL and angles (`lai_udf.read_cube`) and bundles. Goes out:
+tables. Definitions:
+
+* *Foretelling*: pairs of dates at most 5.1 days apart, each more than 95 % of SCL 4 and 5; pixels
+  of these classes without SL2P flags on both dates, 3 px off the border. What changed over more
+  than 9 px between the dates is taken out; RMSE of (estimate of one date - SL2P of the other),
+  relative to SL2P's own.
+* *Residual cloud*: LAI above 1 is expected from the clear dates within 10 days before and after
+  (SCL 4 and 5, no SL2P flag, dates more than 98 % clear), and SL2P falls short of it by more than
+  0.5; good pixels fall short by less than 0.2.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from lai_training import sl2p
+from lai_training.errors import EvaluationError
+from lai_training.evaluation.networks import Network
+from lai_udf.predict import INPUT_OUT_OF_DOMAIN, RESIDUAL_CLOUD, apply_datacube
+
+Doubles = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+PAIR_DAYS, CLEAR_PAIR, BORDER_PX, SMOOTH_PX = 5.1, 0.95, 3, 9
+NEIGHBOUR_DAYS, CLEAR_NEIGHBOUR = 10.1, 0.98
+VEGETATED, BARE = 4, 5
+SEEN_CLASSES = (2, 4, 5, 6, 7)
+
+
+def score_foretelling(cube: xr.DataArray, networks: Sequence[Network]) -> pd.DataFrame:
+    """Return a row per network: `network`, `pairs`, `n`, `rmse`, `ratio` to SL2P's own RMSE.
+
+    Raises:
+        EvaluationError: the cube has no pair of clear dates.
+    """
+    lai, flags, clear, days = _read_series(cube)
+    good = np.flatnonzero(clear.mean(axis=(1, 2)) > CLEAR_PAIR)
+    pairs = [
+        (one, other, clear[one] & clear[other] & (flags[one] == 0) & (flags[other] == 0))
+        for one in good
+        for other in good
+        if one != other and 0.5 < abs(days[one] - days[other]) <= PAIR_DAYS
+    ]
+    pairs = [pair for pair in pairs if pair[2].mean() >= 0.2]
+    if not pairs:
+        raise EvaluationError("the cube has no two clear dates within five days")
+    estimates = {"SL2P": lai}
+    for network in networks:
+        context = {"model": str(network.bundle), "bands": ["LAI"], "reflectance_offset": 0.0}
+        without = [label for label in cube["bands"].values if label != "SCL"]
+        found = apply_datacube(cube.isel(t=good).sel(bands=without), context).values[:, 0]
+        own = np.full_like(lai, np.nan)
+        own[good] = found
+        estimates[network.name] = own
+    rows: list[dict[str, Any]] = []
+    for name, own in estimates.items():
+        errors = np.concatenate([_foretell(own[a], lai[a], lai[b], m) for a, b, m in pairs])
+        rmse = float(np.sqrt(np.nanmean(errors**2)))
+        rows.append({"network": name, "pairs": len(pairs), "n": len(errors), "rmse": rmse})
+    return pd.DataFrame([{**row, "ratio": row["rmse"] / rows[0]["rmse"]} for row in rows])
+
+
+def score_residual_cloud(cube: xr.DataArray, networks: Sequence[Network]) -> pd.DataFrame:
+    """Return a row per rule: `rule`, share `caught` of bad and `lost` of good pixels, and counts.
+
+    Raises:
+        EvaluationError: the cube has no such pixels.
+    """
+    lai, flags, clear, days = _read_series(cube)
+    whole = clear.mean(axis=(1, 2)) > CLEAR_NEIGHBOUR
+    expected = _expect(lai, clear & (flags == 0) & whole[:, None, None], days)
+    scene_class = cube.sel(bands="SCL").values
+    with np.errstate(invalid="ignore"):
+        known = np.isin(scene_class, SEEN_CLASSES) & np.isfinite(lai) & (expected > 1)
+        bad, good = known & (lai - expected < -0.5), known & (lai - expected > -0.2)
+    if not (bad.any() and good.any()):
+        raise EvaluationError("the cube has no residual cloud between clear dates")
+    rules: dict[str, Mask] = {"SL2P's flag 1": (flags & INPUT_OUT_OF_DOMAIN) > 0}
+    for network in networks:
+        context = {"model": str(network.bundle), "bands": ["LAI_FLAGS"], "reflectance_offset": 0.0}
+        found = apply_datacube(cube, context).values[:, 0].astype("uint8")
+        rules[f"flag 128 of {network.name}"] = (found & RESIDUAL_CLOUD) > 0
+    blue, short_wave = (cube.sel(bands=band).values for band in ("B02", "B11"))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = blue / short_wave
+    rules["B02/B11 above its 95 % of good pixels"] = ratio > np.nanquantile(ratio[good], 0.95)
+    return pd.DataFrame(
+        [
+            {
+                "rule": name,
+                "caught": float(rule[bad].mean()),
+                "lost": float(rule[good].mean()),
+                "bad": int(bad.sum()),
+                "good": int(good.sum()),
+            }
+            for name, rule in rules.items()
+        ]
+    )
+
+
+def _read_series(cube: xr.DataArray) -> tuple[Doubles, NDArray[np.uint8], Mask, Doubles]:
+    """Return SL2P's LAI and flags, where SCL is 4 or 5, (t, y, x) each, and days (t,)."""
+    found = [sl2p.predict_image(date) for date in cube]
+    lai = np.stack([np.asarray(value, "float64") for value, _ in found])
+    flags = np.stack([flag for _, flag in found])
+    clear = np.isin(cube.sel(bands="SCL").values, (VEGETATED, BARE)) & np.isfinite(lai)
+    days = cube["t"].values.astype("datetime64[s]").astype("float64") / 86_400
+    return lai, flags, clear, days
+
+
+def _foretell(own: Doubles, one: Doubles, other: Doubles, pixels: Mask) -> Doubles:
+    """Return the errors of an estimate of one date as SL2P of the other, slow change taken out."""
+    change = other - own
+    share = uniform_filter(pixels.astype("float64"), SMOOTH_PX, mode="nearest")
+    smooth = uniform_filter(np.where(pixels, change, 0), SMOOTH_PX, mode="nearest")
+    inner = pixels.copy()
+    inner[:BORDER_PX] = inner[-BORDER_PX:] = False
+    inner[:, :BORDER_PX] = inner[:, -BORDER_PX:] = False
+    errors: Doubles = (smooth / np.maximum(share, 1e-6) - change)[inner]
+    return errors
+
+
+def _expect(lai: Doubles, usable: Mask, days: Doubles) -> Doubles:
+    """Return LAI (t, y, x) between the nearest usable dates on both sides; NaN where too far."""
+    expected = np.full_like(lai, np.nan)
+    for number, day in enumerate(days):
+        sides: list[Any] = []
+        for order in (range(number - 1, -1, -1), range(number + 1, len(days))):
+            value, distance = (np.full(lai.shape[1:], np.nan) for _ in range(2))
+            for other in order:
+                away = abs(days[other] - day)
+                if away > NEIGHBOUR_DAYS:
+                    break
+                fresh = usable[other] & np.isnan(value) & (away > 0.5)
+                value[fresh], distance[fresh] = lai[other][fresh], away
+            sides.append((value, distance))
+        (before, since), (after, until) = sides
+        expected[number] = (before * until + after * since) / (since + until)
+    return expected

@@ -1,0 +1,165 @@
+"""Fit both bodies: a config and scenes in, a run folder with Keras weights out.
+
+The folder holds `body_20m.keras`, `body_10m.keras`, `config.yaml`, `history.csv` and
+`provenance.json` (commit, versions, scenes, constants); `restore.bundle` makes a bundle of it.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import yaml
+from keras import ops
+
+from lai_training.learn.config import PoolConfig
+from lai_training.learn.pools import load_pool
+from lai_training.learn.run_folder import find_commit, find_device
+from lai_training.restore.config import BodyConfig, RestoreConfig
+from lai_training.restore.network import BODIES, READOUT, BodySpec, attach_head, build_body
+from lai_training.restore.samples import Patches, SampleStream, measure_constants, measure_detail
+from lai_training.restore.scenes import Scene
+from lai_training.sl2p.tables import VARIABLES
+from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.predict import BANDS
+
+Progress = Callable[[int, int], None]
+"""Told (batches done, all)."""
+PROVENANCE, CONFIG, HISTORY = "provenance.json", "config.yaml", "history.csv"
+SIMULATED_PX, SIMULATED_SEED = 64, 7
+SPREAD_20M = np.full(len(BANDS), 0.01, dtype="float32")
+"""Unit of the bands' part of the loss at 20 m, reflectance."""
+
+logger = logging.getLogger("lai_training")
+
+
+def body_name(resolution: int) -> str:
+    """Return the file name of the Keras weights of a body."""
+    return f"body_{resolution}m.keras"
+
+
+def is_body_run(run: Path) -> bool:
+    """Tell whether a folder is a finished run of both bodies."""
+    return all((run / body_name(resolution)).exists() for resolution in BODIES)
+
+
+def fit_bodies(
+    config: RestoreConfig,
+    scenes: Sequence[Scene],
+    run: Path,
+    *,
+    pools: Path,
+    progress: Progress | None = None,
+) -> Path:
+    """Fit both bodies and write the run.
+
+    Args:
+        config: the experiment.
+        scenes: real scenes to learn from.
+        run: folder of the run.
+        pools: folder in which simulated pools are kept between runs.
+        progress: told (batches done, all) of each body.
+
+    Returns:
+        The folder of the run.
+
+    Raises:
+        OutputNotWritableError: a folder refuses.
+    """
+    patches = Patches(scenes, load_simulated(config, pools))
+    provenance: dict[str, Any] = {
+        "commit": find_commit(),
+        "backend": keras.backend.backend(),
+        "device": find_device(),
+        "versions": {name: version(name) for name in ("keras", "numpy", "sentinel2-lai")},
+        "config": config.model_dump(),
+        "scenes": [scene.name for scene in scenes],
+        "normalisation": {},
+    }
+    rows: list[dict[str, Any]] = []
+    with work_folder(run) as work, disk_errors(run):
+        for resolution, spec in BODIES.items():
+            body, constants, losses = fit_body(config, patches, spec, progress=progress)
+            body.save(work / body_name(resolution))
+            provenance["normalisation"][str(resolution)] = constants
+            rows += [
+                {"resolution": resolution, "epoch": epoch, "loss": loss}
+                for epoch, loss in enumerate(losses)
+            ]
+            logger.info("body of %d m: loss %.5f", resolution, losses[-1])
+        pd.DataFrame(rows).to_csv(work / HISTORY, index=False)
+        text = yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False)
+        (work / CONFIG).write_text(text, encoding="utf-8")
+        (work / PROVENANCE).write_text(json.dumps(provenance, indent=2), encoding="utf-8")
+        names = [*map(body_name, BODIES), HISTORY, CONFIG, PROVENANCE]
+        move_finished({work / name: run / name for name in names})
+    return run
+
+
+def load_simulated(config: RestoreConfig, pools: Path) -> np.ndarray | None:
+    """Return the simulated patches of an experiment, made where they are not there yet."""
+    if not (config.simulated_patches and config.simulated_share):
+        return None
+    pool = PoolConfig(patches=config.simulated_patches, size_px=SIMULATED_PX, seed=SIMULATED_SEED)
+    return load_pool(pool, pools).reflectance
+
+
+def fit_body(
+    config: RestoreConfig,
+    patches: Patches,
+    spec: BodySpec,
+    *,
+    progress: Progress | None = None,
+) -> tuple[keras.Model, dict[str, Any], list[float]]:
+    """Fit one body; return it, its normalisation and the loss of each epoch."""
+    own = config.body(spec.resolution)
+    keras.utils.set_random_seed(config.seed)
+    constants = measure_constants(patches.real, spec.side)
+    body = build_body(spec)
+    network = attach_head(body, spec)
+    spread = measure_detail(patches.real) if spec.side > 1 else SPREAD_20M
+    total = own.epochs * own.steps
+    schedule = keras.optimizers.schedules.CosineDecay(
+        own.learning_rate / 20,
+        decay_steps=total,
+        alpha=0.01,
+        warmup_target=own.learning_rate,
+        warmup_steps=max(1, min(100, total // 10)),
+    )
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0)
+    network.compile(optimizer, loss=make_loss(own, spread), jit_compile=False)
+    callbacks = []
+    if progress:
+        batches = iter(range(1, total + 1))
+        callbacks.append(
+            keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs: progress(next(batches), total)
+            )
+        )
+    stream = SampleStream(patches, spec, config, constants)
+    history = network.fit(stream, epochs=own.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    kernel = body.get_layer(READOUT).kernel
+    kernel.assign(kernel * own.strength)
+    return body, constants, [float(loss) for loss in history.history["loss"]]
+
+
+def make_loss(
+    config: BodyConfig, spread: np.ndarray
+) -> Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]:
+    """Return the loss: squared errors of five variables where SL2P is valid, and of ten bands."""
+    values = slice(0, len(VARIABLES))
+    bands = slice(len(VARIABLES), len(VARIABLES) + len(BANDS))
+    of_values = np.array(config.variable_weights, dtype="float32")
+    of_bands = (config.band_weight / np.maximum(spread, 1e-4) ** 2).astype("float32")
+
+    def loss(target: keras.KerasTensor, made: keras.KerasTensor) -> keras.KerasTensor:
+        error = ops.square(made - target[..., : bands.stop])
+        valid = ops.sum(error[..., values] * of_values, axis=-1) * target[..., bands.stop]
+        return ops.mean(valid) + ops.mean(ops.sum(error[..., bands] * of_bands, axis=-1))
+
+    return loss

@@ -1,0 +1,103 @@
+"""Real scenes to learn from and to be scored on: any folder of scenes that the project reads.
+
+In: a folder of GeoTIFFs (chips, tiles) or of products (`.SAFE`), with or without an `index.csv`
+that says which of them are neighbours. Out: `Scene`s, reflectance at 20 m and where SL2P is valid.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lai_training import sl2p
+from lai_training.errors import EvaluationError
+from lai_udf.errors import LaiUdfError
+from lai_udf.predict import BANDS
+from lai_udf.scenes.read import read_scene
+
+logger = logging.getLogger("lai_training")
+
+Float32 = NDArray[np.float32]
+INDEX = "index.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One scene at 20 m."""
+
+    name: str
+    """File name."""
+    reflectance: Float32
+    """(10, y, x), NaN = no data."""
+    scored: NDArray[np.bool_]
+    """(y, x): clear vegetation on which SL2P is valid by its own flags."""
+    place: str
+    """Scenes of one place are neighbours and belong into one fold."""
+
+
+def find_valid_vegetation(reflectance: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Return (y, x) bool: clear vegetation where SL2P's LAI has no flag.
+
+    All ten bands, (10, y, x), above 0 and below 0.8, B02 < 0.2, NDVI > 0.3.
+    """
+    blue, red, infrared = (reflectance[BANDS.index(band)] for band in ("B02", "B04", "B08"))
+    with np.errstate(invalid="ignore"):
+        clear = (reflectance > 0).all(axis=0) & (reflectance < 0.8).all(axis=0) & (blue < 0.2)
+        clear &= infrared - red > 0.3 * (infrared + red)
+    flags = sl2p.predict_bands(dict(zip(BANDS, reflectance, strict=True)))[1]
+    valid: NDArray[np.bool_] = clear & (flags == 0)
+    return valid
+
+
+def read_scenes(folder: Path, *, smallest_px: int = 48) -> list[Scene]:
+    """Read every scene of a folder whose sides have at least `smallest_px` pixels of 20 m.
+
+    Args:
+        folder: with `*.tif` or `*.SAFE`; `index.csv` with the columns `file` and `loc_group_3km`
+            says which scenes are neighbours, else every scene is a place of its own.
+        smallest_px: smaller scenes are left out.
+
+    Raises:
+        EvaluationError: the folder holds no scene that can be read.
+    """
+    places = _read_places(folder)
+    found = []
+    for path in sorted([*folder.glob("*.tif"), *folder.glob("*.SAFE")]):
+        try:
+            cube = read_scene(path)
+        except LaiUdfError as error:
+            logger.warning("%s skipped: %s", path.name, error)
+            continue
+        reflectance = cube.sel(bands=list(BANDS)).values.astype("float32")
+        if min(reflectance.shape[1:]) >= smallest_px:
+            scored = find_valid_vegetation(reflectance)
+            found.append(Scene(path.name, reflectance, scored, places.get(path.name, path.name)))
+    if not found:
+        raise EvaluationError(
+            f"{folder} holds no scene of {smallest_px} px or more: give a folder of GeoTIFFs or "
+            "products"
+        )
+    return found
+
+
+def split_by_place(scenes: Sequence[Scene], folds: int, seed: int = 3) -> list[list[Scene]]:
+    """Deal scenes out into folds, no place into two of them."""
+    places = sorted({scene.place for scene in scenes})
+    np.random.default_rng(seed).shuffle(places)
+    fold_of = {place: number % folds for number, place in enumerate(places)}
+    return [[s for s in scenes if fold_of[s.place] == fold] for fold in range(folds)]
+
+
+def _read_places(folder: Path) -> dict[str, str]:
+    path = folder / INDEX
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path)
+    if not {"file", "loc_group_3km"} <= set(table):
+        return {}
+    return dict(zip(table["file"].astype(str), table["loc_group_3km"].astype(str), strict=True))
