@@ -27,6 +27,7 @@ from lai_training.parcels.interval import (
     fit_calibration,
     measure_correlation,
     read_calibration,
+    shared_error,
     shrink,
 )
 from lai_training.parcels.means import (
@@ -40,6 +41,7 @@ from lai_training.parcels.report import score_parcels, write_report
 from lai_training.parcels.season import season_dates
 from lai_training.parcels.season_files import read_season, write_season
 from lai_training.sl2p.series import write_sl2p_series
+from lai_udf.bundle import open_bundle
 from lai_udf.cog import write_lai_cogs
 from lai_udf.grid import Grid
 from lai_udf.polygons import LEFT_OUT
@@ -118,6 +120,29 @@ def test_correlated_errors_do_not_shrink_and_independent_ones_do() -> None:
 
     assert np.ravel(shrink(row, 1.0)) == pytest.approx([2.0, 5.0])
     assert np.ravel(shrink(row, 0.0)) == pytest.approx([3 - 1 / 5, 3 + 2 / 5])  # 1 / sqrt(25)
+
+
+def test_the_interval_of_a_mean_narrows_to_what_its_pixels_share() -> None:
+    row = {"lai": [3.0] * 3, "lower": [2.0] * 3, "upper": [5.0] * 3, "area_px": [1.0, 50.0, 1e9]}
+
+    table = add_interval(pd.DataFrame(row).assign(n_effective=1.0), shared=0.48)
+
+    widths = (table["parcel_upper"] - table["lai"]).tolist()
+    assert widths[0] == pytest.approx(2.0)
+    assert widths[0] > widths[1] > widths[2] == pytest.approx(2 * 0.48**0.5)
+
+
+def test_the_shared_error_is_that_of_the_bundle_that_made_the_items(tmp_path: Path) -> None:
+    bundle = open_bundle()
+    ours = write_day(
+        tmp_path / "ours", make_cube(np.ones((6, 8))), "2020-06-08T10:00:00Z",
+        MODEL_CHECKSUM=bundle.checksum,
+    )  # fmt: skip
+    foreign = write_day(tmp_path / "foreign", make_cube(np.ones((6, 8))), "2020-06-08T10:00:00Z")
+
+    expected = bundle.contract["calibration"]["variables"]["LAI"]["shared"]
+    assert shared_error(find_items([ours])) == expected
+    assert shared_error(find_items([ours, foreign])) is None
 
 
 def test_correlation_is_found_again(rng: np.random.Generator) -> None:

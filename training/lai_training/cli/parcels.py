@@ -41,8 +41,11 @@ def parcels(
         typer.Option(min=0, max=255, help="Bits of LAI_FLAGS that keep a pixel out; 0: none."),
     ] = None,
     correlation: Annotated[
-        float, typer.Option(min=0, max=1, help="Of the errors of two pixels of a parcel.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Of the errors of two pixels of a parcel; default: of the bundle."
+        ),
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="Parcel calibration; replaces the correlation.")
     ] = None,
@@ -52,7 +55,7 @@ def parcels(
     ] = None,
 ) -> None:
     """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
-    from lai_training.parcels.interval import add_interval, read_calibration
+    from lai_training.parcels.interval import add_interval, read_calibration, shared_error
     from lai_training.parcels.means import (
         find_items,
         missing_parcels,
@@ -73,7 +76,7 @@ def parcels(
         table = read_parcels(parcel_file, columns, inner_buffer_m=buffer_m, within=within)
         observed = observe_items(table, items, exclude_flags=exclude)
         known = read_calibration(calibration) if calibration else None
-        observed = add_interval(observed, correlation, known)
+        observed = add_interval(observed, correlation, known, shared=shared_error(items))
         files = [*write_report(observed, out), write_observations(observed, table, out)]
         if smooth is not None:
             from lai_training.parcels.curves import write_curves

@@ -6,15 +6,18 @@ two pixels of a parcel, and weights that amount to n pixels, the error of the me
 
     sd(mean) = sd(pixel) * sqrt(rho + (1 - rho) / n)
 
-Two intervals follow:
+Three intervals follow:
 
-* `shrink`: the pixels' own intervals, averaged and shrunk by that factor. rho = 1, the default,
-  shrinks nothing: never too narrow on account of correlation, and what the service does.
+* `lai_udf.calibration.interval_of_mean`, the default: the same with the shared part of the error
+  that the bundle was measured to have on field data, one independent point for some pixels.
+* `shrink`: the pixels' own intervals, averaged and shrunk by that factor, for a rho of one's own.
+  rho = 1 shrinks nothing.
 * `ParcelCalibration`: conformal at the level of the parcel, from parcels with known LAI. It needs
   no rho, and holds for parcels like those it was fitted on.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,11 +28,11 @@ from numpy.typing import NDArray
 from lai_training.calibration.conformal import bounds, fit_interval
 from lai_training.errors import LaiTrainingError
 from lai_udf.atomic import move_finished, work_folder
+from lai_udf.bundle import open_bundle
+from lai_udf.calibration import interval_of_mean
+from lai_udf.results import LaiResult
 
 Floats = NDArray[np.float64]
-
-DEFAULT_CORRELATION = 1.0
-"""Between the errors of two pixels of a parcel, where nothing better is known."""
 
 
 @dataclass(frozen=True)
@@ -109,27 +112,56 @@ def shrink(observations: pd.DataFrame, correlation: float) -> tuple[Floats, Floa
 
 
 def add_interval(
-    observations: pd.DataFrame, correlation: float, calibration: ParcelCalibration | None = None
+    observations: pd.DataFrame,
+    correlation: float | None = None,
+    calibration: ParcelCalibration | None = None,
+    *,
+    shared: float | None = None,
 ) -> pd.DataFrame:
     """Return the observations with `parcel_lower` and `parcel_upper`, m2 m-2.
 
     Args:
         observations: as `means.observe_items` returns them.
-        correlation: rho of `shrink`; unused with a calibration.
+        correlation: rho of `shrink`; goes before `shared`.
         calibration: of parcel means; its interval replaces the pixels'.
+        shared: part of the error variance that all pixels of a parcel have in common, see
+            `shared_error`; None: all of it.
 
     Raises:
         LaiTrainingError: the items hold no intervals, and there is no calibration.
     """
-    if calibration is not None:
-        lower, upper = calibration.interval(observations["lai"].to_numpy())
-    elif {"lower", "upper"} <= set(observations.columns):
-        lower, upper = shrink(observations, correlation)
-    else:
+    if calibration is None and not {"lower", "upper"} <= set(observations.columns):
         raise LaiTrainingError(
             "the items hold no lai_lower.tif and lai_upper.tif: give a parcel calibration"
         )
+    if calibration is not None:
+        lower, upper = calibration.interval(observations["lai"].to_numpy())
+    elif correlation is not None or shared is None:
+        lower, upper = shrink(observations, 1.0 if correlation is None else correlation)
+    else:
+        columns = ("lai", "lower", "upper", "area_px")
+        lai, low, high, pixels = (observations[name].to_numpy(np.float64) for name in columns)
+        lower, upper = interval_of_mean(lai, low, high, pixels, shared)
     return observations.assign(parcel_lower=lower, parcel_upper=upper)
+
+
+def shared_error(items: Sequence[LaiResult]) -> float | None:
+    """Return the shared part of the error of the bundle that made results, where it is ours.
+
+    Args:
+        items: see `means.find_items`.
+
+    Returns:
+        0-1; None where the shipped bundle did not make all of them, or does not say it.
+    """
+    bundle = open_bundle()
+    made_by = {
+        str(item.properties.get("laiq:model_checksum") or item.tags.get("MODEL_CHECKSUM"))
+        for item in items
+    }
+    variables = bundle.contract.get("calibration", {}).get("variables", {})
+    known = variables.get("LAI", {}).get("shared")
+    return float(known) if known is not None and made_by == {bundle.checksum} else None
 
 
 def measure_correlation(pixel_error_sd: float, mean_error_sd: float, n: float) -> float:

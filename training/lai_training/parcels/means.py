@@ -76,7 +76,8 @@ def observe_items(
     Returns:
         Columns `parcel`, `crop`, `season`, `item`, `datetime` (UTC), `lai`, `lower`, `upper`,
         `sd` and `sl2p` where there are such layers, further variables by asset key, `spread`
-        (standard deviation of LAI inside the parcel), `valid_fraction`, `n_effective`; a row for
+        (standard deviation of LAI inside the parcel), `valid_fraction`, `n_effective`,
+        `area_px` (usable area in pixels of 20 m); a row for
         every parcel that meets a raster of the overpass; ordered by parcel and time.
 
     Raises:
@@ -93,7 +94,8 @@ def observe_items(
             read_more=_read_sl2p,
         )
         for observation in observed:
-            table = pd.concat([names, _tabulate(observation.statistics)], axis=1)
+            pixel_m = abs(observation.results[0].grid.transform.a)
+            table = pd.concat([names, _tabulate(observation.statistics, pixel_m)], axis=1)
             table.insert(3, "item", ";".join(result.name for result in observation.results))
             table.insert(4, "datetime", pd.Timestamp(observation.datetime))
             rows.append(table.iloc[observation.met])
@@ -117,8 +119,8 @@ def name_parcels(parcels: gpd.GeoDataFrame) -> pd.DataFrame:
     return names.assign(season=names["crop"].map(season_of))
 
 
-def _tabulate(statistics: ZonalStatistics) -> pd.DataFrame:
-    """Return a row per parcel."""
+def _tabulate(statistics: ZonalStatistics, pixel_m: float) -> pd.DataFrame:
+    """Return a row per parcel; `area_px` counts pixels of 20 m, whatever those of the rasters."""
     columns = {SHORT_NAMES.get(name, name): mean for name, mean in statistics.mean.items()}
     return pd.DataFrame(
         {
@@ -126,6 +128,7 @@ def _tabulate(statistics: ZonalStatistics) -> pd.DataFrame:
             "spread": statistics.standard_deviation["lai"],
             "valid_fraction": statistics.valid_share,
             "n_effective": statistics.n_effective,
+            "area_px": statistics.pixels * (pixel_m / 20) ** 2,
         }
     )
 
