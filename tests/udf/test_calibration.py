@@ -217,3 +217,60 @@ def test_without_a_usable_point_nothing_is_written(bundle: Path, tmp_path: Path)
 
 def test_no_results_leave_every_point_unused() -> None:
     assert match_points([Point(1, 4.0, 42.0, DAY, 2.0, 0.3)], [])[1][0].row == 1
+
+
+def test_points_are_compared_with_a_result_and_own_points_reach_its_scene(
+    bundle: Path, tmp_path: Path
+) -> None:
+    from rasterio.crs import CRS
+    from rasterio.transform import Affine
+    from rasterio.warp import transform
+    from typer.testing import CliRunner
+
+    from lai_udf.cli import app
+    from lai_udf.grid import Grid
+    from lai_udf.scenes.write import write_scene_geotiff
+
+    grid = Grid(CRS.from_epsg(32631), Affine(20, 0, 500_000, 0, -20, 4_700_000), 32, 32)
+    values = np.full((10, 32, 32), 0.05, "float32")
+    values[BANDS.index("B8A")] = 0.3
+    attributes = {"datetime": "2018-06-18T10:50:31Z", "platform": "Sentinel-2A"}
+    land = tmp_path / "land.tif"
+    write_scene_geotiff(grid.to_data_array(values, list(BANDS), attributes), land)
+    x, y = ([500_000 + 20 * k for k in (5, 15, 25)], [4_700_000 - 20 * k for k in (5, 15, 25)])
+    longitude, latitude = transform(grid.crs, "EPSG:4326", x, y)[:2]
+    rows = [f"{lon},{lat},2018-06-19,4.4" for lon, lat in zip(longitude, latitude, strict=True)]
+    rows += [f"{longitude[0]},{latitude[0]},2017-06-19,4.4", "50,10,2018-06-19,4.4"]
+    points = tmp_path / "points.csv"
+    points.write_text("\n".join(["lon,lat,date,lai", *rows]))
+    run = [
+        "run",
+        str(land),
+        "--model",
+        str(bundle),
+        "--target",
+        "field",
+        "--bands",
+        "LAI,LAI_FLAGS",
+    ]
+
+    def call(*arguments: str) -> str:
+        done = CliRunner().invoke(app, list(arguments))
+        assert done.exit_code == 0, done.output
+        return done.stderr
+
+    call(*run, str(tmp_path / "plain"))
+    own = str(tmp_path / "own.json")
+    told = call("calibrate", str(points), own, "--over", str(tmp_path / "plain"),
+                "--model", str(bundle))  # fmt: skip
+    call(*run, str(tmp_path / "own"), "--calibration", own)
+
+    from lai_udf.results import find_results
+
+    before, after = (
+        find_results([tmp_path / name])[0].read(["LAI"])["LAI"].mean() for name in ("plain", "own")
+    )
+    assert before == pytest.approx(3.3, abs=0.01)
+    assert before + 0.5 < after < 4.4
+    assert "row 4 not used" in told
+    assert "row 5 not used" in told

@@ -25,7 +25,14 @@ from rasterio.windows import Window
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import OwnPointsError
 from lai_udf.own_points import Point
-from lai_udf.predict import UNUSABLE_FLAGS, Model, OwnPoints, identify, interpolate_half_width
+from lai_udf.predict import (
+    INPUT_OUT_OF_DOMAIN,
+    UNUSABLE_FLAGS,
+    Model,
+    OwnPoints,
+    identify,
+    interpolate_half_width,
+)
 from lai_udf.results import FLAGS, LaiResult
 
 Floats = NDArray[np.float64]
@@ -34,6 +41,8 @@ MAX_DAYS = 5.0
 """Greatest distance between a measurement and the image that it is compared with."""
 DECAY_DAYS = 15.0
 """After which the correlation of the shared error has fallen to 1/e."""
+HIDING_FLAGS = UNUSABLE_FLAGS & ~INPUT_OUT_OF_DOMAIN
+"""Of pixels that no point is compared with; out of SL2P's domain the error is much the same."""
 FARTHEST = 3.0
 """A point counts as at most so many scales away: one mistyped number must not decide."""
 POINT_PX = 9
@@ -108,7 +117,7 @@ def _match(point: Point, results: Sequence[LaiResult]) -> Match | str:
         layers = result.read(["LAI", FLAGS], window)
         lai = float(layers["LAI"][0, 0])
         flags = float(layers.get(FLAGS, np.zeros((1, 1)))[0, 0])
-        if np.isfinite(lai) and not int(np.nan_to_num(flags)) & UNUSABLE_FLAGS:
+        if np.isfinite(lai) and not int(np.nan_to_num(flags)) & HIDING_FLAGS:
             return Match(point, days[number], lai)
     return "no clear pixel in the images of these days"
 

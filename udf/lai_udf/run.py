@@ -169,7 +169,8 @@ def run_scene(
             raise error
 
     def predict(chunk: Chunk) -> tuple[Window, xr.DataArray, xr.DataArray]:
-        lai = apply_datacube(chunk.cube, context)
+        dated = chunk.cube.assign_attrs(datetime=source.metadata.datetime)  # for own points
+        lai = apply_datacube(dated, context)
         return chunk.core, chunk.trim(lai), chunk.trim(chunk.cube)
 
     blocks = plan_blocks(source, core_px=core_px)

@@ -101,6 +101,14 @@ def describe_worth(
         rows.append(
             _row(f"LAI, {count} own points, regions left out", give(new, spread, count, rng), rng)
         )
+    known_width = (new.upper - new.estimate) / NEW_REGION
+    narrower = {
+        "lower": np.maximum(new.estimate - known_width, 0),
+        "upper": new.estimate + known_width,
+    }
+    narrow = Scored(**vars(new) | narrower)
+    given = give(narrow, spread, 3, rng)
+    rows.append(_row("LAI, 3 own points, widths of known regions", given, rng))
     return pd.DataFrame(rows)
 
 
@@ -203,8 +211,6 @@ def _shift(scored: Scored, shift: float, factor: float) -> Scored:
     fade = np.clip(scored.estimate / FADE_BELOW, 0, 1)
     centre = np.maximum(scored.estimate + shift * fade, 0)
     margin = factor * (scored.upper - scored.estimate)
-    if factor < 1:  # a region with points of its own is known
-        margin = margin / NEW_REGION
     lower, upper = np.maximum(centre - margin, 0), centre + margin
     return Scored(scored.truth, scored.sl2p, centre, lower, upper, scored.group)
 
