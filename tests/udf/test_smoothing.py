@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import xarray as xr
+from fake_cubes import fake_cube, to_digital_numbers
 from fake_series import fake_series
 
-from lai_udf import series, smooth
+from lai_udf import estimate, series, smooth
 from lai_udf.errors import MissingBandError
 from lai_udf.predict import LaiInputError
 
@@ -37,6 +38,26 @@ def test_evidence_may_come_apart_and_as_digital_numbers(cube: xr.DataArray) -> N
     whole = smooth(cube.to_dataset("bands"), **SEASON)
     apart = smooth(lai, evidence=numbers, scale=1e-4, offset=-1000, **SEASON)
     assert np.abs(apart["LAI"] - whole["LAI"]).max() < 0.01
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_evidence_may_be_the_cube_that_lai_was_estimated_from(lazy: bool) -> None:
+    if lazy:
+        pytest.importorskip("dask")
+    reflectance = fake_cube(np.random.default_rng(3), 24, dates=4).rio.write_crs("EPSG:32633")
+    times = np.datetime64("2024-06-01", "ns") + np.arange(4) * np.timedelta64(5, "D")
+    numbers = to_digital_numbers(reflectance.assign_coords(t=times)).rename(t="time")
+    data = numbers.to_dataset("bands").rio.write_crs("EPSG:32633")
+    data = data.chunk({"time": 1}) if lazy else data
+    scaling = {"scale": 1e-4, "offset": -1000}
+    lai = estimate(data, **scaling)
+
+    found = smooth(lai, evidence=data, dates="observed", **scaling)
+    bands = reflectance.assign_coords(t=times).rename(t="time")
+    expected = smooth(lai, evidence=bands, dates="observed")
+    assert found["LAI"].dims == ("time", "y", "x")
+    assert (np.abs(found["LAI"] - expected["LAI"]) < 0.02).mean() > 0.99  # rounded reflectance
+    assert np.abs(found["LAI"] - smooth(lai, dates="observed")["LAI"]).max() > 0.1
 
 
 def test_time_may_be_called_time_and_the_grid_defaults_to_the_data(cube: xr.DataArray) -> None:

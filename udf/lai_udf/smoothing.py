@@ -13,7 +13,8 @@ import xarray as xr
 
 from lai_udf import series
 from lai_udf.errors import MissingBandError
-from lai_udf.predict import VARIABLES, LaiInputError
+from lai_udf.predict import BANDS, VARIABLES, LaiInputError
+from lai_udf.scenes.declared import Declared, Offset
 from lai_udf.series import EVIDENCE_BANDS, FALL, LAI_BANDS, OBSERVED, REJECTED
 
 TIME_NAMES = ("t", "time")
@@ -37,8 +38,8 @@ def smooth(
     start: object = None,
     end: object = None,
     evidence: xr.Dataset | xr.DataArray | None = None,
-    scale: float = 1.0,
-    offset: float | None = None,
+    scale: float | None = None,
+    offset: Offset | None = None,
     level: float = 0.95,
     max_gap_days: float = series.MAX_GAP_DAYS,
 ) -> xr.Dataset:
@@ -55,10 +56,10 @@ def smooth(
             first to the last date of the data.
         start: first date of the grid.
         end: last date that it may reach.
-        evidence: reflectance of `B02`, `B04`, `B8A`, `B11` and `SCL` on the same grid and dates,
-            if `lai` does not hold them: what LAI was estimated from.
-        scale: reflectance = value * scale + offset.
-        offset: as above; None is 0.
+        evidence: the cube that LAI was estimated from, as `lai_udf.estimate` takes it; or `B02`,
+            `B04`, `B8A`, `B11` and `SCL` on the grid and dates of `lai`, which may hold them, too.
+        scale: reflectance = value * scale + offset; None: what the evidence states, or 1.
+        offset: as above, or None: what it states, or 0.
         level: of the incoming and outgoing bounds.
         max_gap_days: no value where the nearest usable date is further away.
 
@@ -71,13 +72,20 @@ def smooth(
         MissingBandError: no LAI, or no time.
         lai_udf.predict.LaiInputError: dates outside the data, or another value that cannot be.
     """
-    bands = split_bands(lai) | (split_bands(evidence) if evidence is not None else {})
+    bands = split_bands(lai)
     time = find_time(bands)
+    if evidence is not None:
+        known, scale, offset = read_evidence(evidence, bands["LAI"], scale, offset)
+        bands = known | bands
+    if isinstance(offset, Mapping):
+        raise LaiInputError(
+            parameter="offset", value=offset, expected="one number where not all bands are given"
+        )
     labels = bands["LAI"][time].values
     context: dict[str, Any] = {
         "level": level,
         "max_gap_days": max_gap_days,
-        "reflectance_scale": scale,
+        "reflectance_scale": 1.0 if scale is None else float(scale),
         "reflectance_offset": offset,
         "step_days": step_days,
         "dates": dates if isinstance(dates, str) or dates is None else list(map(str, dates)),
@@ -119,6 +127,35 @@ def split_bands(data: xr.Dataset | xr.DataArray) -> dict[Hashable, xr.DataArray]
         return {data.name if data.name in wanted else "LAI": data}
     known = [name for name in wanted if name in data[axis].values]
     return {name: data.sel({axis: name}, drop=True) for name in known}
+
+
+def read_evidence(
+    evidence: xr.Dataset | xr.DataArray,
+    lai: xr.DataArray,
+    scale: float | None,
+    offset: Offset | None,
+) -> tuple[dict[Hashable, xr.DataArray], float | None, Offset | None]:
+    """Return the bands of the evidence on the labels of LAI, and the scaling still to be applied.
+
+    A cube of all ten bands is read as `lai_udf.estimate` reads it, whatever its names and scaling.
+    """
+    from lai_udf.scenes.cubes import as_cube  # readers of files: not for LAI alone
+
+    plain = split_bands(evidence)
+    if plain and not holds_all_bands(evidence):
+        return plain, scale, offset
+    array = as_cube(evidence, Declared(scale, offset)).to_array()
+    array = array.rename({"t": find_time({"LAI": lai})})
+    array = array.assign_coords({dim: lai[dim] for dim in lai.dims if dim in lai.coords})
+    return split_bands(array), None, None
+
+
+def holds_all_bands(data: xr.Dataset | xr.DataArray) -> bool:
+    """Return whether the ten bands are there under their own names."""
+    if isinstance(data, xr.Dataset) and not {"bands", "band"} & set(data.dims):
+        return set(BANDS) <= set(map(str, data.data_vars))
+    axis = next((name for name in ("bands", "band") if name in data.coords), None)
+    return axis is not None and set(BANDS) <= {str(label) for label in data[axis].values}
 
 
 def find_time(bands: Mapping[Hashable, xr.DataArray]) -> str:
