@@ -55,11 +55,9 @@ def draw_season(axes: plt.Axes, cube: xr.Dataset | xr.DataArray) -> None:
 
 def map_pair(chip: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return LAI of a 10 m chip at 10 m, and at 20 m, where its bands are averaged."""
-    scene = lai_udf.read_scene(chip)
-    halved = scene.coarsen(y=2, x=2).mean()
-    return lai_udf.estimate(scene).LAI.values.squeeze(), lai_udf.estimate(
-        halved
-    ).LAI.values.squeeze()
+    scenes = lai_udf.read_scene(chip, resolution=10), lai_udf.read_scene(chip)
+    fine, coarse = (lai_udf.estimate(scene).LAI.values.squeeze() for scene in scenes)
+    return fine, coarse
 
 
 def draw_map(axes: plt.Axes, values: np.ndarray, title: str) -> None:
