@@ -112,6 +112,15 @@ def test_blocks_with_a_halo_give_the_same_numbers(shipped: str) -> None:
     assert_same(lai.compute(), whole)
 
 
+@pytest.mark.parametrize(("side", "chunk"), [((12, 400), 13), ((392, 40), 100), ((8, 8), 8)])
+def test_slivers_of_blocks_make_no_difference(side: tuple[int, int], chunk: int) -> None:
+    small = fake_cube(np.random.default_rng(5), side).rio.write_crs(32632)
+    lazy = lai_udf.estimate(small.chunk(y=chunk, x=chunk)).compute()
+    whole = lai_udf.estimate(small)
+    np.testing.assert_allclose(lazy["LAI"].values, whole["LAI"].values, atol=1e-4)
+    np.testing.assert_array_equal(lazy["LAI_FLAGS"].values, whole["LAI_FLAGS"].values)
+
+
 def test_nothing_is_computed_before_it_is_asked_for(cube: xr.DataArray) -> None:
     computed: list[int] = []
 

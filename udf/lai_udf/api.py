@@ -229,29 +229,34 @@ def _estimate_lazily(
     rows, columns = (choose_blocks(array.chunksizes[axis]) for axis in ("y", "x"))
     values = array.data.rechunk({0: 1, 1: -1, 2: rows, 3: columns})
     verdicts = _judge_lazily(array, groups)
-    bounded = da.overlap.overlap(
-        values, depth={2: HALO_PX, 3: HALO_PX}, boundary={2: np.nan, 3: np.nan}, allow_rechunk=False
-    )
+    depth = {axis: HALO_PX if values.numblocks[axis] > 1 else 0 for axis in (2, 3)}
+    # The edges of the cube get their halo in `work`: Dask would make it before the first block.
+    shared = da.overlap.overlap(values, depth=depth, boundary="none", allow_rechunk=False)
 
     def work(
         block: npt.NDArray[np.float32],
         verdict: npt.NDArray[np.bool_] | None = None,
         block_info: Any = None,  # noqa: ANN401 (of Dask)
     ) -> npt.NDArray[np.float32]:
-        inside = tuple(side - 2 * HALO_PX for side in block.shape[2:])
+        place, count = block_info[0]["chunk-location"], block_info[0]["num-chunks"]
+        sides = [
+            (HALO_PX * (place[axis] == 0), HALO_PX * (place[axis] == count[axis] - 1))
+            for axis in (2, 3)
+        ]
+        padded = np.pad(block[0], [(0, 0), *sides], constant_values=np.nan)
+        inside = tuple(side - 2 * HALO_PX for side in padded.shape[1:])
         if verdict is not None and bool(verdict.all()):
             return _nothing(bands, inside)[None]
-        date = block_info[0]["chunk-location"][0] if block_info else 0
         window = xr.DataArray(
-            block[0],
+            padded,
             dims=("bands", "y", "x"),
             coords={"bands": labels},
-            attrs={"datetime": times[date]},
+            attrs={"datetime": times[place[0]]},
         )
         lai = apply_datacube(window, dict(context)).values
         return lai[None, :, HALO_PX:-HALO_PX, HALO_PX:-HALO_PX]
 
-    arguments = [bounded] if verdicts is None else [bounded, verdicts]
+    arguments = [shared] if verdicts is None else [shared, verdicts]
     return da.map_blocks(
         work,
         *arguments,
@@ -261,16 +266,19 @@ def _estimate_lazily(
     )
 
 
-def choose_blocks(chunks: Sequence[int]) -> int | tuple[int, ...]:
+def choose_blocks(chunks: Sequence[int]) -> tuple[int, ...]:
     """Return the blocks along an axis: those of the data where they are in phase, else near them.
 
     Blocks that cut across those of the data would hold many of these in memory at a time.
     """
-    whole = tuple(chunks)
-    if all(size % ALIGN_PX == 0 for size in whole[:-1]) and MIN_PX <= whole[0] <= MAX_PX:
-        return whole
-    size = -(-max(whole) // ALIGN_PX) * ALIGN_PX
-    return min(max(size, CORE_PX), MAX_PX)
+    whole = list(chunks)
+    if not (all(size % ALIGN_PX == 0 for size in whole[:-1]) and MIN_PX <= whole[0] <= MAX_PX):
+        size = min(max(-(-max(whole) // ALIGN_PX) * ALIGN_PX, CORE_PX), MAX_PX)
+        full, rest = divmod(sum(whole), size)
+        whole = [size] * full + ([rest] if rest else [])
+    if len(whole) > 1 and whole[-1] < HALO_PX:  # less than the halo of its neighbour
+        whole[-2:] = [whole[-2] + whole[-1]]
+    return tuple(whole)
 
 
 def _judge_lazily(array: xr.DataArray, groups: list[list[int]]) -> Any:  # noqa: ANN401 (of Dask)
