@@ -23,6 +23,7 @@ from rasterio.warp import transform
 from rasterio.windows import Window
 
 from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.bundle import open_bundle
 from lai_udf.errors import OwnPointsError
 from lai_udf.own_points import Point
 from lai_udf.predict import (
@@ -286,3 +287,22 @@ def interval_of_mean(
     # The lower end is cut at 0, the upper one is not: it tells the margin of both.
     margin = np.maximum(upper - lai, lai - lower) * factor
     return np.minimum(np.maximum(lai - margin, 0.0), lai), lai + margin
+
+
+def shared_error(results: Sequence[LaiResult]) -> float | None:
+    """Return the shared part of the error of the bundle that made results, where it is ours.
+
+    Args:
+        results: see `lai_udf.results.find_results`.
+
+    Returns:
+        0-1; None where the shipped bundle did not make all of them, or does not say it.
+    """
+    bundle = open_bundle()
+    made_by = {
+        str(item.properties.get("laiq:model_checksum") or item.tags.get("MODEL_CHECKSUM"))
+        for item in results
+    }
+    variables = bundle.contract.get("calibration", {}).get("variables", {})
+    known = variables.get("LAI", {}).get("shared")
+    return float(known) if known is not None and made_by == {bundle.checksum} else None

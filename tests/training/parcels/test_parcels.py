@@ -27,7 +27,6 @@ from lai_training.parcels.interval import (
     fit_calibration,
     measure_correlation,
     read_calibration,
-    shared_error,
     shrink,
 )
 from lai_training.parcels.means import (
@@ -42,6 +41,7 @@ from lai_training.parcels.season import season_dates
 from lai_training.parcels.season_files import read_season, write_season
 from lai_training.sl2p.series import write_sl2p_series
 from lai_udf.bundle import open_bundle
+from lai_udf.calibration import shared_error
 from lai_udf.cog import write_lai_cogs
 from lai_udf.grid import Grid
 from lai_udf.polygons import LEFT_OUT

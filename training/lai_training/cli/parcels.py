@@ -55,7 +55,7 @@ def parcels(
     ] = None,
 ) -> None:
     """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
-    from lai_training.parcels.interval import add_interval, read_calibration, shared_error
+    from lai_training.parcels.interval import add_interval, read_calibration
     from lai_training.parcels.means import (
         find_items,
         missing_parcels,
@@ -64,6 +64,7 @@ def parcels(
     )
     from lai_training.parcels.read import LAYOUTS, ParcelLayout, read_parcels
     from lai_training.parcels.report import format_report, write_observations, write_report
+    from lai_udf.calibration import shared_error
     from lai_udf.polygons import LEFT_OUT
     from lai_udf.predict import UNUSABLE_FLAGS
 

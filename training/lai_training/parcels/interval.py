@@ -17,7 +17,6 @@ Three intervals follow:
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,9 +27,7 @@ from numpy.typing import NDArray
 from lai_training.calibration.conformal import bounds, fit_interval
 from lai_training.errors import LaiTrainingError
 from lai_udf.atomic import move_finished, work_folder
-from lai_udf.bundle import open_bundle
 from lai_udf.calibration import interval_of_mean
-from lai_udf.results import LaiResult
 
 Floats = NDArray[np.float64]
 
@@ -125,7 +122,7 @@ def add_interval(
         correlation: rho of `shrink`; goes before `shared`.
         calibration: of parcel means; its interval replaces the pixels'.
         shared: part of the error variance that all pixels of a parcel have in common, see
-            `shared_error`; None: all of it.
+            `lai_udf.calibration.shared_error`; None: all of it.
 
     Raises:
         LaiTrainingError: the items hold no intervals, and there is no calibration.
@@ -143,25 +140,6 @@ def add_interval(
         lai, low, high, pixels = (observations[name].to_numpy(np.float64) for name in columns)
         lower, upper = interval_of_mean(lai, low, high, pixels, shared)
     return observations.assign(parcel_lower=lower, parcel_upper=upper)
-
-
-def shared_error(items: Sequence[LaiResult]) -> float | None:
-    """Return the shared part of the error of the bundle that made results, where it is ours.
-
-    Args:
-        items: see `means.find_items`.
-
-    Returns:
-        0-1; None where the shipped bundle did not make all of them, or does not say it.
-    """
-    bundle = open_bundle()
-    made_by = {
-        str(item.properties.get("laiq:model_checksum") or item.tags.get("MODEL_CHECKSUM"))
-        for item in items
-    }
-    variables = bundle.contract.get("calibration", {}).get("variables", {})
-    known = variables.get("LAI", {}).get("shared")
-    return float(known) if known is not None and made_by == {bundle.checksum} else None
 
 
 def measure_correlation(pixel_error_sd: float, mean_error_sd: float, n: float) -> float:

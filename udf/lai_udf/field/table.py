@@ -10,6 +10,7 @@ import pandas as pd
 
 from lai_udf import series
 from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.calibration import interval_of_mean, shared_error
 from lai_udf.errors import RasterError
 from lai_udf.observe import Observation, observe_zones
 from lai_udf.results import LaiResult, find_results
@@ -51,7 +52,9 @@ def build_table(
 
     Returns:
         Sorted by field and time. `mean`, `lower`, `upper` in m2 m-2, empty where too little of the
-        field is usable; `valid_share` 0-1; `flag_<bit>`: share of the field's LAI that has it.
+        field is usable; the bounds are those of the mean, of which the error that all pixels
+        share stays (where the shipped bundle made the results; else they are means of the
+        pixels'); `valid_share` 0-1; `flag_<bit>`: share of the field's LAI that has it.
     """
     rows: list[dict[str, Any]] = []
     observed = observe_zones(
@@ -62,6 +65,14 @@ def build_table(
     table = pd.DataFrame(rows)
     if table.empty:
         return table
+    shared = shared_error(results)
+    if shared is not None and {"lower", "upper"} <= set(table.columns):
+        area_px = table["pixels"] * (abs(results[0].grid.transform.a) / 20) ** 2
+        mean, lower, upper = (
+            table[name].to_numpy("float64") for name in ("mean", "lower", "upper")
+        )
+        bounds = interval_of_mean(mean, lower, upper, area_px.to_numpy("float64"), shared)
+        table["lower"], table["upper"] = (ends.round(6) for ends in bounds)
     return table.sort_values(["field", "datetime"]).reset_index(drop=True)
 
 
