@@ -160,15 +160,15 @@ def upgrade(
     data: DataOption = None,
 ) -> None:
     """Describe items of an earlier release anew: the ids, fields and numbers of today."""
-    from lai_stac.errors import LaiStacError
     from lai_stac.upgrade import upgrade_folder
+    from lai_udf.predict import LaiError
 
     failed: list[tuple[str, str]] = []
     if folders:
         for folder in folders:
             try:
                 typer.echo(f"{folder} -> {upgrade_folder(folder)}")
-            except LaiStacError as error:
+            except LaiError as error:
                 failed.append((str(folder), str(error)))
     else:
         from lai_service.catalogue.databases import existing_catalogue

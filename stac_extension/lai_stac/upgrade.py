@@ -23,7 +23,9 @@ from lai_stac.item import build_item, write_item
 from lai_stac.job_graph import read_settings
 from lai_stac.migration import migrated
 from lai_stac.provenance import GRAPH_FILE
+from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.identity import PRODUCT
+from lai_udf.results import open_result
 
 Document = Mapping[str, Any]
 
@@ -115,7 +117,7 @@ def upgrade_folder(folder: Path) -> Path:
     except DescriptionError:
         if not (folder / "lai.tif").is_file():
             raise
-        return describe_cogs(folder).parent
+        return describe_cogs(folder, bundles=(open_bundle(), _bundle_of(folder))).parent
     if is_current(item):
         return folder
     upgraded = upgrade_item(item, folder)
@@ -198,6 +200,20 @@ def _settings_of(graph: dict[str, Any] | None) -> Document:
 def _job_fields(properties: Document) -> dict[str, Any]:
     names = ("processing:facility", "processing:datetime", "processing:version")
     return {name: properties[name] for name in names if name in properties}
+
+
+def _bundle_of(folder: Path) -> Bundle:
+    """Return as much of the bundle that made a run as the tags of its files hold."""
+    tags = open_result(folder).tags
+    absent = [name for name in ("MODEL_ID", "MODEL_VERSION", "MODEL_CHECKSUM") if name not in tags]
+    if absent:
+        raise DescriptionError(f"lai.tif in {folder.name} has no tag {', '.join(absent)}")
+    told = {
+        fields.MODEL_ID: tags["MODEL_ID"],
+        fields.MODEL_VERSION: tags["MODEL_VERSION"],
+        fields.MODEL_CHECKSUM: tags["MODEL_CHECKSUM"],
+    }
+    return Bundle(folder, _model_of(told))
 
 
 def _model_of(properties: Document) -> dict[str, Any]:
