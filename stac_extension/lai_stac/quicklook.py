@@ -10,15 +10,14 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from lai_stac.errors import DescriptionError
 from lai_stac.files import replace_file
 from lai_stac.thumbnail import LAI_RANGE, colour_table, shrink
 
-WIDTH_FLOOR = 1.0
-"""m2 m-2; the colour bar of the interval width reaches at least this far."""
+WIDTH_RANGE = (0.0, 6.0)
+"""m2 m-2; the same for every picture, so that two can be compared."""
 
 
 def write_quicklook(lai_cube: xr.DataArray, path: Path, *, title: str = "") -> Path:
@@ -52,12 +51,10 @@ def write_quicklook(lai_cube: xr.DataArray, path: Path, *, title: str = "") -> P
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     extent = _extent_km(lai_cube)
-    known = width[np.isfinite(width)]
-    top = max(WIDTH_FLOOR, float(np.quantile(known, 0.98))) if known.size else WIDTH_FLOOR
     greens = ListedColormap((colour_table() / 255).tolist())
     for axes, values, colours, limits, label in (
         (left, lai, greens, LAI_RANGE, "Leaf area index (m² m⁻²)"),
-        (right, width, "cividis", (0.0, top), "Width of the 95 % interval (m² m⁻²)"),
+        (right, width, "cividis", WIDTH_RANGE, "Width of the 95 % interval (m² m⁻²)"),
     ):
         axes.set_facecolor("0.88")  # no data
         image = axes.imshow(

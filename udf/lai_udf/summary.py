@@ -10,8 +10,8 @@ import numpy as np
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import Bundle
 from lai_udf.cog import read_lai_cogs
-from lai_udf.picture import colour_lai, encode_png, magnify, shrink
 from lai_udf.predict import INPUT_OUT_OF_DOMAIN
+from lai_udf.quicklook import draw_quicklook
 from lai_udf.request import Request
 from lai_udf.run import PixelCounts
 from lai_udf.scenes.source import SceneSource
@@ -101,7 +101,10 @@ def write_summary(
     with work_folder(folder) as work, disk_errors(folder):
         text = json.dumps(asdict(summary), indent=1, ensure_ascii=False)
         (work / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
-        (work / QUICKLOOK_FILE).write_bytes(encode_png(magnify(colour_lai(shrink(lai)))))
+        title = f"LAI {source.metadata.datetime[:10]}, target {request.target}, {bundle.model_id} "
+        (work / QUICKLOOK_FILE).write_bytes(
+            draw_quicklook(lai, flags, title + bundle.version, summary.product)
+        )
         move_finished({work / name: folder / name for name in (QUICKLOOK_FILE, SUMMARY_FILE)})
     return summary
 
