@@ -18,7 +18,7 @@ from service.fake_items import ORIGIN
 
 from lai_service import Settings
 from lai_service.api import timeseries
-from lai_service.files import observations
+from lai_service.files import observations, parcel_interval
 from lai_service.files.observations import observe
 from lai_service.files.pixels import physical
 from lai_service.web import plots
@@ -267,6 +267,28 @@ def test_parcels_far_apart_are_read_apart(
         )
     large = {"geometry": parcel(20, 20, 40, 40)}
     assert published.post("/timeseries", json=large).status_code == 400
+
+
+def test_interval_of_a_field_mean_keeps_only_what_pixels_share(
+    writer: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parcel_interval, "_shared_by_model", lambda paths: {("m", "1.0.0"): 0.25})
+    facts = {"laiq:target": "field", "laiq:model_id": "m"}
+    for number, version in enumerate(("1.0.0", "0.9.0")):
+        folder = make_result(
+            f"f{number}", "2024-06-21T10:36:31Z", **facts, **{"laiq:model_version": version}
+        )
+        assert writer.post("/publish", json={"directory": str(folder)}).status_code == 201
+
+    def width(model: str, side: int) -> float:
+        body = {"geometry": parcel(20, 20, 20 + side, 20 + side), "model": model}
+        answer = writer.post("/timeseries", json=body).json()
+        (row,) = answer["observations"]
+        return row["upper"] - row["lower"]
+
+    assert width("0.9.0", 20) == pytest.approx(1.0)  # unknown here: as its pixels
+    assert width("1.0.0", 1) == pytest.approx(1.0)
+    assert 0.5 < width("1.0.0", 20) < 0.8  # the shared quarter of the variance stays
 
 
 def test_plot_breaks_where_nothing_was_seen() -> None:

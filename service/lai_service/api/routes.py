@@ -33,7 +33,7 @@ def add_routes(
     def prometheus() -> Response:
         return metrics.response()
 
-    add_timeseries(app, catalogue, settings.data)
+    add_timeseries(app, catalogue, settings.data, settings.models)
     app.mount(f"/{DATA_ROUTE}", PublishedFiles(directory=settings.data), name="data")
     add_browser(app, settings)
     add_mosaic(app, settings, catalogue)

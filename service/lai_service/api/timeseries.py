@@ -32,6 +32,7 @@ from lai_service.files.observations import (
     observe,
     result_of,
 )
+from lai_service.files.parcel_interval import narrowed, shared_error
 from lai_service.files.smoothed import MAX_STEP_DAYS, SmoothedDate, SmoothedPlace, smooth_place
 from lai_udf.errors import LaiUdfError
 from lai_udf.longitudes import cut
@@ -96,6 +97,8 @@ class Series:
     """Of all items."""
     others: list[Settings]
     """Of further items there, which were left out."""
+    interval: str
+    """What the bounds are."""
     smoothed: list[SmoothedPlace] | None = None
     """Curves by place, where asked for."""
 
@@ -107,8 +110,16 @@ _KEPT: cachetools.LRUCache[bytes, list[list[Observation]]] = cachetools.LRUCache
 _KEPT_LOCK = Lock()
 
 
-def time_series(catalogue: Catalogue, data: Path, asked: TimeSeriesRequest) -> Series:
+def time_series(
+    catalogue: Catalogue, data: Path, asked: TimeSeriesRequest, bundles: tuple[Path, ...] = ()
+) -> Series:
     """Read the LAI of places from every item that matches.
+
+    Args:
+        catalogue: where the items are.
+        data: data root.
+        asked: what to read.
+        bundles: models known here; none = the shipped one.
 
     Raises:
         BadRequestError: the places are none, too large or too many.
@@ -127,7 +138,7 @@ def time_series(catalogue: Catalogue, data: Path, asked: TimeSeriesRequest) -> S
         )
     for attempt in (1, 2):  # an item may be replaced while it is read
         try:
-            return _read(catalogue, data, search, places, asked)
+            return _read(catalogue, data, search, places, asked, bundles)
         except (LaiUdfError, RasterioError) as error:
             if attempt == 2:
                 raise BrokenFileError(
@@ -159,7 +170,12 @@ def _span(geometry: shapely.Geometry) -> float:
 
 
 def _read(
-    catalogue: Catalogue, data: Path, search: Search, places: list[Place], asked: TimeSeriesRequest
+    catalogue: Catalogue,
+    data: Path,
+    search: Search,
+    places: list[Place],
+    asked: TimeSeriesRequest,
+    bundles: tuple[Path, ...],
 ) -> Series:
     found = (result_of(item, data, asked.exclude_flags) for item in all_items(catalogue, search))
     results = [result for result in found if result is not None]
@@ -177,8 +193,18 @@ def _read(
                 _KEPT[key] = rows
     if not any(rows):
         raise NotFoundError("no pixel of any item lies in the place")
+    shared = shared_error(settings, bundles)
+    if shared is not None:
+        pixel = float(settings.resolution.removesuffix(" m"))
+        rows = [narrowed(own, shared, pixel) for own in rows]
     smoothed = None if asked.smooth is None else [smooth_place(own, asked.smooth) for own in rows]
-    return Series(places, rows, settings, others, smoothed)
+    return Series(places, rows, settings, others, _INTERVALS[shared is not None], smoothed)
+
+
+_INTERVALS = {
+    False: "mean of the pixels' 95 % intervals",
+    True: "95 % interval of the mean: what pixels share stays, what is their own averages out",
+}
 
 
 def _key(
@@ -207,11 +233,13 @@ def _why_nothing(catalogue: Catalogue, places: list[Place], asked: TimeSeriesReq
     return text
 
 
-def add_timeseries(app: FastAPI, catalogue: Catalogue, data: Path) -> None:
+def add_timeseries(
+    app: FastAPI, catalogue: Catalogue, data: Path, bundles: tuple[Path, ...] = ()
+) -> None:
     """Add the time series to an application."""
 
     def answer(asked: TimeSeriesRequest) -> Response:
-        return _WRITERS[asked.format](time_series(catalogue, data, asked))
+        return _WRITERS[asked.format](time_series(catalogue, data, asked, bundles))
 
     turn = Depends(turns(_AT_ONCE), scope="function")
 
@@ -278,7 +306,7 @@ _SMOOTHED_COLUMNS = tuple(field.name for field in fields(SmoothedDate))
 def _as_json(series: Series) -> Response:
     head = {
         "unit": "m2 m-2",
-        "interval": "mean of the pixels' 95 % intervals",
+        "interval": series.interval,
         "settings": asdict(series.settings),
         "others": [asdict(other) for other in series.others],
     }
