@@ -163,7 +163,9 @@ def test_export_follows_items_that_are_replaced_and_removed_meanwhile(
 ) -> None:
     found = list(all_items(catalogue))
     publisher = Publisher(catalogue, filled.data, filled.allowed_roots)
-    publisher.publish(PublishRequest(directory=make_result("other", offset=1.0)))
+    publisher.publish(
+        PublishRequest(directory=make_result("other", "2024-07-01T10:00:00Z", offset=1.0))
+    )
     catalogue.remove_item("lai", "lai_s2_32tpu_20240621")
     monkeypatch.setattr("lai_service.ops.export.all_items", lambda *_: found)
     assert export_catalogue(catalogue, filled, tmp_path / "static") == 1
@@ -187,7 +189,9 @@ def test_repair_does_not_blame_an_item_that_is_replaced_meanwhile(
 ) -> None:
     found = list(all_items(catalogue))
     publisher = Publisher(catalogue, filled.data, filled.allowed_roots)
-    publisher.publish(PublishRequest(directory=make_result("other", offset=1.0)))
+    publisher.publish(
+        PublishRequest(directory=make_result("other", "2024-07-01T10:00:00Z", offset=1.0))
+    )
     monkeypatch.setattr("lai_service.ops.repair.all_items", lambda *_: found)
     assert repair_data(catalogue, filled.data).broken == ()
 
