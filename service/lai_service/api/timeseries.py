@@ -20,9 +20,14 @@ from starlette.responses import JSONResponse, Response
 from lai_service.api.limits import check_json, turns
 from lai_service.api.places import Place, read_places
 from lai_service.api.stac_api import parse_json, search_of
-from lai_service.catalogue.port import Catalogue, Search, SortKey
+from lai_service.catalogue.port import Catalogue, Document, Search, SortKey
 from lai_service.catalogue.walk import all_items
-from lai_service.errors import BadRequestError, BrokenFileError, NotFoundError
+from lai_service.errors import (
+    BadRequestError,
+    BrokenFileError,
+    CatalogueBusyError,
+    NotFoundError,
+)
 from lai_service.files.observations import (
     MAX_PIXELS,
     Observation,
@@ -44,6 +49,7 @@ __all__ = ["Series", "TimeSeriesRequest", "add_timeseries", "time_series"]
 MAX_ITEMS = 5000
 MAX_ROWS = 200_000
 """Most observations of an answer: items times places."""
+_ATTEMPTS = 12
 _AT_ONCE = 2
 """Series that are read at the same time."""
 _MAX_EXTENT_DEG = 10.0
@@ -125,6 +131,7 @@ def time_series(
         BadRequestError: the places are none, too large or too many.
         NotFoundError: no item meets them.
         BrokenFileError: files that the catalogue names cannot be read.
+        CatalogueBusyError: the items are replaced all the time.
     """
     places = read_places(asked.geometry)
     search = _search(places, asked)
@@ -136,15 +143,19 @@ def time_series(
             f"{count} items match; {MAX_ITEMS} items and {MAX_ROWS} dates of places are read at "
             "once: give a shorter time or fewer places"
         )
-    for attempt in (1, 2):  # an item may be replaced while it is read
+    seen: list[object] = []
+    while len(seen) < _ATTEMPTS:  # an item may be replaced while it is read
+        items = list(all_items(catalogue, search))
         try:
-            return _read(catalogue, data, search, places, asked, bundles)
+            return _read(items, data, places, asked, bundles)
         except (LaiUdfError, RasterioError) as error:
-            if attempt == 2:
+            versions = [item["assets"] for item in items]
+            if seen.count(versions) > 1:  # nobody replaces them: they are damaged
                 raise BrokenFileError(
                     "a raster of the items here cannot be read; run lai-service repair"
                 ) from error
-    raise AssertionError
+            seen.append(versions)
+    raise CatalogueBusyError("the items here are replaced faster than they are read; try again")
 
 
 def _search(places: list[Place], asked: TimeSeriesRequest) -> Search:
@@ -170,14 +181,13 @@ def _span(geometry: shapely.Geometry) -> float:
 
 
 def _read(
-    catalogue: Catalogue,
+    items: list[Document],
     data: Path,
-    search: Search,
     places: list[Place],
     asked: TimeSeriesRequest,
     bundles: tuple[Path, ...],
 ) -> Series:
-    found = (result_of(item, data, asked.exclude_flags) for item in all_items(catalogue, search))
+    found = (result_of(item, data, asked.exclude_flags) for item in items)
     results = [result for result in found if result is not None]
     if not results:
         raise NotFoundError("the items here have no LAI raster that lies in this service")

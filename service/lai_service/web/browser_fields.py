@@ -87,6 +87,7 @@ _FIELDS: dict[str, dict[str, Any]] = {
     "laiq:input_out_of_domain_fraction": _share("Input out of domain"),
     "laiq:output_out_of_range_fraction": _share("Output out of range"),
     "laiq:pixel_count": {"label": "Pixels"},
+    "laiq:variable": {"label": "Variable"},
     "laiq:quantity": {"label": "LAI definition"},
     "laiq:elements": {"label": "Plant elements counted"},
     "laiq:target": {"label": "What the estimate aims at", "mapping": _TARGETS},
