@@ -8,6 +8,7 @@ from typing import Any
 
 import openeo
 import pytest
+import xarray as xr
 from openeo.rest import OpenEoApiError
 from openeo.rest.job import BatchJob
 
@@ -15,6 +16,7 @@ from end_to_end.conftest import Backend
 from lai_demo.scene import COLLECTION, SCENE_OFFSET, SCENE_SCALE
 from lai_udf.predict import BANDS
 from lai_udf.process_graph import lai_cube
+from lai_udf.zonal import usable_pixels
 
 SCALING = {"reflectance_scale": SCENE_SCALE}
 PATIENCE_S = 120
@@ -67,9 +69,6 @@ def damage_bundle(good: Path, path: Path) -> Path:
 
 SENTENCES: dict[Callable[[Backend], openeo.DataCube], str] = {
     without_a_band: "band B05 missing",
-    numbers_as_reflectance: "digital numbers; set reflectance_scale=0.0001",
-    scaled_twice: "scale or offset is applied twice",
-    with_the_offset_twice: "scale or offset is applied twice",
     with_foreign_key: "unknown context key sede",
     with_damaged_bundle: "model.onnx fails its checksum",
 }
@@ -121,3 +120,11 @@ def test_an_extent_that_holds_nothing_answers_400_and_downloads_nothing(
         lai_cube(cube, model=backend.model, **SCALING).download(tmp_path / "lai.nc")
     assert caught.value.http_status_code == 400
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("bad", [numbers_as_reflectance, scaled_twice, with_the_offset_twice])
+def test_wrong_scaling_leaves_hardly_a_usable_pixel(backend: Backend, tmp_path, bad):
+    bad(backend).download(tmp_path / "lai.nc", format="netCDF")
+    with xr.open_dataset(tmp_path / "lai.nc") as result:
+        usable = usable_pixels(result["LAI"].values, result["LAI_FLAGS"].values)
+    assert usable.mean() < 0.05
