@@ -29,7 +29,7 @@ APART = (
     "--new-session",
     *("--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"),
 )
-WORK = "/udf"
+WORK = "/run/udf"
 """Current folder of a UDF under bubblewrap."""
 PROBE_TIMEOUT_S = 10
 

@@ -19,6 +19,7 @@ import rasterio.features
 import shapely
 import xarray as xr
 from dask.base import compute
+from odc.geo.geobox import GeoBox
 from openeo.metadata import CollectionMetadata
 from openeo_driver.datacube import DriverVectorCube
 from openeo_driver.errors import OpenEOApiException
@@ -119,23 +120,25 @@ def aggregate_spatial(
     data, _ = _cut_out(data, shapely.box(*shapely.total_bounds(shapes)))
     if 0 < data.nbytes <= MAX_BYTES_AT_ONCE:
         data = data.compute()
-    lazy = []
-    for geometry in shapes:
-        window, inside = _cut_out(data, geometry)
-        pixels = window.stack(pixel=("y", "x")).isel(pixel=np.flatnonzero(inside))
-        if not pixels.sizes["pixel"]:
-            lazy.append(xr.full_like(data.isel(y=0, x=0, drop=True), np.nan, dtype=float))
+    ordered = data.transpose(..., "y", "x")
+    left = ordered.isel(y=slice(0), x=slice(0)).sum(("y", "x"))  # labels of the other dimensions
+    grid = grid_of(data) if 0 not in data.shape else None
+    reduced = []
+    for shape in shapes:
+        y, x, inside = _place(grid, shape) if grid else (slice(0), slice(0), np.zeros(0, bool))
+        if not inside.any():
+            reduced.append(np.full(left.shape, np.nan))
             continue
-        reduced = pixels.reduce(
-            reducer,
-            dim="pixel",
-            positional_parameters={"data": 0},
-            named_parameters={"context": context},
+        pixels = ordered.data[..., y, x].reshape(*left.shape, -1)[..., np.flatnonzero(inside)]
+        positions, named = {"data": 0}, {"context": context}
+        reduced.append(
+            reducer(pixels, axis=-1, positional_parameters=positions, named_parameters=named)
         )
-        lazy.append(reduced.astype(float))
-    values = [part.drop_vars("spatial_ref", errors="ignore") for part in compute(*lazy)]
-    index = pd.RangeIndex(len(values), name=DriverVectorCube.DIM_GEOMETRY)
-    return ZonalValues(polygons, xr.concat(values, index, coords="minimal", compat="override"))
+    values = [np.asarray(part, float) for part in compute(*reduced)]
+    dims = (DriverVectorCube.DIM_GEOMETRY, *left.dims)
+    labels = {name: left[name].values for name in left.dims}
+    labels[DriverVectorCube.DIM_GEOMETRY] = np.arange(len(values))
+    return ZonalValues(polygons, xr.DataArray(np.stack(values), labels, dims))
 
 
 def _projected(polygons: DriverVectorCube, data: xr.DataArray) -> list[BaseGeometry]:
@@ -150,23 +153,27 @@ def _cut_out(
 ) -> tuple[xr.DataArray, npt.NDArray[np.bool_]]:
     """Return the pixels around a polygon, and which of them belong to it."""
     grid = grid_of(data)
-    left, bottom, right, top = geometry.bounds if not geometry.is_empty else (0, 0, 0, 0)
-    columns, rows = zip(
-        *(~grid.affine * corner for corner in ((left, top), (right, bottom))), strict=True
-    )
+    y, x, inside = _place(grid, geometry)
+    corner = grid.affine * grid.affine.translation(x.start, y.start)
+    return georeference(data.isel(y=y, x=x), data.rio.crs, corner), inside
+
+
+def _place(grid: GeoBox, geometry: BaseGeometry) -> tuple[slice, slice, npt.NDArray[np.bool_]]:
+    """Return rows and columns around a polygon, and which of their pixels belong to it."""
+    left, bottom, right, top = (0, 0, 0, 0) if geometry.is_empty else geometry.bounds
+    corners = [~grid.affine * corner for corner in ((left, top), (right, bottom))]
     x, y = (
         slice(
-            max(math.floor(min(edges) + SNAP_TOLERANCE_PX), 0),
-            max(math.ceil(max(edges) - SNAP_TOLERANCE_PX), 0),
+            min(max(math.floor(min(edges) + SNAP_TOLERANCE_PX), 0), size),
+            min(max(math.ceil(max(edges) - SNAP_TOLERANCE_PX), 0), size),
         )
-        for edges in (columns, rows)
+        for edges, size in zip(zip(*corners, strict=True), (grid.width, grid.height), strict=True)
     )
-    window = data.isel(y=y, x=x)
-    shape = (window.sizes["y"], window.sizes["x"])
+    shape = (y.stop - y.start, x.stop - x.start)
     if geometry.is_empty or 0 in shape:
-        return window, np.zeros(shape, bool)
+        return y, x, np.zeros(shape, bool)
     corner = grid.affine * grid.affine.translation(x.start, y.start)
-    return georeference(window, data.rio.crs, corner), _rasterize([geometry], shape, corner)
+    return y, x, _rasterize([geometry], shape, corner)
 
 
 def _rasterize(
