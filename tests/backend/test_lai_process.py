@@ -10,6 +10,7 @@ from fake_cubes import fake_cube, to_digital_numbers, with_bands
 from rasterio.transform import from_origin
 from rasterio.warp import transform_bounds
 
+from lai_udf import series
 from lai_udf.bundle import default_bundle_path
 from lai_udf.predict import BANDS, apply_datacube
 from lai_udf.process_graph import lai_from_collection
@@ -120,3 +121,28 @@ def test_the_lines_of_the_readme_have_right_borders(connection, collection, expe
     result = read(tmp_path / "lai.nc")
     assert result.shape == expected.shape
     np.testing.assert_allclose(result, expected, atol=1e-4)
+
+
+def test_a_series_over_http_is_that_of_both_functions(connection, collection, numbers, tmp_path):
+    lai = lai_from_collection(
+        connection,
+        spatial_extent=BOX,
+        temporal_extent=["2024-06-01", "2024-06-08"],
+        collection=collection,
+        auxiliary_bands=["SCL"],
+        model=str(default_bundle_path()),
+        size=32,
+        step_days=3,
+        **SCALING,
+    )
+    lai.download(tmp_path / "series.nc", format="netCDF")
+
+    with xr.open_dataset(tmp_path / "series.nc", decode_coords="all") as dataset:
+        days = [str(day)[:10] for day in dataset["t"].values]
+        found = dataset.to_dataarray("bands").transpose("t", "bands", "y", "x").values
+    assert days == ["2024-06-01", "2024-06-04", "2024-06-07"]
+    passed = [*series.EVIDENCE_BANDS, "SCL"]
+    settings = {"model": str(default_bundle_path()), "pass_through": passed, **SCALING}
+    predicted = apply_datacube(numbers, settings)
+    expected = series.apply_datacube(predicted, {"dates": days, **SCALING})
+    np.testing.assert_allclose(found, expected.values[..., 24:56, 20:60], atol=1e-4)
