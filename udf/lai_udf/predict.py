@@ -1051,7 +1051,7 @@ class FieldEstimate:
     """Standard deviation of a field measurement around it."""
 
 
-FIELD_CHUNK_PX = 4096  # pixels in work at a time: they stay in the cache
+SMALL_PRODUCT = 1 << 18  # multiplications of a product that OpenBLAS keeps on one thread
 
 
 def estimate_field(
@@ -1113,8 +1113,9 @@ def work_out_change(
     if sun is not None:
         inputs[len(correction["bands"])] = sun.reshape(-1)
     change = np.empty(inputs.shape[1], dtype="float32")
-    for first in range(0, change.size, FIELD_CHUNK_PX):
-        some = slice(first, first + FIELD_CHUNK_PX)
+    step = max(64, SMALL_PRODUCT // hidden.size)  # larger ones wait for threads on a busy machine
+    for first in range(0, change.size, step):
+        some = slice(first, first + step)
         units = hidden @ inputs[:, some]
         np.tanh(units, out=units)
         np.matmul(output, units, out=change[some])
@@ -1286,11 +1287,13 @@ def exceed_visible(spectrum: np.ndarray, rule: dict[str, Any]) -> np.ndarray:
 
     Logarithms: the mean over `visible`, less `constant` and the `weights` times those of `bands`.
     """
-    rows = [BANDS.index(band) for band in (*rule["visible"], *rule["bands"])]
-    logarithms = np.log(np.maximum(spectrum[rows], np.float32(DARKEST)))
-    visible = len(rule["visible"])
-    weights = np.array([1 / visible] * visible + [-w for w in rule["weights"]], dtype="float32")
-    excess: np.ndarray = np.tensordot(weights, logarithms, 1) - np.float32(rule["constant"])
+    darkest = np.float32(DARKEST)
+    visible = [np.maximum(spectrum[BANDS.index(band)], darkest) for band in rule["visible"]]
+    excess: np.ndarray = np.log(functools.reduce(np.multiply, visible)) / np.float32(len(visible))
+    for band, weight in zip(rule["bands"], rule["weights"], strict=True):
+        logarithm = np.log(np.maximum(spectrum[BANDS.index(band)], darkest))
+        excess -= np.float32(weight) * logarithm
+    excess -= np.float32(rule["constant"])
     return excess
 
 
