@@ -246,3 +246,21 @@ def test_observed_dates_of_a_series_name_the_cuts(rng: np.random.Generator) -> N
     days = 5.0 * np.arange(60) + 3
     expected = [np.flatnonzero(days >= cut)[0] for cut in (140, 190)]
     assert np.flatnonzero(found["FALL"]).tolist() == expected
+
+
+def test_times_may_be_texts_and_numbers_are_none(rng: np.random.Generator) -> None:
+    cube = fake_series(rng)
+    texts = cube.assign_coords(t=[f"{str(time)[:19]}Z" for time in cube["t"].values])
+
+    np.testing.assert_array_equal(
+        apply_datacube(texts, SEASON).values, apply_datacube(cube, SEASON).values
+    )
+    with pytest.raises(LaiInputError):
+        apply_datacube(cube.assign_coords(t=np.arange(60)), SEASON)
+
+
+def test_a_chunk_without_dates_has_no_values(rng: np.random.Generator) -> None:
+    empty = apply_datacube(fake_series(rng).isel(t=slice(0, 0)), SEASON)
+
+    assert empty.sizes["t"] > 40
+    assert np.isnan(empty.values).all()

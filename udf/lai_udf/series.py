@@ -746,9 +746,11 @@ def smooth_series(
 def read_days(times: Sequence[object] | np.ndarray) -> np.ndarray:
     """Return days since 1970 (t,) of times of any kind."""
     values = np.asarray(times)
+    if values.size and values.dtype.kind not in "MOU":
+        raise LaiInputError(f"t is labelled with {values.dtype}, not with times")
     try:
-        if values.dtype == object:
-            values = np.array([str(value)[:19] for value in values])
+        if values.dtype.kind in "OU":
+            values = np.array([str(value)[:10] for value in values], dtype="U10")
         days = values.astype("datetime64[D]")
     except ValueError as error:
         raise LaiInputError(f"the labels of t are no times: {error}") from error
@@ -806,7 +808,9 @@ def smooth_arrays(
     """
     order, target_order = np.argsort(labels, kind="stable"), np.argsort(targets, kind="stable")
     height, width = cube["LAI"].shape[1:]
-    result = np.empty((len(targets), len(names), height, width), dtype="float32")
+    result = np.full((len(targets), len(names), height, width), np.nan, dtype="float32")
+    if not len(labels):
+        return result
     rows = max(1, BLOCK_PX // max(width, 1))
     for top in range(0, height, rows):
         block = slice(top, top + rows)
