@@ -1193,7 +1193,7 @@ def relate_to_field(
                 "own points belong to dates, and the cube has none: give it a dimension t",
                 parameter="calibration",
                 value=settings.calibration,
-                expected="used with a dated cube",
+                expected="left out where the cube has no dates",
             )
         mean, variance = load_own_points(settings.calibration, model).foretell(day)
         # Own points say how leaves are off, so bare soil, which has none, is not shifted.
