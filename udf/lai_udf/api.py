@@ -87,8 +87,8 @@ def estimate(
     Returns:
         Variables `LAI`, `LAI_SD`, `LAI_LOWER`, `LAI_UPPER`, `LAI_FLAGS` and those asked for; dims
         of the data without bands; float32 with NaN for no data, flags uint8. Lazy where the data
-        are of Dask. A date whose scaling cannot be right has no data, with a warning; if that is
-        every date, an error.
+        are of Dask: write it, or reduce it date by date, and memory stays small. A date whose
+        scaling cannot be right has no data, with a warning; if that is every date, an error.
 
     Raises:
         ProductError: no CRS or grid, a band missing or twice, whole numbers without a scale.
