@@ -25,6 +25,10 @@ def evaluate(
         float, typer.Option(min=0, help="Band noise of the printed table; 1 = 3 % + 0.005.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same simulated scenes.")] = 0,
+    series: Annotated[
+        Path | None,
+        typer.Option(help="Cube of a real series with SCL, for pairs of dates and residual cloud."),
+    ] = None,
 ) -> None:
     """Score networks against SL2P: the paper's tables and figures, seams, robustness."""
     from lai_training.evaluation.networks import is_network
@@ -32,7 +36,7 @@ def evaluate(
     if scenes is None and len(networks) > 1 and not is_network(networks[-1]):
         *networks, scenes = networks
     if report is not None:
-        typer.echo(_write_report(networks, scenes, report, scale, seed))
+        typer.echo(_write_report(networks, scenes, report, scale, seed, series))
     elif scenes is not None:
         _print_scores(networks, scenes, noise)
     else:
@@ -61,11 +65,17 @@ def _print_scores(paths: list[Path], scenes: Path, noise: float) -> None:
 
 
 def _write_report(
-    paths: list[Path], scenes: Path | None, report: Path, scale: str, seed: int
+    paths: list[Path],
+    scenes: Path | None,
+    report: Path,
+    scale: str,
+    seed: int,
+    series: Path | None,
 ) -> Path:
     from lai_training.evaluation.evaluate import SCALES
     from lai_training.evaluation.evaluate import evaluate as measure
     from lai_training.evaluation.networks import open_networks
+    from lai_training.evaluation.real_imagery import add_real_imagery
     from lai_training.evaluation.report import write_report
     from lai_training.evaluation.scenes import read_real
     from lai_training.land.simulate import LIBRARY_PATH
@@ -87,7 +97,8 @@ def _write_report(
             real=read_real(scenes) if scenes else [],
             progress=progress,
         )
-        return write_report(evaluation, report)
+        path = write_report(evaluation, report)
+        return add_real_imagery(path, networks, scenes=scenes, series=series)
 
 
 def card(
