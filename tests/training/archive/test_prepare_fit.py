@@ -138,7 +138,7 @@ def test_gaps_teach_nothing_and_are_seen_as_gaps(pool):
     assert np.isfinite(features).all()
 
 
-def test_gaps_do_not_spread_by_roughening(pool):
+def test_gaps_do_not_spread_by_added_texture(pool):
     whole, rough = _stream(pool), _stream(pool, grain_share=1)
 
     for index in range(2):

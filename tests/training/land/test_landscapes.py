@@ -17,9 +17,9 @@ from lai_training.land.landscapes import (
 from lai_training.land.observation import (
     NoiseModel,
     add_clouds,
+    add_haze_and_gain,
     add_noise,
     blur,
-    disturb_atmosphere,
 )
 from lai_training.land.parcels import LandUse, ParcelMap, draw_parcels, random_fields
 from lai_training.land.spectral_library import (
@@ -253,10 +253,10 @@ def test_a_blur_keeps_the_light_and_a_flat_image_and_shifts_as_told() -> None:
 def test_haze_is_bluest_and_gains_differ_between_patches(rng: np.random.Generator) -> None:
     patches = np.full((400, 10, 2, 2), 0.1, np.float32)
 
-    change = (disturb_atmosphere(patches, rng, haze=0.006, gain=0.0) - patches)[:, :, 0, 0]
+    change = (add_haze_and_gain(patches, rng, haze=0.006, gain=0.0) - patches)[:, :, 0, 0]
     assert change[:, 0].std() == pytest.approx(0.006, rel=0.15)
     assert change[:, 9].std() < 0.1 * change[:, 0].std()
-    gained = disturb_atmosphere(patches, rng, haze=0.0, gain=0.02)[:, :, 0, 0] / 0.1
+    gained = add_haze_and_gain(patches, rng, haze=0.0, gain=0.02)[:, :, 0, 0] / 0.1
     assert gained.std() == pytest.approx(0.02, rel=0.1)
 
 

@@ -6,8 +6,8 @@ import xarray as xr
 
 from lai_training import sl2p
 from lai_training.land.spectral_library import spectral_library
+from lai_training.learn.augmentation import add_texture, draw_training_masks
 from lai_training.learn.config import SampleConfig
-from lai_training.learn.disturbances import draw_training_masks, roughen
 from lai_training.learn.normalisation import NORMALISATION_LIMIT, measure_normalisation
 from lai_training.learn.pools import make_pool, open_pool
 from lai_training.learn.samples import SampleStream, build_batch
@@ -125,8 +125,8 @@ def test_masks_keep_their_mean_and_drop_at_the_rate_of_the_network(rng):
 def test_roughness_touches_only_its_share_of_the_patches(land, rng):
     clean = land.astype("float32")
 
-    same = roughen(clean, _config(grain_share=0), rng)
-    rough = roughen(clean, _config(grain_share=1), rng)
+    same = add_texture(clean, _config(grain_share=0), rng)
+    rough = add_texture(clean, _config(grain_share=1), rng)
 
     np.testing.assert_array_equal(same, clean)
     assert (abs(rough - clean).mean(axis=(1, 2, 3)) > 1e-4).all()

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from lai_training.learn.augmentation import draw_training_masks
 from lai_training.learn.config import SampleConfig
-from lai_training.learn.disturbances import draw_training_masks
 from lai_training.learn.normalisation import measure_normalisation
 from lai_training.learn.spread import distill_mc_dropout_sd, has_spread_head, measure_spread
 from lai_training.networks import SEAMLESS, build_network

@@ -14,7 +14,7 @@ from lai_training.evaluation.networks import open_networks
 from lai_training.evaluation.ten_metres import CUBIC, DETAIL, interpolate, score_wald
 from lai_training.restore.bundle import pack_run
 from lai_training.restore.config import BodyConfig, RestoreConfig
-from lai_training.restore.disturbances import add_measured_noise, degrade, move
+from lai_training.restore.degradation import add_measured_noise, degrade, move
 from lai_training.restore.fit import fit_bodies
 from lai_training.restore.network import (
     BODIES,

@@ -17,7 +17,7 @@ from scipy import ndimage
 from lai_training import sl2p
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.networks import Network
-from lai_training.restore.disturbances import degrade
+from lai_training.restore.degradation import degrade
 from lai_training.restore.scenes import Scene
 from lai_training.sl2p.tables import VARIABLES, list_networks, load_network
 from lai_udf.predict import BANDS, COARSE_ROWS, FINE_ROWS, apply_datacube, split_blocks

@@ -25,11 +25,11 @@ from lai_training.land.observation import (
     NoiseModel,
     SceneClass,
     add_clouds,
+    add_haze_and_gain,
     add_noise,
     blur,
     classify_clouds,
     classify_land,
-    disturb_atmosphere,
     spread_points,
 )
 from lai_training.land.parcels import ParcelMap, draw_parcels, random_fields
@@ -192,7 +192,7 @@ def simulate_scene(
     """
     noise = noise or NoiseModel()
     clean, true_lai, parcels, cover = _landscape(height, width, rng, library, date_of_year)
-    clean = disturb_atmosphere(clean[None], rng)[0]
+    clean = add_haze_and_gain(clean[None], rng)[0]
     observed = clean
     classes = _classify(parcels, cover, library, true_lai)
     if cloud_cover > 0:
@@ -269,4 +269,4 @@ def simulate_patches(
         clean[start : start + count] = tiles.reshape(per_scene, 10, size, size)[:count]
         tiles = lai.reshape(side, size, side, size).transpose(0, 2, 1, 3)
         true_lai[start : start + count] = tiles.reshape(per_scene, size, size)[:count]
-    return SimulatedPatches(disturb_atmosphere(clean, rng), true_lai, draw_angles(n, rng))
+    return SimulatedPatches(add_haze_and_gain(clean, rng), true_lai, draw_angles(n, rng))

@@ -125,7 +125,7 @@ HAZE_SPECTRUM = np.array([1.0, 0.75, 0.5, 0.43, 0.36, 0.32, 0.28, 0.26, 0.08, 0.
 between molecules and coarse aerosol)."""
 
 
-def disturb_atmosphere(
+def add_haze_and_gain(
     reflectance: Float32, rng: np.random.Generator, *, haze: float = 0.006, gain: float = 0.02
 ) -> Float32:
     """Leave what atmospheric correction and calibration leave: an offset and a gain per band.

@@ -29,7 +29,7 @@ class SampleConfig(BaseModel):
     noise_level_low: float = Field(0.0, ge=0, le=1.5)
     """Lowest level of the noise that is to be removed."""
     grain_share: float = Field(0.0, ge=0, le=1)
-    """Share of the patches that are made as rough as real scenes, see `disturbances.roughen`."""
+    """Share of patches given the texture of real scenes, see `augmentation.add_texture`."""
     nominal_angle_share: float = Field(0.5, ge=0, le=1)
     """Share of the patches whose angles are withheld."""
     missing_share: float = Field(0.3, ge=0, le=1)

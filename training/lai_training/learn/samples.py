@@ -15,14 +15,14 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from lai_training.learn.config import SampleConfig
-from lai_training.learn.disturbances import (
+from lai_training.learn.augmentation import (
     add_noise,
+    add_texture,
     draw_cosines,
     draw_missing,
     draw_training_masks,
-    roughen,
 )
+from lai_training.learn.config import SampleConfig
 from lai_training.learn.labels import label_patches, limit_label
 from lai_training.learn.normalisation import Normalisation
 from lai_training.networks import NetworkSpec
@@ -85,7 +85,7 @@ def build_batch(
     """
     count, _, height, width = clean.shape
     if config.grain_share:
-        clean = roughen(clean, config, rng)
+        clean = add_texture(clean, config, rng)
     cosines = draw_cosines(count, config.nominal_angle_share, rng, known=cosines)
     raw = [
         label_patches(clean, cosines, variable) if lai is None else lai

@@ -27,10 +27,10 @@ from lai_training.land.landscapes import SimulatedScene, render
 from lai_training.land.observation import (
     NoiseModel,
     add_clouds,
+    add_haze_and_gain,
     add_noise,
     classify_clouds,
     classify_land,
-    disturb_atmosphere,
     spread_points,
 )
 from lai_training.land.parcels import LandUse, ParcelMap, draw_parcels
@@ -177,7 +177,7 @@ def simulate_season(
         day = float(date.timetuple().tm_yday)
         pattern = np.random.default_rng(seed)
         clean, lai = render(year.parcels, cover_on(year, day), library, pattern)
-        clean = disturb_atmosphere(spread_points(clean, rng)[None], rng)[0]
+        clean = add_haze_and_gain(spread_points(clean, rng)[None], rng)[0]
         observed, classes = clean, classify_land(lai)
         if rng.random() < cloudy_share:
             observed, opacity, depth = add_clouds(clean, rng, cover=rng.uniform(0.1, 0.6))

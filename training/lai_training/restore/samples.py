@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from lai_training.learn.disturbances import draw_cosines, draw_missing
+from lai_training.learn.augmentation import draw_cosines, draw_missing
 from lai_training.learn.normalisation import NORMALISATION_LIMIT
 from lai_training.restore.config import RestoreConfig
-from lai_training.restore.disturbances import add_measured_noise, degrade, move
+from lai_training.restore.degradation import add_measured_noise, degrade, move
 from lai_training.restore.network import BodySpec, read_spectra
 from lai_training.restore.scenes import Scene, find_valid_vegetation
 from lai_udf.predict import BANDS, FINE_ROWS, build_body_features, split_blocks

@@ -1,4 +1,4 @@
-"""What befalls a clean patch on its way into the network: roughness, noise, gaps, lost angles.
+"""Augmentation of a clean patch on its way into the network: texture, noise, gaps, lost angles.
 
 All functions draw from the generator given, in a fixed order: a batch is a function of its seed.
 """
@@ -36,7 +36,7 @@ def draw_cosines(
     return np.where(nominal[:, None], NOMINAL_COSINES, cosines).astype("float32")
 
 
-def roughen(clean: Floats, config: SampleConfig, rng: np.random.Generator) -> Floats:
+def add_texture(clean: Floats, config: SampleConfig, rng: np.random.Generator) -> Floats:
     """Give a share of the patches the roughness of real scenes, before they are labelled.
 
     What varies from pixel to pixel is not always noise: crowns and shadows change the brightness
