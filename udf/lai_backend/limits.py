@@ -143,6 +143,16 @@ class ControlGroup:
             self.close()
             raise
 
+    @classmethod
+    def existing(cls, name: str) -> "ControlGroup":
+        """Return the group that an earlier server made, empty where there is none."""
+        group = cls.__new__(cls)
+        group._folders = []
+        with contextlib.suppress(OSError):
+            roots = dict.fromkeys(_group_roots().values())
+            group._folders = [root / f"lai-backend-{name}" for root in roots]
+        return group
+
     def add(self, pid: int) -> None:
         """Put a process, and so its children to come, into the group."""
         for folder in self._folders:
@@ -152,14 +162,15 @@ class ControlGroup:
         """End what is left in the group and remove it."""
         for folder in self._folders:
             for _ in range(KILL_ROUNDS):
+                if not folder.exists():
+                    break
                 with contextlib.suppress(OSError):
                     for pid in (folder / "cgroup.procs").read_text().split():
                         with contextlib.suppress(OSError):
                             os.kill(int(pid), signal.SIGKILL)
                 with contextlib.suppress(OSError):
                     folder.rmdir()
-                if not folder.exists():
-                    break
+                    continue
                 time.sleep(0.02)
 
 

@@ -19,6 +19,7 @@ from lai_backend.errors import BusyError, LaiBackendError, WorkerError, describe
 from lai_backend.files import read_json, write_json
 from lai_backend.joblog import append_error
 from lai_backend.launcher import Worker, start_worker, warm_up
+from lai_backend.limits import ControlGroup
 from lai_backend.settings import Settings, Task
 from lai_backend.store import Job, Store
 from lai_backend.worker import NO_OUTCOME_EXIT
@@ -193,11 +194,19 @@ class Supervisor:
         try:
             task = Task.model_validate(read_json(self.job_folder(job.id) / "task.json"))
         except (OSError, ValueError):
-            return Worker(pid, job.pid_started or "", None)
+            return Worker(pid, job.pid_started or "", None, group=ControlGroup.existing(job.id))
         since = job.started or datetime.now(UTC)
         deadline = None if task.seconds is None else since.timestamp() + task.seconds
         seconds = task.seconds or 0.0
-        return Worker(pid, job.pid_started or "", None, task.memory_bytes, deadline, seconds)
+        return Worker(
+            pid,
+            job.pid_started or "",
+            None,
+            task.memory_bytes,
+            deadline,
+            seconds,
+            ControlGroup.existing(job.id),
+        )
 
     def _start_job(self, job: Job) -> None:
         folder = self.job_folder(job.id)
