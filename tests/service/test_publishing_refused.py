@@ -68,12 +68,12 @@ BAD_ITEMS: dict[str, tuple[Callable[[dict[str, Any]], object], int, str]] = {
     "our schema": (
         lambda item: (
             item.update(
-                stac_extensions=["https://sentinel2-lai.github.io/lai-quality/v1.0.0/schema.json"]
+                stac_extensions=["https://sentinel2-lai.github.io/lai-quality/v0.1.0/schema.json"]
             ),
             item["properties"].update({"laiq:valid_fraction": 7}),
         ),
         422,
-        "assets",
+        "laiq:valid_fraction",
     ),
     "unknown extension": (
         lambda item: item.update(stac_extensions=["http://127.0.0.1:9/schema.json"]),
