@@ -88,7 +88,6 @@ MIN_JUDGED_PX = 64  # fewer pixels, at the edge of a swath, prove nothing about 
 NEAR_PX = 2  # width of flags 32 and 64 where the bundle states none, see `flag_pixels`
 BLOCK_PX = 416  # larger windows go through in blocks of this size, halo included: cache and memory
 READ_PX = 1600  # pixels read together: OpenBLAS keeps such small products on one thread
-DRAWN_PX = 61_440  # pixels times draws that are in work at a time: they stay in the cache
 MAX_SAMPLES = 1000
 SAMPLES_RULE = f"0, or a whole number from 2 to {MAX_SAMPLES}"
 MAX_SEED = 2**64 - 1
@@ -844,15 +843,12 @@ def read_pixels(
     results |= {f"{name}_SL2P": np.empty(count, dtype="float32") for name in variables}
     if rate is not None:
         results["LAI_SD"] = np.empty(count, dtype="float32")
-    step = READ_PX
-    if rate is not None and len(masks):
-        step = max(64, DRAWN_PX // len(masks) // 4)
     for variable in variables:
         reader = model.readers[variable]
         of_bands, of_angles, bias = np.split(reader.hidden, [len(SL2P_ROWS), -1], axis=1)
         of_context = of_bands @ readout[:, SL2P_ROWS].T
-        for first in range(0, count, step):
-            some = slice(first, first + step)
+        for first in range(0, count, READ_PX):
+            some = slice(first, first + READ_PX)
             plain = of_bands @ seen[:, some] + of_angles @ angles[:, some] + bias
             part = context[:, some]
             units = np.tanh(plain + of_context @ part)
@@ -890,11 +886,11 @@ def draw_spread(
     masks: np.ndarray,
 ) -> np.ndarray:
     """Return the standard deviation (n,) over the draws: a draw scales the columns of a matrix."""
-    weights = (masks[:, None, :] * of_context).reshape(-1, len(context))
-    read = (weights @ context).reshape(len(masks), len(plain), -1)
-    read += plain
-    np.tanh(read, out=read)
-    draws: np.ndarray = np.einsum("u,sun->sn", reader.output, read)
+    draws = np.empty((len(masks), context.shape[1]), dtype="float32")
+    for mask, draw in zip(masks, draws, strict=True):  # one by one: small products need no threads
+        units = (of_context * mask) @ context
+        units += plain
+        np.matmul(reader.output, np.tanh(units, out=units), out=draw)
     spread: np.ndarray = draws.std(axis=0, ddof=1)
     return spread
 
