@@ -18,7 +18,7 @@ from lai_training.evaluation.scenes import Scene, simulate_one
 from lai_training.land.spectral_library import SpectralLibrary
 from lai_training.scores.emulation import add_band_noise
 from lai_training.scores.metrics import coverage, score
-from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES, LaiInputError
+from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES, find_wrong_scaling
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -92,7 +92,7 @@ def shift_offset(
             image = scene.image.copy()
             image.loc[{"bands": list(BANDS)}] = image.sel(bands=list(BANDS)) + np.float32(offset)
             given.append((scene, image))
-        refusals = [_refusal(networks[0], image) for _, image in given]
+        refusals = [_refusal(image) for _, image in given]
         told = [text for text in refusals if text]
         guard = {"refused": len(told) / len(given), "says": told[0] if told else ""}
         scored = _score(given, networks, guarded=False)
@@ -193,10 +193,7 @@ def _row(name: str, reference: Float32, lai: Float32, covered: float) -> dict[st
     }
 
 
-def _refusal(network: Network, image: xr.DataArray) -> str:
-    """Return what the UDF says against an image, or nothing."""
-    try:
-        network.predict(image.drop_sel(bands="SCL", errors="ignore"))
-    except LaiInputError as error:
-        return str(error)
-    return ""
+def _refusal(image: xr.DataArray) -> str:
+    """Return what the guard of a whole scene says against an image, or nothing."""
+    wrong = find_wrong_scaling(image.sel(bands=list(BANDS)).values)
+    return str(wrong) if wrong else ""
