@@ -103,8 +103,8 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing(tiny, tmp_path, form, size
     if done.returncode == 0:
         error = json.loads((job / "outcome.json").read_text())["error"]
         assert "disk" in error["message"] or "Cannot write the result" in error["message"]
-    else:
-        assert done.returncode == NO_OUTCOME_EXIT
+    else:  # no outcome, or a library crashed: the supervisor reports both, see test_crash
+        assert done.returncode == NO_OUTCOME_EXIT or done.returncode < 0
     assert not (job / "results").exists()
 
 

@@ -98,18 +98,23 @@ def describe_worth(
         rows.append(_row(f"{variable}, folds left out", scored, rng))
     rows.append(_row("LAI, crop and site-date means", average(known, crops), rng))
     for count in OWN_POINTS:
-        rows.append(
-            _row(f"LAI, {count} own points, regions left out", give(new, spread, count, rng), rng)
-        )
+        rows += _given(f"LAI, {count} own points, regions left out", new, spread, count, rng)
     known_width = (new.upper - new.estimate) / NEW_REGION
     narrower = {
         "lower": np.maximum(new.estimate - known_width, 0),
         "upper": new.estimate + known_width,
     }
     narrow = Scored(**vars(new) | narrower)
-    given = give(narrow, spread, 3, rng)
-    rows.append(_row("LAI, 3 own points, widths of known regions", given, rng))
+    rows += _given("LAI, 3 own points, widths of known regions", narrow, spread, 3, rng)
     return pd.DataFrame(rows)
+
+
+def _given(
+    what: str, scored: Scored, scale: Floats, count: int, rng: np.random.Generator
+) -> list[dict[str, object]]:
+    """Return the line of a number of own points, or none where no site-date has enough rows."""
+    given = give(scored, scale, count, rng)
+    return [] if given is None else [_row(what, given, rng)]
 
 
 def _scored(left_out: LeftOut, lower: Floats, upper: Floats) -> Scored:
@@ -178,8 +183,11 @@ def average(scored: Scored, crops: Texts) -> Scored:
     return Scored(means["truth"], means["sl2p"], means["estimate"], lower, upper, group)
 
 
-def give(scored: Scored, scale: Floats, count: int, rng: np.random.Generator) -> Scored:
-    """Return the rows that are left when some of their site-date are a user's own points."""
+def give(scored: Scored, scale: Floats, count: int, rng: np.random.Generator) -> Scored | None:
+    """Return the rows that are left when some of their site-date are a user's own points.
+
+    None where no site-date has so many rows.
+    """
     shared = share_of_groups((scored.truth - scored.estimate) / scale, scored.group)
     typical = float(np.exp(np.mean(np.log(scale))))
     parts = []
@@ -192,6 +200,8 @@ def give(scored: Scored, scale: Floats, count: int, rng: np.random.Generator) ->
             held = scored.take(np.isin(np.arange(scored.truth.size), np.setdiff1d(rows, own)))
             mean, variance = _effect((scored.truth - scored.estimate)[own] / typical, shared)
             parts.append(_shift(held, mean * typical, np.sqrt(variance + 1 - shared)))
+    if not parts:
+        return None
     names = vars(scored)
     return Scored(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in names})
 
