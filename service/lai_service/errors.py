@@ -88,7 +88,7 @@ class BrokenFileError(LaiServiceError):
 
 
 class StorageFullError(LaiServiceError):
-    """No room for what was to be stored; nothing of it is."""
+    """No space for what was to be stored; nothing of it is."""
 
 
 class CatalogueBusyError(LaiServiceError):

@@ -1,4 +1,4 @@
-"""The picture of a result: colours of LAI, reasons of gaps, and room for its legend."""
+"""The picture of a result: colours of LAI, reasons of gaps, and its legend."""
 
 import io
 

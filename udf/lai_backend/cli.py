@@ -62,7 +62,7 @@ def serve(
     max_requests: Annotated[
         int, typer.Option(min=1, help="Synchronous requests at the same time.")
     ] = 4,
-    scratch: Annotated[str, typer.Option(help="Room for temporary files of a UDF, as 1g.")] = "1g",
+    scratch: Annotated[str, typer.Option(help="Space for temporary files of a UDF, as 1g.")] = "1g",
     udf_network: Annotated[bool, typer.Option(help="Let UDFs use the network.")] = False,
 ) -> None:
     """Serve the openEO API until interrupted; prints the address when ready."""

@@ -47,7 +47,7 @@ class Cage:
     threads: int = 1
     """Threads of a model (`OMP_NUM_THREADS`)."""
     scratch_bytes: int = 2**30
-    """Room for temporary files."""
+    """Space for temporary files."""
     network: bool = False
     """Whether it may use the network."""
 

@@ -46,7 +46,7 @@ class Settings:
     max_requests: int = 4
     """Synchronous requests at the same time; others are refused."""
     scratch_bytes: int = 2**30
-    """Room for temporary files of a UDF."""
+    """Space for temporary files of a UDF."""
     network: bool = False
     """Whether UDFs may use the network."""
 
@@ -103,7 +103,7 @@ class Task(BaseModel):
     seconds: float | None = None
     """Time that the job may take; None: no limit."""
     scratch_bytes: int = 2**30
-    """Room for temporary files of a UDF."""
+    """Space for temporary files of a UDF."""
     network: bool = False
     """Whether UDFs may use the network."""
     log_level: str = "info"

@@ -42,7 +42,7 @@ class Connections:
 
         Raises:
             CatalogueBusyError: the file stayed locked.
-            StorageFullError: there is no room for what was written.
+            StorageFullError: there is no space for what was written.
         """
         with self._lock:
             connection = self._idle.pop() if self._idle else None
