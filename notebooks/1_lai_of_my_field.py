@@ -22,8 +22,8 @@
 import os
 from pathlib import Path
 
-from lai_training.land.simulate import simulate
-from lai_training.land.spectral_library import shipped_library
+from lai_training.simulation.simulate import simulate
+from lai_training.simulation.spectral_library import shipped_library
 
 OUT = Path(os.environ.get("LAI_NOTEBOOK_OUT", "build/notebooks")).resolve()
 OUT.mkdir(parents=True, exist_ok=True)

@@ -35,8 +35,8 @@ from scipy import stats
 
 from lai_training import sl2p
 from lai_training.scores.metrics import half_width_of_mean
-from lai_training.land.simulate import simulate
-from lai_training.land.spectral_library import shipped_library
+from lai_training.simulation.simulate import simulate
+from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
 from lai_udf.scenes.read import read_scene

@@ -35,8 +35,8 @@ from lai_training.scores.metrics import score
 from lai_training.bundles.model_item import describe_model
 from lai_training.learn.pools import make_pool
 from lai_training.bundles.release import NO_CALIBRATION
-from lai_training.land.simulate import simulate
-from lai_training.land.spectral_library import shipped_library
+from lai_training.simulation.simulate import simulate
+from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import default_bundle_path
 from lai_udf.scenes.read import read_scene
 from lai_udf.run import Request, predict_scene

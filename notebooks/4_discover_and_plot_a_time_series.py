@@ -39,7 +39,7 @@ from lai_service.ops.client import publish_directory
 from lai_stac.item import describe
 from lai_training.parcels.season_files import TRUTH_FILE, write_season
 from lai_training.parcels.season import season_dates
-from lai_training.land.spectral_library import shipped_library
+from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import read_lai_cogs
 

@@ -24,8 +24,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lai_training.land.simulate import simulate
-from lai_training.land.spectral_library import shipped_library
+from lai_training.simulation.simulate import simulate
+from lai_training.simulation.spectral_library import shipped_library
 from lai_udf import predict
 from lai_udf.bundle import default_bundle_path, open_bundle
 from lai_udf.emulation import Cutting, run_udf_in_windows

@@ -40,9 +40,9 @@ class DemoScene:
 
 def simulate_scene_file(folder: Path) -> Path:
     """Simulate the embedded scene: parcels at 20 m with known LAI, thin clouds and shadows."""
-    from lai_training.land.observation import NoiseModel
-    from lai_training.land.simulate import simulate
-    from lai_training.land.spectral_library import shipped_library
+    from lai_training.simulation.observation import NoiseModel
+    from lai_training.simulation.simulate import simulate
+    from lai_training.simulation.spectral_library import shipped_library
 
     library = shipped_library()
     output = folder / "simulated.tif"

@@ -1,6 +1,6 @@
 """Learn LAI from Sentinel-2: the teacher SL2P, simulated land, networks, calibration, scores.
 
-Data flow: `land` simulates scenes and `archive` reads real ones, `sl2p` labels
+Data flow: `simulation` makes scenes and `datasets` reads real ones, `sl2p` labels
 them, `learn` makes samples of either and fits a network of `networks`; `field` calibrates it on
 field measurements, `scores` holds it against SL2P, `bundles` packs it. `evaluation` and `parcels`
 make the paper's tables and figures, `cli` the commands.

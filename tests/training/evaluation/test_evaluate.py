@@ -28,8 +28,8 @@ from lai_training.evaluation.scenes import (
 from lai_training.evaluation.scores import CLEAN, NOISY, run_case, run_cases, tabulate_borders
 from lai_training.evaluation.seams import GEOMETRIES, measure_seams, measure_shifts
 from lai_training.evaluation.tables import format_images, print_cell
-from lai_training.land import spectral_library
 from lai_training.scores.emulation import compare_with_sl2p
+from lai_training.simulation import spectral_library
 from lai_udf.bundle import default_bundle_path
 from lai_udf.predict import ANGLES, BANDS, LaiModelError
 from lai_udf.scenes.write import write_scene_geotiff

@@ -18,10 +18,10 @@ from experiments.realism.statistics import (
     vegetated,
 )
 from lai_training.errors import RealismError
-from lai_training.land.landscapes import simulate_patches
-from lai_training.land.simulate import simulate
-from lai_training.land.spectral_library import SpectralLibrary, spectral_library
-from lai_training.land.spectral_tables import BANDS
+from lai_training.simulation.landscapes import simulate_patches
+from lai_training.simulation.simulate import simulate
+from lai_training.simulation.spectral_library import SpectralLibrary, spectral_library
+from lai_training.simulation.spectral_tables import BANDS
 
 LEAF = np.array([0.03, 0.06, 0.03, 0.1, 0.25, 0.3, 0.32, 0.33, 0.17, 0.08], np.float32)
 

@@ -5,13 +5,13 @@ import pytest
 import xarray as xr
 
 from lai_training import sl2p
-from lai_training.land.spectral_library import spectral_library
 from lai_training.learn.augmentation import add_texture, draw_training_masks
 from lai_training.learn.config import SampleConfig
 from lai_training.learn.normalisation import NORMALISATION_LIMIT, measure_normalisation
 from lai_training.learn.pools import make_pool, open_pool
 from lai_training.learn.samples import SampleStream, build_batch
 from lai_training.networks import SEAMLESS
+from lai_training.simulation.spectral_library import spectral_library
 from lai_udf.predict import BANDS, FEATURES
 
 CLEAN = {"noisy_share": 0, "missing_share": 0, "nominal_angle_share": 1, "masked_draw_share": 0}

@@ -20,7 +20,6 @@ from experiments.seasons.benchmark import run_benchmark
 from lai_training import sl2p
 from lai_training.cli import app
 from lai_training.errors import LaiTrainingError, ParcelsError
-from lai_training.land.spectral_library import SpectralLibrary, spectral_library
 from lai_training.parcels.crops import CROP_TYPES, Season, season_of
 from lai_training.parcels.interval import (
     add_interval,
@@ -39,6 +38,7 @@ from lai_training.parcels.read import LAYOUTS, read_parcels
 from lai_training.parcels.report import score_parcels, write_report
 from lai_training.parcels.season import season_dates
 from lai_training.parcels.season_files import read_season, write_season
+from lai_training.simulation.spectral_library import SpectralLibrary, spectral_library
 from lai_training.sl2p.series import write_sl2p_series
 from lai_udf.bundle import open_bundle
 from lai_udf.calibration import shared_error

@@ -7,7 +7,6 @@ from typer.testing import CliRunner
 
 from lai_training.cli import app
 from lai_training.errors import EvaluationError
-from lai_training.land.angles import give_angles
 from lai_training.scores.emulation import (
     compare_with_sl2p,
     find_clear_vegetation,
@@ -15,6 +14,7 @@ from lai_training.scores.emulation import (
     format_scores,
     score_scenes,
 )
+from lai_training.simulation.angles import give_angles
 from lai_training.sl2p.processor import predict_image
 from lai_udf.bundle import default_bundle_path
 from lai_udf.predict import BANDS, LaiModelError

@@ -19,8 +19,8 @@ def main(
     """Compare simulated land with real land: a table and a figure."""
     from experiments.realism.report import format_realism, write_realism
     from experiments.realism.statistics import compare_with_real
-    from lai_training.land.simulate import LIBRARY_PATH
-    from lai_training.land.spectral_library import load_or_make_library
+    from lai_training.simulation.simulate import LIBRARY_PATH
+    from lai_training.simulation.spectral_library import load_or_make_library
     from lai_udf.atomic import disk_errors
 
     with one_sentence():

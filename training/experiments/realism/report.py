@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.realism.statistics import SCENES, SIMULATED, LandStatistics
-from lai_training.land.spectral_tables import BANDS
 from lai_training.scores.markdown import format_markdown
+from lai_training.simulation.spectral_tables import BANDS
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 
 if TYPE_CHECKING:

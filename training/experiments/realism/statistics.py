@@ -20,9 +20,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lai_training.errors import RealismError
-from lai_training.land.landscapes import simulate_patches
-from lai_training.land.spectral_library import SpectralLibrary
-from lai_training.land.spectral_tables import BANDS
+from lai_training.simulation.landscapes import simulate_patches
+from lai_training.simulation.spectral_library import SpectralLibrary
+from lai_training.simulation.spectral_tables import BANDS
 from lai_udf.errors import LaiUdfError
 from lai_udf.scenes.read import read_scene
 

@@ -18,9 +18,9 @@ def main(
 ) -> None:
     """Calibrate parcel intervals on two simulated seasons and judge them on a third."""
     from experiments.seasons.benchmark import run_benchmark
-    from lai_training.land.simulate import LIBRARY_PATH
-    from lai_training.land.spectral_library import load_or_make_library
     from lai_training.parcels.report import format_report, write_report
+    from lai_training.simulation.simulate import LIBRARY_PATH
+    from lai_training.simulation.spectral_library import load_or_make_library
     from lai_udf.run import Request
 
     with one_sentence(), show_progress("season", "date") as progress:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lai_training.land.spectral_library import SpectralLibrary
 from lai_training.parcels.interval import ParcelCalibration, fit_calibration, shrink
 from lai_training.parcels.season import season_dates
 from lai_training.parcels.season_files import read_season, write_season
 from lai_training.scores.metrics import coverage
+from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.run import Request
 
 CALIBRATION_SEASONS = 2

@@ -21,7 +21,7 @@ from rasterio.warp import transform
 from lai_training import sl2p
 from lai_training.calibration.pairs import read_pairs
 from lai_training.errors import PairsError
-from lai_training.land.angles import sun_position
+from lai_training.simulation.angles import sun_position
 from lai_training.sl2p.tables import load_network
 from lai_udf.predict import BANDS, INPUT_OUT_OF_DOMAIN, NOMINAL_COSINES
 

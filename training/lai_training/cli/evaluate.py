@@ -78,8 +78,8 @@ def _write_report(
     from lai_training.evaluation.real_imagery import add_real_imagery
     from lai_training.evaluation.report import write_report
     from lai_training.evaluation.scenes import read_real
-    from lai_training.land.simulate import LIBRARY_PATH
-    from lai_training.land.spectral_library import load_or_make_library
+    from lai_training.simulation.simulate import LIBRARY_PATH
+    from lai_training.simulation.spectral_library import load_or_make_library
     from lai_udf.atomic import disk_errors
 
     with (

@@ -22,9 +22,9 @@ def prepare(
     ] = None,
 ) -> None:
     """Turn Sentinel-2 L2A products into training patches with SL2P labels."""
-    from lai_training.archive.config import PrepareConfig
-    from lai_training.archive.manifest import MANIFEST, format_manifest
-    from lai_training.archive.prepare import prepare as make_pool
+    from lai_training.datasets.config import PrepareConfig
+    from lai_training.datasets.manifest import MANIFEST, format_manifest
+    from lai_training.datasets.prepare import prepare as make_pool
     from lai_training.learn.config_files import read_yaml
 
     with one_sentence(), show_progress("prepare", "product") as progress:

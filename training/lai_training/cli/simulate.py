@@ -30,7 +30,7 @@ def simulate(
     clouds: Annotated[float, typer.Option(min=0, max=90, help="Share under cloud, percent.")] = 0.0,
 ) -> None:
     """Simulate a Sentinel-2 scene; beside it `<name>_truth.tif` holds the true LAI."""
-    from lai_training.land.simulate import simulate as simulate_files
+    from lai_training.simulation.simulate import simulate as simulate_files
 
     with one_sentence():
         files = simulate_files(

@@ -38,7 +38,7 @@ from lai_training.evaluation.seams import (
     measure_seams,
     measure_shifts,
 )
-from lai_training.land.spectral_library import SpectralLibrary
+from lai_training.simulation.spectral_library import SpectralLibrary
 
 Float32 = NDArray[np.float32]
 Progress = Callable[[int, int], None]

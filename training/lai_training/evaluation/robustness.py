@@ -15,9 +15,9 @@ from scipy import ndimage
 
 from lai_training.evaluation.networks import SL2P, Network, predict_sl2p
 from lai_training.evaluation.scenes import Scene, simulate_one
-from lai_training.land.spectral_library import SpectralLibrary
 from lai_training.scores.emulation import add_band_noise
 from lai_training.scores.metrics import coverage, score
+from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES, find_wrong_scaling
 
 Float32 = NDArray[np.float32]

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lai_training.errors import EvaluationError
-from lai_training.land.angles import give_angles, sun_position
-from lai_training.land.landscapes import simulate_scene
-from lai_training.land.observation import NoiseModel
-from lai_training.land.simulate import LATITUDE_DEG, label_scene
-from lai_training.land.spectral_library import SpectralLibrary
 from lai_training.scores.emulation import find_clear_vegetation, find_scenes
+from lai_training.simulation.angles import give_angles, sun_position
+from lai_training.simulation.landscapes import simulate_scene
+from lai_training.simulation.observation import NoiseModel
+from lai_training.simulation.simulate import LATITUDE_DEG, label_scene
+from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.errors import ProductError
 from lai_udf.predict import BANDS, HALO_PX
 from lai_udf.scenes.read import read_scene
@@ -138,7 +138,7 @@ def find_contrasts(image: xr.DataArray, scored: Mask) -> Mask:
 def read_real(folder: Path) -> list[Scene]:
     """Read the scenes of a folder that hold clear vegetation.
 
-    Scenes without angle bands get angles, see `lai_training.land.angles.give_angles`. Scenes that
+    Scenes without angle bands get angles, see `simulation.angles.give_angles`. Scenes that
     cannot be read are skipped with a warning.
 
     Raises:

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lai_training.archive.pool import PreparedPool, open_prepared
-from lai_training.land.landscapes import simulate_patches
-from lai_training.land.spectral_library import SpectralLibrary, load_or_make_library
+from lai_training.datasets.pool import PreparedPool, open_prepared
 from lai_training.learn.config import PoolConfig, PreparedConfig
+from lai_training.simulation.landscapes import simulate_patches
+from lai_training.simulation.spectral_library import SpectralLibrary, load_or_make_library
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import BANDS
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import yaml
 
-from lai_training.archive.manifest import MANIFEST
+from lai_training.datasets.manifest import MANIFEST
 from lai_training.errors import FitError
 from lai_training.learn.checkpoints import BEST
 from lai_training.learn.config import FitConfig, PoolConfig, PreparedConfig, read_config

@@ -21,10 +21,12 @@ from rasterio.features import shapes
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from lai_training.land.angles import sun_position
-from lai_training.land.cover import ParcelCover, season
-from lai_training.land.landscapes import SimulatedScene, render
-from lai_training.land.observation import (
+from lai_training.parcels.crops import CROP_TYPES
+from lai_training.parcels.means import name_parcels
+from lai_training.simulation.angles import sun_position
+from lai_training.simulation.cover import ParcelCover, season
+from lai_training.simulation.landscapes import SimulatedScene, render
+from lai_training.simulation.observation import (
     NoiseModel,
     add_clouds,
     add_haze_and_gain,
@@ -33,12 +35,10 @@ from lai_training.land.observation import (
     classify_land,
     spread_points,
 )
-from lai_training.land.parcels import LandUse, ParcelMap, draw_parcels
-from lai_training.land.simulate import label_scene
-from lai_training.land.spectral_library import SpectralLibrary
-from lai_training.land.surfaces import SurfaceClass
-from lai_training.parcels.crops import CROP_TYPES
-from lai_training.parcels.means import name_parcels
+from lai_training.simulation.parcels import LandUse, ParcelMap, draw_parcels
+from lai_training.simulation.simulate import label_scene
+from lai_training.simulation.spectral_library import SpectralLibrary
+from lai_training.simulation.surfaces import SurfaceClass
 from lai_udf.grid import Grid
 from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
 

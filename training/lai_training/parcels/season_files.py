@@ -13,7 +13,6 @@ import pandas as pd
 import xarray as xr
 
 from lai_training import sl2p
-from lai_training.land.spectral_library import SpectralLibrary
 from lai_training.parcels.interval import (
     measure_correlation,
 )
@@ -28,6 +27,7 @@ from lai_training.parcels.season import (
     outline_parcels,
     simulate_season,
 )
+from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_training.sl2p.series import SL2P_FILE, write_sl2p_lai
 from lai_udf.cog import read_lai_cogs, write_lai_cogs
 from lai_udf.grid import Grid

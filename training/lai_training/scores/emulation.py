@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from lai_training import sl2p
 from lai_training.errors import EvaluationError
-from lai_training.land.angles import give_angles
 from lai_training.scores.metrics import score
+from lai_training.simulation.angles import give_angles
 from lai_udf.errors import ProductError
 from lai_udf.predict import (
     BANDS,

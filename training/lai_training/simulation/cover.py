@@ -1,0 +1,213 @@
+"""What grows in each parcel on a given day: crop calendars, surfaces and LAI.
+
+In: land use of parcels, the day of the year and a spectral library. Out: `ParcelCover`, two
+surfaces of the library per parcel, how they are mixed, the mean LAI and how it varies inside.
+
+Calendars are those of temperate Europe with a month of play; they only need to give landscapes in
+which bare, growing, full and ripe fields lie side by side as they do in real scenes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lai_training.simulation.parcels import LandUse
+from lai_training.simulation.spectral_library import SpectralLibrary
+from lai_training.simulation.surfaces import GREEN, SurfaceClass
+
+Array = NDArray[np.float64]
+Index = NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """The year of one kind of vegetation; days of the year, m2 m-2."""
+
+    share: float
+    """Share among the parcels of its land use."""
+    surface: SurfaceClass
+    emerges: float
+    """Day when growth starts; LAI is at its lowest before."""
+    peaks: float
+    ripens: float
+    """Day when leaves begin to dry."""
+    ends: float
+    """Day of harvest or leaf fall."""
+    peak_lai: tuple[float, float]
+    lowest_lai: tuple[float, float]
+
+
+CALENDARS: dict[LandUse, tuple[Calendar, ...]] = {
+    LandUse.ARABLE: (
+        Calendar(0.36, SurfaceClass.CROP, 45, 135, 165, 205, (2.5, 7.5), (0.1, 1.0)),  # winter
+        Calendar(0.12, SurfaceClass.CROP, 80, 155, 185, 220, (2.0, 6.5), (0.0, 0.3)),  # spring
+        Calendar(0.30, SurfaceClass.CROP, 125, 205, 240, 280, (1.5, 6.5), (0.0, 0.3)),  # summer
+        Calendar(0.10, SurfaceClass.CROP, 200, 260, 330, 360, (0.5, 4.0), (0.0, 0.4)),  # catch crop
+        Calendar(0.12, SurfaceClass.GRASS, 60, 130, 260, 330, (1.0, 5.5), (0.3, 1.5)),  # ley
+    ),
+    LandUse.PASTURE: (
+        Calendar(0.8, SurfaceClass.GRASS, 60, 135, 250, 340, (0.8, 6.0), (0.2, 2.0)),
+        Calendar(0.2, SurfaceClass.BROADLEAF, 90, 160, 265, 310, (0.8, 4.0), (0.2, 1.0)),  # orchard
+    ),
+    LandUse.FOREST: (
+        Calendar(0.5, SurfaceClass.BROADLEAF, 95, 150, 260, 310, (2.5, 7.0), (0.2, 1.5)),
+        Calendar(0.4, SurfaceClass.CONIFER, 90, 170, 280, 330, (2.0, 7.0), (1.5, 4.5)),
+        Calendar(0.1, SurfaceClass.GRASS, 90, 160, 250, 320, (0.5, 4.0), (0.2, 1.0)),  # clearing
+    ),
+    LandUse.HEDGE: (
+        Calendar(1.0, SurfaceClass.BROADLEAF, 90, 150, 260, 310, (1.5, 5.5), (0.3, 1.5)),
+    ),
+}
+WOODY = (SurfaceClass.BROADLEAF, SurfaceClass.CONIFER)
+VILLAGE_SURFACES = (SurfaceClass.BUILT, SurfaceClass.GRASS, SurfaceClass.BROADLEAF)
+BESIDE_BUILT = (
+    SurfaceClass.CROP, SurfaceClass.GRASS, SurfaceClass.BROADLEAF, SurfaceClass.BUILT,
+)  # fmt: skip
+"""What shares a pixel with a building or a road."""
+
+
+@dataclass(frozen=True)
+class ParcelCover:
+    """State of each parcel on the day; arrays of shape (parcel,)."""
+
+    first: Index
+    """Surface of the library that covers most of the parcel."""
+    second: Index
+    """Surface mixed in, by `second_share`."""
+    second_share: Array
+    """Mean share of the second surface, 0-1."""
+    lai: Array
+    """Mean LAI of green surfaces, m2 m-2; on others the position on the ladder, 0-1."""
+    green: NDArray[np.bool_]
+    """Whether `lai` is LAI."""
+    variation: Array
+    """Relative standard deviation of LAI within the parcel."""
+    row_contrast: Array
+    """Relative amplitude of rows or tramlines."""
+    shade: Array
+    """Relative standard deviation of illumination: slopes, and shadows between crowns."""
+
+
+def season(
+    day: Array, emerges: Array, peaks: Array, ripens: Array, ends: Array
+) -> tuple[Array, Array]:
+    """Shape of the growing season.
+
+    Args:
+        day: day of the year, 1-366; all arrays of one shape.
+        emerges: start of growth, day of the year, and so on.
+        peaks: full cover.
+        ripens: start of drying.
+        ends: harvest or leaf fall.
+
+    Returns:
+        (share of the peak LAI 0-1, share of leaves that are dry 0-1).
+    """
+    grown = np.clip((day - emerges) / np.maximum(peaks - emerges, 1), 0, 1)
+    grown = grown * grown * (3 - 2 * grown)
+    dry = np.clip((day - ripens) / np.maximum(ends - ripens, 1), 0, 1)
+    return grown * (1 - 0.7 * dry) * (day < ends), dry * (day < ends)
+
+
+def _pick(library: SpectralLibrary, surface: Index, rng: np.random.Generator) -> Index:
+    """Draw one surface of the library for each wanted class, shape (n,)."""
+    chosen = np.zeros(len(surface), np.intp)
+    for each in np.unique(surface):
+        wanted = surface == each
+        chosen[wanted] = rng.choice(library.of_class(SurfaceClass(each)), wanted.sum())
+    return chosen
+
+
+def draw_cover(
+    land_use: NDArray[np.uint8],
+    day_of_year: float,
+    library: SpectralLibrary,
+    rng: np.random.Generator,
+    *,
+    snow_share: float = 0.0,
+) -> ParcelCover:
+    """Draw what covers each parcel on a day.
+
+    Args:
+        land_use: `LandUse` of each parcel, shape (parcel,).
+        day_of_year: 1-366, of the northern temperate zone.
+        library: the spectra.
+        rng: source of randomness.
+        snow_share: share of parcels under snow.
+
+    Returns:
+        The cover of each parcel.
+    """
+    n = len(land_use)
+    surface, lai, dry = _grow(land_use, day_of_year, rng)
+    _build(land_use, surface, lai, rng)
+    surface[rng.random(n) < snow_share] = SurfaceClass.SNOW
+
+    has_leaves = np.isin(surface, [*GREEN, SurfaceClass.SENESCENT])
+    second_class = np.where(
+        (dry > 0) & has_leaves & (surface != SurfaceClass.CONIFER), SurfaceClass.SENESCENT, surface
+    )
+    built = surface == SurfaceClass.BUILT
+    second_class[built] = rng.choice(np.array(BESIDE_BUILT), built.sum())
+    if snow_share > 0:
+        second_class[rng.random(n) < 0.5] = SurfaceClass.SNOW  # patchy, under trees
+    return ParcelCover(
+        first=_pick(library, surface, rng),
+        second=_pick(library, second_class, rng),
+        second_share=np.maximum(dry, rng.beta(1.0, 2.5, n)),
+        lai=lai,
+        green=has_leaves,
+        variation=np.where(has_leaves, rng.gamma(2.0, 0.13, n), 0.1),
+        row_contrast=np.where(rng.random(n) < 0.3, rng.uniform(0, 0.25, n), 0.0),
+        shade=np.where(np.isin(surface, WOODY), 0.10, 0.04) * rng.uniform(0.3, 1.5, n),
+    )
+
+
+def _grow(
+    land_use: NDArray[np.uint8], day_of_year: float, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """Let the plants of each parcel follow their calendar.
+
+    Returns:
+        Surface class, LAI (m2 m-2) and share of dry leaves (0-1), shape (parcel,) each; land
+        without plants is bare, its LAI drawn.
+    """
+    n = len(land_use)
+    surface = np.full(n, SurfaceClass.BARE, np.intp)
+    lai = rng.random(n)
+    dry = np.zeros(n)
+    for use, calendars in CALENDARS.items():
+        here = np.flatnonzero(land_use == use)
+        shares = np.array([c.share for c in calendars])
+        kind = rng.choice(len(calendars), len(here), p=shares / shares.sum())
+        table = np.array([[c.emerges, c.peaks, c.ripens, c.ends] for c in calendars])
+        days = table[kind] + rng.normal(0, 14, (len(here), 1)) + rng.normal(0, 5, (len(here), 4))
+        grown, dry_here = season(np.full(len(here), day_of_year), *days.T)
+        peak = rng.uniform(*np.array([c.peak_lai for c in calendars])[kind].T)
+        lowest = rng.uniform(*np.array([c.lowest_lai for c in calendars])[kind].T)
+        lai[here] = np.maximum(lowest, peak * grown)
+        dry[here] = dry_here
+        surface[here] = np.array([c.surface for c in calendars])[kind]
+        stubble = here[(day_of_year > days[:, 3]) & (lai[here] < 0.5)]
+        surface[stubble[rng.random(len(stubble)) < 0.5]] = SurfaceClass.SENESCENT
+    return surface, lai, dry
+
+
+def _build(
+    land_use: NDArray[np.uint8],
+    surface: NDArray[np.intp],
+    lai: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> None:
+    """Put villages, roads and waters on their parcels, in place; villages have gardens."""
+    for use, choices in (
+        (LandUse.VILLAGE, VILLAGE_SURFACES),
+        (LandUse.ROAD, (SurfaceClass.BUILT,)),
+        (LandUse.LAKE, (SurfaceClass.WATER,)),
+        (LandUse.RIVER, (SurfaceClass.WATER,)),
+    ):
+        here = np.flatnonzero(land_use == use)
+        surface[here] = rng.choice(np.array(choices), len(here))
+    garden = (land_use == LandUse.VILLAGE) & np.isin(surface, GREEN)
+    lai[garden] = rng.uniform(0.5, 4.5, garden.sum())

@@ -1,0 +1,214 @@
+"""From the ground to the sensor: point spread, haze, noise, clouds and their shadows.
+
+In: reflectance of a landscape, float32, shape (..., 10, y, x). Out: what a Level-2A product shows.
+All functions are pure; randomness comes from the generator given.
+"""
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lai_training.simulation.parcels import random_fields
+from lai_training.simulation.spectral_tables import BANDS
+
+Float32 = NDArray[np.float32]
+
+SHARP_BANDS = ("B02", "B03", "B04", "B08")
+"""Bands measured at 10 m: their means over 20 m blur less than the 20 m bands."""
+
+
+class SceneClass(enum.IntEnum):
+    """Classes of the scene classification layer (SCL) that are simulated.
+
+    Source: Sentinel-2 Level-2A product definition, scene classification.
+    """
+
+    CLOUD_SHADOW = 3
+    VEGETATION = 4
+    NOT_VEGETATED = 5
+    WATER = 6
+    CLOUD_MEDIUM = 8
+    CLOUD_HIGH = 9
+    THIN_CIRRUS = 10
+    SNOW = 11
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Noise of a reflectance, independent in each band and pixel."""
+
+    relative: float = 0.02
+    """Standard deviation as a share of the reflectance."""
+    absolute: float = 0.004
+    """Standard deviation added, unit of reflectance."""
+
+
+def add_noise(
+    reflectance: Float32,
+    rng: np.random.Generator,
+    *,
+    noise_relative: float | Float32 = 0.02,
+    noise_absolute: float | Float32 = 0.004,
+) -> Float32:
+    """Add noise that is independent in each band and pixel.
+
+    Args:
+        reflectance: any shape, unit 1.
+        rng: source of randomness.
+        noise_relative: standard deviation as a share of the reflectance; a number, or an array
+            that broadcasts (one level per patch: shape (n, 1, 1, 1)).
+        noise_absolute: standard deviation added, unit of reflectance; likewise.
+
+    Returns:
+        Noisy reflectance, float32, same shape; may be slightly negative, as in products.
+    """
+    noise = rng.standard_normal(reflectance.shape, dtype=np.float32)
+    second = rng.standard_normal(reflectance.shape, dtype=np.float32)
+    noise *= np.float32(noise_relative) * reflectance
+    second *= np.float32(noise_absolute)
+    noise += second
+    noise += reflectance
+    return noise
+
+
+def blur(image: Float32, side: float, shift: tuple[float, float] = (0.0, 0.0)) -> Float32:
+    """Spread each pixel over its neighbours with a separable 3-tap kernel.
+
+    Args:
+        image: shape (..., y, x); the edge is repeated.
+        side: share that falls on each neighbour along an axis, 0-0.3.
+        shift: sub-pixel displacement (y, x), pixels: what a band is misregistered by.
+
+    Returns:
+        Blurred image, float32, same shape.
+    """
+    for axis, offset in ((-2, shift[0]), (-1, shift[1])):
+        before = np.float32(side + offset / 2)
+        after = np.float32(side - offset / 2)
+        moved = np.moveaxis(image, axis, -1)
+        out = moved * np.float32(1 - 2 * side)
+        out[..., 1:] += before * moved[..., :-1]
+        out[..., :-1] += after * moved[..., 1:]
+        out[..., 0] += before * moved[..., 0]
+        out[..., -1] += after * moved[..., -1]
+        image = np.moveaxis(out, -1, axis)
+    return image
+
+
+def spread_points(
+    reflectance: Float32, rng: np.random.Generator, *, misregistration_px: float = 0.08
+) -> Float32:
+    """Blur the bands as the instrument does, each displaced a little.
+
+    Args:
+        reflectance: shape (10, y, x), in the order of `BANDS`.
+        rng: source of randomness.
+        misregistration_px: standard deviation of the displacement between bands, pixels of 20 m
+            (Sentinel-2 data quality reports: below 0.3 px of 10 m between bands).
+
+    Returns:
+        Blurred reflectance, float32, same shape.
+    """
+    out = np.empty_like(reflectance)
+    base = rng.uniform(0.04, 0.10)
+    for position, band in enumerate(BANDS):
+        side = base if band in SHARP_BANDS else base + 0.05
+        offset = np.clip(rng.normal(0, misregistration_px, 2), -side, side)
+        out[position] = blur(reflectance[position], side, (offset[0], offset[1]))
+    return out
+
+
+HAZE_SPECTRUM = np.array([1.0, 0.75, 0.5, 0.43, 0.36, 0.32, 0.28, 0.26, 0.08, 0.04], np.float32)
+"""Path reflectance left by imperfect atmospheric correction, relative to B02 (about 1/wavelength^2,
+between molecules and coarse aerosol)."""
+
+
+def add_haze_and_gain(
+    reflectance: Float32, rng: np.random.Generator, *, haze: float = 0.006, gain: float = 0.02
+) -> Float32:
+    """Leave what atmospheric correction and calibration leave: an offset and a gain per band.
+
+    Args:
+        reflectance: patches, shape (n, 10, y, x).
+        rng: source of randomness.
+        haze: standard deviation of the offset in B02, unit of reflectance.
+        gain: standard deviation of the relative gain of each band.
+
+    Returns:
+        Reflectance, float32, same shape; each patch has its own offset and gains.
+    """
+    n = len(reflectance)
+    offset = rng.normal(0, haze, (n, 1)).astype(np.float32) * HAZE_SPECTRUM
+    factor = np.exp(rng.normal(0, gain, (n, len(BANDS)))).astype(np.float32)
+    disturbed = reflectance * factor[:, :, None, None]
+    disturbed += offset[:, :, None, None]
+    np.maximum(disturbed, np.float32(0.0005), out=disturbed)
+    return disturbed
+
+
+CLOUD_BRIGHTNESS = np.array(
+    [0.62, 0.60, 0.60, 0.61, 0.63, 0.64, 0.64, 0.65, 0.45, 0.35], np.float32
+)
+
+
+def add_clouds(
+    reflectance: Float32,
+    rng: np.random.Generator,
+    *,
+    cover: float,
+    thickest: float = 1.0,
+    shadow_depth: float = 0.65,
+    shadow_offset_px: tuple[int, int] = (9, -7),
+) -> tuple[Float32, Float32, Float32]:
+    """Lay clouds, some of them thin, and their shadows over a scene.
+
+    Args:
+        reflectance: shape (10, y, x).
+        rng: source of randomness.
+        cover: share of the scene under cloud, 0-1.
+        thickest: opacity where the cloud is thickest, 0-1; low: a veil of haze.
+        shadow_depth: share of light that the thickest cloud takes from its shadow.
+        shadow_offset_px: where the shadow of a cloud falls, (y, x) pixels.
+
+    Returns:
+        (reflectance (10, y, x), opacity of clouds 0-1 (y, x), depth of shadow 0-1 (y, x)).
+    """
+    height, width = reflectance.shape[-2:]
+    field = random_fields(1, height, width, rng, 12.0)[0]
+    field += np.float32(0.25) * random_fields(1, height, width, rng, 2.5)[0]
+    edge = np.float32(np.quantile(field, 1 - cover))
+    thickness = np.clip((field - edge) / np.float32(0.5), 0, 1)
+    opacity = thickness * np.float32(thickest)
+    depth = np.roll(thickness, shadow_offset_px, (0, 1)) * (1 - opacity)
+    lit = reflectance * (1 - np.float32(shadow_depth) * depth)
+    bright = CLOUD_BRIGHTNESS[:, None, None] * (1 + np.float32(0.05) * field)
+    return (lit * (1 - opacity) + bright * opacity).astype(np.float32), opacity, depth
+
+
+def classify_land(true_lai: Float32) -> NDArray[np.uint8]:
+    """Return the SCL of land, any shape: vegetation above a LAI of 0.5, else not vegetated."""
+    vegetated = true_lai > 0.5
+    return np.where(vegetated, SceneClass.VEGETATION, SceneClass.NOT_VEGETATED).astype(np.uint8)
+
+
+def classify_clouds(
+    classes: NDArray[np.uint8], opacity: Float32, depth: Float32
+) -> NDArray[np.uint8]:
+    """Write clouds and their shadows over the classes of the land.
+
+    Args:
+        classes: SCL of the cloudless scene, shape (y, x).
+        opacity: of the cloud, 0-1, shape (y, x), as `add_clouds` returns it.
+        depth: of the shadow, 0-1, shape (y, x), likewise.
+
+    Returns:
+        SCL, shape (y, x).
+    """
+    seen = classes.copy()
+    seen[depth > 0.3] = SceneClass.CLOUD_SHADOW
+    seen[opacity > 0.02] = SceneClass.THIN_CIRRUS
+    seen[opacity > 0.3] = SceneClass.CLOUD_MEDIUM
+    seen[opacity > 0.7] = SceneClass.CLOUD_HIGH
+    return seen

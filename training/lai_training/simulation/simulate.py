@@ -1,0 +1,174 @@
+"""A simulated Sentinel-2 scene as a file: what `lai-train simulate` does.
+
+In: a path, a size, a seed and a few wishes. Out: a uint16 GeoTIFF like a real product, with
+described bands, scale and offset, SCL and angle bands, which `lai_udf.scenes.read.read_scene` and
+`make demo SCENE=` read; beside it `<name>_truth.tif` with the true LAI and the parcel of each
+pixel.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import xarray as xr
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from lai_training.errors import SimulationError
+from lai_training.simulation.angles import sun_position
+from lai_training.simulation.landscapes import ANGLE_NAMES, SimulatedScene, simulate_scene
+from lai_training.simulation.observation import NoiseModel
+from lai_training.simulation.spectral_library import SpectralLibrary, load_or_make_library
+from lai_training.simulation.spectral_tables import BANDS
+from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.grid import Grid
+from lai_udf.scenes.write import write_scene_geotiff
+
+LIBRARY_PATH = Path("build/spectra/library-seed0.npz")
+"""Where the command keeps the spectral library between runs, below the working directory."""
+
+PIXEL_M = 20.0
+LATITUDE_DEG = 43.5
+CORNER_M = (340_000.0, 4_830_000.0)
+"""Upper left corner in EPSG:32631: farmland west of Toulouse, a region of the paper."""
+
+SMALLEST_SIZE_PX = 16
+LARGEST_SIZE_PX = 5490
+"""A whole MGRS tile at 20 m."""
+
+
+@dataclass(frozen=True)
+class SimulatedFiles:
+    """Files of one simulated scene."""
+
+    scene: Path
+    """What a satellite would have seen."""
+    truth: Path
+    """What was there: bands `true_lai` (m2 m-2) and `parcel`, float32."""
+
+
+def simulate(
+    output: Path,
+    *,
+    size: int | tuple[int, int] = 256,
+    seed: int = 0,
+    date: datetime | None = None,
+    cloud_cover_percent: float = 0.0,
+    noise: NoiseModel | None = None,
+    library: SpectralLibrary | None = None,
+    library_path: Path = LIBRARY_PATH,
+) -> SimulatedFiles:
+    """Simulate a scene and write it with its truth.
+
+    Args:
+        output: the scene's GeoTIFF (`.tif`); its folder is made where it is missing.
+        size: pixels of 20 m, one number or (height, width), 16-5490.
+        seed: same seed and arguments, same scene.
+        date: time of acquisition with zone; none: 2020-06-08T10:56:21Z.
+        cloud_cover_percent: share of the scene under cloud, 0-90.
+        noise: noise of the observation; none: the default model.
+        library: spectra; none: those of `library_path`, made there where they are missing.
+        library_path: cache file of the spectra.
+
+    Returns:
+        The two files.
+
+    Raises:
+        SimulationError: size, suffix or cloud cover that cannot be simulated.
+        OutputNotWritableError: the folder cannot be written.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    _check(output, height, width, cloud_cover_percent)
+    date = date or datetime(2020, 6, 8, 10, 56, 21, tzinfo=UTC)
+    if library is None:
+        with disk_errors(library_path.parent):
+            library = load_or_make_library(library_path)
+    rng = np.random.default_rng(seed)
+    sun = sun_position(date, latitude_deg=LATITUDE_DEG, longitude_deg=1.3)
+    view = (rng.uniform(1, 10), rng.choice([105.0, 285.0]) + rng.normal(0, 3))
+    scene = simulate_scene(
+        height,
+        width,
+        rng,
+        library=library,
+        date_of_year=date.timetuple().tm_yday,
+        angles_deg=np.array([*sun, *view], np.float32),
+        noise=noise,
+        cloud_cover=cloud_cover_percent / 100,
+    )
+    write_scene_geotiff(label_scene(scene, date, seed), output)
+    truth = output.with_name(f"{output.stem}_truth.tif")
+    _write_truth(truth, scene)
+    return SimulatedFiles(output, truth)
+
+
+def _check(output: Path, height: int, width: int, cloud_cover_percent: float) -> None:
+    if output.suffix.lower() not in {".tif", ".tiff"}:
+        raise SimulationError(f"cannot write {output.name}: a scene is a GeoTIFF, name it .tif")
+    if not all(SMALLEST_SIZE_PX <= side <= LARGEST_SIZE_PX for side in (height, width)):
+        raise SimulationError(
+            f"cannot simulate {height} x {width} pixels: choose sides of {SMALLEST_SIZE_PX} to "
+            f"{LARGEST_SIZE_PX} pixels of 20 m"
+        )
+    if not 0 <= cloud_cover_percent <= 90:
+        raise SimulationError(f"cloud cover is {cloud_cover_percent:g} %: choose 0 to 90")
+
+
+def _grid(height: int, width: int) -> Grid:
+    transform = Affine(PIXEL_M, 0, CORNER_M[0], 0, -PIXEL_M, CORNER_M[1])
+    return Grid(CRS.from_epsg(32631), transform, height, width)
+
+
+def label_scene(scene: SimulatedScene, date: datetime, seed: int) -> xr.DataArray:
+    """Label a simulated scene as `lai_udf.scenes.read.read_scene` labels real ones.
+
+    Args:
+        scene: what was simulated.
+        date: time of acquisition with zone.
+        seed: told in `product_id`.
+
+    Returns:
+        dims (bands, y, x), float32: observed reflectance of ten bands, SCL, four angles (degrees).
+    """
+    height, width = scene.true_lai.shape
+    angles = np.broadcast_to(scene.angles_deg[:, None, None], (4, height, width))
+    values = np.concatenate(
+        [scene.observed_reflectance, scene.scene_classification[None], angles]
+    ).astype(np.float32)
+    attributes = {
+        "datetime": date.isoformat(),
+        "platform": "simulated",
+        "product_id": f"simulated-{height}x{width}-seed{seed}-{date:%Y%m%dT%H%M%S}",
+        "reflectance_offset_applied": True,
+    }
+    return _grid(height, width).to_data_array(values, [*BANDS, "SCL", *ANGLE_NAMES], attributes)
+
+
+def _write_truth(path: Path, scene: SimulatedScene) -> None:
+    """Write true LAI and parcel numbers, whole or not at all."""
+    grid = _grid(*scene.true_lai.shape)
+    bands: dict[str, NDArray[np.float32]] = {
+        "true_lai": scene.true_lai,
+        "parcel": scene.parcel_id.astype(np.float32),
+    }
+    with work_folder(path.parent) as work, disk_errors(path.parent):
+        finished = work / path.name
+        with rasterio.open(
+            finished,
+            "w",
+            driver="GTiff",
+            height=grid.height,
+            width=grid.width,
+            count=len(bands),
+            dtype="float32",
+            crs=grid.crs,
+            transform=grid.transform,
+            compress="deflate",
+            predictor=3,
+        ) as dataset:
+            dataset.write(np.stack(list(bands.values())))
+            dataset.descriptions = tuple(bands)
+        move_finished({finished: path})
