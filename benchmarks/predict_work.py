@@ -104,12 +104,12 @@ def keras_naive(network: str, side: str, patches: str = "60") -> Facts:
 
 def files_to_cogs(bundle: str, scene: str, folder: str, _repeat: str = "0") -> Facts:
     """Run a scene from its files to COGs, as `lai-udf run` does; repeats differ by their number."""
-    from lai_udf.run import Request, run_scene
+    from lai_udf.run import RunOptions, run_scene
     from lai_udf.scenes.read import open_scene
 
     facts = Facts()
     with clock(facts):
-        run_scene(open_scene(scene), Path(folder), Request(model=Path(bundle)))
+        run_scene(open_scene(scene), Path(folder), RunOptions(model=Path(bundle)))
     return {**facts, "peak_mb": peak_mb()}
 
 
@@ -230,10 +230,10 @@ def batch_job(bundle: str, scene: str, folder: str, rounds: str = "3") -> Facts:
 
 def block_features(bundle: str, side: int) -> tuple[Any, np.ndarray]:
     """Return a bundle and a block of features, (14, y, x)."""
-    from lai_udf.predict import BANDS, Settings, build_features, load_model, read_values
+    from lai_udf.predict import BANDS, PredictOptions, build_features, load_model, read_values
 
     model = load_model(bundle)
-    inputs = read_values(make_cube(side), list(BANDS), Settings())
+    inputs = read_values(make_cube(side), list(BANDS), PredictOptions())
     return model, build_features(inputs, model.contract)
 
 

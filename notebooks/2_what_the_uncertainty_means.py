@@ -40,7 +40,7 @@ from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
 from lai_udf.scenes.read import read_scene
-from lai_udf.run import Request, predict_scene
+from lai_udf.run import RunOptions, predict_scene
 
 SIZE_PX = int(os.environ.get("LAI_NOTEBOOK_PX", 192))
 DRAWS = 30
@@ -60,7 +60,7 @@ files = simulate(OUT / "uncertain.tif", size=SIZE_PX, seed=11, library=library)
 scene = read_scene(files.scene)
 with rasterio.open(files.truth) as truth_file:
     truth = truth_file.read(1)
-cube = predict_scene(scene, Request(samples=DRAWS, seed=1))
+cube = predict_scene(scene, RunOptions(samples=DRAWS, seed=1))
 lai, sd, lower, upper, flags = (cube.sel(bands=band).values for band in cube.bands.values)
 teacher, _ = sl2p.predict_image(scene)
 

@@ -39,7 +39,7 @@ from lai_training.simulation.simulate import simulate
 from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import default_bundle_path
 from lai_udf.scenes.read import read_scene
-from lai_udf.run import Request, predict_scene
+from lai_udf.run import RunOptions, predict_scene
 
 EPOCHS = int(os.environ.get("LAI_NOTEBOOK_EPOCHS", 8))
 STEPS = int(os.environ.get("LAI_NOTEBOOK_STEPS", 40))
@@ -118,8 +118,8 @@ files = simulate(OUT / "held_out.tif", size=SIZE_PX, seed=99, library=library)
 scene = read_scene(files.scene)
 reference, _ = sl2p.predict_image(scene)
 results = {
-    "mine": predict_scene(scene, Request(model=bundle, bands=("LAI",))),
-    "shipped": predict_scene(scene, Request(model=default_bundle_path(), bands=("LAI",))),
+    "mine": predict_scene(scene, RunOptions(model=bundle, bands=("LAI",))),
+    "shipped": predict_scene(scene, RunOptions(model=default_bundle_path(), bands=("LAI",))),
 }
 rows = []
 for name, cube in results.items():

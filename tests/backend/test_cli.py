@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lai_backend.cli import app
 from lai_backend.errors import SettingsError
-from lai_backend.settings import Settings
+from lai_backend.settings import BackendSettings
 
 pytestmark = pytest.mark.filterwarnings(
     # openeo_processes_dask.specs leaves the files it reads open
@@ -25,7 +25,7 @@ def run(*words: str | Path):
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def start(settings: Settings) -> None:
+def start(settings: BackendSettings) -> None:
     from lai_backend.serving import serve  # its imports warn, which the filters catch here
 
     serve(settings, on_ready=pytest.fail)
@@ -52,13 +52,13 @@ def test_an_amount_of_memory_is_refused_by_the_name_of_its_option(tmp_path, amou
 def test_a_data_folder_that_takes_no_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match=r"file \(File exists\): choose a folder .* --data"):
-        start(Settings(data_dir=tmp_path / "file"))
+        start(BackendSettings(data_dir=tmp_path / "file"))
 
 
 def test_a_folder_without_collections_is_told(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError), caplog.at_level(logging.WARNING):
-        start(Settings(data_dir=tmp_path / "file", collection_dirs=(tmp_path,)))
+        start(BackendSettings(data_dir=tmp_path / "file", collection_dirs=(tmp_path,)))
     assert f"No collection.json lies below {tmp_path}" in caplog.text
 
 

@@ -15,7 +15,7 @@ from backend.conftest import NORTH, OFFSET, SCALE, STEP, WEST
 from lai_backend.collections import describe_collection, find_collections, read_scenes
 from lai_backend.errors import AccessError, NoDataError, ParameterError, SourceError
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, wrapped_boxes
-from lai_backend.loading import Request, load_cube, plan_cube
+from lai_backend.loading import LoadRequest, load_cube, plan_cube
 from lai_backend.sources import read_scene, walk_items
 
 ALL_TIME = parse_temporal_extent(None)
@@ -43,7 +43,7 @@ def box(left: float, top: float, right: float, bottom: float, crs: int = 32633):
 
 
 def load(scenes, region=None, span=ALL_TIME, bands=None, margin=0, pixel=None):
-    plan = plan_cube(scenes, Request(span, region, bands, margin, pixel), "TINY")
+    plan = plan_cube(scenes, LoadRequest(span, region, bands, margin, pixel), "TINY")
     return load_cube(plan).compute()
 
 

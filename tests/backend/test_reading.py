@@ -13,7 +13,7 @@ from backend.udfs import px
 from lai_backend import reading
 from lai_backend.errors import SourceError
 from lai_backend.extents import parse_temporal_extent
-from lai_backend.loading import Request, load_cube, plan_cube
+from lai_backend.loading import LoadRequest, load_cube, plan_cube
 from lai_backend.neighborhood import apply_neighborhood
 from lai_backend.sources import read_scene
 from lai_backend.udf_runner import LocalUdf
@@ -126,7 +126,7 @@ def tiles_read(monkeypatch) -> list[tuple[int, int]]:
 
 def load(scene, left_px: int = 0):
     box = GeoBox((50, 60), Affine(STEP, 0, WEST + left_px * STEP, 0, -STEP, NORTH), CRS)
-    request = Request(parse_temporal_extent(None), box.extent, None)
+    request = LoadRequest(parse_temporal_extent(None), box.extent, None)
     return load_cube(plan_cube([scene], request, "a"))
 
 

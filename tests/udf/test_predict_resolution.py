@@ -65,7 +65,7 @@ def test_values_at_20_m_stay_close_to_sl2p(cube, shipped):
 
 
 def test_where_the_body_has_nothing_to_say_the_value_is_sl2ps(cube, shipped):
-    from lai_udf.predict import Settings, clear_inputs, correct_and_read, load_model
+    from lai_udf.predict import PredictOptions, clear_inputs, correct_and_read, load_model
 
     model = load_model(shipped)
     silent = type(model.bodies[20])(
@@ -76,7 +76,7 @@ def test_where_the_body_has_nothing_to_say_the_value_is_sl2ps(cube, shipped):
     )
     reflectance = cube.sel(bands=list(BANDS)).values.astype("float32")
     nominal = np.array([1.0, 0.76604444, 0.0], dtype="float32")[:, None, None]
-    found = correct_and_read(clear_inputs(reflectance, nominal), model, Settings(), FIVE)
+    found = correct_and_read(clear_inputs(reflectance, nominal), model, PredictOptions(), FIVE)
 
     for variable in FIVE:
         value, _ = sl2p.predict_image(cube, variable=variable, clip=False)
@@ -85,12 +85,12 @@ def test_where_the_body_has_nothing_to_say_the_value_is_sl2ps(cube, shipped):
 
 
 def test_the_mean_of_a_block_gives_back_the_20_m_bands(rng, shipped):
-    from lai_udf.predict import Settings, clear_inputs, correct_and_read, load_model
+    from lai_udf.predict import PredictOptions, clear_inputs, correct_and_read, load_model
 
     cube = ten_metre_cube(rng)
     nominal = np.array([1.0, 0.76604444, 0.0], dtype="float32")[:, None, None]
     inputs = clear_inputs(cube.values.astype("float32"), nominal)
-    settings = Settings(model=shipped, resolution=10)
+    settings = PredictOptions(model=shipped, resolution=10)
     restored = correct_and_read(inputs, load_model(shipped), settings, ["LAI"])["spectrum"]
 
     def mean(image: np.ndarray) -> np.ndarray:

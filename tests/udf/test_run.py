@@ -19,7 +19,7 @@ from lai_udf.cli import app
 from lai_udf.cog import read_lai_cogs
 from lai_udf.errors import IdentityError, UndeclaredScaleError
 from lai_udf.predict import BANDS
-from lai_udf.run import Request, map_ahead, predict_scene, run_scene
+from lai_udf.run import RunOptions, map_ahead, predict_scene, run_scene
 from lai_udf.runs import run_cube
 from lai_udf.scenes.read import open_scene, read_scene
 from lai_udf.zonal import usable_pixels
@@ -82,9 +82,9 @@ def test_a_run_into_the_folder_of_another_result_is_refused(scene: Path, tmp_pat
     other = write_scene(tmp_path / "other.tif")
     run_scene(open_scene(scene), tmp_path / "out")
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    for source, request in ((other, Request()), (scene, Request(target="field"))):
+    for source, options in ((other, RunOptions()), (scene, RunOptions(target="field"))):
         with pytest.raises(IdentityError):
-            run_scene(open_scene(source), tmp_path / "out", request)
+            run_scene(open_scene(source), tmp_path / "out", options)
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
@@ -119,7 +119,7 @@ def test_cloud_share_is_that_of_the_scene_classes(tmp_path: Path) -> None:
 def test_a_single_pass_does_not_call_its_spread_draws(scene: Path, tmp_path: Path) -> None:
     texts = []
     for samples in (0, 2):
-        paths = run_scene(open_scene(scene), tmp_path / str(samples), Request(samples=samples))
+        paths = run_scene(open_scene(scene), tmp_path / str(samples), RunOptions(samples=samples))
         with rasterio.open(paths["lai_sd"]) as dataset:
             texts.append(dataset.descriptions[0])
     assert "draws" not in texts[0]
@@ -138,7 +138,7 @@ def test_scene_cut_into_windows_equals_the_scene_in_memory(
 
 
 def test_files_say_what_made_them(scene: Path, tmp_path: Path) -> None:
-    paths = run_scene(open_scene(scene), tmp_path / "out", Request(samples=2, seed=4))
+    paths = run_scene(open_scene(scene), tmp_path / "out", RunOptions(samples=2, seed=4))
     with rasterio.open(paths["lai"]) as dataset:
         tags = dataset.tags()
 
@@ -150,7 +150,7 @@ def test_files_say_what_made_them(scene: Path, tmp_path: Path) -> None:
 
 def test_scene_in_memory_keeps_grid_time_and_provenance(scene: Path) -> None:
     read = read_scene(scene)
-    lai = predict_scene(read, Request(bands=("LAI",)))
+    lai = predict_scene(read, RunOptions(bands=("LAI",)))
 
     assert lai.rio.crs == read.rio.crs
     assert lai.attrs["datetime"] == read.attrs["datetime"]
@@ -220,7 +220,7 @@ def test_other_settings_give_another_result(
 def test_finished_dates_of_a_series_are_left(tmp_path: Path, known: str) -> None:
     cube = fake_cube(np.random.default_rng(2), 24, dates=2).rio.write_crs("EPSG:32631")
     told: list[Path] = []
-    how = {"request": Request(model=Path(known)), "overwrite": False, "skipped": told.append}
+    how = {"options": RunOptions(model=Path(known)), "overwrite": False, "skipped": told.append}
 
     first = run_cube(cube[:1], tmp_path, **how)
     both = run_cube(cube, tmp_path, **how)

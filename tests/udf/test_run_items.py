@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from lai_udf.cli import app
 from lai_udf.errors import EmptySceneError, UnreadableProductError
 from lai_udf.predict import BANDS
-from lai_udf.run import Request
+from lai_udf.run import RunOptions
 from lai_udf.runs import run_items
 from lai_udf.scenes.items import holds_items, open_items, read_items
 
@@ -116,7 +116,9 @@ def test_finished_items_are_left_and_lost_ones_made_again(
 def test_item_without_data_is_left_out(tmp_path: Path, known: str, collection: Path) -> None:
     write_scene_item(collection.parent / IDS[0] / f"{IDS[0]}.json", 0, empty=True)
 
-    folders = run_items(open_items(str(collection)), tmp_path / "out", Request(model=Path(known)))
+    folders = run_items(
+        open_items(str(collection)), tmp_path / "out", RunOptions(model=Path(known))
+    )
 
     assert folders == [folder_of(tmp_path / "out", IDS[1])]
     assert list((tmp_path / "out").iterdir()) == folders

@@ -12,7 +12,7 @@ from lai_udf.cli import app
 from lai_udf.cog import read_lai_cogs
 from lai_udf.errors import GridError, MetadataError, ProductError, UnreadableProductError
 from lai_udf.predict import BANDS, LaiInputError, apply_datacube
-from lai_udf.request import Request
+from lai_udf.run_options import RunOptions
 from lai_udf.runs import run_cube, run_scenes
 from lai_udf.scenes.cubes import as_cube, open_cube, read_cube
 from lai_udf.scenes.declared import Declared
@@ -146,7 +146,7 @@ def test_dates_of_a_changed_scaling_are_refused_by_name(tmp_path: Path, known: s
     numbers = to_digital_numbers(cube, offset_dn=0)
     numbers[10:] += 1000
     entries = as_cube(numbers, Declared(1e-4)).scenes()
-    report = run_scenes(entries, tmp_path, Request(model=Path(known)))
+    report = run_scenes(entries, tmp_path, RunOptions(model=Path(known)))
 
     late = [str(t)[:10].replace("-", "") for t in cube["t"].values[10:]]
     assert [refusal.name[:8] for refusal in report.refused] == late

@@ -26,7 +26,7 @@ from lai_udf.errors import (
     UnreadableProductError,
 )
 from lai_udf.predict import ANGLES
-from lai_udf.request import Request
+from lai_udf.run_options import RunOptions
 from lai_udf.runs import run_all
 
 EXPECTED = np.stack([np.where(p == 0, np.nan, p * 1e-4 - 0.1) for p in numbers().values()])
@@ -169,7 +169,7 @@ def test_a_series_of_items_goes_on_past_a_bad_one(tmp_path: Path, known: str) ->
     for folder in ("a", "b"):  # the folders of the bands hold scenes themselves
         assert (tmp_path / folder).is_dir()
     sources = [tmp_path / "a.json", tmp_path / "b.json"]
-    report = run_all(sources, tmp_path / "out", Request(model=Path(known)))
+    report = run_all(sources, tmp_path / "out", RunOptions(model=Path(known)))
 
     assert len(report.folders) == 1
     assert [refusal.name for refusal in report.refused] == ["b.json"]

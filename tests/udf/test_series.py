@@ -27,7 +27,9 @@ def test_constants_are_those_of_predict() -> None:
 
 def test_scaling_is_that_of_predict() -> None:
     stored = np.array([0.0, 1.0, 1200.0, 9000.0])
-    settings = series.Settings(dates="observed", reflectance_scale=1e-4, reflectance_offset=-1000.0)
+    settings = series.SeriesOptions(
+        dates="observed", reflectance_scale=1e-4, reflectance_offset=-1000.0
+    )
 
     np.testing.assert_allclose(
         series.to_reflectance(stored, settings), predict.to_reflectance(stored, 1e-4, -1000)

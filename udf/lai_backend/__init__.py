@@ -3,9 +3,9 @@
 import logging
 
 from lai_backend.errors import LaiBackendError
-from lai_backend.settings import Settings
+from lai_backend.settings import BackendSettings
 
-__all__ = ["LaiBackendError", "Settings"]
+__all__ = ["BackendSettings", "LaiBackendError"]
 
 # At every start it would ask for an extra (learning by boosted trees) whose processes are not ours.
 logging.getLogger("openeo_processes_dask.process_implementations").addFilter(

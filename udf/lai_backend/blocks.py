@@ -22,7 +22,7 @@ Labels = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Span:
+class AxisBlock:
     """Rows or columns of a block."""
 
     read: slice
@@ -49,9 +49,9 @@ class Block:
     """Labels of the dimensions before y and x, by name, in order."""
     labels_out: Labels
     """The same for the result."""
-    rows: Span
+    rows: AxisBlock
     """Along y."""
-    columns: Span
+    columns: AxisBlock
     """Along x."""
     date: Any = None
     """The date, where windows are cut per date."""

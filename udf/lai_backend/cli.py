@@ -68,10 +68,10 @@ def serve(
     """Serve the openEO API until interrupted; prints the address when ready."""
     from lai_backend.errors import LaiBackendError
     from lai_backend.limits import parse_memory
-    from lai_backend.settings import Settings
+    from lai_backend.settings import BackendSettings
 
     try:
-        settings = Settings(
+        settings = BackendSettings(
             data_dir=data.expanduser().resolve(),
             collection_dirs=tuple(folder.expanduser().resolve() for folder in collections),
             allowed_roots=tuple(folder.expanduser().resolve() for folder in allow or ()),

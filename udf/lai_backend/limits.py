@@ -21,7 +21,7 @@ from lai_backend.errors import ParameterError
 
 OPTION = "python-memory"
 DEFAULT_SHARE = 0.8
-LEAST_BYTES = 2**29
+MIN_BYTES = 2**29
 """Below this the libraries themselves do not fit."""
 REMEDY = f"Use smaller windows, fewer dates or a smaller extent, or ask for more ({OPTION})."
 MAX_PROCESSES = 512
@@ -39,7 +39,7 @@ def default_memory() -> int:
     return int(DEFAULT_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def parse_memory(value: object, name: str = OPTION, least: int = LEAST_BYTES) -> int | None:
+def parse_memory(value: object, name: str = OPTION, least: int = MIN_BYTES) -> int | None:
     """Read an amount of memory.
 
     Args:

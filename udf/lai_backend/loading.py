@@ -44,7 +44,7 @@ MARGIN_SEARCH_PX = 100
 
 
 @dataclass(frozen=True)
-class Request:
+class LoadRequest:
     """What a loading process asks for."""
 
     span: TimeSpan
@@ -79,7 +79,7 @@ class Plan:
         return tuple(scene for scenes in self.days.values() for scene in scenes)
 
 
-def plan_cube(scenes: Sequence[Scene], request: Request, what: str) -> Plan:
+def plan_cube(scenes: Sequence[Scene], request: LoadRequest, what: str) -> Plan:
     """Choose the scenes and pixels of a request; reads the headers of the files.
 
     Args:
@@ -131,7 +131,7 @@ def _axes(grid: GeoBox) -> dict[str, Any]:
     return {"y": transform.f + transform.e * rows, "x": transform.c + transform.a * columns}
 
 
-def _in_extents(scenes: Sequence[Scene], request: Request, what: str) -> list[Scene]:
+def _in_extents(scenes: Sequence[Scene], request: LoadRequest, what: str) -> list[Scene]:
     """Return the scenes that lie in the extents, as far as their items tell."""
     in_span = [scene for scene in scenes if request.span.contains(scene.instant)]
     chosen = [scene for scene in in_span if _may_touch(scene, request.region)]
@@ -250,7 +250,9 @@ def _warn_of_sizes(sizes: Mapping[str, float]) -> None:
         )
 
 
-def _common_grid(footprints: Sequence[GeoBox], request: Request) -> tuple[GeoBox, Geometry, GeoBox]:
+def _common_grid(
+    footprints: Sequence[GeoBox], request: LoadRequest
+) -> tuple[GeoBox, Geometry, GeoBox]:
     """Return the grid of the cube, the area without the margin, and the grid of the finest file."""
     usual_crs = Counter(str(grid.crs) for grid in footprints).most_common(1)[0][0]
     finest = min((grid for grid in footprints if str(grid.crs) == usual_crs), key=_pixel_size)

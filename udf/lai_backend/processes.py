@@ -30,7 +30,7 @@ from lai_backend.files import Json
 from lai_backend.formats import check_format
 from lai_backend.georeference import georeference, transform_of
 from lai_backend.graphs import Graph
-from lai_backend.loading import Request, load_cube, plan_cube
+from lai_backend.loading import LoadRequest, load_cube, plan_cube
 from lai_backend.resampling import on_grid_of, resample
 from lai_backend.saving import SavedResult
 from lai_backend.settings import Task
@@ -425,11 +425,11 @@ def as_cube(data: Json) -> xr.DataArray:
     return data
 
 
-def _read_request(request: dict[str, Any]) -> Request:
+def _read_request(request: dict[str, Any]) -> LoadRequest:
     bands = request.get("bands")
     if bands is not None and (not isinstance(bands, list) or not bands):
         raise ParameterError(f"bands must be a list of names, not {bands!r}.")
-    return Request(
+    return LoadRequest(
         span=parse_temporal_extent(request.get("temporal_extent")),
         region=parse_spatial_extent(request.get("spatial_extent")),
         bands=None if bands is None else tuple(str(name) for name in bands),

@@ -28,7 +28,7 @@ from lai_backend.limits import OPTION as MEMORY_OPTION
 from lai_backend.limits import default_memory, parse_memory
 from lai_backend.listing import process_specs
 from lai_backend.margins import add_margins, snap_to_resampling
-from lai_backend.settings import Settings, Task
+from lai_backend.settings import BackendSettings, Task
 from lai_backend.store import Job, Store
 from lai_backend.supervisor import Supervisor
 from lai_backend.validation import Problem, validate_graph
@@ -39,7 +39,7 @@ class LocalProcessing(Processing):
 
     supervisor: Supervisor
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: BackendSettings, store: Store) -> None:
         self._settings = settings
         self._store = store
 

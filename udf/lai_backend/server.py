@@ -32,7 +32,7 @@ from lai_backend.formats import file_formats
 from lai_backend.job_views import replace_job_views
 from lai_backend.listing import udf_runtimes
 from lai_backend.processing import LocalProcessing, as_api_error
-from lai_backend.settings import Settings
+from lai_backend.settings import BackendSettings
 from lai_backend.store import Store
 from lai_backend.stored_processes import StoredProcesses
 from lai_backend.supervisor import Supervisor
@@ -44,7 +44,7 @@ MAX_REQUEST_BYTES = 8 * 1024 * 1024
 class Backend(OpenEoBackendImplementation):
     """All parts of one back-end."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: BackendSettings) -> None:
         """Open the registry and put the parts together; `start` begins the work.
 
         Args:
@@ -109,7 +109,7 @@ def _make_writable(folder: Path) -> None:
 class LocalCatalog(AbstractCollectionCatalog):
     """The collections in the folders of the operator."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: BackendSettings) -> None:
         self._settings = settings
 
     def get_all_metadata(self) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from lai_backend.launcher import warm_up
 from lai_backend.limits import control_groups_work
 from lai_backend.sandbox import weaknesses
 from lai_backend.server import Backend, build_app
-from lai_backend.settings import Settings
+from lai_backend.settings import BackendSettings
 
 _log = logging.getLogger(__name__)
 THREADS = 16
@@ -71,7 +71,7 @@ class Application(BaseApplication):
         return build_app(self._backend)
 
 
-def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
+def serve(settings: BackendSettings, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, then stop the workers; their jobs wait for the next server.
 
     Args:
@@ -100,7 +100,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         Application(backend, listener, ready).run()
 
 
-def _listen(settings: Settings) -> tuple[int, int]:
+def _listen(settings: BackendSettings) -> tuple[int, int]:
     """Return the descriptor of a listening socket, which gunicorn takes over, and its port."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -117,7 +117,7 @@ def _listen(settings: Settings) -> tuple[int, int]:
     return listener.detach(), port
 
 
-def _lock(file: IO[str], settings: Settings) -> None:
+def _lock(file: IO[str], settings: BackendSettings) -> None:
     """Make sure that one server alone works in the data folder."""
     until = time.monotonic() + LOCK_PATIENCE_S
     while True:

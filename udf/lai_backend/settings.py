@@ -1,6 +1,6 @@
 """What the operator decides when the server starts, and what a worker is told.
 
-`Settings` lives in the server; `Task` is the border to the worker process: one JSON file per job.
+`BackendSettings` lives in the server; `Task` is the border to the worker: one JSON file per job.
 """
 
 import ipaddress
@@ -14,8 +14,8 @@ from lai_backend.errors import SettingsError
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Settings of one server."""
+class BackendSettings:
+    """BackendSettings of one server."""
 
     data_dir: Path
     """Folder of the back-end: registry, jobs, password; made if absent."""

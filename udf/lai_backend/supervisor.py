@@ -20,7 +20,7 @@ from lai_backend.files import read_json, write_json
 from lai_backend.joblog import append_error
 from lai_backend.launcher import Worker, start_worker, warm_up
 from lai_backend.limits import ControlGroup
-from lai_backend.settings import Settings, Task
+from lai_backend.settings import BackendSettings, Task
 from lai_backend.store import Job, Store
 from lai_backend.worker import NO_OUTCOME_EXIT
 
@@ -33,7 +33,7 @@ MakeTask = Callable[[Job], Task]
 class Supervisor:
     """Runs the workers of one server."""
 
-    def __init__(self, settings: Settings, store: Store, make_task: MakeTask) -> None:
+    def __init__(self, settings: BackendSettings, store: Store, make_task: MakeTask) -> None:
         """Prepare; `start` begins the work.
 
         Args:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xarray as xr
 from dask.delayed import delayed
 
-from lai_backend.blocks import Block, Labels, Span
+from lai_backend.blocks import AxisBlock, Block, Labels
 from lai_backend.georeference import georeference_like
 from lai_backend.udf_runner import UdfCall
 from lai_backend.window_sizes import Windows
@@ -95,7 +95,7 @@ def _map_array(
     run = delayed(call.run_block, pure=False, traverse=False)
     sizes = tuple(len(names) for names in labels[1].values())
 
-    def lazy_block(row: Span, column: Span) -> da.Array:
+    def lazy_block(row: AxisBlock, column: AxisBlock) -> da.Array:
         block = Block(windows, *labels, row, column, date, strict=quirks is not None)
         task = run(_as_one_task(values[..., row.read, column.read]), block)
         kept = (row.keep.stop - row.keep.start, column.keep.stop - column.keep.start)
@@ -115,7 +115,7 @@ def _as_one_task(values: da.Array) -> Any:  # noqa: ANN401 - a Delayed
     return values.rechunk(-1).to_delayed(optimize_graph=False).item()
 
 
-def _cut(coordinates: npt.NDArray[Any], core: int, overlap: int, shift: int) -> list[Span]:
+def _cut(coordinates: npt.NDArray[Any], core: int, overlap: int, shift: int) -> list[AxisBlock]:
     """Cut one axis of a cube into blocks.
 
     Args:
@@ -134,7 +134,7 @@ def _cut(coordinates: npt.NDArray[Any], core: int, overlap: int, shift: int) -> 
         low, high = start - overlap, start + count * core + overlap
         read = slice(max(low, 0), min(high, length))
         spans.append(
-            Span(
+            AxisBlock(
                 read=read,
                 pad=(read.start - low, high - read.stop),
                 count=count,

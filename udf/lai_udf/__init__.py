@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from lai_udf.errors import LaiUdfError
     from lai_udf.predict import BANDS, OUTPUT_BANDS, LaiError, LaiInputError, apply_datacube
     from lai_udf.process_graph import lai_cube, lai_from_collection
-    from lai_udf.request import Request
     from lai_udf.run import predict_scene, run_scene
+    from lai_udf.run_options import RunOptions
     from lai_udf.runs import run_cube, run_items, run_scenes
     from lai_udf.scenes.cubes import read_cube
     from lai_udf.scenes.items import open_items
@@ -39,7 +39,7 @@ __all__ = [
     "LaiError",
     "LaiInputError",
     "LaiUdfError",
-    "Request",
+    "RunOptions",
     "__version__",
     "apply_datacube",
     "check_cube",
@@ -77,7 +77,7 @@ _HOMES = {
     "emulation": ("Cutting", "run_udf_in_windows"),
     "predict": ("BANDS", "OUTPUT_BANDS", "LaiError", "LaiInputError", "apply_datacube"),
     "process_graph": ("lai_cube", "lai_from_collection"),
-    "request": ("Request",),
+    "run_options": ("RunOptions",),
     "run": ("predict_scene", "run_scene"),
     "runs": ("run_cube", "run_items", "run_scenes"),
     "scenes.cubes": ("read_cube",),

@@ -26,7 +26,7 @@ from lai_udf.predict import (
     LaiInputError,
     apply_datacube,
 )
-from lai_udf.request import Request
+from lai_udf.run_options import RunOptions
 from lai_udf.scenes.cubes import Cube, as_cube
 from lai_udf.scenes.declared import Declared, Offset
 from lai_udf.scenes.labels import SCENE_CLASS_BAND, band_label
@@ -97,7 +97,7 @@ def estimate(
     """
     try:
         cube = as_cube(data, Declared(scale, offset, bands=tuple(bands or ())))
-        request = Request(
+        options = RunOptions(
             model=None if model is None else Path(model),
             target=target,
             samples=samples,
@@ -109,16 +109,16 @@ def estimate(
             calibration=None if calibration is None else Path(calibration),
             plausibility=plausibility,
         )
-        bundle = open_bundle(request.model)
-        context = request.context(bundle, overlap_px=HALO_PX)
+        bundle = open_bundle(options.model)
+        context = options.context(bundle, overlap_px=HALO_PX)
         array = _choose_mask(cube, mask)
     except LaiError as error:
         raise _rename(error) from error
     judged = plausibility != "off" and not cube.offset_is_known
     groups = _groups(cube) if judged else []
     work = _estimate_now if array.chunks is None else _estimate_lazily
-    values = work(array, context, request.output_bands(), groups)
-    return _describe(values, cube, request, request.provenance(bundle), data)
+    values = work(array, context, options.output_bands(), groups)
+    return _describe(values, cube, options, options.provenance(bundle), data)
 
 
 def _rename(error: LaiError) -> LaiError:
@@ -308,21 +308,21 @@ def _judge_lazily(array: xr.DataArray, groups: list[list[int]]) -> Any:  # noqa:
 def _describe(
     values: Any,  # noqa: ANN401 (of numpy or Dask)
     cube: Cube,
-    request: Request,
+    options: RunOptions,
     provenance: Mapping[str, Any],
     data: xr.Dataset | xr.DataArray,
 ) -> xr.Dataset:
     """Return the variables with names, coordinates, CRS and attributes."""
     dims = (cube.time_dimension or "t", "y", "x")
     result = {}
-    for number, band in enumerate(request.output_bands()):
+    for number, band in enumerate(options.output_bands()):
         plane = values[:, number]
         if band.endswith("_FLAGS"):
             plane = plane.astype(np.uint8)
         result[band] = (
             dims,
             plane,
-            describe_variable(band, level=request.level, samples=request.samples),
+            describe_variable(band, level=options.level, samples=options.samples),
         )
     coordinates: dict[str, Any] = {"y": cube.grid.y, "x": cube.grid.x}
     if cube.times is not None:

@@ -153,11 +153,11 @@ def run(
     if len(places) < 2:
         raise typer.BadParameter("give at least one input, and the folder for the results")
     from lai_udf.predict import ALL_OUTPUT_BANDS, VARIABLES
-    from lai_udf.request import Request
+    from lai_udf.run_options import RunOptions
     from lai_udf.runs import run_all
     from lai_udf.scenes.declared import Declared
 
-    request = Request(
+    run_options = RunOptions(
         model=model,
         target=target,
         samples=samples,
@@ -177,7 +177,7 @@ def run(
         report = run_all(
             places[:-1],
             _read_output(places[-1]),
-            request,
+            run_options,
             declared,
             overwrite=overwrite,
             progress=progress,

@@ -75,7 +75,7 @@ def field(
             typer.echo(path)
         return
     from lai_udf.field.order import observe_fields
-    from lai_udf.request import Request
+    from lai_udf.run_options import RunOptions
     from lai_udf.scenes.declared import Declared
 
     with one_sentence(PROGRAM), show_progress("LAI", "window") as progress:
@@ -87,7 +87,7 @@ def field(
             output,
             id_column=id_column,
             collection=collection,
-            request=Request(model=model, target=target, samples=samples),
+            options=RunOptions(model=model, target=target, samples=samples),
             declared=Declared(scale, read_offset(offset)),
             min_valid_share=min_valid_share,
             smooth_days=smooth,

@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 
 from lai_udf.errors import RasterError
-from lai_udf.request import Request
 from lai_udf.results import LaiResult, find_results
+from lai_udf.run_options import RunOptions
 from lai_udf.runs import run_scenes
 from lai_udf.scenes.read import open_scenes
 
@@ -37,6 +37,6 @@ def open_field_results(sources: Sequence[Path], model: Path | None) -> Iterator[
     with tempfile.TemporaryDirectory() as folder:
         if scenes:
             entries = chain.from_iterable(open_scenes(source) for source in scenes)
-            run_scenes(entries, Path(folder), Request(model=model, target="field", bands=BANDS))
+            run_scenes(entries, Path(folder), RunOptions(model=model, target="field", bands=BANDS))
             results += find_results([Path(folder)])
         yield results

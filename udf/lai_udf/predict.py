@@ -163,7 +163,7 @@ class LaiModelError(LaiInputError):
 
 
 @dataclass(frozen=True)
-class Settings:
+class PredictOptions:
     """The `context` of the process graph, checked: a key of it is a field here."""
 
     model: str = "lai_model"
@@ -263,10 +263,10 @@ def is_whole(value: object, most: int) -> bool:
     return type(value) is int and 0 <= value <= most
 
 
-def read_settings(context: dict[str, Any] | None) -> Settings:
+def read_settings(context: dict[str, Any] | None) -> PredictOptions:
     """Check the context; raise `LaiInputError` for an unknown key or an unusable value."""
     given = {key: value for key, value in (context or {}).items() if value is not None}
-    known = [field.name for field in fields(Settings)]
+    known = [field.name for field in fields(PredictOptions)]
     if unknown := sorted(set(given) - set(known)):
         raise LaiInputError(f"unknown context key {', '.join(unknown)}: use {', '.join(known)}")
     for key in ("bands", "variables", "pass_through"):
@@ -274,7 +274,7 @@ def read_settings(context: dict[str, Any] | None) -> Settings:
             given[key] = tuple(map(str, given[key]))
         elif key in given and type(given[key]) is not tuple:
             raise LaiInputError(parameter=key, value=given[key], expected="a list of names")
-    return Settings(**given)
+    return PredictOptions(**given)
 
 
 Graph = Callable[..., list[np.ndarray]]  # inputs by name -> outputs, float32
@@ -371,7 +371,7 @@ def load_model(path: str) -> Model:
     return Model(graphs, contract, bits, bodies, readers)
 
 
-def require_model(model: Model, settings: Settings) -> None:
+def require_model(model: Model, settings: PredictOptions) -> None:
     """Raise `LaiModelError` where a bundle cannot give what the settings ask for."""
     if settings.resolution != 20 and settings.resolution not in model.bodies:
         raise LaiModelError(
@@ -483,7 +483,7 @@ def clear_inputs(reflectance: np.ndarray, cosines: np.ndarray) -> Inputs:
     return Inputs(reflectance, cosines, nothing, missing, nothing)
 
 
-def read_inputs(date: xarray.DataArray, settings: Settings) -> Inputs:
+def read_inputs(date: xarray.DataArray, settings: PredictOptions) -> Inputs:
     """Pick the bands of one date (bands, y, x) by label, scale them to reflectance, mask.
 
     Raises:
@@ -493,7 +493,7 @@ def read_inputs(date: xarray.DataArray, settings: Settings) -> Inputs:
     return read_values(date.transpose("bands", "y", "x").values, labels, settings)
 
 
-def check_bands(cube: xarray.DataArray, settings: Settings) -> list[str]:
+def check_bands(cube: xarray.DataArray, settings: PredictOptions) -> list[str]:
     """Return the band labels of a cube; raise `LaiInputError` if it cannot be read by them."""
     labels = [str(label) for label in cube["bands"].values]
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
@@ -515,7 +515,7 @@ def check_bands(cube: xarray.DataArray, settings: Settings) -> list[str]:
     return labels
 
 
-def check_grid(cube: xarray.DataArray, settings: Settings) -> None:
+def check_grid(cube: xarray.DataArray, settings: PredictOptions) -> None:
     """Raise `LaiInputError` where coordinates tell that the cube has the other resolution."""
     for axis in ("y", "x"):
         if axis not in cube.coords or cube.sizes[axis] < 2 or cube[axis].dtype.kind not in "iuf":
@@ -534,7 +534,7 @@ def check_grid(cube: xarray.DataArray, settings: Settings) -> None:
                 )
 
 
-def read_values(values: np.ndarray, labels: list[str], settings: Settings) -> Inputs:
+def read_values(values: np.ndarray, labels: list[str], settings: PredictOptions) -> Inputs:
     """Do what `read_inputs` does, unchecked, with values (bands, y, x)."""
     stored = values[[labels.index(band) for band in BANDS]]
     scale, offset = settings.reflectance_scale, settings.reflectance_offset
@@ -774,7 +774,7 @@ def build_body_features(blocks: np.ndarray, constants: dict[str, Any]) -> np.nda
 
 
 def correct_and_read(
-    inputs: Inputs, model: Model, settings: Settings, variables: Sequence[str]
+    inputs: Inputs, model: Model, settings: PredictOptions, variables: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """Correct the spectra of a block by the body and read them with SL2P's equations.
 
@@ -1153,7 +1153,7 @@ def relate_to_field(
     inputs: Inputs,
     outside: np.ndarray,
     model: Model,
-    settings: Settings,
+    settings: PredictOptions,
     day: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Return a variable as `target` asks for it, and its interval for field measurements, by band.
@@ -1294,7 +1294,7 @@ def exceed_visible(spectrum: np.ndarray, rule: dict[str, Any]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Span:
+class HaloSlice:
     """Rows or columns of a block: what it reads, what surrounds that, what it answers for."""
 
     read: slice
@@ -1311,7 +1311,9 @@ class Span:
         return slice(first, first + self.core.stop - self.core.start)
 
 
-def cut_spans(size: int, settings: Settings, contract: dict[str, Any], block_px: int) -> list[Span]:
+def split_axis_with_halo(
+    size: int, settings: PredictOptions, contract: dict[str, Any], block_px: int
+) -> list[HaloSlice]:
     """Cut one side of a window into blocks of at most `block_px`; into one, if that fits."""
     # Without a border that the caller trims the window is taken to end in no data.
     border = 0 if settings.overlap >= contract["reach_px"] else HALO_PX
@@ -1325,16 +1327,16 @@ def cut_spans(size: int, settings: Settings, contract: dict[str, Any], block_px:
         after = min(border, HALO_PX - (read.stop - stop))
         length = before + read.stop - read.start + after
         after += -length % contract["window_multiple"]
-        spans.append(Span(read, (before, after), slice(start, stop)))
+        spans.append(HaloSlice(read, (before, after), slice(start, stop)))
     return spans
 
 
 def predict_block(
     inputs: Inputs,
-    rows: Span,
-    columns: Span,
+    rows: HaloSlice,
+    columns: HaloSlice,
     model: Model,
-    settings: Settings,
+    settings: PredictOptions,
     day: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Estimate the bands of the settings for the core of a block, by band, (y, x) each."""
@@ -1380,7 +1382,7 @@ def clip_value(value: np.ndarray, limits: dict[str, Any]) -> np.ndarray:
 
 
 def estimate(
-    inputs: Inputs, model: Model, settings: Settings, variables: Sequence[str]
+    inputs: Inputs, model: Model, settings: PredictOptions, variables: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """Return unclipped variables and what goes with them, see `correct_and_read`."""
     if model.bodies:
@@ -1437,16 +1439,18 @@ def shift_slice(part: slice, by: int, size: int) -> tuple[slice, tuple[int, int]
     return slice(max(first, 0), min(last, size)), (max(-first, 0), max(last - size, 0))
 
 
-def predict_lai(inputs: Inputs, model: Model, settings: Settings) -> dict[str, np.ndarray]:
+def predict_lai(inputs: Inputs, model: Model, settings: PredictOptions) -> dict[str, np.ndarray]:
     """Estimate all bands, (y, x) each, of one date in memory, as one block."""
     height, width = inputs.missing.shape
     most = height + width + 2 * HALO_PX
     promises = model.promises(settings.resolution)
-    rows, columns = (cut_spans(size, settings, promises, most)[0] for size in (height, width))
+    rows, columns = (
+        split_axis_with_halo(size, settings, promises, most)[0] for size in (height, width)
+    )
     return predict_block(inputs, rows, columns, model, settings)
 
 
-def predict_window(dates: xarray.DataArray, model: Model, settings: Settings) -> np.ndarray:
+def predict_window(dates: xarray.DataArray, model: Model, settings: PredictOptions) -> np.ndarray:
     """Estimate the bands of `settings`, (t, bands, y, x) float32, of dates (t, bands, y, x).
 
     Block by block, so that memory beyond input and output stays small; blocks run in parallel.
@@ -1462,11 +1466,11 @@ def predict_window(dates: xarray.DataArray, model: Model, settings: Settings) ->
     if side > 1:
         lacking = find_phase([values[:, labels.index(BANDS[row])] for row in COARSE_ROWS])
     whole = [-(-(px + lack) // side) * side for px, lack in zip(shape[2:], lacking, strict=True)]
-    rows, columns = (cut_spans(px, settings, promises, BLOCK_PX) for px in whole)
+    rows, columns = (split_axis_with_halo(px, settings, promises, BLOCK_PX) for px in whole)
     tasks = list(product(range(len(values)), rows, columns))
     days = read_days(dates)
 
-    def work(task: tuple[int, Span, Span]) -> None:
+    def work(task: tuple[int, HaloSlice, HaloSlice]) -> None:
         """Fill in one block of one date; a 20 m block that the window cuts is completed."""
         number, rows, columns = task
         top, above = shift_slice(rows.read, lacking[0], shape[2])
@@ -1513,7 +1517,7 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
             numbers; no data as in `find_no_data`. y and x include the overlap. What cannot be
             surface reflectance is no data and flags its neighbours: a chunk is never refused for
             its values.
-        context: keys and defaults as in `Settings`; others are refused.
+        context: keys and defaults as in `PredictOptions`; others are refused.
 
     Returns:
         Same dims in the same order, y and x uncropped, bands as asked for, float32. LAI bands

@@ -33,7 +33,7 @@ Source: Open-EO/openeo-geopyspark-driver#1051.
 AUXILIARY_BANDS = ("SCL", *ANGLES)
 """Optional inputs: scene classes and angles."""
 DEFAULTS = {"variables": ["LAI"], "resolution": 20, "region": "known", "level": 0.95}
-"""Of `lai_udf.predict.Settings`."""
+"""Of `lai_udf.predict.PredictOptions`."""
 SERIES_INPUT = tuple(band for band in predict.OUTPUT_BANDS if band in series.LAI_BANDS)
 """Output bands that the series is made of."""
 
@@ -42,7 +42,7 @@ def lai_udf_code(context: Mapping[str, object], *, version: str = "3.11") -> ope
     """Return the UDF as the client sends it: `predict.py` as it is, with its context.
 
     Args:
-        context: keys of `lai_udf.predict.Settings`; a value may be a `Parameter` of a process.
+        context: keys of `lai_udf.predict.PredictOptions`; a value may be a process `Parameter`.
         version: Python version asked of the back-end.
 
     Raises:
@@ -162,7 +162,7 @@ def series_cube(
         cube: LAI with what there is of its bounds, flags, scene classes and reflectance, see
             `lai_udf.series`.
         size: side of a window, px; pixels are smoothed by themselves, so that there is no overlap.
-        **context: keys of `lai_udf.series.Settings`; `dates`, or `step_days`, `start` and `end`.
+        **context: keys of `lai_udf.series.SeriesOptions`; `dates`, or `step_days`, `start`, `end`.
 
     Returns:
         The cube of `lai_udf.series` on the dates of the context.

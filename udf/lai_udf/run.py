@@ -33,13 +33,13 @@ from lai_udf.predict import (
     find_wrong_scaling,
     prepare_graph,
 )
-from lai_udf.request import Request
+from lai_udf.run_options import RunOptions
 from lai_udf.scenes.labels import SCENE_CLASS_BAND
 from lai_udf.scenes.source import SceneSource
 from lai_udf.tiling import CORE_PX, Chunk, iterate_chunks, plan_blocks
 from lai_udf.variables import describe_variable
 
-__all__ = ["Request", "predict_scene", "run_scene"]
+__all__ = ["RunOptions", "predict_scene", "run_scene"]
 
 NOTHING_USABLE = "no pixel has LAI: all are no data, cloud, shadow, snow or water"
 
@@ -53,13 +53,13 @@ Skipped = Callable[[Path], None]
 """Called with the folder of a result that is finished already."""
 
 
-def predict_scene(scene: xr.DataArray, request: Request | None = None) -> xr.DataArray:
+def predict_scene(scene: xr.DataArray, options: RunOptions | None = None) -> xr.DataArray:
     """Predict LAI of a scene in memory.
 
     Args:
         scene: dims (bands, y, x), float32 reflectance, NaN = no data; see `lai_udf.read_scene`.
             For cubes of other tools, see `lai_udf.estimate`.
-        request: what to compute.
+        options: what to compute.
 
     Returns:
         Dims (bands, y, x), float32, NaN = no data, with the coordinates, CRS and attributes of
@@ -67,20 +67,20 @@ def predict_scene(scene: xr.DataArray, request: Request | None = None) -> xr.Dat
         `samples`, `seed`.
 
     Raises:
-        lai_udf.predict.LaiInputError: the scene or the request would give a wrong number.
+        lai_udf.predict.LaiInputError: the scene or the options would give a wrong number.
     """
-    request = request or Request()
-    bundle = open_bundle(request.model)
-    context = request.context(bundle, overlap_px=0)
+    options = options or RunOptions()
+    bundle = open_bundle(options.model)
+    context = options.context(bundle, overlap_px=0)
     known = bool(scene.attrs.get("reflectance_offset_applied"))
     labels = [str(label) for label in scene["bands"].values]
-    if request.plausibility != "off" and not known and set(BANDS) <= set(labels):
+    if options.plausibility != "off" and not known and set(BANDS) <= set(labels):
         classes = scene.sel(bands="SCL").values if "SCL" in labels else None
         error = find_wrong_scaling(scene.sel(bands=list(BANDS)).values, classes)
         if error is not None:
             raise error
     lai = apply_datacube(scene, context)
-    lai.attrs.update(scene.attrs, **request.provenance(bundle))
+    lai.attrs.update(scene.attrs, **options.provenance(bundle))
     described: xr.DataArray = lai.rio.write_crs(scene.rio.crs)
     return described
 
@@ -119,7 +119,7 @@ class PixelCounts:
 def run_scene(
     source: SceneSource,
     directory: Path,
-    request: Request | None = None,
+    options: RunOptions | None = None,
     *,
     core_px: int = CORE_PX,
     overwrite: bool = True,
@@ -133,10 +133,10 @@ def run_scene(
     Args:
         source: scene, see `lai_udf.open_scene`.
         directory: where the COGs go; made if missing, existing files are replaced.
-        request: what to compute.
+        options: what to compute.
         core_px: largest core of a window.
         overwrite: compute anew what is finished already: the same files in, the same model and
-            the same request.
+            the same options.
         judged: whether the scaling has been judged before, see `lai_udf.guard`.
         progress: called after each window.
         skipped: called with what is left as it is.
@@ -150,21 +150,21 @@ def run_scene(
         IdentityError: the folder holds another result, which is never replaced.
         OutputNotWritableError: the folder or disk refuses.
         ProductError: a file of the scene cannot be read.
-        lai_udf.predict.LaiInputError: the scene, the request or the bundle would give a wrong
+        lai_udf.predict.LaiInputError: the scene, the options or the bundle would give a wrong
             number. Nothing is written then, nor in the other cases.
     """
-    request = request or Request()
+    options = options or RunOptions()
     counts = counts if counts is not None else PixelCounts()
-    bundle = open_bundle(request.model)
-    context = request.context(bundle, overlap_px=HALO_PX)
-    bands = request.output_bands()
-    tags = describe_tags(source, request, bundle)
+    bundle = open_bundle(options.model)
+    context = options.context(bundle, overlap_px=HALO_PX)
+    bands = options.output_bands()
+    tags = describe_tags(source, options, bundle)
     refuse_other_result(directory, tags[ID_TAG], find_result_id(directory))
     if not overwrite and (finished := find_finished(directory, bands, tags)):
         if skipped is not None:
             skipped(directory)
         return finished
-    if not judged and request.plausibility != "off":
+    if not judged and options.plausibility != "off":
         for error in judge([source]).values():
             raise error
 
@@ -176,7 +176,7 @@ def run_scene(
     blocks = plan_blocks(source, core_px=core_px)
     total = sum(len(block.windows) for block in blocks)
     described = {
-        band: describe_variable(band, level=request.level, samples=request.samples)
+        band: describe_variable(band, level=options.level, samples=options.samples)
         for band in bands
     }
     titles = {band: str(attributes["long_name"]) for band, attributes in described.items()}
@@ -201,11 +201,11 @@ def run_scene(
     return writer.paths
 
 
-def describe_tags(source: SceneSource, request: Request, bundle: Bundle) -> dict[str, str]:
+def describe_tags(source: SceneSource, options: RunOptions, bundle: Bundle) -> dict[str, str]:
     """Return the GDAL metadata of the files of a result."""
-    known = {key.upper(): str(value) for key, value in request.provenance(bundle).items()}
+    known = {key.upper(): str(value) for key, value in options.provenance(bundle).items()}
     known |= {
-        ID_TAG: request.identify(source, bundle).id,
+        ID_TAG: options.identify(source, bundle).id,
         "DATETIME": source.metadata.datetime,
         "PLATFORM": source.metadata.platform,
         "PRODUCT_ID": source.metadata.product_id,

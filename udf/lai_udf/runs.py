@@ -18,8 +18,8 @@ from lai_udf.bundle import open_bundle
 from lai_udf.errors import EmptySceneError, LaiUdfError, OutputNotWritableError
 from lai_udf.guard import judge
 from lai_udf.predict import LaiError, LaiModelError
-from lai_udf.request import Request
 from lai_udf.run import PixelCounts, Progress, Skipped, run_scene
+from lai_udf.run_options import RunOptions
 from lai_udf.scenes.cubes import as_cube
 from lai_udf.scenes.declared import Declared, Offset
 from lai_udf.scenes.read import describe
@@ -54,7 +54,7 @@ class RunReport:
 def run_scenes(
     entries: Iterable[SceneEntry],
     directory: Path,
-    request: Request | None = None,
+    options: RunOptions | None = None,
     *,
     overwrite: bool = True,
     progress: Progress | None = None,
@@ -66,7 +66,7 @@ def run_scenes(
     Args:
         entries: see `lai_udf.open_scenes`.
         directory: where the folders go.
-        request: what to compute.
+        options: what to compute.
         overwrite: compute anew what is finished already, as in `run_scene`.
         progress: called after each window; it begins again with every scene.
         skipped: called with what is left as it is.
@@ -79,20 +79,20 @@ def run_scenes(
         EmptySceneError: there is no scene, or none holds data and none was refused.
         OutputNotWritableError: the folder or disk refuses; scenes before that one are complete.
         LaiModelError: the bundle cannot be used.
-        LaiInputError: the request cannot be met, whatever the scene.
+        LaiInputError: the options cannot be met, whatever the scene.
     """
-    request = request or Request()
-    request.context(open_bundle(request.model), overlap_px=0)  # a wrong request is no refused scene
+    options = options or RunOptions()
+    options.context(open_bundle(options.model), overlap_px=0)  # a wrong options is no refused scene
     report = RunReport()
     doubtful: list[tuple[str, SceneSource]] = []
-    run = _Runner(directory, request, overwrite, progress, skipped, finished, report)
+    run = _Runner(directory, options, overwrite, progress, skipped, finished, report)
     for entry in entries:
         try:
             source = entry.open()
         except LaiUdfError as error:
             report.refused.append(Refusal(entry.name, error))
             continue
-        if request.plausibility == "off" or source.offset_is_known:
+        if options.plausibility == "off" or source.offset_is_known:
             run.one(entry.name, source)
         else:
             doubtful.append((entry.name, source))
@@ -114,7 +114,7 @@ class _Runner:
     """Runs a scene of a run and takes down what becomes of it."""
 
     directory: Path
-    request: Request
+    options: RunOptions
     overwrite: bool
     progress: Progress | None
     skipped: Skipped | None
@@ -123,18 +123,18 @@ class _Runner:
 
     def one(self, name: str, source: SceneSource) -> None:
         """Run one scene; refuse it where it cannot be run."""
-        bundle = open_bundle(self.request.model)
+        bundle = open_bundle(self.options.model)
         counts = PixelCounts()
         try:
-            folder = self.directory / self.request.identify(source, bundle).id
+            folder = self.directory / self.options.identify(source, bundle).id
             incomplete = (
-                "LAI" in self.request.output_bands() and not (folder / SUMMARY_FILE).is_file()
+                "LAI" in self.options.output_bands() and not (folder / SUMMARY_FILE).is_file()
             )
             left: list[Path] = []
             paths = run_scene(
                 source,
                 folder,
-                self.request,
+                self.options,
                 overwrite=self.overwrite or incomplete,
                 judged=True,
                 progress=self.progress,
@@ -145,7 +145,7 @@ class _Runner:
                 if self.skipped is not None:
                     self.skipped(folder)
             else:
-                summary = write_summary(folder, paths, source, self.request, bundle, counts)
+                summary = write_summary(folder, paths, source, self.options, bundle, counts)
                 if summary is not None:
                     self.report.summaries.append(summary)
                 if summary is not None and self.finished is not None:
@@ -162,7 +162,7 @@ class _Runner:
 def run_all(
     sources: Iterable[str | Path],
     directory: Path,
-    request: Request | None = None,
+    options: RunOptions | None = None,
     declared: Declared | None = None,
     **how: Any,  # noqa: ANN401
 ) -> RunReport:
@@ -170,7 +170,7 @@ def run_all(
     return run_scenes(
         chain.from_iterable(_entries(source, declared or Declared()) for source in sources),
         directory,
-        request,
+        options,
         **how,
     )
 
@@ -190,7 +190,7 @@ def _raise(error: LaiUdfError) -> SceneSource:
 def run_items(
     scenes: Iterable[tuple[str, SceneSource]],
     directory: Path,
-    request: Request | None = None,
+    options: RunOptions | None = None,
     **how: Any,  # noqa: ANN401
 ) -> list[Path]:
     """Run scenes that are described already, as `run_scenes` does; `how` goes to it.
@@ -202,13 +202,13 @@ def run_items(
         LaiError: the first refusal, where there is no result at all.
     """
     entries = (SceneEntry(name, partial(_given, scene)) for name, scene in scenes)
-    return _folders(run_scenes(entries, directory, request, **how))
+    return _folders(run_scenes(entries, directory, options, **how))
 
 
 def run_cube(
     data: xr.Dataset | xr.DataArray,
     directory: Path,
-    request: Request | None = None,
+    options: RunOptions | None = None,
     *,
     reflectance_scale: float | None = None,
     reflectance_offset: Offset | None = None,
@@ -219,7 +219,7 @@ def run_cube(
     Args:
         data: cube with times, as `lai_udf.estimate` takes it.
         directory: where the folders go.
-        request: what to compute.
+        options: what to compute.
         reflectance_scale: reflectance = value * scale + offset; goes before what the cube states.
         reflectance_offset: as above.
         how: goes to `run_scenes`.
@@ -234,7 +234,7 @@ def run_cube(
     name = str(data.encoding.get("source", "the cube"))
     declared = Declared(reflectance_scale, reflectance_offset)
     return _folders(
-        run_scenes(as_cube(data, declared, name=name).scenes(), directory, request, **how)
+        run_scenes(as_cube(data, declared, name=name).scenes(), directory, options, **how)
     )
 
 

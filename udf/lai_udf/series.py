@@ -101,7 +101,7 @@ class LaiInputError(ValueError):
 
 
 @dataclass(frozen=True)
-class Settings:
+class SeriesOptions:
     """The `context` of the process graph, checked: a key of it is a field here."""
 
     dates: tuple[str, ...] | str | None = None
@@ -180,16 +180,16 @@ def read_date(key: str, text: object) -> date:
         raise LaiInputError(parameter=key, value=text, expected="an ISO 8601 date") from error
 
 
-def read_settings(context: dict[str, Any] | None) -> Settings:
+def read_settings(context: dict[str, Any] | None) -> SeriesOptions:
     """Check the context; raise `LaiInputError` for an unknown key or an unusable value."""
     given = {key: value for key, value in (context or {}).items() if value is not None}
-    known = [field.name for field in fields(Settings)]
+    known = [field.name for field in fields(SeriesOptions)]
     if unknown := sorted(set(given) - set(known)):
         raise LaiInputError(f"unknown context key {', '.join(unknown)}: use {', '.join(known)}")
     for key in ("dates", "period"):
         if isinstance(given.get(key), list):
             given[key] = tuple(map(str, given[key]))
-    return Settings(**given)
+    return SeriesOptions(**given)
 
 
 @dataclass(frozen=True)
@@ -710,7 +710,7 @@ def smooth_series(
     lai: Sequence[float] | np.ndarray,
     *,
     bands: Mapping[str, Sequence[float] | np.ndarray] | None = None,
-    **context: Any,  # noqa: ANN401 - keys of Settings, which names and checks them
+    **context: Any,  # noqa: ANN401 - keys of SeriesOptions, which names and checks them
 ) -> dict[str, np.ndarray]:
     """Smooth one series, such as the mean LAI of a parcel.
 
@@ -718,7 +718,7 @@ def smooth_series(
         times: of the values, any order; anything numpy reads as a date.
         lai: LAI, NaN = none.
         bands: what else there is of `LAI_BANDS` and `EVIDENCE_BANDS`, each as long as `lai`.
-        **context: as in `Settings`: `dates`, or `step_days` with `start` and `end`.
+        **context: as in `SeriesOptions`: `dates`, or `step_days` with `start` and `end`.
 
     Returns:
         `time` (days), the bands of `OUTPUT_BANDS` and, for `dates="observed"`, `REJECTED` and
@@ -759,7 +759,7 @@ def read_days(times: Sequence[object] | np.ndarray) -> np.ndarray:
     return days.astype("int64")
 
 
-def list_targets(labels: np.ndarray, settings: Settings) -> np.ndarray:
+def list_targets(labels: np.ndarray, settings: SeriesOptions) -> np.ndarray:
     """Return the output days since 1970, in the order asked for.
 
     Raises:
@@ -791,7 +791,7 @@ def smooth_arrays(
     labels: np.ndarray,
     cube: Mapping[str, np.ndarray],
     targets: np.ndarray,
-    settings: Settings,
+    settings: SeriesOptions,
     names: Sequence[str],
 ) -> np.ndarray:
     """Smooth arrays in blocks of rows; see `smooth_pixels`.
@@ -832,7 +832,7 @@ def smooth_arrays(
     return result
 
 
-def refuse_scaled(cube: Mapping[str, np.ndarray], settings: Settings) -> None:
+def refuse_scaled(cube: Mapping[str, np.ndarray], settings: SeriesOptions) -> None:
     """Refuse numbers as they lie on disk: a wrong scale must not yield a number."""
     step = max(1, int(np.sqrt(cube["LAI"].size / MAX_JUDGED)))
     sampled = {name: band[:, ::step, ::step].astype("float64") for name, band in cube.items()}
@@ -851,7 +851,7 @@ def refuse_scaled(cube: Mapping[str, np.ndarray], settings: Settings) -> None:
             )
 
 
-def to_reflectance(stored: np.ndarray, settings: Settings) -> np.ndarray:
+def to_reflectance(stored: np.ndarray, settings: SeriesOptions) -> np.ndarray:
     """Return reflectance float32, NaN where it is none; as in predict.py."""
     scale, offset = settings.reflectance_scale, settings.reflectance_offset or 0.0
     offset = offset * scale if abs(offset) >= 1 else offset
@@ -876,7 +876,7 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
 
     Args:
         cube: dims (t, bands, y, x), bands labelled, see the top; dates in any order.
-        context: keys and defaults as in `Settings`; others are refused.
+        context: keys and defaults as in `SeriesOptions`; others are refused.
 
     Returns:
         Dims (t, bands, y, x), the dates asked for, y and x uncropped, float32.
@@ -907,12 +907,12 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
     )
 
 
-def output_bands(settings: Settings) -> tuple[str, ...]:
+def output_bands(settings: SeriesOptions) -> tuple[str, ...]:
     """Return the labels of the output bands."""
     return (*OUTPUT_BANDS, REJECTED) if settings.dates == OBSERVED else OUTPUT_BANDS
 
 
-def output_names(settings: Settings) -> tuple[str, ...]:
+def output_names(settings: SeriesOptions) -> tuple[str, ...]:
     """Return what Python gets: the output bands and, on the observed dates, `FALL`."""
     return (*output_bands(settings), FALL) if settings.dates == OBSERVED else OUTPUT_BANDS
 

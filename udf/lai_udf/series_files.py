@@ -149,7 +149,7 @@ def write_series(
     cogs: bool = False,
     picture: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    **context: Any,  # noqa: ANN401 - keys of `lai_udf.series.Settings`
+    **context: Any,  # noqa: ANN401 - keys of `lai_udf.series.SeriesOptions`
 ) -> list[Path]:
     """Smooth a series and write `series.nc`; files appear when they are whole.
 

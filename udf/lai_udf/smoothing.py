@@ -191,7 +191,7 @@ def _smoother(
     outputs: Sequence[str],
     days: np.ndarray,
     targets: np.ndarray,
-    settings: series.Settings,
+    settings: series.SeriesOptions,
 ) -> Callable[..., tuple[np.ndarray, ...]]:
     """Return the function of one block: arrays (..., t) in and out."""
 

@@ -12,8 +12,8 @@ from lai_udf.bundle import Bundle
 from lai_udf.cog import read_lai_cogs
 from lai_udf.predict import INPUT_OUT_OF_DOMAIN
 from lai_udf.quicklook import draw_quicklook
-from lai_udf.request import Request
 from lai_udf.run import PixelCounts
+from lai_udf.run_options import RunOptions
 from lai_udf.scenes.source import SceneSource
 from lai_udf.zonal import describe_raster
 
@@ -66,7 +66,7 @@ def write_summary(
     folder: Path,
     paths: Mapping[str, Path],
     source: SceneSource,
-    request: Request,
+    options: RunOptions,
     bundle: Bundle,
     counts: PixelCounts,
 ) -> Summary | None:
@@ -85,7 +85,7 @@ def write_summary(
     valid = np.isfinite(lai)
     outside = found.flag_shares.get(INPUT_OUT_OF_DOMAIN)
     summary = Summary(
-        id=request.identify(source, bundle).id,
+        id=options.identify(source, bundle).id,
         datetime=source.metadata.datetime,
         product=source.metadata.product_id or source.name,
         mean=_number(found.mean["lai"][0]),
@@ -101,7 +101,7 @@ def write_summary(
     with work_folder(folder) as work, disk_errors(folder):
         text = json.dumps(asdict(summary), indent=1, ensure_ascii=False)
         (work / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
-        title = f"LAI {source.metadata.datetime[:10]}, target {request.target}, {bundle.model_id} "
+        title = f"LAI {source.metadata.datetime[:10]}, target {options.target}, {bundle.model_id} "
         (work / QUICKLOOK_FILE).write_bytes(
             draw_quicklook(lai, flags, title + bundle.version, summary.product)
         )

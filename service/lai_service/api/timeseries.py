@@ -32,7 +32,7 @@ from lai_service.files.observations import (
     MAX_PIXELS,
     Observation,
     PublishedResult,
-    Settings,
+    ResultGroup,
     choose,
     observe,
     result_of,
@@ -99,9 +99,9 @@ class Series:
     """Where."""
     observations: list[list[Observation]]
     """By place, in order of time."""
-    settings: Settings
+    settings: ResultGroup
     """Of all items."""
-    others: list[Settings]
+    others: list[ResultGroup]
     """Of further items there, which were left out."""
     interval: str
     """What the bounds are."""

@@ -30,7 +30,7 @@ from lai_udf.observe import observe_zones
 from lai_udf.results import FLAGS, LaiResult, group_overpasses
 from lai_udf.zonal import usable_pixels
 
-__all__ = ["LAYERS", "MAX_PIXELS", "Observation", "Settings", "choose", "observe", "result_of"]
+__all__ = ["LAYERS", "MAX_PIXELS", "Observation", "ResultGroup", "choose", "observe", "result_of"]
 
 MAX_PIXELS = 1_000_000
 """Most pixels of the box around places that are read together, and of one place."""
@@ -66,7 +66,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ResultGroup:
     """What results of one series have in common."""
 
     target: str
@@ -91,10 +91,10 @@ class PublishedResult(LaiResult):
     """Bits that make a pixel unusable."""
 
     @property
-    def chosen_by(self) -> Settings:
+    def chosen_by(self) -> ResultGroup:
         """What tells it from results that must not stand in one line with it."""
         model, version, target, samples, resolution = self.settings
-        return Settings(target, model, version, samples, resolution)
+        return ResultGroup(target, model, version, samples, resolution)
 
     def read(
         self, bands: Sequence[str], window: Window | None = None
@@ -143,7 +143,7 @@ def choose(
     target: str | None = None,
     model: str | None = None,
     resolution: float | None = None,
-) -> tuple[list[PublishedResult], Settings, list[Settings]]:
+) -> tuple[list[PublishedResult], ResultGroup, list[ResultGroup]]:
     """Choose the results of one series: one target, model, number of draws and resolution.
 
     Args:
@@ -172,7 +172,7 @@ def choose(
         there = "; ".join(sorted({_name(kind) for kind in kinds}))
         raise NotFoundError(f"no item here has that target, model or resolution; there are {there}")
 
-    def rank(kind: Settings) -> tuple[Any, ...]:
+    def rank(kind: ResultGroup) -> tuple[Any, ...]:
         newest = tuple(int(number) for number in re.findall(r"\d+", kind.model_version))
         return kind.target == "sl2p", kind.resolution == "20 m", newest, kinds[kind], kind.model
 
@@ -181,7 +181,7 @@ def choose(
     return [result for result in results if result.chosen_by == best], best, others
 
 
-def _name(kind: Settings) -> str:
+def _name(kind: ResultGroup) -> str:
     return f"{kind.target} {kind.model}@{kind.model_version} {kind.resolution}".strip()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lai_service.files.observations import Observation, Settings
+from lai_service.files.observations import Observation, ResultGroup
 
 __all__ = ["narrowed", "shared_error"]
 
@@ -30,7 +30,7 @@ def _shared_by_model(bundles: tuple[Path, ...]) -> dict[tuple[str, str], float]:
     return shared
 
 
-def shared_error(settings: Settings, bundles: tuple[Path, ...]) -> float | None:
+def shared_error(settings: ResultGroup, bundles: tuple[Path, ...]) -> float | None:
     """Return the share of the error variance that all pixels have in common.
 
     Args:

@@ -21,18 +21,18 @@ def main(
     from lai_training.parcels.report import format_report, write_report
     from lai_training.simulation.simulate import LIBRARY_PATH
     from lai_training.simulation.spectral_library import load_or_make_library
-    from lai_udf.run import Request
+    from lai_udf.run import RunOptions
 
     with one_sentence(), show_progress("season", "date") as progress:
         library = load_or_make_library(LIBRARY_PATH)
-        request = Request(model=model, target=target)
+        options = RunOptions(model=model, target=target)
         result = run_benchmark(
             out,
             library,
             size_px=size,
             dates=dates,
             seed=seed,
-            request=request,
+            options=options,
             progress=progress,
         )
         files = [result.calibration.write(out / "parcel_calibration.json")]

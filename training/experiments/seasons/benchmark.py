@@ -15,7 +15,7 @@ from lai_training.parcels.season import season_dates
 from lai_training.parcels.season_files import read_season, write_season
 from lai_training.scores.metrics import coverage
 from lai_training.simulation.spectral_library import SpectralLibrary
-from lai_udf.run import Request
+from lai_udf.run import RunOptions
 
 CALIBRATION_SEASONS = 2
 """One season holds some hundred canopies, too few for the tails of the error."""
@@ -45,7 +45,7 @@ def run_benchmark(
     size_px: int = 320,
     dates: int = 14,
     seed: int = 0,
-    request: Request | None = None,
+    options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> Benchmark:
     """Calibrate on two simulated seasons and judge on a third.
@@ -56,7 +56,7 @@ def run_benchmark(
         size_px: side of each landscape, pixels.
         dates: overpasses from February to November.
         seed: of the first season; the others have the next ones.
-        request: model and target.
+        options: model and target.
         progress: called after each date of all seasons.
 
     Returns:
@@ -73,7 +73,7 @@ def run_benchmark(
                 size_px=size_px,
                 dates=when,
                 seed=seed + part,
-                request=request,
+                options=options,
                 progress=_shift(progress, part * dates, len(names) * dates),
             )
         )

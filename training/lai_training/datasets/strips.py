@@ -18,7 +18,7 @@ from lai_training.datasets.config import PrepareConfig
 from lai_training.datasets.patches import Bools, Floats, add_buffer
 from lai_training.errors import PrepareError
 from lai_udf.grid import Grid
-from lai_udf.predict import Settings, read_values
+from lai_udf.predict import PredictOptions, read_values
 from lai_udf.scenes.source import SceneSource
 
 STRIP_ROWS = 1024
@@ -114,7 +114,7 @@ def mask_strip(
     """
     labels = [str(label) for label in scene["bands"].values]
     values = scene.values
-    inputs = read_values(values, labels, Settings())
+    inputs = read_values(values, labels, PredictOptions())
     masked = add_buffer(inputs.masked, buffer_px) & ~inputs.missing
     inputs.reflectance[:, masked] = np.nan
     cosines = np.broadcast_to(inputs.cosines, (3, *masked.shape))

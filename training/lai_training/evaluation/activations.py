@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lai_training.evaluation.networks import Network
 from lai_udf.predict import (
-    Settings,
+    PredictOptions,
     build_body_features,
     build_features,
     load_model,
@@ -66,7 +66,7 @@ def read_stages(network: Network, image: xr.DataArray) -> list[Stage]:
     side = _side_px(image)
     contract = load_model(str(network.bundle)).contract
     part = image.isel(y=slice(0, side), x=slice(0, side))
-    inputs = read_inputs(part, Settings())
+    inputs = read_inputs(part, PredictOptions())
     if "bodies" in contract:
         constants = contract["bodies"]["20"]["normalisation"]
         features = build_body_features(inputs.reflectance[None], constants)

@@ -20,7 +20,7 @@ from lai_training.errors import EvaluationError
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import (
     BANDS,
-    Settings,
+    PredictOptions,
     apply_datacube,
     clear_inputs,
     load_model,
@@ -93,7 +93,7 @@ class Network:
         reflectance = values[[labels.index(band) for band in BANDS]]
         inputs = clear_inputs(reflectance, read_cosines(values, labels))
         model = load_model(str(self.bundle))
-        lai: Float32 = predict_lai(inputs, model, Settings(model=str(self.bundle)))["LAI"]
+        lai: Float32 = predict_lai(inputs, model, PredictOptions(model=str(self.bundle)))["LAI"]
         return lai
 
 

@@ -26,7 +26,7 @@ from lai_training.learn.config import SampleConfig
 from lai_training.learn.normalisation import Floats, Normalisation
 from lai_training.learn.samples import build_batch, cut_patches
 from lai_training.networks import NetworkSpec
-from lai_udf.predict import Settings, draw_masks
+from lai_udf.predict import PredictOptions, draw_masks
 
 logger = logging.getLogger("lai_training")
 
@@ -106,7 +106,7 @@ def collect_pixels(
     lai_model = keras.Model(model.inputs, model.outputs[0])
     trunk = keras.Model(model.inputs, model.get_layer(SPREAD_LAYERS[0]).input)
     some = config.model_copy(update={"batch": TOGETHER, "masked_draw_share": 0.0})
-    default, other = (_draw(spec, seed) for seed in (Settings().seed, OTHER_SEED))
+    default, other = (_draw(spec, seed) for seed in (PredictOptions().seed, OTHER_SEED))
     hidden: list[Floats] = []
     spread: list[Floats] = []
     others: list[Floats] = []

@@ -31,7 +31,7 @@ from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_training.sl2p.series import SL2P_FILE, write_sl2p_lai
 from lai_udf.cog import read_lai_cogs, write_lai_cogs
 from lai_udf.grid import Grid
-from lai_udf.run import Request, predict_scene
+from lai_udf.run import RunOptions, predict_scene
 from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
 
 Progress = Callable[[int, int], None]
@@ -46,7 +46,7 @@ def write_season(
     size_px: int,
     dates: Sequence[datetime],
     seed: int,
-    request: Request | None = None,
+    options: RunOptions | None = None,
     cloudy_share: float = CLOUDY_SHARE,
     progress: Progress | None = None,
 ) -> float:
@@ -58,7 +58,7 @@ def write_season(
         size_px: side of the landscape, pixels of 20 m.
         dates: times of acquisition with zone.
         seed: same seed and arguments, same season.
-        request: model and target; the default network and SL2P's LAI where none is given.
+        options: model and target; the default network and SL2P's LAI where none is given.
         cloudy_share: share of the dates with clouds, 0-1.
         progress: called after each date.
 
@@ -76,7 +76,7 @@ def write_season(
             parcels = outline_parcels(year, grid)
             label_parcels(parcels).to_file(folder / PARCELS_FILE, driver="GPKG")
         item = folder / f"{date.scene.attrs['datetime'][:10]}"
-        cube = predict_scene(date.scene, request)
+        cube = predict_scene(date.scene, options)
         write_lai_cogs(cube, item, tags={"DATETIME": date.scene.attrs["datetime"]})
         write_sl2p_lai(sl2p.predict_image(date.scene)[0], grid, item / SL2P_FILE)
         truths.append(mean_truth(parcels, date))

@@ -24,7 +24,7 @@ from lai_udf.predict import (
     BANDS,
     HALO_PX,
     LaiInputError,
-    Settings,
+    PredictOptions,
     apply_datacube,
     clear_inputs,
     load_model,
@@ -216,7 +216,9 @@ def predict_spectra(
     reach, multiple = model.contract["reach_px"], model.contract["window_multiple"]
     side = -(-(2 * reach + 1) // multiple) * multiple  # nothing beyond the patch is felt inside
     # The patch stands for endless uniform land: with the overlap declared, no border is seen.
-    settings = Settings(model=str(bundle), target=target, overlap=reach, level=level, region=region)
+    settings = PredictOptions(
+        model=str(bundle), target=target, overlap=reach, level=level, region=region
+    )
     cosines = np.cos(np.deg2rad(table[["view_zenith", "sun_zenith", "rel_azimuth"]].to_numpy()))
     found: dict[str, list[float]] = {"LAI": [], "LAI_LOWER": [], "LAI_UPPER": []}
     for spectrum, angles in zip(table[list(BANDS)].to_numpy(), cosines, strict=True):

@@ -13,7 +13,7 @@ from lai_udf.field.search import COLLECTION, Period, find_files, kind_of, search
 from lai_udf.field.season import run_season
 from lai_udf.field.table import build_table, find_lai, smooth_table, write_tables
 from lai_udf.polygons import LEFT_OUT, read_polygons
-from lai_udf.request import Request
+from lai_udf.run_options import RunOptions
 from lai_udf.runs import Refusal
 from lai_udf.scenes.declared import Declared
 from lai_udf.zonal import MIN_VALID_SHARE
@@ -50,7 +50,7 @@ def observe_fields(
     *,
     id_column: str | None = None,
     collection: str | None = None,
-    request: Request | None = None,
+    options: RunOptions | None = None,
     declared: Declared | None = None,
     min_valid_share: float = MIN_VALID_SHARE,
     smooth_days: int | None = None,
@@ -69,7 +69,7 @@ def observe_fields(
         directory: for tables and figures; results of scenes go to `lai` in it, and stay.
         id_column: column with the names of fields.
         collection: of a STAC API or back-end; None: Sentinel-2 L2A by its usual name.
-        request: what to compute.
+        options: what to compute.
         declared: scaling that goes before what scenes state.
         min_valid_share: least usable share of a field that has a mean, 0-1.
         smooth_days: step of a smoothed series beside the observations; None: none.
@@ -84,14 +84,14 @@ def observe_fields(
         PolygonFileError: the fields cannot be read.
         LaiUdfError: another of its family.
     """
-    request, declared = request or Request(), declared or Declared()
+    options, declared = options or RunOptions(), declared or Declared()
     fields = read_polygons(fields_file, id_column, leave_out_broken=True)
     report = FieldReport(left_out=list(fields.attrs.get(LEFT_OUT, [])))
     period, kind, results = Period(start, end), kind_of(source), directory / RESULTS
     if kind == "openeo":
         login = (user, password)
         report.refused = _order(
-            fields_file, source, period, results, request, login, job_options, collection
+            fields_file, source, period, results, options, login, job_options, collection
         )
     else:
         entries = (
@@ -99,7 +99,7 @@ def observe_fields(
             if kind == "stac"
             else find_files(source, declared)
         )
-        season = run_season(entries, fields, period, results, request, progress)
+        season = run_season(entries, fields, period, results, options, progress)
         report.refused, report.made, report.kept = season.refused, season.made, season.kept
     found = [result for result in find_lai(results) if _lies_in(period, result.datetime)]
     if not found:
@@ -138,7 +138,7 @@ def _order(
     source: str,
     period: Period,
     directory: Path,
-    request: Request,
+    options: RunOptions,
     login: tuple[str | None, str | None],
     job_options: Path | None,
     collection: str | None,
@@ -146,11 +146,11 @@ def _order(
     """Let an openEO back-end compute; jobs of earlier runs are not repeated. Return what failed."""
     from lai_udf.produce import order
 
-    settings = {"target": request.target, "samples": request.samples, "seed": request.seed}
+    settings = {"target": options.target, "samples": options.samples, "seed": options.seed}
     if collection is not None:
         settings["collection"] = collection
-    if request.model is not None:
-        settings["model_file"] = str(request.model)
+    if options.model is not None:
+        settings["model_file"] = str(options.model)
     outcome = order.produce(
         fields,
         period.start,

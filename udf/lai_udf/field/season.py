@@ -16,7 +16,7 @@ from lai_udf.errors import GeometryError, GridError, LaiUdfError
 from lai_udf.field.search import Period
 from lai_udf.grid import Grid
 from lai_udf.predict import HALO_PX
-from lai_udf.request import Request
+from lai_udf.run_options import RunOptions
 from lai_udf.runs import Refusal, RunReport, run_scenes
 from lai_udf.scenes.source import SceneEntry, SceneSource
 from lai_udf.zones import weigh_zones
@@ -47,7 +47,7 @@ def run_season(
     fields: gpd.GeoDataFrame,
     period: Period,
     directory: Path,
-    request: Request,
+    options: RunOptions,
     progress: Progress | None = None,
 ) -> Season:
     """Predict LAI around fields for the scenes of a period.
@@ -57,7 +57,7 @@ def run_season(
         fields: with a CRS.
         period: of the acquisitions.
         directory: where the results go.
-        request: what to compute.
+        options: what to compute.
         progress: called after each window of a scene.
     """
     season = Season()
@@ -67,7 +67,7 @@ def run_season(
         report = run_scenes(
             windows,
             directory,
-            request,
+            options,
             overwrite=False,
             progress=progress,
             skipped=skipped.append,

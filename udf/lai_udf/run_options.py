@@ -14,7 +14,7 @@ from lai_udf.scenes.source import SceneSource
 
 
 @dataclass(frozen=True)
-class Request:
+class RunOptions:
     """What to compute."""
 
     model: Path | None = None
