@@ -117,14 +117,14 @@ def test_one_date_without_a_dimension_t_needs_a_time(series: xr.DataArray, tmp_p
         read_cube(path)
     assert caught.value.parameter == "datetime"
     given = open_cube(path, Declared(datetime="2024-06-01T10:36:29Z"))
-    assert given.date_names() == ["2024-06-01T10:36:29"]
+    assert given.time_of(0) == "2024-06-01T10:36:29"
 
     labelled = date.assign_coords(time=series["t"].values[2])
     labelled.to_netcdf(tmp_path / "labelled.nc", engine="netcdf4")
-    assert open_cube(tmp_path / "labelled.nc").date_names() == ["2024-06-11T00:00:00"]
+    assert open_cube(tmp_path / "labelled.nc").time_of(0) == "2024-06-11T00:00:00"
     variable = xr.Dataset({"reflectance": date, "time": series["t"][2].drop_vars("t")})
     variable.to_netcdf(tmp_path / "variable.nc", engine="netcdf4")
-    assert open_cube(tmp_path / "variable.nc").date_names() == ["2024-06-11T00:00:00"]
+    assert open_cube(tmp_path / "variable.nc").time_of(0) == "2024-06-11T00:00:00"
 
     series.rename("reflectance").to_netcdf(tmp_path / "series.nc", engine="netcdf4")
     with pytest.raises(MetadataError, match="times of its own"):

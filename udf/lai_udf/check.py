@@ -233,7 +233,6 @@ def check_cube(
     try:
         declared = Declared(reflectance_scale, reflectance_offset, datetime)
         cube = as_cube(data, declared, name=name)
-        entries = list(cube.scenes())
     except SeveralFaultsError as error:
         return Report((), tuple(map(str, error.errors)))
     except ProductError as error:
@@ -247,7 +246,13 @@ def check_cube(
         f"{_count(rows * columns, 'window')} of {window_px} px",
         f"scaling: {cube.scaling_text}",
     )
-    return Report(facts, tuple(_check_values([entry.open() for entry in entries])))
+    scenes, problems = [], []
+    for entry in cube.scenes():
+        try:
+            scenes.append(entry.open())
+        except ProductError as error:
+            problems.append(str(error))
+    return Report(facts, (*problems, *(_check_values(scenes) if scenes else ())))
 
 
 def _count(number: int, thing: str) -> str:

@@ -82,7 +82,7 @@ def run_scenes(
         LaiInputError: the options cannot be met, whatever the scene.
     """
     options = options or RunOptions()
-    options.context(open_bundle(options.model), overlap_px=0)  # a wrong options is no refused scene
+    options.context(open_bundle(options.model), overlap_px=0)  # wrong options are no refused scene
     report = RunReport()
     doubtful: list[tuple[str, SceneSource]] = []
     run = _Runner(directory, options, overwrite, progress, skipped, finished, report)

@@ -100,11 +100,11 @@ class Cube:
             dict.fromkeys(str(s) for band in BANDS for s in self.planes[band].scalings)
         )
 
-    def date_names(self) -> list[str]:
-        """Return the time of each date, `2024-06-01T10:36:29` (UTC), which no other date has.
+    def time_of(self, date: int) -> str:
+        """Return the time of a date, `2024-06-01T10:36:29` (UTC), which no other date has.
 
         Raises:
-            MetadataError: a label is missing, or two dates are of the same second.
+            MetadataError: the date has no time, or another is of the same second.
         """
         if self.times is None:
             raise MetadataError(
@@ -112,32 +112,28 @@ class Cube:
                 parameter="datetime",
                 expected="a time such as 2021-06-24T10:30:31Z",
             )
-        if missing := int(np.isnat(self.times).sum()):
+        seconds = self.times.astype("datetime64[s]")
+        if np.isnat(seconds[date]):
+            raise MetadataError(f"{self.name}: date {date + 1} of {self.size} has no time (NaT)")
+        if (seconds == seconds[date]).sum() > 1:
             raise MetadataError(
-                f"{self.name}: {missing} of {self.size} dates have no time (NaT): "
-                "label or drop them"
+                f"{self.name} has several dates of {seconds[date]}: merge or drop all but one"
             )
-        names = [str(name) for name in np.datetime_as_string(self.times, unit="s")]
-        if double := sorted({name for name in names if names.count(name) > 1}):
-            raise MetadataError(
-                f"{self.name} has several dates of {', '.join(double)}: "
-                "merge or drop all but one of each"
-            )
-        return names
+        return str(seconds[date])
 
     def scenes(self) -> Iterator[SceneEntry]:
         """Yield each date, named `20240601T103629`, in the order of time.
 
-        Raises:
-            MetadataError: see `date_names`.
+        A date whose time does not tell it apart (`time_of`) is refused when it is opened.
         """
-        names = self.date_names()
-        for date in sorted(range(self.size), key=names.__getitem__):
-            folder = names[date].replace("-", "").replace(":", "")
-            yield SceneEntry(folder, partial(self.scene, date, names[date]))
+        times = np.array(["NaT"], "datetime64[s]") if self.times is None else self.times
+        for date in np.argsort(times, kind="stable").tolist():  # NaT comes last
+            name = str(times[date].astype("datetime64[s]")).replace("-", "").replace(":", "")
+            yield SceneEntry(name, partial(self.scene, date))
 
-    def scene(self, date: int, time: str) -> SceneSource:
-        """Return one date as a scene."""
+    def scene(self, date: int) -> SceneSource:
+        """Return one date as a scene; raises what `time_of` does."""
+        time = self.time_of(date)
         bands = tuple(
             ArrayBand(
                 label,
@@ -243,7 +239,7 @@ def read_cube(
     declared = Declared(reflectance_scale, reflectance_offset, datetime)
     cube = open_cube(path, declared)
     if cube.times is None:
-        cube.date_names()
+        cube.time_of(0)
     return cube.to_array()
 
 
