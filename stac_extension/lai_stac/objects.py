@@ -1,7 +1,7 @@
-"""The three objects of the extension: requirement, calibration, validation.
+"""The three objects of the extensions: requirement, calibration, validation.
 
-They are read from and written to STAC JSON, so they are checked when built: an unknown key or a
-fraction of 3 is an error here, not a surprise in somebody's search.
+They are checked when built: an unknown key or a fraction of 3 is an error here, not a surprise in
+somebody's search.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-"""A share, 0 to 1."""
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class _StacObject(BaseModel):
@@ -19,37 +22,26 @@ class _StacObject(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Read the object from STAC JSON; raises pydantic's ValidationError."""
-        return cls.model_validate(values)
-
     def to_dict(self) -> dict[str, Any]:
         """Write the object as STAC JSON."""
-        return self.model_dump(exclude_none=True)
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class Requirement(_StacObject):
     """A stated accuracy requirement and the share of pixels predicted or shown to meet it."""
 
-    id: Annotated[str, Field(min_length=1)]
+    id: Text
     """Name of requirement and level, for example `GCOS-2022-threshold`."""
-
-    relative: Annotated[float, Field(gt=0)] | None = None
+    relative: Positive | None = None
     """Allowed uncertainty relative to LAI, unit 1, where LAI >= `switch_lai`."""
-
-    absolute: Annotated[float, Field(gt=0)] | None = None
+    absolute: Positive | None = None
     """Allowed uncertainty, m2 m-2, where LAI < `switch_lai`."""
-
-    switch_lai: Annotated[float, Field(ge=0)] | None = None
+    switch_lai: NotNegative | None = None
     """LAI, m2 m-2, from which on the relative limit holds."""
-
-    coverage_factor: Annotated[float, Field(gt=0)]
+    coverage_factor: Positive
     """k of the uncertainty that the limit speaks of (GCOS: 2)."""
-
     fraction: Fraction
     """Share of valid pixels that meet the limit."""
-
     basis: Literal["predicted", "validated"]
     """`predicted`: by the product's own uncertainty; `validated`: against references."""
 
@@ -65,23 +57,17 @@ class Calibration(_StacObject):
 
     applied: bool
     """True where the published uncertainty is the calibrated one."""
-
-    method: Annotated[str, Field(min_length=1)] | None = None
+    method: Text | None = None
     """For example `conformal by site-date`."""
-
-    dataset: Annotated[str, Field(min_length=1)] | None = None
+    dataset: Text | None = None
     """What it was calibrated against."""
-
-    n: Annotated[int, Field(ge=1)] | None = None
+    n: Count | None = None
     """Number of reference values."""
-
     coverage: dict[Annotated[str, Field(pattern=r"^0\.[0-9]+$")], Fraction] | None = None
     """Nominal level -> observed coverage on data not used for the calibration."""
-
     ece: Fraction | None = None
     """Expected calibration error: mean |observed - nominal| over the levels."""
-
-    scale_factor: Annotated[float, Field(gt=0)] | None = None
+    scale_factor: Positive | None = None
     """Factor by which the raw uncertainty was multiplied."""
 
 
@@ -90,37 +76,29 @@ class Validation(_StacObject):
 
     stage: Annotated[int, Field(ge=0, le=4)]
     """CEOS LPV validation stage."""
-
-    n_sites: Annotated[int, Field(ge=1)] | None = None
-    n_samples: Annotated[int, Field(ge=1)] | None = None
-
-    rmse: Annotated[float, Field(ge=0)] | None = None
+    n_sites: Count | None = None
+    n_samples: Count | None = None
+    rmse: NotNegative | None = None
     """m2 m-2."""
-
     bias: float | None = None
     """Product minus reference, m2 m-2."""
-
-    mae: Annotated[float, Field(ge=0)] | None = None
+    mae: NotNegative | None = None
     """m2 m-2."""
-
     r2: Annotated[float, Field(le=1)] | None = None
     """1 - SSE/SST; may be negative."""
-
     uncertainty_agreement_ratio: Fraction | None = None
     """Share of pairs within the stated requirement."""
-
-    reference: Annotated[str, Field(min_length=1)] | None = None
+    reference: Text | None = None
     """The reference data in words."""
-
     doi: Annotated[str, Field(pattern=r"^10\.[0-9a-zA-Z]{4,}/[^\s]+$")] | None = None
     """DOI of data or publication, without resolver."""
-
     period: tuple[str | None, str | None] | None = None
-    """First and last reference measurement, RFC 3339."""
+    """First and last reference measurement, RFC 3339; None: open."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Write the object as STAC JSON (the period as a list, its open end as null)."""
-        values = self.model_dump(exclude_none=True)
-        if self.period is not None:
-            values["period"] = list(self.period)
-        return values
+
+OBJECTS: dict[str, type[Requirement | Calibration | Validation]] = {
+    "Requirement": Requirement,
+    "Calibration": Calibration,
+    "Validation": Validation,
+}
+"""By the type that `lai_stac.fields` gives."""

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import importlib.resources
 import json
 import re
 from collections.abc import Callable
@@ -312,22 +311,61 @@ def test_not_a_number_is_refused():
         validate_item(document)
 
 
-def test_fields_schema_and_readme_name_the_same_fields():
-    folder = importlib.resources.files("lai_stac") / "json-schema"
-    schemas = "".join((folder / name).read_text() for name in ("schema.json", "uncertainty.json"))
-    in_schema = set(re.findall(r'"((?:laiq|unc):[a-z0-9_]+)"', schemas))
-    in_code = {
-        value
-        for name, value in vars(fields).items()
-        if name.isupper()
-        and isinstance(value, str)
-        and value.startswith(("laiq:", "unc:"))
-        and not value.endswith(":")
-    }
-    in_readme = set(
-        re.findall(r"^\| ((?:laiq|unc):[a-z0-9_]+)", (HOME / "README.md").read_text(), re.M)
-    )
-    assert in_schema == in_code == in_readme
+SCHEMAS = {
+    "laiq": local_schemas()[fields.SCHEMA_URI],
+    "unc": local_schemas()[fields.UNCERTAINTY_URI],
+}
+PLACES = {"I": "item_fields", "A": "band_fields", "S": "summaries", "C": "collection_fields"}
+
+
+def declared(prefix: str, place: str) -> Document:
+    """Return what a schema says of the fields of a place."""
+    properties = SCHEMAS[prefix]["definitions"][PLACES[place]]["properties"]
+    return {name: rule for name, rule in properties.items() if name.startswith(prefix)}
+
+
+def of_schema(prefix: str, rule: Document) -> str:
+    """Return the type of a rule as `fields.csv` writes it."""
+    if "$ref" in rule:
+        name = rule["$ref"].rpartition("/")[2]
+        return of_schema(prefix, SCHEMAS[prefix]["definitions"][name])
+    if rule["type"] == "array":
+        return f"[{of_schema(prefix, rule['items'])}]"
+    return " | ".join(rule["type"]) if isinstance(rule["type"], list) else str(rule["type"])
+
+
+def of_table(field: fields.Field) -> str:
+    """Return the type of a field in JSON, where our objects are objects."""
+    return re.sub(r"[A-Z]\w+(<.*>)?", "object", field.type)
+
+
+@pytest.mark.parametrize("prefix", SCHEMAS)
+@pytest.mark.parametrize("place", PLACES)
+def test_schema_and_table_name_the_same_fields_of_the_same_type(prefix: str, place: str):
+    rules = declared(prefix, place)
+    table = {n: f for n, f in fields.FIELDS.items() if n.startswith(prefix) and place in f.where}
+    assert set(rules) == set(table)
+    if place != "S":
+        assert {n: of_schema(prefix, r) for n, r in rules.items()} == {
+            n: of_table(f) for n, f in table.items()
+        }
+
+
+def test_readme_and_table_are_the_same():
+    rows = []
+    for field in fields.FIELDS.values():
+        kind = re.sub(r"[A-Z]\w+$", r"[\g<0> Object](#\g<0>-object)", field.type.strip("[]"))
+        kind = kind.replace("<", "\\<").replace(" | ", " \\| ")
+        kind = f"\\[{kind}]" if field.type.startswith("[") else kind
+        rows.append(f"| {field.name} | {kind} | {', '.join(field.where)} | {field.description} |")
+    readme = (HOME / "README.md").read_text()
+    assert [row.lower() for row in rows if row.lower() not in readme.lower()] == []
+    assert len(re.findall(r"^\| (?:laiq|unc):", readme, re.M)) == len(rows)
+
+
+def test_every_field_has_a_name_in_code():
+    named = {v for n, v in vars(fields).items() if n.isupper() and isinstance(v, str) and ":" in v}
+    assert {name for name in named if not name.startswith("http")} == set(fields.FIELDS)
 
 
 def test_public_names_are_sorted_and_there():
