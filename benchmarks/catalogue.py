@@ -1,7 +1,8 @@
 """Measure the catalogues: bulk load, and searches through the API, client on the same machine.
 
     python benchmarks/catalogue.py                                      SQLite
-    python benchmarks/catalogue.py --postgres postgresql://.../empty    SQLite and pgstac
+    python benchmarks/catalogue.py --postgres postgresql://.../empty    and pgstac, and beside it
+                                            the same database behind plain stac-fastapi-pgstac
 
 Items have three assets and some 2.4 kB; boxes of 1 x 1 degree and months are drawn with a fixed
 seed. Times are those of `Catalogue` calls and of HTTP requests to a server process of its own,
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -166,18 +168,22 @@ def milliseconds(action: Callable[[], object]) -> float:
     return (time.perf_counter() - start) * 1000
 
 
+PORT = "18093"
+OURS = ["-m", "lai_service.cli", "serve", "--port", PORT]
+PLAIN = ["-m", "uvicorn", "--factory", "stac_fastapi.pgstac.app:create_app", "--port", PORT]
+
+
 @contextmanager
-def serving(environment: dict[str, str]) -> Iterator[str]:
-    """Run the service in a process of its own."""
-    port = "18093"
-    command = [sys.executable, "-m", "lai_service.cli", "serve", "--port", port]
+def serving(environment: dict[str, str], program: list[str] = OURS) -> Iterator[str]:
+    """Run a server in a process of its own."""
+    command = [sys.executable, *program]
     server = subprocess.Popen(
         command,
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{PORT}"
     try:
         for _ in range(600):
             try:
@@ -216,20 +222,41 @@ def measure(
     )
     catalogue.close()
     with serving(environment) as address, requests.Session() as session:
-        for question in QUESTIONS:
-            rng = np.random.default_rng(5)
-            asked = [question.draw(rng)[1] for _ in range(repeat)]
-            times = [
-                milliseconds(
-                    lambda a=body: session.post(
-                        f"{address}/search", json=a, timeout=60
-                    ).raise_for_status()
-                )
-                for body in asked
-            ]
-            rows[question.name] = percentiles(times)
+        rows |= ask(session, address, repeat)
         rows["bulk load by HTTP, s"] = (post(session, address, items, batch),)
     return rows
+
+
+def ask(session: requests.Session, address: str, repeat: int) -> dict[str, tuple[float, ...]]:
+    """Return the rows of searches over HTTP."""
+    rows: dict[str, tuple[float, ...]] = {}
+    for question in QUESTIONS:
+        rng = np.random.default_rng(5)
+        asked = [question.draw(rng)[1] for _ in range(repeat)]
+        times = [
+            milliseconds(
+                lambda a=body: session.post(
+                    f"{address}/search", json=a, timeout=60
+                ).raise_for_status()
+            )
+            for body in asked
+        ]
+        rows[question.name] = percentiles(times)
+    return rows
+
+
+def plain(url: str, repeat: int) -> dict[str, tuple[float, ...]]:
+    """Return the rows of plain stac-fastapi-pgstac over the same database."""
+    address = urlsplit(url)
+    environment = {
+        "PGHOST": address.hostname or "",
+        "PGPORT": str(address.port or 5432),
+        "PGUSER": address.username or "postgres",
+        "PGPASSWORD": address.password or "none",
+        "PGDATABASE": address.path.strip("/"),
+    }
+    with serving(environment, PLAIN) as served, requests.Session() as session:
+        return ask(session, served, repeat)
 
 
 def post(session: requests.Session, address: str, items: list[Document], batch: int) -> float:
@@ -250,6 +277,14 @@ def post(session: requests.Session, address: str, items: list[Document], batch: 
 def percentiles(times: list[float]) -> tuple[float, float]:
     """Return median and 99th percentile."""
     return float(np.percentile(times, 50)), float(np.percentile(times, 99))
+
+
+def show(kind: str, rows: dict[str, tuple[float, ...]]) -> None:
+    """Print rows, with what was asked of them."""
+    for name, values in rows.items():
+        bar = BARS.get(kind, {}).get(name)
+        shown = "/".join(f"{value:.1f}" for value in values)
+        print(f"{kind:8} {name:28} {shown:>14}" + (f"   bar {bar}" if bar else ""), flush=True)
 
 
 def main() -> None:
@@ -275,10 +310,9 @@ def main() -> None:
                 environment["LAI_SERVICE_DATABASE_URL"] = url
             settings = Settings(data=data, database_url=url)
             rows = measure(settings, environment, items, options.repeat, options.batch)
-            for name, values in rows.items():
-                bar = BARS[kind].get(name)
-                shown = "/".join(f"{value:.1f}" for value in values)
-                print(f"{kind:8} {name:28} {shown:>14}" + (f"   bar {bar}" if bar else ""))
+            show(kind, rows)
+            if url:
+                show("plain", plain(url, options.repeat))
     print(f"load {os.getloadavg()[0]:.1f} after")
 
 

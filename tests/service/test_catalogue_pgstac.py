@@ -6,8 +6,9 @@ import pytest
 from service.fake_items import collection, stac_item
 
 from lai_service.catalogue.cql2_sql import INDEXED
+from lai_service.catalogue.cql2_text import filter_from_text
 from lai_service.catalogue.port import Catalogue, Search
-from lai_service.errors import InvalidItemError, SettingsError
+from lai_service.errors import BadRequestError, InvalidItemError, SettingsError
 
 psycopg = pytest.importorskip("psycopg", reason="the extra 'pgstac' is not installed")
 pytestmark = pytest.mark.postgres
@@ -84,23 +85,55 @@ def test_numbers_of_the_extension_are_queryables_and_some_are_indexed(
     assert sum("laiq:lai_mean" in text for (text,) in defined) == 1
 
 
-def test_sort_by_an_indexed_number_reads_the_index(
+def test_searches_are_not_written_down(filled: Catalogue, connection: "psycopg.Connection") -> None:
+    query = "select (select sum(usecount) from searches), sum(usecount) from search_wheres"
+    before = connection.execute(query).fetchone()
+    filled.search(Search(ids=("a",)))
+    assert filled.count(Search(ids=("a",))) == 1
+    assert connection.execute(query).fetchone() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("laiq:lai_mean + 1 > 3", "arithmetic"),
+        ("(laiq:lai_mean + 1) * 2 > 3", "arithmetic"),
+        ("laiq:lai_mean > 'a'", "invalid input syntax"),
+    ],
+)
+def test_filter_that_pgstac_cannot_compute_is_refused(
+    filled: Catalogue, text: str, reason: str
+) -> None:
+    item = stac_item("b", DAY, platform="sentinel-2a", **{"laiq:lai_mean": 2.5})
+    filled.put_items("lai", [item], "insert")
+    with pytest.raises(BadRequestError, match=reason):
+        filled.search(Search(filter=filter_from_text(text)))
+
+
+def test_page_token_whose_item_is_gone_is_refused(filled: Catalogue) -> None:
+    filled.put_items("lai", [stac_item(name, DAY) for name in "bcd"], "insert")
+    page = filled.search(Search(limit=2))
+    filled.remove_item("lai", page.items[-1]["id"])
+    with pytest.raises(BadRequestError, match="token"):
+        filled.search(Search(limit=2, token=page.next_token))
+
+
+def test_items_of_the_catalogue_before_pgstac_wrote_them_are_read(
     filled: Catalogue, connection: "psycopg.Connection"
 ) -> None:
-    from lai_service.catalogue.port import SortKey
-    from lai_service.catalogue.search_postgres import keys_of, stages_of
-
-    search = Search(sort=(SortKey("laiq:lai_mean", descending=True),))
-    stage = stages_of(search, keys_of(search))[0]
-    for way in ("seqscan", "bitmapscan", "sort"):  # one row is sooner found without the index
-        connection.execute(f"set enable_{way} = off")
-    plan = connection.execute(
-        f"explain select id from items i where {stage.where.text} order by {stage.order.text}",
-        stage.where.params + stage.order.params,
-    ).fetchall()
-    text = "\n".join(line for (line,) in plan)
-    assert "Index Scan Backward" in text
-    assert "Presorted Key" in text
+    """They hold the whole item, a mark where it lacks what the collection has, and nulls."""
+    mark = "𒍟※"
+    item = {**stac_item("b", DAY, note=None), "collection": "lai"}
+    item["assets"] = {"lai": {"href": "b.tif", "roles": ["data"]}}
+    content = {key: item[key] for key in item.keys() - {"id", "collection", "geometry", "type"}}
+    content["assets"] = {"lai": {**item["assets"]["lai"], "title": mark}, "lai_sd": mark}
+    connection.execute(
+        "insert into items select 'b', geometry, collection, datetime, end_datetime, %s, "
+        """'{"whole": true}' from items where id = 'a'""",
+        (psycopg.types.json.Jsonb(content),),
+    )
+    assert filled.item("lai", "b") == item
+    assert filled.put_items("lai", [item], "upsert") == ["unchanged"]
 
 
 def test_items_are_not_counted_where_the_planner_expects_many(

@@ -74,6 +74,7 @@ def test_latest_comes_first(filled: TestClient) -> None:
     assert ids(filled.get("/search?limit=2")) == ["item-011", "item-010"]
 
 
+@pytest.mark.sqlite_only
 def test_sort_order_puts_items_without_the_property_last_when_descending(
     filled: TestClient,
 ) -> None:

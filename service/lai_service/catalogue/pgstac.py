@@ -1,29 +1,29 @@
-"""The catalogue in PostgreSQL, in the tables of pgstac.
+"""The catalogue in PostgreSQL, by the functions of pgstac.
 
-Other programs that speak pgstac (titiler-pgstac, stac-fastapi-pgstac, pypgstac) read the same
-database, and may load items into it. Items are written into pgstac's partitions; they are found by
-SQL of our own over `pgstac.items` and its indexes, because pgstac's `search()` differs from the
-contract: its page token dies with the item it names, its filters fail on an item with a value of
-another type, nulls are sorted otherwise, and every search writes to the database.
-
-Writers of one collection queue at an advisory lock. Every write is one transaction.
+Search, filter, sort order, paging and collections are pgstac's functions, those that
+stac-fastapi-pgstac calls; items are stored by its loader and put together by its `hydrate`, six
+times as fast as in the database. So other programs of pgstac may share a database. Ours is what
+pgstac lacks: writes of which all or nothing is stored and that say what they did, a change under a
+lock, counts by class, and extents that follow the items.
 """
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import psycopg
-from psycopg import sql
+from psycopg.types.json import Jsonb
+from pypgstac.db import PgstacDB
+from pypgstac.hydration import hydrate
+from pypgstac.load import Loader, Methods
 
-from lai_service.catalogue.cql2_postgres import number_of
-from lai_service.catalogue.cql2_sql import Sql
-from lai_service.catalogue.items import dump_json
-from lai_service.catalogue.pgstac_rows import COLUMNS, BaseItem, Row, document_of, row_from, spans
-from lai_service.catalogue.pgstac_schema import open_pool, prepare_schema, reading, writing
+from lai_service.catalogue.cql2_sql import value_of
+from lai_service.catalogue.items import dump_json, facts_of
+from lai_service.catalogue.pgstac_schema import NUMBERS, errors, open_pool, prepare_schema
+from lai_service.catalogue.pgstac_search import request_of
 from lai_service.catalogue.port import (
-    QUICK_MS,
     Bucket,
     Document,
     Page,
@@ -32,14 +32,15 @@ from lai_service.catalogue.port import (
     Written,
     check_mode,
 )
-from lai_service.catalogue.search_postgres import conditions_of, keys_of, stages_of, token_values
 from lai_service.catalogue.search_sql import next_token
-from lai_service.errors import InvalidItemError, NotFoundError
+from lai_service.errors import (
+    BadRequestError,
+    InvalidItemError,
+    NotFoundError,
+)
 
 __all__ = ["PgstacCatalogue"]
 
-_MANY = 1000
-"""From so many new items on, where they are many for the partition, the planner is told at once."""
 _COUNTABLE = 5000
 """Where the planner expects more items, counting takes longer than `QUICK_MS`: it is not tried."""
 
@@ -56,6 +57,8 @@ class PgstacCatalogue:
         SettingsError: the database does not answer, or holds another version of pgstac.
     """
 
+    computes = False
+
     def __init__(self, url: str, *, busy_timeout_s: float = 30.0, connections: int = 10) -> None:
         self._pool = open_pool(url, busy_timeout_s=busy_timeout_s, size=connections)
         try:
@@ -66,62 +69,62 @@ class PgstacCatalogue:
 
     @contextmanager
     def _reading(self) -> Iterator[psycopg.Connection]:
-        with reading(), self._pool.connection() as connection:
+        with errors(BadRequestError), self._pool.connection() as connection:
             yield connection
 
     @contextmanager
     def _writing(self, collection_id: str) -> Iterator[psycopg.Connection]:
-        with writing(), self._pool.connection() as connection, connection.transaction():
+        """Lend a connection inside a transaction; writers of one collection queue at a lock."""
+        with (
+            errors(InvalidItemError),
+            self._pool.connection() as connection,
+            connection.transaction(),
+        ):
             connection.execute(
                 "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
                 (f"lai-service collection {collection_id}",),
             )
             yield connection
 
+    def _ask(self, query: str, *params: object) -> list[tuple[Any, ...]]:
+        with self._reading() as connection:
+            return _fetch(connection, query, *params)
+
     def collections(self) -> list[Document]:
         """Return all collections, ordered by id, their extents covering their items."""
         with self._reading() as connection:
-            rows = connection.execute(
-                'select id, content from collections order by id collate "C"'
-            ).fetchall()
-            return [_with_extent(connection, key, content) for key, content in rows]
+            rows = _fetch(connection, 'select content from collections order by id collate "C"')
+            return [_with_extent(connection, document) for (document,) in rows]
 
     def collection(self, collection_id: str) -> Document:
         """Return one collection, or raise NotFoundError."""
         with self._reading() as connection:
-            document = _collection(connection, collection_id)
-            return _with_extent(connection, collection_id, document)
+            return _with_extent(connection, _collection(connection, collection_id))
 
     def put_collection(self, document: Document, mode: WriteMode) -> Written:
         """Store a collection, or raise ConflictError (insert) or NotFoundError (replace)."""
-        key = str(document["id"])
-        text = dump_json(document)
+        key, text = str(document["id"]), dump_json(document)
         with self._writing(key) as connection:
-            row = connection.execute(
-                "select content from collections where id = %s", (key,)
-            ).fetchone()
-            check_mode(mode, row is not None, f"collection {key}")
-            if row is None:
-                connection.execute("select create_collection(%s::jsonb)", (text,))
-                return "created"
-            if row[0] == document:
+            old = _fetch(connection, "select get_collection(%s)", key)[0][0]
+            check_mode(mode, old is not None, f"collection {key}")
+            if old == document:
                 return "unchanged"
-            connection.execute("select update_collection(%s::jsonb)", (text,))
-            return "updated"
+            connection.execute("select upsert_collection(%s::jsonb)", (text,))
+        return "created" if old is None else "updated"
 
     def change_collection(
         self, collection_id: str, change: Callable[[Document], Document]
     ) -> Document:
         """Replace a collection by `change(collection)`; nobody writes in between."""
         with self._writing(collection_id) as connection:
-            document = change(_collection(connection, collection_id, lock=True))
+            document = change(_collection(connection, collection_id))
             connection.execute("select update_collection(%s::jsonb)", (dump_json(document),))
         return document
 
     def remove_collection(self, collection_id: str) -> Document:
         """Remove a collection with its items; return it, or raise NotFoundError."""
         with self._writing(collection_id) as connection:
-            document = _collection(connection, collection_id, lock=True)
+            document = _collection(connection, collection_id)
             connection.execute("select delete_collection(%s)", (collection_id,))
         return document
 
@@ -134,23 +137,22 @@ class PgstacCatalogue:
         self, collection_id: str, documents: Iterable[Document], mode: WriteMode
     ) -> list[Written]:
         """Store items of one collection: all of them or, when an error is raised, none."""
-        rows = [row_from(collection_id, document) for document in documents]
+        items = [_checked(collection_id, document) for document in documents]
         with self._writing(collection_id) as connection:
             _collection(connection, collection_id)
-            stored = _stored(connection, collection_id, [row.id for row in rows], mode)
+            stored = _items(connection, collection_id, [item["id"] for item in items])
+            replaces = bool(stored)
             written: list[Written] = []
-            pending: dict[str, Row] = {}
-            gone = list(stored)
-            for row in rows:
-                old = stored.get(row.id)
-                check_mode(mode, old is not None, f"item {row.id} of collection {collection_id}")
-                if old == row.document:
+            pending: dict[str, Document] = {}
+            for item in items:
+                old = stored.get(item["id"])
+                check_mode(mode, old is not None, f"item {item['id']} of {collection_id}")
+                if old == item:
                     written.append("unchanged")
                     continue
                 written.append("created" if old is None else "updated")
-                stored[row.id] = row.document
-                pending[row.id] = row
-            _replace(connection, collection_id, pending, gone)
+                stored[item["id"]] = pending[item["id"]] = item
+            self._store(connection, list(pending.values()), replaces)
         return written
 
     def change_item(
@@ -158,108 +160,88 @@ class PgstacCatalogue:
     ) -> Document:
         """Replace an item by `change(item)`; nobody writes in between."""
         with self._writing(collection_id) as connection:
-            document = change(_item(connection, collection_id, item_id, lock=True))
+            document = change(_item(connection, collection_id, item_id))
             if document.get("id") != item_id:
                 raise InvalidItemError("a patch cannot change the id of an item")
-            row = row_from(collection_id, document)
-            _replace(connection, collection_id, {item_id: row}, [item_id])
+            self._store(connection, [_checked(collection_id, document)], True)
         return document
+
+    def _store(self, connection: psycopg.Connection, items: list[Document], replaces: bool) -> None:
+        """Store items of one collection, inside the transaction of the connection."""
+        if items:
+            loader = Loader(PgstacDB(pool=self._pool, connection=connection))
+            method = Methods.delsert if replaces else Methods.insert
+            loader.load_items(iter(items), method, chunksize=len(items))
 
     def remove_item(self, collection_id: str, item_id: str) -> Document:
         """Remove an item; return it, or raise NotFoundError."""
         with self._writing(collection_id) as connection:
-            document = _item(connection, collection_id, item_id, lock=True)
-            connection.execute(
-                "delete from items where collection = %s and id = %s", (collection_id, item_id)
-            )
+            document = _item(connection, collection_id, item_id)
+            connection.execute("select delete_item(%s, %s)", (item_id, collection_id))
         return document
 
     def search(self, search: Search) -> Page:
         """Return one page of the items that match."""
-        where, keys = conditions_of(search), keys_of(search)
-        values = ", ".join(key.sql.text for key in keys)
-        params = [param for key in keys for param in key.sql.params]
-        found: list[tuple[Any, ...]] = []
-        with self._reading() as connection:
-            for stage in stages_of(search, keys):
-                found += _fetch(
-                    connection,
-                    f"select {COLUMNS}, {values} from items i "
-                    f"where {where.text} and {stage.where.text} "
-                    f"order by {stage.order.text} limit %s",
-                    *params,
-                    *where.params,
-                    *stage.where.params,
-                    *stage.order.params,
-                    search.limit + 1 - len(found),
-                )
-                if len(found) > search.limit:
-                    break
-        shown = found[: search.limit]
-        token = None
-        if len(found) > search.limit and shown:
-            token = next_token(search, token_values(keys, shown[-1][5:]))
-        return Page([document_of(*row[:5]) for row in shown], token)
+        ((found,),) = self._ask("select search(%s)", Jsonb(request_of(search)))
+        links = {link["rel"]: link["href"] for link in found["links"]}
+        following = parse_qs(urlsplit(links.get("next", "")).query).get("token")
+        token = next_token(search, (following[0],)) if following else None
+        return Page([_whole(item) for item in found["features"]], token)
 
     def count(self, search: Search) -> int:
         """Return how many items match, whatever the limit and the token."""
-        where = conditions_of(search)
-        query = f"select count(*) from items i where {where.text}"
-        with self._reading() as connection:
-            ((count,),) = _fetch(connection, query, *where.params)
-        return int(count)
+        return int(self._count(search, context="on") or 0)
 
     def quick_count(self, search: Search) -> int | None:
         """Return the same, or None where it takes more than `QUICK_MS` milliseconds."""
-        where = conditions_of(search)
-        found = f"from items i where {where.text}"
-        with self._reading() as connection, connection.transaction():
-            ((plan,),) = _fetch(connection, f"explain (format json) select {found}", *where.params)
-            if plan[0]["Plan"]["Plan Rows"] > _COUNTABLE:
-                return None
-            connection.execute(f"set local statement_timeout = {QUICK_MS}".encode())
-            try:
-                ((count,),) = _fetch(connection, f"select count(*) {found}", *where.params)
-            except psycopg.errors.QueryCanceled as error:
-                raise psycopg.Rollback from error
-            return int(count)
-        return None
+        return self._count(
+            search,
+            context="auto",
+            context_estimated_count=str(_COUNTABLE),
+            context_estimated_cost="0",
+        )
+
+    def _count(self, search: Search, **conf: str) -> int | None:
+        conf |= {"context_stats_ttl": "0 seconds"}  # counts that others wrote down may be old
+        ((count,),) = self._ask(
+            "select (where_stats(stac_search_to_where(%s), false, %s)).total_count",
+            Jsonb(request_of(search)),
+            Jsonb(conf),
+        )
+        return None if count is None else int(count)
 
     def count_by_month(self, search: Search) -> list[Bucket]:
         """Return how many matching items fall into each calendar month (UTC)."""
-        month = Sql("""to_char(i.datetime at time zone 'UTC', 'YYYY-MM-01"T00:00:00Z"')""")
+        month = """to_char(datetime at time zone 'UTC', 'YYYY-MM-01"T00:00:00Z"')"""
         return [Bucket(str(key), count) for key, count in self._grouped(search, month)]
 
     def count_by_range(self, search: Search, field: str, edges: tuple[float, ...]) -> list[Bucket]:
         """Return how many matching items have the property in each class between two edges."""
-        value = number_of(field)
-        group = Sql(
-            f"width_bucket({value.text}, %s::float8[])",
-            (*value.params, [float(edge) for edge in edges]),
-        )
+        value_of(field)  # says what cannot be a name
+        with self._reading() as connection:
+            ((value,),) = _fetch(connection, "select (queryable(%s)).expression", field)
+        group = f"width_bucket({value}, array{[float(edge) for edge in edges]}::float8[])"
         counts = dict(self._grouped(search, group))
         return [
             Bucket(f"{lower:g}-{upper:g}", counts.get(position, 0), lower, upper)
             for position, (lower, upper) in enumerate(itertools.pairwise(edges), start=1)
         ]
 
-    def _grouped(self, search: Search, group: Sql) -> list[tuple[Any, ...]]:
-        where = conditions_of(search)
-        query = (
-            f"select {group.text} as class, count(*) from items i "
-            f"where {where.text} group by class order by class"
-        )
+    def _grouped(self, search: Search, group: str) -> list[tuple[Any, ...]]:
+        """Count by a value; its SQL and that of the search are pgstac's, with literals quoted."""
         with self._reading() as connection:
-            return _fetch(connection, query, *group.params, *where.params)
+            ((where,),) = _fetch(
+                connection, "select stac_search_to_where(%s)", Jsonb(request_of(search))
+            )
+            query = f"select {group}, count(*) from items where {where} group by 1 order by 1"
+            return connection.execute(query.encode()).fetchall()
 
     def health(self) -> dict[str, Any]:
         """Return what an operator wants to see; raise where the database does not answer."""
-        with self._reading() as connection:
-            ((items, collections, server),) = _fetch(
-                connection,
-                "select (select count(*) from items), (select count(*) from collections), "
-                "current_setting('server_version')",
-            )
+        ((items, collections, server),) = self._ask(
+            "select (select count(*) from items), (select count(*) from collections), "
+            "current_setting('server_version')"
+        )
         return {
             "catalogue": "pgstac",
             "pgstac_version": self._version,
@@ -274,30 +256,23 @@ class PgstacCatalogue:
 
 
 def _fetch(connection: psycopg.Connection, query: str, *params: object) -> list[tuple[Any, ...]]:
-    """Run a query that we put together ourselves, with its parameters bound."""
-    return connection.execute(query, params or None).fetchall()
+    return connection.execute(query.encode(), params or None).fetchall()
 
 
-def _collection(
-    connection: psycopg.Connection, collection_id: str, *, lock: bool = False
-) -> Document:
-    query = "select content from collections where id = %s" + (" for update" if lock else "")
-    rows = _fetch(connection, query, collection_id)
-    if not rows:
+def _collection(connection: psycopg.Connection, collection_id: str) -> Document:
+    document: Document | None = _fetch(connection, "select get_collection(%s)", collection_id)[0][0]
+    if document is None:
         raise NotFoundError(f"collection {collection_id} does not exist")
-    document: Document = rows[0][0]
     return document
 
 
-def _with_extent(
-    connection: psycopg.Connection, collection_id: str, document: Document
-) -> Document:
+def _with_extent(connection: psycopg.Connection, document: Document) -> Document:
     """Return a collection whose extent is that of its items, where it has any."""
     ((start, end, west, south, east, north),) = _fetch(  # each from the end of an index
         connection,
         "select min(datetime), max(end_datetime), min(ST_XMin(geometry)), min(ST_YMin(geometry)), "
         "max(ST_XMax(geometry)), max(ST_YMax(geometry)) from items where collection = %s",
-        collection_id,
+        document["id"],
     )
     if start is None:
         return document
@@ -309,80 +284,43 @@ def _with_extent(
     return {**document, "extent": {**document.get("extent", {}), **extent}}
 
 
-def _item(
-    connection: psycopg.Connection, collection_id: str, item_id: str, *, lock: bool = False
-) -> Document:
-    rows = _fetch(
-        connection,
-        f"select {COLUMNS} from items i where i.collection = %s and i.id = %s"
-        + (" for update" if lock else ""),
-        collection_id,
-        item_id,
-    )
-    if not rows:
+def _item(connection: psycopg.Connection, collection_id: str, item_id: str) -> Document:
+    found = _items(connection, collection_id, [item_id])
+    if item_id not in found:
         raise NotFoundError(f"item {item_id} does not exist in collection {collection_id}")
-    return document_of(*rows[0])
+    return found[item_id]
 
 
-def _stored(
-    connection: psycopg.Connection, collection_id: str, ids: list[str], mode: WriteMode
+def _items(
+    connection: psycopg.Connection, collection_id: str, ids: list[str]
 ) -> dict[str, Document]:
-    """Return the items of these ids that are there; on insert empty, their ids are enough."""
-    columns = "i.id" if mode == "insert" else COLUMNS
-    rows = _fetch(
-        connection,
-        f"select {columns} from items i where i.collection = %s and i.id = any(%s::text[])",
-        collection_id,
-        ids,
-    )
-    if mode == "insert":
-        return {row[0]: {} for row in rows}
-    return {row[1]: document_of(*row) for row in rows}
+    """Return the items of these ids that are there."""
+    query = "select content_nonhydrated(i) from items i where collection = %s and id = any(%s)"
+    rows = _fetch(connection, query, collection_id, ids)
+    return {item["id"]: _whole(item) for (item,) in rows}
 
 
-def _replace(
-    connection: psycopg.Connection, collection_id: str, rows: dict[str, Row], old: list[str]
-) -> None:
-    """Write rows in place of those of the same ids that are there."""
-    if not rows:
-        return
-    ((trunc, number, base),) = _fetch(
-        connection,
-        "select c.partition_trunc, b.base_item_id, b.base_item "
-        "from collections c, current_base_item(c.id) b where c.id = %s",
-        collection_id,
-    )
-    partitions = [
-        _fetch(
-            connection,
-            "select check_partition(%s, tstzrange(%s::timestamptz, %s::timestamptz, '[]'), "
-            "tstzrange(%s::timestamptz, %s::timestamptz, '[]'))",
-            collection_id,
-            *span,
-        )[0][0]
-        for span in spans(rows.values(), trunc)
-    ]
-    replaced = [item_id for item_id in old if item_id in rows]
-    if replaced:
-        connection.execute(
-            "delete from items where collection = %s and id = any(%s::text[])",
-            (collection_id, replaced),
-        )
-    base_item = BaseItem(number, base.get("assets"))
-    with connection.cursor().copy(
-        "copy items (id, collection, datetime, end_datetime, geometry, content, private) from stdin"
-    ) as copy:
-        for row in rows.values():
-            copy.write_row(row.values(base_item))
-    if len(rows) >= _MANY:
-        for partition in partitions:
-            _analyze(connection, partition, len(rows))
+def _whole(item: Document) -> Document:
+    """Put together an item and what its collection says of all items."""
+    base = item.pop("pgstac:base_item", None)
+    item = hydrate(base, item) if base else item
+    # some writers of pgstac leave this null out, which the item schema demands
+    item["properties"] = {"datetime": None, **item.get("properties", {})}
+    return item
 
 
-def _analyze(connection: psycopg.Connection, partition: str, new: int) -> None:
-    """Count a partition that has grown by a fifth; the server itself gets to it in a minute."""
-    name = sql.Identifier(partition)
-    query = sql.SQL("select reltuples from pg_class where oid = {}::regclass")
-    row = connection.execute(query.format(sql.Literal(partition))).fetchone()
-    if row is None or new > 0.2 * row[0]:
-        connection.execute(sql.SQL("analyze {}").format(name))
+def _checked(collection_id: str, document: Document) -> Document:
+    """Return an item as pgstac gives it back.
+
+    Raises:
+        InvalidItemError: it cannot be stored.
+    """
+    facts = facts_of(document)
+    if facts.footprint is None:
+        raise InvalidItemError(f"item {facts.id} has no geometry; pgstac stores none without one")
+    for name in NUMBERS & document["properties"].keys():
+        value = document["properties"][name]
+        if not isinstance(value, int | float | None):
+            raise InvalidItemError(f"item {facts.id}: {name} must be a number, not {value!r}")
+    dump_json(document)
+    return {**document, "collection": collection_id, "type": "Feature"}

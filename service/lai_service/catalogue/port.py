@@ -1,8 +1,8 @@
 """The catalogue behind the API: one interface, whatever database stands behind it.
 
 A catalogue stores STAC documents as plain dictionaries, exactly as they were given but for the
-links that the API makes itself. It knows nothing of HTTP. `catalogue_sqlite` is the embedded
-default, `catalogue_pgstac` the one on PostgreSQL; both pass the same contract tests.
+links that the API makes itself. It knows nothing of HTTP. `sqlite` is the embedded default,
+`pgstac` the one on PostgreSQL; both pass the same tests but for those marked `sqlite_only`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -107,6 +107,9 @@ class Bucket:
 
 class Catalogue(Protocol):
     """What the service asks of a database; methods may be called from several threads."""
+
+    computes: bool
+    """Whether filters may hold arithmetic."""
 
     def collections(self) -> list[Document]:
         """Return all collections, ordered by id, their extents covering their items."""

@@ -78,6 +78,8 @@ class SqliteCatalogue:
         SettingsError: the file cannot be opened, or is not one of ours.
     """
 
+    computes = True
+
     def __init__(
         self, path: Path, *, busy_timeout_s: float = 30.0, read_only: bool = False
     ) -> None:
