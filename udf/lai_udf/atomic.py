@@ -6,14 +6,12 @@ What writes rasters works in a hidden folder beside the target, and moves finish
 import fcntl
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import rasterio
-from rasterio.errors import RasterioError
 
 from lai_udf.errors import OutputNotWritableError
 
@@ -34,6 +32,8 @@ def small_cache() -> Iterator[None]:
     if "GDAL_CACHEMAX" in os.environ:
         yield
         return
+    import rasterio  # what fits networks does without
+
     with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
         yield
 
@@ -47,12 +47,18 @@ def disk_errors(directory: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RasterioError) as error:
+    except _disk_faults() as error:
         reason = str(error.__cause__ or error)
         raise OutputNotWritableError(
             f"cannot write to {directory} ({reason}): choose a folder that can be written and has "
             "space left; nothing was changed there"
         ) from error
+
+
+def _disk_faults() -> tuple[type[Exception], ...]:
+    """Return what a refusing disk raises; what GDAL raises only where it was loaded."""
+    module = sys.modules.get("rasterio.errors")
+    return (OSError, module.RasterioError) if module else (OSError,)
 
 
 @contextmanager

@@ -152,3 +152,12 @@ def test_a_pool_is_the_same_for_the_same_seed_and_leaves_no_traces(tmp_path):
     np.testing.assert_array_equal(one, other)
     assert calls == [(8, 8), (8, 8)]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npy", "b.npy"]
+
+
+def test_a_pool_is_the_same_on_any_number_of_cores(tmp_path):
+    library = spectral_library(2_000, np.random.default_rng(1))
+    for cores in (1, 2):
+        make_pool(tmp_path / f"{cores}.npy", library, patches=66, size_px=16, seed=5, cores=cores)
+
+    one, two = (open_pool(tmp_path / f"{cores}.npy") for cores in (1, 2))
+    np.testing.assert_array_equal(one, two)

@@ -5,7 +5,7 @@ six others averaged to 40 m; wanted is what SL2P says of the untouched scene. Go
 errors per method and variable, relative to those of cubically interpolated bands.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -101,14 +101,17 @@ def run_at_10m(network: Network) -> Method:
 
 
 def score_wald(
-    scenes: Sequence[Scene], networks: Sequence[Network], *, step: Callable[[], None] = lambda: None
+    scenes: Iterable[Scene],
+    networks: Sequence[Network],
+    *,
+    further: Mapping[str, Method] | None = None,
 ) -> pd.DataFrame:
     """Score methods by Wald's protocol.
 
     Args:
         scenes: at 20 m, see `restore.scenes.read_scenes`.
         networks: bundles; those without a network for 10 m are left out.
-        step: called after each scene.
+        further: methods by name.
 
     Returns:
         A row per method and variable: `method`, `variable`, `unit`, `n`, `rmse`, `distance`,
@@ -123,6 +126,7 @@ def score_wald(
         SNAP_10M: read_by_snap_10m,
     }
     methods |= {each.name: run_at_10m(each) for each in networks if "bodies" in each.contract}
+    methods |= further or {}
     errors: dict[tuple[str, str], list[NDArray[np.floating[Any]]]] = {}
     for scene in scenes:
         chosen = _choose(scene)
@@ -133,7 +137,6 @@ def score_wald(
                 for variable, found in method(degraded).items():
                     error = (found - truth[variable]).ravel()[pixels]
                     errors.setdefault((name, variable), []).append(error)
-        step()
     if not errors:
         raise EvaluationError(f"no scene has {FEWEST_PX} px of clear vegetation off its border")
     rows: list[dict[str, Any]] = [

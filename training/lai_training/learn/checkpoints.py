@@ -5,7 +5,7 @@ In a run folder, written by `KeepRun`:
 * ``best.keras``: the network with the lowest validation loss;
 * ``history.csv``: one row per epoch with its losses, patches per second while fitting, and
   seconds with validation;
-* ``loss.png``: the losses drawn;
+* ``loss.png``: the losses drawn, where matplotlib is installed;
 * ``backup/latest.weights.h5``: weights and state of the optimizer after the last epoch.
 
 An epoch's files are written in a work folder and moved into place when all of them are complete,
@@ -18,6 +18,7 @@ import logging
 import math
 import shutil
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,19 @@ class AveragedWeights(keras.callbacks.SwapEMAWeights):  # type: ignore[misc]
         self._ema_weights_in_model = resumed
 
 
+class StopAt(keras.callbacks.Callback):  # type: ignore[misc]
+    """End a fit after the first batch that is done at `moment`, `time.monotonic()`."""
+
+    def __init__(self, moment: float) -> None:
+        super().__init__()
+        self._moment = moment
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop where the time is over; the epoch ends here, with its validation and its files."""
+        if time.monotonic() >= self._moment:
+            self.model.stop_training = True
+
+
 class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
     """Write the files of a run after every epoch; stop at the first loss that is no number."""
 
@@ -126,7 +140,7 @@ class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
         seconds = round(now - self._began, 1)
         rate = round(self._patches / max(self._fitted - self._began, 1e-3), 1)
         self._rows.append({"epoch": epoch, **losses, RATE: rate, "seconds": seconds})
-        target = {name: self._run / name for name in (BEST, HISTORY, CURVES)}
+        kept = (HISTORY, CURVES) if find_spec("matplotlib") else (HISTORY,)
         backup = self._run / BACKUP
         files: dict[Path, Path] = {}
         with work_folder(self._run) as work, disk_errors(self._run):
@@ -134,12 +148,13 @@ class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
                 self._best = losses["val_loss"]
                 with full_precision(self.model):
                     self.model.save(work / BEST)
-                files[work / BEST] = target[BEST]
+                files[work / BEST] = self._run / BEST
             _write_rows(work / HISTORY, self._rows)
-            draw_losses(self._rows, work / CURVES)
+            if CURVES in kept:
+                draw_losses(self._rows, work / CURVES)
             self.model.save_weights(work / backup.name)
             backup.parent.mkdir(exist_ok=True)
-            files |= {work / name: target[name] for name in (HISTORY, CURVES)}
+            files |= {work / name: self._run / name for name in kept}
             files[work / backup.name] = backup
             move_finished(files)
         logger.info(

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 
 from lai_training.errors import FitError
-from lai_training.learn.checkpoints import BEST, AveragedWeights, KeepRun, restore
+from lai_training.learn.checkpoints import BEST, AveragedWeights, KeepRun, StopAt, restore
 from lai_training.learn.config import FitConfig, PreparedConfig
 from lai_training.learn.normalisation import (
     Normalisation,
@@ -41,6 +41,8 @@ def fit(
     pools: Path,
     verbose: int = 0,
     progress: Progress | None = None,
+    until: float | None = None,
+    workers: int = 1,
 ) -> Path:
     """Fit the network of `config`, going on where a killed run stopped.
 
@@ -50,6 +52,8 @@ def fit(
         pools: folder in which simulated pools are kept between runs.
         verbose: 0 silent, 1 bar, 2 one line an epoch, printed by Keras.
         progress: called with (patches simulated, all), then (batches done, all).
+        until: `time.monotonic()` at which the fit ends with what it has; None: when it is done.
+        workers: threads that make samples.
 
     Returns:
         `best.keras` in the run folder.
@@ -77,12 +81,16 @@ def fit(
         write_provenance(config, normalisation, run)
     if done < config.epochs:
         stream = _stream(training, normalisation, config)
+        held_out_stream = _held_out_stream(held_out, normalisation, config)
+        stream.workers = held_out_stream.workers = workers
         callbacks = _callbacks(stream, config, run, done, progress)
+        if until is not None:
+            callbacks.append(StopAt(until))
         with warnings.catch_warnings():  # the spread head has no loss here; it is taught later
             warnings.filterwarnings("ignore", "Gradients do not exist for variables .'spread1")
             model.fit(
                 stream,
-                validation_data=_held_out_stream(held_out, normalisation, config),
+                validation_data=held_out_stream,
                 initial_epoch=done,
                 epochs=config.epochs,
                 shuffle=False,  # a resumed run sees the batches in the same order as a whole one

@@ -6,7 +6,9 @@ need fit in memory.
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +43,11 @@ class Pool:
 
 
 def load_pool(
-    config: PoolConfig | PreparedConfig, pools: Path, progress: Progress | None = None
+    config: PoolConfig | PreparedConfig,
+    pools: Path,
+    progress: Progress | None = None,
+    *,
+    cores: int = 1,
 ) -> Pool:
     """Open a pool of real patches, or of simulated ones; simulate those where not there yet.
 
@@ -49,6 +55,7 @@ def load_pool(
         config: which pool.
         pools: folder in which simulated pools are kept.
         progress: called while patches are simulated.
+        cores: processes that simulate.
 
     Raises:
         PrepareError: the pool of real patches is missing or damaged.
@@ -70,6 +77,7 @@ def load_pool(
             size_px=config.size_px,
             seed=config.seed,
             progress=progress,
+            cores=cores,
         )
     return Pool(open_pool(path))
 
@@ -87,25 +95,46 @@ def make_pool(
     size_px: int,
     seed: int,
     progress: Progress | None = None,
+    cores: int = 1,
 ) -> None:
     """Simulate a pool of clean patches into a float16 `.npy`, a few at a time, atomically.
 
-    Half precision costs 0.05 % of the reflectance, and the label is made of what is stored.
-    `progress` is called with (done, all). Raises `OutputNotWritableError` where the disk refuses.
+    Half precision costs 0.05 % of the reflectance, and the label is made of what is stored. The
+    pool is the same on any number of cores. `progress` is called with (done, all). Raises
+    `OutputNotWritableError` where the disk refuses.
     """
     shape = (patches, len(BANDS), size_px, size_px)
-    rng = np.random.default_rng(seed)
+    starts = range(0, patches, SIMULATED_TOGETHER)
     with work_folder(path.parent) as work, disk_errors(path.parent):
         unfinished = work / path.name
-        pool = np.lib.format.open_memmap(unfinished, mode="w+", dtype="float16", shape=shape)
-        for start in range(0, patches, SIMULATED_TOGETHER):
-            count = min(SIMULATED_TOGETHER, patches - start)
-            made = simulate_patches(count, size_px, rng, library, patches_per_scene=4)
-            pool[start : start + count] = made.boa_reflectance
-            if progress:
-                progress(start + count, patches)
-        pool.flush()
+        np.lib.format.open_memmap(unfinished, mode="w+", dtype="float16", shape=shape).flush()
+        if cores == 1 or len(starts) == 1:
+            for start in starts:
+                done = min(start + _simulate(unfinished, library, seed, start), patches)
+                if progress:
+                    progress(done, patches)
+        else:
+            spawn, done = get_context("spawn"), 0  # a fork would copy the threads of a backend
+            with ProcessPoolExecutor(min(cores, len(starts)), spawn) as simulators:
+                jobs = [
+                    simulators.submit(_simulate, unfinished, library, seed, start)
+                    for start in starts
+                ]
+                for job in as_completed(jobs):
+                    done += job.result()
+                    if progress:
+                        progress(done, patches)
         move_finished({unfinished: path})
+
+
+def _simulate(path: Path, library: SpectralLibrary, seed: int, start: int) -> int:
+    """Simulate some patches into their rows of a pool; return how many."""
+    pool = np.load(path, mmap_mode="r+")
+    rows = pool[start : start + SIMULATED_TOGETHER]
+    rng = np.random.default_rng((seed, start))
+    made = simulate_patches(len(rows), rows.shape[-1], rng, library, patches_per_scene=4)
+    rows[...] = made.boa_reflectance
+    return len(rows)
 
 
 def open_pool(path: Path) -> Floats:

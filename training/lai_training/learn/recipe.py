@@ -104,8 +104,13 @@ def compile_model(model: keras.Model, config: FitConfig) -> None:
         loss=losses if several else losses[0],
         loss_weights=weights if len(SPECS[config.network].variables) > 1 else None,
         weighted_metrics=metrics if several else metrics[0],
-        jit_compile=False,
+        jit_compile=compiles(),
     )
+
+
+def compiles() -> bool:
+    """Return whether the backend must compile a step: JAX is slow without, others gain nothing."""
+    return bool(keras.backend.backend() == "jax")
 
 
 def _schedule(config: FitConfig) -> float | keras.optimizers.schedules.LearningRateSchedule:

@@ -6,8 +6,10 @@ normalisation and seed. `lai_training.learn.checkpoints` writes the weights besi
 
 import hashlib
 import json
+import os
 import subprocess
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,7 @@ def write_provenance(config: FitConfig, normalisation: Normalisation, run: Path)
         "commit": find_commit(),
         "backend": keras.backend.backend(),
         "device": find_device(),
-        "versions": {name: version(name) for name in ("keras", "numpy", "sentinel2-lai")},
+        "versions": find_versions(),
         "normalisation": normalisation.contract(),
         "data": {
             name: _describe_data(pool)
@@ -84,8 +86,22 @@ def find_device() -> str:
     return str(keras.ops.zeros(1).device).rpartition("device:")[2]
 
 
+def find_versions() -> dict[str, str]:
+    """Return the versions of what fits a network; of this project only where it is installed."""
+    versions = {}
+    for name in ("keras", "numpy", "sentinel2-lai"):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
+
 def find_commit() -> str:
-    """Return the commit of the working tree, with a mark where it is not clean."""
+    """Return the commit of the working tree, with a mark where it is not clean.
+
+    `LAI_COMMIT` states it where the working tree came without its repository.
+    """
+    if stated := os.environ.get("LAI_COMMIT"):
+        return stated
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     here = Path(__file__).parent
     result = subprocess.run(describe, cwd=here, capture_output=True, text=True, check=False)

@@ -25,7 +25,6 @@ from lai_training.scores.metrics import score
 from lai_training.sl2p.tables import load_network
 from lai_udf.errors import ProductError
 from lai_udf.predict import BANDS, NOMINAL_COSINES, build_features, clear_inputs
-from lai_udf.scenes.read import read_scene
 
 logger = logging.getLogger("lai_training")
 
@@ -84,6 +83,8 @@ def score_variables(
         FitError: the folder holds no run.
         EvaluationError: no scene has a clear vegetated pixel.
     """
+    from lai_udf.scenes.read import read_scene  # fits do without GDAL
+
     spec, _ = spec_of(run)
     if not (run / BEST).exists():
         raise FitError(f"{run} holds no {BEST}: fit it first")

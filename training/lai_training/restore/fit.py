@@ -6,8 +6,8 @@ The folder holds `body_20m.keras`, `body_10m.keras`, `config.yaml`, `history.csv
 
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ import pandas as pd
 import yaml
 from keras import ops
 
+from lai_training.learn.checkpoints import StopAt
 from lai_training.learn.config import PoolConfig
 from lai_training.learn.pools import load_pool
-from lai_training.learn.run_folder import find_commit, find_device
+from lai_training.learn.recipe import compiles
+from lai_training.learn.run_folder import find_commit, find_device, find_versions
 from lai_training.restore.config import BodyConfig, RestoreConfig
 from lai_training.restore.network import BODIES, READOUT, BodySpec, attach_head, build_body
 from lai_training.restore.samples import Patches, SampleStream, measure_constants, measure_detail
@@ -55,6 +57,8 @@ def fit_bodies(
     *,
     pools: Path,
     progress: Progress | None = None,
+    until: float | None = None,
+    workers: int = 1,
 ) -> Path:
     """Fit both bodies and write the run.
 
@@ -64,6 +68,8 @@ def fit_bodies(
         run: folder of the run.
         pools: folder in which simulated pools are kept between runs.
         progress: told (batches done, all) of each body.
+        until: `time.monotonic()` at which the fit ends with what it has; None: when it is done.
+        workers: threads that make samples.
 
     Returns:
         The folder of the run.
@@ -76,15 +82,19 @@ def fit_bodies(
         "commit": find_commit(),
         "backend": keras.backend.backend(),
         "device": find_device(),
-        "versions": {name: version(name) for name in ("keras", "numpy", "sentinel2-lai")},
+        "versions": find_versions(),
         "config": config.model_dump(),
         "scenes": [scene.name for scene in scenes],
         "normalisation": {},
     }
     rows: list[dict[str, Any]] = []
     with work_folder(run) as work, disk_errors(run):
-        for resolution, spec in BODIES.items():
-            body, constants, losses = fit_body(config, patches, spec, progress=progress)
+        for left, (resolution, spec) in zip((2, 1), BODIES.items(), strict=True):
+            now = time.monotonic()
+            stop = None if until is None else now + max(until - now, 0) / left
+            body, constants, losses = fit_body(
+                config, patches, spec, progress=progress, until=stop, workers=workers
+            )
             body.save(work / body_name(resolution))
             provenance["normalisation"][str(resolution)] = constants
             rows += [
@@ -115,6 +125,8 @@ def fit_body(
     spec: BodySpec,
     *,
     progress: Progress | None = None,
+    until: float | None = None,
+    workers: int = 1,
 ) -> tuple[keras.Model, dict[str, Any], list[float]]:
     """Fit one body; return it, its normalisation and the loss of each epoch."""
     own = config.body(spec.resolution)
@@ -132,8 +144,8 @@ def fit_body(
         warmup_steps=max(1, min(100, total // 10)),
     )
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0)
-    network.compile(optimizer, loss=make_loss(own, spread), jit_compile=False)
-    callbacks = []
+    network.compile(optimizer, loss=make_loss(own, spread), jit_compile=compiles())
+    callbacks = [StopAt(until)] if until is not None else []
     if progress:
         batches = iter(range(1, total + 1))
         callbacks.append(
@@ -142,6 +154,7 @@ def fit_body(
             )
         )
     stream = SampleStream(patches, spec, config, constants)
+    stream.workers = workers
     history = network.fit(stream, epochs=own.epochs, shuffle=False, verbose=0, callbacks=callbacks)
     kernel = body.get_layer(READOUT).kernel
     kernel.assign(kernel * own.strength)

@@ -18,7 +18,6 @@ from lai_training import sl2p
 from lai_training.errors import EvaluationError
 from lai_udf.errors import LaiUdfError
 from lai_udf.predict import BANDS
-from lai_udf.scenes.read import read_scene
 
 logger = logging.getLogger("lai_training")
 
@@ -65,6 +64,8 @@ def read_scenes(folder: Path, *, smallest_px: int = 48) -> list[Scene]:
     Raises:
         EvaluationError: the folder holds no scene that can be read.
     """
+    from lai_udf.scenes.read import read_scene  # fits on packed scenes do without GDAL
+
     places = _read_places(folder)
     found = []
     for path in sorted([*folder.glob("*.tif"), *folder.glob("*.SAFE")]):

@@ -30,7 +30,6 @@ from lai_udf.predict import (
     load_model,
     predict_lai,
 )
-from lai_udf.scenes.read import read_scene
 
 logger = logging.getLogger("lai_training")
 
@@ -141,6 +140,8 @@ def score_scenes(
         EvaluationError: no scene has a clear vegetated pixel.
         LaiModelError: the bundle cannot be opened.
     """
+    from lai_udf.scenes.read import read_scene  # fits do without GDAL
+
     load_model(str(bundle))
     parts, skipped = [], []
     for number, path in enumerate(paths):

@@ -8,9 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import xarray as xr
-from rasterio.warp import transform
 
-from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES
 
 WIDEST_VIEW_DEG = 11.8
@@ -84,6 +82,10 @@ def _sun_over(scene: xr.DataArray) -> tuple[float, float] | None:
     """Return `sun_position` over the centre of a scene; None where it states no time."""
     if not scene.attrs.get("datetime"):
         return None
+    from rasterio.warp import transform  # fits on simulated land do without
+
+    from lai_udf.grid import Grid
+
     grid = Grid.of_data_array(scene, "the scene")
     west, south, east, north = grid.bounds
     centre = transform(grid.crs, "EPSG:4326", [(west + east) / 2], [(south + north) / 2])
