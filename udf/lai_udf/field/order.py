@@ -9,13 +9,14 @@ import geopandas as gpd
 import shapely
 
 from lai_udf.errors import EmptySceneError, GeometryError, UnreadableProductError
-from lai_udf.field.search import COLLECTION, Period, find_files, kind_of, search_api
+from lai_udf.field.search import COLLECTION, Period, kind_of, search_api
 from lai_udf.field.season import run_season
 from lai_udf.field.table import build_table, find_lai, smooth_table, write_tables
 from lai_udf.polygons import LEFT_OUT, read_polygons
 from lai_udf.run_options import RunOptions
 from lai_udf.runs import Refusal
 from lai_udf.scenes.declared import Declared
+from lai_udf.scenes.read import describe
 from lai_udf.zonal import MIN_VALID_SHARE
 
 RESULTS = "lai"
@@ -97,7 +98,7 @@ def observe_fields(
         entries = (
             search_api(source, collection or COLLECTION, _area(fields), period, declared)
             if kind == "stac"
-            else find_files(source, declared)
+            else describe(source, declared)
         )
         season = run_season(entries, fields, period, results, options, progress)
         report.refused, report.made, report.kept = season.refused, season.made, season.kept

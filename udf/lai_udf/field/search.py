@@ -13,7 +13,6 @@ from urllib.request import Request, urlopen
 
 from lai_udf.errors import LaiUdfError, UnreadableProductError
 from lai_udf.scenes.declared import Declared
-from lai_udf.scenes.read import describe
 from lai_udf.scenes.source import SceneEntry, SceneSource
 from lai_udf.scenes.stac import describe_item
 
@@ -69,11 +68,6 @@ def kind_of(source: str) -> str:
     raise UnreadableProductError(
         f"{source} is neither a STAC API with item search nor an openEO back-end"
     )
-
-
-def find_files(source: str, declared: Declared) -> Iterator[SceneEntry]:
-    """Yield the scenes of a path or document."""
-    yield from describe(source, declared)
 
 
 def search_api(

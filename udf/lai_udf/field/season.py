@@ -4,7 +4,6 @@ Only windows around the fields are read and predicted, with the halo that makes 
 whole scene; results of earlier runs are left as they are.
 """
 
-import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,8 +166,3 @@ def _widen(window: Window, grid: Grid) -> tuple[int, int, int, int]:
 
 def _area(box: tuple[int, int, int, int]) -> int:
     return (box[2] - box[0]) * (box[3] - box[1])
-
-
-def day_after(moment: dt.datetime) -> dt.date:
-    """Return the day after a time."""
-    return moment.date() + dt.timedelta(days=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -27,6 +28,17 @@ Offset = float | Mapping[str, float]
 """Reflectance at digital number 0: one number, or one from each date on."""
 
 
+class Declaration(TypedDict, total=False):
+    """Keywords of `lai_udf.open_scene`, `open_scenes` and `read_scene`, which explains them."""
+
+    reflectance_scale: float | None
+    reflectance_offset: Offset | None
+    datetime: str | None
+    bands: Sequence[str]
+    resolution: int
+    reproject: bool
+
+
 @dataclass(frozen=True)
 class Declared:
     """What the caller declares."""
@@ -48,6 +60,18 @@ class Declared:
 
     reproject: bool = False
     """Reproject what is not on a UTM grid of that side."""
+
+    @classmethod
+    def of(cls, given: Declaration) -> "Declared":
+        """Return what keywords declare."""
+        return cls(
+            given.get("reflectance_scale"),
+            given.get("reflectance_offset"),
+            given.get("datetime"),
+            tuple(given.get("bands", ())),
+            given.get("resolution", 20),
+            given.get("reproject", False),
+        )
 
     def scaling(self, found: Scaling | None, *, time: str = "") -> Scaling | None:
         """Return the scaling of a band: what is declared, else what was found, else None.

@@ -10,7 +10,7 @@ the attributes `datetime`, `platform`, `product_id`, `processing_baseline` and
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 
 import xarray as xr
@@ -18,7 +18,7 @@ from rasterio.windows import Window
 
 from lai_udf.errors import GridError, UnreadableProductError
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, open_cube
-from lai_udf.scenes.declared import Declared, Offset
+from lai_udf.scenes.declared import Declaration, Declared
 from lai_udf.scenes.eopf import describe_eopf, is_eopf
 from lai_udf.scenes.folder import describe_folder, holds_band_files
 from lai_udf.scenes.geotiff import describe_geotiff
@@ -35,37 +35,27 @@ KINDS = (
 )
 
 
-def open_scene(
-    href: str | Path,
-    *,
-    reflectance_scale: float | None = None,
-    reflectance_offset: Offset | None = None,
-    datetime: str | None = None,
-    bands: Sequence[str] = (),
-    resolution: int = 20,
-    reproject: bool = False,
-) -> SceneSource:
+def open_scene(href: str | Path, **given: Unpack[Declaration]) -> SceneSource:
     """Describe a scene without reading its pixels.
 
     Args:
         href: multiband GeoTIFF or VRT, STAC Item (all path or href), SAFE folder or the
             `MTD_MSIL2A.xml` in it, EOPF Zarr, folder with a file for each band, or a netCDF or Zarr
             cube of one date.
-        reflectance_scale: reflectance per digital number; goes before what the product says.
-        reflectance_offset: reflectance at digital number 0 (-0.1, or as ESA says it, -1000); one
-            number, or one from each date on.
-        datetime: time of acquisition, ISO 8601, for files that do not know it.
-        bands: names of the bands in order, for files that do not name them.
-        resolution: side of a pixel, m: 20, or 10 with the 20 m bands repeated.
-        reproject: reproject what is not in a UTM zone or of another pixel.
+        **given: what goes before what the product states:
+
+            - `reflectance_scale`: reflectance per digital number.
+            - `reflectance_offset`: reflectance at digital number 0 (-0.1, or as ESA says it,
+              -1000); one number, or one from each date on.
+            - `datetime`: time of acquisition, ISO 8601, for files that do not know it.
+            - `bands`: names of the bands in order, for files that do not name them.
+            - `resolution`: side of a pixel, m: 20, or 10 with the 20 m bands repeated.
+            - `reproject`: reproject what is not in a UTM zone or of another pixel.
 
     Raises:
         ProductError: one of its subclasses, see `lai_udf.errors`.
     """
-    declared = Declared(
-        reflectance_scale, reflectance_offset, datetime, tuple(bands), resolution, reproject
-    )
-    found = list(describe(href, declared))
+    found = list(open_scenes(href, **given))
     if len(found) != 1:
         raise UnreadableProductError(
             f"{href} holds {len(found)} scenes, not one: run `lai-udf run` or `open_scenes` over "
@@ -74,27 +64,13 @@ def open_scene(
     return found[0].open()
 
 
-def open_scenes(
-    href: str | Path,
-    *,
-    reflectance_scale: float | None = None,
-    reflectance_offset: Offset | None = None,
-    datetime: str | None = None,
-    bands: Sequence[str] = (),
-    resolution: int = 20,
-    reproject: bool = False,
-) -> Iterator[SceneEntry]:
+def open_scenes(href: str | Path, **given: Unpack[Declaration]) -> Iterator[SceneEntry]:
     """Yield all scenes of a source, each to be described when its turn comes.
 
     Args:
         href: what `open_scene` takes, and: a STAC Collection, Catalog or ItemCollection, a cube, a
             folder of any of these.
-        reflectance_scale: see `open_scene`; so the others.
-        reflectance_offset: see `open_scene`.
-        datetime: see `open_scene`; for a single scene.
-        bands: see `open_scene`.
-        resolution: see `open_scene`.
-        reproject: see `open_scene`.
+        **given: see `open_scene`; `datetime` for a single scene.
 
     Yields:
         Name, and a function that describes the scene.
@@ -102,10 +78,7 @@ def open_scenes(
     Raises:
         ProductError: one of its subclasses, see `lai_udf.errors`.
     """
-    declared = Declared(
-        reflectance_scale, reflectance_offset, datetime, tuple(bands), resolution, reproject
-    )
-    yield from describe(href, declared)
+    yield from describe(href, Declared.of(given))
 
 
 def describe(href: str | Path, declared: Declared) -> Iterator[SceneEntry]:
@@ -192,29 +165,19 @@ def _entry(
 def read_scene(
     href: str | Path,
     *,
-    reflectance_scale: float | None = None,
-    reflectance_offset: Offset | None = None,
-    datetime: str | None = None,
-    bands: Sequence[str] = (),
-    resolution: int = 20,
-    reproject: bool = False,
     window: Window | None = None,
     bbox: Sequence[float] | None = None,
     progress: Progress | None = None,
+    **given: Unpack[Declaration],
 ) -> xr.DataArray:
     """Read a scene, or the part of it in a window or bounding box.
 
     Args:
-        href: see `open_scene`; so the others.
-        reflectance_scale: see `open_scene`.
-        reflectance_offset: see `open_scene`.
-        datetime: see `open_scene`.
-        bands: see `open_scene`.
-        resolution: see `open_scene`.
-        reproject: see `open_scene`.
+        href: see `open_scene`.
         window: part of the grid, in pixels.
         bbox: west, south, east, north in degrees (WGS 84); not together with `window`.
         progress: called as `progress(done, total)` after each band.
+        **given: see `open_scene`.
 
     Returns:
         Dims (bands, y, x), float32. Reflectance (unit 1) and angles (degrees): NaN is no data.
@@ -226,15 +189,7 @@ def read_scene(
     """
     if window is not None and bbox is not None:
         raise GridError("give a window or a bbox, not both")
-    source = open_scene(
-        href,
-        reflectance_scale=reflectance_scale,
-        reflectance_offset=reflectance_offset,
-        datetime=datetime,
-        bands=bands,
-        resolution=resolution,
-        reproject=reproject,
-    )
+    source = open_scene(href, **given)
     scene = source.read(source.window(bbox) if bbox is not None else window, progress)
     require_data(scene, str(href))
     return scene
