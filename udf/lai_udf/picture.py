@@ -4,13 +4,12 @@ The colours run from pale straw over green to dark blue-green; their lightness (
 evenly, so the order of LAI survives in greyscale, in print and for colour-blind readers.
 """
 
-import warnings
+import io
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
-from rasterio.errors import NotGeoreferencedWarning
+from PIL import Image
 
 MAX_SIDE_PX = 512
 MIN_SIDE_PX = 256
@@ -97,12 +96,6 @@ def magnify(picture: npt.NDArray[np.uint8], min_side: int = MIN_SIDE_PX) -> npt.
 
 def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
     """Return a picture, RGBA (4, y, x), as a PNG."""
-    with rasterio.MemoryFile() as memory:
-        with warnings.catch_warnings():  # a picture has no place on earth
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            height, width = picture.shape[1:]
-            with memory.open(
-                driver="PNG", count=4, height=height, width=width, dtype="uint8"
-            ) as dataset:
-                dataset.write(picture)
-        return bytes(memory.read())
+    buffer = io.BytesIO()
+    Image.fromarray(np.moveaxis(picture, 0, -1)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -5,7 +5,7 @@ identity of its result, so that no result ever replaces another; in it the COGs,
 `summary.json`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -23,7 +23,7 @@ from lai_udf.run_options import RunOptions
 from lai_udf.scenes.cubes import as_cube
 from lai_udf.scenes.declared import Declared, Offset
 from lai_udf.scenes.read import describe
-from lai_udf.scenes.source import LOG, SceneEntry, SceneSource
+from lai_udf.scenes.source import LOG, SceneEntry, SceneSource, failing_entry
 from lai_udf.summary import SUMMARY_FILE, Summary, write_summary
 
 
@@ -59,7 +59,6 @@ def run_scenes(
     overwrite: bool = True,
     progress: Progress | None = None,
     skipped: Skipped | None = None,
-    finished: Callable[[Summary], None] | None = None,
 ) -> RunReport:
     """Predict LAI of scenes, one after the other, and write one folder for each.
 
@@ -70,7 +69,6 @@ def run_scenes(
         overwrite: compute anew what is finished already, as in `run_scene`.
         progress: called after each window; it begins again with every scene.
         skipped: called with what is left as it is.
-        finished: called with each result.
 
     Returns:
         What was made and what was refused.
@@ -82,10 +80,38 @@ def run_scenes(
         LaiInputError: the options cannot be met, whatever the scene.
     """
     options = options or RunOptions()
-    options.context(open_bundle(options.model), overlap_px=0)  # wrong options are no refused scene
+    bundle = open_bundle(options.model)
+    options.context(bundle, overlap_px=0)  # wrong options are no refused scene
     report = RunReport()
+
+    def run(name: str, source: SceneSource) -> None:
+        counts, left = PixelCounts(), list[Path]()
+        try:
+            folder = directory / options.identify(source, bundle).id
+            complete = "LAI" not in options.output_bands() or (folder / SUMMARY_FILE).is_file()
+            paths = run_scene(
+                source,
+                folder,
+                options,
+                overwrite=overwrite or not complete,
+                judged=True,
+                progress=progress,
+                skipped=left.append,
+                counts=counts,
+            )
+            if left and skipped is not None:
+                skipped(folder)
+            summary = None if left else write_summary(folder, paths, source, options, counts)
+            report.summaries += [] if summary is None else [summary]
+            report.folders.append(folder)
+        except EmptySceneError as error:
+            report.empty.append(Refusal(name, error))
+        except (OutputNotWritableError, LaiModelError):
+            raise
+        except LaiError as error:
+            report.refused.append(Refusal(name, error))
+
     doubtful: list[tuple[str, SceneSource]] = []
-    run = _Runner(directory, options, overwrite, progress, skipped, finished, report)
     for entry in entries:
         try:
             source = entry.open()
@@ -93,7 +119,7 @@ def run_scenes(
             report.refused.append(Refusal(entry.name, error))
             continue
         if options.plausibility == "off" or source.offset_is_known:
-            run.one(entry.name, source)
+            run(entry.name, source)
         else:
             doubtful.append((entry.name, source))
     wrong = judge([source for _, source in doubtful])
@@ -101,62 +127,12 @@ def run_scenes(
         if number in wrong:
             report.refused.append(Refusal(name, wrong[number]))
         else:
-            run.one(name, source)
+            run(name, source)
     if not (report.folders or report.refused):
         if len(report.empty) == 1:
             raise report.empty[0].error
         raise EmptySceneError("no scene holds a usable pixel: choose others")
     return report
-
-
-@dataclass
-class _Runner:
-    """Runs a scene of a run and takes down what becomes of it."""
-
-    directory: Path
-    options: RunOptions
-    overwrite: bool
-    progress: Progress | None
-    skipped: Skipped | None
-    finished: Callable[[Summary], None] | None
-    report: RunReport
-
-    def one(self, name: str, source: SceneSource) -> None:
-        """Run one scene; refuse it where it cannot be run."""
-        bundle = open_bundle(self.options.model)
-        counts = PixelCounts()
-        try:
-            folder = self.directory / self.options.identify(source, bundle).id
-            incomplete = (
-                "LAI" in self.options.output_bands() and not (folder / SUMMARY_FILE).is_file()
-            )
-            left: list[Path] = []
-            paths = run_scene(
-                source,
-                folder,
-                self.options,
-                overwrite=self.overwrite or incomplete,
-                judged=True,
-                progress=self.progress,
-                skipped=left.append,
-                counts=counts,
-            )
-            if left:
-                if self.skipped is not None:
-                    self.skipped(folder)
-            else:
-                summary = write_summary(folder, paths, source, self.options, bundle, counts)
-                if summary is not None:
-                    self.report.summaries.append(summary)
-                if summary is not None and self.finished is not None:
-                    self.finished(summary)
-            self.report.folders.append(folder)
-        except EmptySceneError as error:
-            self.report.empty.append(Refusal(name, error))
-        except (OutputNotWritableError, LaiModelError):
-            raise
-        except LaiError as error:
-            self.report.refused.append(Refusal(name, error))
 
 
 def run_all(
@@ -180,11 +156,7 @@ def _entries(source: str | Path, declared: Declared) -> Iterator[SceneEntry]:
     try:
         yield from describe(source, declared)
     except LaiUdfError as error:
-        yield SceneEntry(str(source), partial(_raise, error))
-
-
-def _raise(error: LaiUdfError) -> SceneSource:
-    raise error
+        yield failing_entry(str(source), error)
 
 
 def run_items(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lai_udf.atomic import disk_errors, move_finished, work_folder
-from lai_udf.bundle import Bundle
+from lai_udf.bundle import open_bundle
 from lai_udf.cog import read_lai_cogs
 from lai_udf.predict import INPUT_OUT_OF_DOMAIN
 from lai_udf.quicklook import draw_quicklook
@@ -67,7 +67,6 @@ def write_summary(
     paths: Mapping[str, Path],
     source: SceneSource,
     options: RunOptions,
-    bundle: Bundle,
     counts: PixelCounts,
 ) -> Summary | None:
     """Write summary and picture of the COGs of a folder; None where LAI is not among them.
@@ -84,6 +83,7 @@ def write_summary(
     low, median, high = (_number(value) for value in found.quantiles["lai"][0])
     valid = np.isfinite(lai)
     outside = found.flag_shares.get(INPUT_OUT_OF_DOMAIN)
+    bundle = open_bundle(options.model)
     summary = Summary(
         id=options.identify(source, bundle).id,
         datetime=source.metadata.datetime,

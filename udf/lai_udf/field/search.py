@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 
 from lai_udf.errors import LaiUdfError, UnreadableProductError
 from lai_udf.scenes.declared import Declared
-from lai_udf.scenes.source import SceneEntry, SceneSource
+from lai_udf.scenes.source import SceneEntry, failing_entry
 from lai_udf.scenes.stac import describe_item
 
 COLLECTION = "sentinel-2-l2a"
@@ -102,8 +102,4 @@ def search_api(
         failed = UnreadableProductError(
             f"{source} failed in the middle of the search ({error}); run again for the rest"
         )
-        yield SceneEntry("search", partial(_raise, failed))
-
-
-def _raise(error: LaiUdfError) -> SceneSource:
-    raise error
+        yield failing_entry("search", failed)

@@ -19,8 +19,14 @@ import xarray as xr
 from lai_udf.errors import Faults, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, BANDS, to_reflectance
-from lai_udf.scenes.bands import SATURATED_DN, ArrayBand, Scaling
-from lai_udf.scenes.declared import Declared, Offset, baseline_scaling, require_scaling
+from lai_udf.scenes.bands import ArrayBand, Scaling
+from lai_udf.scenes.declared import (
+    Declared,
+    Offset,
+    baseline_scaling,
+    choose_scaling,
+    no_data_numbers,
+)
 from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once
 from lai_udf.scenes.locating import find_crs, find_grid
 from lai_udf.scenes.names import SceneMetadata, utc
@@ -458,30 +464,23 @@ def _plane(
     stated = _stated_scaling(band)
     if label in ANGLES:
         return Plane(band, (stated or Scaling(),), tuple(nodata))
-    decoded = band.encoding.get("scale_factor") is not None and stated is None
-    whole = band.dtype.kind != "f"
     size = band.sizes["t"] if "t" in band.dims else 1
     found: Sequence[Scaling | None] = [stated]
-    if stated is None and whole:
+    if stated is None and band.dtype.kind != "f":
         found = _by_baseline(data, size) or [None]
-    elif stated is None:
-        found = [Scaling(1.0, 0.0, decoded, "decoded on opening" if decoded else "as stored")]
-    varies = isinstance(declared.offset, Mapping)
-    dates = _date_texts(times, size) if varies else [""] * len(found)
-    if varies:
+    elif stated is None and band.encoding.get("scale_factor") is not None:
+        found = [Scaling(1.0, 0.0, True, "decoded on opening")]
+    dates = [""] * len(found)
+    if isinstance(declared.offset, Mapping):
+        dates = _date_texts(times, size)
         found = list(found) * (size if len(found) == 1 else 1)
-    scalings = []
-    for one, date in zip(found, dates, strict=True):
-        known = one is not None or declared.scale is not None or not whole
-        wanted = declared.scaling(one, time=date) if known else None
-        scalings.append(
-            require_scaling(wanted, f"{name}, band {label}") if whole else wanted or one
-        )
-    if whole or any(s is not None and s.scale != 1 for s in scalings):
-        nodata.append(0.0)
-    if band.dtype == np.uint16:
-        nodata.append(float(SATURATED_DN))
-    return Plane(band, tuple(s or Scaling() for s in scalings), tuple(dict.fromkeys(nodata)))
+    where = f"{name}, band {label}"
+    scalings = tuple(
+        choose_scaling(one, declared, band.dtype, where, time=date)
+        for one, date in zip(found, dates, strict=True)
+    )
+    scale = next((one.scale for one in scalings if one.scale != 1), 1.0)
+    return Plane(band, scalings, tuple(no_data_numbers(nodata, band.dtype, scale)))
 
 
 def _date_texts(times: npt.NDArray[np.datetime64] | None, size: int) -> list[str]:

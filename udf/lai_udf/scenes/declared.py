@@ -1,13 +1,13 @@
 """What the caller declares about a scene; it goes before what files and catalogues state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from lai_udf.errors import MetadataError, UndeclaredScaleError
-from lai_udf.scenes.bands import Scaling
+from lai_udf.scenes.bands import SATURATED_DN, Scaling
 from lai_udf.scenes.names import baseline_number, utc
 
 L2A_SCALE = 1e-4
@@ -120,8 +120,25 @@ def baseline_scaling(baseline: str, found: str) -> Scaling | None:
     return Scaling(L2A_SCALE, offset, True, found)
 
 
-def require_scaling(scaling: Scaling | None, where: str) -> Scaling:
-    """Return a scaling; raise `UndeclaredScaleError` if it is not stated."""
+def choose_scaling(
+    found: Scaling | None, declared: Declared, dtype: np.dtype[Any], where: str, *, time: str = ""
+) -> Scaling:
+    """Return the scaling of a reflectance band: what is declared, else what was found.
+
+    Args:
+        found: what file or catalogue state; None for floats: they are stored as reflectance.
+        declared: goes before it.
+        dtype: of the stored numbers.
+        where: how messages call the band.
+        time: of the scene, for offsets that differ by date.
+
+    Raises:
+        UndeclaredScaleError: whole numbers, and nobody states a scale.
+    """
+    if found is None and dtype.kind == "f":
+        found = Scaling(1.0, 0.0, False, "as stored")
+    known = found is not None or declared.scale is not None
+    scaling = declared.scaling(found, time=time) if known else None
     if scaling is None:
         raise UndeclaredScaleError(
             f"{where} holds whole numbers without a scale",
@@ -130,6 +147,12 @@ def require_scaling(scaling: Scaling | None, where: str) -> Scaling:
             "to 0 before)",
         )
     return scaling
+
+
+def no_data_numbers(stated: Iterable[float], dtype: np.dtype[Any], scale: float) -> list[float]:
+    """Return the stored numbers of no data of a reflectance band: those stated, 0, saturation."""
+    numbers = [*stated, *([0.0] if dtype.kind != "f" or scale != 1 else [])]
+    return list(dict.fromkeys([*numbers, *([float(SATURATED_DN)] if dtype == np.uint16 else [])]))
 
 
 def require_time(time: str | None, where: str) -> str:

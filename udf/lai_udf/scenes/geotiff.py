@@ -16,8 +16,13 @@ from rasterio.io import DatasetReader
 from lai_udf.errors import Faults, MetadataError, UnreadableProductError
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, BANDS
-from lai_udf.scenes.bands import SATURATED_DN, BandSource, Scaling, holds_mask, open_raster
-from lai_udf.scenes.declared import Declared, require_scaling, require_time
+from lai_udf.scenes.bands import BandSource, Scaling, holds_mask, open_raster
+from lai_udf.scenes.declared import (
+    Declared,
+    choose_scaling,
+    no_data_numbers,
+    require_time,
+)
 from lai_udf.scenes.gridding import fit_band, scene_grid
 from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once
 from lai_udf.scenes.names import LEVEL_1C_NAME, SceneMetadata, platform_of, read_product_name
@@ -105,23 +110,13 @@ def describe_band(
     scale, offset = dataset.scales[index - 1], dataset.offsets[index - 1]
     scaling = Scaling(scale, offset, True, f"tags of {PurePosixPath(path).name}")
     if label in BANDS:
-        is_stated = (scale, offset) != (1.0, 0.0)
-        if found is None:
+        is_stated, is_float = (scale, offset) != (1.0, 0.0), dtype.kind == "f"
+        if is_float or found is None:
             found = scaling if is_stated else None
-        if dtype.kind != "f":
-            wanted = require_scaling(
-                declared.scaling(found, time=metadata.datetime)
-                if declared.scale is not None or found is not None
-                else None,
-                f"{label} of {path}",
-            )
-            numbers += [0.0, SATURATED_DN] if dtype.name == "uint16" else [0.0]
-        else:
-            as_stored = Scaling(1.0, 0.0, False, "as stored")
-            stated = found if is_stated else as_stored
-            wanted = declared.scaling(stated, time=metadata.datetime) or as_stored
-            numbers += [0.0] if wanted.scale != 1 else []
-        scaling = wanted
+        scaling = choose_scaling(
+            found, declared, dtype, f"{label} of {path}", time=metadata.datetime
+        )
+        numbers = no_data_numbers(numbers, dtype, scaling.scale)
     elif label == SCENE_CLASS_BAND:
         scaling = Scaling(found="classes")
     elif nodata is None and dtype.kind != "f" and label not in ANGLES:
@@ -131,7 +126,7 @@ def describe_band(
         path,
         index,
         scaling,
-        tuple(dict.fromkeys(numbers)),
+        tuple(numbers),
         has_mask=holds_mask(dataset, index),
     )
 

@@ -29,7 +29,7 @@ def scene_grid(grids: list[Grid], declared: Declared, where: str) -> Grid:
     size = declared.resolution_m
     own = grids[0]
     if own.crs is None:
-        raise GridError(f"{where} has no CRS: set it (for example with rio edit-info --crs)")
+        own.require_metric([size], where)
     factor = pixel_ratio(own, size)
     if factor is not None and own.is_metric:
         if factor < 1:
@@ -37,21 +37,13 @@ def scene_grid(grids: list[Grid], declared: Declared, where: str) -> Grid:
         return own if factor == 1 else own.refine(round(factor))
     if declared.reproject:
         return utm_grid(own, size)
-    if not own.is_metric:
+    try:
+        own.require_metric([size], where)
+    except GridError as error:
         raise GridError(
-            f"{where} is in {own.crs.to_string()}; LAI is computed on a projected grid in metres",
-            parameter=REPROJECT,
-            value=False,
-            expected="true, or reproject it to its UTM zone",
-        )
-    t = own.transform
-    raise GridError(
-        f"{where} has pixels of {t.a:g} x {-t.e:g} m (rotation {t.b:g}, {t.d:g}); needed is a "
-        f"north-up grid of {size} m",
-        parameter=REPROJECT,
-        value=False,
-        expected="true, or resample it",
-    )
+            error.problem, parameter=REPROJECT, value=False, expected="true, or do it yourself"
+        ) from error
+    return own
 
 
 def pixel_ratio(grid: Grid, size_m: float) -> float | None:

@@ -20,7 +20,7 @@ from rasterio.windows import Window
 from lai_udf.errors import EmptySceneError, GridError, MissingBandError, UnreadableProductError
 from lai_udf.grid import Grid
 from lai_udf.longitudes import crosses_antimeridian
-from lai_udf.predict import BANDS
+from lai_udf.predict import BANDS, LaiError
 from lai_udf.scenes.angles import AngleGrid
 from lai_udf.scenes.bands import BandSource, FloatArray, read_band
 from lai_udf.scenes.names import SceneMetadata
@@ -191,6 +191,15 @@ class SceneEntry:
     """Of the file, Item or date."""
     open: Callable[[], SceneSource]
     """Describe it; raises a `ProductError` where it cannot be used."""
+
+
+def failing_entry(name: str, error: LaiError) -> SceneEntry:
+    """Return an entry that raises an error when it is opened."""
+
+    def fail() -> SceneSource:
+        raise error
+
+    return SceneEntry(name, fail)
 
 
 def _clip(
