@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from lai_demo.errors import LaiDemoError
 from lai_udf.frame import one_sentence
 
 SETTINGS = {
@@ -29,31 +28,33 @@ def main(
     serve: Annotated[bool, typer.Option(help="Leave the service up.")] = False,
 ) -> None:
     """Run the whole data flow: scene, openEO back-end, COGs, STAC item, service, search."""
-    from lai_demo.pipeline import DemoOptions, run_demo
-    from lai_service.errors import LaiServiceError
-    from lai_stac.errors import LaiStacError
-
     with one_sentence("lai-demo", SETTINGS):
-        options = DemoOptions(
+        from lai_demo import steps
+        from lai_demo.servers import LaiDemoError
+        from lai_service.errors import LaiServiceError
+
+        given = {"reflectance_scale": scale, "reflectance_offset": offset}
+        declared = {name: _number(name, text) for name, text in given.items() if text}
+        options = steps.DemoOptions(
             out=out,
             scene=scene or None,
-            scale=_number("reflectance_scale", scale),
-            offset=_number("reflectance_offset", offset),
-            datetime=datetime or None,
+            declared=declared | ({"datetime": datetime} if datetime else {}),
             samples=samples,
             window=window,
             model=model,
             serve=serve,
         )
         try:
-            typer.echo(run_demo(options, typer.echo))
-        except (LaiStacError, LaiServiceError) as error:
+            typer.echo(steps.run_demo(options, typer.echo))
+        except LaiServiceError as error:
             raise LaiDemoError(str(error)) from error
 
 
-def _number(name: str, text: str) -> float | None:
+def _number(name: str, text: str) -> float:
+    from lai_demo.servers import LaiDemoError
+
     try:
-        return float(text) if text else None
+        return float(text)
     except ValueError as error:
         raise LaiDemoError(parameter=name, value=text, expected="a number") from error
 

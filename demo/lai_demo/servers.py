@@ -5,13 +5,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import requests
 
-from lai_demo.errors import LaiDemoError
+from lai_udf.predict import LaiError
 
 PATIENCE_S = 120
 
@@ -24,10 +24,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(
+def starting(
     command: list[str], *, ready: str, log: Path, environment: Mapping[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run one of our console scripts until the block ends.
+) -> Iterator[Callable[[], None]]:
+    """Run one of our console scripts until the block ends; yield a function that waits for it.
 
     Args:
         command: script name and arguments; the script is looked for beside the interpreter.
@@ -36,37 +36,50 @@ def running(
         environment: variables added to ours.
 
     Raises:
-        LaiDemoError: it ended, or did not answer in time; the message names the log.
+        LaiDemoError: on waiting: it ended, or did not answer in time; the message names the log.
     """
-    script = Path(sys.executable).with_name(command[0])
+    name, *arguments = command
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [script, *command[1:]],
+            [Path(sys.executable).with_name(name), *arguments],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
         )
-        try:
-            _wait(process, command[0], ready, log)
-            yield process
-        finally:
-            process.terminate()
+
+    def wait() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise LaiDemoError(f"{name} ended with code {process.returncode}; see {log}")
             try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                if requests.get(ready, timeout=2).ok:
+                    return
+            except requests.RequestException:
+                time.sleep(0.1)
+        raise LaiDemoError(f"{name} did not answer at {ready} within {PATIENCE_S} s; see {log}")
 
-
-def _wait(process: subprocess.Popen[bytes], name: str, ready: str, log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise LaiDemoError(f"{name} ended with code {process.returncode}; see {log}")
+    try:
+        yield wait
+    finally:
+        process.terminate()
         try:
-            if requests.get(ready, timeout=2).ok:
-                return
-        except requests.RequestException:
-            time.sleep(0.2)
-    raise LaiDemoError(f"{name} did not answer at {ready} within {PATIENCE_S} s; see {log}")
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def running(
+    command: list[str], *, ready: str, log: Path, environment: Mapping[str, str]
+) -> Iterator[None]:
+    """Run one of our console scripts, which answers by now, until the block ends."""
+    with starting(command, ready=ready, log=log, environment=environment) as wait:
+        wait()
+        yield
+
+
+class LaiDemoError(LaiError):
+    """A step did not do its work; the message says which, and where its log is."""

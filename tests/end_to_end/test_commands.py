@@ -11,11 +11,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import lai_demo.pipeline
+import lai_demo.steps
 from end_to_end.scenes import read_raster, write_raster
 from lai_demo.__main__ import main
-from lai_demo.pipeline import DemoOptions
-from lai_demo.scene import open_demo_scene, write_collection
+from lai_demo.steps import DemoOptions, open_demo_scene, write_collection
 
 pytestmark = [
     # rioxarray multiplies affine transforms with `*`
@@ -47,7 +46,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[DemoOptions]:
         heard.append(options)
         return ""
 
-    monkeypatch.setattr(lai_demo.pipeline, "run_demo", listen)
+    monkeypatch.setattr(lai_demo.steps, "run_demo", listen)
     return heard
 
 
@@ -73,11 +72,13 @@ def test_make_demo_hands_every_variable_over(told):
         DemoOptions(
             out=Path("c d"),
             scene="a b.tif",
-            scale=0.0001,
-            offset=-0.1,
+            declared={
+                "reflectance_scale": 0.0001,
+                "reflectance_offset": -0.1,
+                "datetime": "2021-06-24T10:30:31Z",
+            },
             samples=30,
             window=96,
-            datetime="2021-06-24T10:30:31Z",
             model=Path("m.zip"),
             serve=True,
         )
@@ -101,22 +102,19 @@ def test_declared_scale_and_offset_read_undeclared_numbers(scene, tmp_path):
     raster = read_raster(scene)
     raster.scales, raster.offsets = (1.0,) * 10, (0.0,) * 10
     path = write_raster(raster, tmp_path / "plain.tif")
-    plain = open_demo_scene(str(path), scale=0.0001, offset=-0.1, datetime=None)
-    declared = open_demo_scene(str(scene), scale=None, offset=None, datetime=None)
-    bands = list(plain.reflectance.bands.values)
-    difference = plain.reflectance - declared.reflectance.sel(bands=bands)
+    plain = open_demo_scene(str(path), reflectance_scale=0.0001, reflectance_offset=-0.1)
+    declared = open_demo_scene(str(scene))
+    difference = plain - declared.sel(bands=plain.bands.values)
     assert float(abs(difference).max()) < 1e-6
 
 
 def test_another_scene_in_the_same_folder_replaces_the_collection(scene, tmp_path):
-    first = open_demo_scene(str(scene), scale=None, offset=None, datetime=None)
+    first = open_demo_scene(str(scene))
     write_collection(first, tmp_path)
     raster = read_raster(scene)  # has no angles
     raster.tags = {"DATETIME": "2021-06-24T10:30:31Z", "PRODUCT_ID": "other"}
-    other = open_demo_scene(
-        str(write_raster(raster, tmp_path / "other.tif")), scale=None, offset=None, datetime=None
-    )
-    (collection,) = write_collection(other, tmp_path).glob("*/collection.json")
+    write_collection(open_demo_scene(str(write_raster(raster, tmp_path / "other.tif"))), tmp_path)
+    (collection,) = tmp_path.glob("*/collection.json")
     files = {path.name for path in collection.parent.iterdir()}
     assert files == {"collection.json", "other.json", "scene.tif"}
     assert json.loads((collection.parent / "other.json").read_text())["id"] == "other"

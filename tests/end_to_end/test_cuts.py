@@ -10,7 +10,7 @@ import xarray as xr
 
 from end_to_end.conftest import Backend, Walk
 from end_to_end.scenes import SIZE_PX
-from lai_demo.scene import COLLECTION, SCENE_SCALE
+from lai_demo.steps import COLLECTION, SCENE_SCALE
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import read_lai_geotiff
 from lai_udf.process_graph import lai_cube

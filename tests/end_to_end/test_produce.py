@@ -12,8 +12,8 @@ import requests
 from rasterio.warp import transform_bounds
 
 from end_to_end.conftest import Backend, Walk
-from lai_demo.scene import COLLECTION
 from lai_demo.servers import free_port, running
+from lai_demo.steps import COLLECTION
 from lai_udf.cog import read_lai_geotiff
 
 pytestmark = [

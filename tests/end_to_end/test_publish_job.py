@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from end_to_end.conftest import Backend
-from lai_demo.scene import COLLECTION, SCENE_SCALE
+from lai_demo.steps import COLLECTION, SCENE_SCALE
 from lai_service import Settings, create_app
 from lai_service.ops.client import download_job
 from lai_stac.validation import validate_item

@@ -13,7 +13,7 @@ from openeo.rest import OpenEoApiError
 from openeo.rest.job import BatchJob
 
 from end_to_end.conftest import Backend
-from lai_demo.scene import COLLECTION, SCENE_OFFSET, SCENE_SCALE
+from lai_demo.steps import COLLECTION, SCENE_OFFSET, SCENE_SCALE
 from lai_udf.predict import BANDS
 from lai_udf.process_graph import lai_cube
 from lai_udf.zonal import usable_pixels

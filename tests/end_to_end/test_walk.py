@@ -138,14 +138,6 @@ def test_the_summary_says_lai_agreement_files_and_addresses(walk, item, computed
     assert "created: http" in walk.said
 
 
-def test_the_synchronous_answer_equals_the_job_on_the_same_pixels(walk, computed):
-    with xr.open_dataset(walk.out / "preview.nc") as preview:
-        corner = preview["LAI"].isel(t=0).load()
-    job = computed.sel(bands="LAI").sel(y=corner.y, x=corner.x, method="nearest")
-    assert corner.size > 1000
-    np.testing.assert_allclose(corner.values, job.values, atol=1e-4)
-
-
 def test_the_graph_beside_the_item_names_what_was_run(walk, item):
     (link,) = item.get_links("processing-expression")
     graph = (walk.item_folder / Path(link.target).name).read_text()

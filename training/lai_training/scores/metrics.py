@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 Doubles = NDArray[np.float64]
 
@@ -110,6 +109,8 @@ def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     a, b = _pair(first, second)
     if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
+    from scipy import stats  # a second to import, which scores of agreement do without
+
     return float(stats.spearmanr(a, b).statistic)
 
 
@@ -121,6 +122,8 @@ def crps_normal(reference: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> float:
     """
     truth, centre, spread = _finite(reference, mean, sd)
     z = (truth - centre) / spread
+    from scipy import stats
+
     density, below = stats.norm.pdf(z), stats.norm.cdf(z)
     return _mean(spread * (z * (2 * below - 1) + 2 * density - 1 / math.sqrt(math.pi)))
 
