@@ -20,13 +20,13 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from experiments.spectra.library import spectral_library
 from lai_training.learn.config import FitConfig, SampleConfig
 from lai_training.learn.normalisation import Normalisation
 from lai_training.learn.recipe import compile_model
 from lai_training.learn.samples import SampleStream
 from lai_training.networks import FEATURE_COUNT, SPECS, build_network
 from lai_training.simulation.landscapes import simulate_scene
-from lai_training.simulation.spectral_library import spectral_library
 
 TRAINING_PASSES = 3
 POOL_PATCHES = 16

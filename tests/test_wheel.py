@@ -77,7 +77,7 @@ def test_the_wheel_holds_the_shipped_model_and_its_licence(unpacked: Path) -> No
 def test_the_wheel_holds_tables_and_schemas(unpacked: Path) -> None:
     code = """
 import numpy as np
-import lai_stac.validation, lai_training.simulation.spectral_tables
+import lai_stac.validation, lai_training.simulation.spectral_library
 from lai_training import sl2p
 spectrum = [[0.05, 0.04, 0.09, 0.25, 0.3, 0.33, 0.18, 0.09, 1.0, 0.8, 0.5]]
 print(sl2p.predict(np.array(spectrum))[0], sl2p.__file__)
@@ -87,7 +87,7 @@ print(sl2p.predict(np.array(spectrum))[0], sl2p.__file__)
     assert run.returncode == 0, run.stderr
     assert str(unpacked) in run.stdout
     assert (unpacked / "lai_stac" / "json-schema" / "schema.json").is_file()
-    assert (unpacked / "lai_training" / "simulation" / "tables" / "soils.csv").is_file()
+    assert (unpacked / "lai_training" / "simulation" / "tables" / "spectra_of_scenes.npz").is_file()
 
 
 def test_commands_of_the_wheel_are_those_of_the_readme(unpacked: Path) -> None:

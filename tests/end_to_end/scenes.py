@@ -9,9 +9,9 @@ import numpy as np
 import rasterio
 from affine import Affine
 
+from experiments.spectra.library import spectral_library
 from lai_training.simulation.observation import NoiseModel
 from lai_training.simulation.simulate import simulate
-from lai_training.simulation.spectral_library import spectral_library
 from lai_udf.cog import write_scene_geotiff
 from lai_udf.predict import BANDS
 from lai_udf.scenes.read import read_scene

@@ -11,6 +11,7 @@ import xarray as xr
 from scipy import ndimage
 from typer.testing import CliRunner
 
+from experiments.spectra.library import spectral_library
 from lai_training.cli import app
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.evaluate import SCALES, Evaluation, evaluate
@@ -29,7 +30,7 @@ from lai_training.evaluation.scores import CLEAN, NOISY, run_case, run_cases, ta
 from lai_training.evaluation.seams import GEOMETRIES, measure_seams, measure_shifts
 from lai_training.evaluation.tables import format_images, print_cell
 from lai_training.scores.emulation import compare_with_sl2p
-from lai_training.simulation import spectral_library
+from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.bundle import default_bundle_path
 from lai_udf.predict import ANGLES, BANDS, LaiModelError
 from lai_udf.scenes.write import write_scene_geotiff
@@ -75,17 +76,17 @@ def _made_up(kind: type[Filter], reach_px: int) -> Filter:
 
 
 @pytest.fixture(scope="module")
-def library() -> spectral_library.SpectralLibrary:
-    return spectral_library.spectral_library(3_000, np.random.default_rng(7))
+def library() -> SpectralLibrary:
+    return spectral_library(3_000, np.random.default_rng(7))
 
 
 @pytest.fixture(scope="module")
-def land_scene(library: spectral_library.SpectralLibrary) -> Scene:
+def land_scene(library: SpectralLibrary) -> Scene:
     return simulate_held_out(1, 112, library, seed=3)[0]
 
 
 @pytest.fixture(scope="module")
-def evaluation(library: spectral_library.SpectralLibrary, scene: xr.DataArray) -> Evaluation:
+def evaluation(library: SpectralLibrary, scene: xr.DataArray) -> Evaluation:
     scored = np.zeros(scene.shape[1:], dtype=bool)
     scored[16:-16, 16:-16] = True
     real = [Scene("field", REAL, scene, scored)]
@@ -96,14 +97,13 @@ def evaluation(library: spectral_library.SpectralLibrary, scene: xr.DataArray) -
 @pytest.fixture(scope="module")
 def report(
     evaluation: Evaluation,
-    library: spectral_library.SpectralLibrary,
+    library: SpectralLibrary,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """What `lai-train evaluate --report` writes of the evaluation above."""
     folder = tmp_path_factory.mktemp("evaluate") / "report"
     command = ["evaluate", str(default_bundle_path()), "--scale", "tiny", "--report", str(folder)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spectral_library, "load_or_make_library", lambda path: library)
         patch.setattr("lai_training.evaluation.evaluate.evaluate", lambda *_, **__: evaluation)
         result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output

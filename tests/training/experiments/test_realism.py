@@ -17,11 +17,12 @@ from experiments.realism.statistics import (
     read_real_pixels,
     vegetated,
 )
+from experiments.spectra.library import spectral_library
 from lai_training.errors import RealismError
 from lai_training.simulation.landscapes import simulate_patches
 from lai_training.simulation.simulate import simulate
-from lai_training.simulation.spectral_library import SpectralLibrary, spectral_library
-from lai_training.simulation.spectral_tables import BANDS
+from lai_training.simulation.spectral_library import SpectralLibrary
+from lai_udf.predict import BANDS
 
 LEAF = np.array([0.03, 0.06, 0.03, 0.1, 0.25, 0.3, 0.32, 0.33, 0.17, 0.08], np.float32)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from experiments.spectra.library import spectral_library
 from lai_training import sl2p
 from lai_training.learn.augmentation import add_texture, draw_training_masks
 from lai_training.learn.config import SampleConfig
@@ -11,7 +12,6 @@ from lai_training.learn.normalisation import NORMALISATION_LIMIT, measure_normal
 from lai_training.learn.pools import make_pool, open_pool
 from lai_training.learn.samples import SampleStream, build_batch
 from lai_training.networks import SEAMLESS
-from lai_training.simulation.spectral_library import spectral_library
 from lai_udf.predict import BANDS, FEATURES
 
 CLEAN = {"noisy_share": 0, "missing_share": 0, "nominal_angle_share": 1, "masked_draw_share": 0}

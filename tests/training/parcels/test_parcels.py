@@ -17,6 +17,7 @@ from shapely.geometry import LineString, box
 from typer.testing import CliRunner
 
 from experiments.seasons.benchmark import run_benchmark
+from experiments.spectra.library import spectral_library
 from lai_training import sl2p
 from lai_training.cli import app
 from lai_training.errors import LaiTrainingError, ParcelsError
@@ -38,7 +39,7 @@ from lai_training.parcels.read import LAYOUTS, read_parcels
 from lai_training.parcels.report import score_parcels, write_report
 from lai_training.parcels.season import season_dates
 from lai_training.parcels.season_files import read_season, write_season
-from lai_training.simulation.spectral_library import SpectralLibrary, spectral_library
+from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_training.sl2p.series import write_sl2p_series
 from lai_udf.bundle import open_bundle
 from lai_udf.calibration import shared_error

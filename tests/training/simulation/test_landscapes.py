@@ -1,11 +1,12 @@
 """Simulated landscapes: seeded, physical, patchwork-like, true to their library of spectra."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial import cKDTree
 
-from lai_training.simulation import prospect
+from experiments.spectra.library import RECIPES, spectral_library
 from lai_training.simulation.cover import draw_cover, season
 from lai_training.simulation.landscapes import (
     SimulatedScene,
@@ -23,14 +24,13 @@ from lai_training.simulation.observation import (
 )
 from lai_training.simulation.parcels import LandUse, ParcelMap, draw_parcels, random_fields
 from lai_training.simulation.spectral_library import (
-    SHIPPED_RECIPE,
+    GREEN,
+    LAI_LEVELS,
     SpectralLibrary,
-    load_or_make_library,
+    SurfaceClass,
     shipped_library,
-    spectral_library,
 )
-from lai_training.simulation.spectral_tables import BANDS
-from lai_training.simulation.surfaces import GREEN, LAI_LEVELS, SurfaceClass
+from lai_udf.predict import BANDS
 
 
 @pytest.fixture(scope="module")
@@ -74,23 +74,10 @@ def test_only_green_leaves_count_as_true_lai(library: SpectralLibrary) -> None:
             assert lai.max() == 0
 
 
-def test_a_cached_library_is_read_again_and_remade_for_another_seed(tmp_path: Path) -> None:
-    path = tmp_path / "build" / "library.npz"
-    made = load_or_make_library(path, 600, seed=1)
-    written = path.stat().st_mtime_ns
-    again = load_or_make_library(path, 600, seed=1)
-    assert path.stat().st_mtime_ns == written
-    other = load_or_make_library(path, 600, seed=2)
-
-    assert path.stat().st_mtime_ns > written
-    np.testing.assert_array_equal(made.reflectance, again.reflectance)
-    assert not np.array_equal(made.reflectance, other.reflectance)
-    assert [each.name for each in path.parent.iterdir()] == ["library.npz"]
-
-
-def test_the_shipped_library_is_what_its_recipe_makes(tmp_path: Path) -> None:
-    made = load_or_make_library(tmp_path / "spectra.npz", *SHIPPED_RECIPE)
-    shipped = shipped_library()
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_libraries_that_ship_are_what_their_recipes_make(name: Any) -> None:
+    n, seed = RECIPES[name]
+    made, shipped = spectral_library(n, np.random.default_rng(seed)), shipped_library(name)
 
     np.testing.assert_allclose(shipped.reflectance, made.reflectance, atol=1e-6)
     np.testing.assert_allclose(shipped.lai, made.lai, atol=1e-6)
@@ -98,31 +85,10 @@ def test_the_shipped_library_is_what_its_recipe_makes(tmp_path: Path) -> None:
     np.testing.assert_allclose(shipped.angles_deg, made.angles_deg, atol=1e-4)
 
 
-def test_the_shipped_library_needs_no_prosail_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    prospect._package_constants.cache_clear()
-    monkeypatch.setattr(prospect, "find_spec", lambda name: None)
-    assert len(shipped_library().reflectance) > 0
-    with pytest.raises(ModuleNotFoundError) as missing:
-        spectral_library(600, np.random.default_rng(1))
-    assert missing.value.name == "progeosail"
+def test_scenes_and_training_share_no_spectrum() -> None:
+    scenes, training = (shipped_library(name).reflectance[:, 5] for name in ("scenes", "training"))
 
-
-def test_others_may_read_a_cached_library(tmp_path: Path) -> None:
-    load_or_make_library(tmp_path / "library.npz", 600, seed=1)
-    (tmp_path / "plain").touch()
-
-    assert (tmp_path / "library.npz").stat().st_mode == (tmp_path / "plain").stat().st_mode
-
-
-def test_a_damaged_cache_is_made_anew(tmp_path: Path) -> None:
-    path = tmp_path / "library.npz"
-    path.write_bytes(b"PK\x03\x04 half a file")
-
-    assert len(load_or_make_library(path, 600, seed=1).reflectance) > 0
-    np.testing.assert_array_equal(
-        load_or_make_library(path, 600, seed=1).reflectance,
-        load_or_make_library(tmp_path / "other.npz", 600, seed=1).reflectance,
-    )
+    assert cKDTree(training).query(scenes)[0].min() > 0.005
 
 
 def test_the_same_seed_gives_the_same_scene(library: SpectralLibrary) -> None:

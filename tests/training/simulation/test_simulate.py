@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import rasterio
 
+from experiments.spectra.library import spectral_library
 from lai_training.errors import SimulationError
 from lai_training.simulation.simulate import simulate
-from lai_training.simulation.spectral_library import SpectralLibrary, spectral_library
-from lai_training.simulation.spectral_tables import BANDS
+from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.errors import OutputNotWritableError
+from lai_udf.predict import BANDS
 from lai_udf.scenes.read import read_scene
 
 

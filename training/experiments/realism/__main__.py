@@ -19,14 +19,10 @@ def main(
     """Compare simulated land with real land: a table and a figure."""
     from experiments.realism.report import format_realism, write_realism
     from experiments.realism.statistics import compare_with_real
-    from lai_training.simulation.simulate import LIBRARY_PATH
-    from lai_training.simulation.spectral_library import load_or_make_library
-    from lai_udf.atomic import disk_errors
+    from lai_training.simulation.spectral_library import shipped_library
 
     with one_sentence():
-        with disk_errors(LIBRARY_PATH.parent):
-            library = load_or_make_library(LIBRARY_PATH)
-        found = compare_with_real(folder, library, pixels=pixels, seed=seed)
+        found = compare_with_real(folder, shipped_library(), pixels=pixels, seed=seed)
         path = write_realism(found, output)
     typer.echo(format_realism(found))
     typer.echo(path)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from experiments.realism.statistics import SCENES, SIMULATED, LandStatistics
 from lai_training.scores.markdown import format_markdown
-from lai_training.simulation.spectral_tables import BANDS
 from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.predict import BANDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from lai_training.errors import RealismError
 from lai_training.simulation.landscapes import simulate_patches
 from lai_training.simulation.spectral_library import SpectralLibrary
-from lai_training.simulation.spectral_tables import BANDS
 from lai_udf.errors import LaiUdfError
+from lai_udf.predict import BANDS
 from lai_udf.scenes.read import read_scene
 
 Float32 = NDArray[np.float32]

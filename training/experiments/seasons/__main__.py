@@ -19,16 +19,14 @@ def main(
     """Calibrate parcel intervals on two simulated seasons and judge them on a third."""
     from experiments.seasons.benchmark import run_benchmark
     from lai_training.parcels.report import format_report, write_report
-    from lai_training.simulation.simulate import LIBRARY_PATH
-    from lai_training.simulation.spectral_library import load_or_make_library
+    from lai_training.simulation.spectral_library import shipped_library
     from lai_udf.run import RunOptions
 
     with one_sentence(), show_progress("season", "date") as progress:
-        library = load_or_make_library(LIBRARY_PATH)
         options = RunOptions(model=model, target=target)
         result = run_benchmark(
             out,
-            library,
+            shipped_library(),
             size_px=size,
             dates=dates,
             seed=seed,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lai_training.simulation.prosail import draw_canopy_parameters, simulate_reflectance
+from experiments.spectra.prosail import draw_canopy_parameters, simulate_reflectance
 from lai_training.sl2p import predict_bands
 
 Floats = NDArray[np.float64]

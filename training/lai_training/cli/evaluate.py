@@ -78,20 +78,16 @@ def _write_report(
     from lai_training.evaluation.real_imagery import add_real_imagery
     from lai_training.evaluation.report import write_report
     from lai_training.evaluation.scenes import read_real
-    from lai_training.simulation.simulate import LIBRARY_PATH
-    from lai_training.simulation.spectral_library import load_or_make_library
-    from lai_udf.atomic import disk_errors
+    from lai_training.simulation.spectral_library import shipped_library
 
     with (
         one_sentence(),
         show_progress("evaluate", "step") as progress,
         open_networks(paths) as networks,
     ):
-        with disk_errors(LIBRARY_PATH.parent):
-            library = load_or_make_library(LIBRARY_PATH)
         evaluation = measure(
             networks,
-            library,
+            shipped_library(),
             scale=SCALES[scale],
             seed=seed,
             real=read_real(scenes) if scenes else [],

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lai_training.datasets.pool import PreparedPool, open_prepared
 from lai_training.learn.config import PoolConfig, PreparedConfig
 from lai_training.simulation.landscapes import simulate_patches
-from lai_training.simulation.spectral_library import SpectralLibrary, load_or_make_library
+from lai_training.simulation.spectral_library import SpectralLibrary, shipped_library
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import BANDS
 
@@ -68,11 +68,9 @@ def load_pool(
     path = pools / f"patches-{config.patches}x{config.size_px}-seed{config.seed}.npy"
     if not path.exists():
         logger.info("simulating %d patches of %d px", config.patches, config.size_px)
-        with disk_errors(pools):
-            library = load_or_make_library(pools / "spectra-seed1.npz", seed=1)
         make_pool(
             path,
-            library,
+            shipped_library("training"),
             patches=config.patches,
             size_px=config.size_px,
             seed=config.seed,

@@ -16,7 +16,7 @@ Source of codes and names: RPG nomenclature `CODE_CULTU`, IGN/ASP, licence ouver
 import enum
 from dataclasses import dataclass
 
-from lai_training.simulation.surfaces import SurfaceClass
+from lai_training.simulation.spectral_library import SurfaceClass
 
 
 class Season(enum.StrEnum):

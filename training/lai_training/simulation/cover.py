@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lai_training.simulation.parcels import LandUse
-from lai_training.simulation.spectral_library import SpectralLibrary
-from lai_training.simulation.surfaces import GREEN, SurfaceClass
+from lai_training.simulation.spectral_library import GREEN, SpectralLibrary, SurfaceClass
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]

@@ -33,8 +33,7 @@ from lai_training.simulation.observation import (
     spread_points,
 )
 from lai_training.simulation.parcels import ParcelMap, draw_parcels, random_fields
-from lai_training.simulation.spectral_library import SpectralLibrary
-from lai_training.simulation.surfaces import LAI_LEVELS, SurfaceClass
+from lai_training.simulation.spectral_library import LAI_LEVELS, SpectralLibrary, SurfaceClass
 
 Float32 = NDArray[np.float32]
 
@@ -46,7 +45,7 @@ _PIXELS_AT_A_TIME = 1 << 14  # their spectra stay in the processor's cache
 
 @dataclass(frozen=True)
 class SimulatedScene:
-    """One simulated acquisition at 20 m; bands in the order of `spectral_tables.BANDS`."""
+    """One simulated acquisition at 20 m; bands in the order of `BANDS`."""
 
     boa_reflectance: Float32
     """Noise-free surface reflectance, shape (10, y, x): what labels are computed from."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lai_training.simulation.parcels import random_fields
-from lai_training.simulation.spectral_tables import BANDS
+from lai_udf.predict import BANDS
 
 Float32 = NDArray[np.float32]
 

@@ -21,14 +21,11 @@ from lai_training.errors import SimulationError
 from lai_training.simulation.angles import sun_position
 from lai_training.simulation.landscapes import ANGLE_NAMES, SimulatedScene, simulate_scene
 from lai_training.simulation.observation import NoiseModel
-from lai_training.simulation.spectral_library import SpectralLibrary, load_or_make_library
-from lai_training.simulation.spectral_tables import BANDS
+from lai_training.simulation.spectral_library import SpectralLibrary, shipped_library
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.grid import Grid
+from lai_udf.predict import BANDS
 from lai_udf.scenes.write import write_scene_geotiff
-
-LIBRARY_PATH = Path("build/spectra/library-seed0.npz")
-"""Where the command keeps the spectral library between runs, below the working directory."""
 
 PIXEL_M = 20.0
 LATITUDE_DEG = 43.5
@@ -59,7 +56,6 @@ def simulate(
     cloud_cover_percent: float = 0.0,
     noise: NoiseModel | None = None,
     library: SpectralLibrary | None = None,
-    library_path: Path = LIBRARY_PATH,
 ) -> SimulatedFiles:
     """Simulate a scene and write it with its truth.
 
@@ -70,8 +66,7 @@ def simulate(
         date: time of acquisition with zone; none: 2020-06-08T10:56:21Z.
         cloud_cover_percent: share of the scene under cloud, 0-90.
         noise: noise of the observation; none: the default model.
-        library: spectra; none: those of `library_path`, made there where they are missing.
-        library_path: cache file of the spectra.
+        library: spectra; none: those that ship.
 
     Returns:
         The two files.
@@ -83,9 +78,6 @@ def simulate(
     height, width = (size, size) if isinstance(size, int) else size
     _check(output, height, width, cloud_cover_percent)
     date = date or datetime(2020, 6, 8, 10, 56, 21, tzinfo=UTC)
-    if library is None:
-        with disk_errors(library_path.parent):
-            library = load_or_make_library(library_path)
     rng = np.random.default_rng(seed)
     sun = sun_position(date, latitude_deg=LATITUDE_DEG, longitude_deg=1.3)
     view = (rng.uniform(1, 10), rng.choice([105.0, 285.0]) + rng.normal(0, 3))
@@ -93,7 +85,7 @@ def simulate(
         height,
         width,
         rng,
-        library=library,
+        library=library or shipped_library(),
         date_of_year=date.timetuple().tm_yday,
         angles_deg=np.array([*sun, *view], np.float32),
         noise=noise,

@@ -5,14 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lai_training.simulation.prosail import (
-    CanopyParameters,
-    draw_canopy_parameters,
-    simulate_reflectance,
-)
-from lai_training.simulation.prospect import leaf_optics, leaf_reflectance, surface_transmittance
-from lai_training.simulation.sail import canopy_reflectance, leaf_angle_distribution
-from lai_training.simulation.spectral_tables import (
+from experiments.spectra.band_tables import (
     BANDS,
     NODES_PER_BAND,
     SENSORS,
@@ -20,6 +13,13 @@ from lai_training.simulation.spectral_tables import (
     quadrature_nodes,
     soil_spectra,
 )
+from experiments.spectra.prosail import (
+    CanopyParameters,
+    draw_canopy_parameters,
+    simulate_reflectance,
+)
+from experiments.spectra.prospect import leaf_optics, leaf_reflectance, surface_transmittance
+from experiments.spectra.sail import canopy_reflectance, leaf_angle_distribution
 
 WAVELENGTH_NM = np.arange(400.0, 2501.0, 25.0)
 ABSOLUTE = {"rtol": 0, "atol": 1e-6}

@@ -6,7 +6,7 @@ Out: hemispherical reflectance and transmittance, shape (n, wavelength).
 The equations are those of Jacquemoud & Baret 1990 (RSE 34, 75-91) and Feret et al. 2017
 (RSE 193, 204-215), written for whole arrays. The constants (refractive index, specific absorption)
 are read from a data file of the installed package progeosail. That package is GPL-3.0: nothing of
-it is copied or imported, and only making new spectra needs it (`spectral_library` ships some).
+it is copied or imported; the spectra made with it ship.
 """
 
 from dataclasses import dataclass

@@ -64,7 +64,7 @@ def quadrature_nodes(wavelength_nm: Array, response: Array, count: int) -> tuple
 
 
 def _read_table(name: str) -> list[dict[str, str]]:
-    text = (files("lai_training.simulation") / "tables" / name).read_text(encoding="utf-8")
+    text = (files("experiments.spectra") / "tables" / name).read_text(encoding="utf-8")
     rows = [line for line in text.splitlines() if not line.startswith("#")]
     return list(csv.DictReader(rows))
 

@@ -1,11 +1,11 @@
 """Canopy spectra in Sentinel-2 bands: the parameter laws of SL2P, and PROSPECT-D with 4SAIL.
 
 In: parameter laws or arrays of canopy parameters, geometry and soil. Out: band reflectance,
-shape (n, 10), in the order of `simulation.spectral_tables.BANDS`.
+shape (n, 10), in the order of `lai_udf.predict.BANDS`.
 
 Speed: the models are evaluated only at the 106 wavelengths that stand for the ten bands, for many
 canopies at once: about 25,000 spectra per second and core, where a call of the PROSAIL package per
-spectrum gives about 1,500; both agree to 2e-4 (see tests/training/simulation/test_prosail.py).
+spectrum gives about 1,500; both agree to 2e-4 (see tests/training/experiments/test_prosail.py).
 """
 
 from dataclasses import dataclass, fields
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from lai_training.simulation.prospect import leaf_optics, leaf_reflectance
-from lai_training.simulation.sail import canopy_reflectance
-from lai_training.simulation.spectral_tables import Sensor, band_quadrature, soil_spectra
+from experiments.spectra.band_tables import Sensor, band_quadrature, soil_spectra
+from experiments.spectra.prospect import leaf_optics, leaf_reflectance
+from experiments.spectra.sail import canopy_reflectance
 
 Array = NDArray[np.float64]
 Law = Literal["ATBD_v2.1", "v3", "mixed"]

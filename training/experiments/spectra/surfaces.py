@@ -5,41 +5,21 @@ LAI (surface, level). Vegetation comes from PROSAIL with the laws of SL2P, widen
 forests cast shadow; water, built-up ground and snow are simple curves.
 """
 
-import enum
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lai_training.simulation.prosail import (
+from experiments.spectra.band_tables import BANDS, Sensor
+from experiments.spectra.prosail import (
     CanopyParameters,
     Law,
     draw_canopy_parameters,
     simulate_reflectance,
 )
-from lai_training.simulation.spectral_tables import BANDS, Sensor
+from lai_training.simulation.spectral_library import LAI_LEVELS, SurfaceClass
 
 Array = NDArray[np.float64]
-
-LAI_LEVELS = np.array([0.0, 0.2, 0.5, 0.9, 1.4, 2.0, 2.8, 3.8, 5.2, 7.0, 10.0])
-"""LAI at the steps of a vegetation ladder, m2 m-2; between two steps spectra are linear."""
-
-
-class SurfaceClass(enum.IntEnum):
-    """What a surface is made of."""
-
-    CROP = 0
-    GRASS = 1
-    BROADLEAF = 2
-    CONIFER = 3
-    SENESCENT = 4
-    BARE = 5
-    BUILT = 6
-    WATER = 7
-    SNOW = 8
-
-
-GREEN = (SurfaceClass.CROP, SurfaceClass.GRASS, SurfaceClass.BROADLEAF, SurfaceClass.CONIFER)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""How the spectra that ship were simulated: PROSPECT-D, 4SAIL, the laws of SL2P, soils."""
