@@ -1,4 +1,4 @@
-"""Pack scenes and spectra for a GPU machine, which then needs neither GDAL nor PROSAIL."""
+"""Pack scenes for a GPU machine, which then needs no GDAL."""
 
 import sys
 from pathlib import Path
@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from lai_training.restore.scenes import read_scenes
-from lai_training.simulation.spectral_library import load_or_make_library
 
 
 def prepare(folder: Path, scenes: Path) -> None:
-    """Write `scenes.npz` and `spectra-seed1.npz` into a folder."""
+    """Write `scenes.npz` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     parts = ("reflectance", "scored", "place")
     arrays: dict[str, Any] = {
@@ -20,7 +19,6 @@ def prepare(folder: Path, scenes: Path) -> None:
         for part in parts
     }
     np.savez_compressed(folder / "scenes.npz", **arrays)
-    load_or_make_library(folder / "spectra-seed1.npz", seed=1)
 
 
 if __name__ == "__main__":

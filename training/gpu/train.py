@@ -38,7 +38,7 @@ from lai_training.restore.network import BODIES, VARIABLE_SCALES, read_spectra
 from lai_training.restore.scenes import Scene
 from lai_training.scores.metrics import Scores, score
 from lai_training.simulation.landscapes import simulate_patches
-from lai_training.simulation.spectral_library import load_or_make_library
+from lai_training.simulation.spectral_library import shipped_library
 from lai_training.sl2p import predict_bands
 from lai_udf.atomic import move_finished, work_folder
 from lai_udf.predict import BANDS, NOMINAL_COSINES, build_body_features, join_blocks, split_blocks
@@ -112,9 +112,9 @@ def read_carried(path: Path) -> list[Scene]:
         ]
 
 
-def choose_paper(config: FitConfig, pools: Path, seconds: float, cores: int) -> FitConfig:
+def choose_paper(config: FitConfig, seconds: float, cores: int) -> FitConfig:
     """Return the paper's config with as many patches as can be simulated in some seconds."""
-    library = load_or_make_library(pools / "spectra-seed1.npz", seed=1)
+    library = shipped_library("training")
     pool, validation = config.pool, config.validation
     if not (isinstance(pool, PoolConfig) and isinstance(validation, PoolConfig)):
         return config
@@ -183,9 +183,6 @@ def train(given: argparse.Namespace) -> Path:
     cores = os.cpu_count() or 1
     work, runs, pools = given.work, given.work / "runs", given.work / "pools"
     pools.mkdir(parents=True, exist_ok=True)
-    spectra = pools / "spectra-seed1.npz"
-    if not spectra.exists() and (given.carried / spectra.name).exists():
-        spectra.write_bytes((given.carried / spectra.name).read_bytes())
     scenes = read_carried(given.carried / "scenes.npz")
     results: dict[str, Any] = {"backend": keras.backend.backend(), "cores": cores}
 
@@ -204,7 +201,7 @@ def train(given: argparse.Namespace) -> Path:
             update = {"samples": sample, "pool": small, "steps": 2, "epochs": 2}
             update["validation"] = small.model_copy(update={"seed": 10})
             paper = paper.model_copy(update=update)
-        paper = choose_paper(paper, pools, SIMULATION * total, cores)
+        paper = choose_paper(paper, SIMULATION * total, cores)
     for pool in (paper.pool, paper.validation):
         load_pool(pool, pools, cores=cores)
     if scenes:

@@ -26,9 +26,7 @@ def train():
 
 
 def _carry(folder: Path, land: np.ndarray) -> None:
-    """Pack two scenes and the shipped spectra as `training/gpu/run --prepare` does."""
-    from lai_training.simulation.spectral_library import shipped_library
-
+    """Pack two scenes as `training/gpu/run --prepare` does."""
     folder.mkdir()
     arrays = {}
     for name in ("a.tif", "b.tif"):
@@ -36,8 +34,6 @@ def _carry(folder: Path, land: np.ndarray) -> None:
         scored = find_valid_vegetation(image)
         arrays |= {f"{name}/reflectance": image, f"{name}/scored": scored, f"{name}/place": name}
     np.savez(folder / "scenes.npz", **arrays)
-    recipe = np.array([3, 40_000, 1])
-    np.savez(folder / "spectra-seed1.npz", recipe=recipe, **vars(shipped_library()))
 
 
 def _unpack(out: Path, folder: Path) -> Path:
