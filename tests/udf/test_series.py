@@ -100,6 +100,18 @@ def test_a_cut_is_kept_and_its_moment_is_averaged_over(rng: np.random.Generator)
     assert (band(inside, "LAI_SD")[0] > 0.8).all()  # before or after the cut: nobody knows
 
 
+@pytest.mark.parametrize(("trusted", "expected"), [(True, [3]), (False, [])])
+def test_the_end_of_a_rejected_cloud_is_no_fall(trusted: bool, expected: list[int]) -> None:
+    lai = np.array([3.1, 3.2, 6.5, 3.2, 3.1])[:, None]
+    seen = series.read_observations(np.arange(0, 50, 10), {"LAI": lai})
+    found = series.mark_falls(np.arange(5)[:, None] == 3, seen.usable)
+    dates = np.ones((5, 1), dtype=bool)
+    dates[2] = trusted
+
+    kept = series.confirm_falls(seen, found, dates)
+    assert np.flatnonzero(kept.after).tolist() == expected
+
+
 def test_series_deviation_grows_in_a_gap_and_covers_the_truth(rng: np.random.Generator) -> None:
     cube = fake_series(rng, size=(12, 12))
     gap = cube.isel(t=[*range(22), *range(30, 60)])

@@ -19,7 +19,7 @@ unknown within its gap, is averaged over. Read it from `apply_datacube`, at the 
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from statistics import NormalDist
@@ -215,7 +215,7 @@ def filter_forwards(
     values: np.ndarray,
     noise: np.ndarray,
     days: np.ndarray,
-    scale_days: float,
+    scale_days: float | np.ndarray,
     resets: np.ndarray,
 ) -> Course:
     """Run a Kalman filter of the Matérn 3/2 process over time.
@@ -224,15 +224,33 @@ def filter_forwards(
         values: (t, [bands,] n), finite; bands share the noise.
         noise: (t, n) variance; infinite where there is no value.
         days: (t,), monotonic in either direction.
-        scale_days: time scale of the covariance.
+        scale_days: time scale of the covariance, one or (n,).
         resets: (t, n) bool: the course begins anew before this value.
+    """
+    course = Course(
+        np.empty(values.shape), np.empty(values.shape), *(np.empty(noise.shape) for _ in range(3))
+    )
+    state = (course.mean, course.slope, course.var, course.cov, course.slope_var)
+    for k, predicted, _, _ in run_filter(values, noise, days, scale_days, resets):
+        for kept, now in zip(state, predicted, strict=True):
+            kept[k] = now
+    return course
+
+
+def run_filter(
+    values: np.ndarray,
+    noise: np.ndarray,
+    days: np.ndarray,
+    scale_days: float | np.ndarray,
+    resets: np.ndarray,
+) -> Iterator[tuple[int, tuple[np.ndarray, ...], np.ndarray, np.ndarray]]:
+    """Yield position, predicted state (see `Course`), residual and 1 / its variance, date by date.
+
+    The arrays of the state are those that the next step works on: copy what is to be kept.
     """
     count, pixels = noise.shape
     mean, slope = np.zeros(values.shape[1:]), np.zeros(values.shape[1:])
     var, cov, slope_var = np.ones(pixels), np.zeros(pixels), np.ones(pixels)
-    course = Course(
-        np.empty(values.shape), np.empty(values.shape), *(np.empty(noise.shape) for _ in range(3))
-    )
     for k in range(count):
         if k and days[k] != days[k - 1]:
             step = np.sqrt(3) / scale_days * abs(days[k] - days[k - 1])
@@ -244,27 +262,22 @@ def filter_forwards(
             slope_var = b * b * v - 2 * b * d * cov + d * d * s + 1
             cov = (a * d - b * b) * cov - a * b * v + b * d * s
         if (new := resets[k]).any():
-            mean, slope = np.where(new, 0, mean), np.where(new, 0, slope)
-            var, cov, slope_var = (
-                np.where(new, 1, var),
-                np.where(new, 0, cov),
-                (np.where(new, 1, slope_var)),
-            )
-        course.mean[k], course.slope[k] = mean, slope
-        course.var[k], course.cov[k], course.slope_var[k] = var, cov, slope_var
+            for part, prior in ((mean, 0), (slope, 0), (var, 1), (cov, 0), (slope_var, 1)):
+                np.copyto(part, prior, where=new)
         gain = 1 / (var + noise[k])
-        innovation = (values[k] - mean) * gain
+        residual = values[k] - mean
+        yield k, (mean, slope, var, cov, slope_var), residual, gain
+        innovation = residual * gain
         mean, slope = mean + var * innovation, slope + cov * innovation
         slope_var = slope_var - cov * cov * gain
         cov, var = cov - cov * var * gain, var - var * var * gain
-    return course
 
 
 def filter_both_ways(
     values: np.ndarray,
     noise: np.ndarray,
     days: np.ndarray,
-    scale_days: float,
+    scale_days: float | np.ndarray,
     falls: "Falls",
 ) -> tuple[Course, Course]:
     """Return what the past and what the future predict at every time, its own value left out."""
@@ -293,22 +306,27 @@ def combine(past: Course, future: Course) -> Prediction:
     """Multiply what past and future know, and divide by the prior, which both contain."""
     past_det = past.var * past.slope_var - past.cov**2
     future_det = future.var * future.slope_var - future.cov**2
-    banded = (slice(None), None) if past.mean.ndim == 3 else (slice(None),)
     # Information of both, less that of the prior.
     i11, i12, i22 = past.slope_var / past_det, past.cov / past_det, past.var / past_det
     j11, j12, j22 = future.slope_var / future_det, future.cov / future_det, future.var / future_det
     a11, a12, a22 = i11 + j11 - 1, i12 + j12, i22 + j22 - 1
     determinant = a11 * a22 - a12 * a12
-    past_h1 = i11[banded] * past.mean - i12[banded] * past.slope
-    past_h2 = i22[banded] * past.slope - i12[banded] * past.mean
-    future_h1 = j11[banded] * future.mean - j12[banded] * future.slope
-    future_h2 = j22[banded] * future.slope - j12[banded] * future.mean
-    h1, h2 = past_h1 + future_h1, past_h2 + future_h2
-    mean = (a22[banded] * h1 + a12[banded] * h2) / determinant[banded]
-    var = a22 / determinant
-    if mean.ndim == 3:  # of spectra nothing more is asked
+    var, cov = a22 / determinant, a12 / determinant
+    if past.mean.ndim == 3:  # of spectra nothing more is asked
+        mean = np.zeros_like(past.mean)
+        for part, weight in (
+            (past.mean, var * i11 - cov * i12),
+            (past.slope, cov * i22 - var * i12),
+            (future.mean, var * j11 - cov * j12),
+            (future.slope, cov * j22 - var * j12),
+        ):
+            mean += weight[:, None] * part
         return Prediction(mean, var, np.zeros(0), np.zeros(0))
-    slope = (a11 * h2 + a12 * h1) / determinant
+    past_h1, past_h2 = i11 * past.mean - i12 * past.slope, i22 * past.slope - i12 * past.mean
+    future_h1 = j11 * future.mean - j12 * future.slope
+    future_h2 = j22 * future.slope - j12 * future.mean
+    h1, h2 = past_h1 + future_h1, past_h2 + future_h2
+    mean, slope = var * h1 + cov * h2, (a11 * h2 + a12 * h1) / determinant
     apart = past_h1 * past.mean + past_h2 * past.slope
     apart += future_h1 * future.mean + future_h2 * future.slope
     agreement = 0.5 * (h1 * mean + h2 * slope - apart)
@@ -561,7 +579,20 @@ def judge(seen: Observations) -> Verdict:
         squared = (weight * np.minimum(squared, MAX_SQUARED_RESIDUAL)).sum(0)
         scale = (squared + SCALE_PRIOR_DATES) / (weight.sum(0) + SCALE_PRIOR_DATES)
         scale = np.clip(scale, MIN_SCALE, MAX_SCALE)
-    return Verdict(outlier, noise, falls, scale)
+    return Verdict(outlier, noise, confirm_falls(seen, falls, outlier < 0.5), scale)
+
+
+def confirm_falls(seen: Observations, falls: Falls, trusted: np.ndarray) -> Falls:
+    """Keep the falls after which LAI is lower than on the last trusted date before.
+
+    What looked like one may have been the end of a cloud that was rejected later on.
+    """
+    accepted = seen.usable & trusted
+    earlier = np.zeros_like(accepted)
+    earlier[1:] = accepted[:-1]
+    before, _ = find_neighbours(earlier)  # one date late: the last one before, not the date itself
+    drop = np.take_along_axis(seen.z, np.maximum(before - 1, 0), 0) - seen.z
+    return mark_falls(falls.after & (before > 0) & (drop > MIN_FALL / PROCESS_SD), accepted)
 
 
 def find_neighbours(accepted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -52,6 +52,8 @@ class Fields:
     """What goes into `lai_udf.series`, (t, n) each."""
     daily: Floats
     """True LAI (SL2P's, without noise) of each day from the first acquisition on, (days, n)."""
+    again: Floats
+    """LAI of one more clear acquisition on each of those days, (days, n)."""
     falls: list[list[float]]
     """Days of cuts and harvests of each field."""
     touched: NDArray[np.bool_]
@@ -225,6 +227,7 @@ def simulate(
         days=drawn.days,
         bands={name: band[:, kept] for name, band in drawn.bands.items()},
         daily=drawn.daily[:, kept],
+        again=drawn.again[:, kept],
         falls=[drawn.falls[number] for number in kept],
         touched=drawn.touched[:, kept],
         outlier=drawn.outlier[:, kept],
@@ -261,6 +264,7 @@ def _draw(
     classes = real.classes[:, rows, columns]
     usable = np.isin(classes, (4, 5))
     touched = usable & (rng.random(usable.shape) < cloudy_share)
+    again, _ = estimate(add_noise(spectra, rng))
     observed = add_clouds(clean, touched, real, rng)
     lai, flags = estimate(observed)
     bands = {name: observed[:, BANDS.index(name)] for name in EVIDENCE}
@@ -269,6 +273,7 @@ def _draw(
         days=real.days,
         bands=bands | {"SCL": classes.astype(float)},
         daily=daily,
+        again=again,
         falls=falls,
         touched=touched,
         outlier=touched & (np.abs(lai - estimate(clean)[0]) > MIN_OUTLIER),
