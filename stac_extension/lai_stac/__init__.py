@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from lai_stac.item import build_item, describe, describe_cube, write_item
     from lai_stac.job_items import describe_job
     from lai_stac.model import write_model_item
-    from lai_stac.quicklook import write_quicklook
     from lai_stac.thumbnail import write_thumbnail
     from lai_stac.validation import validate_collection, validate_item
 
@@ -43,7 +42,6 @@ __all__ = [
     "write_collection",
     "write_item",
     "write_model_item",
-    "write_quicklook",
     "write_thumbnail",
 ]
 
@@ -64,7 +62,6 @@ _HOME = {
     "write_collection": "collection",
     "write_item": "item",
     "write_model_item": "model",
-    "write_quicklook": "quicklook",
     "write_thumbnail": "thumbnail",
 }
 

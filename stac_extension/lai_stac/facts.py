@@ -12,7 +12,7 @@ from lai_stac.errors import DescriptionError
 from lai_stac.provenance import model_contract
 from lai_udf.errors import IdentityError
 from lai_udf.grid import Grid
-from lai_udf.identity import PRODUCT, ResultIdentity, source_name, tile_of
+from lai_udf.identity import PRODUCT, ResultIdentity, source_name, tile_name, tile_of, utc
 
 LOG = logging.getLogger("lai_stac")
 
@@ -59,9 +59,17 @@ class ResultFacts:
     """When the product was made; None if unknown."""
 
     def __post_init__(self) -> None:
-        """Refuse draws that make no spread."""
+        """Refuse draws that make no spread, and times and tiles that are none."""
         if self.samples and (self.samples < 2 or isinstance(self.samples, bool)):
             raise DescriptionError(f"samples={self.samples!r}: use 0 or at least 2 draws")
+        try:
+            for moment in (self.datetime, self.end_datetime, self.created):
+                if moment is not None:
+                    utc(moment)
+            if self.mgrs_tile:
+                tile_name(self.mgrs_tile)
+        except IdentityError as error:
+            raise DescriptionError(str(error)) from error
 
     @property
     def source_names(self) -> list[str]:

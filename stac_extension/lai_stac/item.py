@@ -29,7 +29,6 @@ from lai_stac.errors import LaiStacError, OutputError, RasterError
 from lai_stac.facts import LOG, ResultFacts, pixel_m
 from lai_stac.files import replace_file
 from lai_stac.footprint import block_size, bounding_box, inside_mask, outline, to_wgs84
-from lai_stac.identity import tile_name, utc
 from lai_stac.product import open_product
 from lai_stac.provenance import (
     model_contract,
@@ -46,7 +45,7 @@ from lai_stac.validation import validate_item
 from lai_udf.cog import write_lai_cogs
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
-from lai_udf.identity import tile_of
+from lai_udf.identity import tile_name, tile_of, utc
 from lai_udf.predict import OUTPUT_BANDS
 
 REQUIRED_BANDS = tuple(band for band in OUTPUT_BANDS if band != "LAI_SD")

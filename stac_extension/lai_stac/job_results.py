@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lai_stac.errors import DescriptionError
-from lai_stac.identity import utc
 from lai_udf.identity import PRODUCT
 
 Document = Mapping[str, Any]
@@ -166,11 +165,12 @@ def _dated(
 ) -> DatedResult:
     """Put one date together; a bare day takes the times of sensing of its inputs."""
     sensed = sorted(source.sensed for source in own if source.sensed is not None)
+    by_sensing = bool(sensed) and _is_bare_day(moment)
     platforms = {source.platform for source in own if source.platform}
     tiles = {source.tile for source in own if source.tile}
     return DatedResult(
-        datetime=utc(sensed[0] if sensed and _is_bare_day(moment) else moment),
-        end_datetime=sensed[-1] if sensed and _is_bare_day(moment) else None,
+        datetime=(sensed[0] if by_sensing else moment).astimezone(dt.UTC),
+        end_datetime=sensed[-1] if by_sensing else None,
         files=files,
         platform=platforms.pop() if len(platforms) == 1 else None,
         mgrs_tile=tiles.pop() if len(tiles) == 1 else None,

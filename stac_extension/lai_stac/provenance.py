@@ -19,8 +19,8 @@ import pystac
 from lai_stac import fields
 from lai_stac.errors import DescriptionError
 from lai_stac.files import replace_file
-from lai_stac.identity import utc
 from lai_stac.objects import Calibration
+from lai_udf.identity import utc
 
 GRAPH_FILE = "process-graph.json"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from lai_stac.assets import asset_title
-from lai_stac.thumbnail import LAI_RANGE
 from lai_udf.cog import ENCODINGS
+from lai_udf.picture import LAI_RANGE
 from lai_udf.predict import NO_DATA_ON_DISK
 
 RENDER_URI = "https://stac-extensions.github.io/render/v2.0.0/schema.json"

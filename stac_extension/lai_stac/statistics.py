@@ -49,7 +49,8 @@ INTERVAL_LEVEL = 0.95
 """Level of LAI_LOWER..LAI_UPPER, a contract of the output bands."""
 
 HALF_WIDTH_IN_SIGMA = 1.959964
-"""Half-width of a central 95 % interval of a normal distribution, in standard deviations."""
+"""Half-width of a central 95 % interval of a normal distribution, in standard deviations: an
+interval that is skewed, or cut at LAI = 0, counts as a symmetric one of the same width."""
 
 QUANTILES = (0.05, 0.5, 0.95)
 LAI_DECIMALS = 6
@@ -84,43 +85,8 @@ def observed_pixels(lai: Array, flags: Array) -> npt.NDArray[np.bool_]:
     return np.asarray(seen, dtype=bool)
 
 
-def cloudy_pixels(lai: Array, flags: Array) -> npt.NDArray[np.bool_]:
-    """Return where there is no LAI and the flags name cloud, shadow or snow, (y, x)."""
-    return ~np.isfinite(lai) & ((flags & CLOUD_NEAR) > 0)
-
-
-def one_sigma(lower: Array, upper: Array) -> npt.NDArray[np.float32]:
-    """Turn a calibrated 95 % interval into the standard deviation it corresponds to.
-
-    Args:
-        lower: lower bound, m2 m-2, NaN = no data.
-        upper: upper bound, same shape and unit.
-
-    Returns:
-        Half the width divided by 1.96, float32, m2 m-2. For an interval that is skewed, or cut
-        at LAI = 0, this is the sigma of a symmetric interval of the same width.
-    """
-    half_width = (upper.astype("float32") - lower.astype("float32")) / 2
-    return np.asarray(half_width / np.float32(HALF_WIDTH_IN_SIGMA), dtype="float32")
-
-
-def gcos_conformity(lai: Array, sigma: Array) -> list[Requirement]:
-    """Return which share of pixels is predicted to meet GCOS-2022, goal and threshold.
-
-    A pixel conforms where 2 sigma <= relative * LAI (LAI >= 0.5) or <= absolute (below). This is
-    what the product says of itself, hence basis "predicted"; it is no validation.
-
-    Args:
-        lai: valid LAI, m2 m-2, shape (n,), n >= 1.
-        sigma: one-sigma uncertainty of the same pixels.
-    """
-    return [
-        _requirement(name, float(np.mean(_conforms(lai, sigma, **limits))))
-        for name, limits in GCOS_2022.items()
-    ]
-
-
 def _conforms(lai: Array, sigma: Array, relative: float, absolute: float) -> Array:
+    """Return which pixels meet a requirement by what the product says of itself, (n,)."""
     limit = np.where(lai >= RELATIVE_FROM_LAI, relative * lai, absolute)
     return np.asarray(GCOS_COVERAGE_FACTOR * sigma <= limit)
 

@@ -9,19 +9,7 @@ import numpy.typing as npt
 
 from lai_stac.errors import RasterError
 from lai_stac.files import replace_file
-from lai_udf.picture import (
-    ANCHORS,
-    LAI_RANGE,
-    MAX_SIDE_PX,
-    colour_lai,
-    colour_table,
-    encode_png,
-    magnify,
-    shrink,
-)
-
-__all__ = ["ANCHORS", "LAI_RANGE", "MAX_SIDE_PX", "colour_lai", "colour_table", "shrink"]
-__all__ += ["write_thumbnail"]
+from lai_udf.picture import colour_lai, encode_png, magnify, shrink
 
 
 def write_thumbnail(lai: npt.NDArray[Any], path: Path) -> Path:

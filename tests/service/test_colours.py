@@ -16,7 +16,7 @@ from service.fake_items import KEYS
 from lai_service import Settings, create_app
 from lai_service.web.browser_fields import fields_config
 from lai_service.web.colours import STYLES, colour_maps
-from lai_stac.thumbnail import colour_lai
+from lai_udf.picture import colour_lai
 
 pytestmark = [
     # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.

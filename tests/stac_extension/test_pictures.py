@@ -1,16 +1,15 @@
-"""Thumbnail and quicklook: perceptual, transparent where there is no data, small."""
+"""Thumbnails: perceptual, transparent where there is no data, small."""
 
 import warnings
 
 import numpy as np
 import pytest
 import rasterio
-from fake_lai import UTM32, fake_layers
 from rasterio.errors import NotGeoreferencedWarning
 
-from lai_stac.errors import DescriptionError, OutputError
-from lai_stac.quicklook import write_quicklook
-from lai_stac.thumbnail import colour_lai, colour_table, shrink, write_thumbnail
+from lai_stac.errors import OutputError
+from lai_stac.thumbnail import write_thumbnail
+from lai_udf.picture import colour_lai, colour_table, shrink
 
 
 def read_png(path):
@@ -71,13 +70,3 @@ def test_thumbnail_into_a_file_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         write_thumbnail(np.ones((4, 4)), tmp_path / "file" / "thumbnail.png")
-
-
-def test_quicklook_shows_two_maps_and_needs_the_interval(tmp_path, rng):
-    pytest.importorskip("matplotlib")
-    layers = fake_layers(rng)
-    cube = UTM32.to_data_array(np.stack(list(layers.values())), list(layers))
-    picture = read_png(write_quicklook(cube, tmp_path / "quicklook.png", title="Example"))
-    assert picture.shape[2] > 2 * picture.shape[1] > 800
-    with pytest.raises(DescriptionError, match="lacks LAI_LOWER"):
-        write_quicklook(cube.drop_sel(bands="LAI_LOWER"), tmp_path / "q.png")

@@ -6,11 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lai_stac import fields
-from lai_stac.statistics import (
-    ProductCounts,
-    gcos_conformity,
-    one_sigma,
-)
+from lai_stac.statistics import ProductCounts
 
 NAN = np.nan
 
@@ -105,8 +101,8 @@ def test_flags_of_pixels_without_lai_are_not_counted():
 
 def test_half_width_of_a_normal_95_percent_interval_is_1_96_sigma():
     # 1.959964: quantile 0.975 of the standard normal distribution (any table).
-    sigma = one_sigma(np.array([3 - 1.959964 * 0.4]), np.array([3 + 1.959964 * 0.4]))
-    assert sigma == pytest.approx(0.4, abs=1e-6)
+    values = product([[3.0]], 1.96, [[0]]).values
+    assert values[fields.UNCERTAINTY_MEAN] == pytest.approx(1.96 / 1.959964, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +120,7 @@ def test_half_width_of_a_normal_95_percent_interval_is_1_96_sigma():
     ],
 )
 def test_gcos_conformity_uses_two_sigma_and_switches_at_lai_one_half(lai, sigma, goal, threshold):
-    at_goal, at_threshold = gcos_conformity(np.array([lai]), np.array([sigma]))
+    at_goal, at_threshold = product([[lai]], 1.959964 * sigma, [[0]]).requirements
     assert (at_goal.fraction, at_threshold.fraction) == (goal, threshold)
     assert at_goal.coverage_factor == 2
     assert at_goal.basis == "predicted"

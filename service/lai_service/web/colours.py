@@ -12,7 +12,7 @@ from typing import Any
 from rio_tiler.colormap import ColorMaps
 from rio_tiler.colormap import cmap as default_maps
 
-from lai_stac.thumbnail import ANCHORS, LAI_RANGE, colour_table
+from lai_udf.picture import ANCHORS, LAI_RANGE, colour_table
 from lai_udf.predict import (
     CLIPPED_TO_MAX,
     CLIPPED_TO_MIN,

@@ -18,7 +18,7 @@ from lai_service.catalogue.walk import all_items
 from lai_service.web.colours import STYLES
 from lai_service.web.map_styles import qml
 from lai_service.web.mosaic import MIN_ZOOM, CollectionQuery
-from lai_stac.thumbnail import ANCHORS, LAI_RANGE
+from lai_udf.picture import ANCHORS, LAI_RANGE
 
 __all__ = ["add_map_page"]
 
