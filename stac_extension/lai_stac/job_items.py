@@ -10,24 +10,17 @@ The same results give the same items: names, times and numbers come from files a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import rasterio
-from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
-from rasterio.windows import Window
 
 from lai_stac.errors import DescriptionError, RasterError
 from lai_stac.item import describe_written
 from lai_stac.job_graph import GraphSettings, model_archive, read_settings
 from lai_stac.job_results import DatedResult, JobResults, ResultFile, read_job_results
-from lai_stac.product import Band, read_rows
-from lai_stac.statistics import observed_pixels
+from lai_stac.product import Band, Product, open_raster
 from lai_udf.bundle import Bundle, open_bundle
-from lai_udf.cog import LaiCogWriter
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
 from lai_udf.identity import covers_tile
@@ -35,35 +28,6 @@ from lai_udf.predict import ALL_OUTPUT_BANDS
 
 MAX_PIXELS = 150_000_000
 """Largest raster that is described; a larger area is several jobs."""
-
-
-@dataclass(frozen=True)
-class _DatedRaster:
-    """The output bands of one date, in GeoTIFFs of any layout."""
-
-    grid: Grid
-    """Of all of them."""
-    bands: Mapping[str, Band]
-    """File and number of each, in the order of the contract."""
-
-    def was_observed(self) -> bool:
-        """Return whether a pixel holds LAI or lies under a cloud."""
-        wanted = {n: b for n, b in self.bands.items() if n in ("LAI", "LAI_FLAGS")}
-        for _, layers in read_rows(wanted, self.grid):
-            lai, flags = layers["LAI"], layers.get("LAI_FLAGS")
-            seen = np.isfinite(lai) if flags is None else observed_pixels(lai, flags.astype("u1"))
-            if seen.any():
-                return True
-        return False
-
-    def write_cogs(self, folder: Path) -> None:
-        """Write the bands as COGs, rows by rows."""
-        with LaiCogWriter(folder, self.grid, bands=tuple(self.bands)) as writer:
-            for rows, layers in read_rows(self.bands, self.grid):
-                window = Window(0, rows.start, self.grid.width, rows.stop - rows.start)
-                part = self.grid.crop(window, "the raster")
-                stack = np.stack([layers[band] for band in self.bands])
-                writer.write(part.to_data_array(stack, tuple(self.bands)), window)
 
 
 def describe_job(
@@ -97,8 +61,8 @@ def describe_job(
     bundle = _bundle(settings, results, bundles or (open_bundle(),))
     folders = []
     for dated in results.dates:
-        raster = _open_date(dated.files)
-        if raster.was_observed():
+        raster = _open_date(folder, dated.files)
+        if raster.observed().any():
             folders.append(_describe_date(raster, dated, out, settings, bundle, results))
     if not folders:
         raise RasterError(f"no date in {folder.name} has one observed pixel: nothing to describe")
@@ -106,7 +70,7 @@ def describe_job(
 
 
 def _describe_date(
-    raster: _DatedRaster,
+    raster: Product,
     dated: DatedResult,
     out: Path,
     settings: GraphSettings,
@@ -150,14 +114,13 @@ def _bundle(settings: GraphSettings, results: JobResults, bundles: Sequence[Bund
     )
 
 
-def _open_date(files: Sequence[ResultFile]) -> _DatedRaster:
+def _open_date(folder: Path, files: Sequence[ResultFile]) -> Product:
     """Find the output bands in the GeoTIFFs of one date; their pixels are not read."""
     bands: dict[str, Band] = {}
     grid: Grid | None = None
     for file in files:
         try:
-            # By this driver alone: a VRT or another driver could name files elsewhere.
-            with rasterio.open(file.path, driver="GTiff") as dataset:
+            with open_raster(file.path) as dataset:
                 here = Grid.of_dataset(dataset)
                 if here.height * here.width > MAX_PIXELS:
                     raise RasterError(
@@ -167,14 +130,13 @@ def _open_date(files: Sequence[ResultFile]) -> _DatedRaster:
                 grid = grid or here
                 grid.require_same(here, file.path.name)
                 bands |= _find_bands(dataset, file)
-        except RasterioError as error:
-            raise RasterError(f"cannot read {file.path.name} as a GeoTIFF ({error})") from error
         except LaiUdfError as error:
             raise RasterError(str(error)) from error
     if grid is None or "LAI" not in bands:
         names = ", ".join(file.path.name for file in files)
         raise RasterError(f"{names}: no band is named LAI, neither in the file nor in its metadata")
-    return _DatedRaster(grid, {band: bands[band] for band in ALL_OUTPUT_BANDS if band in bands})
+    ordered = {band: bands[band] for band in ALL_OUTPUT_BANDS if band in bands}
+    return Product(folder, grid, ordered)
 
 
 def _find_bands(dataset: DatasetReader, file: ResultFile) -> dict[str, Band]:

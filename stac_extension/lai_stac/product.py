@@ -1,4 +1,4 @@
-"""A folder of LAI COGs, read by rows: what it takes in memory follows its width, not its size."""
+"""Rasters of one result, read by rows: memory follows their width, not their size."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rasterio.windows import Window
 
 from lai_stac.errors import RasterError
 from lai_stac.statistics import observed_pixels
-from lai_udf.cog import ENCODINGS, decode_band
+from lai_udf.cog import ENCODINGS, LaiCogWriter, decode_band
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
 from lai_udf.picture import MAX_SIDE_PX, shrink
 from lai_udf.predict import NO_DATA_NEAR
 
-__all__ = ["Band", "Product", "open_product", "read_rows"]
+__all__ = ["Band", "Product", "open_product", "open_raster"]
 
 ROWS = 256
 """Rows that are read together: those of a tile of our COGs."""
@@ -31,39 +31,7 @@ Band = tuple[Path, int]
 Layers = dict[str, npt.NDArray[Any]]
 
 
-def read_rows(
-    bands: Mapping[str, Band], grid: Grid, rows: int = ROWS
-) -> Iterator[tuple[slice, Layers]]:
-    """Read rasters of one grid, so many rows at a time.
-
-    Args:
-        bands: where each output band lies.
-        grid: of all of them.
-        rows: at a time.
-
-    Yields:
-        The rows, and the values by band, float32, physical units, NaN = no data, flags finite.
-
-    Raises:
-        RasterError: a file cannot be read.
-    """
-    with ExitStack() as stack:
-        files = {path for path, _ in bands.values()}
-        opened = {path: stack.enter_context(_opened(path)) for path in files}
-        for top in range(0, grid.height, rows):
-            window = Window(0, top, grid.width, min(rows, grid.height - top))
-            layers: Layers = {}
-            for band, (path, index) in bands.items():
-                try:
-                    layers[band] = decode_band(opened[path], index, window)
-                except RasterioError as error:
-                    raise RasterError(f"cannot read {path.name} ({error})") from error
-                if band.endswith("_FLAGS"):
-                    layers[band][np.isnan(layers[band])] = NO_DATA_NEAR
-            yield slice(top, top + int(window.height)), layers
-
-
-def _opened(path: Path) -> rasterio.DatasetReader:
+def open_raster(path: Path) -> rasterio.DatasetReader:
     """Open a GeoTIFF by its own driver alone: a VRT could name files elsewhere."""
     try:
         return rasterio.open(path, driver="GTiff")
@@ -73,10 +41,10 @@ def _opened(path: Path) -> rasterio.DatasetReader:
 
 @dataclass(frozen=True)
 class Product:
-    """COGs of one result."""
+    """Rasters of one result."""
 
     directory: Path
-    """Where they lie."""
+    """Of the result."""
     grid: Grid
     """Of all of them."""
     files: Mapping[str, Band]
@@ -85,16 +53,46 @@ class Product:
     def rows(
         self, bands: Sequence[str] | None = None, rows: int = ROWS
     ) -> Iterator[tuple[slice, Layers]]:
-        """Read bands, all of them if not given, by rows; see `read_rows`."""
-        wanted = {band: self.files[band] for band in bands or self.files}
-        return read_rows(wanted, self.grid, rows)
+        """Read bands, all of them if not given, so many rows at a time.
+
+        Yields:
+            The rows, and the values by band, float32, physical units, NaN = no data, flags finite.
+
+        Raises:
+            RasterError: a file cannot be read.
+        """
+        wanted = {band: self.files[band] for band in bands or self.files if band in self.files}
+        with ExitStack() as stack:
+            files = {path for path, _ in wanted.values()}
+            opened = {path: stack.enter_context(open_raster(path)) for path in files}
+            for top in range(0, self.grid.height, rows):
+                window = Window(0, top, self.grid.width, min(rows, self.grid.height - top))
+                layers: Layers = {}
+                for band, (path, index) in wanted.items():
+                    try:
+                        layers[band] = decode_band(opened[path], index, window)
+                    except RasterioError as error:
+                        raise RasterError(f"cannot read {path.name} ({error})") from error
+                    if band.endswith("_FLAGS"):
+                        layers[band][np.isnan(layers[band])] = NO_DATA_NEAR
+                yield slice(top, top + int(window.height)), layers
 
     def observed(self) -> npt.NDArray[np.bool_]:
-        """Return where the satellite saw something, (y, x)."""
+        """Return where the satellite saw something, (y, x); without flags: where LAI is."""
         observed = np.zeros(self.grid.shape, bool)
         for place, layers in self.rows(("LAI", "LAI_FLAGS")):
-            observed[place] = observed_pixels(layers["LAI"], layers["LAI_FLAGS"].astype("uint8"))
+            flags = layers.get("LAI_FLAGS", np.full_like(layers["LAI"], NO_DATA_NEAR))
+            observed[place] = observed_pixels(layers["LAI"], flags.astype("uint8"))
         return observed
+
+    def write_cogs(self, folder: Path) -> None:
+        """Write the bands as COGs, rows by rows."""
+        with LaiCogWriter(folder, self.grid, bands=tuple(self.files)) as writer:
+            for rows, layers in self.rows():
+                window = Window(0, rows.start, self.grid.width, rows.stop - rows.start)
+                part = self.grid.crop(window, "the raster")
+                stack = np.stack([layers[band] for band in self.files])
+                writer.write(part.to_data_array(stack, tuple(self.files)), window)
 
     def shrunk(self, max_side: int = MAX_SIDE_PX) -> npt.NDArray[np.float32]:
         """Return LAI, (y, x), averaged until no side exceeds `max_side`."""
@@ -125,7 +123,7 @@ def open_product(directory: Path, required: Sequence[str] = ("LAI",)) -> Product
         )
     grids = []
     for band, (path, _) in found.items():
-        with _opened(path) as dataset:
+        with open_raster(path) as dataset:
             grids.append(Grid.of_dataset(dataset))
             if band.endswith("_FLAGS") and dataset.nodata is not None:
                 raise RasterError(f"{path} has no-data pixels; flags are data everywhere")
