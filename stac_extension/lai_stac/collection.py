@@ -45,6 +45,24 @@ LISTED = (
 RANGED = fields.STATISTIC_FIELDS
 """Fields of which minimum and maximum are given."""
 
+PROVIDERS = (
+    pystac.Provider(
+        "European Union/ESA/Copernicus",
+        "Of the Sentinel-2 L2A products that LAI is estimated from",
+        [pystac.ProviderRole.LICENSOR, pystac.ProviderRole.PRODUCER],
+        "https://dataspace.copernicus.eu",
+    ),
+    pystac.Provider(
+        "sentinel2-lai",
+        "Software and model",
+        [pystac.ProviderRole.PROCESSOR],
+        "https://github.com/sentinel2-lai/sentinel2-lai",
+    ),
+)
+LICENCE_HREF = "https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice"
+"""Legal notice on the use of Copernicus Sentinel data, which what is derived of them refers to."""
+TARGETS = {"field": "corrected to field measurements", "sl2p": "as SL2P estimates it"}
+
 SHARED_ASSET_FIELDS = (
     "classification:bitfields",
     fields.QUANTITY,
@@ -64,6 +82,8 @@ def build_collection(
     *,
     collection_id: str = COLLECTION_ID,
     licence: str = "other",
+    licence_href: str = LICENCE_HREF,
+    providers: Sequence[pystac.Provider] = (),
     validation: Validation | None = None,
 ) -> pystac.Collection:
     """Describe a set of LAI items.
@@ -71,11 +91,14 @@ def build_collection(
     Args:
         items: at least one, as `build_item` makes them.
         collection_id: id of the Collection.
-        licence: SPDX identifier of the data; `other` where the publisher decides.
+        licence: SPDX identifier of the data; `other` where the text at `licence_href` says it.
+        licence_href: text of the licence.
+        providers: who hosts the data, beside those of scenes and software.
         validation: how the product compares with reference measurements; absent unless known.
 
     Returns:
-        A valid Collection without links: where it lives is for who publishes it to say.
+        A valid Collection with the link to its licence and, where an item has one at an address of
+        its own, a thumbnail; where it lives is for who publishes it to say.
 
     Raises:
         DescriptionError: there is no item, or one has no place or time.
@@ -84,13 +107,14 @@ def build_collection(
         raise DescriptionError("a collection needs at least one item to describe")
     collection = pystac.Collection(
         id=collection_id,
-        title="Leaf area index from Sentinel-2",
+        title=_title(items),
         description=(
-            "Leaf area index at 20 m from Sentinel-2 L2A, with a calibrated 95 % prediction "
+            "Leaf area index (LAI, m² m⁻²) from Sentinel-2 L2A, with a calibrated 95 % prediction "
             "interval, a standard deviation and quality flags for every pixel."
         ),
         keywords=["leaf area index", "LAI", "Sentinel-2", "uncertainty", "vegetation"],
         license=licence,
+        providers=[*PROVIDERS, *providers],
         extent=_extent(items),
         stac_extensions=_extensions(items),
     )
@@ -104,6 +128,9 @@ def build_collection(
         if numbers:
             collection.summaries.add(name, pystac.RangeSummary(min(numbers), max(numbers)))
     collection.item_assets = _item_assets(items)
+    collection.add_link(pystac.Link("license", licence_href, "text/html", "Licence of the data"))
+    if (thumbnail := _thumbnail(items)) is not None:
+        collection.add_asset("thumbnail", thumbnail)
     if validation is not None:
         collection.extra_fields[fields.VALIDATION] = validation.to_dict()
     validate_collection(collection)
@@ -118,6 +145,28 @@ def write_collection(collection: pystac.Collection, path: Path) -> Path:
     """
     document = collection.to_dict(include_self_link=False, transform_hrefs=False)
     return replace_file(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+
+
+def _title(items: Sequence[pystac.Item]) -> str:
+    """Return a title with what all items have in common: target and pixel."""
+    notes = []
+    targets = _distinct(item.properties.get(fields.TARGET) for item in items)
+    if len(targets) == 1 and targets[0] in TARGETS:
+        notes.append(TARGETS[targets[0]])
+    pixels = _distinct(item.properties.get("gsd") for item in items)
+    if len(pixels) == 1:
+        notes.append(f"{pixels[0]:g} m")
+    return ", ".join(["Leaf area index from Sentinel-2", *notes])
+
+
+def _thumbnail(items: Sequence[pystac.Item]) -> pystac.Asset | None:
+    """Return the thumbnail of the latest item that has one at an address, not beside it."""
+    for item in sorted(items, key=lambda item: str(item.datetime), reverse=True):
+        asset = item.assets.get("thumbnail")
+        if asset is not None and not asset.href.startswith("."):
+            title = f"{asset.title or 'Leaf area index'}: {item.id}"
+            return pystac.Asset(asset.href, title, None, asset.media_type, ["thumbnail"])
+    return None
 
 
 def _extent(items: Sequence[pystac.Item]) -> pystac.Extent:
@@ -163,10 +212,12 @@ def _item_assets(
 ) -> dict[str, pystac.ItemAssetDefinition | dict[str, Any]]:
     """Define the assets: what is the same in every item that has them."""
     keys = list(dict.fromkeys(key for item in items for key in item.assets))
-    return {key: _definition([i.assets[key] for i in items if key in i.assets]) for key in keys}
+    return {
+        key: _definition(key, [i.assets[key] for i in items if key in i.assets]) for key in keys
+    }
 
 
-def _definition(assets: Sequence[pystac.Asset]) -> pystac.ItemAssetDefinition:
+def _definition(key: str, assets: Sequence[pystac.Asset]) -> pystac.ItemAssetDefinition:
     first = assets[0].to_dict()
     others = [asset.to_dict() for asset in assets[1:]]
     values = {
@@ -178,7 +229,9 @@ def _definition(assets: Sequence[pystac.Asset]) -> pystac.ItemAssetDefinition:
     if drawn and fields.MC_SAMPLES not in values:  # without its number it says too little
         del values[fields.UNCERTAINTY_METHOD]
     titles = {asset.get("title") for asset in (first, *others)}
-    values["title"] = first["title"] if len(titles) == 1 else first["bands"][0]["description"]
+    bands = first.get("bands") or [{}]
+    title = first.get("title") if len(titles) == 1 else bands[0].get("description")
+    values["title"] = title or key
     if "bands" in first:
         keep = ("name", "description", "data_type", "nodata", "unit", "raster:scale")
         values["bands"] = [{k: band[k] for k in keep if k in band} for band in first["bands"]]

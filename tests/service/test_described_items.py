@@ -75,7 +75,7 @@ def served(settings: Settings, tmp_path: Path) -> Iterator[str]:
         server.wait(timeout=30)
 
 
-def test_described_item_goes_the_whole_road(served: str, described: Path) -> None:
+def test_described_item_is_published_found_and_read(served: str, described: Path) -> None:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     body = {"directory": str(described)}
     answer = requests.post(f"{served}/publish", json=body, headers=headers, timeout=60)
@@ -87,7 +87,10 @@ def test_described_item_goes_the_whole_road(served: str, described: Path) -> Non
     (found,) = api.search(bbox=answer.json()["bbox"], filter=expression).items()
     assert found.id == described.name
     assert requests.get(found.assets["thumbnail"].href, timeout=10).content[:4] == b"\x89PNG"
-    assert isinstance(api.get_collection(found.collection_id), pystac.Collection)
+    collection = api.get_collection(found.collection_id)
+    assert isinstance(collection, pystac.Collection)
+    assert collection.get_single_link("license").href.startswith("https://")
+    assert collection.assets["thumbnail"].href == found.assets["thumbnail"].href
 
     local = rioxarray.open_rasterio(described / "lai.tif", mask_and_scale=True)
     remote = rioxarray.open_rasterio(found.assets["lai"].href, mask_and_scale=True)

@@ -1,5 +1,6 @@
 """The pystac classes: fields as attributes where they live, hooks, summaries."""
 
+import datetime as dt
 from pathlib import Path
 
 import pystac
@@ -99,6 +100,21 @@ def test_collection_sums_up_its_items(item):
     assert upper.type == "interval_upper"
     summaries.valid_fraction = None
     assert summaries.valid_fraction is None
+
+
+def test_collection_tells_target_pixel_licence_providers_and_shows_its_latest_item(item):
+    other = item.clone()
+    other.datetime += dt.timedelta(days=5)
+    for each, href in ((item, "./thumbnail.png"), (other, "https://x.org/2/thumbnail.png")):
+        each.assets["thumbnail"].href = href
+    collection = build_collection([other, item])
+    assert collection.title == "Leaf area index from Sentinel-2, as SL2P estimates it, 20 m"
+    assert [link.rel for link in collection.links if link.rel == "license"] == ["license"]
+    assert {role for one in collection.providers for role in one.roles} >= {"producer", "licensor"}
+    assert collection.assets["thumbnail"].href == "https://x.org/2/thumbnail.png"
+    other.properties["gsd"] = 10
+    assert build_collection([other, item]).title.endswith("as SL2P estimates it")
+    assert "thumbnail" not in build_collection([item]).assets
 
 
 def test_collection_states_only_what_its_items_share(item):

@@ -19,8 +19,6 @@ __all__ = ["collection_for", "collection_name", "remade", "widened"]
 
 _AT_ONCE = 500
 
-_TARGETS = {"field": "corrected to field measurements", "sl2p": "as SL2P estimates it"}
-
 
 def collection_name(default: str, item: Document) -> str:
     """Return the collection of an item that names none: one for each target and resolution.
@@ -47,25 +45,13 @@ def collection_for(collection_id: str, items: Iterable[Document]) -> Document:
         items: at least one.
     """
     documents = list(items)
-    first = documents[0]
     try:
-        read = [pystac.Item.from_dict(_titled(document)) for document in documents]
+        read = [pystac.Item.from_dict(document) for document in documents]
         collection = build_collection(read, collection_id=collection_id)
     except (LaiStacError, pystac.errors.STACError, LookupError, TypeError, ValueError):
-        return _plain(collection_id, first)  # items of others need not say what ours do
+        return _plain(collection_id, documents[0])  # items of others need not say what ours do
     made: Document = collection.to_dict(include_self_link=False, transform_hrefs=False)
-    words = _TARGETS.get(str(first["properties"].get("laiq:target")))
-    pixel = first["properties"].get("gsd")
-    notes = [*([words] if words else []), *([f"{pixel:g} m"] if pixel else [])]
-    if notes:
-        made["title"] = f"{made['title']}, {', '.join(notes)}"
-    return {**made, "links": []}
-
-
-def _titled(item: Document) -> Document:
-    """Return an item each of whose assets has a title, at least its key."""
-    assets = {key: {"title": key, **asset} for key, asset in (item.get("assets") or {}).items()}
-    return {**item, "assets": assets}
+    return {**made, "links": [link for link in made["links"] if link["rel"] == "license"]}
 
 
 def _plain(collection_id: str, item: Document) -> Document:
