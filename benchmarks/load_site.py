@@ -73,8 +73,10 @@ def free_port() -> int:
 
 def start(site: Site) -> subprocess.Popen[bytes]:
     """Start the server and wait until it answers."""
-    command = [sys.executable, "-m", "uvicorn", "--factory", "lai_service.app:create_app"]
-    command += ["--port", str(site.port), "--workers", str(site.processes), "--no-access-log"]
+    command = [sys.executable, "-m", "lai_service.cli", "serve", "--port", str(site.port)]
+    if site.processes > 1:
+        command = [sys.executable, "-m", "uvicorn", "--factory", "lai_service.app:create_app"]
+        command += ["--port", str(site.port), "--workers", str(site.processes), "--no-access-log"]
     site.results.mkdir(parents=True, exist_ok=True)
     with site.log.open("ab") as log:
         server = subprocess.Popen(

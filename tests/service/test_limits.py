@@ -70,6 +70,12 @@ def test_depth_is_found_without_recursion() -> None:
         check_json(nested(100_000))
 
 
+@pytest.mark.parametrize("route", ["/search", "/timeseries", "/aggregate"])
+def test_body_of_very_many_values_is_refused(client: TestClient, route: str) -> None:
+    answer = client.post(route, json={"note": [[]] * 100_000})
+    assert (answer.status_code, "values" in answer.json()["description"]) == (400, True)
+
+
 def test_page_holds_a_thousand_items_whatever_is_asked_for(writer: TestClient) -> None:
     writer.post("/collections", json=collection())
     items = {f"n{n}": {**numbered_item(n % 90), "id": f"n{n}"} for n in range(1001)}

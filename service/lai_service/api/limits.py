@@ -27,6 +27,8 @@ __all__ = [
 
 MAX_DEPTH = 48
 """Deepest nesting of JSON in a body that is read; SQLite's parser takes some 50 levels."""
+MAX_VALUES = 50_000
+"""Most values in a body: objects, lists and what they hold, a position being one."""
 MAX_READ_BYTES = 1024 * 1024
 """Largest body of a request that needs no token."""
 MAX_VERTICES = 10_000
@@ -81,18 +83,21 @@ def _route_path(scope: Scope) -> str:
 
 
 def check_json(value: object) -> None:
-    """Check depth and number of positions of JSON that was read.
+    """Check depth and number of values and positions of JSON that was read.
 
     Raises:
-        ValueError: it is nested deeper than `MAX_DEPTH`, or a list of coordinates inside holds more
-            than `MAX_VERTICES` positions.
+        ValueError: it is nested deeper than `MAX_DEPTH`, holds more than `MAX_VALUES` values, or
+            lists of coordinates inside hold more than `MAX_VERTICES` positions.
     """
-    vertices = 0
+    vertices = values = 0
     level, depth = [value], 0
     while level:
         depth += 1
         if depth > MAX_DEPTH:
             raise ValueError(f"the body is nested more than {MAX_DEPTH} deep")
+        values += len(level)
+        if values > MAX_VALUES:
+            raise ValueError(f"the body holds more than {MAX_VALUES} values")
         vertices += sum(_is_position(node) for node in level)
         if vertices > MAX_VERTICES:
             raise ValueError(f"the geometries have more than {MAX_VERTICES} vertices; simplify")

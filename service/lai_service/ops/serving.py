@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -59,6 +60,7 @@ def serve_forever(
         trusted_proxies: addresses whose forwarded headers name the caller and the scheme.
     """
     _share_memory()
+    sys.setswitchinterval(0.001)  # threads that read rasters let the event loop through sooner
     host, port = held.getsockname()[:2]
     _log.info("serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
     config = uvicorn.Config(
