@@ -13,14 +13,16 @@ from lai_training.calibration.calibrate import (
     nested_bounds,
     scale_of,
 )
-from lai_training.calibration.conformal import (
-    effective_rows,
-    group_weights,
-    weighted_quantile,
-)
 from lai_training.calibration.correction import RECIPES, fit_correction
 from lai_training.calibration.measurements import GROUNDED, PAIRS, Measurements, join
-from lai_training.calibration.width import fit_half_widths, is_inside, share_of_groups
+from lai_training.calibration.width import (
+    effective_rows,
+    fit_half_widths,
+    group_weights,
+    is_inside,
+    share_of_groups,
+    weighted_quantile,
+)
 from lai_training.calibration.worth import describe_worth
 from lai_udf.predict import BANDS, estimate_field
 

@@ -17,6 +17,7 @@ from shapely.geometry import LineString, box
 from typer.testing import CliRunner
 
 from experiments.seasons.benchmark import run_benchmark
+from experiments.seasons.fit import fit_calibration
 from experiments.spectra.library import spectral_library
 from lai_training import sl2p
 from lai_training.cli import app
@@ -24,7 +25,6 @@ from lai_training.errors import LaiTrainingError, ParcelsError
 from lai_training.parcels.crops import CROP_TYPES, Season, season_of
 from lai_training.parcels.interval import (
     add_interval,
-    fit_calibration,
     measure_correlation,
     read_calibration,
     shrink,

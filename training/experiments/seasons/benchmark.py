@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lai_training.parcels.interval import ParcelCalibration, fit_calibration, shrink
+from experiments.seasons.fit import fit_calibration
+from lai_training.parcels.interval import ParcelCalibration, shrink
 from lai_training.parcels.season import season_dates
 from lai_training.parcels.season_files import read_season, write_season
 from lai_training.scores.metrics import coverage

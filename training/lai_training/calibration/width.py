@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from lai_training.calibration.conformal import effective_rows, group_weights, weighted_quantile
 from lai_training.calibration.measurements import Floats, Texts
 
 LEVELS = (0.5, 0.55, 0.6, 0.65, 0.68, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95)
@@ -133,3 +132,37 @@ def share_of_groups(ratio: Floats, group: Texts) -> float:
 def is_inside(measured: Floats, lower: Floats, upper: Floats) -> NDArray[np.bool_]:
     """Tell which measurements lie in their interval, (n,)."""
     return np.asarray((measured >= lower) & (measured <= upper))
+
+
+def group_weights(group: NDArray[np.int64]) -> Floats:
+    """Weigh rows so that a site-date counts as the square root of its rows; mean 1."""
+    _, place, count = np.unique(group, return_inverse=True, return_counts=True)
+    weights = 1.0 / np.sqrt(count[place])
+    return np.asarray(weights / weights.mean())
+
+
+def effective_rows(group: NDArray[np.int64], shared_variance: float) -> float:
+    """Return how many independent errors the rows hold.
+
+    Args:
+        group: (n,) number of the cluster whose rows share a part of their error.
+        shared_variance: variance of that part over the variance of the rest.
+    """
+    rows = np.unique(group, return_counts=True)[1]
+    correlation = shared_variance / (1 + shared_variance)
+    return float((rows / (1 + (rows - 1) * correlation)).sum())
+
+
+def weighted_quantile(values: Floats, weights: Floats, level: float, rows: float) -> float:
+    """Return the conformal quantile: the least value with weight share >= level (n + 1) / n.
+
+    Args:
+        values: (n,).
+        weights: (n,), any scale.
+        level: of the quantile.
+        rows: effective n of the finite-sample correction.
+    """
+    order = np.argsort(values)
+    share = np.cumsum(weights[order]) / weights.sum() / (1 + 1 / rows)
+    place = int(np.searchsorted(share, level))
+    return float(values[order][min(place, len(values) - 1)])

@@ -24,7 +24,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lai_training.calibration.conformal import bounds, fit_interval
 from lai_training.errors import LaiTrainingError
 from lai_udf.atomic import move_finished, work_folder
 from lai_udf.calibration import interval_of_mean
@@ -51,8 +50,8 @@ class ParcelCalibration:
 
     def interval(self, lai: Floats) -> tuple[Floats, Floats]:
         """Return (lower, upper) for parcel means (n,), m2 m-2; NaN where LAI is NaN."""
-        knots = {"lai": self.lai, "lower": self.lower, "upper": self.upper}
-        return bounds(lai, knots)
+        lower, upper = (np.interp(lai, self.lai, offsets) for offsets in (self.lower, self.upper))
+        return np.maximum(lai + lower, 0.0), lai + upper
 
     def write(self, path: Path) -> Path:
         """Write it as JSON, whole or not at all."""
@@ -72,27 +71,6 @@ def read_calibration(path: Path) -> ParcelCalibration:
         return ParcelCalibration(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise LaiTrainingError(f"{path} is no parcel calibration: {error}") from error
-
-
-def fit_calibration(
-    observations: pd.DataFrame, data: str, *, level: float = 0.95
-) -> ParcelCalibration:
-    """Fit the interval of the parcel mean on parcels whose LAI is known.
-
-    Args:
-        observations: columns `parcel`, `lai`, `truth`; rows without either are left out. The dates
-            of a parcel share their errors and weigh as the square root of their number.
-        data: where the truth is from.
-        level: nominal coverage.
-    """
-    known = observations.dropna(subset=["lai", "truth"])
-    if known["parcel"].nunique() < 40:
-        raise LaiTrainingError(
-            f"{known['parcel'].nunique()} parcels with known LAI are too few: 40 are needed"
-        )
-    group = pd.factorize(known["parcel"])[0]
-    table = fit_interval(known["lai"].to_numpy(), known["truth"].to_numpy(), group, level)
-    return ParcelCalibration(level, **table, parcels=int(known["parcel"].nunique()), data=data)
 
 
 def shrink(observations: pd.DataFrame, correlation: float) -> tuple[Floats, Floats]:
