@@ -1,7 +1,7 @@
 """Describe: LAI rasters and their model become STAC Items with the lai-quality extension.
 
-Data flow: `describe` reads the COGs of a result, `statistics` says what their
-pixels say, `footprint` where they are, `provenance` where they come from; `extension` gives the
+Data flow: `describe` reads the COGs of a result, `statistics` counts their
+pixels, `footprint` where they are, `provenance` where they come from; `extension` gives the
 ``laiq:`` fields pystac's manner, `validation` checks the outcome offline.
 
 pystac loads `lai_stac.extension` when it starts, so the names of this package are imported when

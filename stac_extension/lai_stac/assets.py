@@ -148,7 +148,7 @@ def _band(
         "raster:sampling": "area",
     }
     if encoding.nodata is None:
-        return band  # flags: every number is data, and their mean says nothing
+        return band  # flags: every number is data, and their mean is meaningless
     scaling = {"raster:scale": encoding.scale, "raster:offset": 0.0}
     band |= {"nodata": encoding.nodata, "unit": encoding.unit, **scaling}
     statistics = counts.band_statistics(encoding.band)

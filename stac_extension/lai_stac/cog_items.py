@@ -1,4 +1,4 @@
-"""From folders of COGs that `lai-udf run` wrote to items: their tags tell what they are."""
+"""From folders of COGs that `lai-udf run` wrote to items: described by their tags."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def describe_runs(sources: Sequence[Path], *, bundles: Sequence[Bundle] = ()) ->
 
     Raises:
         RasterError: a source holds no `lai.tif`, or one cannot be read.
-        DescriptionError: tags do not say time, target and a known model.
+        DescriptionError: tags lack time, target and a known model.
         OutputError: a folder cannot be written.
     """
     folders: list[Path] = []
@@ -58,7 +58,7 @@ def describe_cogs(directory: Path, *, bundles: Sequence[Bundle] = ()) -> Path:
 
     Raises:
         RasterError: `lai.tif` is missing or unreadable.
-        DescriptionError: the tags do not say time, target and a known model.
+        DescriptionError: the tags lack time, target and a known model.
         OutputError: the folder cannot be written.
     """
     tags, grid = _read_tags(directory / "lai.tif")
@@ -85,7 +85,7 @@ def describe_cogs(directory: Path, *, bundles: Sequence[Bundle] = ()) -> Path:
         datetime=tags["DATETIME"],
         platform=tags.get("PLATFORM"),
         sources=[name] if name else [],
-        # A release that gave its results no id did not say either whether it had classes.
+        # Releases without result ids did not record whether classes went in.
         scene_classification=ID_TAG not in tags or SCENE_CLASSES_TAG in tags,
         result_id=tags.get(ID_TAG),
         mgrs_tile=product["tile"] if product and covers_tile(grid) else None,
@@ -98,10 +98,10 @@ def describe_cogs(directory: Path, *, bundles: Sequence[Bundle] = ()) -> Path:
 
 def _settings(tags: Mapping[str, str]) -> dict[str, str | float]:
     """Return the settings of the run that its tags name."""
-    told: dict[str, str | float] = {k.lower(): tags[k] for k in SETTINGS if tags.get(k)}
-    if "level" in told:
-        told["level"] = float(told["level"])
-    return told
+    given: dict[str, str | float] = {k.lower(): tags[k] for k in SETTINGS if tags.get(k)}
+    if "level" in given:
+        given["level"] = float(given["level"])
+    return given
 
 
 def _read_tags(path: Path) -> tuple[Mapping[str, str], Grid]:

@@ -91,14 +91,14 @@ def build_collection(
     Args:
         items: at least one, as `build_item` makes them.
         collection_id: id of the Collection.
-        licence: SPDX identifier of the data; `other` where the text at `licence_href` says it.
+        licence: SPDX identifier of the data; `other` if the licence is the text at `licence_href`.
         licence_href: text of the licence.
         providers: who hosts the data, beside those of scenes and software.
         validation: how the product compares with reference measurements; absent unless known.
 
     Returns:
         A valid Collection with the link to its licence and, where an item has one at an address of
-        its own, a thumbnail; where it lives is for who publishes it to say.
+        its own, a thumbnail; links to itself are for the publisher to add.
 
     Raises:
         DescriptionError: there is no item, or one has no place or time.
@@ -226,7 +226,7 @@ def _definition(key: str, assets: Sequence[pystac.Asset]) -> pystac.ItemAssetDef
         if name in first and all(other.get(name) == first[name] for other in others)
     }
     drawn = values.get(fields.UNCERTAINTY_METHOD) == "mc_dropout"
-    if drawn and fields.MC_SAMPLES not in values:  # without its number it says too little
+    if drawn and fields.MC_SAMPLES not in values:  # incomplete without its number
         del values[fields.UNCERTAINTY_METHOD]
     titles = {asset.get("title") for asset in (first, *others)}
     bands = first.get("bands") or [{}]

@@ -5,7 +5,7 @@
     LaiStacError
     ├── InvalidItemError    a STAC object breaks the core, our schema or a neighbour's
     ├── UnknownSchemaError  an extension URI has no local schema; nothing is fetched
-    ├── RasterError         a COG is missing, unreadable or not as the contract says
+    ├── RasterError         a COG is missing, unreadable or against the contract
     ├── DescriptionError    what was passed in (time, model, target) cannot describe an item
     └── OutputError         a file cannot be written
 """

@@ -74,7 +74,7 @@ def _attribute(field: Field) -> property:
 
     def write(self: _Attributes, value: Any) -> None:  # noqa: ANN401
         if self.where not in field.where:
-            raise AttributeError(f"{field.name} may stand in {field.where}, not in {self.where}")
+            raise AttributeError(f"{field.name} is allowed in {field.where}, not in {self.where}")
         self._write(field, value)
 
     return property(read, write, doc=f"{field.description} {field.unit}".rstrip())

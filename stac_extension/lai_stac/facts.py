@@ -75,9 +75,9 @@ class ResultFacts:
     def source_names(self) -> list[str]:
         """Names of all scenes that went in, each once."""
         links = (self.job_metadata or {}).get("links", [])
-        told = [f"{x.get('title', '')} {x.get('href', '')}" for x in links if _is_source(x)]
+        texts = [f"{x.get('title', '')} {x.get('href', '')}" for x in links if _is_source(x)]
         hrefs = [self.scene_href] if self.scene_href else []
-        names = [*self.sources, *hrefs, *(_product_in(text) for text in told)]
+        names = [*self.sources, *hrefs, *(_product_in(text) for text in texts)]
         return sorted({source_name(name) for name in names})
 
     @property

@@ -62,7 +62,7 @@ ERROR_CORRELATION: Final = "unc:error_correlation"
 MODEL_ID: Final = "laiq:model_id"
 MODEL_VERSION: Final = "laiq:model_version"
 MODEL_CHECKSUM: Final = "laiq:model_checksum"
-# What the pixels say
+# Statistics of the pixels
 LAI_MEAN: Final = "laiq:lai_mean"
 LAI_MEDIAN: Final = "laiq:lai_median"
 LAI_P05: Final = "laiq:lai_p05"

@@ -1,4 +1,4 @@
-"""What the process graph of a job says about the LAI in its results: target, draws, model."""
+"""The LAI run in the process graph of a job: target, draws, model."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def read_settings(process_graph: Document) -> GraphSettings:
 
 
 def model_archive(settings: GraphSettings, job_options: Document) -> str | None:
-    """Return the name of the model's archive, without `.zip`, where graph or options tell it.
+    """Return the name of the model's archive, without `.zip`, if graph or options name it.
 
     Args:
         settings: of the graph.

@@ -1,8 +1,8 @@
-"""What an openEO batch job left behind: its files by date, and what its STAC metadata says of them.
+"""What an openEO batch job left behind: its files by date, and their STAC metadata.
 
-In: a folder as `job.get_results().download_files(folder)` or `download_as_collection(folder)`
+Input: a folder as `job.get_results().download_files(folder)` or `download_as_collection(folder)`
 leaves it, with `job-results.json` and, for the process graph, `job.json` (what `job.describe()`
-answers). Out: one `DatedResult` per date. Read from metadata of openEO API 1.0 (an Item with
+answers). Output: one `DatedResult` per date. Read from metadata of openEO API 1.0 (an Item with
 assets) and 1.1 (a Collection with assets, its Items beside it); nothing is fetched.
 """
 
@@ -32,7 +32,7 @@ DAY_IN_NAME = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?!\d)")
 FARTHEST_INPUT = dt.timedelta(hours=12)
 """An input sensed farther from the day of a date belongs to none."""
 EODATA = "/eodata/"
-"""Where the Copernicus Data Space mounts the bucket `s3://eodata/`, as its links say."""
+"""Where the Copernicus Data Space mounts the bucket `s3://eodata/`, as in its links."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class JobResults:
     process_graph: Document
     """The graph that was run."""
     job_options: Document
-    """Options of the job, as far as it told them."""
+    """Options of the job, as far as known."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A `derived_from` link and what the name of its product says."""
+    """A `derived_from` link and the facts in the name of its product."""
 
     link: Document
     sensed: dt.datetime | None

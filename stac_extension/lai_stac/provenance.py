@@ -1,6 +1,6 @@
 """Where a product comes from: scene, model, software and process graph.
 
-The processing extension says how, `derived_from` links say from what.
+The processing extension records how, `derived_from` links from what.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _coverage(scores: Mapping[str, float], level: float) -> dict[str, float]:
 
 
 def _dataset(contract: Mapping[str, Any]) -> str | None:
-    """Return what the interval was calibrated against, as far as the bundle tells."""
+    """Return what the interval was calibrated against, as far as the bundle records it."""
     if "n_site_dates" in contract:
         return f"Field measurements of LAI at {contract['n_site_dates']} site-dates"
     return contract.get("data")
@@ -162,7 +162,7 @@ def write_graph(process_graph: Mapping[str, Any], directory: Path) -> pystac.Lin
 
 
 def stamp(values: Mapping[str, Any], created: dt.datetime | str | None) -> dict[str, Any]:
-    """Return `created` and `updated` where the caller knows them; the clock is never asked."""
+    """Return `created` and `updated` if the caller gives them; the clock is never read."""
     if created is None:
         return {}
     moment = utc(created).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -178,7 +178,7 @@ def source_links(
 ) -> list[pystac.Link]:
     """Return the `derived_from` links: the scene, what the job names, and the model.
 
-    The model is linked at `model_href`, else where its own item says it lives; without either
+    The model is linked at `model_href`, else at the address in its own item; without either
     the ``laiq:model_`` fields are all there is, because a link into nothing helps nobody.
     """
     links = []

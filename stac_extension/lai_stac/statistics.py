@@ -1,4 +1,4 @@
-"""What the pixels of an LAI product say: the numbers behind the ``laiq:`` fields.
+"""Statistics of the pixels of an LAI product: the numbers behind the ``laiq:`` fields.
 
 LAI and interval in m2 m-2 with NaN = no data, flags as in `lai_udf.predict`. `ProductCounts` takes
 blocks, so that a tile needs no more memory than its rows. Which pixels count, and the least
@@ -7,7 +7,7 @@ share of them that has a mean, are those of `lai_udf.zonal`, for parcels and ite
 - *inside*: within the outline of everything observed (`lai_stac.footprint`), so that shares do
   not depend on how much border a raster carries; the denominator of the first four.
 - *valid*: usable, so LAI is a number and no flag speaks against it.
-- *cloud*: no LAI, and the flags say cloud, shadow or snow; unknown without a scene classification.
+- *cloud*: no LAI, and the flags mark cloud, shadow or snow; unknown without a scene classification.
 - *water*: no LAI although observed and clear, so water by the scene classification.
 - *no data*: no LAI for another reason.
 
@@ -58,7 +58,7 @@ FRACTION_DECIMALS = 6
 RELATIVE_STEP = 0.0001
 """To which relative uncertainties are counted."""
 RELATIVE_FROM_LAI = 0.5
-"""m2 m-2; below it a relative uncertainty says nothing (the switch of GCOS-2022)."""
+"""m2 m-2; below it a relative uncertainty means nothing (the switch of GCOS-2022)."""
 
 # GCOS-244 (2022), ECV leaf area index: required measurement uncertainty, two sigma.
 GCOS_2022 = {
@@ -70,7 +70,7 @@ GCOS_COVERAGE_FACTOR = 2.0
 
 @dataclass(frozen=True)
 class ProductStatistics:
-    """What an item says about its pixels."""
+    """Statistics of an item."""
 
     values: dict[str, float | int | None]
     """Flat ``laiq:`` fields. Those of LAI are absent where too little is usable; None: unknown."""
@@ -86,7 +86,7 @@ def observed_pixels(lai: Array, flags: Array) -> npt.NDArray[np.bool_]:
 
 
 def _conforms(lai: Array, sigma: Array, relative: float, absolute: float) -> Array:
-    """Return which pixels meet a requirement by what the product says of itself, (n,)."""
+    """Return which pixels meet a requirement by the uncertainty that the product states, (n,)."""
     limit = np.where(lai >= RELATIVE_FROM_LAI, relative * lai, absolute)
     return np.asarray(GCOS_COVERAGE_FACTOR * sigma <= limit)
 

@@ -1,6 +1,6 @@
 """Items of the first release, described anew: ids, fields and numbers as they are today.
 
-The rasters stay as they are. What the old item says of time, scenes, model and settings goes in;
+The rasters stay as they are. Time, scenes, model and settings are those of the old item;
 identity, statistics and footprint are computed from the files as for a new result.
 """
 
@@ -48,8 +48,8 @@ def is_current(item: Document) -> bool:
 def is_other_result(item: Document, other: Document) -> bool:
     """Return whether two items of one id are different results, not versions of one.
 
-    Ids of this release tell all results apart; those of others and of earlier releases do not.
-    What one of the items does not say does not count.
+    Ids of this release distinguish all results; those of others and of earlier releases do not.
+    What one of the items lacks does not count.
     """
     facts, others = _identity_facts(migrated(item)), _identity_facts(migrated(other))
     return any(
@@ -142,13 +142,13 @@ def copy_files(source: Path, target: Path) -> None:
 
 
 def _identity_facts(item: Document) -> dict[str, Any]:
-    """Return what an item says of what fixes its result; None where it says nothing."""
+    """Return the facts of an item that identify its result; None if absent."""
     properties = item.get("properties") or {}
     assets = item.get("assets") or {}
-    told = [
+    texts = [
         f"{link.get('title', '')} {link.get('href', '')}" for link in _links(item, "derived_from")
     ]
-    products = sorted(found[0] for found in map(PRODUCT.search, told) if found)
+    products = sorted(found[0] for found in map(PRODUCT.search, texts) if found)
     names = (fields.TARGET, fields.RANDOM_SEED, fields.MODEL_VERSION)
     return {
         **{name: properties.get(name) for name in names},
@@ -208,12 +208,12 @@ def _bundle_of(folder: Path) -> Bundle:
     absent = [name for name in ("MODEL_ID", "MODEL_VERSION", "MODEL_CHECKSUM") if name not in tags]
     if absent:
         raise DescriptionError(f"lai.tif in {folder.name} has no tag {', '.join(absent)}")
-    told = {
+    known = {
         fields.MODEL_ID: tags["MODEL_ID"],
         fields.MODEL_VERSION: tags["MODEL_VERSION"],
         fields.MODEL_CHECKSUM: tags["MODEL_CHECKSUM"],
     }
-    return Bundle(folder, _model_of(told))
+    return Bundle(folder, _model_of(known))
 
 
 def _model_of(properties: Document) -> dict[str, Any]:

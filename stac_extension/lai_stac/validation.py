@@ -4,7 +4,7 @@ The core schemas come with pystac, ours lie in ``json-schema``. The schemas of o
 extensions are theirs to publish; ``json-schema/neighbours.json`` checks the fields of them that
 our items use, no more. Whoever holds the originals passes them as `schemas` and gets those
 instead. Nothing is ever fetched: an extension without a local schema is refused, or skipped
-where the caller says so.
+on request.
 """
 
 from __future__ import annotations
@@ -148,13 +148,13 @@ def _check(document: Mapping[str, Any], uri: str, validator: Draft7Validator) ->
 
 
 def _short(value: object) -> str:
-    """Return a value in so few letters that the reason after it is read."""
+    """Return a value, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _check_order(document: Mapping[str, Any]) -> None:
-    """Check what a JSON schema cannot say: that percentiles and shares fit together."""
+    """Check what a JSON schema cannot express: that percentiles and shares fit together."""
     values = document.get("properties", {})
     rising = ["laiq:lai_p05", "laiq:lai_median", "laiq:lai_p95"]
     present = [name for name in rising if name in values]

@@ -14,7 +14,7 @@ from lai_training.scores.emulation import (
     format_scores,
     score_scenes,
 )
-from lai_training.simulation.angles import give_angles
+from lai_training.simulation.angles import add_missing_angles
 from lai_training.sl2p.processor import predict_image
 from lai_udf.bundle import default_bundle_path
 from lai_udf.predict import BANDS, LaiModelError
@@ -75,7 +75,7 @@ def test_given_angles_are_given_to_both(scene):
     nominal = compare_with_sl2p(scene, default_bundle_path(), seed=4)
     given = compare_with_sl2p(scene, default_bundle_path(), angles=True, seed=4)
 
-    inner = predict_image(give_angles(scene, 4))[0][find_clear_vegetation(scene)]
+    inner = predict_image(add_missing_angles(scene, 4))[0][find_clear_vegetation(scene)]
     np.testing.assert_array_equal(given["sl2p"], inner)
     moved = given["sl2p"] - nominal["sl2p"]
     assert np.abs(moved).mean() > 0.02

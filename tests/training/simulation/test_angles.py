@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from lai_training.simulation.angles import WIDEST_VIEW_DEG, give_angles, sun_position
+from lai_training.simulation.angles import WIDEST_VIEW_DEG, add_missing_angles, sun_position
 from lai_udf.predict import ANGLES
 
 
@@ -30,7 +30,7 @@ def test_the_sun_stands_where_real_products_say(
 
 
 def test_a_scene_without_angles_gets_all_four(scene: xr.DataArray) -> None:
-    angled = give_angles(scene, 3)
+    angled = add_missing_angles(scene, 3)
 
     zenith, azimuth = sun_position(
         datetime(2020, 6, 8, 10, 56, 21, tzinfo=UTC), latitude_deg=43.6, longitude_deg=1.02
@@ -46,11 +46,11 @@ def test_a_scene_without_angles_gets_all_four(scene: xr.DataArray) -> None:
 def test_angles_of_a_scene_stay(scene: xr.DataArray) -> None:
     low_sun = scene.isel(bands=[0]).assign_coords(bands=["sunZenithAngles"]) * 0 + 77
 
-    angled = give_angles(xr.concat([scene, low_sun], "bands"), 3)
+    angled = add_missing_angles(xr.concat([scene, low_sun], "bands"), 3)
 
     assert set(ANGLES) <= set(angled["bands"].values)
     assert (angled.sel(bands="sunZenithAngles") == 77).all()
-    assert give_angles(angled, 4) is angled
+    assert add_missing_angles(angled, 4) is angled
 
 
 def test_the_same_seed_draws_the_same_view_and_a_sun_where_no_time_is_known(
@@ -58,7 +58,7 @@ def test_the_same_seed_draws_the_same_view_and_a_sun_where_no_time_is_known(
 ) -> None:
     timeless = scene.assign_attrs(datetime="")
 
-    first, again, other = (give_angles(timeless, seed) for seed in (1, 1, 2))
+    first, again, other = (add_missing_angles(timeless, seed) for seed in (1, 1, 2))
 
     xr.testing.assert_identical(first, again)
     assert not np.array_equal(first.sel(bands=list(ANGLES)), other.sel(bands=list(ANGLES)))

@@ -1,7 +1,7 @@
 """Graphs of the `seamless` network made for speed: the same function, fewer and better operators.
 
-A Keras export follows the layers one by one. What comes in here is the trained network; what goes
-out are three ONNX graphs, channels first, that compute the same numbers (to 1e-4, tested):
+A Keras export follows the layers one by one. Input: the trained network. Output: three ONNX graphs,
+channels first, that compute the same numbers (to 1e-4, tested):
 
 * `point`: features -> lai, lai_sd. The point estimate has no masks, so layers without a
   nonlinearity between them become one (the correction of the spectrum and what reads it);

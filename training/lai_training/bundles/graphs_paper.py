@@ -1,7 +1,7 @@
 """Graphs of the `paper` network that make its Monte-Carlo draws cheap: pruned, and equal to it.
 
-The paper drops half of the channels behind every block. What comes in here is the trained network;
-what goes out are two ONNX graphs, channels first:
+The paper drops half of the channels behind every block. Input: the trained network. Output: two
+ONNX graphs, channels first:
 
 * `shared`: features -> context. The first block, before any mask: the same for every draw;
 * `draw`: context -> lai. One draw. Its masks are a constant without values: whoever opens the graph

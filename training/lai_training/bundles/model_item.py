@@ -1,6 +1,6 @@
 """`model.json` of a bundle: a STAC Item with the machine-learning-model extension (MLM 1.5).
 
-Comes in: the folder of a run, its ONNX graphs, calibration and scores. Goes out: what a catalogue
+Input: the folder of a run, its ONNX graphs, calibration and scores. Output: what a catalogue
 says of the model, and in its property `lai:contract` the numbers that the UDF runs by: bands,
 normalisation, reach, masks, definition domain, output range, calibration, checksums of the lean
 graphs.
@@ -56,7 +56,7 @@ def describe_model(
         graphs: what `export.export_onnx` returned.
         version: semantic version of the model.
         calibration: what `lai_training.calibration.calibrate.calibrate` returned.
-        metrics: scores to tell.
+        metrics: scores to report.
 
     Raises:
         FitError: the folder holds no run.
@@ -135,7 +135,7 @@ def domain_contract() -> dict[str, Any]:
 
 
 def _describe_making(spec: NetworkSpec, config: Json) -> Json:
-    """Return what the MLM extension asks for of a model and how it was fitted."""
+    """Return what the MLM extension requires of a model and how it was fitted."""
     return {
         "mlm:architecture": "UNet" if spec.name != "mlp" else "MLP",
         "mlm:tasks": ["regression"],

@@ -1,6 +1,6 @@
 """Build an ONNX graph operator by operator.
 
-Out: the bytes of a graph whose inputs and outputs are float32 images, channels first.
+Output: the bytes of a graph whose inputs and outputs are float32 images, channels first.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """One order and one set of names for an ONNX graph: the same network is the same bytes.
 
 Keras' exporter walks through sets and numbers what it meets, so two exports of one network differ
-in the order of operators and in every inner name. What comes in is such a graph; what goes out
+in the order of operators and in every inner name. Input: such a graph. Output: one that
 computes the same, operator by operator, in an order that follows from its outputs alone.
 """
 

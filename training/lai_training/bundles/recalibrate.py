@@ -1,6 +1,6 @@
 """Write the calibration into a bundle: the same data give the same bytes, whatever the network.
 
-Comes in: a bundle of any network that emulates SL2P, and tables of field measurements. Goes out:
+Input: a bundle of any network that emulates SL2P, and tables of field measurements. Output:
 the bundle with its `calibration` replaced, and the model card beside it.
 """
 

@@ -1,6 +1,6 @@
 """Calibrate a bundle against field measurements: correction, scale and quantiles of the interval.
 
-Comes in: `Measurements` of LAI, FAPAR and FCOVER. Goes out: the `calibration` block of
+Input: `Measurements` of LAI, FAPAR and FCOVER. Output: the `calibration` block of
 `model.json`, by which `lai_udf.predict.estimate_field` and `relate_to_field` work. It depends on
 SL2P and the field data alone, so it is the same for every network that emulates SL2P.
 

@@ -1,6 +1,6 @@
-"""The correction of SL2P towards field measurements: a Gaussian process, told by a small network.
+"""The correction of SL2P towards field measurements: a Gaussian process in a small network.
 
-Comes in: `Measurements`. Goes out: the `correction` block of `model.json`, which
+Input: `Measurements`. Output: the `correction` block of `model.json`, which
 `lai_udf.predict.work_out_change` evaluates; here it is only fitted.
 
 A Gaussian process over the roots of six bands and the sun's zenith explains measured minus SL2P.
@@ -50,7 +50,7 @@ STEPS = 400
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviation of a measurement around the truth that a spectrum can tell."""
+    """Standard deviation of a measurement around what a spectrum can determine."""
 
     floor: float
     """At 0, unit of the variable."""

@@ -1,6 +1,6 @@
 """Figures of a validation: predicted against measured LAI, and what the intervals hold.
 
-Comes in: the tables of `validate.Validation`. Goes out: PNG files. Colours and marks differ, so
+Input: the tables of `validate.Validation`. Output: PNG files. Colours and marks differ, so
 that the figures can be read in grey.
 """
 

@@ -1,8 +1,8 @@
-"""Field measurements of a variable beside what SL2P says of the place and date.
+"""Field measurements of a variable beside SL2P's estimate for the place and date.
 
-Comes in: tables of field pairs (`pairs.read_pairs`), of GROUNDED EO (LAI and FAPAR at forest,
-shrub, grass and crop sites, no place or date told) and of Swiss winter wheat (destructive LAI,
-green cover from photographs). Goes out: `Measurements`, one form for all of them.
+Input: tables of field pairs (`pairs.read_pairs`), of GROUNDED EO (LAI and FAPAR at forest,
+shrub, grass and crop sites, no place or date given) and of Swiss winter wheat (destructive LAI,
+green cover from photographs). Output: `Measurements`, one form for all of them.
 
 The residual that a calibration learns is measured minus exact SL2P 2_1, so that it does not depend
 on the network that emulates SL2P.
@@ -34,7 +34,7 @@ FILES = {GROUNDED: "grounded_eo_400.csv", "lai": "eoa_ch_lai_2022.csv"}
 FILES |= {"green_cover": "eoa_ch_gcc_2022.csv"}
 """Names of the further tables in their folder."""
 FOLDS = 10
-"""Of measurements that tell no site: their folds are random, so their scores are optimistic."""
+"""Of measurements without a site: their folds are random, so their scores are optimistic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Measurements:
         return Measurements(**{name: values[rows] for name, values in vars(self).items()})
 
     def estimate(self, *, sun: bool) -> Floats:
-        """Return what SL2P says with or without angles."""
+        """Return SL2P's estimate with or without angles."""
         return self.sl2p if sun else self.sl2p_nominal
 
 
@@ -127,10 +127,10 @@ def from_pairs(table: pd.DataFrame) -> Measurements:
 
 
 def name_regions(table: pd.DataFrame) -> "pd.Series[str]":
-    """Return the region of field pairs: the country, as far as names of sites tell it."""
-    told = table["site"].astype(str).str.split("_").str
+    """Return the region of field pairs: the country, as far as names of sites give it."""
+    parts = table["site"].astype(str).str.split("_").str
     swiss = table["source"].astype(str).str.startswith("EOA")
-    return told[1].fillna(told[0]).mask(swiss, "Switzerland")
+    return parts[1].fillna(parts[0]).mask(swiss, "Switzerland")
 
 
 def from_grounded(path: Path, variable: str) -> Measurements:
@@ -146,7 +146,7 @@ def from_grounded(path: Path, variable: str) -> Measurements:
 
 
 def from_wheat(path: Path, variable: str) -> Measurements:
-    """Return LAI or green cover (FCOVER) of Swiss winter wheat; the sun's place is worked out."""
+    """Return LAI or green cover (FCOVER) of Swiss winter wheat; the sun's position is computed."""
     table = _read(path)
     east, north = table["x"].tolist(), table["y"].tolist()
     longitude, latitude = transform("EPSG:32632", "EPSG:4326", east, north)[:2]
@@ -194,7 +194,7 @@ def _measure(
         sl2p.predict(np.column_stack([spectra, angles]), variable=variable)[0].astype("float64")
         for angles in (cosines, nominal)
     )
-    # The domain of LAI is asked for: that of FCOVER is not known.
+    # The domain of LAI is used: that of FCOVER is not known.
     flags = sl2p.predict(np.column_stack([spectra, cosines]))[1]
     return Measurements(
         measured=measured,

@@ -1,11 +1,11 @@
 """Networks as predictors of field pairs: as they ship, and as if these pairs had not taught them.
 
-Comes in: a model bundle and field pairs. Goes out: a predictor for either target of the bundle.
+Input: a model bundle and field pairs. Output: a predictor for either target of the bundle.
 
 A bundle's interval and field correction were fitted on field pairs, whose site-dates `model.json`
 remembers. On those site-dates its numbers would be scored on what they were fitted on; there both
 are fitted anew without the site-date that is predicted, by the code that calibrated the bundle.
-Everywhere else a bundle is scored as it ships. The name of a predictor says which.
+Everywhere else a bundle is scored as it ships. Names of predictors tell them apart.
 """
 
 from collections.abc import Mapping
@@ -46,10 +46,10 @@ def list_networks(
         bundle: model bundle, a zip or folder.
         table: field pairs as `pairs.read_pairs` returns them.
         further: measurements of LAI that teach beside the pairs where the bundle is fitted anew.
-        left_out: of the table and `further`, where it is at hand: it takes a minute.
+        left_out: of the table and `further`, if known: it takes a minute.
 
     Returns:
-        Name -> predictor of this table. The name says how many of its site-dates are left out,
+        Name -> predictor of this table. The name states how many of its site-dates are left out,
         because the bundle was calibrated on them.
 
     Raises:
@@ -70,13 +70,13 @@ def list_networks(
 
 
 def find_taught(table: pd.DataFrame, calibration: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """Tell which rows belong to site-dates that a bundle was calibrated on, (n,)."""
+    """Return which rows belong to site-dates that a bundle was calibrated on, (n,)."""
     known = set(calibration.get("site_dates", ()))
     return np.array([fingerprint(name) in known for name in table["site_date"]])
 
 
 def is_taught_by_all(table: pd.DataFrame, bundle: Path) -> bool:
-    """Tell whether a bundle was calibrated on every site-date of a table."""
+    """Return whether a bundle was calibrated on every site-date of a table."""
     return bool(find_taught(table, load_model(str(bundle)).contract["calibration"]).all())
 
 
@@ -119,10 +119,10 @@ def _merge(left_out: Prediction, shipped: Prediction, taught: NDArray[np.bool_])
         merged[taught], merged[~taught] = own, others
         return merged
 
-    told = left_out.quantiles.keys() & shipped.quantiles.keys()
+    common = left_out.quantiles.keys() & shipped.quantiles.keys()
     return Prediction(
         place(left_out.lai, shipped.lai),
-        {p: place(left_out.quantiles[p], shipped.quantiles[p]) for p in sorted(told)},
+        {p: place(left_out.quantiles[p], shipped.quantiles[p]) for p in sorted(common)},
         f"own site-dates {left_out.note}; others: {shipped.note}",
     )
 
@@ -141,7 +141,7 @@ def predict_left_out(
         bundle: model bundle, whose LAI is corrected.
         target: `sl2p` or `field`.
         further: measurements of LAI that teach beside the pairs.
-        left_out: of both, pairs first, where it is at hand.
+        left_out: of both, pairs first, if known.
 
     Returns:
         LAI, and the ends of the conformal intervals of all levels as quantiles.
@@ -153,7 +153,7 @@ def predict_left_out(
     levels = {p: round(1 - 2 * p, 3) for p in PROBABILITIES[: len(PROBABILITIES) // 2]}
     lower, upper = nested_bounds(left_out, CEILINGS["LAI"], tuple(levels.values()))
     own = left_out.take(left_out.measurements.source == PAIRS)
-    # The network stands for SL2P: what it says is shown, and shifts the interval with it.
+    # The network stands for SL2P: its estimate is shown, and shifts the interval with it.
     network = predict_spectra(table, bundle, target="sl2p")["LAI"]
     shift = network - own.measurements.sl2p
     lai = np.maximum(own.centre + shift, 0.0) if target == "field" else network

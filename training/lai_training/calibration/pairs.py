@@ -1,7 +1,7 @@
 """Field pairs: measured LAI beside the Sentinel-2 reflectance of the place, and who predicts it.
 
-Comes in: a CSV table (columns in `REQUIRED_COLUMNS`; reflectance with unit 1, angles in degrees).
-Goes out: the scored rows, and predictions with whatever uncertainty a model states.
+Input: a CSV table (columns in `REQUIRED_COLUMNS`; reflectance with unit 1, angles in degrees).
+Output: the scored rows, and predictions with whatever uncertainty a model states.
 
 The filter and the handling of missing angles are those of the reference scores: |dt| of at most 5
 days, `green_brown` not beginning with b, relative azimuth 90 where missing, the 3_0 network of the
@@ -38,7 +38,7 @@ PROBABILITIES = tuple(round(0.025 * step, 3) for step in range(1, 40))
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about the LAI of each pair."""
+    """What a model predicts for the LAI of each pair."""
 
     lai: Doubles
     """Point prediction, m2 m-2, shape (n,)."""
@@ -92,7 +92,7 @@ def fingerprint(site_date: str) -> str:
 
 
 def select_scored(table: pd.DataFrame) -> "pd.Series[bool]":
-    """Tell which rows are scored: near in time, green, with a measured LAI."""
+    """Return which rows are scored: near in time, green, with a measured LAI."""
     brown = table["green_brown"].fillna("").astype(str).str.startswith("b")
     return (table["dt_days"].abs() <= MAX_DAYS) & ~brown & table["lai"].notna()
 

@@ -1,6 +1,6 @@
 """What a validation looks like: Markdown for people, CSV for programs, figures for both.
 
-Comes in: `validate.Validation`. Goes out: text, and files in one folder that appear when all of
+Input: `validate.Validation`. Output: text, and files in one folder that appear when all of
 them are written.
 """
 
@@ -105,8 +105,8 @@ def _format_accuracy(table: pd.DataFrame) -> pd.DataFrame:
 
 def _format_uncertainty(table: pd.DataFrame) -> pd.DataFrame:
     def with_limits(row: pd.Series, name: str, how: str) -> str:
-        told = [_show(row.get(f"{name}{end}"), how) for end in ("", "_low", "_high")]
-        return told[0] if told[0] == _DASH else f"{told[0]} [{told[1]}, {told[2]}]"
+        parts = [_show(row.get(f"{name}{end}"), how) for end in ("", "_low", "_high")]
+        return parts[0] if parts[0] == _DASH else f"{parts[0]} [{parts[1]}, {parts[2]}]"
 
     shown: dict[str, object] = {"predictor": table["predictor"]}
     for level in ("50%", "68%", "90%"):

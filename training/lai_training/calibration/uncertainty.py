@@ -1,8 +1,8 @@
 """What stated uncertainties are worth: coverage, width, CRPS, and whether they rank errors.
 
-Comes in: measured LAI and predictions with quantiles. Goes out: scores by name.
+Input: measured LAI and predictions with quantiles. Output: scores by name.
 
-Nothing is scored that a prediction does not say: a level of which the quantiles are not there, or
+Nothing is scored that a prediction does not state: a level of which the quantiles are not there, or
 CRPS from a handful of quantiles (two of them give a number that looks like CRPS and is none).
 """
 
@@ -27,7 +27,7 @@ def score_uncertainty(truth: Doubles, prediction: Prediction) -> dict[str, float
     """Score a prediction's central intervals and its distribution.
 
     Returns:
-        Per level of `LEVELS` that the quantiles tell: coverage and mean width; Spearman's rank
+        Per level of `LEVELS` that the quantiles give: coverage and mean width; Spearman's rank
         correlation of the width of the widest of them with the absolute error; CRPS, NaN where
         the quantiles are too far apart.
     """
@@ -46,7 +46,7 @@ def score_uncertainty(truth: Doubles, prediction: Prediction) -> dict[str, float
 
 
 def score_distribution(truth: Doubles, prediction: Prediction) -> float:
-    """Return the mean CRPS; NaN where the quantiles are too few to tell a distribution."""
+    """Return the mean CRPS; NaN where the quantiles are too few for a distribution."""
     if not prediction.quantiles or max(_gaps(prediction)) > WIDEST_GAP:
         return math.nan
     return metrics.crps_quantiles(truth, prediction.quantiles)

@@ -1,6 +1,6 @@
 """Accuracy against field truth: tables of scores by subset, with a bootstrap by site-date.
 
-Comes in: field pairs (`pairs.read_pairs`) and named predictors. Goes out: long tables (one row per
+Input: field pairs (`pairs.read_pairs`) and named predictors. Output: long tables (one row per
 predictor and subset), which `cli` prints and writes. Rows of one site and date share weather,
 observer and image, so resampling draws whole site-dates.
 """
@@ -55,7 +55,7 @@ class Validation:
     predictions: pd.DataFrame
     """One row per pair: site-date, measured LAI and each predictor's LAI."""
     worth: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """What the calibration is worth (`worth.describe_worth`); empty where it was not asked for."""
+    """What the calibration is worth (`worth.describe_worth`); empty where it was not requested."""
     floor: str = ""
     """What no estimate from these spectra can beat (`worth.measure_floor`)."""
 

@@ -1,7 +1,7 @@
 """How far a field measurement lies from the corrected value: a scale, and quantiles in units of it.
 
-Comes in: corrected values whose site-date (or region) took no part in fitting them, and what was
-measured. Goes out: the `scale` and `half_widths` blocks of `model.json`.
+Input: corrected values whose site-date (or region) took no part in fitting them, and what was
+measured. Output: the `scale` and `half_widths` blocks of `model.json`.
 
 The logarithm of the scale is linear in a few features that the UDF has, fitted by maximum
 likelihood with a ridge; sources may differ in level, not in shape. The half-widths are conformal:
@@ -130,7 +130,7 @@ def share_of_groups(ratio: Floats, group: Texts) -> float:
 
 
 def is_inside(measured: Floats, lower: Floats, upper: Floats) -> NDArray[np.bool_]:
-    """Tell which measurements lie in their interval, (n,)."""
+    """Return which measurements lie in their interval, (n,)."""
     return np.asarray((measured >= lower) & (measured <= upper))
 
 

@@ -1,6 +1,6 @@
 """What a calibration is worth to a user: figures of a validation beside those of predictors.
 
-Comes in: measurements of LAI and of other variables. Goes out: one table. Everything is fitted
+Input: measurements of LAI and of other variables. Output: one table. Everything is fitted
 without what it is scored on: site-dates, folds, parcels, or whole regions. Intervals in brackets
 are bootstraps by group. Half-widths for new regions are those of the other regions' site-dates left
 out, times `NEW_REGION`.
@@ -247,11 +247,11 @@ def _row(what: str, scored: Scored, rng: np.random.Generator) -> dict[str, objec
         np.concatenate([places[k] for k in rng.integers(0, len(places), len(places))])
         for _ in range(REPLICATES // (20 if many else 1))
     ]
-    told: dict[str, object] = {"what": what, "n": all_rows.size, "groups": len(places)}
+    row: dict[str, object] = {"what": what, "n": all_rows.size, "groups": len(places)}
     for name, score in scores.items():
         low, high = np.nanpercentile([score(rows) for rows in draws], [2.5, 97.5])
-        told[name] = f"{score(all_rows):.2f} [{low:.2f}, {high:.2f}]"
-    return told
+        row[name] = f"{score(all_rows):.2f} [{low:.2f}, {high:.2f}]"
+    return row
 
 
 def measure_floor(table: pd.DataFrame, bands: tuple[str, ...], nearest: float = 0.01) -> str:

@@ -1,6 +1,6 @@
 """What a pool of real patches is made of: one YAML file, checked and frozen.
 
-Comes in: a YAML file such as `training/configs/paper_data.yaml`. Goes out: a `PrepareConfig`.
+Input: a YAML file such as `training/configs/paper_data.yaml`. Output: a `PrepareConfig`.
 """
 
 import datetime
@@ -53,7 +53,7 @@ class SplitRule(BaseModel):
     dates. `tile` keeps a place together, `date` a day. All three go by a hash, so a product that is
     added later moves no other one. `patch` is the paper's random division (75/25, section 4.3): it
     LEAKS. Nearly every validation patch then touches training patches of the same scene, and
-    validation scores tell how well the network interpolates inside a scene, not how it does on
+    validation scores show how well the network interpolates inside a scene, not how it does on
     another. The manifest holds the measured share of such patches.
     """
 

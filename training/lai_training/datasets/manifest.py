@@ -73,7 +73,7 @@ class Skipped(_Record):
 
     source: str
     product_id: str
-    """Empty where it could not be told."""
+    """Empty if unknown."""
     reason: str
 
 

@@ -1,7 +1,7 @@
 """From a strip of a scene to patches: mask, histogram, cut, label. Arrays in, arrays out.
 
-Comes in: reflectance (10, y, x) with NaN for no data, scene classes (y, x), cosines of the angles.
-Goes out: patches in half precision and what SL2P says of exactly those.
+Input: reflectance (10, y, x) with NaN for no data, scene classes (y, x), cosines of the angles.
+Output: patches in half precision and SL2P's label of exactly those.
 """
 
 from collections.abc import Iterator

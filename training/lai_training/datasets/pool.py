@@ -1,6 +1,6 @@
 """Open a pool of real patches, as `lai-train fit` and analyses read it.
 
-Comes in: the folder that `lai-train prepare` wrote. Goes out: arrays mapped from disk, so that no
+Input: the folder that `lai-train prepare` wrote. Output: arrays mapped from disk, so that no
 pool need fit in memory.
 """
 

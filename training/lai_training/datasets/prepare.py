@@ -1,8 +1,8 @@
 """Real Sentinel-2 products to a pool of labelled training patches: `lai-train prepare`.
 
-Comes in: a `PrepareConfig`. Goes out: a folder with `manifest.json` and a folder of arrays per
-split, which `lai-train fit` reads by `pool: {prepared: FOLDER, split: train}`. One bad product
-among many is skipped, and the manifest says why. Interrupted, it goes on after the last finished
+Input: a `PrepareConfig`. Output: a folder with `manifest.json` and a folder of arrays per split,
+which `lai-train fit` reads by `pool: {prepared: FOLDER, split: train}`. One bad product among many
+is skipped, with the reason in the manifest. Interrupted, it goes on after the last finished
 product; given again with more products, it adds those.
 """
 
@@ -23,7 +23,7 @@ from lai_udf.scenes.read import open_scene
 from lai_udf.scenes.source import SceneSource
 
 Progress = Callable[[int, int], None]
-"""Told (products done, all)."""
+"""Called with (products done, all)."""
 NAMED_REASONS = 3
 """Reasons that the error names where every product is bad."""
 

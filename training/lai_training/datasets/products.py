@@ -1,6 +1,6 @@
 """Which products there are, and what names each: paths and hrefs in, opened scenes out.
 
-Comes in: sources of a `PrepareConfig`. Goes out: hrefs that `lai_udf.scenes.read.open_scene` reads,
+Input: sources of a `PrepareConfig`. Output: hrefs that `lai_udf.scenes.read.open_scene` reads,
 and for each product its tile, its angles' origin and its checksum.
 """
 
@@ -87,7 +87,7 @@ def _is_item(path: Path) -> bool:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return True  # opening it says what is wrong, and the manifest records it
+        return True  # opening it raises the reason, which the manifest records
     return isinstance(document, dict) and document.get("type") == "Feature"
 
 

@@ -1,6 +1,6 @@
 """Which patches are for training, which for validation and test; and how much leaks between them.
 
-Comes in: names of products and corners of patches. Goes out: a split per patch, the same for the
+Input: names of products and corners of patches. Output: a split per patch, the same for the
 same product whatever else is in the pool.
 """
 

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from lai_training.errors import EvaluationError
 from lai_training.scores.emulation import find_clear_vegetation, find_scenes
-from lai_training.simulation.angles import give_angles, sun_position
+from lai_training.simulation.angles import add_missing_angles, sun_position
 from lai_training.simulation.landscapes import simulate_scene
 from lai_training.simulation.observation import NoiseModel
 from lai_training.simulation.simulate import LATITUDE_DEG, label_scene
@@ -138,7 +138,7 @@ def find_contrasts(image: xr.DataArray, scored: Mask) -> Mask:
 def read_real(folder: Path) -> list[Scene]:
     """Read the scenes of a folder that hold clear vegetation.
 
-    Scenes without angle bands get angles, see `simulation.angles.give_angles`. Scenes that
+    Scenes without angle bands get angles, see `simulation.angles.add_missing_angles`. Scenes that
     cannot be read are skipped with a warning.
 
     Raises:
@@ -155,7 +155,7 @@ def read_real(folder: Path) -> list[Scene]:
         scored = find_clear_vegetation(image)
         if scored.any():
             edges = find_contrasts(image, scored)
-            image = give_angles(image, number)
+            image = add_missing_angles(image, number)
             scenes.append(Scene(path.stem, REAL, image, scored, near_border=edges, seed=number))
     if not scenes:
         raise EvaluationError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lai_training import sl2p
 from lai_training.errors import EvaluationError
 from lai_training.scores.metrics import score
-from lai_training.simulation.angles import give_angles
+from lai_training.simulation.angles import add_missing_angles
 from lai_udf.errors import ProductError
 from lai_udf.predict import (
     BANDS,
@@ -87,7 +87,7 @@ def compare_with_sl2p(
         scene: (bands, y, x) reflectance.
         bundle: model bundle.
         noise: level of band noise added first; 1 = 3 % + 0.005, independent per band and pixel.
-        angles: give both of them angles, those of the scene or those of `give_angles`; else the
+        angles: give both of them angles, of the scene or of `add_missing_angles`; else the
             angle bands are dropped, and both take the nominal ones.
         seed: of the noise and of drawn angles.
 
@@ -95,7 +95,7 @@ def compare_with_sl2p(
         `sl2p` of the noise-free scene, `sl2p_noisy` and `network` of the noisy one; (n,) each,
         over the clear vegetated pixels.
     """
-    clean = give_angles(scene, seed) if angles else drop_angles(scene)
+    clean = add_missing_angles(scene, seed) if angles else drop_angles(scene)
     noisy = add_band_noise(clean, noise, seed)
     pixels = find_clear_vegetation(clean)
     network = apply_datacube(noisy, {"model": str(bundle), "bands": ["LAI"]}).values[0]

@@ -52,7 +52,7 @@ def sun_position(
     return zenith, float(np.degrees(np.arctan2(east, north)) % 360)
 
 
-def give_angles(scene: xr.DataArray, seed: int) -> xr.DataArray:
+def add_missing_angles(scene: xr.DataArray, seed: int) -> xr.DataArray:
     """Return a scene with all four angle bands.
 
     Args:

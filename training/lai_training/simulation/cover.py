@@ -1,6 +1,6 @@
 """What grows in each parcel on a given day: crop calendars, surfaces and LAI.
 
-In: land use of parcels, the day of the year and a spectral library. Out: `ParcelCover`, two
+Input: land use of parcels, the day of the year and a spectral library. Output: `ParcelCover`, two
 surfaces of the library per parcel, how they are mixed, the mean LAI and how it varies inside.
 
 Calendars are those of temperate Europe with a month of play; they only need to give landscapes in
@@ -166,7 +166,7 @@ def draw_cover(
 def _grow(
     land_use: NDArray[np.uint8], day_of_year: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Let the plants of each parcel follow their calendar.
+    """Grow the plants of each parcel by their calendar.
 
     Returns:
         Surface class, LAI (m2 m-2) and share of dry leaves (0-1), shape (parcel,) each; land

@@ -1,15 +1,15 @@
 """Simulated Sentinel-2 landscapes at 20 m, whose leaf area index is known.
 
-In: a size, a generator and a `SpectralLibrary`. Out: a scene (`simulate_scene`) or many patches for
-training (`simulate_patches`): reflectance in ten bands without and with noise, true LAI, scene
-classification and angles. Same generator state, same landscape.
+Input: a size, a generator and a `SpectralLibrary`. Output: a scene (`simulate_scene`) or many
+patches for training (`simulate_patches`): reflectance in ten bands without and with noise, true
+LAI, scene classification and angles. Same generator state, same landscape.
 
 How a pixel comes about: its parcel has two surfaces of the library and a mean LAI; smooth fields
 and rows move the LAI and the mixture from pixel to pixel; the spectrum is interpolated on the LAI
 ladders of both surfaces; neighbours are mixed by the point spread.
 
 The surfaces of a library were simulated under random sun and view angles, and a landscape mixes
-them under one geometry of its own. That is no contradiction for learning what SL2P says: its label
+them under one geometry of its own. That is no contradiction for learning SL2P: its label
 is a function of the spectrum and of the angles handed to it, whatever made the spectrum. For true
 LAI it blurs the tie between angles and spectrum, which SL2P hardly uses (0.11 LAI RMSD).
 """
@@ -234,7 +234,7 @@ def simulate_patches(
 
     Landscapes of several patches are drawn on random days between March and November and cut up;
     each patch has its own haze, band gains and angles. Thin cloud and deep shadow that a cloud mask
-    would miss count as part of the noise-free spectrum: SL2P is asked what it makes of them.
+    would miss count as part of the noise-free spectrum: they are labelled by SL2P like all others.
 
     Args:
         n: number of patches.

@@ -1,7 +1,7 @@
 """From the ground to the sensor: point spread, haze, noise, clouds and their shadows.
 
-In: reflectance of a landscape, float32, shape (..., 10, y, x). Out: what a Level-2A product shows.
-All functions are pure; randomness comes from the generator given.
+Input: reflectance of a landscape, float32, shape (..., 10, y, x). Output: what a Level-2A product
+shows. All functions are pure; randomness comes from the generator given.
 """
 
 import enum

@@ -1,7 +1,7 @@
 """The map under a simulated landscape: parcels, what covers them, and smooth random fields.
 
-In: a size in pixels of 20 m and a generator. Out: `ParcelMap`, which parcel each pixel belongs to
-and what kind of land the parcel is.
+Input: a size in pixels of 20 m and a generator. Output: `ParcelMap`, which parcel each pixel
+belongs to and what kind of land the parcel is.
 
 A landscape is a patchwork of blocks (Voronoi cells about a kilometre wide). Each block has one kind
 of land use and one direction; it is cut into strips and the strips into parcels, so that fields are
@@ -22,7 +22,7 @@ Index = NDArray[np.intp]
 
 
 class LandUse(enum.IntEnum):
-    """What people do with a block of land."""
+    """Land use of a block."""
 
     ARABLE = 0
     PASTURE = 1
@@ -183,7 +183,7 @@ def _add_lines(key: Index, block: Index, neighbour: Index, gap: Float32, dice: F
 
 
 def _add_river(key: Index, rng: np.random.Generator) -> Index:
-    """Let a river one to three pixels wide wind through one landscape in four."""
+    """Draw a river one to three pixels wide that winds through one landscape in four."""
     if rng.random() > 0.25:
         return key
     height, width = key.shape

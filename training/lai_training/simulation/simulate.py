@@ -1,6 +1,6 @@
 """A simulated Sentinel-2 scene as a file: what `lai-train simulate` does.
 
-In: a path, a size, a seed and a few wishes. Out: a uint16 GeoTIFF like a real product, with
+Input: a path, a size, a seed and a few wishes. Output: a uint16 GeoTIFF like a real product, with
 described bands, scale and offset, SCL and angle bands, which `lai_udf.scenes.read.read_scene` and
 `make demo SCENE=` read; beside it `<name>_truth.tif` with the true LAI and the parcel of each
 pixel.
@@ -120,7 +120,7 @@ def label_scene(scene: SimulatedScene, date: datetime, seed: int) -> xr.DataArra
     Args:
         scene: what was simulated.
         date: time of acquisition with zone.
-        seed: told in `product_id`.
+        seed: recorded in `product_id`.
 
     Returns:
         dims (bands, y, x), float32: observed reflectance of ten bands, SCL, four angles (degrees).

@@ -1,8 +1,8 @@
 """SL2P, the teacher: the networks behind SNAP's biophysical processor in vectorised NumPy.
 
-Comes in: reflectance (unit 1, offset removed) and the cosines of three angles, as a table
+Input: reflectance (unit 1, offset removed) and the cosines of three angles, as a table
 (`predict`), as arrays by band name (`predict_bands`) or as a labelled cube (`predict_image`).
-Goes out: the variable and SNAP's flag bits. Values and flags are SNAP's, with two exceptions: any
+Output: the variable and SNAP's flag bits. Values and flags are SNAP's, with two exceptions: any
 NaN input gives NaN and `INPUT_OUT_OF_RANGE` (SNAP leaves a NaN angle, and every NaN of FCOVER 2_1,
 unflagged), and `clip=False` leaves the output as the network made it.
 

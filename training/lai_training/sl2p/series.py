@@ -1,6 +1,6 @@
 """SL2P over a time series: a file per date, where `lai-udf run` puts the LAI of the network.
 
-Comes in: a cube as `lai_udf.estimate` takes it. Goes out: `sl2p.tif` with the band LAI for each
+Input: a cube as `lai_udf.estimate` takes it. Output: `sl2p.tif` with the band LAI for each
 date, beside the COGs of the network of the same time, which is where `lai-train parcels` looks for
 it; else in a folder named by the time.
 """

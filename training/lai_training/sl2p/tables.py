@@ -1,6 +1,6 @@
 """The published SL2P tables: which networks exist, their weights and their definition domain.
 
-Comes in: `coefficients.json` beside this file (provenance inside). Goes out: frozen `Network`
+Input: `coefficients.json` beside this file (provenance inside). Output: frozen `Network`
 objects in the notation of SNAP, nothing folded or rounded.
 """
 
