@@ -13,8 +13,13 @@ from lai_udf.predict import (
     VARIABLES,
     LaiInputError,
     LaiModelError,
+    PredictOptions,
     apply_datacube,
+    clear_inputs,
     find_phase,
+    iterate_estimates,
+    join_blocks,
+    load_model,
 )
 
 FIVE = list(VARIABLES)
@@ -65,8 +70,6 @@ def test_values_at_20_m_stay_close_to_sl2p(cube, shipped):
 
 
 def test_where_the_body_has_nothing_to_say_the_value_is_sl2ps(cube, shipped):
-    from lai_udf.predict import PredictOptions, clear_inputs, correct_and_read, load_model
-
     model = load_model(shipped)
     silent = type(model.bodies[20])(
         model.bodies[20].graph, model.bodies[20].contract, model.bodies[20].readout * 0
@@ -76,7 +79,8 @@ def test_where_the_body_has_nothing_to_say_the_value_is_sl2ps(cube, shipped):
     )
     reflectance = cube.sel(bands=list(BANDS)).values.astype("float32")
     nominal = np.array([1.0, 0.76604444, 0.0], dtype="float32")[:, None, None]
-    found = correct_and_read(clear_inputs(reflectance, nominal), model, PredictOptions(), FIVE)
+    inputs = clear_inputs(reflectance, nominal)
+    [(_, found)] = iterate_estimates(inputs, model, PredictOptions(), FIVE)
 
     for variable in FIVE:
         value, _ = sl2p.predict_image(cube, variable=variable, clip=False)
@@ -85,13 +89,12 @@ def test_where_the_body_has_nothing_to_say_the_value_is_sl2ps(cube, shipped):
 
 
 def test_the_mean_of_a_block_gives_back_the_20_m_bands(rng, shipped):
-    from lai_udf.predict import PredictOptions, clear_inputs, correct_and_read, load_model
-
     cube = ten_metre_cube(rng)
     nominal = np.array([1.0, 0.76604444, 0.0], dtype="float32")[:, None, None]
     inputs = clear_inputs(cube.values.astype("float32"), nominal)
     settings = PredictOptions(model=shipped, resolution=10)
-    restored = correct_and_read(inputs, load_model(shipped), settings, ["LAI"])["spectrum"]
+    pixels = iterate_estimates(inputs, load_model(shipped), settings, ["LAI"])
+    restored = join_blocks([found["spectrum"] for _, found in pixels], 2)
 
     def mean(image: np.ndarray) -> np.ndarray:
         return image.reshape(10, 48, 2, 48, 2).mean(axis=(2, 4))

@@ -87,7 +87,7 @@ HALO_PX = 16  # the overlap of the windows; a multiple of every network's poolin
 MIN_JUDGED_PX = 64  # fewer pixels, at the edge of a swath, prove nothing about the scaling
 NEAR_PX = 2  # width of flags 32 and 64 where the bundle states none, see `flag_pixels`
 BLOCK_PX = 416  # larger windows go through in blocks of this size, halo included: cache and memory
-READ_PX = 1600  # pixels read together: OpenBLAS keeps such small products on one thread
+READ_PX = 1024  # pixels read together: OpenBLAS keeps such small products on one thread
 MAX_SAMPLES = 1000
 SAMPLES_RULE = f"0, or a whole number from 2 to {MAX_SAMPLES}"
 MAX_SEED = 2**64 - 1
@@ -773,94 +773,97 @@ def build_body_features(blocks: np.ndarray, constants: dict[str, Any]) -> np.nda
     return features
 
 
-def correct_and_read(
-    inputs: Inputs, model: Model, settings: PredictOptions, variables: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Correct the spectra of a block by the body and read them with SL2P's equations.
-
-    Args:
-        inputs: the block; sides are multiples of the window multiple.
-        model: a bundle of contract 2.
-        settings: resolution, samples, seed, and whether a spread is asked for.
-        variables: what to read.
-
-    Returns:
-        By name: each variable, unclipped, (y, x) float32; `LAI_SD` where the settings ask for it;
-        at 20 m `<variable>_SL2P`, SL2P of the input, which decides on the flags; at 10 m
-        `spectrum`, (10, y, x), the restored one, which does so there: the input's is a mixture.
-    """
-    side = 20 // settings.resolution
-    body = model.bodies[settings.resolution]
-    blocks = split_blocks(inputs.reflectance, side)
-    features = build_body_features(blocks, body.contract["normalisation"])
-    context = model.graph(body.graph)(features=features[None])[0][0].reshape(
-        len(body.readout[0]), -1
-    )
-    cosines = split_blocks(np.broadcast_to(inputs.cosines, (3, *inputs.missing.shape)), side)
-    masks = draw_masks(body.contract, settings.samples, settings.seed)
-    rate = body.contract["masks"]["rate"] if "LAI_SD" in settings.estimated_bands else None
-    parts = [
-        read_pixels(spectra, angles, context, readout, model, variables, masks, rate)
-        for spectra, angles, readout in zip(blocks, cosines, body.readout, strict=True)
+def split_inputs(inputs: Inputs, side: int) -> list[Inputs]:
+    """Return the pixels of 20 m blocks, each as an image of its own: one at 20 m, four at 10 m."""
+    if side == 1:
+        return [inputs]
+    planes = [
+        [image] * side**2 if image.shape[-1] == 1 else split_blocks(image, side)
+        for image in (getattr(inputs, field.name) for field in fields(Inputs))
     ]
-    found = {name: join_blocks([part[name] for part in parts], side) for name in parts[0]}
-    if side > 1:
-        size = blocks.shape[1:]
-        restored = [
-            pixel + (readout.T @ context).reshape(size)
-            for pixel, readout in zip(blocks, body.readout, strict=True)
-        ]
-        found["spectrum"] = join_blocks(restored, side)
-    return found
+    return [Inputs(*pixel) for pixel in zip(*planes, strict=True)]
 
 
 def read_pixels(
-    spectra: np.ndarray,
-    cosines: np.ndarray,
+    inputs: Inputs,
     context: np.ndarray,
     readout: np.ndarray,
     model: Model,
+    settings: PredictOptions,
     variables: Sequence[str],
-    masks: np.ndarray,
-    rate: float | None,
 ) -> dict[str, np.ndarray]:
-    """Read one pixel of every 20 m block, (y, x) by name as in `correct_and_read`.
+    """Correct spectra by what a body saw around them, and read them with SL2P's equations.
 
     Args:
-        spectra: (10, y, x) reflectance.
-        cosines: (3, y, x).
-        context: (width, y * x).
+        inputs: one pixel of every 20 m block.
+        context: (width, y * x), what the body says of the blocks.
         readout: (width, 10), from the context to the correction of this pixel.
-        model: the bundle.
+        model: a bundle of contract 2.
+        settings: resolution, samples, seed, and which bands are wanted.
         variables: what to read.
-        masks: (samples, width); without rows the spread is worked out instead of drawn.
-        rate: of dropped channels; None where LAI_SD is not wanted.
+
+    Returns:
+        By name: each variable, unclipped, (y, x) float32; `LAI_SD` where it is wanted. At 20 m
+        `<variable>_SL2P`, SL2P of the input, where flags are wanted: it decides on them; at 10 m
+        `spectrum`, (10, y, x), the restored one, which does so there: the input's is a mixture.
     """
-    size, count = spectra.shape[1:], context.shape[1]
-    seen = spectra[SL2P_ROWS].reshape(len(SL2P_ROWS), count)
-    angles = cosines.reshape(3, count)
-    results = {name: np.empty(count, dtype="float32") for name in variables}
-    results |= {f"{name}_SL2P": np.empty(count, dtype="float32") for name in variables}
-    if rate is not None:
-        results["LAI_SD"] = np.empty(count, dtype="float32")
-    for variable in variables:
-        reader = model.readers[variable]
-        of_bands, of_angles, bias = np.split(reader.hidden, [len(SL2P_ROWS), -1], axis=1)
-        of_context = of_bands @ readout[:, SL2P_ROWS].T
-        for first in range(0, count, READ_PX):
-            some = slice(first, first + READ_PX)
-            plain = of_bands @ seen[:, some] + of_angles @ angles[:, some] + bias
-            part = context[:, some]
-            units = np.tanh(plain + of_context @ part)
-            results[variable][some] = reader.output @ units + reader.constant
-            results[f"{variable}_SL2P"][some] = reader.output @ np.tanh(plain) + reader.constant
-            if rate is not None and variable == "LAI":
-                results["LAI_SD"][some] = (
-                    draw_spread(plain, of_context, part, reader, masks)
-                    if len(masks)
-                    else work_out_spread(units, of_context, part, reader, rate)
-                )
-    return {name: values.reshape(size) for name, values in results.items()}
+    size, count = inputs.missing.shape, context.shape[1]
+    readers = [model.readers[name] for name in variables]
+    hidden = np.concatenate([reader.hidden for reader in readers])
+    output = np.zeros((len(readers), len(hidden)), dtype="float32")
+    for row, reader in enumerate(readers):
+        output[row, row * len(reader.output) : (row + 1) * len(reader.output)] = reader.output
+    constants = np.array([reader.constant for reader in readers])[:, None]
+    of_bands = np.zeros((len(hidden), len(BANDS)), dtype="float32")
+    of_bands[:, SL2P_ROWS], of_angles, bias = np.split(hidden, [len(SL2P_ROWS), -1], axis=1)
+    corrected_rows = np.flatnonzero(readout.any(axis=0))
+    correction = readout.T[corrected_rows]
+    seen = inputs.reflectance.reshape(len(BANDS), count)
+    cosines = inputs.cosines.reshape(len(inputs.cosines), -1)
+    wanted, coarse = settings.estimated_bands, settings.resolution == 20
+    judged = np.empty((len(readers), count), "float32") if coarse and asks_flags(wanted) else None
+    values = np.empty((len(readers), count), dtype="float32")
+    restored = None if coarse else np.empty_like(seen)
+    spread = None
+    if "LAI_SD" in wanted:
+        spread = np.empty(count, dtype="float32")
+        lai, own = readers[0], len(readers[0].output)  # LAI is the first of `VARIABLES`
+        contract = model.bodies[settings.resolution].contract
+        masks = draw_masks(contract, settings.samples, settings.seed)
+        of_context = of_bands[:own] @ readout.T
+    for first in range(0, count, READ_PX):
+        some = slice(first, first + READ_PX)
+        part, spectrum = context[:, some], seen[:, some].copy()
+        offset = of_angles @ (cosines if cosines.shape[1] == 1 else cosines[:, some]) + bias
+        if judged is not None or (spread is not None and len(masks)):
+            plain = of_bands @ spectrum
+            plain += offset
+            if spread is not None and len(masks):
+                spread[some] = draw_spread(plain[:own], of_context, part, lai, masks)
+            if judged is not None:
+                judged[:, some] = output @ np.tanh(plain, out=plain) + constants
+        spectrum[corrected_rows] += correction @ part
+        units = of_bands @ spectrum
+        units += offset
+        np.tanh(units, out=units)
+        values[:, some] = output @ units + constants
+        if restored is not None:
+            restored[:, some] = spectrum
+        if spread is not None and not len(masks):
+            rate = contract["masks"]["rate"]
+            spread[some] = work_out_spread(units[:own], of_context, part, lai, rate)
+    found = dict(zip(variables, values, strict=True))
+    if judged is not None:
+        found |= {f"{name}_SL2P": row for name, row in zip(variables, judged, strict=True)}
+    if spread is not None:
+        found["LAI_SD"] = spread
+    results = {name: row.reshape(size) for name, row in found.items()}
+    return results if restored is None else {**results, "spectrum": restored.reshape(-1, *size)}
+
+
+def asks_flags(bands: Sequence[str]) -> bool:
+    """Return whether some of the output bands are flags."""
+    return any(band.endswith("_FLAGS") for band in bands)
 
 
 def work_out_spread(
@@ -1114,7 +1117,7 @@ def work_out_change(
         some = slice(first, first + step)
         units = hidden @ inputs[:, some]
         np.tanh(units, out=units)
-        np.matmul(output, units, out=change[some])
+        np.einsum("u,un->n", output, units, out=change[some])  # BLAS would wake its threads
     change += np.float32(correction["constant"])
     limit = np.float32(correction["limit"])
     return np.clip(change, -limit, limit, out=change).reshape(reflectance.shape[1:])
@@ -1312,21 +1315,26 @@ class HaloSlice:
 
 
 def split_axis_with_halo(
-    size: int, settings: PredictOptions, contract: dict[str, Any], block_px: int
+    size: int, settings: PredictOptions, model: Model, block_px: int
 ) -> list[HaloSlice]:
     """Cut one side of a window into blocks of at most `block_px`; into one, if that fits."""
+    promises, side = model.promises(settings.resolution), 20 // settings.resolution
+    widths = model.contract.get("flags", {}).values()
+    near = max([NEAR_PX, *(width for width in widths if is_number(width))]) * side
+    multiple = promises["window_multiple"]
+    halo = -(-max(promises["reach_px"], near) // multiple) * multiple
     # Without a border that the caller trims the window is taken to end in no data.
-    border = 0 if settings.overlap >= contract["reach_px"] else HALO_PX
-    parts = 1 if size + 2 * border <= block_px else -(-size // (block_px - 2 * HALO_PX))
+    border = 0 if settings.overlap >= promises["reach_px"] else halo
+    parts = 1 if size + 2 * border <= block_px else -(-size // (block_px - 2 * halo))
     step = -(-size // (parts * HALO_PX)) * HALO_PX  # poolings stay in phase
     spans = []
     for start in range(0, size, step):
         stop = min(start + step, size)
-        read = slice(max(start - HALO_PX, 0), min(stop + HALO_PX, size))
-        before = min(border, HALO_PX - (start - read.start))
-        after = min(border, HALO_PX - (read.stop - stop))
+        read = slice(max(start - halo, 0), min(stop + halo, size))
+        before = min(border, halo - (start - read.start))
+        after = min(border, halo - (read.stop - stop))
         length = before + read.stop - read.start + after
-        after += -length % contract["window_multiple"]
+        after += -length % multiple
         spans.append(HaloSlice(read, (before, after), slice(start, stop)))
     return spans
 
@@ -1340,38 +1348,61 @@ def predict_block(
     day: float | None = None,
 ) -> dict[str, np.ndarray]:
     """Estimate the bands of the settings for the core of a block, by band, (y, x) each."""
-    contract, side = model.contract, 20 // settings.resolution
+    side, wanted = 20 // settings.resolution, settings.estimated_bands
     inputs = pad_inputs(inputs, [rows.padding, columns.padding])
-    wanted = set(settings.estimated_bands)
-    variables = [name for name in VARIABLES if name in {band.split("_")[0] for band in wanted}]
-    found = estimate(inputs, model, settings, variables)
-    gone = inputs.missing | inputs.masked
-    results: dict[str, np.ndarray] = {}
+    asked = {band.split("_")[0] for band in wanted}
+    variables = [name for name in VARIABLES if name in asked]
+    parts = [
+        describe_pixels(pixel, found, model, settings, day)
+        for pixel, found in iterate_estimates(inputs, model, settings, variables)
+    ]
+    gone = (inputs.missing | inputs.masked | inputs.water)[rows.inside, columns.inside]
+    results = {}
+    for name in wanted:
+        band = join_blocks([part[name] for part in parts], side)[rows.inside, columns.inside]
+        results[name] = band if name.endswith("_FLAGS") else np.where(gone, np.nan, band)
+    if asks_flags(wanted):
+        near = flag_surroundings(inputs, model.contract, side)[rows.inside, columns.inside]
+        results |= {name: results[name] | near for name in wanted if name.endswith("_FLAGS")}
+    return results
+
+
+def describe_pixels(
+    inputs: Inputs,
+    found: dict[str, np.ndarray],
+    model: Model,
+    settings: PredictOptions,
+    day: float | None,
+) -> dict[str, np.ndarray]:
+    """Return the wanted bands of pixels, without what lies around them, by name, (y, x) each.
+
+    Args:
+        inputs: the pixels.
+        found: unclipped variables and what goes with them, see `read_pixels`.
+        model: the bundle.
+        settings: which bands are wanted, and how.
+        day: days since 1970, for own points.
+    """
+    wanted = settings.estimated_bands
+    seen = ~(inputs.missing | inputs.masked)
     spectrum = found.get("spectrum", inputs.reflectance)
-    seen = replace(inputs, reflectance=spectrum)
+    inputs = replace(inputs, reflectance=spectrum)
     outside = find_outside_domain(spectrum, model)
-    others = np.zeros(gone.shape, dtype="uint8")
-    if any(band.endswith("_FLAGS") for band in wanted):
-        others |= flag_surroundings(inputs, contract, side)
-        others |= suspect_residual_cloud(spectrum, contract)
-    for variable in variables:
-        limits = model.readers[variable].limits if model.readers else contract["output"]
-        value, judged = found[variable], found.get(f"{variable}_SL2P", found[variable])
+    results: dict[str, np.ndarray] = {}
+    if asks_flags(wanted):
+        cloud = suspect_residual_cloud(spectrum, model.contract)
+    for variable in (name for name in VARIABLES if name in found):
+        limits = model.readers[variable].limits if model.readers else model.contract["output"]
+        value = found[variable]
         if f"{variable}_FLAGS" in wanted:
             known = outside if limits.get("has_domain", True) else np.zeros_like(outside)
-            results[f"{variable}_FLAGS"] = others | flag_values(judged, known, ~gone, limits)
+            judged = found.get(f"{variable}_SL2P", value)
+            results[f"{variable}_FLAGS"] = cloud | flag_values(judged, known, seen, limits)
         value = clip_value(value, limits)
-        results |= relate_to_field(variable, value, seen, outside, model, settings, day)
-        if variable == "LAI":
-            results["LAI_SD"] = found.get("LAI_SD", value)
-    gone |= inputs.water
-    return {
-        name: (band if name.endswith("_FLAGS") else np.where(gone, np.nan, band))[
-            rows.inside, columns.inside
-        ]
-        for name, band in results.items()
-        if name in wanted
-    }
+        results |= relate_to_field(variable, value, inputs, outside, model, settings, day)
+    if "LAI_SD" in wanted:
+        results["LAI_SD"] = found["LAI_SD"]
+    return results
 
 
 def clip_value(value: np.ndarray, limits: dict[str, Any]) -> np.ndarray:
@@ -1381,15 +1412,24 @@ def clip_value(value: np.ndarray, limits: dict[str, Any]) -> np.ndarray:
     return np.where((value > high) & (value < high + near), high, value)
 
 
-def estimate(
+def iterate_estimates(
     inputs: Inputs, model: Model, settings: PredictOptions, variables: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """Return unclipped variables and what goes with them, see `correct_and_read`."""
-    if model.bodies:
-        return correct_and_read(inputs, model, settings, variables)
-    masks = draw_masks(model.contract, settings.samples, settings.seed)
-    lai, spread = run_network(build_features(inputs, model.contract), model, masks)
-    return {"LAI": lai, "LAI_SD": spread}
+) -> Iterator[tuple[Inputs, dict[str, np.ndarray]]]:
+    """Yield pixels of 20 m blocks with what the network says of them, see `read_pixels`."""
+    if not model.bodies:
+        masks = draw_masks(model.contract, settings.samples, settings.seed)
+        lai, spread = run_network(build_features(inputs, model.contract), model, masks)
+        yield inputs, {"LAI": lai, "LAI_SD": spread}
+        return
+    body = model.bodies[settings.resolution]
+    pixels = split_inputs(inputs, 20 // settings.resolution)
+    blocks = np.stack([pixel.reflectance for pixel in pixels])
+    features = build_body_features(blocks, body.contract["normalisation"])
+    context = model.graph(body.graph)(features=features[None])[0][0].reshape(
+        len(body.readout[0]), -1
+    )
+    for pixel, readout in zip(pixels, body.readout, strict=True):
+        yield pixel, read_pixels(pixel, context, readout, model, settings, variables)
 
 
 def find_phase(bands: Sequence[np.ndarray]) -> tuple[int, int]:
@@ -1443,9 +1483,8 @@ def predict_lai(inputs: Inputs, model: Model, settings: PredictOptions) -> dict[
     """Estimate all bands, (y, x) each, of one date in memory, as one block."""
     height, width = inputs.missing.shape
     most = height + width + 2 * HALO_PX
-    promises = model.promises(settings.resolution)
     rows, columns = (
-        split_axis_with_halo(size, settings, promises, most)[0] for size in (height, width)
+        split_axis_with_halo(size, settings, model, most)[0] for size in (height, width)
     )
     return predict_block(inputs, rows, columns, model, settings)
 
@@ -1461,12 +1500,12 @@ def predict_window(dates: xarray.DataArray, model: Model, settings: PredictOptio
     result = np.empty(shape, dtype="float32")
     for number, label in enumerate(passed, start=len(estimated)):
         result[:, number] = values[:, labels.index(label)]
-    promises, side = model.promises(settings.resolution), 20 // settings.resolution
+    side = 20 // settings.resolution
     lacking = (0, 0)  # rows and columns of the first 20 m block that lie before the window
     if side > 1:
         lacking = find_phase([values[:, labels.index(BANDS[row])] for row in COARSE_ROWS])
     whole = [-(-(px + lack) // side) * side for px, lack in zip(shape[2:], lacking, strict=True)]
-    rows, columns = (split_axis_with_halo(px, settings, promises, BLOCK_PX) for px in whole)
+    rows, columns = (split_axis_with_halo(px, settings, model, BLOCK_PX) for px in whole)
     tasks = list(product(range(len(values)), rows, columns))
     days = read_days(dates)
 
