@@ -14,7 +14,7 @@ from lai_training.evaluation.networks import open_networks
 from lai_training.evaluation.ten_metres import CUBIC, DETAIL, interpolate, score_wald
 from lai_training.restore.bundle import pack_run
 from lai_training.restore.config import BodyConfig, RestoreConfig
-from lai_training.restore.degradation import add_measured_noise, degrade, move
+from lai_training.restore.degradation import add_measured_noise, cover, degrade, move
 from lai_training.restore.fit import fit_bodies
 from lai_training.restore.network import (
     BODIES,
@@ -114,6 +114,17 @@ def test_the_reach_is_what_is_promised(resolution, rng):
 
     assert max(abs(rows - 12).max(), abs(columns - 12).max()) == spec.depth
     assert spec.reach_px <= 16
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_haze_cloud_and_shadow_change_every_band_and_leave_reflectance(seed):
+    land = np.full((len(BANDS), 32, 32), 0.2, dtype="float32")
+    covered = cover(land, np.random.default_rng(seed))
+
+    assert covered.dtype == np.float32
+    assert covered.shape == land.shape
+    assert covered.min() > 0
+    assert (np.abs(covered - land).max(axis=(1, 2)) > 1e-5).all()
 
 
 def test_degrading_keeps_the_fine_bands_and_repeats_the_mean_of_the_others(scenes):

@@ -40,7 +40,9 @@ def build_graph(body: keras.Model, spec: BodySpec) -> bytes:
     for index in range(spec.depth):
         name = CONTEXT if index == spec.depth - 1 else f"convolution{index}"
         kernel, bias = (np.asarray(w, "float32") for w in body.get_layer(name).get_weights())
-        hidden = graph.convolve(name, hidden, kernel.transpose(3, 2, 0, 1), bias, activation="Relu")
+        linear = graph.convolve(f"{name}/linear", hidden, kernel.transpose(3, 2, 0, 1), bias)
+        share = graph.add("Sigmoid", f"{name}/share", linear)
+        hidden = graph.add("Mul", name, linear, share)
     inputs = {"features": ("n", spec.feature_count, "y", "x")}
     return graph.finish(body.name, inputs, {CONTEXT: ("n", spec.width, "y", "x")})
 

@@ -45,6 +45,8 @@ class RestoreConfig(BaseModel):
     """Share of the samples that are cut from simulated patches."""
     missing_share: float = Field(0.2, ge=0, le=1)
     """Share of the samples with a rectangle or a border without data."""
+    covered_share: float = Field(0.1, ge=0, le=1)
+    """Share of the samples under haze, thin cirrus, the edge of a cloud or its shadow."""
     masked_draw_share: float = Field(0.3, ge=0, le=1)
     """Share of the samples seen through a draw of dropout masks."""
     nominal_angle_share: float = Field(0.6, ge=0, le=1)

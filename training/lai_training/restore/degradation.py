@@ -1,7 +1,8 @@
-"""What happens to a scene on its way into a body: coarser bands, moved bands, measured noise."""
+"""What happens to a scene on its way into a body: haze, coarser bands, moved bands, noise."""
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from lai_udf.predict import BANDS, COARSE_ROWS, split_blocks
 
@@ -17,6 +18,10 @@ SHIFT_TOGETHER_PX, SHIFT_APART_PX = 0.3, 0.08
 """Standard deviations: of a date against another (the median of real dates is 0.4 px), and of a
 band against the others of its date."""
 MIRRORED_PX = 8
+WAVELENGTHS_UM = np.array(
+    [0.492, 0.56, 0.665, 0.704, 0.74, 0.783, 0.833, 0.865, 1.614, 2.202], dtype="float32"
+)
+GREEN_UM = np.float32(0.55)
 
 
 def degrade(image: Float32) -> Float32:
@@ -83,3 +88,44 @@ def move(image: Float32, rng: np.random.Generator) -> Float32:
     moved = np.fft.ifft2(np.fft.fft2(mirrored) * np.exp(-2j * np.pi * phase)).real
     inner = moved[:, MIRRORED_PX:-MIRRORED_PX, MIRRORED_PX:-MIRRORED_PX]
     return np.ascontiguousarray(inner, dtype="float32")
+
+
+def cover(image: Float32, rng: np.random.Generator) -> Float32:
+    """Lay haze, thin cirrus, the edge of a cloud or its shadow over (10, y, x).
+
+    Haze: light scattered once by an aerosol whose optical depth falls with wavelength, and what
+    it takes from the surface on the way down and up. Cirrus scatters all bands alike; ice absorbs
+    in the short-wave infrared. The edge of a cloud covers part of a pixel, widened by the point
+    spread. In a shadow the light of the sky, mostly blue, is left.
+    """
+    size = image.shape[1:]
+    smooth = gaussian_filter(
+        rng.standard_normal(size), rng.choice([1.5, 3, 6, 12, 25]), mode="wrap"
+    )
+    smooth = (smooth - smooth.mean()) / max(float(smooth.std()), 1e-9)
+    amount = np.exp(rng.uniform(0, 1) * smooth).astype("float32")
+    wavelength = (WAVELENGTHS_UM / GREEN_UM)[:, None, None]
+    ice = np.ones_like(wavelength)
+    ice[-2:, 0, 0] = rng.uniform(0.4, 0.9), rng.uniform(0.3, 0.8)
+    kind = rng.choice(["haze", "cirrus", "cloud", "shadow"])
+    if kind == "haze":
+        depth = np.exp(rng.uniform(-4, -0.2)) * amount * wavelength ** -rng.uniform(0.8, 2.6)
+        albedo, backward = rng.uniform(0.88, 0.98), rng.uniform(0.08, 0.2)
+        path = albedo * backward * depth
+        lost = depth * (1 - albedo * (1 - backward)) * rng.uniform(2.2, 3)  # down and up, slanting
+        covered = path + np.exp(-lost) * image
+    elif kind == "cirrus":
+        path = np.exp(rng.uniform(-5.5, -1.9)) * amount * ice
+        covered = path + np.exp(-rng.uniform(0.6, 1.6) * path) * image
+    else:
+        edge = 1 / (1 + np.exp(-rng.uniform(2, 12) * (smooth - rng.uniform(-1, 1.8))))
+        share = (rng.uniform(0.2, 1) * gaussian_filter(edge, rng.uniform(0.4, 1.2))).astype(
+            "float32"
+        )
+        if kind == "cloud":
+            covered = (1 - share) * image + share * rng.uniform(0.3, 0.9) * ice
+        else:
+            sky = np.minimum(rng.uniform(0.15, 0.45) * wavelength ** -rng.uniform(1, 2.5), 0.95)
+            covered = (1 - share * (1 - sky)) * image
+    result: Float32 = covered.astype("float32")
+    return result

@@ -24,6 +24,7 @@ from lai_udf.predict import BANDS, COARSE_ROWS, FINE_ROWS, SL2P_ROWS
 
 UNITS = 5
 """Hidden units of an SL2P network."""
+ACTIVATION = "silu"  # against "relu": LAI and water content a little better, by places left out
 CONTEXT, READOUT = "context", "readout"
 """Names of the last convolution and of the linear map behind it."""
 VARIABLE_SCALES = {"LAI": 1.0, "FAPAR": 0.2, "FCOVER": 0.2, "CCC": 65.0, "CWC": 0.04}
@@ -78,7 +79,7 @@ def build_body(spec: BodySpec) -> keras.Model:
             spec.width,
             3,
             padding="same",
-            activation="relu",
+            activation=ACTIVATION,
             kernel_initializer="he_normal",
             name=CONTEXT if index == spec.depth - 1 else f"convolution{index}",
         )(hidden)

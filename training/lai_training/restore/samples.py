@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lai_training.learn.augmentation import draw_cosines, draw_missing
 from lai_training.learn.normalisation import NORMALISATION_LIMIT
 from lai_training.restore.config import RestoreConfig
-from lai_training.restore.degradation import add_measured_noise, degrade, move
+from lai_training.restore.degradation import add_measured_noise, cover, degrade, move
 from lai_training.restore.network import BodySpec, read_spectra
 from lai_training.restore.scenes import Scene, find_valid_vegetation
 from lai_udf.predict import BANDS, FINE_ROWS, build_body_features, split_blocks
@@ -19,6 +19,9 @@ from lai_udf.predict import BANDS, FINE_ROWS, build_body_features, split_blocks
 Float32 = NDArray[np.float32]
 Inputs = tuple[Float32, Float32, Float32, Float32]
 """features, masks, spectra and cosines, see `network.attach_head`."""
+
+
+USUAL_LAI = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,11 +111,16 @@ class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
     ) -> tuple[Float32, Float32]:
         """Return a sample, (pixels, 10, y, x) with NaN = no data, and its target."""
         truth, scored = self._cut(rng)
+        covered = rng.random() < self._config.covered_share
+        if covered:
+            truth = cover(truth, rng)
         seen = self._disturb(truth, rng)
         seen[:, gone | np.isnan(truth).any(axis=0)] = np.nan
         known = np.isfinite(seen).all(axis=0)
         correction = np.where(known, truth - seen, 0)
         values = np.where(known, read_spectra(np.nan_to_num(truth), cosines), 0)
+        if covered:  # under cloud SL2P extrapolates: such numbers teach nothing
+            scored = scored & (values[0] > 0) & (values[0] < USUAL_LAI)
         target = np.concatenate([values, correction, (scored & known)[None]]).astype("float32")
         side = self._spec.side
         return split_blocks(seen, side), split_blocks(target, side)
