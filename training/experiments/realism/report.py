@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from experiments.realism.statistics import SCENES, SIMULATED, LandStatistics
-from lai_training.scores.markdown import format_markdown
+from lai_training.reporting import format_markdown
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import BANDS
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from experiments.seasons.fields import season_dates
+from experiments.seasons.files import read_season, write_season
 from experiments.seasons.fit import fit_calibration
 from lai_training.parcels.interval import ParcelCalibration, shrink
-from lai_training.parcels.season import season_dates
-from lai_training.parcels.season_files import read_season, write_season
 from lai_training.scores.metrics import coverage
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.run import RunOptions

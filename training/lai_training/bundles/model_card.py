@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from lai_training.scores.markdown import format_markdown
+from lai_training.reporting import format_markdown
 
 Json = Mapping[str, Any]
 

@@ -12,8 +12,7 @@ import pandas as pd
 
 from lai_training.calibration.figures import draw_scatter, draw_uncertainty
 from lai_training.calibration.validate import Validation
-from lai_training.scores.markdown import format_markdown
-from lai_udf.atomic import move_finished, work_folder
+from lai_training.reporting import format_markdown, write_files
 
 _CRITERIA = ("LAI", "predicted LAI", "source", "region", "site", "crop")
 _DASH = "-"
@@ -73,17 +72,14 @@ def write_report(validation: Validation, folder: Path) -> list[Path]:
         "predictions": validation.predictions,
         "worth": validation.worth,
     }
-    with work_folder(folder) as work:
-        for name, table in tables.items():
-            if not table.empty:
-                table.to_csv(work / f"{name}.csv", index=False, float_format="%.6g")
-        (work / "report.md").write_text(format_report(validation), encoding="utf-8")
+
+    def draw(work: Path) -> None:
         draw_scatter(validation.predictions, work / "scatter.png")
         if not validation.uncertainty.empty:
             draw_uncertainty(validation, work / "uncertainty.png")
-        files = {path: folder / path.name for path in sorted(work.iterdir())}
-        move_finished(files)
-    return list(files.values())
+
+    known = {name: table for name, table in tables.items() if not table.empty}
+    return write_files(folder, known, {"report.md": format_report(validation)}, draw)
 
 
 def _format_accuracy(table: pd.DataFrame) -> pd.DataFrame:

@@ -22,12 +22,15 @@ def evaluate(
     ] = None,
     scale: Annotated[Literal["tiny", "small", "full"], typer.Option(help="How much.")] = "small",
     noise: Annotated[
-        float, typer.Option(min=0, help="Band noise of the printed table; 1 = 3 % + 0.005.")
+        float, typer.Option(min=0, help="Band noise of the printed table; 1 = as measured.")
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same simulated scenes.")] = 0,
     series: Annotated[
         Path | None,
         typer.Option(help="Cube of a real series with SCL, for pairs of dates and residual cloud."),
+    ] = None,
+    ten_metres: Annotated[
+        Path | None, typer.Option(help="Folder of real scenes at 10 m (.tif), for maps of 10 m.")
     ] = None,
 ) -> None:
     """Score networks against SL2P: the paper's tables and figures, seams, robustness."""
@@ -36,7 +39,7 @@ def evaluate(
     if scenes is None and len(networks) > 1 and not is_network(networks[-1]):
         *networks, scenes = networks
     if report is not None:
-        typer.echo(_write_report(networks, scenes, report, scale, seed, series))
+        typer.echo(_write_report(networks, scenes, report, scale, seed, series, ten_metres))
     elif scenes is not None:
         _print_scores(networks, scenes, noise)
     else:
@@ -71,11 +74,12 @@ def _write_report(
     scale: str,
     seed: int,
     series: Path | None,
+    ten_metres: Path | None,
 ) -> Path:
     from lai_training.evaluation.evaluate import SCALES
     from lai_training.evaluation.evaluate import evaluate as measure
     from lai_training.evaluation.networks import open_networks
-    from lai_training.evaluation.real_imagery import add_real_imagery
+    from lai_training.evaluation.real_imagery import score_real_imagery
     from lai_training.evaluation.report import write_report
     from lai_training.evaluation.scenes import read_real
     from lai_training.simulation.spectral_library import shipped_library
@@ -93,8 +97,8 @@ def _write_report(
             real=read_real(scenes) if scenes else [],
             progress=progress,
         )
-        path = write_report(evaluation, report)
-        return add_real_imagery(path, networks, scenes=scenes, series=series)
+        chapters = score_real_imagery(networks, scenes=scenes, ten_metres=ten_metres, series=series)
+        return write_report(evaluation, report, chapters)
 
 
 def card(

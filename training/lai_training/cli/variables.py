@@ -14,7 +14,7 @@ def variables(
         Path, typer.Argument(metavar="SCENES", exists=True, help="Folder of scenes (.tif).")
     ],
     noise: Annotated[
-        float, typer.Option(min=0, help="Level of band noise; 1 = 3 % of the reflectance + 0.005.")
+        float, typer.Option(min=0, help="Level of band noise; 1 = as measured.")
     ] = 0.0,
 ) -> None:
     """Score every variable of a network against SL2P on real scenes, angles withheld."""

@@ -133,7 +133,7 @@ def draw_curves(
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(2, 2)
     _lines(axes[0, 0], noise, "rmse")
-    axes[0, 0].set_xlabel("level of band noise (1 = 3 % + 0.005)")
+    axes[0, 0].set_xlabel("level of band noise (1 = as measured)")
     calibrated = noise.dropna(subset="coverage")
     _lines(axes[0, 1], calibrated, "coverage", names=noise["network"])
     axes[0, 1].axhline(0.95, color="0.6", linewidth=0.8)
@@ -143,7 +143,7 @@ def draw_curves(
     axes[0, 1].set_yticks([0.8, 0.85, 0.9, 0.95, 1.0])
     _lines(axes[1, 0], offset, "rmse")
     axes[1, 0].set_xticks([-0.1, -0.05, 0, 0.05, 0.1])
-    axes[1, 0].set_xlabel("offset left in the reflectance; shaded: the UDF refuses the input")
+    axes[1, 0].set_xlabel("offset left in the reflectance; shaded: the guard refuses the scene")
     _shade_refused(axes[1, 0], offset)
     _draw_clouds(axes[1, 1], clouds)
     for axis in (axes[0, 0], axes[1, 0], axes[1, 1]):

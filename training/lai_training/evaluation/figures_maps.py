@@ -1,4 +1,4 @@
-"""Figures of an evaluation that are maps: seams, and what the channels of a network show."""
+"""Figures of an evaluation that are maps: seams, 10 m beside 20 m, channels of a network."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from lai_training.evaluation.activations import CHANNELS, Stage, inner_part
 from lai_training.evaluation.figures import DPI, LAI_AXIS
 from lai_training.evaluation.seams import GEOMETRIES, Geometry
+from lai_training.evaluation.ten_metres import Shown
+from lai_udf.picture import LAI_RANGE, colour_table
+from lai_udf.predict import BANDS
 
 Float32 = NDArray[np.float32]
 
@@ -50,6 +53,37 @@ def draw_seams(maps: Mapping[tuple[str, Geometry], Float32], path: Path) -> None
     figure.savefig(path, dpi=DPI)
 
 
+def draw_ten_metres(scenes: Sequence[Shown], path: Path) -> None:
+    """Draw scenes at 10 m: true colour, LAI at 20 m, and of each method at 10 m."""
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
+    titles = list(scenes[0].lai)
+    size = (2.9 * (len(titles) + 1) + 0.8, 3.0 * len(scenes) + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(scenes), len(titles) + 1, squeeze=False)
+    low, high = LAI_RANGE
+    for line, scene in zip(axes, scenes, strict=True):
+        colour = np.moveaxis(scene.image[[BANDS.index(band) for band in TRUE_COLOUR]], 0, -1)
+        bright = np.percentile(colour, 99)
+        line[0].imshow(np.clip(colour / bright, 0, 1) ** 0.7, interpolation="nearest")
+        line[0].set_ylabel(scene.name[-24:], fontsize="x-small")
+        for axis, title in zip(line[1:], titles, strict=True):
+            drawn = axis.imshow(
+                scene.lai[title],
+                cmap=ListedColormap(colour_table() / 255),
+                vmin=low,
+                vmax=high,
+                interpolation="nearest",
+            )
+    for axis, title in zip(axes[0], ("true colour, 10 m", *titles), strict=True):
+        axis.set_title(title, fontsize="small")
+    for axis in axes.ravel():
+        axis.set(xticks=[], yticks=[])
+    figure.colorbar(drawn, ax=axes, label=LAI_AXIS, shrink=0.5)
+    figure.savefig(path, dpi=DPI)
+
+
 def draw_features(
     name: str, stages: Sequence[Stage], image: xr.DataArray, lai: Float32, path: Path
 ) -> None:
@@ -64,6 +98,7 @@ def draw_features(
         lai: (y, x), what the network made of it.
         path: PNG to write.
     """
+    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
     rows = len(stages) + 1
@@ -75,7 +110,7 @@ def draw_features(
     colour = np.stack([image.sel(bands=band).values for band in TRUE_COLOUR], axis=-1)
     axes[0, 0].imshow(np.clip(np.nan_to_num(colour) / 0.25, 0, 1) ** 0.7)
     axes[0, 0].set_title("image, true colour", fontsize="small")
-    drawn = axes[0, 1].imshow(lai, cmap="viridis", vmin=0, vmax=6)
+    drawn = axes[0, 1].imshow(lai, cmap=ListedColormap(colour_table() / 255), vmin=0, vmax=6)
     axes[0, 1].set_title("LAI", fontsize="small")
     for axis in axes[0, 2:]:
         axis.set_axis_off()

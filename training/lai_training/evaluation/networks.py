@@ -20,12 +20,7 @@ from lai_training.errors import EvaluationError
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import (
     BANDS,
-    PredictOptions,
     apply_datacube,
-    clear_inputs,
-    load_model,
-    predict_lai,
-    read_cosines,
 )
 
 Float32 = NDArray[np.float32]
@@ -85,16 +80,6 @@ class Network:
         """Open the bundle, so that what is timed next is prediction only."""
         leaf = np.tile(np.float32(0.05), (len(BANDS), 16, 16))
         self.predict(xr.DataArray(leaf, dims=("bands", "y", "x"), coords={"bands": list(BANDS)}))
-
-    def predict_unguarded(self, scene: xr.DataArray) -> Float32:
-        """Return the LAI (y, x) that the network gives where nobody checks its input."""
-        values = scene.transpose("bands", "y", "x").values.astype("float32")
-        labels = [str(label) for label in scene["bands"].values]
-        reflectance = values[[labels.index(band) for band in BANDS]]
-        inputs = clear_inputs(reflectance, read_cosines(values, labels))
-        model = load_model(str(self.bundle))
-        lai: Float32 = predict_lai(inputs, model, PredictOptions(model=str(self.bundle)))["LAI"]
-        return lai
 
 
 def predict_sl2p(scene: xr.DataArray) -> Float32:

@@ -15,13 +15,13 @@ from scipy import ndimage
 
 from lai_training.evaluation.networks import SL2P, Network, predict_sl2p
 from lai_training.evaluation.scenes import Scene, simulate_one
+from lai_training.evaluation.scores import INTERVAL
 from lai_training.scores.emulation import add_band_noise
 from lai_training.scores.metrics import coverage, score
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES, find_wrong_scaling
 
 Float32 = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 Step = Callable[[], None]
 
 NOISE_LEVELS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -45,7 +45,7 @@ def vary_noise(
     """Score at several levels of band noise.
 
     Returns:
-        Columns x (level; 1 = 3 % + 0.005), network, n, rmse, bias, coverage.
+        Columns x (level; 1 = as measured), network, n, rmse, bias, coverage.
     """
     rows = []
     for level in NOISE_LEVELS:
@@ -79,11 +79,11 @@ def withhold_angles(
 def shift_offset(
     scenes: Sequence[Scene], networks: Sequence[Network], step: Step | None = None
 ) -> pd.DataFrame:
-    """Score with an offset left in the reflectance, the guard of the UDF switched off.
+    """Score with an offset left in the reflectance.
 
     Returns:
-        Columns as in `vary_noise`, and `refused`: share of the scenes that the UDF refuses with
-        its guard on; `says`: the first sentence of its refusal, or nothing.
+        Columns as in `vary_noise`, and `refused`: share of the scenes that the guard of whole
+        scenes refuses; `says`: the first sentence of its refusal, or nothing.
     """
     rows = []
     for offset in OFFSETS:
@@ -95,7 +95,7 @@ def shift_offset(
         refusals = [_refusal(image) for _, image in given]
         told = [text for text in refusals if text]
         guard = {"refused": len(told) / len(given), "says": told[0] if told else ""}
-        scored = _score(given, networks, guarded=False)
+        scored = _score(given, networks)
         rows += [{"x": offset, **row, **guard} for row in scored]
         if step:
             step()
@@ -154,32 +154,22 @@ def approach_clouds(
 def _score(
     given: Sequence[tuple[Scene, xr.DataArray]],
     networks: Sequence[Network],
-    *,
-    guarded: bool = True,
 ) -> list[dict[str, Any]]:
     """Score networks and SL2P on images that were tampered with."""
     reference = np.concatenate([predict_sl2p(scene.image)[scene.scored] for scene, _ in given])
     truth = [scene.true_lai[scene.scored] for scene, _ in given if scene.true_lai is not None]
     rows = []
     for network in networks:
-        parts = [_run(network, image, scene.scored, guarded) for scene, image in given]
+        parts = [
+            [band[scene.scored] for band in network.predict(image, ("LAI", *INTERVAL)).values()]
+            for scene, image in given
+        ]
         lai, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
-        known = guarded and network.calibrated and len(truth) == len(given)
+        known = network.calibrated and len(truth) == len(given)
         covered = coverage(np.concatenate(truth), lower, upper) if known else np.nan
         rows.append(_row(network.name, reference, lai, covered))
     teacher = np.concatenate([predict_sl2p(image)[scene.scored] for scene, image in given])
     return [*rows, _row(SL2P, reference, teacher, np.nan)]
-
-
-def _run(
-    network: Network, image: xr.DataArray, pixels: Mask, guarded: bool
-) -> tuple[Float32, Float32, Float32]:
-    if not guarded:
-        lai = network.predict_unguarded(image)[pixels]
-        return lai, lai, lai
-    bands = network.predict(image, ("LAI", "LAI_LOWER", "LAI_UPPER"))
-    lai, lower, upper = (band[pixels] for band in bands.values())
-    return lai, lower, upper
 
 
 def _row(name: str, reference: Float32, lai: Float32, covered: float) -> dict[str, Any]:

@@ -38,12 +38,12 @@ class Case:
     angles: bool
     """Angle bands are given."""
     noise: float = 0.0
-    """Level of band noise, 1 = 3 % + 0.005."""
+    """Level of band noise, 1 = as measured on real dates."""
 
 
 CLEAN = Case("clean", "angles given", angles=True)
 NOMINAL = Case("nominal", "angles not given", angles=False)
-NOISY = Case("noisy", "band noise of 3 % + 0.005, angles given", angles=True, noise=1.0)
+NOISY = Case("noisy", "band noise as measured on real dates, angles given", angles=True, noise=1.0)
 CASES = (CLEAN, NOMINAL, NOISY)
 
 

@@ -1,18 +1,18 @@
-"""Tables of an evaluation in Markdown: a column per network, SL2P last; cells rounded for reading.
+"""Tables of an evaluation in Markdown: a column per network, then SL2P, then the paper's own.
 
-In: the tables of `evaluate.Evaluation`. Out: text. The CSV files hold what is left out here.
+In: the tables of `evaluate.Evaluation`. Out: text, cells rounded for reading. The CSV files hold
+what is left out here.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from lai_training.evaluation.networks import SL2P
 from lai_training.evaluation.scores import CLEAN, Case
-from lai_training.scores.markdown import format_markdown
+from lai_training.reporting import format_cell, format_markdown, read_paper
 
 IMAGES_SHOWN = 12
 """Rows of tables 5 and 6."""
@@ -35,10 +35,7 @@ SPREAD: Rows = (
     ("ci", "95 % interval of their mean, ±", "{:.3f}"),
     ("one_pass_correlation", "r of the one-pass sigma with it", "{:.3f}"),
 )
-SPEED: Rows = (
-    ("speed", "inference, s per million pixels", "{:.2f}"),
-    ("cpu_speed", "the same, s of processor time", "{:.2f}"),
-)
+SPEED: Rows = (("speed", "inference, s of processor time per million pixels", "{:.2f}"),)
 TRUTH: Rows = (
     ("rmse", "RMSE", "{:.3f}"),
     ("bias", "bias", "{:+.3f}"),
@@ -47,6 +44,19 @@ TRUTH: Rows = (
     ("coverage", "true LAI inside the 95 % interval", "{:.1%}"),
     ("mean_width", "mean width of the interval", "{:.2f}"),
 )
+PAPER_COLUMNS = {"MLP": "paper: MLP", "UNet": "paper: UNet"}
+"""Columns of the paper's own table 4: T31TCK, six dates of 2017, against SNAP."""
+PAPER_TABLES = {5: "T30TYM, 2017", 6: "T30TYT, 2018"}
+IMAGE_FORMS = {
+    "correlation": "{:.4f}",
+    "average distance": "{:.4f}",
+    "MSE": "{:.5f}",
+    "R²": "{:.4f}",
+    "sigma": "{:.3f}",
+    "CI ±": "{:.3f}",
+    "one pass, s": "{:.2f}",
+    "30 draws, s": "{:.1f}",
+}
 
 
 def order_columns(table: pd.DataFrame) -> list[str]:
@@ -62,23 +72,24 @@ def format_table_4(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, case: 
         return ""
     rmse = dict(zip(chosen["network"], chosen["rmse"], strict=True))
     chosen["ratio"] = [own / rmse[SL2P] if rmse[SL2P] else math.nan for own in chosen["rmse"]]
-    for name, taken in (("speed", "seconds"), ("cpu_speed", "cpu_seconds")):
-        chosen[name] = chosen[taken] / chosen["pixels_timed"] * 1e6
-    names = order_columns(chosen)
-    lines = lay_out(chosen, TABLE_4, names)
-    if case is CLEAN:  # the input of the draws
-        lines += lay_out(_mean_spread(spread, kind), SPREAD, names)
-    lines += lay_out(chosen, SPEED, names)
-    table = format_markdown(pd.DataFrame(lines, columns=["score", *names]))
-    return f"**{kind.capitalize()} scenes, {case.title}**\n\n{table}"
+    chosen["speed"] = chosen["cpu_seconds"] / chosen["pixels_timed"] * 1e6
+    names, rows = order_columns(chosen), [*TABLE_4, *SPEED]
+    if case is CLEAN:  # the input of the draws, and what the paper scores
+        chosen = pd.concat([chosen.merge(_mean_spread(spread, kind), how="left"), _paper()])
+        names, rows = [*names, *PAPER_COLUMNS.values()], [*TABLE_4, *SPREAD, *SPEED]
+    return f"**{kind.capitalize()} scenes, {case.title}**\n\n{lay_out(chosen, rows, names)}"
+
+
+def _paper() -> pd.DataFrame:
+    """Return the means of the paper's table 4 over its images, a row per network."""
+    means = read_paper("images").query("table == 4").groupby("network").mean(numeric_only=True)
+    return means.reset_index().replace({"network": PAPER_COLUMNS})
 
 
 def format_truth(scores: pd.DataFrame, case: Case) -> str:
     """Return scores against the true LAI of simulated scenes."""
     chosen = _choose(scores, case=case.key, against="true LAI", image="all")
-    names = order_columns(chosen)
-    table = pd.DataFrame(lay_out(chosen, TRUTH, names), columns=["score", *names])
-    return f"**{case.title.capitalize()}**\n\n{format_markdown(table)}"
+    return f"**{case.title.capitalize()}**\n\n{lay_out(chosen, TRUTH, order_columns(chosen))}"
 
 
 def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: str) -> str:
@@ -89,19 +100,7 @@ def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: s
     merged = own.merge(drawn, on="image", how="left")
     merged["drawn"] = merged["sd"].notna()
     merged = merged.sort_values(["drawn", "n"], ascending=False, kind="stable")
-    columns = {
-        "image": merged["image"].map(_shorten),
-        "pixels": merged["n"].map(str),
-        "correlation": merged["correlation"].map(_print("{:.4f}")),
-        "average distance": merged["distance"].map(_print("{:.4f}")),
-        "MSE": merged["mse"].map(_print("{:.5f}")),
-        "R²": merged["r_squared"].map(_print("{:.4f}")),
-        "sigma": merged["sd"].map(_print("{:.3f}")),
-        "CI ±": merged["ci"].map(_print("{:.3f}")),
-        "one pass, s": merged["seconds"].map(_print("{:.2f}")),
-        "30 draws, s": merged["seconds_draws"].map(_print("{:.1f}")),
-    }
-    text = format_markdown(pd.DataFrame(columns).head(IMAGES_SHOWN))
+    text = _format_images(merged.head(IMAGES_SHOWN))
     if len(merged) > IMAGES_SHOWN:
         text += (
             f"\n\n{IMAGES_SHOWN} of {len(merged)} images. Over all of them the median distance is "
@@ -110,6 +109,30 @@ def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: s
             "variance score a low R² at small errors)."
         )
     return text
+
+
+def format_paper_images(number: int) -> str:
+    """Return table 5 or 6 as the paper has it: its UNet against SNAP."""
+    own = read_paper("images").query("table == @number", local_dict={"number": number})
+    own = own.rename(columns={"date": "image"}).assign(n="20,000", seconds_draws=math.nan)
+    title = f"**The paper's own table {number}: UNet, {PAPER_TABLES[number]}**"
+    return f"{title}\n\n{_format_images(own)}"
+
+
+def _format_images(table: pd.DataFrame) -> str:
+    columns = (
+        "correlation",
+        "distance",
+        "mse",
+        "r_squared",
+        "sd",
+        "ci",
+        "seconds",
+        "seconds_draws",
+    )
+    titles = {"n": "pixels", **dict(zip(columns, IMAGE_FORMS, strict=True))}
+    shown = table[["image", *titles]].rename(columns=titles)
+    return format_markdown(shown.assign(image=shown["image"].map(_shorten)), IMAGE_FORMS)
 
 
 def format_borders(borders: pd.DataFrame) -> str:
@@ -123,38 +146,26 @@ def pivot(
     table: pd.DataFrame, rows: str, value: str, form: str, *, title: str, row_form: str = "{}"
 ) -> str:
     """Lay one value out, rows in the order of the table, networks side by side."""
-    names = order_columns(table)
-    lines = []
-    for key, own in table.groupby(rows, sort=False):
-        values = dict(zip(own["network"], own[value], strict=True))
-        cells = [print_cell(values.get(name, math.nan), form) for name in names]
-        lines.append([row_form.format(key), *cells])
-    return format_markdown(pd.DataFrame(lines, columns=[title, *names]))
+    wide = table.pivot(index=rows, columns="network", values=value)
+    wide = wide.loc[table[rows].unique(), order_columns(table)]
+    wide.insert(0, title, [row_form.format(key) for key in wide.index])
+    return format_markdown(wide, dict.fromkeys(order_columns(table), form))
 
 
-def lay_out(table: pd.DataFrame, rows: Rows, names: Sequence[str]) -> list[list[str]]:
+def lay_out(table: pd.DataFrame, rows: Rows, names: Sequence[str]) -> str:
     """Return a line per row that any network has a value for: title, then a cell per network."""
     lines = []
     for column, title, form in rows:
         values = dict(zip(table["network"], table[column], strict=True))
         if np.isfinite(list(values.values())).any():
-            cells = [print_cell(values.get(name, math.nan), form) for name in names]
+            cells = [format_cell(float(values.get(name, math.nan)), form) for name in names]
             lines.append([title, *cells])
-    return lines
-
-
-def print_cell(value: float, form: str) -> str:
-    """Return a number as text; an empty cell where there is none."""
-    return form.format(value) if math.isfinite(value) else ""
+    return format_markdown(pd.DataFrame(lines, columns=["score", *names]))
 
 
 def _shorten(name: str) -> str:
     """Return a name that fits into a table; the CSV has it whole."""
     return name if len(name) <= LONGEST_NAME else f"{name[:16]}...{name[19 - LONGEST_NAME :]}"
-
-
-def _print(form: str) -> Callable[[float], str]:
-    return lambda value: print_cell(value, form)
 
 
 def _choose(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
@@ -167,8 +178,8 @@ def _choose(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
 
 def _mean_spread(spread: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Average the spread of each network over images, weighted by their pixels."""
-    rows: list[Mapping[str, Any]] = []
-    for name, own in _choose(spread, kind=kind).groupby("network", sort=False):
-        means = {key: np.average(own[key], weights=own["n"]) for key, _, _ in SPREAD}
-        rows.append({"network": name, **means})
+    rows = [
+        {"network": name} | {key: np.average(own[key], weights=own["n"]) for key, _, _ in SPREAD}
+        for name, own in _choose(spread, kind=kind).groupby("network", sort=False)
+    ]
     return pd.DataFrame(rows, columns=["network", *(key for key, _, _ in SPREAD)])

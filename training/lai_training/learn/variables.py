@@ -20,6 +20,7 @@ from lai_training.errors import EvaluationError, FitError
 from lai_training.learn.checkpoints import BEST
 from lai_training.learn.normalisation import Floats, Normalisation
 from lai_training.learn.run_folder import read_normalisation, spec_of
+from lai_training.reporting import format_markdown
 from lai_training.scores.emulation import add_band_noise, drop_angles, find_clear_vegetation
 from lai_training.scores.metrics import score
 from lai_training.sl2p.tables import load_network
@@ -72,7 +73,7 @@ def score_variables(
     Args:
         run: folder of a fit.
         paths: scenes (GeoTIFF); one that cannot be read is skipped.
-        noise: level of band noise added first; 1 = 3 % + 0.005.
+        noise: level of band noise added first; 1 = as measured.
         progress: called with (scenes done, all).
 
     Returns:
@@ -160,15 +161,13 @@ def _score(table: pd.DataFrame, variable: str) -> dict[str, Any]:
 
 def format_variables(rows: pd.DataFrame) -> str:
     """Lay a table of `score_variables` out in Markdown."""
-    lines = [
-        "| variable | unit | pixels | R2 | RMSE | mean distance | bias | RMSE / RMSE of SL2P |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows.to_dict("records"):
-        ratio = f"{row['rmse_ratio']:.3f}" if "rmse_ratio" in row else ""
-        numbers = " | ".join(f"{row[key]:.4g}" for key in ("rmse", "distance", "bias"))
-        lines.append(
-            f"| {row['variable']} | {row['unit']} | {row['n']} | {row['r_squared']:.5f} "
-            f"| {numbers} | {ratio} |"
-        )
-    return "\n".join(lines)
+    titles = {
+        "n": "pixels",
+        "r_squared": "R2",
+        "rmse": "RMSE",
+        "distance": "mean distance",
+        "rmse_ratio": "RMSE / RMSE of SL2P",
+    }
+    forms = {"R2": "{:.5f}", "RMSE": "{:.4g}", "mean distance": "{:.4g}", "bias": "{:.4g}"}
+    forms["RMSE / RMSE of SL2P"] = "{:.3f}"
+    return format_markdown(rows.rename(columns=titles), forms)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import xarray as xr
 
-from lai_udf.atomic import move_finished, work_folder
+from lai_training.reporting import write_files
 from lai_udf.seasons import season
 from lai_udf.series import OUTPUT_BANDS, smooth_series
 
@@ -83,9 +83,4 @@ def write_curves(observations: pd.DataFrame, step_days: int, folder: Path) -> li
     """
     curves = smooth_parcels(observations, step_days)
     seasons = describe_seasons(curves) if len(curves) else curves
-    with work_folder(folder) as work:
-        for name, table in (("curves", curves), ("seasons", seasons)):
-            table.to_csv(work / f"{name}.csv", index=False, float_format="%.4g")
-        files = {path: folder / path.name for path in sorted(work.iterdir())}
-        move_finished(files)
-    return list(files.values())
+    return write_files(folder, {"curves": curves, "seasons": seasons})

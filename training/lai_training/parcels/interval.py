@@ -118,9 +118,3 @@ def add_interval(
         lai, low, high, pixels = (observations[name].to_numpy(np.float64) for name in columns)
         lower, upper = interval_of_mean(lai, low, high, pixels, shared)
     return observations.assign(parcel_lower=lower, parcel_upper=upper)
-
-
-def measure_correlation(pixel_error_sd: float, mean_error_sd: float, n: float) -> float:
-    """Return rho from the spread of errors of pixels and of means over n of them, 0-1."""
-    ratio = (mean_error_sd / pixel_error_sd) ** 2
-    return float(np.clip((ratio - 1 / n) / (1 - 1 / n), 0.0, 1.0))

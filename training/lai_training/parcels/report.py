@@ -1,15 +1,14 @@
-"""Tables 7-9 and figures 9-12 of the paper, for any parcels.
+"""Tables 7 to 9 and figures 9 to 12 of the paper, for any parcels, beside the paper's own numbers.
 
 Comes in: observations (`means.observe_items`), with `truth` where it is known. Goes out: what
-there is per crop (table 7), agreement per crop (table 8) and per season (table 9), and a figure per
-season with a panel per crop: the network in red, SL2P in black.
+there is per crop (tables 7 and 8), agreement with SL2P per crop and season (table 9), and a figure
+per season with a panel per crop: the network in red, SL2P in black.
 
-The paper's layout is followed in what is compared; where it scores the network against SL2P only,
-the truth and the coverage of the interval stand beside it.
+The paper scores the network against SL2P only; here the truth and the coverage of the interval
+stand beside it where they are known.
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,19 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
-from lai_training.parcels.crops import CROPS_BY_CODE
+from lai_training.parcels.crops import NAMES
+from lai_training.reporting import read_paper, write_files
 from lai_training.scores.metrics import mean_width, score
-from lai_udf.atomic import move_finished, work_folder
 
 SEASON_ORDER = ("winter", "spring", "summer", "all year", "other")
+AGREEMENT = ("correlation", "distance", "mse", "r_squared")
+"""Columns of table 9."""
 REPLICATES = 1000
 """Draws of the bootstrap."""
 
 
 def count_parcels(observations: pd.DataFrame) -> pd.DataFrame:
-    """Table 7: per crop its season, parcels, usable observations and mean valid fraction."""
+    """Tables 7 and 8: per crop its season, parcels (the paper's beside), usable observations."""
     groups = observations.groupby(["season", "crop"], sort=False)
     table = groups.agg(
         parcels=("parcel", "nunique"),
@@ -35,40 +36,59 @@ def count_parcels(observations: pd.DataFrame) -> pd.DataFrame:
         mean_lai=("lai", "mean"),
         valid_fraction=("valid_fraction", "mean"),
     ).reset_index()
-    table.insert(2, "name", [name_crop(code) for code in table["crop"]])
+    table.insert(2, "name", [NAMES.get(code, code) for code in table["crop"]])
+    paper = read_paper("parcels").set_index("crop")["parcels"].drop("all")
+    table.insert(4, "paper_parcels", table["crop"].map(paper))
     return _in_order(table)
 
 
-def score_parcels(observations: pd.DataFrame, by: str | None = None) -> pd.DataFrame:
-    """Tables 8 (`by="crop"`) and 9 (`by="season"`): agreement of parcel means.
+def compare_with_paper(observations: pd.DataFrame) -> pd.DataFrame:
+    """Table 9: agreement with SL2P by crop, and of all crops of a season; the paper's beside.
 
     Returns:
-        A row per group (one row, `all`, without `by`): number of observations; network against
-        SL2P (`rmse_sl2p`, `bias_sl2p`, `r2_sl2p`); where the truth is known RMSE and bias of both
-        against it, share of it inside the parcel interval with the 95 % limits of a bootstrap by
-        parcel (`coverage_low`, `coverage_high`: its dates share their errors), and mean width of
-        the interval.
+        A row per crop and, `crop` = `all`, per season: what `score_parcels` returns, and the
+        paper's `AGREEMENT` of the same crops as `paper_...` (its distance: mean of six dates).
     """
-    groups = observations.groupby(by, sort=False) if by else [("all", observations)]
-    rows = [{by or "group": key, **_score(group)} for key, group in groups]
-    return _in_order(pd.DataFrame(rows))
+    by_crop = _score_groups(observations, ["season", "crop"])
+    by_season = _score_groups(observations, ["season"]).assign(crop="all")
+    paper = read_paper("parcels")
+    paper["distance"] = paper.filter(regex=r"^\d{4}-").mean(axis=1)
+    paper = paper[["season", "crop", *AGREEMENT]].rename(
+        columns=lambda name: f"paper_{name}" if name in AGREEMENT else name
+    )
+    table = pd.concat([by_crop, by_season]).merge(paper, on=["season", "crop"], how="left")
+    return _in_order(table)[["season", "crop", *table.columns.drop(["season", "crop"])]]
 
 
-def _score(group: pd.DataFrame) -> dict[str, Any]:
-    row: dict[str, Any] = {"n": int(group["lai"].count())}
-    if "sl2p" in group:
-        against = score(group["sl2p"], group["lai"])
-        row |= {"rmse_sl2p": against.rmse, "bias_sl2p": against.bias, "r2_sl2p": against.r_squared}
-    if "truth" in group:
-        truth = group["truth"].where(group["lai"].notna())
-        network = score(truth, group["lai"])
-        row |= {"rmse_truth": network.rmse, "bias_truth": network.bias}
-        if "sl2p" in group:
-            teacher = score(truth, group["sl2p"])
-            row |= {"sl2p_rmse_truth": teacher.rmse, "sl2p_bias_truth": teacher.bias}
-        row |= _cover(group.assign(truth=truth).dropna(subset=["truth"]))
-    row["width"] = mean_width(group["parcel_lower"], group["parcel_upper"])
+def score_parcels(observations: pd.DataFrame) -> dict[str, Any]:
+    """Score parcel means.
+
+    Returns:
+        Number of observations; network against SL2P (`bias_sl2p` and `AGREEMENT`); where the truth
+        is known RMSE and bias of both against it, share of it inside the parcel interval with the
+        95 % limits of a bootstrap by parcel (`coverage_low`, `coverage_high`: its dates share
+        their errors); mean width of the interval.
+    """
+    row: dict[str, Any] = {"n": int(observations["lai"].count())}
+    if "sl2p" in observations:
+        against = score(observations["sl2p"], observations["lai"])
+        row |= {name: getattr(against, name) for name in AGREEMENT} | {"bias_sl2p": against.bias}
+    if "truth" in observations:
+        truth = observations["truth"].where(observations["lai"].notna())
+        for name, prefix in (("lai", ""), ("sl2p", "sl2p_")):
+            if name in observations:
+                found = score(truth, observations[name])
+                row |= {f"{prefix}rmse_truth": found.rmse, f"{prefix}bias_truth": found.bias}
+        row |= _cover(observations.assign(truth=truth).dropna(subset=["truth"]))
+    row["width"] = mean_width(observations["parcel_lower"], observations["parcel_upper"])
     return row
+
+
+def _score_groups(observations: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    groups = observations.groupby(by, sort=False)
+    return pd.DataFrame(
+        [{**dict(zip(by, key, strict=True)), **score_parcels(own)} for key, own in groups]
+    )
 
 
 def _cover(group: pd.DataFrame) -> dict[str, float]:
@@ -84,23 +104,16 @@ def _cover(group: pd.DataFrame) -> dict[str, float]:
     return {"coverage": inside.mean(), "coverage_low": low, "coverage_high": high}
 
 
-def name_crop(code: str) -> str:
-    """Return the English name of a crop code, or the code."""
-    crop = CROPS_BY_CODE.get(code)
-    return crop.name if crop else code
-
-
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Order rows by season, then by crop as in `CROP_TYPES`."""
+    """Order rows by season, then by crop as in `NAMES`; others behind them, then `all`."""
     seasons = {season: place for place, season in enumerate(SEASON_ORDER)}
-    codes = {code: place for place, code in enumerate(CROPS_BY_CODE)}
+    codes = {code: place for place, code in enumerate([*NAMES, "other", "all"])}
     keys = {"season": seasons, "crop": codes}
-    present = [name for name in ("season", "crop") if name in table]
 
     def place(column: pd.Series) -> pd.Series:
-        return column.map(keys[str(column.name)]).fillna(len(codes))
+        return column.map(keys[str(column.name)]).fillna(len(NAMES))
 
-    return table.sort_values(present, key=place, ignore_index=True) if present else table
+    return table.sort_values(["season", "crop"], key=place, ignore_index=True)
 
 
 def write_report(observations: pd.DataFrame, folder: Path) -> list[Path]:
@@ -111,29 +124,26 @@ def write_report(observations: pd.DataFrame, folder: Path) -> list[Path]:
         folder: where to; made if missing.
 
     Returns:
-        The files: `parcels.csv`, `table7_parcels.csv`, `table8_crops.csv`, `table9_seasons.csv`
-        and `figure<9...>_<season>.png`.
+        The files: `parcels.csv`, `table7_parcels.csv`, `table9_agreement.csv` and
+        `figure<9...>_<season>.png`.
 
     Raises:
         OutputNotWritableError: the folder cannot be written.
     """
-    tables = {
-        "parcels": observations,
-        "table7_parcels": count_parcels(observations),
-        "table8_crops": score_parcels(observations, "crop"),
-        "table9_seasons": score_parcels(observations, "season"),
-    }
-    with work_folder(folder) as work:
-        for name, table in tables.items():
-            table.to_csv(work / f"{name}.csv", index=False, float_format="%.4g")
+
+    def draw(work: Path) -> None:
         for number, season in enumerate(SEASON_ORDER, start=9):
             group = observations[observations["season"] == season]
             if group["lai"].notna().any():
                 name = f"figure{number}_{season.replace(' ', '_')}.png"
                 draw_season(group, work / name, title=f"{season.capitalize()} crops")
-        files = {path: folder / path.name for path in sorted(work.iterdir())}
-        move_finished(files)
-    return list(files.values())
+
+    tables = {
+        "parcels": observations,
+        "table7_parcels": count_parcels(observations),
+        "table9_agreement": compare_with_paper(observations),
+    }
+    return write_files(folder, tables, draw=draw)
 
 
 def write_observations(observations: pd.DataFrame, parcels: gpd.GeoDataFrame, folder: Path) -> Path:
@@ -149,10 +159,8 @@ def write_observations(observations: pd.DataFrame, parcels: gpd.GeoDataFrame, fo
     """
     shapes = parcels[["parcel", "geometry"]].to_crs("EPSG:4326")
     table = shapes.merge(observations, on="parcel", validate="1:m")
-    with work_folder(folder) as work:
-        table.to_parquet(work / "parcels.parquet", index=False)
-        move_finished({work / "parcels.parquet": folder / "parcels.parquet"})
-    return folder / "parcels.parquet"
+    name = "parcels.parquet"
+    return write_files(folder, {}, draw=lambda work: table.to_parquet(work / name, index=False))[0]
 
 
 def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
@@ -160,7 +168,7 @@ def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
     from matplotlib import dates
     from matplotlib.figure import Figure  # the commands that draw nothing start without it
 
-    crops = [code for code in CROPS_BY_CODE if code in set(observations["crop"])]
+    crops = [code for code in NAMES if code in set(observations["crop"])]
     crops += sorted(set(observations["crop"]) - set(crops))
     columns = min(3, len(crops))
     lines = -(-len(crops) // columns)
@@ -170,7 +178,7 @@ def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
         own = observations[observations["crop"] == code]
         _draw_crop(panel, own)
         count = own["parcel"].nunique()
-        panel.set_title(f"{name_crop(code)} ({count} parcel{'s' * (count > 1)})", fontsize=10)
+        panel.set_title(f"{NAMES.get(code, code)} ({count} parcel{'s' * (count > 1)})", fontsize=10)
         locator: Any = dates.MonthLocator  # untyped
         formatter: Any = dates.DateFormatter
         panel.xaxis.set_major_locator(locator(bymonth=(1, 3, 5, 7, 9, 11)))
@@ -222,13 +230,15 @@ def _draw_crop(panel: Any, own: pd.DataFrame) -> None:  # noqa: ANN401  (untyped
 
 
 def format_report(observations: pd.DataFrame) -> str:
-    """Return tables 7-9 and the total as plain text."""
-    parts: list[tuple[str, Callable[[], pd.DataFrame]]] = [
-        ("Table 7: parcels", lambda: count_parcels(observations)),
-        ("Table 8: by crop", lambda: score_parcels(observations, "crop")),
-        ("Table 9: by season", lambda: score_parcels(observations, "season")),
-        ("All", lambda: score_parcels(observations)),
-    ]
+    """Return tables 7 to 9 as plain text."""
+    tables = {
+        "Tables 7 and 8: parcels": count_parcels(observations),
+        "Table 9: against SL2P, the paper's UNet against SNAP beside it": compare_with_paper(
+            observations
+        ),
+        "All": pd.DataFrame([score_parcels(observations)]),
+    }
     return "\n\n".join(
-        f"{title}\n{make().round(3).to_string(index=False)}" for title, make in parts
+        f"{title}\n{table.round(3).to_string(index=False, na_rep='')}"
+        for title, table in tables.items()
     )

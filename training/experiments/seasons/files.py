@@ -12,13 +12,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from lai_training import sl2p
-from lai_training.parcels.interval import (
-    measure_correlation,
-)
-from lai_training.parcels.means import find_items, observe_items
-from lai_training.parcels.read import LAYOUTS, read_parcels
-from lai_training.parcels.season import (
+from experiments.seasons.fields import (
     CLOUDY_SHARE,
     SimulatedDate,
     draw_field_year,
@@ -27,6 +21,9 @@ from lai_training.parcels.season import (
     outline_parcels,
     simulate_season,
 )
+from lai_training import sl2p
+from lai_training.parcels.means import find_items, observe_items
+from lai_training.parcels.read import LAYOUTS, read_parcels
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_training.sl2p.series import SL2P_FILE, write_sl2p_lai
 from lai_udf.cog import read_lai_cogs, write_lai_cogs
@@ -112,3 +109,9 @@ def _correlation(spreads: pd.DataFrame) -> float:
     pixel = float(np.sqrt((spreads["squared"] - 2 * bias * spreads["error"] + bias**2).mean()))
     mean = float(np.sqrt(((spreads["error"] - bias) ** 2).mean()))
     return measure_correlation(pixel, mean, float(1 / (1 / spreads["n_effective"]).mean()))
+
+
+def measure_correlation(pixel_error_sd: float, mean_error_sd: float, n: float) -> float:
+    """Return rho from the spread of errors of pixels and of means over n of them, 0-1."""
+    ratio = (mean_error_sd / pixel_error_sd) ** 2
+    return float(np.clip((ratio - 1 / n) / (1 - 1 / n), 0.0, 1.0))

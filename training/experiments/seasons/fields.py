@@ -21,7 +21,7 @@ from rasterio.features import shapes
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from lai_training.parcels.crops import CROP_TYPES
+from experiments.seasons.calendars import CALENDARS
 from lai_training.parcels.means import name_parcels
 from lai_training.simulation.angles import sun_position
 from lai_training.simulation.cover import ParcelCover, season
@@ -66,7 +66,7 @@ class FieldYear:
 
     parcels: ParcelMap
     crop: NDArray[np.intp]
-    """Index into `CROP_TYPES`; -1: no crop but bare ground."""
+    """Index into `CALENDARS`; -1: no crop but bare ground."""
     first: NDArray[np.intp]
     """Green canopy, surface of the library."""
     dry: NDArray[np.intp]
@@ -90,16 +90,16 @@ def draw_field_year(size_px: int, library: SpectralLibrary, rng: np.random.Gener
     """Draw fields and what grows in them."""
     parcels = draw_parcels(size_px, size_px, rng, block_px=55.0)
     n = len(parcels.land_use)
-    crop = rng.integers(0, len(CROP_TYPES), n)
+    crop = rng.integers(0, len(CALENDARS), n)
     fields = np.isin(parcels.land_use, [LandUse.ARABLE, LandUse.PASTURE, LandUse.FOREST])
     crop[~fields] = -1
-    surface = np.array([kind.surface for kind in CROP_TYPES])[crop]
+    surface = np.array([kind.surface for kind in CALENDARS])[crop]
     surface[crop < 0] = SurfaceClass.BARE
     dry = rng.choice(library.of_class(SurfaceClass.SENESCENT), n)
     first = np.array([rng.choice(library.of_class(SurfaceClass(each))) for each in surface])
-    days = np.array([kind.days for kind in CROP_TYPES], np.float64)[crop]
+    days = np.array([kind.days for kind in CALENDARS], np.float64)[crop]
     days += rng.normal(0, 9, (n, 1)) + rng.normal(0, 3, (n, 4))
-    low, high = np.array([kind.peak_lai for kind in CROP_TYPES])[crop].T
+    low, high = np.array([kind.peak_lai for kind in CALENDARS])[crop].T
     return FieldYear(
         parcels=parcels,
         crop=crop,
@@ -107,7 +107,7 @@ def draw_field_year(size_px: int, library: SpectralLibrary, rng: np.random.Gener
         dry=np.where(crop < 0, first, dry),
         days=days,
         peak_lai=rng.uniform(low, high),
-        lowest_lai=np.array([kind.lowest_lai for kind in CROP_TYPES])[crop],
+        lowest_lai=np.array([kind.lowest_lai for kind in CALENDARS])[crop],
         variation=rng.gamma(2.0, 0.1, n),
     )
 
@@ -125,7 +125,7 @@ def outline_parcels(year: FieldYear, grid: Grid) -> gpd.GeoDataFrame:
         outline = shape(geometry)
         if outline.area >= MIN_PARCEL_PX * abs(grid.transform.a * grid.transform.e):
             rows["parcel"].append(str(len(outlines) + 1))
-            rows["crop"].append(CROP_TYPES[year.crop[int(value) - 1]].code)
+            rows["crop"].append(CALENDARS[year.crop[int(value) - 1]].code)
             outlines.append(outline)
     return gpd.GeoDataFrame(rows, geometry=outlines, crs=grid.crs)
 

@@ -1,0 +1,83 @@
+"""How results look everywhere: tables as Markdown and CSV, files that appear together.
+
+The numbers of the paper (Albughdadi et al. 2020, hal-02551143, tables 4 to 9) stand beside ours;
+`read_paper` reads them.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from lai_udf.atomic import disk_errors, move_finished, work_folder
+
+PAPER = Path(__file__).with_name("paper_tables")
+
+
+def format_markdown(table: pd.DataFrame, forms: Mapping[str, str] | None = None) -> str:
+    """Return a table as Markdown.
+
+    Args:
+        table: cells are printed as they are, numbers that are not known as nothing.
+        forms: how the numbers of a column are printed, such as `{:.3f}`.
+    """
+    forms = forms or {}
+    names = [str(name) for name in table.columns]
+    rows = [names, ["---"] * len(names)]
+    for row in table.itertuples(index=False):
+        cells = [
+            format_cell(cell, forms.get(name, "{}")) for name, cell in zip(names, row, strict=True)
+        ]
+        rows.append([cell.replace("|", "/") for cell in cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def format_cell(value: object, form: str) -> str:
+    """Return a value as text: nothing where it is not known, text as it is."""
+    if isinstance(value, str):
+        return value
+    return "" if isinstance(value, float) and not math.isfinite(value) else form.format(value)
+
+
+def write_files(
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    texts: Mapping[str, str] | None = None,
+    draw: Callable[[Path], None] | None = None,
+) -> list[Path]:
+    """Write a report: `<name>.csv` per table, texts by file name, figures; all appear, or none.
+
+    Args:
+        folder: where to; made if missing.
+        tables: by name.
+        texts: by file name.
+        draw: writes figures into the folder that it is given.
+
+    Returns:
+        The files, in the order of their names.
+
+    Raises:
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    with work_folder(folder) as work, disk_errors(folder):
+        for name, table in tables.items():
+            table.to_csv(work / f"{name}.csv", index=False, float_format="%.6g")
+        for name, text in (texts or {}).items():
+            (work / name).write_text(text, encoding="utf-8")
+        if draw:
+            draw(work)
+        files = {path: folder / path.name for path in sorted(work.iterdir())}
+        move_finished(files)
+    return list(files.values())
+
+
+def read_paper(name: str) -> pd.DataFrame:
+    """Return numbers of the paper.
+
+    Args:
+        name: `images`: tables 4 to 6, a row per image and network; `parcels`: tables 7 to 9, a row
+            per crop of the French register and per season (`all`), UNet against SNAP, with the
+            distances of six dates.
+    """
+    return pd.read_csv(PAPER / f"{name}.csv")
