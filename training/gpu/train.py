@@ -1,6 +1,6 @@
 """Train the shipped network and the paper's within some minutes, score them, write pieces.
 
-Comes in: the folder that `training/gpu/run --prepare` filled, and how many minutes there are. Goes
+Input: the folder that `training/gpu/run --prepare` filled, and how many minutes there are. Output
 out: `results.tar.00`, `.01` ... of at most 16 MiB each: `runs/restoring` and `runs/paper`, as
 `lai-train export` and `evaluate` take them, and `scores.json`. They are written after each network:
 a machine that is taken away leaves what was finished. Runs stay in the work folder: given again,

@@ -14,6 +14,7 @@ from lai_udf.bundle import default_bundle_path, open_bundle
 
 SECTIONS = (
     "Intended use",
+    "What it is worth",
     "Input and output",
     "Architecture and reach",
     "Training data",
@@ -80,6 +81,27 @@ def test_where_angles_come_from_is_told_beside_scores_that_had_them(description)
     assert "the sun's by time and place" in model_card(description)
 
 
+def test_the_card_says_what_real_imagery_says_misses_included(description):
+    ratios = {"LAI": 0.521, "CWC": 0.662}
+    _contract(description)["metrics"]["real_imagery"] = {
+        "wald_ratio": {"network": ratios, "regression": ratios, "snap_10m": {"LAI": 3.74}},
+        "ten_metres_distance": {"network": 0.0116, "cubic": 0.0305},
+        "pairs_ratio": 0.9905,
+        "residual_cloud": {
+            "flag_128": {"caught": 0.469, "lost": 0.0477},
+            "flag_1": {"caught": 0.561, "lost": 0.172},
+        },
+    }
+
+    card = model_card(description)
+
+    assert "| 0.52 | regression of detail 0.52, SNAP's 10 m network 3.7 |" in card
+    assert "| 0.012 | cubic interpolation 0.030 |" in card
+    assert "| 47% at 4.8% | SL2P's flag 1: 56% at 17.2% |" in card
+    assert "At 20 m this is SL2P, hardly better" in card
+    assert "real imagery wald" not in card
+
+
 def test_a_fit_is_measured_against_one_of_the_papers_size(first):
     config = _contract(first)["provenance"]["config"]
     config |= {"epochs": 40, "steps": 17_554}
@@ -120,6 +142,7 @@ def test_what_the_description_lacks_is_not_made_up(description):
     card = model_card(description)
 
     assert "of this bundle say nothing" in card
+    assert "## What it is worth\n\nNot stated" in card
     assert "The interval is not calibrated." in card
     assert "## Licence\n\nNot stated" in card
     assert "## Scores\n\nNot stated" in card

@@ -12,11 +12,13 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from experiments.spectra.library import spectral_library
+from lai_training.bundles.recalibrate import rewrite_bundle
 from lai_training.cli import app
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.evaluate import SCALES, Evaluation, evaluate
 from lai_training.evaluation.figures_maps import draw_ten_metres
 from lai_training.evaluation.networks import SL2P, Network, is_network, open_networks, predict_sl2p
+from lai_training.evaluation.real_imagery import Chapter, summarise
 from lai_training.evaluation.report import TABLES
 from lai_training.evaluation.scenes import (
     REAL,
@@ -34,7 +36,7 @@ from lai_training.evaluation.ten_metres import CUBIC, SNAP_10M, score_native
 from lai_training.restore.degradation import degrade
 from lai_training.scores.emulation import compare_with_sl2p
 from lai_training.simulation.spectral_library import SpectralLibrary
-from lai_udf.bundle import default_bundle_path
+from lai_udf.bundle import default_bundle_path, open_bundle
 from lai_udf.predict import ANGLES, BANDS, LaiModelError
 from lai_udf.scenes.write import write_scene_geotiff
 
@@ -296,6 +298,25 @@ def test_maps_of_10_m_are_held_against_sl2p_at_20_m_and_drawn(land, tmp_path):
     assert table.set_index(["method", "variable"]).loc[(CUBIC, "LAI"), "ratio"] == 1
     assert {values.shape for values in shown[0].lai.values()} == {(32, 32), (64, 64)}
     assert (tmp_path / "maps.png").stat().st_size > 10_000
+
+
+def test_what_real_imagery_says_is_written_into_the_bundle(land, tmp_path):
+    bundle = tmp_path / "own.zip"
+    bundle.write_bytes(default_bundle_path().read_bytes())
+    fine = degrade(np.tile(land[0].astype("float32"), (1, 2, 2)))
+    with open_networks([bundle]) as (network,):
+        table, _ = score_native({"a": fine}, [network])
+        chapter = Chapter("ten_metres", "", "", table)
+        rewrite_bundle(
+            bundle, "metrics", {"real_imagery": summarise([chapter], network.name)}, bundle
+        )
+
+    metrics = open_bundle(bundle).contract["metrics"]
+    lai = table.query("variable == 'LAI'").set_index("method")["distance"]
+    found = metrics["real_imagery"]["ten_metres_distance"]
+    assert found["network"] == pytest.approx(lai[network.name], abs=1e-4)
+    assert set(metrics) > {"real_imagery"}
+    assert "cubic interpolation" in bundle.with_suffix(".md").read_text()
 
 
 def test_scenes_that_cannot_be_read_are_left_out(scene, tmp_path, caplog):

@@ -191,7 +191,7 @@ def run(pair, tmp_path, land):
 
 
 def test_every_variable_is_scored_against_sl2p_in_its_unit(run, scene, monkeypatch):
-    monkeypatch.setattr("lai_training.learn.variables.read_scene", lambda path: scene)
+    monkeypatch.setattr("lai_udf.scenes.read.read_scene", lambda path: scene)
 
     table = score_variables(run, [Path("a.tif")], noise=1.0)
 
@@ -206,7 +206,7 @@ def test_without_a_readable_scene_there_is_nothing_to_score(run, monkeypatch):
     def refuse(path: Path) -> None:
         raise ProductError("half a file")
 
-    monkeypatch.setattr("lai_training.learn.variables.read_scene", refuse)
+    monkeypatch.setattr("lai_udf.scenes.read.read_scene", refuse)
 
     with pytest.raises(EvaluationError, match="none of 1 scenes"):
         score_variables(run, [Path("a.tif")])

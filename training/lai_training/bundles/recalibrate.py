@@ -1,7 +1,7 @@
-"""Write the calibration into a bundle: the same data give the same bytes, whatever the network.
+"""Write a calibration or scores into a bundle: the same data give the same bytes.
 
-Input: a bundle of any network that emulates SL2P, and tables of field measurements. Output:
-the bundle with its `calibration` replaced, and the model card beside it.
+Input: a bundle of any network that emulates SL2P, and tables of field measurements or scores.
+Output: the bundle with that part of its contract replaced, and the model card beside it.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,13 @@ def make_calibration(pairs: Path, further: Path | None = None) -> dict[str, Any]
     return calibrate(gather_measurements(pairs, further)) | {"data": ", ".join(tables)}
 
 
-def recalibrate(bundle: Path, calibration: Mapping[str, Any], out: Path) -> Path:
-    """Write a bundle with another calibration, and its card beside it.
+def rewrite_bundle(bundle: Path, part: str, content: Mapping[str, Any], out: Path) -> Path:
+    """Write a bundle with another part of its contract, and its card beside it.
 
     Args:
         bundle: zip or folder.
-        calibration: of `make_calibration`.
+        part: `calibration`, replaced; or `metrics`, to which is added.
+        content: of `make_calibration`; or scores by name.
         out: zip to write; may be `bundle`.
 
     Raises:
@@ -42,7 +43,8 @@ def recalibrate(bundle: Path, calibration: Mapping[str, Any], out: Path) -> Path
     graphs = {name: read_member(str(bundle), f"{name}.onnx") for name in names}
     kept = [body["weights"] for body in contract.get("bodies", {}).values()]
     others = {name: read_member(str(bundle), name) for name in kept}
-    contract["calibration"] = dict(calibration)
+    known = contract.get("metrics", {}) if part == "metrics" else {}
+    contract[part] = {**known, **content}
     members = list_members(description, {**graphs, "model": weights})
     write_members(out, members | others)
     card = out.with_suffix(".md")

@@ -25,7 +25,7 @@ def calibrate(
 
     The calibration depends on SL2P and the field data alone: the same for every network.
     """
-    from lai_training.bundles.recalibrate import make_calibration, recalibrate
+    from lai_training.bundles.recalibrate import make_calibration, rewrite_bundle
     from lai_udf.predict import load_model
 
     with one_sentence():
@@ -34,5 +34,5 @@ def calibrate(
             if like is None
             else load_model(str(like)).contract["calibration"]
         )
-        path = recalibrate(bundle, calibration, out or bundle)
+        path = rewrite_bundle(bundle, "calibration", calibration, out or bundle)
     typer.echo(path)

@@ -32,6 +32,9 @@ def evaluate(
     ten_metres: Annotated[
         Path | None, typer.Option(help="Folder of real scenes at 10 m (.tif), for maps of 10 m.")
     ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the scores on real imagery into the bundle.")
+    ] = False,
 ) -> None:
     """Score networks against SL2P: the paper's tables and figures, seams, robustness."""
     from lai_training.evaluation.networks import is_network
@@ -39,7 +42,8 @@ def evaluate(
     if scenes is None and len(networks) > 1 and not is_network(networks[-1]):
         *networks, scenes = networks
     if report is not None:
-        typer.echo(_write_report(networks, scenes, report, scale, seed, series, ten_metres))
+        real = {"scenes": scenes, "ten_metres": ten_metres, "series": series}
+        typer.echo(_write_report(networks, real, report, scale, seed, record))
     elif scenes is not None:
         _print_scores(networks, scenes, noise)
     else:
@@ -69,17 +73,17 @@ def _print_scores(paths: list[Path], scenes: Path, noise: float) -> None:
 
 def _write_report(
     paths: list[Path],
-    scenes: Path | None,
+    real: dict[str, Path | None],
     report: Path,
     scale: str,
     seed: int,
-    series: Path | None,
-    ten_metres: Path | None,
+    record: bool,
 ) -> Path:
+    from lai_training.bundles.recalibrate import rewrite_bundle
     from lai_training.evaluation.evaluate import SCALES
     from lai_training.evaluation.evaluate import evaluate as measure
     from lai_training.evaluation.networks import open_networks
-    from lai_training.evaluation.real_imagery import score_real_imagery
+    from lai_training.evaluation.real_imagery import score_real_imagery, summarise
     from lai_training.evaluation.report import write_report
     from lai_training.evaluation.scenes import read_real
     from lai_training.simulation.spectral_library import shipped_library
@@ -94,11 +98,15 @@ def _write_report(
             shipped_library(),
             scale=SCALES[scale],
             seed=seed,
-            real=read_real(scenes) if scenes else [],
+            real=read_real(real["scenes"]) if real["scenes"] else [],
             progress=progress,
         )
-        chapters = score_real_imagery(networks, scenes=scenes, ten_metres=ten_metres, series=series)
-        return write_report(evaluation, report, chapters)
+        chapters = score_real_imagery(networks, **real)
+        path = write_report(evaluation, report, chapters)
+        for network in networks if record else ():
+            worth = {"real_imagery": summarise(chapters, network.name)}
+            rewrite_bundle(network.bundle, "metrics", worth, network.bundle)
+        return path
 
 
 def card(

@@ -1,6 +1,6 @@
 """What real series say of a network: foretelling another date, and cloud that SCL missed.
 
-Comes in: a cube (t, bands, y, x) with SCL and angles (`lai_udf.read_cube`) and bundles. Goes out:
+Input: a cube (t, bands, y, x) with SCL and angles (`lai_udf.read_cube`) and bundles. Output:
 tables. Definitions:
 
 * *Foretelling*: pairs of dates at most 5.1 days apart, each more than 95 % of SCL 4 and 5; pixels

@@ -1,19 +1,26 @@
 """What real imagery says, as chapters of the report: 10 m, pairs of dates, residual cloud.
 
-Comes in: opened bundles, folders of scenes at 20 m and at 10 m, a series cube. Goes out:
+Input: opened bundles, folders of scenes at 20 m and at 10 m, a series cube. Output:
 `Chapter`s, a table each, the one of 10 m with a picture.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from lai_training.evaluation.dates import score_foretelling, score_residual_cloud
 from lai_training.evaluation.figures_maps import draw_ten_metres
 from lai_training.evaluation.networks import Network
-from lai_training.evaluation.ten_metres import score_native, score_wald
+from lai_training.evaluation.ten_metres import (
+    CUBIC,
+    DETAIL,
+    SNAP_10M,
+    score_native,
+    score_wald,
+)
 from lai_training.restore.scenes import read_scenes
 from lai_training.scores.emulation import find_scenes
 from lai_udf.predict import BANDS
@@ -93,3 +100,35 @@ def score_real_imagery(
         chapters.append(Chapter("dates", "Real pairs of dates", PAIRS, pairs))
         chapters.append(Chapter("residual_cloud", "Residual cloud", CLOUD, cloud))
     return chapters
+
+
+def summarise(chapters: Sequence[Chapter], network: str) -> dict[str, Any]:
+    """Return what the chapters say of one network, as a bundle records it.
+
+    Returns:
+        Of the chapters that there are: `wald_ratio` by variable, of this network, of regression of
+        detail and of SNAP's 10 m network; `ten_metres_distance` of this network and of cubic
+        interpolation, m2 m-2; `pairs_ratio`; `residual_cloud`: share caught and lost by flag 128
+        and by SL2P's flag 1. Numbers have four digits.
+    """
+    tables = {chapter.name: chapter.table for chapter in chapters}
+    worth: dict[str, Any] = {}
+    methods = {"network": network, "regression": DETAIL, "snap_10m": SNAP_10M, "cubic": CUBIC}
+    if "wald" in tables:
+        ratio = tables["wald"].set_index(["method", "variable"])["ratio"].round(4)
+        worth["wald_ratio"] = {
+            key: ratio[name].to_dict() for key, name in methods.items() if key != "cubic"
+        }
+    if "ten_metres" in tables:
+        own = tables["ten_metres"].query("variable == 'LAI'").set_index("method")["distance"]
+        worth["ten_metres_distance"] = {
+            key: round(float(own[methods[key]]), 4) for key in ("network", "cubic")
+        }
+    if "dates" in tables:
+        pairs = tables["dates"].set_index("network")["ratio"]
+        worth["pairs_ratio"] = round(float(pairs[network]), 4)
+    if "residual_cloud" in tables:
+        rules = tables["residual_cloud"].set_index("rule")[["caught", "lost"]].round(4)
+        names = {"flag_128": f"flag 128 of {network}", "flag_1": "SL2P's flag 1"}
+        worth["residual_cloud"] = {key: rules.loc[name].to_dict() for key, name in names.items()}
+    return worth

@@ -1,9 +1,9 @@
 """What a 10 m network is worth on real scenes, with what else there is beside it.
 
-Comes in: bundles with a network for 10 m, and real scenes. Of scenes at 20 m, by Wald's protocol,
+Input: bundles with a network for 10 m, and real scenes. Of scenes at 20 m, by Wald's protocol,
 B02 B03 B04 B08 are kept, the six others averaged to 40 m; wanted is what SL2P says of the untouched
 scene. Of scenes at 10 m nobody knows the truth; their 10 m LAI, averaged, is held against what SL2P
-says at 20 m, and drawn. Goes out: tables of errors per method and variable, relative to those of
+says at 20 m, and drawn. Output: tables of errors per method and variable, relative to those of
 cubically interpolated bands.
 """
 

@@ -1,6 +1,6 @@
 """LAI per parcel and date: area-weighted means over polygons (paper, section 5.2.2).
 
-Comes in: parcels (`lai_training.parcels.read`) and LAI results, each of a date. Goes out: a table
+Input: parcels (`lai_training.parcels.read`) and LAI results, each of a date. Output: a table
 with a row per parcel and overpass. Which pixels count, and what a mean needs, says
 `lai_udf.zonal`.
 """

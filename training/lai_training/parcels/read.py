@@ -1,6 +1,6 @@
 """Parcels from vector files: the French register (RPG), or any table of polygons.
 
-Comes in: GeoParquet, GeoPackage, Shapefile or GeoJSON, in any CRS (`lai_udf.polygons`). Goes out: a
+Input: GeoParquet, GeoPackage, Shapefile or GeoJSON, in any CRS (`lai_udf.polygons`). Output: a
 table with columns `parcel`, `crop` and `geometry`, its polygons valid.
 """
 

@@ -1,6 +1,6 @@
 """Tables 7 to 9 and figures 9 to 12 of the paper, for any parcels, beside the paper's own numbers.
 
-Comes in: observations (`means.observe_items`), with `truth` where it is known. Goes out: what
+Input: observations (`means.observe_items`), with `truth` where it is known. Output: what
 there is per crop (tables 7 and 8), agreement with SL2P per crop and season (table 9), and a figure
 per season with a panel per crop: the network in red, SL2P in black.
 
