@@ -7,9 +7,11 @@ import importlib.util
 import json
 import re
 import subprocess
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnxruntime
 import pytest
@@ -19,7 +21,7 @@ from lai_udf import pack as packing
 from lai_udf.bundle import open_bundle
 from lai_udf.cli import app
 from lai_udf.errors import PackError
-from lai_udf.pack import Pack, memory_option, pack, runtime_name, zip_folder
+from lai_udf.pack import Pack, memory_option, pack, runtime_name, upload_archives, zip_folder
 from lai_udf.pack_dry_run import dry_run
 
 
@@ -238,3 +240,55 @@ def test_zip_keeps_the_content_of_files(tmp_path: Path) -> None:
 
     with zipfile.ZipFile(tmp_path / "out.zip") as archive:
         assert archive.read("deep/file.bin") == bytes(range(256))
+
+
+class _Storage:
+    """The object storage of a back-end, as the client's helper offers it."""
+
+    def __init__(self, refuses: bool = False) -> None:
+        self.refuses, self.names = refuses, []
+
+    def upload_file(self, path: Path) -> str:
+        if self.refuses:
+            raise OSError("no space")
+        self.names.append(path.name)
+        return f"s3://bucket/{path.name}"
+
+    def get_presigned_url(self, uri: str) -> str:
+        return uri.replace("s3://bucket", "https://storage.example.org") + "?signed"
+
+
+def _offer(storage: _Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = SimpleNamespace(authenticate_oidc=lambda: "connection")
+    monkeypatch.setattr("openeo.connect", lambda address: connection)
+    module = SimpleNamespace(build_artifact_helper=lambda connection: storage)
+    monkeypatch.setitem(sys.modules, "openeo.extra.artifacts", module)
+
+
+def test_uploaded_archives_are_those_of_the_job_options(
+    installer: list[Sequence[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = _Storage()
+    _offer(storage, monkeypatch)
+    packed = pack_here(tmp_path)
+    upload_archives(packed, "https://backend.example.org")
+
+    options = json.loads((tmp_path / "job_options.json").read_text())
+    archives = options["udf-dependency-archives"]
+    assert [address.partition("?")[0].rpartition("/")[2] for address in archives] == storage.names
+    assert [address.partition("#")[2] for address in archives] == ["lai_model", "onnx_deps"]
+    lines = (tmp_path / "checksums.sha256").read_text().splitlines()
+    sums = {name: checksum for checksum, name in (line.split("  ") for line in lines)}
+    written = (tmp_path / "job_options.json").read_bytes()
+    assert sums["job_options.json"] == hashlib.sha256(written).hexdigest()
+
+
+def test_an_upload_that_fails_changes_nothing(
+    installer: list[Sequence[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _offer(_Storage(refuses=True), monkeypatch)
+    packed = pack_here(tmp_path)
+    before = (tmp_path / "job_options.json").read_text()
+    with pytest.raises(PackError, match="no space"):
+        upload_archives(packed, "https://backend.example.org")
+    assert (tmp_path / "job_options.json").read_text() == before

@@ -11,7 +11,14 @@ from typer.testing import CliRunner
 
 from lai_udf.bundle import DEFAULT_BUNDLE
 from lai_udf.cli import app
-from lai_udf.udp import PROCESS_ID, build_process, build_record, write_documents
+from lai_udf.produce.plan import estimate_graph
+from lai_udf.udp import (
+    PROCESS_ID,
+    build_benchmark,
+    build_process,
+    build_record,
+    write_documents,
+)
 
 APEX_SCHEMAS = (
     "https://raw.githubusercontent.com/ESA-APEx/apex_algorithms/"
@@ -39,8 +46,54 @@ def test_command_writes_and_prints_the_documents(tmp_path: Path) -> None:
         "sentinel2_lai.json",
         "sentinel2_lai.record.json",
         "sentinel2_lai.benchmark.json",
+        "provider.record.json",
     ]
-    assert len(list((tmp_path / "new").iterdir())) == 3
+    assert len(list((tmp_path / "new").iterdir())) == 4
+
+
+def test_links_lead_to_the_commit_that_is_named(tmp_path: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    place = "https://results.example.org/1"
+    options = ["--revision", commit, "--reference", place]
+    assert CliRunner().invoke(app, ["graph", str(tmp_path), *options]).exit_code == 0
+
+    record = json.loads((tmp_path / "sentinel2_lai.record.json").read_text())
+    links = {link["rel"]: link["href"] for link in record["links"]}
+    for rel in ("application", "webapp", "thumbnail", "code"):
+        assert f"/{commit}" in links[rel]
+    (scenario,) = json.loads((tmp_path / "sentinel2_lai.benchmark.json").read_text())
+    assert f"/{commit}/" in scenario["process_graph"]["lai"]["namespace"]
+    assert scenario["reference_data"]["openEO.nc"] == f"{place}/openEO.nc"
+
+
+def test_a_graph_is_estimated_before_it_is_run(tmp_path: Path) -> None:
+    scenario = tmp_path / "graph.json"
+    scenario.write_text(json.dumps(build_benchmark()[0]["process_graph"]))
+    found = CliRunner().invoke(app, ["graph", "--estimate", str(scenario)])
+    assert found.exit_code == 0
+    estimate = estimate_graph(json.loads(scenario.read_text()))
+    assert found.stdout.splitlines() == estimate.lines()
+    assert estimate.jobs == 1
+    assert 7.7 < estimate.area_km2 < 16  # 3.49 km x 2.22 km, in whole steps of 640 m
+    assert estimate.dates == pytest.approx(29 / 3)
+
+
+def test_a_polygon_of_a_graph_is_estimated_by_its_box() -> None:
+    ring = [[5.05, 51.21], [5.1, 51.21], [5.1, 51.23], [5.05, 51.21]]
+    extents = {
+        "spatial_extent": {"type": "Polygon", "coordinates": [ring]},
+        "temporal_extent": ["2023-06-01", "2023-07-01"],
+    }
+    graph = {"load": {"process_id": "load_collection", "arguments": extents}}
+    assert estimate_graph(graph).credits > 0
+
+
+def test_a_graph_without_extents_is_not_estimated(tmp_path: Path) -> None:
+    path = tmp_path / "graph.json"
+    path.write_text(json.dumps({"add": {"process_id": "add", "arguments": {"x": 1, "y": 2}}}))
+    found = CliRunner().invoke(app, ["graph", "--estimate", str(path)])
+    assert found.exit_code == 1
+    assert "spatial_extent" in found.stderr
 
 
 def test_every_parameter_is_used_and_every_reference_is_declared(process: dict[str, Any]) -> None:
@@ -94,19 +147,28 @@ def test_record_has_what_the_catalogue_requires() -> None:
         "contacts",
         "themes",
         "formats",
+        "cost_estimate",
+        "languages",
     }
     assert {link["rel"] for link in record["links"]} >= {
         "service",
         "application",
         "platform",
         "provider",
+        "webapp",
+        "thumbnail",
     }
     assert record["properties"]["type"] == "service"
 
 
 @pytest.mark.network
 @pytest.mark.parametrize(
-    ("document", "schema"), [("record", "record"), ("benchmark", "benchmark_scenario")]
+    ("document", "schema"),
+    [
+        ("sentinel2_lai.record", "record"),
+        ("provider.record", "provider"),
+        ("sentinel2_lai.benchmark", "benchmark_scenario"),
+    ],
 )
 def test_documents_validate_against_the_published_schemas(document: str, schema: str) -> None:
     try:
@@ -114,7 +176,7 @@ def test_documents_validate_against_the_published_schemas(document: str, schema:
         answer.raise_for_status()
     except requests.RequestException as error:
         pytest.skip(f"the schemas cannot be fetched: {error}")
-    content = json.loads((COMMITTED / f"sentinel2_lai.{document}.json").read_text())
+    content = json.loads((COMMITTED / f"{document}.json").read_text())
     for one in content if isinstance(content, list) else [content]:
         jsonschema.Draft202012Validator(answer.json()).validate(one)
 

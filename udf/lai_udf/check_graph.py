@@ -21,7 +21,12 @@ Graph = Mapping[str, Mapping[str, Any]]
 
 
 def check_graph_file(path: Path) -> Report:
-    """Check a graph or stored process in a JSON file.
+    """Check a graph or stored process in a JSON file."""
+    return check_graph(read_graph(path))
+
+
+def read_graph(path: Path) -> Graph:
+    """Return the flat graph of a JSON file, that of a stored process too.
 
     Raises:
         ContractError: the file is no process graph.
@@ -36,7 +41,7 @@ def check_graph_file(path: Path) -> Report:
         for node in graph.values()
     ):
         raise ContractError(f"{path}: no process graph: nodes by name, each with a process_id")
-    return check_graph(graph)
+    return graph
 
 
 def check_graph(graph: Graph) -> Report:

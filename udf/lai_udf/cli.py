@@ -221,15 +221,28 @@ def graph(
     output: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write.")] = Path(
         "udf/openeo_udp"
     ),
+    estimate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write nothing; say what this graph takes.")
+    ] = None,
+    revision: Annotated[str, typer.Option(help="Commit or tag that links lead to.")] = "main",
+    reference: Annotated[
+        str | None, typer.Option(help="Address of results to compare the benchmark with.")
+    ] = None,
 ) -> None:
-    """Write the user-defined process `sentinel2_lai`, its catalogue record and its benchmark."""
+    """Write the user-defined process `sentinel2_lai`, its catalogue records and its benchmark."""
     from lai_udf.bundle import DEFAULT_BUNDLE
+    from lai_udf.check_graph import read_graph
+    from lai_udf.produce.plan import estimate_graph
     from lai_udf.udp import write_documents
 
     with one_sentence(PROGRAM):
-        paths = write_documents(output, Path(DEFAULT_BUNDLE).stem)
-    for path in paths:
-        typer.echo(path)
+        if estimate is not None:
+            lines = estimate_graph(read_graph(estimate)).lines()
+        else:
+            paths = write_documents(output, Path(DEFAULT_BUNDLE).stem, revision, reference)
+            lines = [str(path) for path in paths]
+    for line in lines:
+        typer.echo(line)
 
 
 @app.command()
@@ -260,12 +273,17 @@ def pack(
     base_url: Annotated[
         str, typer.Option(help="Where the archives will be uploaded.")
     ] = "https://example.com/lai",
+    upload: Annotated[
+        str | None,
+        typer.Option(metavar="BACK-END", help="Upload the archives to the storage of a back-end."),
+    ] = None,
     runtime: Annotated[bool, typer.Option(help="Fetch the ONNX Runtime as well.")] = True,
     measure: Annotated[bool, typer.Option(help="Run the UDF, for its memory.")] = True,
 ) -> None:
     """Pack model and runtime for a cloud back-end, with job options and checksums."""
     from lai_udf.bundle import open_bundle
     from lai_udf.pack import pack as pack_files
+    from lai_udf.pack import upload_archives
 
     with one_sentence(PROGRAM):
         packed = pack_files(
@@ -276,10 +294,13 @@ def pack(
             runtime=runtime,
             measure=measure,
         )
+        if upload is not None:
+            upload_archives(packed, upload)
     for path in packed.files:
         typer.echo(path)
     if packed.skipped:
         typer.echo(f"lai-udf: no runtime archive: {packed.skipped}", err=True)
     if packed.measured is not None:
         typer.echo(f"lai-udf: {packed.measured}", err=True)
-    typer.echo(f"# Upload the archives to {base_url}, then:\n{packed.submission}", err=True)
+    todo = "Submit" if upload else f"Upload the archives to {base_url}, then"
+    typer.echo(f"# {todo}:\n{packed.submission}", err=True)

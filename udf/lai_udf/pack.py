@@ -28,6 +28,8 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x8
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every member of an archive, so that its checksum depends on its content alone."""
 INSTALL_TIMEOUT_S = 600
+ARCHIVES = "udf-dependency-archives"
+DOCUMENTS = ("job_options.json", "checksums.sha256")
 MEMORY_HEADROOM = 2.0
 """A worker holds more than one window: what the back-end reads and writes besides."""
 MEMORY_STEP_MIB = 256
@@ -99,6 +101,42 @@ def pack(
         move_finished({work / name: directory / name for name in kept})
     files = tuple(directory / name for name in kept)
     return Pack(files, skipped, submission(directory), measured)
+
+
+def upload_archives(packed: Pack, backend: str) -> None:
+    """Upload the archives to the object storage of a back-end, and name them in the job options.
+
+    The checksums are written anew, for the job options hold signed addresses then.
+
+    Args:
+        packed: what was packed; where it lies, its `job_options.json` is rewritten.
+        backend: address of the back-end, which must offer storage for artifacts (as the Copernicus
+            Data Space does); logs in by OpenID Connect.
+
+    Raises:
+        PackError: it offers none, or refuses.
+    """
+    options_path, sums_path = (packed.files[0].parent / name for name in DOCUMENTS)
+    options = json.loads(options_path.read_text())
+    folders = [address.partition("#")[2] for address in options[ARCHIVES]]
+    archives = [path for path in packed.files if path.suffix == ".zip"]
+    if len(archives) < len(folders):
+        raise PackError(f"nothing is uploaded without the runtime archive: {packed.skipped}")
+    try:
+        import openeo
+        from openeo.extra.artifacts import build_artifact_helper  # needs boto3
+
+        connection = openeo.connect(backend).authenticate_oidc()
+        helper = build_artifact_helper(connection)
+        places = [helper.get_presigned_url(helper.upload_file(path)) for path in archives]
+    except (
+        Exception
+    ) as error:  # of the client, the storage or the network, without a root of theirs
+        raise PackError(f"cannot upload to {backend}: {error}") from error
+    options[ARCHIVES] = [f"{place}#{folder}" for place, folder in zip(places, folders, strict=True)]
+    options_path.write_text(json.dumps(options, indent=2) + "\n")
+    kept = [*archives, options_path]
+    sums_path.write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in kept))
 
 
 def _measure(folder: Path, names: dict[str, str], python: str) -> DryRun:

@@ -1,14 +1,17 @@
 """The user-defined process `sentinel2_lai`: LAI of an area and season by name, as committed JSON.
 
-`lai-udf graph` writes `udf/openeo_udp/`: the process with the text of the UDF in it, a catalogue
-record and a benchmark scenario in the layout of the APEx algorithm catalogue. They are generated,
-never edited; a test compares them with what this module builds.
+`lai-udf graph` writes `udf/openeo_udp/`: the process with the text of the UDF in it, and what the
+APEx algorithm catalogue wants beside it: records of the process and of its provider, and a
+benchmark scenario. They are generated, never edited; a test compares them with what this module
+builds. For the catalogue they are written with the commit that they belong to (`--revision`), as
+the release does.
 """
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from openeo.api.process import Parameter
 from openeo.rest.udp import build_process_dict
@@ -27,8 +30,13 @@ CDSE = "https://openeo.dataspace.copernicus.eu"
 REPOSITORY = "https://github.com/sentinel2-lai/sentinel2-lai"
 """Where the project is published; part of the links of the record."""
 RELEASES = f"{REPOSITORY}/releases/download"
-UPDATED = "2026-11-21T00:00:00Z"
-"""Last change of what the record says."""
+CREATED, UPDATED = "2026-11-21T00:00:00Z", "2026-11-29T00:00:00Z"
+"""First day, and last change, of what the records say."""
+CONFORMS_TO = "https://www.opengis.net/spec/ogcapi-records-1/1.0/req/record-core"
+LANGUAGE = {"code": "en-GB", "name": "English (United Kingdom)"}
+EDITOR = "https://editor.openeo.org/"
+CREDITS_PER_KM2_AND_DATE = 0.1
+"""Published for the APEx process BIOPAR, which loads the same bands; not measured for ours."""
 MODEL_FOLDER = "lai_model"
 RUNTIME_FOLDER = "onnx_deps"
 
@@ -144,116 +152,163 @@ def build_process(model_name: str) -> dict[str, Any]:
     )
 
 
-def build_record() -> dict[str, Any]:
+def build_record(revision: str = "main") -> dict[str, Any]:
     """Return the record of the process for a catalogue of algorithms (OGC API Records).
 
     Relative links are those of `algorithm_catalog/<provider>/sentinel2_lai/records/`.
     Source: ESA-APEx/apex_algorithms at 9d0198f, schemas/record.json.
+
+    Args:
+        revision: commit, tag or branch that the links lead to.
     """
+    wizard = {"wizard": "UDP", "wizard~process": PROCESS_ID, "server": CDSE}
+    wizard["wizard~processUrl"] = process_url(revision)
+    webapp = f"{EDITOR}?{urlencode(wizard, safe=':/~')}"
+    concepts = ("Leaf Area Index (LAI)", "Sentinel-2 MSI")
+    properties = {
+        "created": CREATED,
+        "updated": UPDATED,
+        "type": "service",
+        "title": "Leaf area index from Sentinel-2 with its uncertainty",
+        "description": (
+            "LAI at 20 m from Sentinel-2 L2A by a convolutional network: value, spread, "
+            "calibrated 95 % interval and quality flags for each pixel and date."
+        ),
+        "cost_estimate": CREDITS_PER_KM2_AND_DATE,
+        "cost_unit": "platform credits per km² per observation (that of BIOPAR, which loads the "
+        "same bands; not measured yet)",
+        "keywords": ["Agriculture", "Vegetation", "Leaf Area Index (LAI)", "Sentinel-2"],
+        "language": LANGUAGE,
+        "languages": [LANGUAGE],
+        "contacts": [
+            {
+                "name": "The sentinel2-lai developers",
+                "roles": ["principal investigator", "processor"],
+                "links": [_link("about", "text/html", "Project", REPOSITORY)],
+            }
+        ],
+        "themes": [
+            {
+                "concepts": [{"id": concept} for concept in concepts],
+                "scheme": "https://gcmd.earthdata.nasa.gov/kms/concepts/concept_scheme/"
+                "sciencekeywords",
+            }
+        ],
+        "formats": [{"name": "GeoTIFF"}, {"name": "netCDF"}],
+        "license": "Apache-2.0",
+    }
+    process = "application/vnd.openeo+json;type=process"
+    platform = "../../../../platform_catalog/cdse_openeo_federation.json"
+    links = [
+        _link("application", process, "openEO process definition", process_url(revision)),
+        _link("service", "application/json", "Copernicus Data Space openEO", CDSE),
+        _link("platform", "application/json", "Copernicus Data Space Ecosystem", platform),
+        _link("provider", "application/json", "Provider", "../../record.json"),
+        _link("webapp", "text/html", "openEO Web Editor", webapp),
+        _link("thumbnail", "image/png", "Leaf area of a field", _raw("docs/field.png", revision)),
+        _link("code", "text/html", "Source code", f"{REPOSITORY}/tree/{revision}"),
+    ]
     return {
         "id": PROCESS_ID,
         "type": "Feature",
-        "conformsTo": [
-            "https://www.opengis.net/spec/ogcapi-records-1/1.0/req/record-core",
-            "https://apex.esa.int/core/openeo-udp",
-        ],
+        "conformsTo": [CONFORMS_TO, "https://apex.esa.int/core/openeo-udp"],
         "geometry": None,
+        "properties": properties,
+        "linkTemplates": [],
+        "links": links,
+    }
+
+
+def build_provider(revision: str = "main") -> dict[str, Any]:
+    """Return the record of the provider (ESA-APEx/apex_algorithms, schemas/provider.json)."""
+    picture = _raw("docs/field.png", revision)
+    return {
+        "id": "sentinel2-lai",
+        "type": "Feature",
+        "conformsTo": [CONFORMS_TO],
         "properties": {
-            "created": "2026-11-21T00:00:00Z",
+            "created": CREATED,
             "updated": UPDATED,
-            "type": "service",
-            "title": "Leaf area index from Sentinel-2 with its uncertainty",
-            "description": (
-                "LAI at 20 m from Sentinel-2 L2A by a convolutional network: value, spread, "
-                "calibrated 95 % interval and quality flags for each pixel and date."
-            ),
-            "keywords": ["Agriculture", "Vegetation", "Leaf Area Index (LAI)", "Sentinel-2"],
-            "language": {"code": "en-GB", "name": "English (United Kingdom)"},
-            "contacts": [
-                {
-                    "name": "The sentinel2-lai developers",
-                    "roles": ["principal investigator", "processor"],
-                    "links": [_link("about", "text/html", "Project", REPOSITORY)],
-                }
-            ],
-            "themes": [
-                {
-                    "concepts": [{"id": "Sentinel-2"}, {"id": "LEAF AREA INDEX (LAI)"}],
-                    "scheme": "https://gcmd.earthdata.nasa.gov/kms/concepts/concept_scheme/"
-                    "sciencekeywords",
-                }
-            ],
-            "formats": [{"name": "GeoTIFF"}, {"name": "netCDF"}],
+            "type": "algorithm_provider",
+            "title": "The sentinel2-lai developers",
+            "description": "Open software for leaf area from Sentinel-2.",
+            "keywords": [],
+            "language": LANGUAGE,
+            "languages": [LANGUAGE],
+            "contacts": [],
+            "themes": [],
             "license": "Apache-2.0",
+            "acl": {"admin": []},
         },
+        "linkTemplates": [],
         "links": [
-            _link(
-                "application",
-                "application/vnd.openeo+json;type=process",
-                "openEO process definition",
-                process_url(),
-            ),
-            _link("service", "application/json", "Copernicus Data Space openEO", CDSE),
-            _link(
-                "platform",
-                "application/json",
-                "Copernicus Data Space Ecosystem",
-                "../../../../platform_catalog/cdse_openeo_federation.json",
-            ),
-            _link("provider", "application/json", "Provider", "../../record.json"),
-            _link("code", "text/html", "Source code", REPOSITORY),
+            _link("website", "text/html", "sentinel2-lai", REPOSITORY),
+            _link("logo-light", "image/png", "Leaf area of a field", picture),
+            _link("logo-dark", "image/png", "Leaf area of a field", picture),
         ],
     }
 
 
-def build_benchmark() -> list[dict[str, Any]]:
-    """Return benchmark scenarios: one small area of one month."""
+def build_benchmark(revision: str = "main", reference: str | None = None) -> list[dict[str, Any]]:
+    """Return benchmark scenarios: one small area of one month.
+
+    Args:
+        revision: see `build_record`.
+        reference: address of a folder with the results of a job that ran the scenario before
+            (`job-results.json`, `openEO.nc`); None: nothing to compare with.
+    """
     arguments = {
         "spatial_extent": {"west": 5.05, "south": 51.21, "east": 5.1, "north": 51.23},
         "temporal_extent": ["2023-06-01", "2023-06-30"],
     }
-    return [
-        {
-            "id": PROCESS_ID,
-            "type": "openeo",
-            "description": "Fields in Flanders in June 2023.",
-            "backend": CDSE.removeprefix("https://"),
-            "process_graph": {
-                "lai": {
-                    "process_id": PROCESS_ID,
-                    "namespace": process_url(),
-                    "arguments": arguments,
-                },
-                "save": {
-                    "process_id": "save_result",
-                    "arguments": {"data": {"from_node": "lai"}, "format": "netCDF"},
-                    "result": True,
-                },
-            },
-        }
-    ]
+    called = {"process_id": PROCESS_ID, "namespace": process_url(revision), "arguments": arguments}
+    saved = {"data": {"from_node": "lai"}, "format": "netCDF"}
+    scenario: dict[str, Any] = {
+        "id": PROCESS_ID,
+        "type": "openeo",
+        "description": "Fields in Flanders in June 2023.",
+        "backend": CDSE.removeprefix("https://"),
+        "process_graph": {
+            "lai": called,
+            "save": {"process_id": "save_result", "arguments": saved, "result": True},
+        },
+    }
+    if reference is not None:
+        files = ("job-results.json", "openEO.nc")
+        scenario["reference_data"] = {name: f"{reference.rstrip('/')}/{name}" for name in files}
+        scenario["reference_options"] = {"rtol": 1e-4, "atol": 1e-3}  # LAI is stored in 0.001
+    return [scenario]
 
 
-def process_url() -> str:
+def process_url(revision: str = "main") -> str:
     """Return the address under which the committed process can be read."""
+    return _raw(f"udf/openeo_udp/{PROCESS_ID}.json", revision)
+
+
+def _raw(path: str, revision: str) -> str:
     raw = REPOSITORY.replace("https://github.com", "https://raw.githubusercontent.com")
-    return f"{raw}/main/udf/openeo_udp/{PROCESS_ID}.json"
+    return f"{raw}/{revision}/{path}"
 
 
-def write_documents(directory: Path, model_name: str) -> list[Path]:
-    """Write the process, its record and its benchmark scenario; all of them or none.
+def write_documents(
+    directory: Path, model_name: str, revision: str = "main", reference: str | None = None
+) -> list[Path]:
+    """Write the process, the records and the benchmark scenario; all of them or none.
 
     Args:
         directory: folder, made if missing.
         model_name: see `build_process`.
+        revision: see `build_record`.
+        reference: see `build_benchmark`.
 
     Raises:
         OutputNotWritableError: the folder or disk refuses.
     """
     documents: Mapping[str, Any] = {
         f"{PROCESS_ID}.json": build_process(model_name),
-        f"{PROCESS_ID}.record.json": build_record(),
-        f"{PROCESS_ID}.benchmark.json": build_benchmark(),
+        f"{PROCESS_ID}.record.json": build_record(revision),
+        f"{PROCESS_ID}.benchmark.json": build_benchmark(revision, reference),
+        "provider.record.json": build_provider(revision),
     }
     with work_folder(directory) as work, disk_errors(directory):
         finished = {}

@@ -4,20 +4,22 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import geopandas as gpd
 import pandas as pd
+import shapely
 
 from lai_udf.errors import ProductionError
-from lai_udf.produce.areas import AreaTile
+from lai_udf.extents import read_geometry
+from lai_udf.produce.areas import AreaTile, cut_into_tiles
+from lai_udf.udp import CREDITS_PER_KM2_AND_DATE
 
 MAX_JOB_DAYS = 92
 """Longest period of a job: a season of a full tile stays below the memory of a worker."""
 DAYS_PER_DATE = 3.0
 """Sentinel-2 passes every 5 days, and every 2 to 3 where its orbits overlap."""
-CREDITS_PER_KM2_AND_DATE = 0.1
-"""Published for the APEx process BIOPAR, which loads the same bands; not measured for ours."""
 BYTES_PER_PIXEL = 9
 """Four int16 bands and the flags, before compression; other variables add two each."""
 PIXELS_PER_CORE_SECOND = 2.5e6
@@ -162,3 +164,36 @@ def estimate(rows: pd.DataFrame, *, pixel_m: float = 20.0, variables: int = 1) -
         core_hours=pixels / PIXELS_PER_CORE_SECOND / 3600,
         storage_gb=pixels * (BYTES_PER_PIXEL + 2 * (variables - 1)) / 1e9,
     )
+
+
+def estimate_graph(graph: Mapping[str, Any]) -> Estimate:
+    """Return what one process graph will take.
+
+    Args:
+        graph: flat process graph, with extents in a node that loads data or calls a process.
+
+    Raises:
+        ProductionError: no node has both extents.
+    """
+    given = [node.get("arguments", {}) for node in graph.values()]
+    loads = [a for a in given if a.get("spatial_extent") and a.get("temporal_extent")]
+    try:
+        extent, period = loads[0]["spatial_extent"], loads[0]["temporal_extent"]
+        if "type" in extent:
+            shape, crs = read_geometry(extent), 4326
+        else:
+            west, south, east, north = (float(extent[side]) for side in EXTENT)
+            east += 360 * (east < west)
+            shape, crs = shapely.box(west, south, east, north), extent.get("crs") or 4326
+        start, end = (dt.date.fromisoformat(str(day)[:10]) for day in period)
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise ProductionError(
+            parameter="graph",
+            value=str(error),
+            expected="a node with a spatial_extent and a temporal_extent of two days",
+        ) from error
+    areas = gpd.GeoDataFrame({"id": ["graph"]}, geometry=[shape], crs=crs)
+    rows = plan_jobs(cut_into_tiles(areas), Order(start, end, {}))
+    text = json.dumps(graph)
+    pixel_m = 10.0 if '"resolution": 10' in text else 20.0
+    return replace(estimate(rows, pixel_m=pixel_m), jobs=1)
