@@ -163,11 +163,11 @@ def dask_workers(bundle: str, side: str, workers: str) -> Facts:
         Client(here) as client,
     ):
         call = LocalUdf(code.code, code.context)
-        small = apply_neighborhood(cube[:, : block * 2, : block * 2], call, size, overlap, None)
+        small = apply_neighborhood(cube[:, : block * 2, : block * 2], call, size, overlap)
         client.compute(small.sum()).result()  # every worker has its model
         facts = Facts()
         with clock(facts):
-            lai = apply_neighborhood(cube, call, size, overlap, None)
+            lai = apply_neighborhood(cube, call, size, overlap)
             total = client.compute(lai.astype("float64").sum(("y", "x"))).result()
     return {**facts, "sums": " ".join(f"{value!r}" for value in total.values.tolist())}
 

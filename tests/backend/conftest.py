@@ -201,7 +201,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinyCollection:
 @pytest.fixture(scope="session")
 def server(tiny: TinyCollection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     allowed = tmp_path_factory.mktemp("allowed")
-    options = (f"--allow={allowed}", "--max-jobs=2")
+    options = (f"--allow={allowed}", "--max-jobs=2", "--private-network")
     running = start_server(tmp_path_factory.mktemp("data"), tiny.folder, *options)
     yield running
     stop_server(running)

@@ -1,18 +1,15 @@
-"""A server in the place of a killed one, and in strict mode."""
+"""A server in the place of a killed one."""
 
 import os
 import signal
 import time
 from pathlib import Path
 
-import numpy as np
-import openeo
 import pytest
 
 from backend import udfs
-from backend.clients import around, download, load, wait
+from backend.clients import around, load, wait
 from backend.conftest import Server, start_server, stop_server
-from backend.udfs import px
 
 
 def start_long_job(server: Server, flag: Path, *, runs: bool = True):
@@ -29,7 +26,7 @@ def start_long_job(server: Server, flag: Path, *, runs: bool = True):
 
 @pytest.fixture(scope="module")
 def after_a_crash(tiny, tmp_path_factory):
-    """Return a strict server in the place of a killed one, and the identifiers of three jobs.
+    """Return a server in the place of a killed one, and the identifiers of three jobs.
 
     One lost its worker with the server, one goes on, one was waiting for a place.
     """
@@ -44,7 +41,7 @@ def after_a_crash(tiny, tmp_path_factory):
     assert first.process.stdout is not None
     first.process.stdout.close()
     _kill_worker_of(folder / "jobs" / dead.job_id)
-    second = start_server(folder, tiny.folder, "--strict")
+    second = start_server(folder, tiny.folder)
     (second.seen / "go").touch()
     yield second.connect(), dead.job_id, alive.job_id, waiting.job_id
     stop_server(second)
@@ -58,15 +55,6 @@ def test_after_a_crash_jobs_go_on_or_fail_with_a_reason_but_none_is_lost(after_a
     for job in (alive, waiting):
         assert wait(job, 40) == "finished"
         assert job.get_results().get_assets()
-
-
-def test_strict_mode_gives_the_same_pixels(after_a_crash, tmp_path):
-    connection, *_ = after_a_crash
-    result = download(around(load(connection), udfs.BOX_MEAN), tmp_path)
-    whole = load(connection).apply_neighborhood(
-        process=openeo.UDF(udfs.BOX_MEAN, runtime="Python"), size=px(400), overlap=px(16)
-    )
-    np.testing.assert_array_equal(result, download(whole, tmp_path))
 
 
 def _kill_worker_of(job_folder: Path) -> None:

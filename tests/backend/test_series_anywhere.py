@@ -12,7 +12,6 @@ from fake_series import fake_series
 from backend.udfs import px
 from lai_backend.neighborhood import apply_neighborhood
 from lai_backend.udf_runner import LocalUdf
-from lai_backend.windows import Quirks
 from lai_udf import predict, series, smooth
 from lai_udf.bundle import default_bundle_path
 from lai_udf.emulation import Cutting, run_graph_in_windows, run_udf_in_windows
@@ -46,11 +45,10 @@ def test_windows_of_the_emulation_give_one_grid(cube, expected):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("quirks", [None, Quirks(seed=3)])
-def test_the_local_back_end_gives_the_same_series(cube, expected, quirks):
+def test_the_local_back_end_gives_the_same_series(cube, expected):
     located = cube.chunk({"y": 10}).rio.write_crs("EPSG:32631")
     with dask.config.set(scheduler="synchronous"):
-        found = apply_neighborhood(located, LocalUdf(TEXT, SEASON), px(8), px(0), quirks).compute()
+        found = apply_neighborhood(located, LocalUdf(TEXT, SEASON), px(8), px(0)).compute()
 
     np.testing.assert_array_equal(found["t"], expected["t"])
     np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
-import xarray as xr
 from openeo.rest import OpenEoApiError
-from zarr.storage import ZipStore
 
 from backend import udfs
 from backend.clients import BOX, JUNE, around, download, load
@@ -18,7 +16,6 @@ def test_client_finds_collection_processes_formats_and_runtimes(connection):
     assert set(connection.list_output_formats()) == {
         "GTiff",
         "netCDF",
-        "Zarr",
         "JSON",
         "GeoJSON",
         "CSV",
@@ -58,15 +55,6 @@ def test_synchronous_geotiff_names_its_bands(connection, tiny, tmp_path):
 def test_synchronous_geotiff_of_several_dates_says_what_to_do(connection, tmp_path):
     with pytest.raises(OpenEoApiError, match="use netCDF, reduce t, or run a batch job"):
         load(connection).download(tmp_path / "a.tif", format="GTiff")
-
-
-def test_zarr_holds_what_netcdf_holds(connection, tmp_path):
-    cube = load(connection)
-    cube.download(tmp_path / "a.zarr.zip", format="Zarr")
-    with ZipStore(tmp_path / "a.zarr.zip", mode="r") as store, xr.open_zarr(store) as zarred:
-        values = zarred[["B04", "B08"]].to_dataarray("bands").load()
-        assert zarred["spatial_ref"].attrs["crs_wkt"].startswith("PROJCS")
-    xr.testing.assert_equal(values, download(cube, tmp_path))
 
 
 def test_a_result_that_is_no_cube_is_json(connection):

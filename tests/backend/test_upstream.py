@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backend.cubes import cube_of
@@ -91,9 +91,9 @@ def test_a_resolver_combines_what_overlaps_and_leaves_the_rest(tiny, resolver, e
     from openeo_pg_parser_networkx import ProcessRegistry
     from openeo_pg_parser_networkx.process_registry import Process
 
-    from lai_backend.processes import _plain_registry
+    from lai_backend.processes import plain_registry
 
-    registry: ProcessRegistry = _plain_registry()
+    registry: ProcessRegistry = plain_registry()
     registry["merge_cubes"] = Process(spec={}, implementation=keep)
     graph = {"m": {**node("merge_cubes", overlap_resolver=resolver), "result": True}}
     merged = evaluate(graph, registry).compute()
@@ -122,6 +122,7 @@ def test_a_mask_of_other_dates_is_refused():
 
 
 @pytest.mark.parametrize("period", ["day", "week", "dekad", "month", "season", "tropical-season"])
+@settings(deadline=None)  # the first import of openeo-driver takes seconds
 @given(day=st.dates(pd.Timestamp("2015-07-01").date(), pd.Timestamp("2030-01-01").date()))
 def test_periods_start_where_those_of_openeo_driver_do(period, day):
     from openeo_driver.ProcessGraphDeserializer import _period_to_intervals

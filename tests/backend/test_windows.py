@@ -18,7 +18,6 @@ from lai_backend.neighborhood import (
 )
 from lai_backend.udf_runner import LocalUdf
 from lai_backend.window_sizes import parse_windows
-from lai_backend.windows import Quirks
 
 P1D = [{"dimension": "t", "value": "P1D"}]
 
@@ -46,8 +45,7 @@ def make_cube(rng: np.random.Generator, height: int = 131, width: int = 150) -> 
 def neighborhood(cube: xr.DataArray, code: str, size: int = 96, overlap: int = 16, **options):
     context = options.get("context", {})
     sizes = px(size) + options.get("t", [])
-    quirks = options.get("quirks")
-    return apply_neighborhood(cube, LocalUdf(code, context), sizes, px(overlap), quirks).compute()
+    return apply_neighborhood(cube, LocalUdf(code, context), sizes, px(overlap)).compute()
 
 
 @pytest.mark.parametrize(("height", "width"), [(131, 150), (96, 96), (7, 5), (97, 193)])
@@ -191,21 +189,3 @@ def test_a_bad_udf_ends_in_a_sentence(rng, code, sentence):
 def test_wrong_sizes_are_refused(size, overlap, sentence):
     with pytest.raises(ParameterError, match=sentence):
         parse_windows(size, overlap)
-
-
-def test_strict_mode_leaves_out_dates_without_data_in_a_window(rng):
-    cube = make_cube(rng, 40, 40).compute()
-    cube[0, :, :, :20] = np.nan
-    result = neighborhood(cube, udfs.DATE_COUNT, size=20, overlap=0, quirks=Quirks(seed=0))
-    assert set(np.unique(result.values[~np.isnan(result.values)])) == {1.0, 2.0}
-    assert np.isnan(result[0].values).any()
-
-
-def test_strict_mode_shifts_the_windows_but_not_the_pixels(rng):
-    cube = make_cube(rng)
-    shifted = neighborhood(cube, udfs.IDENTITY, quirks=Quirks(seed=3))
-    xr.testing.assert_identical(shifted, cube.compute())
-    whole = run_on_cube(cube, LocalUdf(udfs.BOX_MEAN))
-    for seed in range(3):
-        tiled = neighborhood(cube, udfs.BOX_MEAN, quirks=Quirks(seed=seed))
-        np.testing.assert_array_equal(tiled, whole)

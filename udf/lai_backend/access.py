@@ -1,20 +1,29 @@
 """Which files and addresses a worker may read.
 
-A request names files in `load_stac` and in `udf-dependency-archives`. Local ones must lie below a
-folder that the operator allowed; addresses must be http or https. Symbolic links are resolved
-before they are judged.
+A request names files in `load_stac`, `load_url` and `udf-dependency-archives`, and so do the items
+it leads to. Local ones must lie below a folder that the operator allowed, after symbolic links are
+resolved; addresses must be http or https, and of a server of a back-end public ones, unless the
+operator lets requests reach private networks.
 """
 
+import ipaddress
+import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
-from urllib.parse import unquote, urlparse
+from typing import IO, Any
+from urllib.parse import unquote, urljoin, urlparse
 
 import requests
 
 from lai_backend.errors import AccessError, SourceError
 
 HTTP_TIMEOUT_S = 60
+_only = {"public": False}
+
+
+def refuse_private_addresses() -> None:
+    """Let this process read public addresses only, from now on."""
+    _only["public"] = True
 
 
 def is_web_address(href: str) -> bool:
@@ -22,15 +31,41 @@ def is_web_address(href: str) -> bool:
     return urlparse(href).scheme in {"http", "https"}
 
 
-def download(address: str, file: IO[bytes], most_bytes: int) -> None:
-    """Fetch a file from the web into an open one.
-
-    Raises:
-        SourceError: it cannot be fetched, or is too large.
-    """
+def check_address(href: str) -> None:
+    """Refuse an address of a private network, where they are refused; unknown hosts fail later."""
+    host = urlparse(href).hostname
+    if not _only["public"] or host is None:
+        return
     try:
-        with requests.get(address, timeout=HTTP_TIMEOUT_S, stream=True) as response:
-            response.raise_for_status()
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return
+    if not all(ipaddress.ip_address(one.partition("%")[0]).is_global for one in found):
+        raise AccessError(
+            f"{href} lies in a private network; the back-end reads public addresses only, unless "
+            "it is started with --private-network."
+        )
+
+
+def get(address: str) -> requests.Response:
+    """Open an address; it and what it redirects to may be public only, where that is wanted."""
+    check_address(address)
+
+    def follow(response: requests.Response, **_: Any) -> None:
+        if response.is_redirect:
+            check_address(urljoin(response.url, response.headers["location"]))
+
+    response = requests.get(
+        address, timeout=HTTP_TIMEOUT_S, stream=True, hooks={"response": follow}
+    )
+    response.raise_for_status()
+    return response
+
+
+def download(address: str, file: IO[bytes], most_bytes: int) -> None:
+    """Fetch a file from the web into an open one."""
+    try:
+        with get(address) as response:
             for chunk in response.iter_content(1 << 20):
                 file.write(chunk)
                 if file.tell() > most_bytes:
@@ -41,17 +76,11 @@ def download(address: str, file: IO[bytes], most_bytes: int) -> None:
 
 
 def allowed_path(href: str, roots: Sequence[Path]) -> Path:
-    """Return the local path behind a `file://` address or plain path, if it may be read.
+    """Return the resolved path behind a `file://` address or absolute path; it may not exist.
 
     Args:
         href: what the client wrote.
         roots: resolved folders below which reading is allowed.
-
-    Returns:
-        The resolved path; it may not exist.
-
-    Raises:
-        AccessError: another scheme, another host, or a path outside the roots.
     """
     parts = urlparse(href)
     if parts.scheme == "file" and parts.netloc not in {"", "localhost"}:

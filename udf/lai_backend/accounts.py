@@ -22,13 +22,7 @@ class Account:
     """Checks a password and makes tokens."""
 
     def __init__(self, user: str, password: str, secret: str) -> None:
-        """Build an account.
-
-        Args:
-            user: its name.
-            password: its password.
-            secret: key of the signatures; a new one makes old tokens worthless.
-        """
+        """Build an account; a new secret makes old tokens worthless."""
         self.user = user
         self._password = password
         self._tokens = URLSafeTimedSerializer(secret, salt=password)
@@ -51,11 +45,7 @@ class Account:
 
 
 def read_secret(path: Path) -> str:
-    """Return the secret in a file; a new one is drawn if there is none.
-
-    Raises:
-        SettingsError: the file cannot be read or written.
-    """
+    """Return the secret in a file; a new one is drawn if there is none."""
     try:
         if not path.exists():
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -34,10 +34,6 @@ def unpack_archives(entries: object, folder: Path, roots: Sequence[Path]) -> lis
 
     Returns:
         The folders made, in order.
-
-    Raises:
-        AccessError: an address that may not be read.
-        ArchiveError: a wrong entry, two archives for one folder, or a refused archive.
     """
     if entries is None:
         return []
@@ -80,28 +76,17 @@ def _fetched(address: str, folder: Path, roots: Sequence[Path]) -> Iterator[Path
 
 
 def unpack(archive: Path, target: Path, name: str) -> None:
-    """Unpack a zip file into a new folder, or refuse it whole.
-
-    Args:
-        archive: the zip file.
-        target: folder to make.
-        name: how the user named the archive, for messages.
-
-    Raises:
-        ArchiveError: not a zip file, a member that leaves the folder, a link, or a bomb.
-    """
+    """Unpack a zip file into a new folder, or refuse it whole; `name` is the user's for it."""
     try:
         with zipfile.ZipFile(archive) as opened:
             members = opened.infolist()
             _check_members(members, name)
             target.mkdir(parents=True, exist_ok=True)
             opened.extractall(target)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
         shutil.rmtree(target, ignore_errors=True)
-        raise ArchiveError(f"The archive {name} is not a readable zip file: {error}.") from error
-    except OSError as error:
-        shutil.rmtree(target, ignore_errors=True)
-        raise ArchiveError(f"The archive {name} cannot be unpacked: {error}.") from error
+        what = "cannot be unpacked" if isinstance(error, OSError) else "is not a readable zip file"
+        raise ArchiveError(f"The archive {name} {what}: {error}.") from error
 
 
 def _check_members(members: Sequence[zipfile.ZipInfo], name: str) -> None:

@@ -1,31 +1,37 @@
-"""The batch-job endpoints of openEO over our registry and supervisor."""
+"""The batch-job endpoints of openEO over our registry and supervisor.
 
-import uuid
+openeo-driver 0.136 has neither `PATCH /jobs/{job_id}` nor the estimate, and its
+`POST /jobs/{job_id}/results` ignores jobs that have ended already, which openEO restarts: see
+`replace_job_views`.
+"""
+
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
-from openeo_driver.backend import (
-    BatchJobMetadata,
-    BatchJobResultMetadata,
-    BatchJobs,
-    JobListing,
-)
+import flask
+from openeo_driver.backend import BatchJobMetadata, BatchJobResultMetadata, BatchJobs, JobListing
 from openeo_driver.errors import (
     JobLockedException,
     JobNotFinishedException,
     JobNotFoundException,
+    NoDataForUpdateException,
+    OpenEOApiException,
+    ProcessGraphMissingException,
+    PropertyNotEditableException,
 )
 from openeo_driver.users import User
+from openeo_driver.utils import generate_unique_id
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lai_backend.extents import parse_instant
-from lai_backend.job_changes import JobChange
+from lai_backend.files import Json
 from lai_backend.joblog import read_log
 from lai_backend.store import Job, Store
 from lai_backend.supervisor import Supervisor
 
-IDLE = ("created", "canceled", "finished", "error")
-"""Statuses of jobs that neither wait nor run."""
+BLUEPRINTS = ("openeo", "openeo_old")
+IDLE = ("created", "canceled", "finished", "error")  # Statuses of jobs that neither wait nor run
 
 
 class LocalBatchJobs(BatchJobs):
@@ -47,16 +53,8 @@ class LocalBatchJobs(BatchJobs):
     ) -> BatchJobMetadata:
         """Register a job; it waits for `start_job`."""
         now = datetime.now(UTC)
-        job = Job(
-            id=f"j-{now:%y%m%d%H%M%S}{uuid.uuid4().hex[:12]}",
-            user=user.user_id,
-            status="created",
-            process=process,
-            options=job_options or {},
-            details=metadata,
-            created=now,
-            updated=now,
-        )
+        name = generate_unique_id("j")
+        job = Job(name, user.user_id, "created", process, job_options or {}, metadata, now, now)
         self._store.add_job(job)
         return self._describe(job)
 
@@ -85,7 +83,7 @@ class LocalBatchJobs(BatchJobs):
     def estimate(self, job_id: str, user_id: str) -> dict[str, Any]:
         """Return what a job costs and may use at most."""
         job = self._job(job_id, user_id)
-        seconds = self._supervisor.job_seconds
+        seconds = self._supervisor.settings.job_seconds
         return {"costs": 0, "duration": f"PT{seconds:g}S", "title": job.details.get("title") or ""}
 
     def start_job(self, job_id: str, user: User) -> None:
@@ -94,10 +92,16 @@ class LocalBatchJobs(BatchJobs):
         self._store.move_job(job.id, IDLE, "queued", started=None, finished=None, reason=None)
         self._supervisor.start_waiting()
 
-    def change_job(self, job_id: str, user_id: str, change: JobChange) -> None:
-        """Change a job that neither waits nor runs; its status and results stay."""
+    def change_job(self, job_id: str, user_id: str, change: dict[str, Any]) -> None:
+        """Change fields of a job that neither waits nor runs; its status and results stay."""
         job = self._job(job_id, user_id)
-        columns = change.columns(job)
+        columns: dict[str, Any] = {}
+        if "process" in change:
+            columns["process"] = change.pop("process")
+        if "job_options" in change:
+            columns["options"] = change.pop("job_options") or {}
+        if change:
+            columns["details"] = job.details | change
         if columns and not self._store.change_job(job.id, IDLE, **columns):
             raise JobLockedException
 
@@ -143,16 +147,17 @@ class LocalBatchJobs(BatchJobs):
     def get_result_metadata(self, job_id: str, user_id: str) -> BatchJobResultMetadata:
         """Describe the result of a job as STAC: one item per file."""
         assets = self.get_result_assets(job_id, user_id)
-        items = {}
-        for name, asset in assets.items():
-            times = ("datetime", "start_datetime", "end_datetime")
-            properties = {key: asset[key] for key in times if key in asset}
-            items[name.rpartition(".")[0]] = {
+        times = ("datetime", "start_datetime", "end_datetime")
+        items = {
+            name.rpartition(".")[0]: {
                 "geometry": asset.get("geometry"),
                 "bbox": asset.get("bbox"),
-                "properties": {"datetime": None, **properties},
+                "properties": {"datetime": None}
+                | {key: asset[key] for key in times if key in asset},
                 "assets": {name: asset},
             }
+            for name, asset in assets.items()
+        }
         return BatchJobResultMetadata(
             assets=assets,
             items=items,
@@ -179,10 +184,7 @@ class LocalBatchJobs(BatchJobs):
             updated=job.updated,
             process=job.process,
             job_options=job.options or None,
-            title=job.details.get("title"),
-            description=job.details.get("description"),
-            plan=job.details.get("plan"),
-            budget=job.details.get("budget"),
+            **{key: job.details.get(key) for key in ("title", "description", "plan", "budget")},
             progress=self._supervisor.progress(job.id) if job.status == "running" else None,
             started=job.started,
             finished=job.finished,
@@ -194,3 +196,59 @@ class LocalBatchJobs(BatchJobs):
             start_datetime=parse_instant(starts[0]) if starts else None,
             end_datetime=parse_instant(ends[-1]) if ends else None,
         )
+
+
+class JobChange(BaseModel):
+    """The body of `PATCH /jobs/{job_id}`; what it does not name stays as it is."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    title: str | None = None
+    description: str | None = None
+    process: dict[str, Any] | None = None
+    plan: str | None = None  # Billing plan; null: no change
+    budget: float | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    job_options: dict[str, Any] | None = None  # All options of the job; null: none
+
+
+def read_change(body: Json) -> dict[str, Any]:
+    """Return the fields of a job that a request body changes, with their new values."""
+    if not isinstance(body, dict) or not body:
+        raise NoDataForUpdateException
+    for name in body:
+        if name not in JobChange.model_fields:
+            raise PropertyNotEditableException(str(name))
+    try:
+        change = JobChange.model_validate(body).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = ".".join(map(str, wrong["loc"]))
+        message = f"{name} of a job cannot be {wrong['input']!r}: {wrong['msg']}."
+        raise OpenEOApiException(message, "BadRequest", 400) from error
+    if "process" in change:
+        if not isinstance((change["process"] or {}).get("process_graph"), dict):
+            raise ProcessGraphMissingException
+        change["process"] = {"process_graph": change["process"]["process_graph"]}
+    return {name: value for name, value in change.items() if name != "plan" or value is not None}
+
+
+def replace_job_views(app: flask.Flask, jobs: LocalBatchJobs) -> None:
+    """Put our endpoints into the place of those of openeo-driver, which made the application."""
+
+    def modify_job(job_id: str, user: User) -> flask.Response:
+        change = read_change(flask.request.get_json(silent=True))
+        jobs.change_job(job_id, user.user_id, change)
+        return flask.make_response("", 204)
+
+    def start_job(job_id: str, user: User) -> flask.Response:
+        jobs.start_job(job_id, user)
+        return flask.make_response("", 202)
+
+    def job_estimate(job_id: str, user: User) -> flask.Response:
+        return flask.jsonify(jobs.estimate(job_id, user.user_id))
+
+    only_users = app.extensions["auth_handler"].requires_bearer_auth
+    for view in (modify_job, start_job, job_estimate):
+        for blueprint in BLUEPRINTS:
+            app.view_functions[f"{blueprint}.{view.__name__}"] = only_users(view)

@@ -49,7 +49,6 @@ def serve(
     password: Annotated[
         str | None, typer.Option(envvar="LAI_BACKEND_PASSWORD", help="Drawn if not given.")
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Behave like the cloud back-ends.")] = False,
     max_jobs: Annotated[int, typer.Option(min=1, help="Batch jobs at the same time.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of one worker process.")] = 2,
     memory: Annotated[
@@ -64,6 +63,9 @@ def serve(
     ] = 4,
     scratch: Annotated[str, typer.Option(help="Space for temporary files of a UDF, as 1g.")] = "1g",
     udf_network: Annotated[bool, typer.Option(help="Let UDFs use the network.")] = False,
+    private_network: Annotated[
+        bool, typer.Option(help="Let requests name addresses of private networks.")
+    ] = False,
 ) -> None:
     """Serve the openEO API until interrupted; prints the address when ready."""
     from lai_backend.errors import LaiBackendError
@@ -79,7 +81,6 @@ def serve(
             port=port,
             user=user,
             password=password,
-            strict=strict,
             max_jobs=max_jobs,
             threads=threads,
             memory_bytes=parse_memory(memory, "--memory"),
@@ -88,6 +89,7 @@ def serve(
             max_requests=max_requests,
             scratch_bytes=parse_memory(scratch, "--scratch", 2**20) or 2**30,
             network=udf_network,
+            private_network=private_network,
         )
         os.environ.pop("LAI_BACKEND_PASSWORD", None)  # workers inherit the environment
         from lai_backend.serving import serve as serve_forever  # takes seconds to import

@@ -31,17 +31,7 @@ StoreBlocks = Callable[[da.Array, Any], None]
 
 
 def write_cogs(cube: xr.DataArray, paths: Sequence[Path], store: StoreBlocks) -> None:
-    """Write one COG per date.
-
-    Args:
-        cube: dims (t, bands, y, x), float32, with a CRS.
-        paths: one file per date, in one folder.
-        store: computes the cube.
-
-    Raises:
-        OSError, rasterio.errors.RasterioError: a file cannot be written.
-        ResultError: the disk is full.
-    """
+    """Write a cube (t, bands, y, x), float32, with a CRS, as one COG per date, in one folder."""
     plain = [path.with_name(f".{path.stem}.blocks.tif") for path in paths]
     try:
         with ExitStack() as opened:

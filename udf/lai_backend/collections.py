@@ -22,9 +22,6 @@ def find_collections(folders: Sequence[Path]) -> dict[str, Path]:
 
     Args:
         folders: folders to search; one may be a collection folder itself.
-
-    Raises:
-        SourceError: two collections share an identifier, or a file is not a collection.
     """
     found: dict[str, Path] = {}
     for folder in folders:
@@ -36,11 +33,7 @@ def find_collections(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_scenes(collection_file: Path, roots: Sequence[Path]) -> list[Scene]:
-    """Return the scenes of a local collection, sorted by time.
-
-    Raises:
-        AccessError, SourceError: an item or asset is unreadable or outside the roots.
-    """
+    """Return the scenes of a local collection, sorted by time."""
     items = (read_stac(str(path), roots) for path in _item_files(collection_file))
     scenes = [read_scene(item, roots) for item in items]
     return sorted(scenes, key=lambda scene: (scene.instant, scene.id))
@@ -79,11 +72,7 @@ def describe_collection(collection_file: Path, roots: Sequence[Path]) -> dict[st
 
 
 def read_collection(path: Path) -> dict[str, Any]:
-    """Return a collection file.
-
-    Raises:
-        SourceError: it is none.
-    """
+    """Return a collection file."""
     try:
         content = read_json(path)
     except (OSError, ValueError) as error:

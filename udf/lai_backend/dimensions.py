@@ -36,9 +36,6 @@ def apply_process_along(
         Lazy cube. Along the dimension: the labels of the input where there are as many values as
         before and no other target is named, else 0, 1, …; no source dimension where there is
         another target.
-
-    Raises:
-        ParameterError: there is no such dimension, or the target exists and has several labels.
     """
     if dimension not in cube.dims:
         raise ParameterError(f"There is no dimension {dimension!r}; the cube has {cube.dims}.")
@@ -64,11 +61,7 @@ def apply_process_along(
 
 
 def _call(
-    process: Callable[..., Any],
-    values: da.Array,
-    labels: Any,  # noqa: ANN401 - an array of numbers, texts or dates
-    source_axis: Any,  # noqa: ANN401 - an int, typed as a tuple by xarray
-    context: Json,
+    process: Callable[..., Any], values: da.Array, labels: Any, source_axis: Any, context: Json
 ) -> da.Array:
     """Run a process along the last axis; one value without that axis counts as one label."""
     result = process(

@@ -1,50 +1,44 @@
 """Compute the blocks of a lazy cube in threads, and hand each to the file that takes it."""
 
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
+import dask
 import dask.array as da
 import dask.callbacks
-import numpy as np
-import numpy.typing as npt
 
-Report = Callable[[int, int], None]
-"""Told the number of finished pieces of work and of all."""
+from lai_backend.files import write_json
 
-
-class Target(Protocol):
-    """Takes the blocks of an array, in any order, one at a time."""
-
-    def __setitem__(self, key: tuple[slice, ...], block: npt.NDArray[np.float32]) -> None:
-        """Take one block."""
+REPORT_EVERY_S = 1.0
 
 
-class Engine:
-    """Threads of this process."""
+class Engine(dask.callbacks.Callback):
+    """Threads of this process; what they have done goes into a file, at most once a second."""
 
-    def __init__(self, report: Report) -> None:
-        """Prepare; `report` is told the progress."""
-        self._report = report
-
-    def store(self, array: da.Array, target: Target) -> None:
-        """Compute an array, block by block.
-
-        Raises:
-            LaiBackendError: what reading or the UDF raised.
-        """
-        anything: Any = target  # typed as an array, but Dask only sets items
-        with _TaskCounter(self._report):
-            da.store(array, anything, lock=threading.Lock())
-
-
-class _TaskCounter(dask.callbacks.Callback):
-    """Reports the finished tasks of Dask's own scheduler."""
-
-    def __init__(self, report: Report) -> None:
+    def __init__(self, progress: Path) -> None:
         super().__init__()
-        self._report = report
+        self._progress, self._written = progress, 0.0
 
-    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:  # noqa: ANN401
-        done = len(state["finished"])
-        self._report(done, sum(len(state[name]) for name in ("ready", "waiting", "running")) + done)
+    def store(self, array: da.Array, target: Any) -> None:
+        """Compute an array block by block; `target[slices] = block` is called one at a time.
+
+        Where a block fails it waits for those at work: the file that one of them writes into is
+        closed next, and a library that writes into a closed file crashes the process.
+        """
+        pool = ThreadPoolExecutor(dask.config.get("num_workers", None))
+        try:
+            with self, dask.config.set(scheduler="threads", pool=pool):
+                da.store(array, target, lock=threading.Lock())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
+        """Report; Dask calls it in one thread."""
+        if time.monotonic() - self._written > REPORT_EVERY_S:
+            self._written = time.monotonic()
+            done = len(state["finished"])
+            total = done + sum(len(state[name]) for name in ("ready", "waiting", "running"))
+            write_json(self._progress, {"percent": round(100 * done / total, 1)})

@@ -5,7 +5,9 @@ date-times, half open). Goes out: `odc.geo` geometries, grids and instants. A sp
 snapped outward to the pixels it touches; nothing is resampled for it.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,10 +29,8 @@ SNAP_TOLERANCE_PX = 1e-4
 class TimeSpan:
     """A half-open span of time, in UTC."""
 
-    start: datetime | None
-    """First instant inside; None: open."""
-    end: datetime | None
-    """First instant outside; None: open."""
+    start: datetime | None  # First instant inside; None: open
+    end: datetime | None  # First instant outside; None: open
 
     def contains(self, instant: datetime) -> bool:
         """Return whether an instant (with time zone) lies in the span."""
@@ -39,17 +39,7 @@ class TimeSpan:
 
 
 def parse_temporal_extent(value: Json) -> TimeSpan:
-    """Read the `temporal_extent` of `load_collection`, `load_stac` or `filter_temporal`.
-
-    Args:
-        value: null or `[start, end]` of RFC 3339 dates or date-times, each may be null.
-
-    Returns:
-        The span; the end is exclusive, as openEO specifies.
-
-    Raises:
-        ParameterError: not such a pair, or the end is not later than the start.
-    """
+    """Read a `temporal_extent`: null or `[start, end]` of RFC 3339 times, each may be null."""
     if value is None:
         return TimeSpan(None, None)
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
@@ -75,16 +65,10 @@ def parse_instant(value: Json) -> datetime | None:
 
 
 def parse_spatial_extent(value: Json) -> Geometry | None:
-    """Read the `spatial_extent` of `load_collection` or `load_stac`.
-
-    Args:
-        value: null, a bounding box (west, south, east, north, optional crs) or GeoJSON.
+    """Read a `spatial_extent`: null, a bounding box (west, …, optional crs) or GeoJSON.
 
     Returns:
         A geometry with its CRS, or None for everything.
-
-    Raises:
-        ParameterError: neither of these, an unknown CRS, or an empty box.
     """
     if value is None:
         return None
@@ -133,10 +117,7 @@ def _parse_geojson(value: dict[str, Any]) -> Geometry:
         parts = [_parse_geojson(feature) for feature in value.get("features", [])]
         if not parts:
             raise ParameterError("spatial_extent is a FeatureCollection without features.")
-        merged = parts[0]
-        for part in parts[1:]:
-            merged = merged | part
-        return merged
+        return functools.reduce(operator.or_, parts)
     if value["type"] == "Feature":
         return _parse_geojson(value.get("geometry") or {"type": "null geometry"})
     try:
@@ -146,15 +127,9 @@ def _parse_geojson(value: dict[str, Any]) -> Geometry:
 
 
 def snap_outward(grid: GeoBox, region: Geometry, margin_px: int = 0) -> GeoBox:
-    """Return the part of the infinite pixel grid that a region touches.
+    """Return the pixels that a region in any CRS touches, of the infinite grid that `grid` is of.
 
-    Args:
-        grid: any grid with the wanted pixels; its size does not matter.
-        region: what must be covered, in any CRS.
-        margin_px: further pixels on every side.
-
-    Returns:
-        A grid whose pixels coincide with those of `grid`.
+    `margin_px` further pixels are added on every side.
     """
     assert grid.crs is not None  # grids are made with a CRS
     box = region.boundingbox

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-Json: TypeAlias = Any
-"""A value that a client or a file wrote; checked where it is read."""
+Json: TypeAlias = Any  # A value that a client or a file wrote; checked where it is read
 
 
 @contextmanager

@@ -17,9 +17,6 @@ def transform_of(cube: xr.DataArray) -> Affine:
 
     Args:
         cube: dims y and x among others.
-
-    Raises:
-        ParameterError: one row or column of pixels whose size nobody wrote down.
     """
     try:
         cube.rio.resolution(recalc=True)  # its `transform` would be the identity without a word

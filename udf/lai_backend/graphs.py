@@ -58,9 +58,6 @@ def prepare_graph(graph: Mapping[str, Any], find_process: FindProcess) -> Graph:
 
     Returns:
         A flat graph of predefined processes with exactly one result node.
-
-    Raises:
-        GraphError, ParameterError, UnsupportedError: the graph cannot be resolved.
     """
     try:
         resolved = inline(graph, {}, find_process)
@@ -90,9 +87,6 @@ def inline(
 
     Returns:
         A new flat graph; exactly one node is marked as the result.
-
-    Raises:
-        GraphError, ParameterError: the graph cannot be resolved.
     """
     if depth > MAX_DEPTH:
         raise GraphError(f"User-defined processes call each other more than {MAX_DEPTH} deep.")
@@ -111,11 +105,9 @@ def inline(
             result[prefix + name] = node
             continue
         values = _bind_parameters(definition, node["arguments"], node["process_id"])
-        inner_prefix = f"{prefix}{name}__"
-        body = inline(
-            definition["process_graph"], values, find_process, inner_prefix, depth + 1, provided
-        )
-        end = next(key for key, inner in body.items() if inner.get("result"))
+        inner, below = f"{prefix}{name}__", depth + 1
+        body = inline(definition["process_graph"], values, find_process, inner, below, provided)
+        end = next(key for key, one in body.items() if one.get("result"))
         body[end]["result"] = bool(node.get("result"))
         replaced[prefix + name] = end
         result.update(body)
@@ -139,30 +131,20 @@ def _check_node(name: str, raw: Json) -> dict[str, Any]:
 
 def rename_references(value: Json, names: Mapping[str, str], strict: bool = False) -> Json:
     """Rename the `from_node` references of one level; child graphs have names of their own."""
-    if isinstance(value, dict):
-        if isinstance(value.get("from_node"), str) and len(value) == 1:
-            target = value["from_node"]
-            if strict and target not in names:
-                raise GraphError(
-                    f"The process graph refers to a node {target!r} that is not there."
-                )
-            return {"from_node": names.get(target, target)}
-        if "process_graph" in value:
-            return value
-        return {key: rename_references(item, names, strict) for key, item in value.items()}
     if isinstance(value, list):
         return [rename_references(item, names, strict) for item in value]
-    return value
+    if not isinstance(value, dict) or "process_graph" in value:
+        return value
+    if isinstance(value.get("from_node"), str) and len(value) == 1:
+        target = value["from_node"]
+        if strict and target not in names:
+            raise GraphError(f"The process graph refers to a node {target!r} that is not there.")
+        return {"from_node": names.get(target, target)}
+    return {key: rename_references(item, names, strict) for key, item in value.items()}
 
 
 def _substitute(value: Json, scope: Mapping[str, Json], provided: frozenset[str]) -> Json:
-    """Replace `from_parameter` by values.
-
-    Args:
-        value: any part of the arguments of a node, child graphs left as they are.
-        scope: values by parameter.
-        provided: parameters that the enclosing process gives while it runs; they stay.
-    """
+    """Replace `from_parameter` by values, except those provided while the graph runs."""
     if isinstance(value, list):
         return [_substitute(item, scope, provided) for item in value]
     if not isinstance(value, dict) or "process_graph" in value:
@@ -251,12 +233,8 @@ def references(value: Json) -> list[str]:
     if isinstance(value, dict):
         if isinstance(value.get("from_node"), str) and len(value) == 1:
             return [value["from_node"]]
-        if "process_graph" in value:
-            return []
-        return [name for item in value.values() for name in references(item)]
-    if isinstance(value, list):
-        return [name for item in value for name in references(item)]
-    return []
+        value = [] if "process_graph" in value else list(value.values())
+    return [name for item in value for name in references(item)] if isinstance(value, list) else []
 
 
 def _lower_node(name: str, node: dict[str, Any]) -> dict[str, Any]:

@@ -14,16 +14,8 @@ from typing import Any
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 QUIET = (
-    "openeo_pg_parser_networkx",
-    "openeo_processes_dask",
-    "openeo.udf.run_code",
-    "rasterio",
-    "urllib3",
-    "distributed",
-    "asyncio",
-    "fsspec",
-    "numba",
-    "matplotlib",
+    *("openeo_pg_parser_networkx", "openeo_processes_dask", "openeo.udf.run_code", "rasterio"),
+    *("urllib3", "distributed", "asyncio", "fsspec", "numba", "matplotlib"),
 )
 MAX_MESSAGE = 20_000
 
@@ -32,12 +24,7 @@ class JobLogHandler(logging.Handler):
     """Appends log records to a file, one JSON object a line."""
 
     def __init__(self, path: Path, level: str) -> None:
-        """Open the file and attach to the root logger.
-
-        Args:
-            path: file to append to.
-            level: lowest level: debug, info, warning or error.
-        """
+        """Open the file and attach to the root logger; `level` is the lowest that is kept."""
         super().__init__(LEVELS.get(level, logging.INFO))
         self._file = path.open("a", encoding="utf-8")
         self._count = 0
@@ -51,18 +38,11 @@ class JobLogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         self._count += 1
-        entry: dict[str, Any] = {
-            "id": str(self._count),
-            "level": _level_name(record.levelno),
-            "message": self.format(record)[:MAX_MESSAGE],
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-        }
-        code = getattr(record, "code", None)
-        if code:
-            entry["code"] = str(code)
-        data = getattr(record, "data", None)
-        if data is not None:
-            entry["data"] = repr(data)[:MAX_MESSAGE]
+        level = next((n for n in reversed(LEVELS) if record.levelno >= LEVELS[n]), "debug")
+        entry = _entry(str(self._count), level, self.format(record), record.created)
+        code, data = getattr(record, "code", None), getattr(record, "data", None)
+        entry |= {"code": str(code)} if code else {}
+        entry |= {"data": repr(data)[:MAX_MESSAGE]} if data is not None else {}
         try:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
@@ -100,18 +80,11 @@ def read_log(path: Path, level: str, offset: str | None = None) -> Iterator[dict
 
 def append_error(path: Path, message: str) -> None:
     """Add an error to the log of a job whose worker cannot do it itself, if the disk lets us."""
-    entry = {
-        "id": f"backend-{datetime.now(UTC).timestamp():.3f}",
-        "level": "error",
-        "message": message,
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-    }
+    now = datetime.now(UTC).timestamp()
     with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+        file.write(json.dumps(_entry(f"backend-{now:.3f}", "error", message, now)) + "\n")
 
 
-def _level_name(number: int) -> str:
-    for name in ("error", "warning", "info"):
-        if number >= LEVELS[name]:
-            return name
-    return "debug"
+def _entry(identifier: str, level: str, message: str, seconds: float) -> dict[str, str]:
+    time = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return {"id": identifier, "level": level, "message": message[:MAX_MESSAGE], "time": time}

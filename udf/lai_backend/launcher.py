@@ -16,14 +16,17 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import psutil
+
+from lai_backend.files import write_json
 from lai_backend.limits import (
     MAX_PROCESSES,
+    TIME_REMEDY,
     ControlGroup,
     family,
     memory_of,
     over_limit_sentence,
-    too_long_sentence,
-    too_many_sentence,
+    process_start,
 )
 from lai_backend.settings import Task
 from lai_backend.worker import run_job
@@ -37,30 +40,20 @@ PRELOAD = (  # the first is the main module of a server, which workers import as
     "netCDF4",
 )
 STOP_TIMEOUT_S = 5.0
-WALL = 1.25
-"""Where the control group stands beyond the limit that the supervisor looks at."""
-CLOCK_FILE = "/proc/{pid}/stat"
+WALL = 1.25  # Where the control group stands beyond the limit that the supervisor looks at
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True)
 class Worker:
-    """A running or ended worker process."""
+    """A running or ended worker process, also of an earlier server."""
 
-    pid: int
-    """Process number, also its group."""
-    started: str
-    """When the system started it (clock ticks since boot); empty where unknown."""
-    process: ForkServerProcess | None
-    """Handle; None for a worker that an earlier server started."""
-    memory_bytes: int | None = None
-    """Memory that the worker and what it started may use; None: no limit."""
-    deadline: float | None = None
-    """When its time is over (`time.time()`); None: no limit."""
-    seconds: float = 0.0
-    """How much time it had."""
-    group: ControlGroup | None = field(default=None, repr=False, compare=False)
-    """Its control group; None: there is none."""
+    pid: int  # Also its group
+    started: str  # When the system started it; empty where unknown
+    group: ControlGroup = field(repr=False, compare=False)
+    task: Task | None = None  # What it works on, with its limits; None: unknown
+    since: float = 0.0  # When it began, seconds since the epoch
+    process: ForkServerProcess | None = None  # Handle; None for one of an earlier server
 
     def is_running(self) -> bool:
         """Return whether the process still lives."""
@@ -73,14 +66,19 @@ class Worker:
         return None if self.process is None else self.process.exitcode
 
     def excess(self) -> str | None:
-        """Say which limit the worker and what it started exceed; None: none."""
-        if self.deadline is not None and time.time() > self.deadline:
-            return too_long_sentence(self.seconds)
+        """Return which limit the worker and what it started exceed; None: none."""
+        seconds = None if self.task is None else self.task.seconds
+        if seconds is not None and time.time() > self.since + seconds:
+            return (
+                f"Time ran out: the job took more than the {seconds:g} s it may take and was "
+                f"ended. {TIME_REMEDY}"
+            )
         processes = family(self.pid)
         if len(processes) > MAX_PROCESSES:
-            return too_many_sentence()
-        if self.memory_bytes is not None and memory_of(processes) > self.memory_bytes:
-            return over_limit_sentence(self.memory_bytes)
+            return f"The job had more than the {MAX_PROCESSES} processes it may have and was ended."
+        most = None if self.task is None else self.task.memory_bytes
+        if most is not None and memory_of(processes) > most:
+            return over_limit_sentence(most)
         return None
 
     def stop(self) -> None:
@@ -94,15 +92,10 @@ class Worker:
             until = time.monotonic() + STOP_TIMEOUT_S
             while self.is_running() and time.monotonic() < until:
                 time.sleep(0.05)
-        for pid in started:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        self.clean_up()
-
-    def clean_up(self) -> None:
-        """Remove the control group of an ended worker, and what hides in it."""
-        if self.group is not None:
-            self.group.close()
+        for process in started:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self.group.close()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the process to end, for some time; return whether it has."""
@@ -121,30 +114,14 @@ def warm_up() -> None:
 
 
 def start_worker(job_folder: Path, task: Task) -> Worker:
-    """Start a worker on a job folder that holds `task.json`; waits for a helper still importing."""
+    """Start a worker on a job folder; waits for a helper still importing."""
+    write_json(job_folder / "task.json", task.model_dump(mode="json"))
     process = _CONTEXT.Process(target=run_job, args=(str(job_folder),))
     process.start()
     assert process.pid is not None  # it has been started
-    group = None
+    group = ControlGroup(job_folder.name)
     with contextlib.suppress(OSError):
         wall = None if task.memory_bytes is None else int(task.memory_bytes * WALL)
-        group = ControlGroup(job_folder.name, wall, 2 * MAX_PROCESSES)
+        group.create(wall, 2 * MAX_PROCESSES)
         group.add(process.pid)
-    return Worker(
-        process.pid,
-        process_start(process.pid),
-        process,
-        task.memory_bytes,
-        None if task.seconds is None else time.time() + task.seconds,
-        task.seconds or 0.0,
-        group,
-    )
-
-
-def process_start(pid: int) -> str:
-    """Return when the system started a process, empty if there is none or it is a zombie."""
-    try:
-        fields = Path(CLOCK_FILE.format(pid=pid)).read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else fields[19]
+    return Worker(process.pid, process_start(process.pid), group, task, time.time(), process)

@@ -13,23 +13,23 @@ import os
 import re
 import signal
 import time
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import psutil
 
 from lai_backend.errors import ParameterError
 
 OPTION = "python-memory"
 DEFAULT_SHARE = 0.8
-MIN_BYTES = 2**29
-"""Below this the libraries themselves do not fit."""
+MIN_BYTES = 2**29  # Below this the libraries themselves do not fit
 REMEDY = f"Use smaller windows, fewer dates or a smaller extent, or ask for more ({OPTION})."
-MAX_PROCESSES = 512
-"""Processes and threads of a job."""
+MAX_PROCESSES = 512  # Processes and threads of a job
 TIME_REMEDY = "Use a smaller extent or fewer dates, or a batch job instead of a request."
 KILL_ROUNDS = 50
 PR_SET_CHILD_SUBREAPER = 36
 CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 SIZE = re.compile(r"^(\d+(?:\.\d+)?)([kmg]?)b?$", re.IGNORECASE)
 
@@ -44,11 +44,8 @@ def parse_memory(value: object, name: str = OPTION, least: int = MIN_BYTES) -> i
 
     Args:
         value: bytes, or a text such as `4200m` or `4g`; None or `disable`: no limit of its own.
-        name: what the one who gave it calls it, for messages.
+        name: of the option, for messages.
         least: bytes below which nothing works.
-
-    Raises:
-        ParameterError: not such a value, or too little to work at all.
     """
     if value is None or value == "disable":
         return None
@@ -61,33 +58,37 @@ def parse_memory(value: object, name: str = OPTION, least: int = MIN_BYTES) -> i
     return amount
 
 
-def family(pid: int) -> list[int]:
-    """Return a process and all that descend from it, the oldest first; only itself without `/proc`.
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and all that descend from it; nothing if it is gone.
 
     Whatever leaves its group or session stays a descendant: orphans go to the next subreaper.
     """
-    children: dict[int, list[int]] = defaultdict(list)
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-            children[parent].append(int(path.parent.name))
-    found = [pid]
-    for one in found:
-        found += children[one]
-    return found
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
 
 
-def memory_of(pids: Iterable[int]) -> int:
-    """Return the memory that some processes hold, in bytes.
+def memory_of(processes: Iterable[psutil.Process]) -> int:
+    """Return the memory that processes hold, in bytes, without pages of files they share.
 
     Pages that they share after a fork count once for each.
     """
-    pages = 0
-    for pid in pids:
-        with contextlib.suppress(OSError, ValueError):
-            resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
-            pages += int(resident) - int(shared)
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    held = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            memory = process.memory_info()
+            held += memory.rss - getattr(memory, "shared", 0)
+    return held
+
+
+def process_start(pid: int) -> str:
+    """Return when the system started a process, empty if there is none or it is a zombie."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE:
+            return f"{process.create_time():.2f}"
+    return ""
 
 
 def become_subreaper() -> None:
@@ -100,9 +101,9 @@ def kill_descendants(pid: int) -> None:
     """End everything that descends from a process, however it tries to get away."""
     for _ in range(KILL_ROUNDS):
         descendants = family(pid)[1:]
-        for one in descendants:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(one, signal.SIGKILL)
+        for process in descendants:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0] if pid == os.getpid() else False:
                 pass
@@ -114,44 +115,42 @@ def kill_descendants(pid: int) -> None:
 class ControlGroup:
     """A control group of one job: hard limits of memory and processes, where they can be set."""
 
-    def __init__(self, name: str, memory_bytes: int | None, processes: int) -> None:
-        """Make the group.
+    def __init__(self, name: str) -> None:
+        """Name the group; `create` makes it, where an earlier server has not."""
+        with contextlib.suppress(OSError):
+            self._roots = _group_roots()
+        self._name = f"lai-backend-{name}"
+
+    _roots: Mapping[str, Path] = {}  # No control groups here
+
+    @property
+    def _folders(self) -> list[Path]:
+        return [root / self._name for root in dict.fromkeys(self._roots.values())]
+
+    def create(self, memory_bytes: int | None, processes: int) -> None:
+        """Make the group; an `OSError` where groups cannot be written.
 
         Args:
-            name: of its folder.
             memory_bytes: most memory; None: no limit.
             processes: most processes and threads.
-
-        Raises:
-            OSError: groups cannot be written here.
         """
-        roots = _group_roots()
+        if not self._roots:
+            raise OSError("no control groups of memory and processes")
         limits: dict[str, dict[str, int | None]] = {
             "memory": {"memory.max": memory_bytes, "memory.limit_in_bytes": memory_bytes},
             "pids": {"pids.max": processes},
         }
-        self._folders = [root / f"lai-backend-{name}" for root in dict.fromkeys(roots.values())]
         try:
             for folder in self._folders:
                 folder.mkdir()
-            for controller, root in roots.items():
+            for controller, root in self._roots.items():
                 for file, limit in limits[controller].items():
-                    path = root / f"lai-backend-{name}" / file
+                    path = root / self._name / file
                     if limit is not None and path.exists():
                         path.write_text(str(limit))
         except OSError:
             self.close()
             raise
-
-    @classmethod
-    def existing(cls, name: str) -> "ControlGroup":
-        """Return the group that an earlier server made, empty where there is none."""
-        group = cls.__new__(cls)
-        group._folders = []
-        with contextlib.suppress(OSError):
-            roots = dict.fromkeys(_group_roots().values())
-            group._folders = [root / f"lai-backend-{name}" for root in roots]
-        return group
 
     def add(self, pid: int) -> None:
         """Put a process, and so its children to come, into the group."""
@@ -175,56 +174,43 @@ class ControlGroup:
 
 
 def _group_roots() -> dict[str, Path]:
-    """Return the folders of the memory and the pids controller, version 1 or 2."""
+    """Return the folders of the memory and the pids controller, version 1 or 2; {}: not both."""
     found: dict[str, Path] = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in OWN_GROUPS.read_text().splitlines():
         _, names, path = line.split(":", 2)
-        if names:
-            for name in {"memory", "pids"} & set(names.split(",")):
-                found[name] = CGROUPS / names / path.lstrip("/")
-                if not found[name].is_dir():  # a container may show its own group as the root
-                    found[name] = CGROUPS / names
-        else:
-            unified = CGROUPS / path.lstrip("/")
-            control = unified / "cgroup.subtree_control"
+        for name in {"memory", "pids"} & set(names.split(",")):  # version 1
+            found[name] = CGROUPS / names / path.lstrip("/")
+            if not found[name].is_dir():  # a container may show its own group as the root
+                found[name] = CGROUPS / names
+        here = CGROUPS / path.lstrip("/")
+        # version 2 limits no group beside whose processes there are groups: a sibling does
+        for root in (here, here.parent) if not names else ():
+            control = root / "cgroup.subtree_control"
             if control.is_file() and {"memory", "pids"} <= set(control.read_text().split()):
-                found |= {"memory": unified, "pids": unified}
-    if set(found) != {"memory", "pids"}:
-        raise OSError("no control groups of memory and processes")
-    return found
+                return {"memory": root, "pids": root}
+    return found if len(found) == 2 else {}
 
 
 def control_groups_work() -> bool:
     """Return whether control groups can be made here."""
+    group = ControlGroup(f"probe-{os.getpid()}")
     try:
-        ControlGroup(f"probe-{os.getpid()}", None, 8).close()
+        group.create(None, 8)
     except OSError:
         return False
+    group.close()
     return True
 
 
 def over_limit_sentence(amount: int) -> str:
-    """Say that a job was ended because of its memory, in bytes."""
+    """Return why a job was ended that used more memory than `amount` bytes."""
     return (
         f"Memory ran out: the job used more than the {amount / 2**30:.1f} GiB it may have and was "
         f"ended. {REMEDY}"
     )
 
 
-def too_many_sentence() -> str:
-    """Say that a job was ended because of its processes."""
-    return f"The job had more than the {MAX_PROCESSES} processes it may have and was ended."
-
-
-def too_long_sentence(seconds: float) -> str:
-    """Say that a job was ended because of its time."""
-    return (
-        f"Time ran out: the job took more than the {seconds:g} s it may take and was ended. "
-        f"{TIME_REMEDY}"
-    )
-
-
 def memory_error_sentence(error: MemoryError) -> str:
-    """Say that the system refused memory."""
+    """Return what a job reports to whom the system refused memory."""
     detail = f": {error}" if str(error) else ""
     return f"Memory ran out{detail}. {REMEDY}"

@@ -1,37 +1,21 @@
 """What the back-end tells clients about itself: processes, runtimes of UDFs."""
 
 import functools
-import importlib.metadata
 import sys
 from pathlib import Path
 from typing import Any
 
 from openeo_driver.specs import SPECS_ROOT
+from openeo_driver.utils import get_package_versions
 from openeo_processes_dask import specs
 
 from lai_backend.files import read_json
 
 UDF_LIBRARIES = (
-    "dask",
-    "netCDF4",
-    "numpy",
-    "onnxruntime",
-    "openeo",
-    "pandas",
-    "pyproj",
-    "rasterio",
-    "rioxarray",
-    "scipy",
-    "shapely",
-    "xarray",
+    *("dask", "netCDF4", "numpy", "onnxruntime", "openeo", "pandas", "pyproj", "rasterio"),
+    *("rioxarray", "scipy", "shapely", "xarray"),
 )
-OWN_SPECS = (
-    "apply_neighborhood",
-    "load_collection",
-    "resample_spatial",
-    "run_udf",
-    "save_result",
-)
+OWN_SPECS = {"apply_neighborhood", "load_collection", "resample_spatial", "run_udf", "save_result"}
 OFFERED = Path(__file__).with_name("offered.json")
 """Names of the processes that passed the smoke test on a real cube (`tests/backend/smoke.py`)."""
 FOLDERS = ("2.x", "2.x/proposals", "experimental")
@@ -61,18 +45,14 @@ def process_specs() -> dict[str, dict[str, Any]]:
 def udf_runtimes() -> dict[str, Any]:
     """Return the answer to `GET /udf_runtimes`: the Python this server runs on."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    libraries = {}
-    for name in UDF_LIBRARIES:
-        try:
-            libraries[name] = {"version": importlib.metadata.version(name)}
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    found = get_package_versions(UDF_LIBRARIES, na_value=None)
+    libraries = {"libraries": {name: {"version": v} for name, v in found.items() if v}}
     return {
         "Python": {
             "title": f"Python {version}",
             "description": "Runs in a worker process of its own, with the libraries listed.",
             "type": "language",
             "default": version,
-            "versions": {version: {"libraries": libraries}, "3": {"libraries": libraries}},
+            "versions": {version: libraries, "3": libraries},
         }
     }

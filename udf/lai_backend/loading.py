@@ -28,6 +28,7 @@ import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import BoundingBox, Geometry
+from odc.geo.xr import xr_coords
 
 from lai_backend.errors import NoDataError, ParameterError
 from lai_backend.extents import TimeSpan, snap_outward, wrapped_boxes
@@ -36,8 +37,7 @@ from lai_backend.reading import read_day, read_grid
 from lai_backend.sources import Scene
 
 _log = logging.getLogger(__name__)
-CHUNK_PX = 1024
-"""A multiple of the usual sides of tiles in files."""
+CHUNK_PX = 1024  # A multiple of the usual sides of tiles in files
 HEADERS_AT_A_TIME = 8
 RATIO_TOLERANCE = 1e-6
 MARGIN_SEARCH_PX = 100
@@ -47,14 +47,10 @@ MARGIN_SEARCH_PX = 100
 class LoadRequest:
     """What a loading process asks for."""
 
-    span: TimeSpan
-    """Dates; half open."""
-    region: Geometry | None
-    """Area with its CRS; None: all of the scenes."""
-    bands: tuple[str, ...] | None
-    """Band names in the order wanted; None: all bands of the first scene."""
-    margin_px: int = 0
-    """Pixels loaded beyond the area on every side, for neighbourhoods."""
+    span: TimeSpan  # Dates; half open
+    region: Geometry | None  # Area with its CRS; None: all of the scenes
+    bands: tuple[str, ...] | None  # In the order wanted; None: all bands of the first scene
+    margin_px: int = 0  # Pixels loaded beyond the area on every side, for neighbourhoods
     pixel: float | None = None
     """Size of the pixels that follow, in units of the CRS, in which extent and margin are counted;
     None: those of the files."""
@@ -64,14 +60,10 @@ class LoadRequest:
 class Plan:
     """What a cube is made of: scenes by day, bands, pixels."""
 
-    days: Mapping[date, tuple[Scene, ...]]
-    """Scenes of each UTC day, in order of preference."""
+    days: Mapping[date, tuple[Scene, ...]]  # Scenes of each UTC day, in order of preference
     bands: tuple[str, ...]
-    """Band names."""
-    grid: GeoBox
-    """Pixels to read, margin included."""
-    tiles: GeoBox
-    """Grid of the finest file; its tiles start at its corner."""
+    grid: GeoBox  # Pixels to read, margin included
+    tiles: GeoBox  # Grid of the finest file; its tiles start at its corner
 
     @property
     def scenes(self) -> tuple[Scene, ...]:
@@ -86,49 +78,38 @@ def plan_cube(scenes: Sequence[Scene], request: LoadRequest, what: str) -> Plan:
         scenes: candidates; those outside the extents are left out.
         request: extents, bands, margin.
         what: the source as the user named it, for messages.
-
-    Raises:
-        NoDataError: no scene lies in the extents.
-        ParameterError: a band is unknown.
-        SourceError: a file cannot be opened.
     """
     chosen = _in_extents(scenes, request, what)
     bands = request.bands or tuple(chosen[0].bands)
-    _check_bands(bands, scenes, what)
+    known = list(dict.fromkeys(name for scene in scenes for name in scene.bands))
+    if unknown := [name for name in bands if name not in known]:
+        raise ParameterError(
+            f"{what} has no band {', '.join(unknown)}; its bands are {', '.join(known)}."
+        )
     footprints = _read_footprints(chosen, bands)
     grid, asked, finest = _common_grid(list(footprints.values()), request)
     chosen = _on_one_scale(chosen, bands, what)
-    days = _by_day(_touching(chosen, footprints, asked))
+    days = _days_touching(chosen, footprints, asked)
     if not days:
         raise NoDataError(f"{what} has no data in the area asked for.")
-    around = _by_day(_touching(chosen, footprints, grid.extent))
+    around = _days_touching(chosen, footprints, grid.extent)
     return Plan({day: around[day] for day in days}, bands, grid, finest)  # no date by the margin
 
 
 def load_cube(plan: Plan) -> xr.DataArray:
-    """Build the cube of a plan.
-
-    Returns:
-        Lazy cube (t, bands, y, x), float32; reading its values may raise `SourceError`.
-    """
-    days = np.array(list(plan.days), "datetime64[ns]")
+    """Build the lazy cube (t, bands, y, x), float32, of a plan; no pixel is read yet."""
+    assert plan.grid.crs is not None  # read_grid refuses files without one
+    axes = xr_coords(plan.grid, always_yx=True)
     cube = xr.DataArray(
         da.stack([_lazy_day(scenes, plan) for scenes in plan.days.values()]),
         dims=("t", "bands", "y", "x"),
-        coords={"t": days, "bands": list(plan.bands), **_axes(plan.grid)},
+        coords={
+            "t": np.array(list(plan.days), "datetime64[ns]"),
+            "bands": list(plan.bands),
+            **{name: axes[name].values for name in ("y", "x")},
+        },
     )
-    return georeference(cube.rename(None), _wkt(plan.grid), plan.grid.affine)
-
-
-def _wkt(grid: GeoBox) -> str:
-    assert grid.crs is not None  # read_grid refuses files without one
-    return str(grid.crs.to_wkt())
-
-
-def _axes(grid: GeoBox) -> dict[str, Any]:
-    columns, rows = np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5
-    transform = grid.affine
-    return {"y": transform.f + transform.e * rows, "x": transform.c + transform.a * columns}
+    return georeference(cube.rename(None), plan.grid.crs.to_wkt(), plan.grid.affine)
 
 
 def _in_extents(scenes: Sequence[Scene], request: LoadRequest, what: str) -> list[Scene]:
@@ -156,12 +137,18 @@ def _may_touch(scene: Scene, region: Geometry | None) -> bool:
     )
 
 
-def _touching(
+def _days_touching(
     scenes: Sequence[Scene], footprints: Mapping[str, GeoBox], area: Geometry
-) -> list[Scene]:
+) -> dict[date, tuple[Scene, ...]]:
+    """Return the scenes of each UTC day whose files touch an area, the days in order."""
     assert area.crs is not None
     extents = {name: grid.extent.to_crs(area.crs) for name, grid in footprints.items()}
-    return [scene for scene in scenes if scene.id in extents and extents[scene.id].intersects(area)]
+    days: dict[date, tuple[Scene, ...]] = {}
+    for scene in sorted(scenes, key=lambda scene: scene.instant.date()):
+        if scene.id in extents and extents[scene.id].intersects(area):
+            day = scene.instant.date()
+            days[day] = (*days.get(day, ()), scene)
+    return days
 
 
 def _on_one_scale(scenes: Sequence[Scene], bands: Sequence[str], what: str) -> list[Scene]:
@@ -195,24 +182,6 @@ def _on_one_scale(scenes: Sequence[Scene], bands: Sequence[str], what: str) -> l
     return adjusted
 
 
-def _by_day(scenes: Sequence[Scene]) -> dict[date, tuple[Scene, ...]]:
-    """Return the scenes of each UTC day, the days in order."""
-    days: dict[date, tuple[Scene, ...]] = {}
-    for scene in sorted(scenes, key=lambda scene: scene.instant.date()):
-        day = scene.instant.date()
-        days[day] = (*days.get(day, ()), scene)
-    return days
-
-
-def _check_bands(bands: Sequence[str], scenes: Sequence[Scene], what: str) -> None:
-    known = list(dict.fromkeys(name for scene in scenes for name in scene.bands))
-    unknown = [name for name in bands if name not in known]
-    if unknown:
-        raise ParameterError(
-            f"{what} has no band {', '.join(unknown)}; its bands are {', '.join(known)}."
-        )
-
-
 def _read_footprints(scenes: Sequence[Scene], bands: Sequence[str]) -> dict[str, GeoBox]:
     """Return the grid of each scene's finest file, by identifier; scenes without bands have none.
 
@@ -222,32 +191,25 @@ def _read_footprints(scenes: Sequence[Scene], bands: Sequence[str]) -> dict[str,
     sources = dict.fromkeys(source for found in wanted.values() for source in found)
     with ThreadPoolExecutor(HEADERS_AT_A_TIME) as pool:
         grids = dict(zip(sources, pool.map(read_grid, sources), strict=True))
-    _warn_of_sizes(
-        {
-            name: _pixel_size(grids[s.bands[name]])
-            for s in scenes
-            for name in bands
-            if name in s.bands
-        }
-    )
-    return {
-        identifier: min((grids[source] for source in found), key=_pixel_size)
-        for identifier, found in wanted.items()
-        if found
+    sizes = {
+        name: _pixel_size(grids[scene.bands[name]])
+        for scene in scenes
+        for name in bands
+        if name in scene.bands
     }
-
-
-def _warn_of_sizes(sizes: Mapping[str, float]) -> None:
-    """Say so where bands of 20 m become pixels of 10 m, which a UDF may take for pixels of 20 m."""
     finest = min(sizes.values(), default=0.0)
-    coarse = [f"{name} ({size:g})" for name, size in sizes.items() if size > finest]
-    if coarse:
+    if coarse := [f"{name} ({size:g})" for name, size in sizes.items() if size > finest]:
         _log.warning(
             "Bands of different pixels are loaded with pixels of %g: %s are repeated, not made "
             "finer. Where a UDF needs others, use resample_spatial before it.",
             finest,
             ", ".join(coarse),
         )
+    return {
+        identifier: min((grids[source] for source in found), key=_pixel_size)
+        for identifier, found in wanted.items()
+        if found
+    }
 
 
 def _common_grid(
@@ -277,8 +239,7 @@ def _snap(grid: GeoBox, region: Geometry, margin_px: int, pixel: float | None) -
 
     The corner may move by whole pixels that follow only, because resampling starts there.
     """
-    native = abs(grid.affine.a)
-    ratio = 1.0 if pixel is None else pixel / native
+    ratio = 1.0 if pixel is None else pixel / _pixel_size(grid)
     factor = round(ratio)
     if factor > 1 and abs(ratio - factor) < RATIO_TOLERANCE:
         large = GeoBox((1, 1), grid.affine * Affine.scale(factor), grid.crs)
@@ -301,13 +262,10 @@ def _lazy_day(scenes: tuple[Scene, ...], plan: Plan) -> da.Array:
     the corner of the grid.
     """
     grid = plan.grid
-    corner = ~plan.tiles.affine * (grid.affine.c, grid.affine.f)
-    left, top = (round(pixels) for pixels in corner)
-    chunks = ((len(plan.bands),), _chunks(top, grid.height), _chunks(left, grid.width))
-
+    left, top = (round(edge) for edge in ~plan.tiles.affine * (grid.affine.c, grid.affine.f))
     lazy: da.Array = da.map_blocks(
         _read_chunk,
-        chunks=chunks,
+        chunks=((len(plan.bands),), _chunks(top, grid.height), _chunks(left, grid.width)),
         dtype=np.float32,
         meta=np.empty((0, 0, 0), np.float32),
         scenes=scenes,
@@ -318,11 +276,7 @@ def _lazy_day(scenes: tuple[Scene, ...], plan: Plan) -> da.Array:
 
 
 def _read_chunk(
-    *,
-    scenes: Sequence[Scene],
-    bands: Sequence[str],
-    grid: GeoBox,
-    block_info: Any = None,  # noqa: ANN401 - Dask's own
+    *, scenes: Sequence[Scene], bands: Sequence[str], grid: GeoBox, block_info: Any = None
 ) -> npt.NDArray[np.float32]:
     _, (top, bottom), (left, right) = block_info[None]["array-location"]
     return read_day(scenes, bands, grid[top:bottom, left:right])

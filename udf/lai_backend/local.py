@@ -43,11 +43,7 @@ class LocalConnection(ClientConnection):
         return [self.describe_collection(name) for name in self._find()]
 
     def describe_collection(self, collection_id: str) -> dict[str, Any]:
-        """Describe one collection.
-
-        Raises:
-            ParameterError: there is none of this name.
-        """
+        """Describe one collection."""
         found = self._find()
         if collection_id not in found:
             known = ", ".join(found) or "none"
@@ -59,25 +55,13 @@ class LocalConnection(ClientConnection):
         return CollectionMetadata(self.describe_collection(name))
 
     def execute(
-        self,
-        process_graph: Any,  # noqa: ANN401 - a graph in any form the client knows
-        *,
-        validate: bool | None = None,
-        auto_decode: bool = True,
-    ) -> Any:  # noqa: ANN401 - what the graph ends in
-        """Compute a process graph.
-
-        Args:
-            process_graph: flat graph, JSON text, or cube of the client.
-            validate: as in the client: not offered.
-            auto_decode: as in the client.
+        self, process_graph: Any, *, validate: bool | None = None, auto_decode: bool = True
+    ) -> Any:
+        """Compute a process graph: a flat graph, JSON text, or cube of the client.
 
         Returns:
             A lazy cube (t, bands, y, x), float32, also of a graph that ends in `save_result`;
             another value where the graph ends in one.
-
-        Raises:
-            LaiBackendError: what is wrong with the graph, its data or its UDF.
         """
         if validate:
             raise ParameterError("A local connection does not validate; use a server of ours.")
@@ -91,7 +75,7 @@ class LocalConnection(ClientConnection):
         return find_collections(tuple(self._task.collection_dirs))
 
 
-def _unwrap(result: Any) -> Any:  # noqa: ANN401 - what the graph ends in
+def _unwrap(result: Any) -> Any:
     if isinstance(result, list):
         return [_unwrap(one) for one in result]
     if isinstance(result, SavedVectors):

@@ -2,8 +2,8 @@
 
 Where cubes go through pixel-wise processes, `merge_cubes` and `resample_spatial` into one
 `apply_neighborhood`, they are loaded with that overlap, and the result is cropped to the extent
-asked for. So the borders of a result are right, and the user need not buffer the area. Strict mode
-does without, as one cannot rely on it in a cloud.
+asked for. So the borders of a result are right, and the user need not buffer the area; one cannot
+rely on it in a cloud.
 
 A cube that is brought to larger pixels is loaded in whole pixels of that size, so that cubes of
 bands of 10 m and of 20 m, loaded for one extent, meet on one grid.
@@ -15,45 +15,24 @@ from lai_backend.files import Json
 from lai_backend.graphs import LOADERS, Graph, references, rename_references
 
 KEEPS_PLACES = frozenset(
-    {
-        "apply",
-        "apply_dimension",
-        "reduce_dimension",
-        "filter_bands",
-        "filter_temporal",
-        "filter_labels",
-        "rename_labels",
-        "rename_dimension",
-        "add_dimension",
-        "drop_dimension",
-        "mask",
-        "mask_polygon",
-        "mask_scl_dilation",
-        "to_scl_dilation_mask",
-        "apply_kernel",
-        "resample_cube_spatial",
-        "merge_cubes",
-        "ndvi",
-        "aggregate_temporal",
-        "aggregate_temporal_period",
-    }
+    [
+        *("aggregate_temporal", "aggregate_temporal_period", "reduce_dimension", "apply_dimension"),
+        *("apply", "apply_kernel", "ndvi", "mask", "mask_polygon", "merge_cubes"),
+        *("mask_scl_dilation", "to_scl_dilation_mask", "resample_cube_spatial", "rename_labels"),
+        *("filter_bands", "filter_temporal", "filter_labels", "rename_dimension"),
+        *("add_dimension", "drop_dimension"),
+    ]
 )
-LARGEST_RATIO = 6
-"""Between pixels of Sentinel-2, 10 m to 60 m."""
-SCL_KERNELS_PX = (17, 201)
-"""Default sizes of the kernels of `to_scl_dilation_mask`."""
+"""Processes after which a pixel lies where it lay."""
+LARGEST_RATIO = 6  # Between pixels of Sentinel-2, 10 m to 60 m
+SCL_KERNELS_PX = (17, 201)  # Default sizes of the kernels of `to_scl_dilation_mask`
 CROP_PROCESS = "crop_to_extent"
 
 
 def snap_to_resampling(graph: Graph) -> Graph:
-    """Tell loading nodes the pixel size of the grid that their cubes are brought to.
+    """Return a lowered graph with the `pixel` that follows in the requests of loading nodes.
 
-    Args:
-        graph: lowered flat graph.
-
-    Returns:
-        A graph with `pixel` in the requests whose every use is one `resample_spatial` in the same
-        projection.
+    It is there where every use of a loaded cube is one `resample_spatial` in the same projection.
     """
     result = copy.deepcopy(graph)
     for name, node in graph.items():
@@ -70,11 +49,8 @@ def add_margins(graph: Graph) -> Graph:
     Only where every use of what is loaded leads through pixel-wise processes into that one
     neighbourhood; anything else (a spatial mean, say) must not see more than was asked for.
 
-    Args:
-        graph: lowered flat graph, see `snap_to_resampling`.
-
     Returns:
-        A graph with `margin_px` in loading requests and `crop_to_extent` nodes.
+        The lowered graph with `margin_px` in loading requests and `crop_to_extent` nodes.
     """
     result = copy.deepcopy(graph)
     for target, node in graph.items():

@@ -1,7 +1,7 @@
 """The processes that a worker offers: those of openeo-processes-dask, and ours in front.
 
 Ours replace or add what that library lacks: loading with extents, UDFs with labels,
-`apply_neighborhood`, `save_result`. `process_specs` needs no heavy import and serves the listing.
+`apply_neighborhood`, `save_result`.
 """
 
 import inspect
@@ -14,7 +14,6 @@ from typing import Any
 
 import xarray as xr
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from openeo_driver.datacube import DriverVectorCube
 from openeo_pg_parser_networkx import OpenEOProcessGraph, ProcessRegistry
 from openeo_pg_parser_networkx.process_registry import Process
@@ -28,10 +27,10 @@ from lai_backend.errors import GraphError, NoDataError, ParameterError, SourceEr
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, snap_outward
 from lai_backend.files import Json
 from lai_backend.formats import check_format
-from lai_backend.georeference import georeference, transform_of
+from lai_backend.georeference import georeference
 from lai_backend.graphs import Graph
 from lai_backend.loading import LoadRequest, load_cube, plan_cube
-from lai_backend.resampling import on_grid_of, resample
+from lai_backend.resampling import grid_of, on_grid_of, resample
 from lai_backend.saving import SavedResult
 from lai_backend.settings import Task
 from lai_backend.sources import (
@@ -43,45 +42,15 @@ from lai_backend.sources import (
     walk_items,
 )
 from lai_backend.udf_process import CagedUdf, UdfProcess
-from lai_backend.udf_runner import LocalUdf, UdfCall
+from lai_backend.udf_runner import LocalUdf
 from lai_backend.upstream import REPLACEMENTS, resolve_lists
 from lai_backend.vectors import SavedVectors, ZonalValues
-from lai_backend.windows import Quirks
 
 _log = logging.getLogger(__name__)
 Udf = dict[str, Any]
-
-
-def build_registry(
-    task: Task, udfs: UdfProcess | None = None, loaded: list[Scene] | None = None
-) -> ProcessRegistry:
-    """Return the processes of one worker.
-
-    Args:
-        task: what the worker may read and how strict it is.
-        udfs: process that runs UDFs; None: this one.
-        loaded: takes the scenes that loading processes choose.
-    """
-    registry = _plain_registry()
-    for name, function in {**REPLACEMENTS, **FUNCTIONS}.items():
-        registry[name] = Process(spec={"id": name}, implementation=function)
-    own = OwnProcesses(task, udfs, [] if loaded is None else loaded)
-    for name, method in inspect.getmembers(own, inspect.ismethod):
-        if not name.startswith("_"):
-            registry[name] = Process(spec={"id": name}, implementation=_as_function(method))
-    return registry
-
-
-def _plain_registry() -> ProcessRegistry:
-    """Return the processes of openeo-processes-dask."""
-    registry = ProcessRegistry(wrap_funcs=[resolve_lists])
-    for name, function in inspect.getmembers(process_implementations, inspect.isfunction):
-        spec = getattr(specs, name, None)
-        if spec is not None:
-            registry[name] = Process(spec=spec, implementation=function)
-    return registry
-
-
+PLAIN: dict[str, Callable[..., Any]] = dict(
+    inspect.getmembers(process_implementations, inspect.isfunction)
+)
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
@@ -97,6 +66,37 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """Processes of ours that need to know nothing of the job."""
 
 
+def build_registry(
+    task: Task, udfs: UdfProcess | None = None, loaded: list[Scene] | None = None
+) -> ProcessRegistry:
+    """Return the processes of one worker.
+
+    Args:
+        task: what the worker may read.
+        udfs: process that runs UDFs; None: this one.
+        loaded: takes the scenes that loading processes choose.
+    """
+    registry = plain_registry()
+    own = OwnProcesses(task, udfs, [] if loaded is None else loaded)
+    methods = {
+        name: _as_function(method)
+        for name, method in inspect.getmembers(own, inspect.ismethod)
+        if not name.startswith("_")
+    }
+    for name, function in {**REPLACEMENTS, **FUNCTIONS, **methods}.items():
+        registry[name] = Process(spec={"id": name}, implementation=function)
+    return registry
+
+
+def plain_registry() -> ProcessRegistry:
+    """Return the processes of openeo-processes-dask."""
+    registry = ProcessRegistry(wrap_funcs=[resolve_lists])
+    for name, function in PLAIN.items():
+        if hasattr(specs, name):
+            registry[name] = Process(spec=getattr(specs, name), implementation=function)
+    return registry
+
+
 class ResultsCache(dict[str, Any]):
     """Remembers the results of the main graph, and computes those of child graphs at each call.
 
@@ -110,18 +110,14 @@ class ResultsCache(dict[str, Any]):
         self._main = str(graph.uid)
         self.__getitem__ = self._remembered  # type: ignore[method-assign]
 
-    def _remembered(self, node: str) -> Any:  # noqa: ANN401 - the result of any process
+    def _remembered(self, node: str) -> Any:
         if not node.endswith(self._main):
             raise KeyError(node)
         return self[node]
 
 
-def evaluate(nodes: Graph, registry: ProcessRegistry) -> Any:  # noqa: ANN401 - as the graph ends
-    """Evaluate a lowered graph; cubes stay lazy.
-
-    Raises:
-        GraphError: a process that is not offered.
-    """
+def evaluate(nodes: Graph, registry: ProcessRegistry) -> Any:
+    """Evaluate a lowered graph; cubes stay lazy."""
     graph = OpenEOProcessGraph({"process_graph": nodes})
     try:
         call = graph.to_callable(registry, results_cache=ResultsCache(graph))
@@ -133,7 +129,7 @@ def evaluate(nodes: Graph, registry: ProcessRegistry) -> Any:  # noqa: ANN401 - 
 def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a method, because the library sets attributes and inspects signatures of functions."""
 
-    def call(**arguments: Any) -> Any:  # noqa: ANN401 - arguments of any process
+    def call(**arguments: Any) -> Any:
         return method(**arguments)
 
     call.__name__ = method.__name__
@@ -145,26 +141,18 @@ def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
 class OwnProcesses:
     """The processes that this back-end brings itself; each public method is one."""
 
-    task: Task
-    """What the worker may read and how strict it is."""
-    _udfs: UdfProcess | None = None
-    """Process that runs UDFs; None: this one."""
-    _loaded: list[Scene] = field(default_factory=list)
-    """The scenes that were chosen."""
-    _plain: dict[str, Callable[..., Any]] = field(
-        default_factory=lambda: dict(
-            inspect.getmembers(process_implementations, inspect.isfunction)
-        )
-    )
+    _task: Task  # What the worker may read
+    _udfs: UdfProcess | None = None  # Process that runs UDFs; None: this one
+    _loaded: list[Scene] = field(default_factory=list)  # The scenes that were chosen
 
-    def _call(self, udf: Udf) -> UdfCall:
+    def _call(self, udf: Udf) -> LocalUdf:
         if self._udfs is None:
             return LocalUdf(udf["code"], udf["context"])
-        return CagedUdf(self._udfs, udf["code"], udf["context"])
+        return CagedUdf(udf["code"], udf["context"], process=self._udfs)
 
     def load_collection(self, request: dict[str, Any]) -> xr.DataArray:
         """Load a local collection; see `loading`."""
-        found = find_collections(self.task.collection_dirs)
+        found = find_collections(self._task.collection_dirs)
         identifier = request.get("id")
         if identifier not in found:
             known = ", ".join(found) or "none"
@@ -172,32 +160,31 @@ class OwnProcesses:
         collection, what = read_collection(found[identifier]), f"Collection {identifier!r}"
         if is_searchable(collection):
             return self._load(self._search(collection, request), request, what)
-        return self._load(read_scenes(found[identifier], self.task.readable_roots), request, what)
+        return self._load(read_scenes(found[identifier], self._task.readable_roots), request, what)
 
     def load_stac(self, request: dict[str, Any]) -> xr.DataArray:
         """Load a STAC item, collection or page of items; see `loading`."""
         href = request.get("url")
         if not isinstance(href, str):
             raise ParameterError("load_stac needs `url`.")
-        roots = self.task.readable_roots
+        roots = self._task.readable_roots
         content = read_stac(href, roots)
         if is_searchable(content):
             return self._load(self._search(content, request), request, href)
         scenes = [read_scene(item, roots) for item in walk_items(href, roots)]
         if not scenes:
             raise SourceError(f"{href} leads to no STAC item.")
-        scenes.sort(key=lambda scene: (scene.instant, scene.id))
         return self._load(scenes, request, href)
 
     def _search(self, collection: Mapping[str, Any], request: dict[str, Any]) -> list[Scene]:
         """Return the scenes of a collection of a STAC API in the extents of a request."""
         wanted = _read_request(request)
         items = {item["id"]: item for item in search_items(collection, wanted.span, wanted.region)}
-        scenes = [read_scene(item, self.task.readable_roots) for item in items.values()]
-        return sorted(scenes, key=lambda scene: (scene.instant, scene.id))
+        return [read_scene(item, self._task.readable_roots) for item in items.values()]
 
     def _load(self, scenes: Sequence[Scene], request: dict[str, Any], what: str) -> xr.DataArray:
-        wanted = select_scenes(scenes, request.get("properties") or {}, what)
+        ordered = sorted(scenes, key=lambda scene: (scene.instant, scene.id))
+        wanted = select_scenes(ordered, request.get("properties") or {}, what)
         plan = plan_cube(wanted, _read_request(request), what)
         self._loaded.extend(plan.scenes)
         cube = load_cube(plan)
@@ -210,17 +197,10 @@ class OwnProcesses:
         return neighborhood.run_on_cube(as_cube(data), self._call(udf))
 
     def apply_neighborhood(
-        self,
-        data: xr.DataArray,
-        size: Json,
-        udf: Udf,
-        overlap: Json = None,
+        self, data: xr.DataArray, size: Json, udf: Udf, overlap: Json = None
     ) -> xr.DataArray:
         """Run a UDF on overlapping windows."""
-        quirks = Quirks(seed=0) if self.task.strict else None
-        return neighborhood.apply_neighborhood(
-            as_cube(data), self._call(udf), size, overlap, quirks
-        )
+        return neighborhood.apply_neighborhood(as_cube(data), self._call(udf), size, overlap)
 
     def apply(
         self,
@@ -231,7 +211,7 @@ class OwnProcesses:
     ) -> Json:
         """Run a process or a UDF on every pixel."""
         if udf is None:
-            return self._plain["apply"](data=data, process=process, context=context)
+            return PLAIN["apply"](data=data, process=process, context=context)
         return neighborhood.apply_pixels(as_cube(data), self._call(udf))
 
     def apply_dimension(
@@ -244,11 +224,12 @@ class OwnProcesses:
         udf: Udf | None = None,
     ) -> Json:
         """Run a process or a UDF along one dimension."""
-        if udf is None:
-            if process is None:
-                raise ParameterError("apply_dimension needs `process`.")
-            return apply_process_along(as_cube(data), process, dimension, target_dimension, context)
-        return neighborhood.apply_along(as_cube(data), self._call(udf), dimension, target_dimension)
+        if udf is not None:
+            call = self._call(udf)
+            return neighborhood.apply_along(as_cube(data), call, dimension, target_dimension)
+        if process is None:
+            raise ParameterError("apply_dimension needs `process`.")
+        return apply_process_along(as_cube(data), process, dimension, target_dimension, context)
 
     def reduce_dimension(
         self,
@@ -259,18 +240,14 @@ class OwnProcesses:
         udf: Udf | None = None,
     ) -> Json:
         """Reduce one dimension with a process or a UDF."""
-        if udf is None:
-            return self._plain["reduce_dimension"](
-                data=data, reducer=reducer, dimension=dimension, context=context
-            )
-        return neighborhood.reduce_with_udf(as_cube(data), self._call(udf), dimension)
+        if udf is not None:
+            return neighborhood.reduce_with_udf(as_cube(data), self._call(udf), dimension)
+        return PLAIN["reduce_dimension"](
+            data=data, reducer=reducer, dimension=dimension, context=context
+        )
 
     def rename_labels(
-        self,
-        data: xr.DataArray,
-        dimension: str,
-        target: list[Any],
-        source: list[Any] | None = None,
+        self, data: xr.DataArray, dimension: str, target: list[Any], source: list[Any] | None = None
     ) -> xr.DataArray:
         """Rename labels; giving a cube the labels it has already changes nothing.
 
@@ -279,7 +256,7 @@ class OwnProcesses:
         """
         if not source and dimension in data.dims and data[dimension].values.tolist() == target:
             return data
-        renamed: xr.DataArray = self._plain["rename_labels"](
+        renamed: xr.DataArray = PLAIN["rename_labels"](
             data=data, dimension=dimension, target=target, source=source or []
         )
         return renamed
@@ -295,14 +272,19 @@ class OwnProcesses:
         """Bring a cube onto another grid; see `resampling`."""
         return resample(as_cube(data), resolution, projection, method, align)
 
+    def resample_cube_spatial(
+        self, data: xr.DataArray, target: xr.DataArray, method: str = "near"
+    ) -> xr.DataArray:
+        """Bring a cube onto the pixels of another."""
+        return on_grid_of(as_cube(data), as_cube(target), None, method)
+
     def crop_to_extent(self, data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
         """Cut off what was loaded beyond the extent asked for (see `margins.add_margins`)."""
         region = parse_spatial_extent(request["spatial_extent"])
         assert region is not None  # only inserted for requests with an extent
-        grid = GeoBox((data.sizes["y"], data.sizes["x"]), transform_of(data), str(data.rio.crs))
+        grid = grid_of(data)
         wanted = snap_outward(grid, region)
-        left = round((wanted.affine.c - grid.affine.c) / grid.affine.a)
-        top = round((wanted.affine.f - grid.affine.f) / grid.affine.e)
+        left, top = (round(edge) for edge in ~grid.affine * (wanted.affine.c, wanted.affine.f))
         kept = data.isel(y=slice(top, top + wanted.height), x=slice(left, left + wanted.width))
         return georeference(kept, data.rio.crs, grid.affine * Affine.translation(left, top))
 
@@ -327,48 +309,33 @@ class OwnProcesses:
             return window.copy(data=process(named_parameters=given))
 
         shapes = polygons if geometries is None else geometries
-        return vectors.apply_polygon(
-            as_cube(data), shapes, run, mask_value, one_by_one=udf is not None
-        )
+        return vectors.apply_polygon(as_cube(data), shapes, run, mask_value, udf is not None)
 
     def load_url(
         self, url: str, format: str, options: dict[str, Any] | None = None
     ) -> DriverVectorCube:
         """Take polygons from a file below the folders allowed, or of the web."""
         if not is_web_address(url):
-            return vectors.read_file(allowed_path(url, self.task.readable_roots), format)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "polygons"
-            with file.open("wb") as opened:
-                download(url, opened, vectors.MAX_FILE_BYTES)
-            return vectors.read_file(file, format)
+            return vectors.read_file(allowed_path(url, self._task.readable_roots), format)
+        with tempfile.NamedTemporaryFile() as file:
+            download(url, file, vectors.MAX_FILE_BYTES)
+            return vectors.read_file(Path(file.name), format)
 
     def load_geojson(self, data: Json, properties: list[str] | None = None) -> DriverVectorCube:
         """Take polygons from GeoJSON."""
         return vectors.read_polygons(data)
-
-    def resample_cube_spatial(
-        self, data: xr.DataArray, target: xr.DataArray, method: str = "near"
-    ) -> xr.DataArray:
-        """Bring a cube onto the pixels of another."""
-        return on_grid_of(as_cube(data), as_cube(target), None, method)
 
     def collect_results(self, data: Json, others: list[Json]) -> list[Json]:
         """Hold the results of several `save_result` (see `graphs.prepare_graph`)."""
         return [data, *others]
 
     def save_result(
-        self,
-        data: Json,
-        format: str = "GTiff",
-        options: dict[str, Any] | None = None,
+        self, data: Json, format: str = "GTiff", options: dict[str, Any] | None = None
     ) -> SavedResult | SavedVectors:
         """Say how the result is written; the worker writes it."""
-        vector = isinstance(data, DriverVectorCube | ZonalValues)
-        name = check_format(format, vector=vector)
-        if vector:
-            return SavedVectors(data, name, dict(options or {}))
-        return SavedResult(as_cube(data), name, dict(options or {}))
+        if isinstance(data, DriverVectorCube | ZonalValues):
+            return SavedVectors(data, check_format(format, vector=True), dict(options or {}))
+        return SavedResult(as_cube(data), check_format(format), dict(options or {}))
 
 
 def as_saved(result: Json) -> list[SavedResult | SavedVectors]:
@@ -396,16 +363,12 @@ def select_scenes(
         conditions: child process (`{"process_graph": ...}` of `value`) by name of the property; a
             scene without that property does not meet it.
         what: the source as the user named it, for messages.
-
-    Raises:
-        NoDataError: no scene is left.
-        ParameterError: a condition is no child process.
     """
     left = list(scenes)
     for name, condition in conditions.items():
         if not isinstance(condition, Mapping) or "process_graph" not in condition:
             raise ParameterError(f"properties: {name!r} needs a process, as `value <= 20`.")
-        registry = _plain_registry()
+        registry = plain_registry()
         known = [scene for scene in left if scene.properties.get(name) is not None]
         left = [s for s in known if _meets(condition, s.properties[name], registry)]
     if not left and scenes:

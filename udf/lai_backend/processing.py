@@ -43,11 +43,11 @@ class LocalProcessing(Processing):
         self._settings = settings
         self._store = store
 
-    def get_process_registry(self, api_version: Any) -> ProcessRegistry:  # noqa: ANN401
+    def get_process_registry(self, api_version: Any) -> ProcessRegistry:
         """Return the predefined processes."""
         return _driver_registry()
 
-    def validate(self, process_graph: dict[str, Any], env: Any = None) -> list[Problem]:  # noqa: ANN401
+    def validate(self, process_graph: dict[str, Any], env: Any = None) -> list[Problem]:
         """Return what is wrong with a process graph."""
         roots = self._settings.readable_roots
         found = find_collections(self._settings.collection_dirs)
@@ -58,7 +58,7 @@ class LocalProcessing(Processing):
         }
         return validate_graph(process_graph, self._finder(_user_of_request()), bands_of, roots)
 
-    def evaluate(self, process_graph: dict[str, Any], env: Any = None) -> flask.Response:  # noqa: ANN401
+    def evaluate(self, process_graph: dict[str, Any], env: Any = None) -> flask.Response:
         """Run a synchronous request in a worker and answer with its one file."""
         try:
             task = self._make_task(
@@ -102,16 +102,16 @@ class LocalProcessing(Processing):
         merged = {**defaults, **options}
         most = settings.memory_bytes or default_memory()
         return Task(
-            graph=prepared if settings.strict else add_margins(prepared),
+            graph=add_margins(prepared),
             job_options=merged,
             collection_dirs=[folder.resolve() for folder in settings.collection_dirs],
             readable_roots=list(settings.readable_roots),
-            strict=settings.strict,
             threads=settings.threads,
             threads_per_call=_read_cpus(merged.get("task-cpus")),
             seconds=settings.request_seconds if single_file else settings.job_seconds,
             scratch_bytes=settings.scratch_bytes,
             network=settings.network,
+            private_network=settings.private_network,
             memory_bytes=min(most, parse_memory(merged.get(MEMORY_OPTION)) or most),
             log_level=log_level,
             single_file=single_file,

@@ -21,23 +21,13 @@ from lai_backend.georeference import georeference, transform_of
 _log = logging.getLogger(__name__)
 METHODS: Mapping[str, str] = {
     "near": "nearest",
-    "bilinear": "bilinear",
-    "cubic": "cubic",
     "cubicspline": "cubic_spline",
-    "lanczos": "lanczos",
-    "average": "average",
-    "mode": "mode",
-    "max": "max",
-    "min": "min",
-    "med": "med",
-    "q1": "q1",
-    "q3": "q3",
-    "rms": "rms",
-    "sum": "sum",
+    **{name: name for name in ("bilinear", "cubic", "lanczos", "average", "mode", "max", "min")},
+    **{name: name for name in ("med", "q1", "q3", "rms", "sum")},
 }
+"""Names of GDAL by those of openEO."""
 CORNERS = ("lower-left", "upper-left", "lower-right", "upper-right")
-SPAN_TOLERANCE_PX = 1e-6
-"""A grid that fits this well gets no further pixel."""
+SPAN_TOLERANCE_PX = 1e-6  # A grid that fits this well gets no further pixel
 
 
 def resample(
@@ -55,9 +45,6 @@ def resample(
 
     Returns:
         Lazy cube on the new grid, NaN where the input has no data.
-
-    Raises:
-        ParameterError: an unknown method, corner, CRS or resolution.
     """
     if method not in METHODS:
         raise ParameterError(f"There is no resampling method {method!r}; use {', '.join(METHODS)}.")
@@ -70,11 +57,7 @@ def resample(
 
 
 def grid_of(cube: xr.DataArray) -> GeoBox:
-    """Return the pixels of a cube.
-
-    Raises:
-        ParameterError: it has no y and x, no projection, or a size of pixels that nobody knows.
-    """
+    """Return the pixels of a cube."""
     if not {"y", "x"} <= set(cube.dims) or cube.rio.crs is None:
         raise ParameterError(f"A cube with y, x and a projection is needed, not {cube.dims}.")
     crs = parse_crs(cube.rio.crs.to_wkt())
@@ -84,17 +67,13 @@ def grid_of(cube: xr.DataArray) -> GeoBox:
 def on_grid_of(
     cube: xr.DataArray, target: xr.DataArray, what: str | None, method: str = "near"
 ) -> xr.DataArray:
-    """Return a cube on the pixels of another.
+    """Return a cube, with or without y and x, on the pixels of another.
 
     Args:
-        cube: with or without y and x.
+        cube: any.
         target: has the pixels wanted.
-        what: what the cube is to a user who did not ask for resampling, for a warning; None: it
-            was asked for.
+        what: the cube's name for a warning, where nobody asked for resampling.
         method: name of openEO, where the pixels differ.
-
-    Raises:
-        ParameterError: the two lie apart.
     """
     if not {"y", "x"} <= set(cube.dims) or not {"y", "x"} <= set(target.dims):
         return cube
@@ -109,22 +88,19 @@ def on_grid_of(
     if method not in METHODS:
         raise ParameterError(f"There is no resampling method {method!r}; use {', '.join(METHODS)}.")
     if what:
-        _warn_of_resampling(what, here, wanted)
+        _log.warning(
+            "%s has pixels of %g (EPSG %s) and is brought to those of %g (EPSG %s) that it meets, "
+            "by nearest neighbour; resample_spatial before chooses otherwise.",
+            what,
+            *(one for grid in (here, wanted) for one in (abs(grid.affine.a), _epsg(grid))),
+        )
     numbers = cube.astype("float32") if cube.dtype == bool else cube
     moved = _reproject(numbers, wanted, METHODS[method])
     return moved.assign_coords({name: target[name].values for name in ("y", "x")})
 
 
-def _warn_of_resampling(what: str, here: GeoBox, wanted: GeoBox) -> None:
-    _log.warning(
-        "%s has pixels of %g (EPSG %s) and is brought to those of %g (EPSG %s) that it meets, by "
-        "nearest neighbour; resample_spatial before chooses otherwise.",
-        what,
-        abs(here.affine.a),
-        here.crs and here.crs.to_epsg(),
-        abs(wanted.affine.a),
-        wanted.crs and wanted.crs.to_epsg(),
-    )
+def _epsg(grid: GeoBox) -> int | None:
+    return grid.crs.to_epsg() if grid.crs else None
 
 
 def _close(one: GeoBox, other: GeoBox) -> bool:

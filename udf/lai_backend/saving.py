@@ -1,7 +1,6 @@
 """`save_result`: a lazy cube -> files, and what STAC says about them.
 
-GTiff: one COG per date (`cogs`); netCDF and Zarr: one file (`stores`). Files appear whole or not at
-all.
+GTiff: one COG per date (`cogs`); netCDF: one file. Files appear whole or not at all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,18 +17,16 @@ from rasterio.errors import RasterioError
 
 from lai_backend.band_statistics import BandStatistics
 from lai_backend.cogs import StoreBlocks, write_cogs
-from lai_backend.errors import LaiBackendError, ParameterError, ResultError
+from lai_backend.errors import ParameterError, ResultError
 from lai_backend.formats import check_options
 from lai_backend.georeference import georeference, transform_of
+from lai_backend.netcdf import write_netcdf
 from lai_backend.sources import Scene
-from lai_backend.stores import write_netcdf, write_zarr
 from lai_backend.vectors import SavedVectors, write_vectors
 
 GTIFF_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 NETCDF_TYPE = "application/x-netcdf"
-ZARR_TYPE = "application/vnd.zarr+zip"
-UNNAMED_BAND = "var"
-"""Name of the one band of a cube without bands, as the cloud back-ends have it."""
+UNNAMED_BAND = "var"  # Name of the one band of a cube without bands, as the cloud back-ends have it
 PRODUCT_FIELD = "s2:product_uri"
 """Where STAC items of Sentinel-2 tell the name of their product, that holds time and tile."""
 
@@ -38,12 +35,9 @@ PRODUCT_FIELD = "s2:product_uri"
 class SavedResult:
     """A cube and how it shall be written; what a process graph ends in."""
 
-    cube: xr.DataArray
-    """Lazy cube with y and x; t and bands optional."""
-    format: str
-    """`GTiff`, `netCDF` or `Zarr`."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Format options of the client."""
+    cube: xr.DataArray  # Lazy cube with y and x; t and bands optional
+    format: str  # `GTiff` or `netCDF`
+    options: Mapping[str, Any] = field(default_factory=dict)  # Format options of the client
 
 
 def write_results(
@@ -52,11 +46,7 @@ def write_results(
     single_file: bool,
     store: StoreBlocks,
 ) -> list[dict[str, Any]]:
-    """Write all results of a graph and describe their files; see `write_result`.
-
-    Raises:
-        ParameterError: several results where one file is needed, or two with one file name.
-    """
+    """Write all results of a graph and describe their files; see `write_result`."""
     if single_file and len(results) > 1:
         raise ParameterError(
             f"The graph has {len(results)} save_result, a synchronous request carries one file: "
@@ -94,10 +84,6 @@ def write_result(
     Returns:
         One dictionary per file: `name`, `type`, `bands`, `datetime` or `start_datetime` and
         `end_datetime`, `bbox`, `geometry`, `proj:epsg`, `proj:shape`, `proj:bbox`.
-
-    Raises:
-        ParameterError: unknown options, or several dates where one file is needed.
-        ResultError: the disk is full or not writable.
     """
     prefix = str(result.options.get("filename_prefix", "openEO"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,41 +98,33 @@ def write_result(
         )
     try:
         return _write(cube, result.format, folder, prefix, store)
-    except LaiBackendError:
-        raise
-    except (OSError, RasterioError) as error:
-        raise ResultError(f"Cannot write the result to {folder}: {error}.") from error
-    except RuntimeError as error:
-        if "NetCDF" not in str(error):
+    except (OSError, RasterioError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "NetCDF" not in str(error):
             raise
         raise ResultError(f"Cannot write the result to {folder}: {error}.") from error
 
 
 def derived_from(scenes: Sequence[Scene]) -> list[dict[str, Any]]:
-    """Return STAC links to the items that a result was made from, each once.
-
-    Args:
-        scenes: what was loaded; those whose place nobody knows are left out.
-    """
-    return list(
-        {
-            scene.href: {
-                "rel": "derived_from",
-                "href": scene.href,
-                "type": "application/geo+json",
-                "title": str(scene.properties.get(PRODUCT_FIELD) or scene.id),
-            }
-            for scene in scenes
-            if scene.href
-        }.values()
-    )
+    """Return STAC links to the items that a result was made from, each once, where known."""
+    links = {
+        scene.href: {
+            "rel": "derived_from",
+            "href": scene.href,
+            "type": "application/geo+json",
+            "title": str(scene.properties.get(PRODUCT_FIELD) or scene.id),
+        }
+        for scene in scenes
+        if scene.href
+    }
+    return list(links.values())
 
 
 def _read_dates(labels: npt.NDArray[Any], *, dated: bool) -> npt.NDArray[Any]:
-    """Return labels of t, which processes may have made texts, as dates, or else as texts.
+    """Return labels of t, which processes may have made texts, as dates; else, or refused, texts.
 
-    Raises:
-        ParameterError: they are no dates, and must be.
+    Args:
+        labels: of t.
+        dated: whether they must be dates, as in names of files.
     """
     if np.issubdtype(labels.dtype, np.datetime64):
         return labels
@@ -165,31 +143,26 @@ def _write(
     cube: xr.DataArray, form: str, folder: Path, prefix: str, store: StoreBlocks
 ) -> list[dict[str, Any]]:
     dates = cube["t"].values
-    statistics = BandStatistics(cube.shape)
-    store = statistics.watch(store)
+    statistics = BandStatistics(cube.shape, store)
     bands = [str(name) for name in cube["bands"].values]
     if form == "netCDF":
-        name, media_type = f"{prefix}.nc", NETCDF_TYPE
-        write_netcdf(cube, folder / name, store)
-    elif form == "Zarr":
-        name, media_type = f"{prefix}.zarr.zip", ZARR_TYPE
-        write_zarr(cube, folder / name, store)
+        names, media_type, parts = [f"{prefix}.nc"], NETCDF_TYPE, [slice(None)]
+        write_netcdf(cube, folder / names[0], statistics.store)
     else:
         names = [f"{prefix}{_name_moment(date)}.tif" for date in dates]
+        media_type, parts = GTIFF_TYPE, [slice(one, one + 1) for one in range(len(dates))]
         if len(set(names)) < len(names):
             raise ParameterError(f"Labels of t repeat; one GeoTIFF each needs others: {names}.")
-        write_cogs(cube, [folder / name for name in names], store)
-        return [
-            {
-                "name": name,
-                "type": GTIFF_TYPE,
-                **_describe(cube, [date]),
-                "raster:bands": statistics.describe(bands, slice(number, number + 1)),
-            }
-            for number, (name, date) in enumerate(zip(names, dates, strict=True))
-        ]
-    described = {"raster:bands": statistics.describe(bands, slice(None))}
-    return [{"name": name, "type": media_type, **_describe(cube, dates), **described}]
+        write_cogs(cube, [folder / name for name in names], statistics.store)
+    return [
+        {
+            "name": name,
+            "type": media_type,
+            **_describe(cube, dates[part]),
+            "raster:bands": statistics.describe(bands, part),
+        }
+        for name, part in zip(names, parts, strict=True)
+    ]
 
 
 def _name_moment(date: np.datetime64) -> str:
@@ -201,12 +174,7 @@ def _name_moment(date: np.datetime64) -> str:
 
 
 def _normalise(cube: xr.DataArray, *, dated: bool) -> xr.DataArray:
-    """Bring a cube to (t, bands, y, x), float32; a missing t has the label NaT.
-
-    Args:
-        cube: what the process graph gave.
-        dated: whether the labels of t must be dates, as in names of files; else texts may stay.
-    """
+    """Bring a cube to (t, bands, y, x), float32; a missing t has the label NaT."""
     for axis in ("y", "x"):
         if axis not in cube.dims:
             raise ParameterError(f"save_result needs a raster cube; this one has {cube.dims}.")

@@ -20,8 +20,7 @@ from lai_backend.margins import SCL_KERNELS_PX
 CLEAR = (2, 4, 5, 6, 7)
 CLOUDS = (3, 8, 9, 10, 11)
 CHUNK_PX = 1024
-SHARE_NOT_CLEAR, SHARE_CLOUDS = 0.057, 0.025
-"""Blurred shares above which a pixel is hidden."""
+SHARE_NOT_CLEAR, SHARE_CLOUDS = 0.057, 0.025  # Blurred shares above which a pixel is hidden
 
 
 def to_scl_dilation_mask(
@@ -41,9 +40,6 @@ def to_scl_dilation_mask(
         mask2_values: classes blurred with the second kernel.
         kernel1_size: px, 0: no blurring.
         kernel2_size: the same for the second.
-
-    Raises:
-        ParameterError: several bands, or sizes that are no whole numbers from 0 on.
     """
     if data.sizes.get("bands", 1) != 1:
         raise ParameterError("to_scl_dilation_mask needs a cube with the band SCL alone.")
@@ -64,10 +60,7 @@ def to_scl_dilation_mask(
     def hide(block: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         clear, clouds = np.isin(block, list(mask1_values)), np.isin(block, list(mask2_values))
         outside = np.isinf(block)  # beyond the cube nothing is hidden
-        pairs = (
-            (~clear & ~outside, sizes[1], SHARE_NOT_CLEAR),
-            (clouds, sizes[2], SHARE_CLOUDS),
-        )
+        pairs = ((~clear & ~outside, sizes[1], SHARE_NOT_CLEAR), (clouds, sizes[2], SHARE_CLOUDS))
         parts = [
             _blur(_erode(part | outside, sizes[0]) & ~outside, size, share)
             for part, size, share in pairs

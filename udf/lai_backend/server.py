@@ -3,9 +3,9 @@
 The server answers, stores and supervises; it evaluates no process graph and runs no user code.
 """
 
-import functools
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +16,31 @@ from openeo_driver.backend import (
     AbstractCollectionCatalog,
     OpenEoBackendImplementation,
     UdfRuntimes,
+    UserDefinedProcesses,
+    UserDefinedProcessesListing,
+    UserDefinedProcessMetadata,
 )
 from openeo_driver.config import OpenEoBackendConfig
-from openeo_driver.errors import CollectionNotFoundException, TokenInvalidException
+from openeo_driver.errors import (
+    CollectionNotFoundException,
+    OpenEOApiException,
+    ProcessGraphNotFoundException,
+    TokenInvalidException,
+)
 from openeo_driver.urlsigning import UrlSigner
 from openeo_driver.users import User
 from shapely.geometry import box, mapping
 
 from lai_backend.accounts import Account, read_secret
-from lai_backend.batch_jobs import LocalBatchJobs
+from lai_backend.batch_jobs import LocalBatchJobs, replace_job_views
 from lai_backend.collections import describe_collection, find_collections, read_scenes
 from lai_backend.errors import LaiBackendError, SettingsError
 from lai_backend.extents import TimeSpan, parse_instant
 from lai_backend.formats import file_formats
-from lai_backend.job_views import replace_job_views
-from lai_backend.listing import udf_runtimes
+from lai_backend.listing import process_specs, udf_runtimes
 from lai_backend.processing import LocalProcessing, as_api_error
 from lai_backend.settings import BackendSettings
 from lai_backend.store import Store
-from lai_backend.stored_processes import StoredProcesses
 from lai_backend.supervisor import Supervisor
 
 LINK_LIFETIME_S = 7 * 24 * 3600
@@ -45,24 +51,15 @@ class Backend(OpenEoBackendImplementation):
     """All parts of one back-end."""
 
     def __init__(self, settings: BackendSettings) -> None:
-        """Open the registry and put the parts together; `start` begins the work.
-
-        Args:
-            settings: what the operator decided.
-
-        Raises:
-            SettingsError: the data folder cannot be used.
-        """
+        """Open the registry and put the parts together; `supervisor.start` begins the work."""
         data_dir = settings.data_dir
         _make_writable(data_dir)
         shutil.rmtree(data_dir / "requests", ignore_errors=True)  # left by a killed server
         store = Store(data_dir / "registry.sqlite")
         self.settings = settings
-        self.account = Account(
-            settings.user,
-            settings.password or read_secret(data_dir / "password"),
-            read_secret(data_dir / "secret"),
-        )
+        secret = read_secret(data_dir / "secret")
+        password = settings.password or read_secret(data_dir / "password")
+        self.account = Account(settings.user, password, secret)
         processing = LocalProcessing(settings, store)
         self.supervisor = Supervisor(settings, store, processing.task_of_job)
         processing.supervisor = self.supervisor
@@ -73,7 +70,20 @@ class Backend(OpenEoBackendImplementation):
             user_defined_processes=StoredProcesses(store),
             processing=processing,
             udf_runtimes=LocalRuntimes(),
-            config=_driver_config(self.account, read_secret(data_dir / "secret")),
+            config=OpenEoBackendConfig(
+                id="lai-backend",
+                capabilities_title="lai-backend",
+                capabilities_description="An openEO back-end for one machine.",
+                capabilities_backend_version="0.1.0",
+                processing_facility="local",
+                processing_software="lai-backend",
+                enable_basic_auth=True,
+                valid_basic_auth=self.account.accepts,
+                enable_oidc_auth=False,
+                oidc_providers=[],
+                url_signer=UrlSigner(secret=secret, expiration=LINK_LIFETIME_S),
+                flask_settings={"MAX_CONTENT_LENGTH": MAX_REQUEST_BYTES},
+            ),
         )
 
     def postprocess_capabilities(self, capabilities: dict[str, Any]) -> dict[str, Any]:
@@ -119,18 +129,12 @@ class LocalCatalog(AbstractCollectionCatalog):
 
     def get_collection_metadata(self, collection_id: str) -> dict[str, Any]:
         """Describe one collection."""
-        found = find_collections(self._settings.collection_dirs)
-        if collection_id not in found:
-            raise CollectionNotFoundException(collection_id)
-        return describe_collection(found[collection_id], self._settings.readable_roots)
+        return describe_collection(self._find(collection_id), self._settings.readable_roots)
 
     def get_collection_items(
         self, collection_id: str, parameters: dict[str, Any]
     ) -> dict[str, Any]:
         """Return the items of a collection in folders, without their files: what there is, when."""
-        found = find_collections(self._settings.collection_dirs)
-        if collection_id not in found:
-            raise CollectionNotFoundException(collection_id)
         start, _, end = str(parameters.get("datetime") or "..").partition("/")
         span = TimeSpan(parse_instant(start), parse_instant(end or start if end else ".."))
         features: list[dict[str, Any]] = [
@@ -145,17 +149,21 @@ class LocalCatalog(AbstractCollectionCatalog):
                 "links": [],
                 "assets": {},
             }
-            for scene in read_scenes(found[collection_id], self._settings.readable_roots)
+            for scene in read_scenes(self._find(collection_id), self._settings.readable_roots)
             if span.contains(scene.instant)
         ]
-        return {
-            "type": "FeatureCollection",
-            "features": features[: int(parameters.get("limit", 1000))],
-        }
+        limit = int(parameters.get("limit", 1000))
+        return {"type": "FeatureCollection", "features": features[:limit]}
 
-    def load_collection(self, collection_id: str, load_params: Any, env: Any) -> Any:  # noqa: ANN401
+    def load_collection(self, collection_id: str, load_params: Any, env: Any) -> Any:
         """Not used: workers load."""
         raise NotImplementedError
+
+    def _find(self, collection_id: str) -> Path:
+        found = find_collections(self._settings.collection_dirs)
+        if collection_id not in found:
+            raise CollectionNotFoundException(collection_id)
+        return found[collection_id]
 
 
 class LocalRuntimes(UdfRuntimes):
@@ -166,12 +174,56 @@ class LocalRuntimes(UdfRuntimes):
         return udf_runtimes()
 
 
-def build_app(backend: Backend) -> flask.Flask:
-    """Return the WSGI application of a back-end.
+class StoredProcess(UserDefinedProcessMetadata):
+    """A user-defined process that keeps fields openeo-driver does not know, as job options."""
 
-    Args:
-        backend: its parts.
-    """
+    spec: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, spec: Mapping[str, Any]) -> "StoredProcess":
+        """Wrap a stored definition."""
+        process: StoredProcess = cls.from_dict(dict(spec))
+        process.spec = spec
+        return process
+
+    def to_api_dict(self, *, full: bool = True) -> dict[str, Any]:
+        """Return the definition as it was stored."""
+        short = {"id", "summary", "description", "parameters", "returns"}
+        return {key: value for key, value in self.spec.items() if full or key in short}
+
+
+class StoredProcesses(UserDefinedProcesses):
+    """User-defined processes in the registry."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self._store = store
+
+    def get(self, user_id: str, process_id: str) -> UserDefinedProcessMetadata | None:
+        """Return one process."""
+        spec = self._store.process(user_id, process_id)
+        return None if spec is None else StoredProcess.read(spec)
+
+    def list_for_user(self, user_id: str) -> UserDefinedProcessesListing:
+        """List the processes of a user."""
+        stored = [StoredProcess.read(spec) for spec in self._store.processes_of(user_id)]
+        return UserDefinedProcessesListing(udps=stored)
+
+    def save(self, user_id: str, process_id: str, spec: dict[str, Any]) -> None:
+        """Store a process; predefined ones cannot be replaced."""
+        if process_id in process_specs():
+            message = f"{process_id!r} is a predefined process; choose another name."
+            raise OpenEOApiException(message, "PredefinedProcessExists", 400)
+        self._store.save_process(user_id, process_id, spec)
+
+    def delete(self, user_id: str, process_id: str) -> None:
+        """Forget a process."""
+        if not self._store.remove_process(user_id, process_id):
+            raise ProcessGraphNotFoundException(process_id)
+
+
+def build_app(backend: Backend) -> flask.Flask:
+    """Return the WSGI application of a back-end."""
     # openeo-driver reads its configuration through a process-wide getter, from a Python file; the
     # configuration is made here instead.
     openeo_driver.config.load._backend_config_getter._config = backend.config
@@ -179,32 +231,15 @@ def build_app(backend: Backend) -> flask.Flask:
     replace_job_views(app, backend.jobs)
     handler = app.extensions["auth_handler"]
     handler.build_basic_access_token = backend.account.make_token
-    handler.resolve_basic_access_token = functools.partial(_user_of_token, backend.account)
+
+    def user_of_token(access_token: str) -> User:
+        user = backend.account.user_of(access_token)
+        if user is None:
+            raise TokenInvalidException
+        return User(user_id=user, internal_auth_data={"authentication_method": "Basic"})
+
+    handler.resolve_basic_access_token = user_of_token
     app.register_error_handler(
         LaiBackendError, lambda error: (as_api_error(error).to_dict(), error.status)
     )
     return app
-
-
-def _user_of_token(account: Account, access_token: str) -> User:
-    user = account.user_of(access_token)
-    if user is None:
-        raise TokenInvalidException
-    return User(user_id=user, internal_auth_data={"authentication_method": "Basic"})
-
-
-def _driver_config(account: Account, secret: str) -> OpenEoBackendConfig:
-    return OpenEoBackendConfig(
-        id="lai-backend",
-        capabilities_title="lai-backend",
-        capabilities_description="An openEO back-end for one machine.",
-        capabilities_backend_version="0.1.0",
-        processing_facility="local",
-        processing_software="lai-backend",
-        enable_basic_auth=True,
-        valid_basic_auth=account.accepts,
-        enable_oidc_auth=False,
-        oidc_providers=[],
-        url_signer=UrlSigner(secret=secret, expiration=LINK_LIFETIME_S),
-        flask_settings={"MAX_CONTENT_LENGTH": MAX_REQUEST_BYTES},
-    )

@@ -42,11 +42,11 @@ class Application(BaseApplication):
         """Set what is not gunicorn's default."""
         server = os.getpid()
 
-        def begin(worker: Any) -> None:  # noqa: ANN401 - a worker of gunicorn
+        def begin(worker: Any) -> None:
             self._backend.supervisor.start()
             self._on_ready()
 
-        def end(arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - of gunicorn
+        def end(arbiter: Any, worker: Any) -> None:
             if os.getppid() == server:  # else it was killed, and jobs go on for the next server
                 self._backend.supervisor.stop()
 
@@ -77,9 +77,6 @@ def serve(settings: BackendSettings, on_ready: Callable[[str], None]) -> None:
     Args:
         settings: what the operator decided.
         on_ready: told the address once requests are answered.
-
-    Raises:
-        SettingsError: the port or the data folder cannot be used.
     """
     for name in ("openeo_driver", "openeo"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

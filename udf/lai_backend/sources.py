@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-import requests
 from odc.geo.geom import Geometry
 
-from lai_backend.access import allowed_path, is_web_address
+from lai_backend.access import allowed_path, check_address, get, is_web_address
 from lai_backend.errors import SourceError
 from lai_backend.extents import TimeSpan, parse_instant, wrapped_boxes
 
-HTTP_TIMEOUT_S = 30
 MAX_ITEMS = 2000
 PAGE_SIZE = 250
 PLANETARY_COMPUTER = "planetarycomputer.microsoft.com"
 """Its assets are read with addresses that `planetary_computer` signs."""
 MAX_JSON_BYTES = 20_000_000
+STAC_TYPES = {"Feature", "Collection", "Catalog", "FeatureCollection"}
 RASTER_TYPES = ("image/tiff", "image/jp2", "image/vnd.stac.geotiff")
 BAND_FIELDS = (
     "raster:scale",
@@ -46,20 +45,14 @@ RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 class BandSource:
     """One band of one raster file."""
 
-    href: str
-    """Local path or http address of the file."""
-    index: int
-    """Band number in the file, from 1."""
-    nodata: float | None
-    """No-data value the STAC metadata declare; None: whatever the file says."""
+    href: str  # Local path or http address of the file
+    index: int  # Band number in the file, from 1
+    nodata: float | None  # No-data value the STAC metadata declare; None: whatever the file says
     scale: float | None = None
     """Physical value of one step of the stored numbers (`raster:scale`); None: not declared."""
-    offset: float = 0.0
-    """Physical value of the stored number 0 (`raster:offset`)."""
-    factor: float = 1.0
-    """What stored numbers are multiplied by as they are read."""
-    shift: float = 0.0
-    """What is added then."""
+    offset: float = 0.0  # Physical value of the stored number 0 (`raster:offset`)
+    factor: float = 1.0  # What stored numbers are multiplied by as they are read
+    shift: float = 0.0  # What is added then
     description: dict[str, Any] = field(default_factory=dict, compare=False)
     """What STAC says about the band: name, raster:scale, raster:offset, eo:common_name, …"""
 
@@ -68,14 +61,11 @@ class BandSource:
 class Scene:
     """One STAC item, reduced to what loading needs."""
 
-    id: str
-    """Identifier of the item."""
-    instant: datetime
-    """Acquisition time, UTC."""
+    id: str  # Identifier of the item
+    instant: datetime  # Acquisition time, UTC
     bbox: tuple[float, float, float, float] | None
     """West, south, east, north in degrees; None: the item does not say."""
-    bands: dict[str, BandSource]
-    """Source of each band, in the order of the item."""
+    bands: dict[str, BandSource]  # Source of each band, in the order of the item
     properties: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Properties of the item, for filters."""
     href: str | None = None
@@ -88,19 +78,10 @@ def read_stac(href: str, roots: Sequence[Path]) -> dict[str, Any]:
     Args:
         href: http address, `file://` address or absolute path.
         roots: folders below which local files may be read.
-
-    Returns:
-        The JSON object; each link and asset href absolute.
-
-    Raises:
-        AccessError: the place may not be read.
-        SourceError: it cannot be read, or is no STAC object.
     """
     try:
         if is_web_address(href):
-            response = requests.get(href, timeout=HTTP_TIMEOUT_S, stream=True)
-            response.raise_for_status()
-            text = response.raw.read(MAX_JSON_BYTES, decode_content=True).decode("utf-8")
+            text = get(href).raw.read(MAX_JSON_BYTES, decode_content=True).decode("utf-8")
             base = place = href
         else:
             path = allowed_path(href, roots)
@@ -109,12 +90,7 @@ def read_stac(href: str, roots: Sequence[Path]) -> dict[str, Any]:
         content = json.loads(text)
     except (OSError, ValueError) as error:
         raise SourceError(f"Cannot read STAC from {href}: {error}.") from error
-    if not isinstance(content, dict) or content.get("type") not in {
-        "Feature",
-        "Collection",
-        "Catalog",
-        "FeatureCollection",
-    }:
+    if not isinstance(content, dict) or content.get("type") not in STAC_TYPES:
         raise SourceError(f"{href} is not a STAC item, collection or catalogue.")
     _make_absolute(content, base)
     links = content.setdefault("links", [])
@@ -126,18 +102,15 @@ def read_stac(href: str, roots: Sequence[Path]) -> dict[str, Any]:
 
 def _make_absolute(content: dict[str, Any], base: str) -> None:
     for entry in (*content.get("links", []), *content.get("assets", {}).values()):
-        if "href" in entry:
-            entry["href"] = _join(base, entry["href"])
+        href = entry.get("href", "")
+        if not href or is_web_address(href) or href.startswith(("file:", "/")):
+            continue
+        if is_web_address(base):
+            entry["href"] = urljoin(base, href)
+        else:
+            entry["href"] = str((Path(base).parent / href).resolve())
     for feature in content.get("features", []):
         _make_absolute(feature, base)
-
-
-def _join(base: str, href: str) -> str:
-    if is_web_address(href) or href.startswith(("file:", "/")):
-        return href
-    if is_web_address(base):
-        return urljoin(base, href)
-    return str((Path(base).parent / href).resolve())
 
 
 def walk_items(href: str, roots: Sequence[Path]) -> Iterator[dict[str, Any]]:
@@ -145,9 +118,6 @@ def walk_items(href: str, roots: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
     Follows `item`, `items`, `child` and `next` links; each address is read once. For a collection
     of a STAC API there is `search_items`.
-
-    Raises:
-        AccessError, SourceError: see `read_stac`; also for more than `MAX_ITEMS` addresses.
     """
     waiting = [href]
     seen: set[str] = set()
@@ -177,15 +147,13 @@ def search_items(
         collection: as `read_stac` gives it; one for which `is_searchable` is true.
         span: of time.
         region: area; one beyond 180 degrees is asked for in two parts.
-
-    Raises:
-        SourceError: the API fails, or has more than `MAX_ITEMS` items there.
     """
     import planetary_computer  # configures pydantic the old way, with a warning at each import
     import pystac_client
 
     links = _links(collection)
     root = links.get("root") or str(links["items"]).partition("/collections/")[0]
+    check_address(root)
     times = [f"{edge:%Y-%m-%dT%H:%M:%SZ}" if edge else ".." for edge in (span.start, span.end)]
     signed = planetary_computer.sign_inplace if PLANETARY_COMPUTER in root else None
     try:
@@ -219,18 +187,10 @@ def _links(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_scene(item: dict[str, Any], roots: Sequence[Path]) -> Scene:
-    """Reduce a STAC item to a scene.
+    """Reduce a STAC item with absolute hrefs to a scene; local files lie below `roots`.
 
     Bands are found by name: `bands` (STAC 1.1) or `eo:bands` of an asset; an asset without them
     is one band named by its key.
-
-    Args:
-        item: STAC item with absolute hrefs.
-        roots: folders below which local files may be read.
-
-    Raises:
-        AccessError: an asset lies outside the roots.
-        SourceError: the item has no time.
     """
     properties = item.get("properties", {})
     time = properties.get("datetime") or properties.get("start_datetime")
@@ -244,17 +204,10 @@ def read_scene(item: dict[str, Any], roots: Sequence[Path]) -> Scene:
             for name, source in _asset_bands(key, asset, properties, roots):
                 bands.setdefault(name, source)
     links = {link.get("rel"): link.get("href") for link in item.get("links", [])}
-    return Scene(
-        str(item.get("id")), instant, _read_bbox(item), bands, properties, links.get("self")
-    )
-
-
-def _read_bbox(item: dict[str, Any]) -> tuple[float, float, float, float] | None:
-    bbox = item.get("bbox")
-    if not bbox:
-        return None
-    half = len(bbox) // 2  # a bbox may have heights: west south low east north high
-    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
+    edges = item.get("bbox") or ()  # with heights: west south low east north high
+    half = len(edges) // 2
+    box = (edges[0], edges[1], edges[half], edges[half + 1]) if edges else None
+    return Scene(str(item.get("id")), instant, box, bands, properties, links.get("self"))
 
 
 def _is_raster(asset: dict[str, Any]) -> bool:
@@ -271,6 +224,8 @@ def _asset_bands(
     key: str, asset: dict[str, Any], properties: Mapping[str, Any], roots: Sequence[Path]
 ) -> Iterator[tuple[str, BandSource]]:
     href = asset["href"]
+    if is_web_address(href):
+        check_address(href)
     place = href if is_web_address(href) else str(allowed_path(href, roots))
     declared = asset.get("bands") or asset.get("eo:bands") or [{"name": key}]
     raster = asset.get("raster:bands") or []

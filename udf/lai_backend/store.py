@@ -1,7 +1,7 @@
 """The registry: batch jobs and user-defined processes in one SQLite file.
 
 Every call opens its own connection, so that threads of the server need no lock; SQLite orders the
-writers. Dates are ISO 8601 in UTC.
+writers. Dates are ISO 8601 in UTC, objects JSON.
 """
 
 import json
@@ -44,43 +44,25 @@ CREATE TABLE IF NOT EXISTS processes (
 class Job:
     """One batch job as the registry knows it."""
 
-    id: str
-    """Identifier, also the name of its folder."""
-    user: str
-    """Owner."""
-    status: str
-    """created, queued, running, canceled, finished or error."""
-    process: dict[str, Any]
-    """The process as the client sent it."""
-    options: dict[str, Any]
-    """Job options of the client."""
-    details: dict[str, Any]
-    """title, description, plan, budget, log_level."""
+    id: str  # Also the name of its folder
+    user: str  # Owner
+    status: str  # created, queued, running, canceled, finished or error
+    process: dict[str, Any]  # As the client sent it
+    options: dict[str, Any]  # Job options of the client
+    details: dict[str, Any]  # title, description, plan, budget, log_level
     created: datetime
-    """When the client made it."""
-    updated: datetime
-    """Last change of status."""
-    started: datetime | None = None
-    """When its worker started."""
-    finished: datetime | None = None
-    """When its worker ended."""
-    pid: int | None = None
-    """Process of the worker."""
-    pid_started: str | None = None
-    """Start time of that process, to tell it from a later one with the same number."""
-    reason: str | None = None
-    """Why it ended in `error`, where the worker could not say."""
+    updated: datetime  # Last change of status
+    started: datetime | None = None  # When its worker started
+    finished: datetime | None = None  # When its worker ended
+    pid: int | None = None  # Process of the worker
+    pid_started: str | None = None  # Start time of that process, to tell it from a later one
+    reason: str | None = None  # Why it ended in `error`, where the worker could not say
 
 
 class Store:
-    """Jobs and user-defined processes in a SQLite file."""
+    """Jobs and user-defined processes in a SQLite file, whose folder must exist."""
 
     def __init__(self, path: Path) -> None:
-        """Open or make the registry.
-
-        Args:
-            path: the SQLite file; its folder must exist.
-        """
         self._path = path
         with self._connect() as connection:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -96,120 +78,72 @@ class Store:
         finally:
             connection.close()
 
+    def _rows(self, query: str, *values: str) -> list[sqlite3.Row]:
+        with self._connect() as connection:
+            return connection.execute(query, values).fetchall()
+
+    def _change(self, query: str, *values: object) -> bool:
+        """Run a statement and return whether it changed one row."""
+        with self._connect() as connection:
+            return connection.execute(query, [*map(_write_value, values)]).rowcount == 1
+
     def add_job(self, job: Job) -> None:
         """Add a new job."""
-        values = (
-            job.id,
-            job.user,
-            job.status,
-            json.dumps(job.process),
-            json.dumps(job.options),
-            json.dumps(job.details),
-            job.created.isoformat(),
-            job.updated.isoformat(),
-        )
-        with self._connect() as connection:
-            connection.execute(
-                "INSERT INTO jobs (id, user, status, process, options, details, created, updated) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                values,
-            )
+        columns = vars(job)
+        marks = ", ".join("?" for _ in columns)
+        self._change(f"INSERT INTO jobs ({', '.join(columns)}) VALUES ({marks})", *columns.values())
 
     def job(self, job_id: str) -> Job | None:
         """Return a job, None if there is none."""
-        with self._connect() as connection:
-            row = connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        return None if row is None else _read_job(row)
+        return next(map(_read_job, self._rows("SELECT * FROM jobs WHERE id = ?", job_id)), None)
 
     def jobs_of(self, user: str) -> list[Job]:
         """Return the jobs of a user, the newest first."""
-        with self._connect() as connection:
-            rows = connection.execute(
-                "SELECT * FROM jobs WHERE user = ? ORDER BY created DESC", (user,)
-            ).fetchall()
-        return [_read_job(row) for row in rows]
+        query = "SELECT * FROM jobs WHERE user = ? ORDER BY created DESC"
+        return list(map(_read_job, self._rows(query, user)))
 
     def jobs_in(self, status: str) -> list[Job]:
         """Return all jobs in a status, the longest waiting first."""
-        with self._connect() as connection:
-            rows = connection.execute(
-                "SELECT * FROM jobs WHERE status = ? ORDER BY updated", (status,)
-            ).fetchall()
-        return [_read_job(row) for row in rows]
+        query = "SELECT * FROM jobs WHERE status = ? ORDER BY updated"
+        return list(map(_read_job, self._rows(query, status)))
 
-    def move_job(self, job_id: str, before: tuple[str, ...], after: str, **changes: Any) -> bool:  # noqa: ANN401
-        """Change the status of a job, if it still is what the caller believes.
-
-        Args:
-            job_id: the job.
-            before: statuses in which the change is allowed.
-            after: the new status.
-            changes: further columns: started, finished, pid, pid_started, reason.
-
-        Returns:
-            Whether the change happened.
-        """
+    def move_job(self, job_id: str, before: tuple[str, ...], after: str, **changes: object) -> bool:
+        """Change the status of a job and further columns, see `change_job`."""
         return self.change_job(job_id, before, status=after, updated=datetime.now(UTC), **changes)
 
-    def change_job(self, job_id: str, allowed: tuple[str, ...], **columns: Any) -> bool:  # noqa: ANN401
-        """Change a job, if its status allows it.
-
-        Args:
-            job_id: the job.
-            allowed: statuses in which the change is allowed.
-            columns: new values, at least one; names as the fields of `Job`.
-
-        Returns:
-            Whether the change happened.
-        """
+    def change_job(self, job_id: str, allowed: tuple[str, ...], **columns: object) -> bool:
+        """Change columns of a job if its status is one allowed; return whether it was."""
         assignments = ", ".join(f"{name} = ?" for name in columns)
         marks = ", ".join("?" for _ in allowed)
-        with self._connect() as connection:
-            cursor = connection.execute(
-                f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({marks})",
-                (*map(_write_value, columns.values()), job_id, *allowed),
-            )
-            return cursor.rowcount == 1
+        query = f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({marks})"
+        return self._change(query, *columns.values(), job_id, *allowed)
 
     def remove_job(self, job_id: str) -> None:
         """Forget a job."""
-        with self._connect() as connection:
-            connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        self._change("DELETE FROM jobs WHERE id = ?", job_id)
 
     def save_process(self, user: str, process_id: str, spec: Mapping[str, Any]) -> None:
         """Store a user-defined process; an existing one is replaced."""
-        with self._connect() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO processes (user, id, spec) VALUES (?, ?, ?)",
-                (user, process_id, json.dumps(spec)),
-            )
+        query = "INSERT OR REPLACE INTO processes (user, id, spec) VALUES (?, ?, ?)"
+        self._change(query, user, process_id, dict(spec))
 
     def process(self, user: str, process_id: str) -> dict[str, Any] | None:
         """Return a user-defined process, None if there is none."""
-        with self._connect() as connection:
-            row = connection.execute(
-                "SELECT spec FROM processes WHERE user = ? AND id = ?", (user, process_id)
-            ).fetchone()
-        return None if row is None else dict(json.loads(row["spec"]))
+        query = "SELECT spec FROM processes WHERE user = ? AND id = ?"
+        found = self._rows(query, user, process_id)
+        return dict(json.loads(found[0]["spec"])) if found else None
 
     def processes_of(self, user: str) -> list[dict[str, Any]]:
         """Return the user-defined processes of a user, by identifier."""
-        with self._connect() as connection:
-            rows = connection.execute(
-                "SELECT spec FROM processes WHERE user = ? ORDER BY id", (user,)
-            ).fetchall()
+        rows = self._rows("SELECT spec FROM processes WHERE user = ? ORDER BY id", user)
         return [dict(json.loads(row["spec"])) for row in rows]
 
     def remove_process(self, user: str, process_id: str) -> bool:
         """Forget a user-defined process; return whether there was one."""
-        with self._connect() as connection:
-            cursor = connection.execute(
-                "DELETE FROM processes WHERE user = ? AND id = ?", (user, process_id)
-            )
-            return cursor.rowcount == 1
+        return self._change("DELETE FROM processes WHERE user = ? AND id = ?", user, process_id)
 
 
-def _write_value(value: Any) -> Any:  # noqa: ANN401 - what a column holds
+def _write_value(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     return json.dumps(value) if isinstance(value, dict) else value

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lai_backend.errors import BusyError, LaiBackendError, WorkerError, describe_error
-from lai_backend.files import read_json, write_json
+from lai_backend.files import read_json
 from lai_backend.joblog import append_error
 from lai_backend.launcher import Worker, start_worker, warm_up
 from lai_backend.limits import ControlGroup
@@ -27,13 +27,15 @@ from lai_backend.worker import NO_OUTCOME_EXIT
 _log = logging.getLogger(__name__)
 POLL_S = 0.2
 OUTPUT_TAIL = 2000
-MakeTask = Callable[[Job], Task]
+GONE = "The worker process of the job is gone."
 
 
 class Supervisor:
     """Runs the workers of one server."""
 
-    def __init__(self, settings: BackendSettings, store: Store, make_task: MakeTask) -> None:
+    def __init__(
+        self, settings: BackendSettings, store: Store, make_task: Callable[[Job], Task]
+    ) -> None:
         """Prepare; `start` begins the work.
 
         Args:
@@ -41,7 +43,7 @@ class Supervisor:
             store: the registry.
             make_task: turns a job into what its worker is told; may raise `LaiBackendError`.
         """
-        self._settings = settings
+        self.settings = settings
         self._store = store
         self._make_task = make_task
         self._workers: dict[str, Worker] = {}
@@ -65,21 +67,15 @@ class Supervisor:
         if self._thread.is_alive():
             self._thread.join()
         with self._lock:
-            self._settle_all("The worker process of the job is gone.")
+            self.settle()
             for name, worker in self._workers.items():
                 worker.stop()
-                self._store.move_job(
-                    name, ("running",), "queued", started=None, pid=None, pid_started=None
-                )
-
-    @property
-    def job_seconds(self) -> float:
-        """Time that a batch job may take."""
-        return self._settings.job_seconds
+                idle = {"started": None, "pid": None, "pid_started": None}
+                self._store.move_job(name, ("running",), "queued", **idle)
 
     def job_folder(self, job_id: str) -> Path:
         """Return the folder of a job."""
-        return self._settings.data_dir / "jobs" / job_id
+        return self.settings.data_dir / "jobs" / job_id
 
     def cancel(self, job: Job) -> None:
         """Stop a job that waits or runs."""
@@ -87,9 +83,7 @@ class Supervisor:
             worker = self._workers.pop(job.id, None)
             if worker is not None:
                 worker.stop()
-            self._store.move_job(
-                job.id, ("queued", "running"), "canceled", finished=datetime.now(UTC)
-            )
+            self._end(job, "canceled")
 
     def remove(self, job: Job) -> None:
         """Stop a job and delete everything it left."""
@@ -114,12 +108,24 @@ class Supervisor:
     def settle(self) -> None:
         """Bring the registry up to date now, instead of at the next look."""
         with self._lock:
-            self._settle_all("The worker process of the job is gone.")
+            for job in self._store.jobs_in("running"):
+                worker = self._workers.get(job.id)
+                if worker is not None and worker.is_running():
+                    continue
+                self._workers.pop(job.id, None)
+                if worker is not None:
+                    worker.group.close()
+                outcome = self.outcome(job.id)
+                if outcome is None or job.id in self._ended:
+                    cause = self._ended.pop(job.id, GONE)
+                    self._fail(job, _death(worker, self.job_folder(job.id), cause))
+                else:
+                    self._end(job, str(outcome["status"]))
 
     def start_waiting(self) -> None:
         """Start the jobs that wait, as far as there is room, instead of at the next look."""
         with self._lock:
-            room = self._settings.max_jobs - len(self._store.jobs_in("running"))
+            room = self.settings.max_jobs - len(self._store.jobs_in("running"))
             for job in self._store.jobs_in("queued")[: max(room, 0)]:
                 self._start_job(job)
 
@@ -134,35 +140,26 @@ class Supervisor:
 
         Returns:
             The job folder, which the caller removes, and the outcome.
-
-        Raises:
-            BusyError: as many requests as there may be are at work.
         """
         if not self._requests.acquire(blocking=False):
             raise BusyError(
-                f"{self._settings.max_requests} synchronous requests are at work; try again later "
+                f"{self.settings.max_requests} synchronous requests are at work; try again later "
                 "or run a batch job."
             )
+        folder = self.settings.data_dir / "requests" / uuid.uuid4().hex
         try:
-            return self._run_now(task, gone)
-        finally:
-            self._requests.release()
-
-    def _run_now(self, task: Task, gone: Callable[[], bool]) -> tuple[Path, dict[str, Any]]:
-        folder = self._settings.data_dir / "requests" / uuid.uuid4().hex
-        folder.mkdir(parents=True)
-        write_json(folder / "task.json", task.model_dump(mode="json"))
-        worker = start_worker(folder, task)
-        with self._lock:
-            self._workers[folder.name] = worker
-        try:
+            folder.mkdir(parents=True)
+            worker = start_worker(folder, task)
+            with self._lock:
+                self._workers[folder.name] = worker
             while not worker.wait(POLL_S):
                 if gone() or self._stopping.is_set():
                     worker.stop()
+            worker.group.close()
         finally:
             with self._lock:
                 self._workers.pop(folder.name, None)
-            worker.clean_up()
+            self._requests.release()
         try:
             return folder, dict(read_json(folder / "outcome.json"))
         except OSError:
@@ -194,31 +191,19 @@ class Supervisor:
         try:
             task = Task.model_validate(read_json(self.job_folder(job.id) / "task.json"))
         except (OSError, ValueError):
-            return Worker(pid, job.pid_started or "", None, group=ControlGroup.existing(job.id))
-        since = job.started or datetime.now(UTC)
-        deadline = None if task.seconds is None else since.timestamp() + task.seconds
-        seconds = task.seconds or 0.0
-        return Worker(
-            pid,
-            job.pid_started or "",
-            None,
-            task.memory_bytes,
-            deadline,
-            seconds,
-            ControlGroup.existing(job.id),
-        )
+            task = None
+        since = (job.started or datetime.now(UTC)).timestamp()
+        return Worker(pid, job.pid_started or "", ControlGroup(job.id), task, since)
 
     def _start_job(self, job: Job) -> None:
         folder = self.job_folder(job.id)
         shutil.rmtree(folder, ignore_errors=True)
         try:
             folder.mkdir(parents=True)
-            task = self._make_task(job)
-            write_json(folder / "task.json", task.model_dump(mode="json"))
+            worker = start_worker(folder, self._make_task(job))
         except (LaiBackendError, OSError) as error:
             self._fail(job, f"The job cannot be started: {error}")
             return
-        worker = start_worker(folder, task)
         self._workers[job.id] = worker
         moved = self._store.move_job(
             job.id,
@@ -231,34 +216,19 @@ class Supervisor:
         if not moved:  # canceled in the meantime
             self._workers.pop(job.id).stop()
 
-    def _settle_all(self, reason: str) -> None:
-        for job in self._store.jobs_in("running"):
-            worker = self._workers.get(job.id)
-            if worker is not None and worker.is_running():
-                continue
-            self._workers.pop(job.id, None)
-            if worker is not None:
-                worker.clean_up()
-            outcome = self.outcome(job.id)
-            if outcome is None or job.id in self._ended:
-                cause = self._ended.pop(job.id, reason)
-                self._fail(job, _death(worker, self.job_folder(job.id), cause))
-            else:
-                self._store.move_job(
-                    job.id, ("running",), str(outcome["status"]), finished=datetime.now(UTC)
-                )
+    def _end(self, job: Job, status: str, reason: str | None = None) -> None:
+        now = datetime.now(UTC)
+        self._store.move_job(job.id, ("queued", "running"), status, finished=now, reason=reason)
 
     def _fail(self, job: Job, reason: str) -> None:
         folder = self.job_folder(job.id)
         shutil.rmtree(folder / "results", ignore_errors=True)  # what a killed worker left
         append_error(folder / "log.jsonl", reason)
-        self._store.move_job(
-            job.id, ("queued", "running"), "error", finished=datetime.now(UTC), reason=reason
-        )
+        self._end(job, "error", reason)
 
 
 def _death(worker: Worker | None, folder: Path, reason: str) -> str:
-    """Say how a worker without an outcome ended."""
+    """Return how a worker without an outcome ended."""
     if "was ended" in reason:
         return reason
     code = worker.exit_code() if worker is not None else None
@@ -266,12 +236,10 @@ def _death(worker: Worker | None, folder: Path, reason: str) -> str:
         how = "It was killed (signal 9), most often because memory ran out."
     elif code == NO_OUTCOME_EXIT:
         how = f"It could not write into {folder}; is the disk full?"
-    elif code is not None and code < 0:
-        how = f"It was ended by signal {-code}."
-    elif code is not None:
-        how = f"It ended with exit code {code}."
-    else:
+    elif code is None:
         how = "Start the job again."
+    else:
+        how = f"It was ended by signal {-code}." if code < 0 else f"It ended with exit code {code}."
     try:
         tail = (folder / "output.txt").read_text(errors="replace")[-OUTPUT_TAIL:].strip()
     except OSError:

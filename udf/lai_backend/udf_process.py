@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import xarray as xr
 
-from lai_backend.blocks import Block, run_block
+from lai_backend.blocks import Block
 from lai_backend.errors import LaiBackendError, MemoryLimitError, ParameterError, UdfError
 from lai_backend.files import Json
 from lai_backend.limits import become_subreaper, kill_descendants
@@ -35,8 +36,7 @@ from lai_backend.udf_runner import LocalUdf, as_float32
 _log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 2**34
 MAX_LOG_LINE = 20_000
-MAX_PROCESSES = 256
-"""Of a user who is not root, where there is no bubblewrap."""
+MAX_PROCESSES = 256  # Of a user who is not root, where there is no bubblewrap
 ERRORS: dict[str, type[LaiBackendError]] = {
     kind.__name__: kind for kind in (MemoryLimitError, ParameterError, UdfError)
 }
@@ -66,11 +66,7 @@ class UdfProcess:
                 self._start()
 
     def ask(self, operation: str, *arguments: object) -> tuple[Json, npt.NDArray[np.float32]]:
-        """Let the process do something and return its answer.
-
-        Raises:
-            UdfError, MemoryLimitError: what the UDF raised, or how its process ended.
-        """
+        """Let the process do something and return its answer."""
         self.start()
         lane = self._lanes.get()
         try:
@@ -154,31 +150,22 @@ def _relay_log(descriptor: int) -> None:
 
 
 @dataclass(frozen=True)
-class CagedUdf:
-    """A UDF that runs in its own process; the same calls as `udf_runner.LocalUdf`."""
+class CagedUdf(LocalUdf):
+    """A UDF that runs in its own process."""
 
-    process: UdfProcess = field(repr=False)
-    """Where it runs."""
-    code: str
-    """Text of the UDF."""
-    context: dict[str, Any] = field(default_factory=dict)
-    """The user's context."""
+    process: UdfProcess = field(repr=False, kw_only=True)  # Where it runs
 
     def prepare(self) -> None:
-        """Execute the module text once; see `LocalUdf.prepare`."""
+        """Execute the module text once."""
         self._ask("prepare")
 
-    def output_bands(self, bands: Sequence[str], other_dims: Sequence[str]) -> list[str]:
-        """Return the band labels of the result; see `LocalUdf.output_bands`."""
-        answer, _ = self._ask("output_bands", list(bands), list(other_dims))
-        return [str(name) for name in answer]
-
-    def changes_dates(self, bands: Sequence[str], other_dims: Sequence[str]) -> bool:
-        """Return whether the dates change; see `LocalUdf.changes_dates`."""
-        return bool(self._ask("changes_dates", list(bands), list(other_dims))[0])
+    def describe(self, bands: Sequence[str], other_dims: Sequence[str]) -> tuple[list[str], bool]:
+        """Return band labels, and whether the dates change."""
+        (names, new_dates), _ = self._ask("describe", list(bands), list(other_dims))
+        return [str(name) for name in names], bool(new_dates)
 
     def run(self, window: xr.DataArray) -> xr.DataArray:
-        """Run the UDF on one window; see `LocalUdf.run`."""
+        """Return what the UDF makes of one window."""
         described, values = self._ask("run", window)
         labels = {name: _decode_labels(coded) for name, coded in described["coords"].items()}
         return xr.DataArray(values, dims=[str(name) for name in described["dims"]], coords=labels)
@@ -227,25 +214,17 @@ class _LogSender(logging.Handler):
 
 def _answer(operation: str, arguments: tuple[Any, ...]) -> tuple[Json, npt.NDArray[np.float32]]:
     code, context, *rest = arguments
-    udf = LocalUdf(code, context)
-    nothing = np.empty(0, np.float32)
-    if operation == "run_block":
-        values, block = rest
-        return None, run_block(values, block, udf)
-    if operation == "run":
-        result = udf.run(*rest)
+    answer = getattr(LocalUdf(code, context), operation)(*rest)
+    if isinstance(answer, xr.DataArray):
         coords = {
-            str(name): _encode_labels(result[name].values)
-            for name in result.dims
-            if name in result.coords and name not in ("x", "y")
+            str(name): _encode_labels(answer[name].values)
+            for name in answer.dims
+            if name in answer.coords and name not in ("x", "y")
         }
-        return {"dims": [str(name) for name in result.dims], "coords": coords}, as_float32(result)
-    if operation == "changes_dates":
-        return udf.changes_dates(*rest), nothing
-    if operation == "output_bands":
-        return udf.output_bands(*rest), nothing
-    udf.prepare()
-    return None, nothing
+        return {"dims": [str(name) for name in answer.dims], "coords": coords}, as_float32(answer)
+    if isinstance(answer, np.ndarray):
+        return None, answer
+    return answer, np.empty(0, np.float32)
 
 
 def _serve(lane: Connection) -> None:
@@ -261,11 +240,9 @@ def _serve(lane: Connection) -> None:
             head: Json = {"answer": answer, "shape": values.shape}
         except LaiBackendError as error:
             head = {"error": str(error), "kind": type(error).__name__}
-        except MemoryError as error:
-            head = {"error": f"Memory ran out: {error}.", "kind": "MemoryLimitError"}
         except BaseException as error:
-            message = f"The UDF failed: {type(error).__name__}: {error}"
-            head = {"error": message, "kind": "UdfError"}
+            kind = "MemoryLimitError" if isinstance(error, MemoryError) else "UdfError"
+            head = {"error": f"The UDF failed: {type(error).__name__}: {error}", "kind": kind}
         lane.send_bytes(json.dumps(head).encode())
         lane.send_bytes(np.ascontiguousarray(values, np.float32).tobytes())
 
@@ -274,17 +251,13 @@ def _limit_itself(scratch_bytes: int) -> None:
     """Give up what can be given up by the process itself, for good."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (scratch_bytes, scratch_bytes))
-    if os.getuid() != 0 and Path("/proc").is_dir():
-        mine = sum(1 for _ in _processes_of(os.getuid()))
+    if os.getuid() != 0:
+        mine = 0  # processes and threads of this user
+        for process in psutil.process_iter(["uids", "num_threads"]):
+            uids = process.info["uids"]
+            mine += process.info["num_threads"] or 0 if uids and uids.real == os.getuid() else 0
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NPROC, (mine + MAX_PROCESSES,) * 2)
-
-
-def _processes_of(user: int) -> Iterator[Path]:
-    for path in Path("/proc").glob("[0-9]*/task/*"):
-        with contextlib.suppress(OSError):
-            if path.stat().st_uid == user:
-                yield path
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,40 +39,15 @@ APPLY_METADATA = re.compile(r"^def\s+apply_metadata\s*\(", re.MULTILINE)
 DEPENDENCY_NAME = re.compile(r"^[A-Za-z0-9._-]+")
 
 
-class UdfCall(Protocol):
-    """A UDF with its context, wherever it runs."""
-
-    def prepare(self) -> None:
-        """Execute the module text once."""
-
-    def output_bands(self, bands: Sequence[str], other_dims: Sequence[str]) -> list[str]:
-        """Return the band labels of the result."""
-
-    def changes_dates(self, bands: Sequence[str], other_dims: Sequence[str]) -> bool:
-        """Return whether the temporal dimension gets another extent."""
-
-    def run(self, window: xr.DataArray) -> xr.DataArray:
-        """Run the UDF on one window."""
-
-    def run_block(self, values: npt.NDArray[np.float32], block: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401 - a `blocks.Block`
-        """Run the UDF on the windows of a block."""
-
-
 @dataclass(frozen=True)
 class LocalUdf:
-    """A UDF that runs in this process."""
+    """A UDF with its context, that runs in this process."""
 
-    code: str
-    """Text of the UDF."""
-    context: dict[str, Any] = field(default_factory=dict)
-    """The user's context."""
+    code: str  # Text of the UDF
+    context: dict[str, Any] = field(default_factory=dict)  # The user's context
 
     def prepare(self) -> None:
-        """Execute the module text once, so that threads share one module and one model.
-
-        Raises:
-            UdfError: the text has a syntax error, or raises when it is imported.
-        """
+        """Execute the module text once, so that threads share one module and one model."""
         for dependency in missing_dependencies(self.code):
             _log.warning(
                 "The UDF declares %r, which is not installed here: ship it as an archive "
@@ -84,60 +59,38 @@ class LocalUdf:
         except Exception as error:
             raise UdfError(f"The UDF cannot be loaded: {_sentence(error)}") from error
 
-    def output_bands(self, bands: Sequence[str], other_dims: Sequence[str]) -> list[str]:
-        """Return the band labels of the result: those of `apply_metadata`, else the input's.
+    def describe(self, bands: Sequence[str], other_dims: Sequence[str]) -> tuple[list[str], bool]:
+        """Return what `apply_metadata` makes of the labels.
 
         Args:
             bands: band labels of the input.
             other_dims: the other dimensions of the input.
 
-        Raises:
-            UdfError: `apply_metadata` fails or drops the band dimension.
+        Returns:
+            Band labels of the result, and whether `t` gets another extent.
         """
-        return list(self._describe(bands, other_dims).band_names)
-
-    def changes_dates(self, bands: Sequence[str], other_dims: Sequence[str]) -> bool:
-        """Return whether `apply_metadata` gives the temporal dimension another extent.
-
-        Args:
-            bands: band labels of the input.
-            other_dims: the other dimensions of the input, `t` among them.
-
-        Raises:
-            UdfError: `apply_metadata` fails.
-        """
-        described = self._describe(bands, other_dims)
         unchanged = ["", ""]
-        return (
-            described.has_temporal_dimension()
-            and list(described.temporal_dimension.extent or unchanged) != unchanged
-        )
-
-    def _describe(self, bands: Sequence[str], other_dims: Sequence[str]) -> CubeMetadata:
-        metadata = _cube_metadata(bands, other_dims)
+        dimensions: list[Dimension] = [
+            TemporalDimension(name, extent=unchanged)
+            if name == "t"
+            else SpatialDimension(name, extent=[])
+            for name in other_dims
+        ]
+        dimensions.append(BandDimension("bands", [Band(name) for name in bands]))
+        metadata = CubeMetadata(dimensions)
         if not APPLY_METADATA.search(self.code):
-            return metadata
-        apply_metadata = load_module_from_string(self.code)["apply_metadata"]
+            return list(bands), False
         try:
+            apply_metadata = load_module_from_string(self.code)["apply_metadata"]
             described: CubeMetadata = apply_metadata(metadata, self.context)
-            described.band_names  # noqa: B018 - raises where the dimension is gone
+            names = list(described.band_names)  # raises where the dimension is gone
         except Exception as error:
             raise UdfError(f"apply_metadata of the UDF failed: {_sentence(error)}") from error
-        return described
+        dates = described.temporal_dimension.extent if "t" in other_dims else None
+        return names, list(dates or unchanged) != unchanged
 
     def run(self, window: xr.DataArray) -> xr.DataArray:
-        """Run the UDF on one window.
-
-        Args:
-            window: labelled values; the UDF gets a copy.
-
-        Returns:
-            What the UDF returned, with the dimensions of the window that it kept first in order.
-
-        Raises:
-            UdfError: the UDF raised, was not found, or returned something else than one cube.
-            MemoryLimitError: the UDF asked for more memory than there is.
-        """
+        """Return what the UDF makes of a copy of a window, the dimensions that it kept in order."""
         data = UdfData(datacube_list=[XarrayDataCube(window.copy())], user_context=self.context)
         try:
             with _first_call_alone(self.code):
@@ -152,7 +105,7 @@ class LocalUdf:
             raise UdfError(f"The UDF must return one data cube, it returned {len(cubes)}.")
         return _named_like(cubes[0].get_array(), window)
 
-    def run_block(self, values: npt.NDArray[np.float32], block: Any) -> npt.NDArray[np.float32]:  # noqa: ANN401 - a `blocks.Block`
+    def run_block(self, values: npt.NDArray[np.float32], block: Any) -> npt.NDArray[np.float32]:
         """Run the UDF on the windows of a block."""
         from lai_backend.blocks import run_block  # which needs this module
 
@@ -175,16 +128,7 @@ def _first_call_alone(code: str) -> Iterator[None]:
 
 
 def check_shape(result: xr.DataArray, expected: dict[str, int], where: str) -> None:
-    """Check that a UDF kept the sizes its caller needs.
-
-    Args:
-        result: what the UDF returned.
-        expected: size of each dimension.
-        where: what the UDF was applied to, for the message.
-
-    Raises:
-        UdfError: a dimension is missing, new, or has another size.
-    """
+    """Refuse a result of a UDF that has other dimensions or sizes than its caller needs."""
     sizes = {str(name): size for name, size in result.sizes.items()}
     if sizes == expected:
         return
@@ -210,17 +154,6 @@ def missing_dependencies(code: str) -> list[str]:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
     return missing
-
-
-def _cube_metadata(bands: Sequence[str], other_dims: Sequence[str]) -> CubeMetadata:
-    dimensions: list[Dimension] = [
-        TemporalDimension(name, extent=("", ""))
-        if name == "t"
-        else SpatialDimension(name, extent=[])
-        for name in other_dims
-    ]
-    dimensions.append(BandDimension("bands", [Band(name) for name in bands]))
-    return CubeMetadata(dimensions)
 
 
 def _named_like(result: xr.DataArray, window: xr.DataArray) -> xr.DataArray:

@@ -27,8 +27,7 @@ from lai_backend.resampling import on_grid_of
 Process = Callable[..., Any]
 SEASONS = {"season": (3, 12), "tropical-season": (6, 11)}
 """Months in a period, and the month in which one of them starts."""
-DECADES = {"decade": 0, "decade-ad": 1}
-"""Last digit of the first year."""
+DECADES = {"decade": 0, "decade-ad": 1}  # Last digit of the first year
 SEPARATE = "__cubes__"
 """Dimension of two cubes that are merged without a resolver although all their labels are equal."""
 
@@ -43,7 +42,7 @@ def resolve_lists(function: Process) -> Process:
     takes_axis = "axis" in inspect.signature(function).parameters
 
     @functools.wraps(function)
-    def call(*args: Any, named_parameters: Json = None, **kwargs: Any) -> Any:  # noqa: ANN401
+    def call(*args: Any, named_parameters: Json = None, **kwargs: Any) -> Any:
         known = dict(named_parameters or {})
         for name, index in (kwargs.get("positional_parameters") or {}).items():
             known[name] = args[index]
@@ -162,17 +161,12 @@ def aggregate_temporal(
     return _reduce_groups(data, axis, groups, names, reducer, context)
 
 
-def _instant(value: Json) -> Any:  # noqa: ANN401 - a numpy scalar
-    if isinstance(value, np.datetime64):
-        return value
-    text = str(getattr(value, "root", value))
+def _instant(value: Json) -> np.datetime64:
     try:
-        return pd.Timestamp(text).tz_localize(None).to_datetime64()
+        date = pd.to_datetime(str(getattr(value, "root", value)), utc=True)
     except (TypeError, ValueError):
-        try:
-            return pd.Timestamp(text).tz_convert(None).to_datetime64()
-        except (TypeError, ValueError):
-            raise ParameterError(f"{text!r} is no date.") from None
+        raise ParameterError(f"{value!r} is no date.") from None
+    return np.datetime64(date.tz_localize(None), "ns")
 
 
 def aggregate_temporal_period(
@@ -197,11 +191,7 @@ def aggregate_temporal_period(
 
 
 def period_start(date: pd.Timestamp, period: str) -> np.datetime64:
-    """Return the first instant of the period that a date lies in; weeks start on Sunday.
-
-    Raises:
-        ParameterError: openEO knows no such period.
-    """
+    """Return the first instant of the period that a date lies in; weeks start on Sunday."""
     day = date.normalize()
     if period in SEASONS:
         length, first = SEASONS[period]
@@ -233,20 +223,16 @@ def _reduce_groups(
     context: Json,
 ) -> xr.DataArray:
     """Reduce some positions along an axis each, NaN where there are none."""
-    parts = []
-    for group in groups:
-        if group.size:
-            parts.append(
-                data.isel({axis: group}).reduce(
-                    reducer,
-                    dim=axis,
-                    keep_attrs=True,
-                    positional_parameters={"data": 0},
-                    named_parameters={"context": context},
-                )
-            )
-        else:
-            parts.append(xr.full_like(data.isel({axis: 0}, drop=True), np.nan))
+    given: dict[str, Any] = {
+        "positional_parameters": {"data": 0},
+        "named_parameters": {"context": context},
+    }
+    parts = [
+        data.isel({axis: group}).reduce(reducer, dim=axis, keep_attrs=True, **given)
+        if group.size
+        else xr.full_like(data.isel({axis: 0}, drop=True), np.nan)
+        for group in groups
+    ]
     new = pd.DatetimeIndex(np.array(labels, "datetime64[ns]"), name=axis)
     result: xr.DataArray = xr.concat(parts, new, coords="minimal", compat="override")
     return georeference_like(result.transpose(*data.dims), data)
@@ -256,9 +242,6 @@ def mask(data: xr.DataArray, mask: xr.DataArray, replacement: Json = None) -> xr
     """Replace the pixels where a mask is neither zero nor NaN; the mask is brought to their grid.
 
     A mask of one band counts for all. Upstream keeps what has the same labels only.
-
-    Raises:
-        ParameterError: other dates, or other bands.
     """
     mask = on_grid_of(mask, data, "mask")
     if "bands" in mask.dims and mask.sizes["bands"] == 1:
@@ -281,9 +264,6 @@ def merge_cubes(
 
     Upstream joins the pixels of different grids into one with gaps, and its calls of a resolver
     fail (Open-EO/openeo-processes-dask#42, #109).
-
-    Raises:
-        ParameterError: labels overlap and there is no resolver, or the grids lie apart.
     """
     cube2 = on_grid_of(cube2, cube1, "cube2 of merge_cubes")
     shared = [name for name in cube1.dims if name in cube2.dims]
@@ -333,18 +313,12 @@ def _sort_dates(cube: xr.DataArray) -> xr.DataArray:
 
 REPLACEMENTS: dict[str, Process] = {
     "e": euler,
-} | {
-    function.__name__: function
-    for function in (
-        aggregate_temporal,
-        aggregate_temporal_period,
-        apply_kernel,
-        array_interpolate_linear,
-        exp,
-        filter_labels,
-        is_nodata,
-        mask,
-        merge_cubes,
-    )
+    **{
+        function.__name__: function
+        for function in (
+            *(aggregate_temporal, aggregate_temporal_period, apply_kernel, exp, filter_labels),
+            *(array_interpolate_linear, is_nodata, mask, merge_cubes),
+        )
+    },
 }
 """By identifier of the process."""

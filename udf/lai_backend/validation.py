@@ -14,6 +14,7 @@ from lai_backend.listing import process_specs
 from lai_backend.window_sizes import parse_windows
 
 Problem = dict[str, Any]
+ENTRY_POINTS = {"apply_datacube", "apply_hypercube", "apply_timeseries", "apply_vectorcube"}
 
 
 def validate_graph(
@@ -22,10 +23,10 @@ def validate_graph(
     bands_of: Mapping[str, Sequence[str]],
     roots: Sequence[Path] = (),
 ) -> list[Problem]:
-    """Return what is wrong with a process graph; an empty list if nothing is.
+    """Return what is wrong with the flat graph of a client; an empty list if nothing is.
 
     Args:
-        graph: flat graph of a client.
+        graph: of a client.
         find_process: see `graphs.prepare_graph`.
         bands_of: band names of each collection.
         roots: folders below which local files may be read.
@@ -103,29 +104,18 @@ def _check_request(request: Mapping[str, Any], bands_of: Mapping[str, Sequence[s
 
 
 def check_udf_text(code: str) -> None:
-    """Check what can be seen of a UDF without running it.
-
-    Raises:
-        ParameterError: a syntax error, or no entry point.
-    """
+    """Check what can be seen of a UDF without running it: its syntax, and an entry point."""
     try:
-        tree = ast.parse(code)
+        body = ast.parse(code).body
     except SyntaxError as error:
         raise ParameterError(
             f"The UDF has a syntax error in line {error.lineno}: {error.msg}."
         ) from error
-    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    imported = {
-        alias.asname or alias.name
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    entry_points = {"apply_datacube", "apply_hypercube", "apply_timeseries", "apply_vectorcube"}
-    takes_udf_data = any(
-        isinstance(node, ast.FunctionDef) and len(node.args.args) == 1 for node in tree.body
-    )
-    if not (names | imported) & entry_points and not takes_udf_data:
+    functions = [node for node in body if isinstance(node, ast.FunctionDef)]
+    imports = [name for node in body if isinstance(node, ast.ImportFrom) for name in node.names]
+    names = {node.name for node in functions} | {name.asname or name.name for name in imports}
+    takes_udf_data = any(len(node.args.args) == 1 for node in functions)
+    if not names & ENTRY_POINTS and not takes_udf_data:
         raise ParameterError("The UDF defines no apply_datacube(cube, context).")
 
 

@@ -5,9 +5,9 @@ Polygons are `DriverVectorCube`s of openeo-driver, whose writers make the files 
 belongs to a polygon if its centre lies in it.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ import geopandas as gpd
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import rasterio.features
 import shapely
 import xarray as xr
 from dask.base import compute
 from odc.geo.geobox import GeoBox
+from odc.geo.geom import Geometry
+from odc.geo.xr import rasterize
 from openeo.metadata import CollectionMetadata
 from openeo_driver.datacube import DriverVectorCube
 from openeo_driver.errors import OpenEOApiException
@@ -32,7 +33,7 @@ from openeo_driver.save_result import (
 from shapely.geometry.base import BaseGeometry
 
 from lai_backend.errors import ParameterError, SourceError, UnsupportedError
-from lai_backend.extents import SNAP_TOLERANCE_PX
+from lai_backend.extents import snap_outward
 from lai_backend.files import Json
 from lai_backend.georeference import georeference, georeference_like
 from lai_backend.resampling import grid_of
@@ -40,16 +41,14 @@ from lai_backend.resampling import grid_of
 Process = Callable[..., Any]
 MAX_BYTES_AT_ONCE = 2**30
 MAX_FILE_BYTES = 200_000_000
-NO_BAND = "band_unnamed"
-"""Name of the one band of a cube without bands."""
+NO_BAND = "band_unnamed"  # Name of the one band of a cube without bands
 
 
 @dataclass(frozen=True)
 class ZonalValues:
     """What `aggregate_spatial` gives: a value per polygon, date and band."""
 
-    polygons: DriverVectorCube
-    """The polygons, in order."""
+    polygons: DriverVectorCube  # The polygons, in order
     cube: xr.DataArray
     """Dims (geometry, t, bands), in memory; `t` is missing where the cube had none."""
 
@@ -58,20 +57,14 @@ class ZonalValues:
 class SavedVectors:
     """Polygons or values of polygons, and how they shall be written."""
 
-    data: DriverVectorCube | ZonalValues
-    """What to write."""
-    format: str
-    """A value of `formats.VECTOR_FORMATS`."""
+    data: DriverVectorCube | ZonalValues  # What to write
+    format: str  # A value of `formats.VECTOR_FORMATS`
     options: Mapping[str, Any] = field(default_factory=dict)
     """Format options of the client; handed to openeo-driver."""
 
 
 def read_polygons(value: Json) -> DriverVectorCube:
-    """Return the vector cube of an argument `geometries`: GeoJSON, or one that a process gave.
-
-    Raises:
-        ParameterError: something else, or GeoJSON that is wrong.
-    """
+    """Return the vector cube of an argument `geometries`: GeoJSON, or one that a process gave."""
     if isinstance(value, DriverVectorCube):
         return value
     if isinstance(value, ZonalValues):
@@ -90,12 +83,7 @@ def read_polygons(value: Json) -> DriverVectorCube:
 
 
 def read_file(path: Path, format: str) -> DriverVectorCube:
-    """Read polygons from a file.
-
-    Raises:
-        ParameterError: the format is not offered.
-        SourceError: the file cannot be read.
-    """
+    """Read polygons from a file."""
     readers = {"geojson": gpd.read_file, "parquet": gpd.read_parquet}
     if str(format).lower() not in readers:
         raise ParameterError(f"load_url reads GeoJSON and Parquet, not {format!r}.")
@@ -122,30 +110,27 @@ def aggregate_spatial(
         data = data.compute()
     ordered = data.transpose(..., "y", "x")
     left = ordered.isel(y=slice(0), x=slice(0)).sum(("y", "x"))  # labels of the other dimensions
-    grid = grid_of(data) if 0 not in data.shape else None
+    positions, named = {"positional_parameters": {"data": 0}}, {"context": context}
     reduced = []
-    for shape in shapes:
-        y, x, inside = _place(grid, shape) if grid else (slice(0), slice(0), np.zeros(0, bool))
-        if not inside.any():
-            reduced.append(np.full(left.shape, np.nan))
-            continue
+    for shape in shapes if data.size else []:
+        y, x, inside = _place(grid_of(data), shape)
         pixels = ordered.data[..., y, x].reshape(*left.shape, -1)[..., np.flatnonzero(inside)]
-        positions, named = {"data": 0}, {"context": context}
-        reduced.append(
-            reducer(pixels, axis=-1, positional_parameters=positions, named_parameters=named)
-        )
-    values = [np.asarray(part, float) for part in compute(*reduced)]
-    dims = (DriverVectorCube.DIM_GEOMETRY, *left.dims)
+        empty = np.full(left.shape, np.nan)
+        given: dict[str, Any] = {"axis": -1, "named_parameters": named, **positions}
+        reduced.append(reducer(pixels, **given) if inside.any() else empty)
+    values = np.full((len(shapes), *left.shape), np.nan)
+    if reduced:
+        values = np.stack([np.asarray(part, float) for part in compute(*reduced)])
     labels = {name: left[name].values for name in left.dims}
     labels[DriverVectorCube.DIM_GEOMETRY] = np.arange(len(values))
-    return ZonalValues(polygons, xr.DataArray(np.stack(values), labels, dims))
+    dims = (DriverVectorCube.DIM_GEOMETRY, *left.dims)
+    return ZonalValues(polygons, xr.DataArray(values, labels, dims))
 
 
 def _projected(polygons: DriverVectorCube, data: xr.DataArray) -> list[BaseGeometry]:
     """Return the polygons in the projection of a cube."""
-    crs = grid_of(data).crs
-    assert crs is not None
-    return list(polygons.get_geometries().set_crs(polygons.get_crs()).to_crs(crs.to_wkt()))
+    frame = polygons.get_geometries().set_crs(polygons.get_crs())
+    return list(frame.to_crs(data.rio.crs.to_wkt()))
 
 
 def _cut_out(
@@ -160,48 +145,30 @@ def _cut_out(
 
 def _place(grid: GeoBox, geometry: BaseGeometry) -> tuple[slice, slice, npt.NDArray[np.bool_]]:
     """Return rows and columns around a polygon, and which of their pixels belong to it."""
-    left, bottom, right, top = (0, 0, 0, 0) if geometry.is_empty else geometry.bounds
-    corners = [~grid.affine * corner for corner in ((left, top), (right, bottom))]
-    x, y = (
-        slice(
-            min(max(math.floor(min(edges) + SNAP_TOLERANCE_PX), 0), size),
-            min(max(math.ceil(max(edges) - SNAP_TOLERANCE_PX), 0), size),
-        )
-        for edges, size in zip(zip(*corners, strict=True), (grid.width, grid.height), strict=True)
-    )
-    shape = (y.stop - y.start, x.stop - x.start)
-    if geometry.is_empty or 0 in shape:
-        return y, x, np.zeros(shape, bool)
-    corner = grid.affine * grid.affine.translation(x.start, y.start)
-    return y, x, _rasterize([geometry], shape, corner)
-
-
-def _rasterize(
-    geometries: list[BaseGeometry],
-    shape: tuple[int, int],
-    transform: Any,  # noqa: ANN401 - an affine transform, untyped
-) -> npt.NDArray[np.bool_]:
-    inside: npt.NDArray[np.bool_] = rasterio.features.geometry_mask(
-        geometries, out_shape=shape, transform=transform, invert=True
-    )
-    return inside
+    if geometry.is_empty:
+        return slice(0, 0), slice(0, 0), np.zeros((0, 0), bool)
+    polygon = Geometry(geometry, grid.crs)
+    roi: Any = grid.overlap_roi(snap_outward(grid, polygon))
+    y, x = roi
+    if y.start >= y.stop or x.start >= x.stop:
+        return slice(0, 0), slice(0, 0), np.zeros((0, 0), bool)
+    return y, x, rasterize(polygon, grid[y, x]).values
 
 
 def _inside(data: xr.DataArray, geometries: Json) -> xr.DataArray:
     """Return which pixels of a cube lie in any of the polygons."""
     grid = grid_of(data)
-    geometries = [one for one in _projected(read_polygons(geometries), data) if not one.is_empty]
-    shape = (grid.height, grid.width)
-    inside = _rasterize(geometries, shape, grid.affine) if geometries else np.zeros(shape, bool)
-    return xr.DataArray(inside, dims=("y", "x"))
+    whole = shapely.union_all(_projected(read_polygons(geometries), data))
+    if whole.is_empty:
+        return xr.DataArray(np.zeros(tuple(grid.shape), bool), dims=("y", "x"))
+    return xr.DataArray(rasterize(Geometry(whole, grid.crs), grid).values, dims=("y", "x"))
 
 
 def mask_polygon(
     data: xr.DataArray, mask: Json, replacement: Json = None, inside: bool = False
 ) -> xr.DataArray:
     """Replace the pixels outside of polygons, or inside; upstream does the other, and no holes."""
-    covered = _inside(data, mask)
-    kept = ~covered if inside else covered
+    kept = _inside(data, mask) ^ inside
     masked = data.where(kept, np.nan if replacement is None else replacement)
     return masked.transpose(*data.dims)
 
@@ -219,8 +186,7 @@ def apply_polygon(
     data: xr.DataArray,
     geometries: Json,
     run: Callable[[xr.DataArray], xr.DataArray],
-    mask_value: Json = None,
-    *,
+    mask_value: Json,
     one_by_one: bool,
 ) -> xr.DataArray:
     """Apply a process to the pixels of each polygon; all others get `mask_value`.
@@ -232,10 +198,6 @@ def apply_polygon(
         mask_value: of the pixels outside of all polygons; None: no data.
         one_by_one: a UDF, which sees one polygon at a time and gives back what is in memory; else
             the process works pixel by pixel, on all of them at once.
-
-    Raises:
-        ParameterError: polygons overlap (`GeometriesOverlap`), or there are none in the cube.
-        UnsupportedError: the UDF gives polygons different dimensions.
     """
     shapes = _projected(read_polygons(geometries), data)
     area = sum(shape.area for shape in shapes)
@@ -248,25 +210,24 @@ def apply_polygon(
     if not one_by_one:
         whole = run(data.where(inside).transpose(*data.dims))
         return georeference_like(whole.where(inside, fill).transpose(*whole.dims), data)
-    filled: xr.DataArray | None = None
+    grid = grid_of(data)
+    filled, like = np.empty(0, np.float32), None
     for shape in shapes:
-        window, kept = _cut_out(data, shape)
-        if kept.any():
-            mask = xr.DataArray(kept, dims=("y", "x"))
-            part = run(window.where(mask).transpose(*data.dims))
-            if filled is None:
-                sizes = {**dict(part.sizes), "y": data.sizes["y"], "x": data.sizes["x"]}
-                coords = {name: part[name].values for name in part.dims if name not in ("y", "x")}
-                coords |= {"y": data["y"].values, "x": data["x"].values}
-                filled = xr.DataArray(
-                    np.full(list(sizes.values()), fill, np.float32), coords, sizes
-                )
-            if part.dims != filled.dims:
-                raise UnsupportedError("The UDF of apply_polygon gives polygons other dimensions.")
-            place = {"y": part["y"].values, "x": part["x"].values}
-            filled.loc[place] = part.where(mask, filled.loc[place])
-    assert filled is not None  # some pixel lies inside
-    return georeference(filled, data.rio.crs, grid_of(data).affine)
+        y, x, kept = _place(grid, shape)
+        if not kept.any():
+            continue
+        window = _cut_out(data, shape)[0].where(xr.DataArray(kept, dims=("y", "x")))
+        part = run(window.transpose(*data.dims)).transpose(..., "y", "x")
+        if like is None:
+            like = part
+            filled = np.full((*part.shape[:-2], *grid.shape), fill, np.float32)
+        if part.dims != like.dims:
+            raise UnsupportedError("The UDF of apply_polygon gives polygons other dimensions.")
+        np.copyto(filled[..., y, x], part.values, where=kept)
+    assert like is not None  # some pixel lies inside
+    coords = {name: like[name].values for name in like.dims[:-2]}
+    coords |= {name: data[name].values for name in ("y", "x")}
+    return georeference(xr.DataArray(filled, coords, like.dims), data.rio.crs, grid.affine)
 
 
 def vector_buffer(geometries: Json, distance: float) -> DriverVectorCube:
@@ -293,49 +254,50 @@ def write_vectors(saved: SavedVectors, folder: Path, prefix: str) -> list[dict[s
 
     Returns:
         One dictionary per file: `name`, `type`, `bbox`, `geometry`, and what the writer says.
-
-    Raises:
-        UnsupportedError: the format does not fit.
     """
-    box = saved.data if isinstance(saved.data, DriverVectorCube) else saved.data.polygons
-    footprint = shapely.box(*box.reproject("EPSG:4326").get_bounding_box())
-    scratch = folder / ".zonal"
-    scratch.mkdir()
-    try:
-        written = dict(_writer(saved, scratch).write_assets(folder / "out"))
-    except (OpenEOApiException, NotImplementedError) as error:
-        raise UnsupportedError(f"Polygons cannot be saved as {saved.format}: {error}.") from error
-    finally:
-        for path in scratch.iterdir():
-            path.unlink()
-        scratch.rmdir()
-    return list(_describe(written, footprint, folder, prefix))
-
-
-def _describe(
-    written: Mapping[str, Mapping[str, Any]], footprint: shapely.Polygon, folder: Path, prefix: str
-) -> Iterator[dict[str, Any]]:
+    polygons = saved.data if isinstance(saved.data, DriverVectorCube) else saved.data.polygons
+    footprint = shapely.box(*polygons.reproject("EPSG:4326").get_bounding_box())
+    described = []
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        try:
+            written = dict(_writer(saved, Path(scratch)).write_assets(folder / "out"))
+        except (OpenEOApiException, NotImplementedError) as error:
+            raise UnsupportedError(
+                f"Polygons cannot be saved as {saved.format}: {error}."
+            ) from error
     for name, asset in written.items():
         Path(str(asset["href"])).rename(folder / f"{prefix}{name}")
         bands = [{"name": band["name"]} for band in asset.get("bands", [])]
-        yield {
-            "name": f"{prefix}{name}",
-            "type": asset["type"],
-            "bbox": list(footprint.bounds),
-            "geometry": shapely.geometry.mapping(footprint),
-            **({"bands": bands} if bands else {}),
-        }
+        described.append(
+            {
+                "name": f"{prefix}{name}",
+                "type": asset["type"],
+                "bbox": list(footprint.bounds),
+                "geometry": shapely.geometry.mapping(footprint),
+                **({"bands": bands} if bands else {}),
+            }
+        )
+    return described
 
 
 def _writer(saved: SavedVectors, scratch: Path) -> SaveResult:
     if isinstance(saved.data, DriverVectorCube):
         return VectorCubeResult(saved.data, saved.format, dict(saved.options))
-    values, cube = saved.data, saved.data.cube
-    if saved.format == "netCDF" and values.polygons.get_ids() is None:  # its writer needs some
-        frame = values.polygons._geometries
-        named = frame.assign(id=[f"feature_{number}" for number in range(len(frame))])
-        values = replace(values, polygons=DriverVectorCube(named))
-    bands = [str(name) for name in cube["bands"].values] if "bands" in cube.dims else [NO_BAND]
+    polygons, cube = saved.data.polygons, saved.data.cube
+    if "bands" not in cube.dims:
+        cube = cube.expand_dims(bands=[NO_BAND], axis=-1)
+    bands = [str(name) for name in cube["bands"].values]
+    if saved.format == "GeoJSON":
+        dims = [name for name in ("geometry", "t", "bands") if name in cube.dims]
+        if "t" in cube.dims:
+            labels = [f"{date}Z" for date in np.datetime_as_string(cube["t"], "s")]
+            cube = cube.assign_coords(t=labels)
+        frame = polygons._geometries.reset_index(drop=True)
+        return VectorCubeResult(DriverVectorCube(frame, cube.transpose(*dims)), "GeoJSON")
+    if saved.format == "netCDF" and polygons.get_ids() is None:  # its writer needs some
+        frame = polygons._geometries
+        ids = [f"feature_{number}" for number in range(len(frame))]
+        polygons = DriverVectorCube(frame.assign(id=ids))
     metadata = CollectionMetadata(
         {
             "cube:dimensions": {"bands": {"type": "bands", "values": bands}},
@@ -343,35 +305,17 @@ def _writer(saved: SavedVectors, scratch: Path) -> SaveResult:
         }
     )
     _table(cube, bands).to_csv(scratch / "timeseries.csv", index=False)
-    result: SaveResult
-    if "t" in cube.dims:
-        result = AggregatePolygonResultCSV(str(scratch), values.polygons, metadata)
-    else:
-        result = AggregatePolygonSpatialResult(str(scratch), values.polygons, metadata)
-    if saved.format == "GeoJSON":
-        named = cube if "bands" in cube.dims else cube.expand_dims(bands=bands, axis=-1)
-        labels = (
-            [f"{date}Z" for date in np.datetime_as_string(cube["t"], "s")]
-            if "t" in cube.dims
-            else None
-        )
-        frame = values.polygons._geometries.reset_index(drop=True)
-        dims = [name for name in ("geometry", "t", "bands") if name in named.dims]
-        named = named.transpose(*dims)
-        named = named.assign_coords(t=labels) if labels else named
-        return VectorCubeResult(DriverVectorCube(frame, named), "GeoJSON")
+    kind = AggregatePolygonResultCSV if "t" in cube.dims else AggregatePolygonSpatialResult
+    result: SaveResult = kind(str(scratch), polygons, metadata)
     return result.with_format(saved.format, dict(saved.options))
 
 
 def _table(cube: xr.DataArray, bands: list[str]) -> pd.DataFrame:
     """Return values as the tables of the cloud back-ends: a row per date and polygon."""
-    named = cube if "bands" in cube.dims else cube.expand_dims(bands=bands)
-    table: pd.DataFrame = (
-        named.to_series().unstack("bands")[named["bands"].values.tolist()].reset_index()
-    )
+    table: pd.DataFrame = cube.to_series().unstack("bands")[bands].reset_index()
     table = table.rename(columns={"geometry": "feature_index", "t": "date"})
     if "date" not in table:
         return table
     table["date"] = table["date"].dt.strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    ordered = ["date", "feature_index", *named["bands"].values.tolist()]
+    ordered = ["date", "feature_index", *bands]
     return table.reindex(columns=ordered).sort_values(["date", "feature_index"])

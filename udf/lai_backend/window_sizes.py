@@ -7,36 +7,25 @@ from typing import Any
 from lai_backend.errors import ParameterError
 from lai_backend.files import Json
 
-MIN_CORE_PX = 4
-"""Smaller windows are refused, as cloud back-ends do."""
+MIN_CORE_PX = 4  # Smaller windows are refused, as cloud back-ends do
 
 
 @dataclass(frozen=True)
 class Windows:
     """How a cube is cut; all sizes in pixels, (y, x)."""
 
-    core: tuple[int, int]
-    """Pixels a window contributes to the result."""
-    overlap: tuple[int, int] = (0, 0)
-    """Pixels of context on every side."""
-    per_date: bool = False
-    """One date per call, without a t dimension; False: all dates at once."""
+    core: tuple[int, int]  # Pixels a window contributes to the result
+    overlap: tuple[int, int] = (0, 0)  # Pixels of context on every side
+    per_date: bool = False  # One date per call, without a t dimension; False: all dates at once
 
 
 def parse_windows(size: Json, overlap: Json) -> Windows:
-    """Read `size` and `overlap` of `apply_neighborhood`.
+    """Read `size` and `overlap`: lists of `{"dimension", "value", "unit"}`.
 
-    Args:
-        size: list of `{"dimension", "value", "unit"}`: x and y in px, optional t with "P1D".
-        overlap: the same for x and y, optional.
-
-    Raises:
-        ParameterError: a missing axis, another unit, a negative or too large overlap, an overlap
-            on one axis only, or an unknown dimension.
+    x and y are in px; `t` may be "P1D" in `size`.
     """
     sizes, overlaps = _by_dimension(size, "size"), _by_dimension(overlap or [], "overlap")
-    core = _pixels(sizes, "size", None)
-    around = _pixels(overlaps, "overlap", 0)
+    core, around = _pixels(sizes, "size", None), _pixels(overlaps, "overlap", 0)
     if min(core) < MIN_CORE_PX:
         raise ParameterError(
             f"size of apply_neighborhood must be {MIN_CORE_PX} px or more: {core}."
@@ -58,14 +47,12 @@ def parse_windows(size: Json, overlap: Json) -> Windows:
     return Windows(core=core, overlap=around, per_date=period == "P1D")
 
 
-def _by_dimension(entries: Json, what: str) -> dict[str, dict[str, Any]]:
-    if not isinstance(entries, Sequence) or not all(
-        isinstance(entry, Mapping) for entry in entries
-    ):
+def _by_dimension(entries: Json, what: str) -> dict[str, Mapping[str, Any]]:
+    is_list = isinstance(entries, Sequence)
+    if not is_list or not all(isinstance(entry, Mapping) for entry in entries):
         raise ParameterError(f"{what} of apply_neighborhood must be a list of objects.")
-    named = {str(entry.get("dimension")): dict(entry) for entry in entries}
-    unknown = set(named) - {"x", "y", "t"}
-    if unknown:
+    named = {str(entry.get("dimension")): entry for entry in entries}
+    if unknown := set(named) - {"x", "y", "t"}:
         raise ParameterError(f"{what} names {sorted(unknown)}; only x, y and t can be given.")
     return named
 
@@ -76,13 +63,11 @@ def _pixels(
     values = []
     for axis in ("y", "x"):
         entry = entries.get(axis, {"value": default, "unit": "px"})
-        value = entry.get("value")
+        value, unit = entry.get("value"), entry.get("unit")
         if value is None:
             raise ParameterError(f"{what} of apply_neighborhood lacks {axis}.")
-        if entry.get("unit") != "px":
-            raise ParameterError(
-                f"{what} in {axis} has unit {entry.get('unit')!r}; only 'px' is supported."
-            )
+        if unit != "px":
+            raise ParameterError(f"{what} in {axis} has unit {unit!r}; only 'px' is supported.")
         if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
             raise ParameterError(f"{what} in {axis} must be a whole number of px, not {value!r}.")
         if value < 0:

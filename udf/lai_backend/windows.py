@@ -5,7 +5,6 @@ A Dask block holds many windows, because one task per window is too fine for a w
 the cube it sees NaN. What it returns in the overlap is trimmed off.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
@@ -16,7 +15,7 @@ from dask.delayed import delayed
 
 from lai_backend.blocks import AxisBlock, Block, Labels
 from lai_backend.georeference import georeference_like
-from lai_backend.udf_runner import UdfCall
+from lai_backend.udf_runner import LocalUdf
 from lai_backend.window_sizes import Windows
 
 BLOCK_PX = 480
@@ -25,25 +24,8 @@ the allocator to use the memory of one for the next; large enough for windows of
 AXIS_ORDER = ("t", "bands", "y", "x")
 
 
-@dataclass(frozen=True)
-class Quirks:
-    """What cloud back-ends do beyond the specification, for tests (strict mode)."""
-
-    seed: int
-    """Seed of the random origin of the windows."""
-
-    def origin(self, windows: Windows) -> tuple[int, int]:
-        """Return how many pixels before the cube the first window starts, (y, x)."""
-        rng = np.random.default_rng(self.seed)
-        return int(rng.integers(windows.core[0])), int(rng.integers(windows.core[1]))
-
-
 def map_windows(
-    cube: xr.DataArray,
-    call: UdfCall,
-    windows: Windows,
-    labels_out: Labels,
-    quirks: Quirks | None = None,
+    cube: xr.DataArray, call: LocalUdf, windows: Windows, labels_out: Labels
 ) -> xr.DataArray:
     """Apply a UDF to every window of a cube, lazily.
 
@@ -52,7 +34,6 @@ def map_windows(
         call: the UDF.
         windows: how to cut.
         labels_out: labels of the result's dimensions other than y and x, in order.
-        quirks: reproduce a cloud back-end.
 
     Returns:
         Lazy cube, float32, on the same pixels; the CRS is kept.
@@ -61,15 +42,15 @@ def map_windows(
     values = da.asarray(ordered.data).astype(np.float32)
     labels_in = {str(n): ordered[n].values for n in ordered.dims if n not in ("y", "x")}
     if windows.per_date and "t" in labels_in:
-        inner = {name: labels for name, labels in labels_in.items() if name != "t"}
-        inner_out = {name: labels for name, labels in labels_out.items() if name != "t"}
+        dates = labels_in.pop("t")
+        inner = {name: labels for name, labels in labels_out.items() if name != "t"}
         layers = [
-            _map_array(values[i], cube, call, windows, (inner, inner_out), quirks, date)
-            for i, date in enumerate(labels_in["t"])
+            _map_array(values[i], cube, call, windows, (labels_in, inner), date)
+            for i, date in enumerate(dates)
         ]
         result = da.stack(layers)
     else:
-        result = _map_array(values, cube, call, windows, (labels_in, labels_out), quirks, None)
+        result = _map_array(values, cube, call, windows, (labels_in, labels_out), None)
     coords = {**labels_out, "y": cube["y"].values, "x": cube["x"].values}
     named = xr.DataArray(result, dims=(*labels_out, "y", "x"), coords=coords).rename(None)
     return georeference_like(named, cube)
@@ -78,35 +59,31 @@ def map_windows(
 def _map_array(
     values: da.Array,
     cube: xr.DataArray,
-    call: UdfCall,
+    call: LocalUdf,
     windows: Windows,
     labels: tuple[Labels, Labels],
-    quirks: Quirks | None,
-    date: Any,  # noqa: ANN401 - numpy scalar or None
+    date: Any,
 ) -> da.Array:
     """Apply a UDF to the windows of all dates (`date` is None), or of one date."""
-    shifts = quirks.origin(windows) if quirks else (0, 0)
     rows, columns = (
-        _cut(cube[name].values, core, overlap, shift)
-        for name, core, overlap, shift in zip(
-            ("y", "x"), windows.core, windows.overlap, shifts, strict=True
-        )
+        _cut(cube[name].values, core, overlap)
+        for name, core, overlap in zip("yx", windows.core, windows.overlap, strict=True)
     )
     run = delayed(call.run_block, pure=False, traverse=False)
     sizes = tuple(len(names) for names in labels[1].values())
 
     def lazy_block(row: AxisBlock, column: AxisBlock) -> da.Array:
-        block = Block(windows, *labels, row, column, date, strict=quirks is not None)
+        block = Block(windows, *labels, row, column, date)
         task = run(_as_one_task(values[..., row.read, column.read]), block)
-        kept = (row.keep.stop - row.keep.start, column.keep.stop - column.keep.start)
-        lazy: da.Array = da.from_delayed(task, shape=(*sizes, *kept), dtype=np.float32)
+        shape = (*sizes, row.keep, column.keep)
+        lazy: da.Array = da.from_delayed(task, shape=shape, dtype=np.float32)
         return lazy
 
     result: da.Array = da.block([[lazy_block(row, column) for column in columns] for row in rows])
     return result
 
 
-def _as_one_task(values: da.Array) -> Any:  # noqa: ANN401 - a Delayed
+def _as_one_task(values: da.Array) -> Any:
     """Return an array as one task that shares its chunks with other such tasks.
 
     Handed to a task as an array it would be optimized by itself: chunks that several windows
@@ -115,32 +92,23 @@ def _as_one_task(values: da.Array) -> Any:  # noqa: ANN401 - a Delayed
     return values.rechunk(-1).to_delayed(optimize_graph=False).item()
 
 
-def _cut(coordinates: npt.NDArray[Any], core: int, overlap: int, shift: int) -> list[AxisBlock]:
+def _cut(coordinates: npt.NDArray[Any], core: int, overlap: int) -> list[AxisBlock]:
     """Cut one axis of a cube into blocks.
 
     Args:
         coordinates: centres of the pixels.
         core: pixels that a window contributes.
         overlap: pixels that it sees on either side of them.
-        shift: pixels before the cube at which the first window starts.
     """
     length, per_block = len(coordinates), max(1, BLOCK_PX // core)
     step = float(coordinates[1] - coordinates[0]) if length > 1 else 1.0
-    total = -(-(length + shift) // core)
+    total = -(-length // core)
     spans = []
     for number in range(0, total, per_block):
         count = min(per_block, total - number)
-        start = number * core - shift
-        low, high = start - overlap, start + count * core + overlap
+        low, high = number * core - overlap, (number + count) * core + overlap
         read = slice(max(low, 0), min(high, length))
-        spans.append(
-            AxisBlock(
-                read=read,
-                pad=(read.start - low, high - read.stop),
-                count=count,
-                keep=slice(max(-start, 0), min(count * core, length - start)),
-                first=float(coordinates[0]) + low * step,
-                step=step,
-            )
-        )
+        pad = (read.start - low, high - read.stop)
+        keep = min(count * core, length - number * core)
+        spans.append(AxisBlock(read, pad, count, keep, float(coordinates[0]) + low * step, step))
     return spans

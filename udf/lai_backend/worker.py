@@ -18,8 +18,6 @@ import logging
 import os
 import shutil
 import sys
-import threading
-import time
 import traceback
 import warnings
 from pathlib import Path
@@ -34,22 +32,18 @@ from lai_backend.settings import Task
 _log = logging.getLogger("lai_backend.worker")
 OPTIONS_USED = frozenset({"udf-dependency-archives", "task-cpus", "python-memory"})
 TRUTH = {"boolean", "null"}
-REPORT_EVERY_S = 1.0
 GDAL_CACHE_MB = "128"
 """Enough for the tiles in work; GDAL's own choice is 5 % of all memory, for every job."""
-NO_OUTCOME_EXIT = 28
-"""Exit code where the outcome cannot be written: ENOSPC."""
+NO_OUTCOME_EXIT = 28  # Exit code where the outcome cannot be written: ENOSPC
 
 
 def run_job(job_folder: str) -> None:
     """Run the task of a job folder in this process; entry point of the worker.
 
     Never raises: the outcome is written to `outcome.json`.
-
-    Args:
-        job_folder: absolute path of the job folder.
     """
     folder = Path(job_folder)
+    sys.dont_write_bytecode = True  # Python keeps what a full disk cuts off (python/cpython#126606)
     _detach(folder)
     task = Task.model_validate(read_json(folder / "task.json"))
     handler = JobLogHandler(folder / "log.jsonl", task.log_level)
@@ -94,39 +88,34 @@ def _detach(folder: Path) -> None:
 
 
 def execute(task: Task, folder: Path) -> dict[str, Any]:
-    """Evaluate the process graph of a task and write its result.
-
-    Args:
-        task: what to do.
-        folder: the job folder.
+    """Evaluate the process graph of a task and write its result into the job folder.
 
     Returns:
         `assets`: descriptions of the files in `results/`; `links`: to the items they come from.
-
-    Raises:
-        LaiBackendError: whatever is wrong with the request, its data or its UDF.
     """
     import dask
     from rasterio.errors import NotGeoreferencedWarning  # seconds to import: worker only
 
+    from lai_backend.access import refuse_private_addresses
     from lai_backend.archives import OPTION, unpack_archives
     from lai_backend.engine import Engine
+    from lai_backend.formats import write_value
     from lai_backend.processes import as_saved, build_registry, evaluate
     from lai_backend.sandbox import Cage
     from lai_backend.saving import derived_from, write_results
     from lai_backend.sources import Scene
     from lai_backend.udf_process import UdfProcess
-    from lai_backend.values import write_value
 
     # rasterio's reproject warns of the array it writes into, sometimes
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-    ignored = sorted(set(task.job_options) - OPTIONS_USED)
-    if ignored:
+    if ignored := sorted(set(task.job_options) - OPTIONS_USED):
         _log.info("Job options without effect on this back-end: %s.", ", ".join(ignored))
+    if not task.private_network:
+        refuse_private_addresses()
     work = Path.cwd()
     unpack_archives(task.job_options.get(OPTION), work, task.readable_roots)
     loaded: list[Scene] = []
-    engine = Engine(Progress(folder / "progress.json"))
+    engine = Engine(folder / "progress.json")
     data = folder.parent.parent  # with the jobs of others, and the password
     cage = Cage(
         work,
@@ -144,8 +133,7 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
         if any("udf" in node["arguments"] for node in task.graph.values()):
             udfs.start()  # it imports while the graph is built and files are opened
         result = evaluate(task.graph, build_registry(task, udfs, loaded))
-        saved = as_saved(result)
-        if saved:
+        if saved := as_saved(result):
             assets = write_results(saved, folder / "results", task.single_file, engine.store)
         else:
             assets = write_value(result, folder / "results", truth=_is_truth(task.graph))
@@ -160,21 +148,3 @@ def _is_truth(graph: dict[str, Any]) -> bool:
     schema = process_specs().get(end, {}).get("returns", {}).get("schema", {})
     kinds = schema.get("type") if isinstance(schema, dict) else None
     return set([kinds] if isinstance(kinds, str) else kinds or []) in ({"boolean"}, TRUTH)
-
-
-class Progress:
-    """Writes the share of finished work to a file, at most once a second."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._written = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        """Take note of how much is done."""
-        with self._lock:
-            now = time.monotonic()
-            if now - self._written < REPORT_EVERY_S:
-                return
-            self._written = now
-            write_json(self._path, {"percent": round(100 * done / max(total, 1), 1)})
