@@ -32,6 +32,7 @@ from starlette.responses import JSONResponse
 from lai_service.api.access import OPEN_READS, TokenGuard
 from lai_service.api.aggregations import aggregation_extension
 from lai_service.api.caching import PictureCaching
+from lai_service.api.collection_search import collection_search_extension
 from lai_service.api.limits import MAX_READ_BYTES, ReadLimit
 from lai_service.api.problems import problem
 from lai_service.api.routes import add_routes
@@ -222,6 +223,7 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
         TransactionRoutes(client=TransactionsClient(catalogue=catalogue, data=settings.data)),
         BulkRoutes(client=BulkClient(catalogue=catalogue, data=settings.data)),
     ]
+    collections = collection_search_extension()
     StacApi(
         settings=api_settings,
         app=app,
@@ -231,13 +233,14 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
             title=settings.title,
             description=settings.description,
         ),
-        extensions=[*searching, aggregation_extension(catalogue), *writing],
+        extensions=[*searching, collections, aggregation_extension(catalogue), *writing],
         title=settings.title,
         description=settings.description,
         stac_version="1.1.0",
         exceptions={},
         middlewares=[],
         health_check=lambda: {"status": "UP", **catalogue.health()},
+        collections_get_request_model=collections.GET,
         search_get_request_model=create_get_request_model(searching),
         search_post_request_model=create_post_request_model(searching, SearchBody),
         items_get_request_model=create_get_request_model(searching, ItemCollectionUri),

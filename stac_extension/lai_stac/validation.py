@@ -26,6 +26,7 @@ from lai_stac.fields import SCHEMA_URI, UNCERTAINTY_URI
 Schema = Mapping[str, Any]
 CORE_URI = "https://schemas.stacspec.org/v1.1.0/{0}-spec/json-schema/{0}.json"
 _MASK = "{value}"  # for the value in a message, which may be long
+_FORMATS = {"iri-reference": lambda text: True}  # links may hold templates: {z}/{x}/{y}
 KINDS = {"Feature": "item", "Collection": "collection", "Catalog": "catalog"}
 
 
@@ -132,7 +133,7 @@ def _validators(schemas: Mapping[str, Schema]) -> dict[str, Draft7Validator]:
         return dict(resources[uri])
 
     return {
-        uri: Draft7Validator(dict(schema), retriever=retrieve, mask=_MASK)
+        uri: Draft7Validator(dict(schema), retriever=retrieve, mask=_MASK, formats=_FORMATS)
         for uri, schema in resources.items()
     }
 

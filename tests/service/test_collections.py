@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from service.fake_items import publish
+from service.fake_items import collection, numbered_item, publish
 
 from lai_service import Settings
 from lai_service.catalogue.new_collection import collection_name
@@ -86,3 +86,50 @@ def test_collection_says_how_its_assets_are_drawn(writer: TestClient, make_resul
         if "rescale" in render:
             query["rescale"] = ",".join(map(str, render["rescale"][0]))
         assert writer.get("/cog/preview.png", params=query).status_code == 200
+
+
+@pytest.fixture
+def three(writer: TestClient) -> TestClient:
+    """Return the client of a service with collections west, east and without items."""
+    for name, place in (("west", -100), ("east", 100), ("empty", None)):
+        described = {**collection(name), "title": f"LAI of the {name}", "keywords": ["Leaf"]}
+        assert writer.post("/collections", json=described).status_code == 201
+        if place is not None:
+            item = {**numbered_item(place), "id": name, "collection": name}
+            assert writer.post(f"/collections/{name}/items", json=item).status_code == 201
+    return writer
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({}, {"west", "east", "empty"}),
+        ({"bbox": "-101,0,-99,1"}, {"west", "empty"}),
+        ({"bbox": "90,0,-170,1"}, {"east", "empty"}),
+        ({"datetime": "../2019-12-31T00:00:00Z"}, set()),
+        ({"datetime": "2030-01-01T00:00:00Z/.."}, {"empty"}),
+        ({"q": "WEST,nothing"}, {"west"}),
+        ({"q": "leaf", "bbox": "99,0,101,1"}, {"east", "empty"}),
+    ],
+)
+def test_collections_are_found_by_place_time_and_words(
+    three: TestClient, query: dict, names: set[str]
+) -> None:
+    found = three.get("/collections", params=query).json()
+    assert {one["id"] for one in found["collections"]} == names
+    assert found["numberMatched"] == len(names)
+
+
+def test_collections_come_page_by_page(three: TestClient) -> None:
+    address, seen = "/collections?limit=2&q=lai", []
+    while address:
+        page = three.get(address).json()
+        seen += [one["id"] for one in page["collections"]]
+        address = next((x["href"] for x in page["links"] if x["rel"] == "next"), None)
+    assert sorted(seen) == ["east", "empty", "west"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "offset=-1", "bbox=0,1,1,0", "datetime=yesterday"])
+def test_collection_search_that_makes_no_sense_is_refused(client: TestClient, query: str) -> None:
+    answer = client.get(f"/collections?{query}")
+    assert answer.status_code == 400, answer.text

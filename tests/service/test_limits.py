@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import astuple
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from service.fake_items import TOKEN, collection, numbered_item, publish
 from lai_service import Settings, create_app
 from lai_service.api import timeseries
 from lai_service.api.limits import MAX_DEPTH, MAX_READ_BYTES, MAX_VERTICES, check_json
-from lai_service.files import storage
 
 Make = Callable[..., Path]
 
@@ -148,18 +148,36 @@ def test_raster_larger_than_any_tile_is_refused(
         assert "pixels" in answer.json()["description"]
 
 
-def test_full_disk_is_answered_507_and_nothing_is_stored(
-    writer: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch, settings: Settings
+@pytest.mark.parametrize("step", ["mkdir", "fsync", "rename"])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_full_disk_at_any_step_is_answered_507_and_what_was_there_stays(
+    writer: TestClient,
+    make_result: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    step: str,
+    call: int,
 ) -> None:
-    def full(source: Path, target: Path) -> None:
-        target.write_bytes(b"half")
-        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+    publish(writer, make_result())
+    before = {path: path.read_bytes() for path in settings.data.glob("lai/**/*") if path.is_file()}
+    updated, calls = make_result(offset=1.0), count(1)
+    real = getattr(os, step)
 
-    monkeypatch.setattr(storage, "_copy", full)
-    answer = publish(writer, make_result())
+    def full(*given: object, **named: object) -> object:
+        if next(calls) == call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*given, **named)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, step, full)
+        answer = publish(writer, updated)
+    if answer.status_code == 200:  # fewer calls than that, or a folder that was there
+        assert answer.headers["LAI-Publish-Outcome"] == "updated"
+        return
     assert answer.status_code == 507
-    assert writer.get("/search").json()["features"] == []
-    assert not list(settings.data.glob("lai/**/*.tif"))
+    after = {path: path.read_bytes() for path in settings.data.glob("lai/**/*") if path.is_file()}
+    assert after == before
+    assert publish(writer, updated).headers["LAI-Publish-Outcome"] == "updated"
 
 
 def test_full_disk_under_the_catalogue_is_answered_507(tmp_path: Path) -> None:

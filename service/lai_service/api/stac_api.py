@@ -16,6 +16,7 @@ from stac_fastapi.types.search import BaseSearchPostRequest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from lai_service.api.collection_search import is_found
 from lai_service.api.documents import served_collection, served_item
 from lai_service.api.fields import Fields
 from lai_service.api.limits import check_json
@@ -183,20 +184,32 @@ class StacClient(BaseCoreClient):
         ]
         return {**page, "links": [*page["links"], *children, page_link(base)]}
 
-    def all_collections(self, request: Request, **_: Any) -> Document:  # noqa: ANN401
-        """Answer `GET /collections`."""
-        base = get_base_url(request)
-        documents = [served_collection(doc, base) for doc in self.catalogue.collections()]
+    def all_collections(
+        self,
+        request: Request,
+        q: list[str] | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        **values: Any,  # noqa: ANN401
+    ) -> Document:
+        """Answer `GET /collections`, those that meet `bbox`, `datetime` and the words `q`."""
+        base, search = get_base_url(request), search_of(**values)
+        found = [doc for doc in self.catalogue.collections() if is_found(doc, search, q)]
+        shown = found[offset:] if limit is None else found[offset : offset + limit]
         links = [
             {"rel": "root", "href": base, "type": "application/json"},
             {"rel": "parent", "href": base, "type": "application/json"},
             {"rel": "self", "href": f"{base}collections", "type": "application/json"},
         ]
+        if offset + len(shown) < len(found):
+            following = request.url.include_query_params(offset=offset + len(shown)).query
+            href = f"{base}collections?{following}"
+            links.append({"rel": "next", "href": href, "type": "application/json"})
         return {
-            "collections": documents,
+            "collections": [served_collection(document, base) for document in shown],
             "links": links,
-            "numberMatched": len(documents),
-            "numberReturned": len(documents),
+            "numberMatched": len(found),
+            "numberReturned": len(shown),
         }
 
     def get_collection(self, collection_id: str, request: Request, **_: Any) -> Document:  # noqa: ANN401

@@ -1,7 +1,7 @@
 """The catalogue in PostgreSQL, by the functions of pgstac.
 
 Search, filter, sort order, paging and collections are pgstac's functions, those that
-stac-fastapi-pgstac calls; items are stored by its loader and put together by its `hydrate`, six
+stac-fastapi-pgstac calls; items are stored by its loader and put together by its `hydrate_py`, six
 times as fast as in the database. So other programs of pgstac may share a database. Ours is what
 pgstac lacks: writes of which all or nothing is stored and that say what they did, a change under a
 lock, counts by class, and extents that follow the items.
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 from psycopg.types.json import Jsonb
 from pypgstac.db import PgstacDB
-from pypgstac.hydration import hydrate
+from pypgstac.hydration import hydrate_py
 from pypgstac.load import Loader, Methods
 
 from lai_service.catalogue.cql2_sql import value_of
@@ -303,7 +303,7 @@ def _items(
 def _whole(item: Document) -> Document:
     """Put together an item and what its collection says of all items."""
     base = item.pop("pgstac:base_item", None)
-    item = hydrate(base, item) if base else item
+    item = hydrate_py(base, item) if base else item
     # some writers of pgstac leave this null out, which the item schema demands
     item["properties"] = {"datetime": None, **item.get("properties", {})}
     return item
