@@ -1,7 +1,12 @@
 """Seeded series of fields in time, with clouds that the scene classification missed."""
 
+from pathlib import Path
+
 import numpy as np
 import xarray as xr
+
+from lai_udf.bundle import open_bundle
+from lai_udf.cog import write_lai_cogs
 
 START = np.datetime64("2024-01-03")
 BANDS = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS", "B02", "B04", "B8A", "B11", "SCL")
@@ -60,3 +65,18 @@ def fake_series(
             "x": 5e5 + 20.0 * np.arange(size[1]),
         },
     )
+
+
+def write_dates(cube: xr.DataArray, directory: Path) -> list[Path]:
+    """Write the dates of a cube with CRS as `lai-udf run` does; return their folders."""
+    bundle, folders = open_bundle(), []
+    for date in cube.sel(bands=["LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS"]):
+        time = np.datetime_as_string(date["t"].values, unit="s")
+        name = f"lai_s2_field_{str(time)[:10]}"
+        tags = {"DATETIME": f"{time}Z", "TARGET": "sl2p", "RESULT_ID": name}
+        tags |= {"MODEL_ID": bundle.model_id, "MODEL_VERSION": bundle.version}
+        tags |= {"MODEL_CHECKSUM": bundle.checksum, "SAMPLES": "0"}
+        lai = date.drop_vars("t").rio.write_crs(cube.rio.crs)
+        write_lai_cogs(lai, directory / name, tags=tags)
+        folders.append(directory / name)
+    return folders

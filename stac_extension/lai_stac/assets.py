@@ -20,8 +20,9 @@ from lai_stac.errors import RasterError
 from lai_stac.product import Product
 from lai_stac.statistics import INTERVAL_LEVEL, ProductCounts
 from lai_udf import predict
-from lai_udf.cog import ENCODINGS, Encoding
+from lai_udf.cog import ENCODINGS, GAP_DAYS, Encoding
 from lai_udf.grid import Grid
+from lai_udf.smoothing import LONG_NAMES as SERIES_NAMES
 from lai_udf.variables import FLAG_MEANINGS, describe_variable
 
 THUMBNAIL = "thumbnail.png"
@@ -65,12 +66,16 @@ def build_assets(
     for band, (path, _) in product.files.items():
         encoding = ENCODINGS[band]
         empty = band not in counts.filled
-        title = asset_title(band, samples, empty, level)
+        title = asset_title(band, samples, empty, level, product.is_series)
         extra = {
             "bands": [_band(encoding, title, grid, counts)],
             "raster:bands": [_raster_band(encoding, grid)],
             **_projection_fields(grid),
-            **({} if band == "LAI_SD" and empty else _laiq_fields(band, samples, level)),
+            **(
+                {}
+                if band == "LAI_SD" and empty
+                else _laiq_fields(band, samples, level, product.is_series)
+            ),
             **file_fields(path),
         }
         if band.endswith("_FLAGS"):
@@ -125,9 +130,14 @@ def bitfields() -> list[dict[str, Any]]:
     ]
 
 
-def asset_title(band: str, samples: int, empty: bool, level: float = INTERVAL_LEVEL) -> str:
+def asset_title(
+    band: str, samples: int, empty: bool, level: float = INTERVAL_LEVEL, series: bool = False
+) -> str:
     """Return the title of an output band; `LAI_SD` is empty where nothing estimates it."""
-    name: str = describe_variable(band, level=level, samples=samples)["long_name"]
+    if series and band in ("LAI_SD", GAP_DAYS):
+        name = SERIES_NAMES[band]
+    else:
+        name = describe_variable(band, level=level, samples=samples)["long_name"]
     if band.endswith("_SD") and empty:
         name += " (empty: nothing estimates it)"
     return name[0].upper() + name[1:]
@@ -180,8 +190,10 @@ def _projection_fields(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _laiq_fields(band: str, samples: int, level: float) -> dict[str, Any]:
+def _laiq_fields(band: str, samples: int, level: float, series: bool) -> dict[str, Any]:
     """Return what kind of uncertainty a band is; nothing for flags and further variables."""
+    if band == GAP_DAYS:
+        return {}
     variable, _, part = band.partition("_")
     of = {fields.UNCERTAINTY_OF: variable.lower()}
     if part == "SD" and samples:
@@ -192,6 +204,14 @@ def _laiq_fields(band: str, samples: int, level: float) -> dict[str, Any]:
             fields.UNCERTAINTY_METHOD: "mc_dropout",
             fields.UNCERTAINTY_COMPONENTS: ["epistemic"],
             fields.MC_SAMPLES: samples,
+        }
+    if part == "SD" and series:  # what another acquisition would differ by
+        return {
+            **of,
+            fields.UNCERTAINTY_TYPE: "standard_deviation",
+            fields.COVERAGE_FACTOR: 1,
+            fields.UNCERTAINTY_METHOD: "other",
+            fields.UNCERTAINTY_COMPONENTS: ["aleatoric", "input"],
         }
     if part == "SD":  # a head of the network that was taught the spread of the draws
         return {

@@ -1,4 +1,7 @@
-"""From folders of COGs that `lai-udf run` wrote to items: described by their tags."""
+"""From COGs of `lai-udf run` or `lai-udf series` to items: their tags tell what they are.
+
+Items of a series are `derived_from` those of its dates, which lie beside it, `../<id>/<id>.json`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from lai_udf.grid import Grid
 from lai_udf.identity import ID_TAG, PRODUCT, covers_tile, source_name
 
 NEEDED = ("DATETIME", "MODEL_CHECKSUM", "TARGET")
-SETTINGS = ("REGION", "LEVEL", "CALIBRATION", "PLAUSIBILITY")
+SETTINGS = ("REGION", "LEVEL", "CALIBRATION", "PLAUSIBILITY", "MAX_GAP_DAYS")
 SCENE_CLASSES_TAG = "SCENE_CLASSES"
 """Set by a run where a scene classification went in."""
 
@@ -75,6 +78,18 @@ def describe_cogs(directory: Path, *, bundles: Sequence[Bundle] = ()) -> Path:
             f"{directory.name} was made by the model {tags.get('MODEL_ID')} "
             f"{tags.get('MODEL_VERSION')}, whose checksum is none of those known here: "
             f"{', '.join(str(one.description['id']) for one in known.values())}"
+        )
+    series = tags.get("SERIES")
+    if series:
+        return describe(
+            directory,
+            model=bundle.description,
+            datetime=tags["DATETIME"],
+            sources=tags.get("INPUT", "").split(),
+            derived_from=tags.get("SOURCES", "").split(),
+            series=series,
+            target=tags["TARGET"],
+            settings=_settings(tags),
         )
     name = source_name(tags.get("PRODUCT_ID", ""))
     product = PRODUCT.search(name)

@@ -24,6 +24,17 @@ from lai_udf.longitudes import Bounds, bounding_box, split_box
 
 COLLECTION_ID = "sentinel2-lai"
 
+DESCRIPTION = (
+    "Leaf area index (LAI, m² m⁻²) from Sentinel-2 L2A, with a calibrated 95 % prediction "
+    "interval, a standard deviation and quality flags for every pixel."
+)
+SERIES_DESCRIPTION = (
+    "Leaf area index (LAI, m² m⁻²) from Sentinel-2 L2A on a grid of dates: every pixel smoothed "
+    "over time, clouds, haze and shadow rejected, mowing and harvest kept, gaps filled. With the "
+    "standard deviation of another acquisition about the series, the 95 % prediction interval of "
+    "leaf area index in the field, and the days to the nearest usable date."
+)
+
 LISTED = (
     "platform",
     "constellation",
@@ -108,10 +119,7 @@ def build_collection(
     collection = pystac.Collection(
         id=collection_id,
         title=_title(items),
-        description=(
-            "Leaf area index (LAI, m² m⁻²) from Sentinel-2 L2A, with a calibrated 95 % prediction "
-            "interval, a standard deviation and quality flags for every pixel."
-        ),
+        description=SERIES_DESCRIPTION if _are_series(items) else DESCRIPTION,
         keywords=["leaf area index", "LAI", "Sentinel-2", "uncertainty", "vegetation"],
         license=licence,
         providers=[*PROVIDERS, *providers],
@@ -147,9 +155,13 @@ def write_collection(collection: pystac.Collection, path: Path) -> Path:
     return replace_file(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
 
+def _are_series(items: Sequence[pystac.Item]) -> bool:
+    return all("gap_days" in item.assets for item in items)
+
+
 def _title(items: Sequence[pystac.Item]) -> str:
-    """Return a title with what all items have in common: target and pixel."""
-    notes = []
+    """Return a title with what all items have in common: series, target and pixel."""
+    notes = ["through clouds and gaps"] if _are_series(items) else []
     targets = _distinct(item.properties.get(fields.TARGET) for item in items)
     if len(targets) == 1 and targets[0] in TARGETS:
         notes.append(TARGETS[targets[0]])

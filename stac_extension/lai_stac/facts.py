@@ -35,6 +35,10 @@ class ResultFacts:
     """The L2A scene it was made from."""
     sources: Sequence[str] = ()
     """Names of further scenes that went in, see `lai_udf.identity.source_name`."""
+    derived_from: Sequence[str] = ()
+    """Ids of items that it was made from: those of the dates of a series."""
+    series: str | None = None
+    """Of a series: which dates went in, such as `38 dates from 2018-01-03 to 2018-11-30`."""
     scene_classification: bool = True
     """Whether SCL went in; without it the share of cloud is unknown."""
     process_graph: Mapping[str, Any] | None = None
@@ -78,7 +82,7 @@ class ResultFacts:
         texts = [f"{x.get('title', '')} {x.get('href', '')}" for x in links if _is_source(x)]
         hrefs = [self.scene_href] if self.scene_href else []
         names = [*self.sources, *hrefs, *(_product_in(text) for text in texts)]
-        return sorted({source_name(name) for name in names})
+        return sorted({*self.derived_from, *(source_name(name) for name in names)})
 
     @property
     def level(self) -> float:
@@ -108,7 +112,7 @@ class ResultFacts:
             resolution=pixel_m(grid),
             samples=self.samples,
             seed=self.seed,
-            settings=self.settings,
+            settings={**self.settings, "series": self.series},
         )
         try:
             return identity.id

@@ -87,6 +87,14 @@ GCOS_THRESHOLD_FRACTION: Final = "laiq:gcos_threshold_fraction"
 CALIBRATION: Final = "unc:calibration"
 VALIDATION: Final = "laiq:validation"
 
+FLAG_FRACTIONS: Final = (
+    CLOUD_FRACTION,
+    WATER_FRACTION,
+    INPUT_OUT_OF_DOMAIN_FRACTION,
+    OUTPUT_OUT_OF_RANGE_FRACTION,
+)
+"""What the flags of an observation say; a series has none."""
+
 STATISTIC_FIELDS: Final = tuple(
     name
     for name, field in FIELDS.items()

@@ -88,9 +88,11 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
     for rows, layers in rasters.rows():
         counts.add(layers, inside[rows])
     product = counts.describe(cloud_known=known.scene_classification)
+    if rasters.is_series:
+        product = product.without(fields.FLAG_FRACTIONS)
     contract = model_contract(known.model)
     item = pystac.Item(
-        id=known.item_id(grid, sorted({band.partition("_")[0] for band in bands})),
+        id=known.item_id(grid, sorted({name for b in bands if (name := b.split("_")[0]) != "GAP"})),
         geometry=geometry,
         bbox=bounding_box(geometry),
         datetime=utc(known.datetime),
@@ -102,16 +104,22 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
                 samples=known.samples,
                 resolution_m=pixel_m(grid),
                 job_metadata=known.job_metadata,
+                series=known.series,
             ),
             **_uncertainty_fields(known),
             **model_fields(known.model, known.target, known.samples),
             **product.values,
             "renders": describe_renders(bands, known.samples),
         },
-        stac_extensions=[*EXTENSIONS, *([GRID_EXTENSION] if known.mgrs_tile else [])],
+        stac_extensions=[
+            *(uri for uri in EXTENSIONS if not (rasters.is_series and "/classification/" in uri)),
+            *([GRID_EXTENSION] if known.mgrs_tile else []),
+        ],
     )
-    if not known.scene_classification:
+    if not known.scene_classification and not rasters.is_series:
         LOG.warning("%s: no scene classification went in; its cloud fraction is unknown", item.id)
+    if rasters.is_series:  # how single dates cover field measurements says little of a series
+        item.properties.pop(fields.CALIBRATION, None)
     if product.requirements:
         item.properties[fields.REQUIREMENTS] = [entry.to_dict() for entry in product.requirements]
     item.properties |= stamp(item.properties, known.created)
@@ -124,6 +132,7 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
             model_href=known.model_href,
             scene_href=known.scene_href,
             job_metadata=known.job_metadata,
+            items=known.derived_from,
         )
     )
     if known.process_graph is not None:
@@ -237,10 +246,12 @@ def _common_fields(known: ResultFacts, grid: Grid, geometry: dict[str, Any]) -> 
     """Return time, instrument, place and grid, each in its own extension or in the core."""
     moment = utc(known.datetime)
     what = "Leaf area index" if known.target == "sl2p" else "Leaf area index (field)"
+    what += " through clouds and gaps" if known.series else ""
     pixel = "" if pixel_m(grid) == 20 else f" {pixel_m(grid):g} m"
     draws = f", {known.samples} draws" if known.samples else ""
+    clock = "%Y-%m-%d" if known.series else "%Y-%m-%d %H:%M"
     values: dict[str, Any] = {
-        "title": f"{what}{pixel}, {_place(known, geometry)}, {moment:%Y-%m-%d %H:%M}{draws}",
+        "title": f"{what}{pixel}, {_place(known, geometry)}, {moment:{clock}}{draws}",
         "constellation": "sentinel-2",
         "instruments": ["msi"],
         "gsd": pixel_m(grid),

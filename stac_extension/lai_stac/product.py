@@ -16,7 +16,7 @@ from rasterio.windows import Window
 
 from lai_stac.errors import RasterError
 from lai_stac.statistics import observed_pixels
-from lai_udf.cog import ENCODINGS, LaiCogWriter, decode_band
+from lai_udf.cog import ENCODINGS, GAP_DAYS, LaiCogWriter, decode_band
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
 from lai_udf.picture import MAX_SIDE_PX, shrink
@@ -50,10 +50,17 @@ class Product:
     files: Mapping[str, Band]
     """By output band, in the order of the contract."""
 
+    @property
+    def is_series(self) -> bool:
+        """Whether the dates of a series went in, not one observation."""
+        return GAP_DAYS in self.files
+
     def rows(
         self, bands: Sequence[str] | None = None, rows: int = ROWS
     ) -> Iterator[tuple[slice, Layers]]:
         """Read bands, all of them if not given, so many rows at a time.
+
+        A series has no flags: `LAI_FLAGS` is made of where it has a value.
 
         Yields:
             The rows, and the values by band, float32, physical units, NaN = no data, flags finite.
@@ -75,6 +82,9 @@ class Product:
                         raise RasterError(f"cannot read {path.name} ({error})") from error
                     if band.endswith("_FLAGS"):
                         layers[band][np.isnan(layers[band])] = NO_DATA_NEAR
+                if self.is_series and "LAI" in layers:
+                    known = np.isfinite(layers["LAI"])
+                    layers["LAI_FLAGS"] = np.where(known, 0, NO_DATA_NEAR).astype("float32")
                 yield slice(top, top + int(window.height)), layers
 
     def observed(self) -> npt.NDArray[np.bool_]:
@@ -106,7 +116,7 @@ def open_product(directory: Path, required: Sequence[str] = ("LAI",)) -> Product
 
     Args:
         directory: holds `lai.tif` and what else lies beside it.
-        required: bands that must be there.
+        required: bands that must be there; of a series no flags.
 
     Raises:
         RasterError: one is missing or cannot be read, the grids differ, or flags have no data.
@@ -115,7 +125,8 @@ def open_product(directory: Path, required: Sequence[str] = ("LAI",)) -> Product
     found = {band: (path, 1) for band, path in files.items() if path.is_file()}
     if "LAI" not in found:
         raise RasterError(f"{directory} holds no lai.tif: give the folder of an LAI item")
-    missing = [band for band in required if band not in found]
+    expected = [band for band in required if GAP_DAYS not in found or band != "LAI_FLAGS"]
+    missing = [band for band in expected if band not in found]
     if missing:
         raise RasterError(
             f"{directory} lacks {', '.join(f'{band.lower()}.tif' for band in missing)}: "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -119,18 +119,22 @@ def processing_fields(
     samples: int,
     resolution_m: float,
     job_metadata: Mapping[str, Any] | None,
+    series: str | None = None,
 ) -> dict[str, Any]:
     """Return the `processing:` fields: level, lineage and software."""
     job = _job_properties(job_metadata)
     name, number = contract["model_id"], contract["model_version"]
     meant = "as SL2P (SNAP) would estimate it" if target == "sl2p" else "corrected to field LAI"
     draws = f"; {samples} Monte-Carlo dropout draws" if samples else ""
+    draws += (
+        f"; smoothed over time, clouds rejected and gaps filled, from {series}" if series else ""
+    )
     values: dict[str, Any] = {
-        "processing:level": "L2",
+        "processing:level": "L3" if series else "L2",
         "processing:lineage": (
             f"Leaf area index, {meant}, from Sentinel-2 L2A surface reflectance at "
             f"{resolution_m:g} m by the network {name} {number}{draws}; interval calibrated on "
-            "field measurements."
+            f"field measurements{' of single dates' if series else ''}."
         ),
         "processing:software": {
             **dict(job.get("processing:software", {})),
@@ -175,8 +179,9 @@ def source_links(
     model_href: str | None,
     scene_href: str | None,
     job_metadata: Mapping[str, Any] | None,
+    items: Sequence[str] = (),
 ) -> list[pystac.Link]:
-    """Return the `derived_from` links: the scene, what the job names, and the model.
+    """Return the `derived_from` links: scene, items, what the job names, and the model.
 
     The model is linked at `model_href`, else at the address in its own item; without either
     the ``laiq:model_`` fields are all there is, because a link into nothing helps nobody.
@@ -184,6 +189,8 @@ def source_links(
     links = []
     if scene_href:
         links.append(_link(scene_href, "Sentinel-2 L2A scene"))
+    for name in items:
+        links.append(_link(f"../{name}/{name}.json", f"LAI of one date: {name}"))
     for link in (job_metadata or {}).get("links", []):
         if link.get("rel") == "derived_from" and link.get("href") not in {x.href for x in links}:
             links.append(_link(link["href"], link.get("title", "Input of the openEO job")))

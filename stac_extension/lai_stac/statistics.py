@@ -78,6 +78,11 @@ class ProductStatistics:
     requirements: list[Requirement]
     """Predicted conformity with GCOS-2022, empty where no pixel is valid."""
 
+    def without(self, names: Sequence[str]) -> ProductStatistics:
+        """Return the statistics without some fields."""
+        kept = {name: value for name, value in self.values.items() if name not in names}
+        return ProductStatistics(kept, self.requirements)
+
 
 def observed_pixels(lai: Array, flags: Array) -> npt.NDArray[np.bool_]:
     """Return where the satellite saw something, (y, x): LAI, cloud or water, but not no data."""

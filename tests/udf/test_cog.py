@@ -285,7 +285,7 @@ def test_rasters_without_lai_are_refused(tmp_path):
 
 
 def test_encodings_are_those_of_the_contract():
-    assert tuple(ENCODINGS) == ALL_OUTPUT_BANDS
+    assert tuple(ENCODINGS) == (*ALL_OUTPUT_BANDS, "GAP_DAYS")
     assert tuple(ENCODINGS[band].key for band in OUTPUT_BANDS) == KEYS
     assert {band: ENCODINGS[band].scale for band in VARIABLES} == {
         name: variable.scale for name, variable in VARIABLES.items()

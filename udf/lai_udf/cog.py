@@ -126,8 +126,11 @@ def _encoding(band: str) -> Encoding:
     return Encoding(band, titles[part], scale=described.scale, unit=described.unit)
 
 
-ENCODINGS = {band: _encoding(band) for band in ALL_OUTPUT_BANDS}
-"""Encoding of each output band, in the order of the cube."""
+GAP_DAYS = "GAP_DAYS"
+ENCODINGS = {band: _encoding(band) for band in ALL_OUTPUT_BANDS} | {
+    GAP_DAYS: Encoding(GAP_DAYS, "Days to the nearest usable date", scale=1.0, unit="d")
+}
+"""Encoding of each output band, in the order of the cube; the last is of series alone."""
 
 
 class LaiCogWriter:

@@ -81,6 +81,7 @@ class ResultIdentity:
         parts += [self.target] if self.target != "sl2p" else []
         parts += [f"{self.resolution:g}m".replace(".", "-")] if self.resolution != 20 else []
         parts += [f"mc{self.samples}"] if self.samples else []
+        parts += ["series"] if self.settings.get("series") else []
         return "_".join([*parts, _digest(self._facts())])
 
     def _facts(self) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.cog import write_cogs
 from lai_udf.errors import GridError, MetadataError
 from lai_udf.grid import Grid
-from lai_udf.predict import NO_DATA_ON_DISK, VARIABLES
+from lai_udf.identity import ID_TAG
 from lai_udf.predict import OUTPUT_BANDS as LAI_OUTPUTS
+from lai_udf.predict import VARIABLES
 from lai_udf.results import find_results
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
 from lai_udf.scenes.declared import Declared
@@ -35,6 +36,21 @@ PICTURE_FILE = "series.png"
 STRIP_PX = 2_000_000
 """Pixels times dates of a strip in memory."""
 CHUNK_PX = 256
+STEP = 1e-4
+"""Of LAI on disk: what Python and a back-end give, to half of it."""
+NO_DATA = -(2**31)
+KEPT_TAGS = (
+    "model_id",
+    "model_version",
+    "model_checksum",
+    "target",
+    "samples",
+    "seed",
+    "region",
+    "level",
+    "calibration",
+)
+"""Of the results that go in: what the numbers of the series depend on."""
 
 Bands = Mapping[str, npt.NDArray[Any]]
 
@@ -52,7 +68,7 @@ class SeriesInput:
     read: Callable[[slice], Bands]
     """Bands of `lai_udf.series` of some rows, (t, rows, x) each, reflectance scaled."""
     attributes: Mapping[str, str]
-    """Of the result: model, target."""
+    """Of the result: model, target, settings, and ids of the results that it was made from."""
 
 
 def open_series_input(source: Path, scale: float | None = None, offset: Any = None) -> SeriesInput:  # noqa: ANN401
@@ -89,9 +105,9 @@ def _open_results(source: Path) -> SeriesInput:
         )
     moments = [result.datetime.replace(tzinfo=None) for result in results]
     times = np.array(moments, dtype="datetime64[ns]")
-    kept = {key.lower(): value for key, value in first.tags.items() if key.isupper()}
-    names = [key for key in ("model_id", "model_version", "target") if key in kept]
-    attributes = {str(key): str(kept[key]) for key in names}
+    attributes = {key: first.tags[key.upper()] for key in KEPT_TAGS if key.upper() in first.tags}
+    ids = [str(result.properties.get("id") or result.tags.get(ID_TAG, "")) for result in results]
+    attributes["sources"] = " ".join(sorted(filter(None, ids)))
 
     def read(rows: slice) -> Bands:
         window = Window(0, rows.start, first.grid.width, rows.stop - rows.start)
@@ -114,10 +130,10 @@ def _open_cube(source: Path, scale: float | None, offset: Any) -> SeriesInput:  
         # Scaled already; whether the offset was known decides if it is doubted.
         lai = estimate(reflectance, scale=1.0, offset=0.0 if cube.offset_is_known else None)
         bands = {**split_bands(reflectance), **split_bands(lai)}
-        attributes = {str(k): str(v) for k, v in lai.attrs.items()}
-        crs = lai.rio.crs
+        attributes, crs = {str(k): str(v) for k, v in lai.attrs.items()}, lai.rio.crs
     else:
         attributes, crs = {}, find_crs(dataset, str(source))
+    attributes["input"] = source.name
     time = find_time(bands)
     ordered = {
         str(name): band.rename({own: "t"}) if (own := _time_of(band)) != "t" else band
@@ -156,10 +172,12 @@ def write_series(
     Args:
         source: see `open_series_input`.
         directory: where the files go; made if missing, files of the same name are replaced.
-        cogs: write a folder of COGs for each date as well.
+        cogs: write a folder of COGs for each date that has a value as well, which `lai_stac`
+            describes and `lai-service` publishes.
         picture: draw the mean curve of the area as well (needs matplotlib).
         progress: called as `progress(rows done, rows)`.
-        **context: `dates`, or `step_days`, `start` and `end`; `max_gap_days`, `level`.
+        **context: `dates`, or `step_days`, `start` and `end`; `max_gap_days`; `level`, by default
+            that of the source.
 
     Returns:
         The files.
@@ -168,6 +186,7 @@ def write_series(
         OutputNotWritableError: the folder or disk refuses.
         lai_udf.predict.LaiInputError: dates that the series does not reach, or a wrong setting.
     """
+    context = {"level": float(source.attributes.get("level", 0.95))} | context
     with renamed_errors():
         settings = series.read_settings(context)
         days = series.read_days(source.times)
@@ -178,7 +197,7 @@ def write_series(
     with work_folder(directory) as work:
         path = work / SERIES_FILE
         with disk_errors(directory), h5netcdf.File(path, "w") as file:
-            _describe_file(file, source, times, names)
+            _describe_file(file, source, times, names, settings)
             for rows in _strips(source.grid, len(days) + len(targets)):
                 with renamed_errors():
                     bands = source.read(rows)
@@ -197,7 +216,8 @@ def write_series(
     written = list(finished.values())
     if cogs:
         with xr.open_dataset(written[0], engine="h5netcdf", decode_coords="all") as dataset:
-            for paths in write_cogs(dataset, directory).values():
+            filled = dataset["LAI"].notnull().any(("y", "x")).values
+            for paths in write_cogs(dataset.isel(t=filled), directory).values():
                 written += paths
     return written
 
@@ -209,11 +229,13 @@ def _strips(grid: Grid, dates: int) -> Iterator[slice]:
 
 
 def _encode(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return what lies on disk: int16 by the scale of LAI, whole days, or flags."""
-    scale = VARIABLES["LAI"].scale if name.startswith("LAI") else 1.0
-    low, high = -32_767 * scale, 32_767 * scale
-    numbers = np.rint(np.clip(values, low, high) / scale)
-    return np.where(np.isnan(numbers), NO_DATA_ON_DISK, numbers).astype("int16")
+    """Return what lies on disk: LAI in steps, as far as COGs reach, whole days, or flags."""
+    numbers = values.astype("float64")
+    if name.startswith("LAI"):
+        limit = 32_767 * VARIABLES["LAI"].scale
+        numbers = np.clip(numbers, -limit, limit) / STEP
+    numbers = np.rint(numbers)
+    return np.where(np.isnan(numbers), NO_DATA, numbers).astype("int32")
 
 
 def _describe_file(
@@ -221,6 +243,7 @@ def _describe_file(
     source: SeriesInput,
     times: npt.NDArray[np.datetime64],
     names: Sequence[str],
+    settings: series.SeriesOptions,
 ) -> None:
     """Create dimensions, coordinates and variables after the CF conventions."""
     grid = source.grid
@@ -250,19 +273,28 @@ def _describe_file(
         variable = file.create_variable(
             name,
             ("t", "y", "x"),
-            "int16",
+            "int32",
             chunks=chunks,
             compression="gzip",
             compression_opts=4,
             shuffle=True,
-            fillvalue=np.int16(NO_DATA_ON_DISK),
+            fillvalue=np.int32(NO_DATA),
         )
         variable.attrs.update(
             {"long_name": LONG_NAMES[name], "units": unit_of(name), "grid_mapping": "spatial_ref"}
         )
         if name.startswith("LAI"):
-            variable.attrs["scale_factor"] = VARIABLES["LAI"].scale
-    file.attrs.update({"Conventions": "CF-1.11", **source.attributes})
+            variable.attrs["scale_factor"] = STEP
+    first, last = (str(moment)[:10] for moment in (source.times.min(), source.times.max()))
+    file.attrs.update(
+        {
+            "Conventions": "CF-1.11",
+            **source.attributes,
+            "level": f"{settings.level:g}",
+            "series": f"{len(source.times)} dates from {first} to {last}",
+            "max_gap_days": f"{settings.max_gap_days:g}",
+        }
+    )
 
 
 def draw_series(dataset: xr.Dataset, path: Path) -> Path:

@@ -191,6 +191,9 @@ def _read(
     results = [result for result in found if result is not None]
     if not results:
         raise NotFoundError("the items here have no LAI raster that lies in this service")
+    # Where single dates lie beside series made of them, the dates: `smooth` makes a series of them.
+    observed = [result for result in results if "gap_days" not in result.item["assets"]]
+    results = observed or results
     chosen, settings, others = choose(results, asked.target, asked.model, asked.resolution)
     key = _key(chosen, places, asked)
     with _KEPT_LOCK:

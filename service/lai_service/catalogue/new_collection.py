@@ -21,7 +21,7 @@ _AT_ONCE = 500
 
 
 def collection_name(default: str, item: Document) -> str:
-    """Return the collection of an item that names none: one for each target and resolution.
+    """Return the collection of an item that names none: by target, resolution, date or series.
 
     Args:
         default: of SL2P's LAI at 20 m.
@@ -34,6 +34,8 @@ def collection_name(default: str, item: Document) -> str:
         parts.append(str(target))
     if pixel != 20:
         parts.append(f"{pixel:g}m")
+    if "gap_days" in item.get("assets", {}):
+        parts.append("series")
     return "-".join(parts)
 
 

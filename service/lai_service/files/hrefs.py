@@ -1,8 +1,9 @@
 """Hrefs: what may be stored, and how a stored one is written for a reader.
 
-Stored: a path relative to the data root (`lai/<item>/<digest>/lai.tif`), or an address on the web
-that the service hands out and never opens. Served: everything absolute. A document that was read
-from the service and is sent back has its own addresses turned into paths again.
+Stored: a path relative to the data root (`lai/<item>/<digest>/lai.tif`), an item of the catalogue
+(`item:lai/<item>`), or an address on the web that the service hands out and never opens. Served:
+everything absolute. A document that was read from the service and is sent back has its own
+addresses turned into stored ones again.
 """
 
 import os
@@ -21,6 +22,8 @@ __all__ = [
     "has_files",
     "is_relative",
     "is_safe_path",
+    "item_href",
+    "item_named",
     "read_stored_hrefs",
     "served_href",
     "stored_href",
@@ -33,6 +36,8 @@ MAP_ROUTE = "map"
 
 _WEB_SCHEMES = frozenset({"http", "https", "s3", "gs", "ftp", "doi", "urn", "mailto"})
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")
+_STORED_ITEM = re.compile(r"item:([^/]+)/([^/]+)")
+_OWN_ITEM = re.compile(r"collections/([^/]+)/items/([^/]+)")
 
 
 def is_relative(href: str) -> bool:
@@ -78,6 +83,10 @@ def stored_href(href: object, base_url: str, what: str) -> str:
     own = f"{base_url}{DATA_ROUTE}/"
     if href.startswith(own):
         href = unquote(urlsplit(href[len(own) :]).path)
+    if base_url and (named := _OWN_ITEM.fullmatch(href.removeprefix(base_url))):
+        return item_href(*map(unquote, named.groups()))
+    if item_named(href):
+        return href
     scheme = _SCHEME.match(href)
     if scheme:
         name = scheme.group()[:-1].lower()
@@ -162,6 +171,20 @@ def stored_links(document: Document, base_url: str) -> list[Document]:
     return kept
 
 
+def item_href(collection: str, item_id: str) -> str:
+    """Return the stored href of an item of this catalogue."""
+    return f"item:{collection}/{item_id}"
+
+
+def item_named(href: str) -> tuple[str, str] | None:
+    """Return collection and id of the item of this catalogue that a stored href names."""
+    found = _STORED_ITEM.fullmatch(href)
+    return (found[1], found[2]) if found else None
+
+
 def served_href(href: str, base_url: str) -> str:
     """Return the absolute address of a stored href."""
+    if named := item_named(href):
+        collection, item_id = (quote(name, safe="") for name in named)
+        return f"{base_url}collections/{collection}/items/{item_id}"
     return f"{base_url}{DATA_ROUTE}/{quote(href)}" if is_relative(href) else href

@@ -26,11 +26,12 @@ from lai_stac.errors import LaiStacError
 from lai_stac.job_items import describe_job
 from lai_stac.job_results import JOB_FILE
 from lai_udf.bundle import Bundle, open_bundle
+from lai_udf.cog import ENCODINGS
 from lai_udf.predict import LaiModelError
 
 __all__ = ["PublishCogs", "PublishResults", "ResultsPublisher"]
 
-_COGS = ("lai.tif", "lai_sd.tif", "lai_lower.tif", "lai_upper.tif", "lai_flags.tif")
+_COGS = tuple(f"{encoding.key}.tif" for encoding in ENCODINGS.values())
 
 
 class PublishResults(BaseModel):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import posixpath
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +23,15 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from lai_service.api.transactions import checked_id
 from lai_service.catalogue.new_collection import collection_for, collection_name, widened
-from lai_service.catalogue.port import Catalogue, Document, Written
+from lai_service.catalogue.port import Catalogue, Document, Search, Written
+from lai_service.catalogue.walk import all_items
 from lai_service.errors import (
     ConflictError,
     ForbiddenPathError,
     InvalidItemError,
     NotFoundError,
 )
-from lai_service.files.hrefs import is_relative, is_safe_path, stored_links
+from lai_service.files.hrefs import is_relative, is_safe_path, item_href, stored_links
 from lai_service.files.observations import LAYERS
 from lai_service.files.process_graph import FILE, detach_process_graph
 from lai_service.files.rasters import Grid, check_cog
@@ -48,6 +50,7 @@ from lai_stac.upgrade import is_other_result
 __all__ = ["PublishRequest", "Published", "Publisher", "load_json"]
 
 _log = logging.getLogger("lai_service")
+_ITEM_BESIDE = re.compile(r"\.\./([^/]+)/\1\.json")
 _COG_ROLES = frozenset({"data"})
 
 
@@ -176,7 +179,7 @@ class Publisher:
         collection = checked_id(
             named or collection_name(self._default_collection, item), "a collection"
         )
-        item = _with_collection(item, collection)
+        item = _with_collection(self._with_known_items(item), collection)
         validate_item(item, unknown="refuse")
         files: dict[str, Path | bytes] = dict(self._asset_files(item, folder))
         for name, path in self._linked_files(item, folder).items():
@@ -187,6 +190,26 @@ class Publisher:
             raise InvalidItemError(f"a file of {item['id']} has the name {FILE} of its graph")
         digest = _digest_of(files)
         return _Plan(_stored(item, collection, digest, folder), collection, files, digest)
+
+    def _with_known_items(self, item: Document) -> Document:
+        """Let links to items beside this one, `../<id>/<id>.json`, name those of the catalogue."""
+        links = item.get("links", [])
+        beside = {
+            number: found[1]
+            for number, link in enumerate(links if isinstance(links, list) else [])
+            if isinstance(link, dict) and (found := _ITEM_BESIDE.fullmatch(str(link.get("href"))))
+        }
+        if not beside:
+            return item
+        ids = tuple(sorted(set(beside.values())))
+        known = {one["id"]: one for one in all_items(self._catalogue, Search(ids=ids))}
+        named = [
+            {**link, "href": item_href(known[beside[number]]["collection"], beside[number])}
+            if beside.get(number) in known
+            else link
+            for number, link in enumerate(links)
+        ]
+        return {**item, "links": named}
 
     def _read(self, request: PublishRequest) -> tuple[Document, Path]:
         if request.item is not None and request.root is not None:

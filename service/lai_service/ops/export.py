@@ -18,7 +18,7 @@ from pathlib import Path
 from lai_service.catalogue.port import Catalogue, Document, Search
 from lai_service.catalogue.walk import all_items
 from lai_service.errors import BrokenFileError, ConflictError, NotFoundError
-from lai_service.files.hrefs import is_relative
+from lai_service.files.hrefs import is_relative, item_named
 from lai_service.files.storage import locked
 from lai_service.settings import Settings
 
@@ -107,6 +107,9 @@ def _write_item(item: Document, data: Path, folder: Path, files: bool) -> None:
 
     def moved(thing: Document) -> Document:
         href = thing["href"]
+        if named := item_named(href):
+            collection, item_id = named
+            return {**thing, "href": f"../../{collection}/{item_id}/{item_id}.json"}
         if not is_relative(href):
             return thing
         if not files:
