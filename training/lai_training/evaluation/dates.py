@@ -9,7 +9,9 @@ tables. Definitions:
   relative to SL2P's own.
 * *Residual cloud*: LAI above 1 is expected from the clear dates within 10 days before and after
   (SCL 4 and 5, no SL2P flag, dates more than 98 % clear), and SL2P falls short of it by more than
-  0.5; good pixels fall short by less than 0.2.
+  0.5; good pixels fall short by less than 0.2. Where the neighbours themselves disagree (mowing,
+  or haze on one of them), falling short proves nothing: pixels whose neighbours agree to 0.5 or a
+  fifth are counted once more by themselves, as `agreeing`.
 """
 
 from collections.abc import Sequence
@@ -31,6 +33,7 @@ Mask = NDArray[np.bool_]
 
 PAIR_DAYS, CLEAR_PAIR, BORDER_PX, SMOOTH_PX = 5.1, 0.95, 3, 9
 NEIGHBOUR_DAYS, CLEAR_NEIGHBOUR = 10.1, 0.98
+AGREEING, AGREEING_SHARE = 0.5, 0.2
 VEGETATED, BARE = 4, 5
 SEEN_CLASSES = (2, 4, 5, 6, 7)
 
@@ -71,12 +74,14 @@ def score_foretelling(cube: xr.DataArray, networks: Sequence[Network]) -> pd.Dat
 def score_residual_cloud(cube: xr.DataArray, networks: Sequence[Network]) -> pd.DataFrame:
     """Return a row per rule: `rule`, share `caught` of bad and `lost` of good pixels, and counts.
 
+    The same with the ending `_agreeing` of pixels whose neighbours in time agree.
+
     Raises:
         EvaluationError: the cube has no such pixels.
     """
     lai, flags, clear, days = _read_series(cube)
     whole = clear.mean(axis=(1, 2)) > CLEAR_NEIGHBOUR
-    expected = _expect(lai, clear & (flags == 0) & whole[:, None, None], days)
+    expected, agreeing = _expect(lai, clear & (flags == 0) & whole[:, None, None], days)
     scene_class = cube.sel(bands="SCL").values
     with np.errstate(invalid="ignore"):
         known = np.isin(scene_class, SEEN_CLASSES) & np.isfinite(lai) & (expected > 1)
@@ -92,18 +97,20 @@ def score_residual_cloud(cube: xr.DataArray, networks: Sequence[Network]) -> pd.
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = blue / short_wave
     rules["B02/B11 above its 95 % of good pixels"] = ratio > np.nanquantile(ratio[good], 0.95)
-    return pd.DataFrame(
-        [
-            {
-                "rule": name,
-                "caught": float(rule[bad].mean()),
-                "lost": float(rule[good].mean()),
-                "bad": int(bad.sum()),
-                "good": int(good.sum()),
-            }
-            for name, rule in rules.items()
-        ]
-    )
+    pixels = {"": (bad, good), "_agreeing": (bad & agreeing, good & agreeing)}
+    rows = [
+        {"rule": name}
+        | {f"caught{ending}": _share(rule, worse) for ending, (worse, _) in pixels.items()}
+        | {f"lost{ending}": _share(rule, fine) for ending, (_, fine) in pixels.items()}
+        | {f"bad{ending}": int(worse.sum()) for ending, (worse, _) in pixels.items()}
+        | {f"good{ending}": int(fine.sum()) for ending, (_, fine) in pixels.items()}
+        for name, rule in rules.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def _share(rule: Mask, pixels: Mask) -> float:
+    return float(rule[pixels].mean()) if pixels.any() else float("nan")
 
 
 def _read_series(cube: xr.DataArray) -> tuple[Doubles, NDArray[np.uint8], Mask, Doubles]:
@@ -128,9 +135,12 @@ def _foretell(own: Doubles, one: Doubles, other: Doubles, pixels: Mask) -> Doubl
     return errors
 
 
-def _expect(lai: Doubles, usable: Mask, days: Doubles) -> Doubles:
-    """Return LAI (t, y, x) between the nearest usable dates on both sides; NaN where too far."""
-    expected = np.full_like(lai, np.nan)
+def _expect(lai: Doubles, usable: Mask, days: Doubles) -> tuple[Doubles, Mask]:
+    """Return LAI (t, y, x) between the nearest usable dates on both sides, and whether they agree.
+
+    NaN where one of them is too far.
+    """
+    expected, agreeing = np.full_like(lai, np.nan), np.zeros(lai.shape, dtype=bool)
     for number, day in enumerate(days):
         sides: list[Any] = []
         for order in (range(number - 1, -1, -1), range(number + 1, len(days))):
@@ -144,4 +154,7 @@ def _expect(lai: Doubles, usable: Mask, days: Doubles) -> Doubles:
             sides.append((value, distance))
         (before, since), (after, until) = sides
         expected[number] = (before * until + after * since) / (since + until)
-    return expected
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(after - before)
+            agreeing[number] = apart < np.maximum(AGREEING, AGREEING_SHARE * expected[number])
+    return expected, agreeing
