@@ -816,6 +816,7 @@ def read_pixels(
     constants = np.array([reader.constant for reader in readers])[:, None]
     of_bands = np.zeros((len(hidden), len(BANDS)), dtype="float32")
     of_bands[:, SL2P_ROWS], of_angles, bias = np.split(hidden, [len(SL2P_ROWS), -1], axis=1)
+    of_context = of_bands @ readout.T
     corrected_rows = np.flatnonzero(readout.any(axis=0))
     correction = readout.T[corrected_rows]
     seen = inputs.reflectance.reshape(len(BANDS), count)
@@ -824,34 +825,37 @@ def read_pixels(
     judged = np.empty((len(readers), count), "float32") if coarse and asks_flags(wanted) else None
     values = np.empty((len(readers), count), dtype="float32")
     restored = None if coarse else np.empty_like(seen)
-    spread = None
+    spread, draws = None, False
     if "LAI_SD" in wanted:
         spread = np.empty(count, dtype="float32")
         lai, own = readers[0], len(readers[0].output)  # LAI is the first of `VARIABLES`
         contract = model.bodies[settings.resolution].contract
         masks = draw_masks(contract, settings.samples, settings.seed)
-        of_context = of_bands[:own] @ readout.T
+        draws = len(masks) > 0
     for first in range(0, count, READ_PX):
         some = slice(first, first + READ_PX)
-        part, spectrum = context[:, some], seen[:, some].copy()
+        part = context[:, some]
         offset = of_angles @ (cosines if cosines.shape[1] == 1 else cosines[:, some]) + bias
-        if judged is not None or (spread is not None and len(masks)):
-            plain = of_bands @ spectrum
+        if restored is None or draws:
+            plain = of_bands @ seen[:, some]  # what the units read of the input
             plain += offset
-            if spread is not None and len(masks):
-                spread[some] = draw_spread(plain[:own], of_context, part, lai, masks)
-            if judged is not None:
-                judged[:, some] = output @ np.tanh(plain, out=plain) + constants
-        spectrum[corrected_rows] += correction @ part
-        units = of_bands @ spectrum
-        units += offset
+        if restored is None:
+            units = of_context @ part
+            units += plain
+        else:
+            np.copyto(restored[:, some], seen[:, some])
+            restored[corrected_rows, some] += correction @ part
+            units = of_bands @ restored[:, some]
+            units += offset
         np.tanh(units, out=units)
         values[:, some] = output @ units + constants
-        if restored is not None:
-            restored[:, some] = spectrum
-        if spread is not None and not len(masks):
+        if spread is not None and draws:
+            spread[some] = draw_spread(plain[:own], of_context[:own], part, lai, masks)
+        elif spread is not None:
             rate = contract["masks"]["rate"]
-            spread[some] = work_out_spread(units[:own], of_context, part, lai, rate)
+            spread[some] = work_out_spread(units[:own], of_context[:own], part, lai, rate)
+        if judged is not None:
+            judged[:, some] = output @ np.tanh(plain, out=plain) + constants
     found = dict(zip(variables, values, strict=True))
     if judged is not None:
         found |= {f"{name}_SL2P": row for name, row in zip(variables, judged, strict=True)}
