@@ -63,10 +63,22 @@ def export(
     scenes: Annotated[
         Path | None, typer.Option(exists=True, help="Folder of real scenes (.tif) to score on.")
     ] = None,
+    further: Annotated[
+        Path | None,
+        typer.Option(exists=True, help="Folder of further field tables, as for `calibrate`."),
+    ] = None,
 ) -> None:
     """Turn a finished run into a calibrated, scored model bundle."""
     from lai_training.bundles.release import release
 
     with one_sentence(), show_progress("export", "scene") as progress:
-        path = release(run, bundle, version=version, pairs=pairs, scenes=scenes, progress=progress)
+        path = release(
+            run,
+            bundle,
+            version=version,
+            pairs=pairs,
+            scenes=scenes,
+            further=further,
+            progress=progress,
+        )
     typer.echo(path)

@@ -86,6 +86,8 @@ def pack_run(
         weights = {body_name(each): (run / body_name(each)).read_bytes() for each in BODIES}
     except (OSError, ValueError) as error:
         raise ExportError(f"{run} holds no finished run of both bodies: {error}") from error
+    config = provenance["config"]
+    config["scenes"] = Path(config["scenes"]).name  # not where it lay
     bodies: Json = {}
     graphs: dict[str, bytes] = {}
     for resolution, spec in BODIES.items():
