@@ -19,7 +19,7 @@ from lai_training.calibration.pairs import (
 )
 from lai_training.calibration.report import format_report, write_report
 from lai_training.calibration.uncertainty import central_interval, score_uncertainty
-from lai_training.calibration.validate import bootstrap_limits, bootstrap_uncertainty, validate
+from lai_training.calibration.validate import draw_rows, limit_accuracy, limit_uncertainty, validate
 from lai_training.errors import PairsError
 from lai_training.sl2p.processor import predict
 
@@ -140,34 +140,29 @@ def test_subsets_partition_the_pairs_and_rare_crops_are_pooled(rng, tmp_path):
 
 
 def test_bootstrap_draws_whole_site_dates(rng):
+    names = pd.Series(np.repeat(["a", "b", "c"], 50))
+
+    draws = draw_rows(names, rng, 20)
+
+    assert {rows.size for rows in draws} == {150}
+    for rows in draws:
+        times = np.bincount(rows, minlength=150).reshape(3, 50)
+        assert (times == times[:, :1]).all()
+
+
+def test_bootstrap_limits_are_percentiles_over_the_draws():
     truth = np.repeat([1.0, 2.0, 3.0], 50)
     lai = truth + np.repeat([-1.0, 0.0, 1.0], 50)  # one error per site-date
-    clusters = np.repeat([0, 1, 2], 50)
-    counts = np.array([[3, 0, 0], [0, 0, 3], [1, 1, 1], [0, 3, 0]])
+    dates = np.arange(150).reshape(3, 50)
+    draws = [np.concatenate(dates[list(of)]) for of in ((0, 0, 0), (2, 2, 2), (0, 1, 2), (1, 1, 1))]
 
-    limits = bootstrap_limits(truth, lai, clusters, counts)
+    limits = limit_accuracy(truth, lai, draws)
 
-    draws = [-1, 1, 0, 0]  # bias of each draw by hand
-    assert limits["bias_low"] == pytest.approx(np.percentile(draws, 2.5))
-    assert limits["bias_high"] == pytest.approx(np.percentile(draws, 97.5))
+    bias = [-1, 1, 0, 0]  # of each draw by hand
+    assert limits["bias_low"] == pytest.approx(np.percentile(bias, 2.5))
+    assert limits["bias_high"] == pytest.approx(np.percentile(bias, 97.5))
     rmse = [1, 1, math.sqrt(2 / 3), 0]
     assert limits["rmse_high"] == pytest.approx(np.percentile(rmse, 97.5))
-
-
-def test_bootstrap_agrees_with_copying_rows(rng):
-    truth = rng.uniform(0, 6, 60)
-    lai = truth + rng.normal(0, 1, 60)
-    clusters = rng.integers(0, 6, 60)
-    counts = rng.multinomial(6, [1 / 6] * 6, size=200)
-
-    limits = bootstrap_limits(truth, lai, clusters, counts)
-
-    r2 = []
-    for draw in counts:
-        rows = np.repeat(np.arange(60), draw[clusters])
-        r2.append(np.corrcoef(truth[rows], lai[rows])[0, 1] ** 2)
-    low, high = np.percentile(r2, [2.5, 97.5])
-    assert (limits["r2_low"], limits["r2_high"]) == pytest.approx((low, high))
 
 
 def test_coverage_of_a_true_normal_is_nominal(rng):
@@ -202,18 +197,14 @@ def test_two_quantiles_have_a_coverage_and_no_crps():
     assert math.isnan(scores["crps"])
 
 
-def test_the_bootstrap_of_coverage_and_crps_agrees_with_copying_rows(rng):
+def test_limits_of_coverage_and_crps_are_percentiles_over_the_draws(rng):
     truth, mean = rng.uniform(0, 6, 40), rng.uniform(0, 6, 40)
     prediction = predict_normal(mean, np.full(40, 1.5))
-    clusters = rng.permutation(np.arange(40) % 5)
-    counts = rng.multinomial(5, [1 / 5] * 5, size=100)
+    draws = draw_rows(pd.Series(np.arange(40) % 5), rng, 100)
 
-    limits = bootstrap_uncertainty(truth, prediction, clusters, counts)
+    limits = limit_uncertainty(truth, prediction, draws)
 
-    copies = []
-    for draw in counts:
-        rows = np.repeat(np.arange(40), draw[clusters])
-        copies.append(score_uncertainty(truth[rows], predict_normal(mean[rows], 1.5)))
+    copies = [score_uncertainty(truth[r], predict_normal(mean[r], 1.5)) for r in draws]
     for name in ("coverage_95%", "crps"):
         low, high = np.percentile([copy[name] for copy in copies], [2.5, 97.5])
         assert (limits[f"{name}_low"], limits[f"{name}_high"]) == pytest.approx((low, high))

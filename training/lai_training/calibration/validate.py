@@ -7,13 +7,14 @@ observer and image, so resampling draws whole site-dates.
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lai_training.calibration.bootstrap import score_draws
 from lai_training.calibration.measurements import name_regions
 from lai_training.calibration.pairs import Prediction, Predictor
 from lai_training.calibration.uncertainty import (
@@ -35,7 +36,7 @@ RANK_DRAWS = 500
 SMALLEST_CROP = 5
 """Crops with fewer pairs are pooled."""
 
-_SCORES = ("bias", "rmse", "r2")
+_ENDS = ("low", "high")
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,14 @@ def validate(
     """
     truth = pairs["lai"].to_numpy(dtype=np.float64)
     predictions = {name: predict(pairs) for name, predict in predictors.items()}
-    counts, clusters = _draw_clusters(pairs["site_date"], rng, replicates)
+    draws = draw_rows(pairs["site_date"], rng, replicates)
     accuracy, uncertainty, reliability = [], [], []
     for name, prediction in predictions.items():
-        limits = bootstrap_limits(truth, prediction.lai, clusters, counts)
+        limits = limit_accuracy(truth, prediction.lai, draws)
         accuracy.append({"predictor": name, **_score_all(truth, prediction.lai), **limits})
         if prediction.quantiles:
             scores = score_uncertainty(truth, prediction)
-            scores |= bootstrap_uncertainty(truth, prediction, clusters, counts)
+            scores |= limit_uncertainty(truth, prediction, draws)
             uncertainty.append({"predictor": name, **scores, "note": prediction.note})
             reliability += [{"predictor": name, **row} for row in _trace(truth, prediction)]
     subsets = [
@@ -114,7 +115,7 @@ def validate(
     )
 
 
-def _take(prediction: Prediction, rows: NDArray[np.bool_]) -> Prediction:
+def _take(prediction: Prediction, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Prediction:
     quantiles = {p: values[rows] for p, values in prediction.quantiles.items()}
     return Prediction(prediction.lai[rows], quantiles, prediction.note)
 
@@ -178,98 +179,56 @@ def _bins(lai: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
             yield f"{low:g}-{high:g}" if high < math.inf else f">= {low:g}", rows
 
 
-def _draw_clusters(
+def draw_rows(
     names: "pd.Series[str]", rng: np.random.Generator, replicates: int
-) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """Draw site-dates with replacement.
-
-    Returns:
-        How often each cluster is drawn, shape (replicates, clusters), and the cluster number of
-        each row, shape (n,).
-    """
+) -> list[NDArray[np.intp]]:
+    """Draw as many whole site-dates as there are, with replacement; return rows of each draw."""
     clusters, distinct = pd.factorize(names)
     number = len(distinct)
     counts = rng.multinomial(number, np.full(number, 1 / number), size=replicates)
-    return counts, clusters
+    return [np.repeat(np.arange(clusters.size), draw[clusters]) for draw in counts]
 
 
-def bootstrap_limits(
-    truth: NDArray[np.float64],
-    lai: NDArray[np.float64],
-    clusters: NDArray[np.intp],
-    counts: NDArray[np.int64],
+def _flat(limits: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Return limits as columns `<score>_low` and `<score>_high`."""
+    ends = [
+        (f"{name}_{end}", v)
+        for name, own in limits.items()
+        for end, v in zip(_ENDS, own, strict=True)
+    ]
+    return dict(ends)
+
+
+def _score_draw(truth: NDArray[np.float64], lai: NDArray[np.float64]) -> dict[str, float]:
+    scores = metrics.score(truth, lai)
+    return {"bias": scores.bias, "rmse": scores.rmse, "r2": scores.correlation_squared}
+
+
+def limit_accuracy(
+    truth: NDArray[np.float64], lai: NDArray[np.float64], draws: Sequence[NDArray[np.intp]]
 ) -> dict[str, float]:
-    """Return the 2.5 and 97.5 percentiles of bias, RMSE and r2 over draws of whole clusters.
-
-    Scores of a draw follow from sums per cluster, so no row is copied.
-
-    Args:
-        truth: measured LAI, shape (n,).
-        lai: predicted LAI, shape (n,).
-        clusters: cluster number of each row, shape (n,).
-        counts: how often each draw holds each cluster, shape (draws, clusters).
-    """
-    error = lai - truth
-    moments = np.stack(
-        [np.ones_like(truth), error, error**2, truth, truth**2, lai, lai**2, truth * lai]
-    )
-    known = np.isfinite(error)
-    sums = np.stack(
-        [
-            np.bincount(clusters[known], weights=row[known], minlength=counts.shape[1])
-            for row in moments
-        ]
-    )
-    n, e, e2, t, t2, p, p2, tp = sums @ counts.T
-    with np.errstate(invalid="ignore", divide="ignore"):  # a draw of one cluster of one row
-        covariance = tp / n - t * p / n**2
-        variances = (t2 / n - (t / n) ** 2) * (p2 / n - (p / n) ** 2)
-        draws = {"bias": e / n, "rmse": np.sqrt(e2 / n), "r2": covariance**2 / variances}
-    limits: dict[str, float] = {}
-    for name in _SCORES:
-        low, high = np.nanpercentile(draws[name], [2.5, 97.5])
-        limits |= {f"{name}_low": float(low), f"{name}_high": float(high)}
-    return limits
+    """Return the limits of bias, RMSE and r2 over draws of rows."""
+    return _flat(score_draws(lambda rows: _score_draw(truth[rows], lai[rows]), draws))
 
 
-def bootstrap_uncertainty(
-    truth: NDArray[np.float64],
-    prediction: Prediction,
-    clusters: NDArray[np.intp],
-    counts: NDArray[np.int64],
+def limit_uncertainty(
+    truth: NDArray[np.float64], prediction: Prediction, draws: Sequence[NDArray[np.intp]]
 ) -> dict[str, float]:
-    """Return 2.5 and 97.5 percentiles of coverage, CRPS and rank correlation over whole clusters.
-
-    The first two are means over rows, so a draw follows from the sums of its clusters.
-
-    Args:
-        truth: measured LAI, shape (n,).
-        prediction: with quantiles.
-        clusters: cluster number of each row, shape (n,).
-        counts: how often each draw holds each cluster, shape (draws, clusters).
-    """
-    parts = [clusters == cluster for cluster in range(counts.shape[1])]
-    rows = np.array([part.sum() for part in parts])
-    limits: dict[str, float] = {}
-    for name, score in (("coverage_95%", _cover_95), ("crps", score_distribution)):
-        means = np.array([score(truth[part], _take(prediction, part)) for part in parts])
-        draws = counts @ (means * rows) / (counts @ rows)
-        low, high = np.percentile(draws, [2.5, 97.5])
-        limits |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    """Return the limits of coverage, CRPS and rank correlation over draws of rows."""
     interval = central_interval(prediction, 0.95)
-    if interval is None:
-        return limits
-    width, error = interval[1] - interval[0], np.abs(prediction.lai - truth)
-    ranks = []
-    for draw in counts[:RANK_DRAWS]:
-        drawn = np.repeat(np.arange(truth.size), draw[clusters])
-        ranks.append(metrics.rank_correlation(width[drawn], error[drawn]))
-    if not np.isfinite(ranks).any():  # all widths alike
-        return limits
-    low, high = np.nanpercentile(ranks, [2.5, 97.5])
-    return limits | {"rank_correlation_low": float(low), "rank_correlation_high": float(high)}
 
+    def score(rows: NDArray[np.intp]) -> dict[str, float]:
+        scores = {"crps": score_distribution(truth[rows], _take(prediction, rows))}
+        if interval is not None:
+            ends = (end[rows] for end in interval)
+            scores["coverage_95%"] = metrics.coverage(truth[rows], *ends)
+        return scores
 
-def _cover_95(truth: NDArray[np.float64], prediction: Prediction) -> float:
-    interval = central_interval(prediction, 0.95)
-    return metrics.coverage(truth, *interval) if interval else math.nan
+    limits = score_draws(score, draws)
+    if interval is not None:
+        width, error = interval[1] - interval[0], np.abs(prediction.lai - truth)
+        limits |= score_draws(
+            lambda rows: {"rank_correlation": metrics.rank_correlation(width[rows], error[rows])},
+            draws[:RANK_DRAWS],
+        )
+    return _flat(limits)

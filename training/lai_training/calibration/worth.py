@@ -6,7 +6,7 @@ are bootstraps by group. Half-widths for new regions are those of the other regi
 out, times `NEW_REGION`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lai_training.calibration.bootstrap import score_draws
 from lai_training.calibration.calibrate import (
     CEILINGS,
     FADE_BELOW,
@@ -228,18 +229,20 @@ def _shift(scored: Scored, shift: float, factor: float) -> Scored:
 def _row(what: str, scored: Scored, rng: np.random.Generator) -> dict[str, object]:
     """Score one line of the table."""
     error, width = scored.estimate - scored.truth, scored.upper - scored.lower
+    of_sl2p = scored.sl2p - scored.truth
     inside = is_inside(scored.truth, scored.lower, scored.upper)
-    scores: dict[str, Callable[[NDArray[np.intp]], float]] = {
-        "RMSE": lambda rows: float(np.sqrt(np.mean(error[rows] ** 2))),
-        "RMSE of SL2P": lambda rows: float(
-            np.sqrt(np.mean((scored.sl2p - scored.truth)[rows] ** 2))
-        ),
-        "bias": lambda rows: float(error[rows].mean()),
-        "bias of SL2P": lambda rows: float((scored.sl2p - scored.truth)[rows].mean()),
-        "inside 95 %": lambda rows: float(inside[rows].mean()),
-        "width": lambda rows: float(width[rows].mean()),
-        "Spearman": lambda rows: metrics.rank_correlation(width[rows], np.abs(error[rows])),
-    }
+
+    def score(rows: NDArray[np.intp]) -> dict[str, float]:
+        return {
+            "RMSE": float(np.sqrt(np.mean(error[rows] ** 2))),
+            "RMSE of SL2P": float(np.sqrt(np.mean(of_sl2p[rows] ** 2))),
+            "bias": float(error[rows].mean()),
+            "bias of SL2P": float(of_sl2p[rows].mean()),
+            "inside 95 %": float(inside[rows].mean()),
+            "width": float(width[rows].mean()),
+            "Spearman": metrics.rank_correlation(width[rows], np.abs(error[rows])),
+        }
+
     places = [np.flatnonzero(scored.group == name) for name in np.unique(scored.group)]
     all_rows = np.arange(scored.truth.size)
     many = all_rows.size > 2000  # own points drawn again and again: the groups are what counts
@@ -247,10 +250,11 @@ def _row(what: str, scored: Scored, rng: np.random.Generator) -> dict[str, objec
         np.concatenate([places[k] for k in rng.integers(0, len(places), len(places))])
         for _ in range(REPLICATES // (20 if many else 1))
     ]
+    limits = score_draws(score, draws)
     row: dict[str, object] = {"what": what, "n": all_rows.size, "groups": len(places)}
-    for name, score in scores.items():
-        low, high = np.nanpercentile([score(rows) for rows in draws], [2.5, 97.5])
-        row[name] = f"{score(all_rows):.2f} [{low:.2f}, {high:.2f}]"
+    for name, value in score(all_rows).items():
+        low, high = limits.get(name, (np.nan, np.nan))
+        row[name] = f"{value:.2f} [{low:.2f}, {high:.2f}]"
     return row
 
 
