@@ -40,7 +40,7 @@ from lai_training.parcels.read import LAYOUTS, read_parcels
 from lai_training.parcels.report import score_parcels, write_report
 from lai_training.reporting import read_paper
 from lai_training.simulation.spectral_library import SpectralLibrary
-from lai_training.sl2p.series import write_sl2p_series
+from lai_training.sl2p.scene import write_sl2p_series
 from lai_udf.bundle import open_bundle
 from lai_udf.calibration import shared_error
 from lai_udf.cog import write_lai_cogs

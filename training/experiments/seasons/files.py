@@ -25,7 +25,7 @@ from lai_training import sl2p
 from lai_training.parcels.means import find_items, observe_items
 from lai_training.parcels.read import LAYOUTS, read_parcels
 from lai_training.simulation.spectral_library import SpectralLibrary
-from lai_training.sl2p.series import SL2P_FILE, write_sl2p_lai
+from lai_training.sl2p.scene import SL2P_FILE
 from lai_udf.cog import read_lai_cogs, write_lai_cogs
 from lai_udf.grid import Grid
 from lai_udf.run import RunOptions, predict_scene
@@ -75,7 +75,8 @@ def write_season(
         item = folder / f"{date.scene.attrs['datetime'][:10]}"
         cube = predict_scene(date.scene, options)
         write_lai_cogs(cube, item, tags={"DATETIME": date.scene.attrs["datetime"]})
-        write_sl2p_lai(sl2p.predict_image(date.scene)[0], grid, item / SL2P_FILE)
+        lai = sl2p.predict_image(date.scene)[0]
+        grid.to_data_array(lai[None], ["LAI"]).rio.to_raster(item / SL2P_FILE)
         truths.append(mean_truth(parcels, date))
         spreads.append(_spread_errors(parcels, date, read_lai_cogs(item)))
         if progress is not None:

@@ -34,8 +34,7 @@ def sl2p(
 
     Of a cube: LAI of every date, where `lai-udf run` puts that of the network.
     """
-    from lai_training.sl2p.scene import choose_sensor, write_sl2p
-    from lai_training.sl2p.series import write_sl2p_series
+    from lai_training.sl2p.scene import choose_sensor, write_sl2p, write_sl2p_series
     from lai_udf.scenes.cubes import CUBE_SUFFIXES, open_dataset
     from lai_udf.scenes.read import open_scene
 

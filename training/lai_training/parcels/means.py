@@ -21,7 +21,7 @@ from shapely.geometry import box
 
 from lai_training.errors import ParcelsError
 from lai_training.parcels.crops import season_of
-from lai_training.sl2p.series import SL2P_FILE
+from lai_training.sl2p.scene import SL2P_FILE
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
 from lai_udf.longitudes import split_box

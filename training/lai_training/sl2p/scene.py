@@ -1,14 +1,17 @@
-"""SL2P over a whole scene: Sentinel-2 in, a GeoTIFF of values and SNAP's flags out.
+"""SL2P over whole scenes and cubes of dates: GeoTIFFs of values and SNAP's flags.
 
 Relies on `lai_udf.scenes.read` for reading (GeoTIFF, STAC Item, SAFE) and streams strips of rows,
 so memory does not grow with the scene. The file appears when it is whole, or not at all.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import rasterio
+import xarray as xr
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
@@ -17,11 +20,17 @@ from lai_training.sl2p.processor import ANGLE_BANDS, predict_image
 from lai_training.sl2p.tables import load_network
 from lai_udf.atomic import move_finished, work_folder
 from lai_udf.errors import EmptySceneError
+from lai_udf.guard import judge
+from lai_udf.predict import BANDS, find_no_data
+from lai_udf.scenes.cubes import as_cube
+from lai_udf.scenes.declared import Declaration, Declared
 from lai_udf.scenes.source import SceneSource
 
 STRIP_ROWS = 512
 """Rows of the scene in memory at a time, and side of a tile of the file."""
 
+SL2P_FILE = "sl2p.tif"
+"""Name of the file in the folder of a date."""
 SENSOR_OF_PLATFORM = {"sentinel-2a": "S2A", "sentinel-2b": "S2B", "sentinel-2c": "S2C"}
 
 Progress = Callable[[int, int], None]
@@ -54,8 +63,9 @@ def write_sl2p(
 ) -> Path:
     """Run SL2P over a scene and write values and flags.
 
-    Angles are the scene's where it has them, else nominal. No pixel is masked: SNAP does not
-    either, and the scene classes are the caller's to apply.
+    Angles are the scene's where it has them, else nominal. Values that cannot be surface
+    reflectance are no data; no other pixel is masked: SNAP does not either, and the scene classes
+    are the caller's to apply.
 
     Args:
         source: the scene, as `lai_udf.scenes.read.open_scene` describes it.
@@ -82,7 +92,7 @@ def write_sl2p(
         finished = work / output.name
         with _create(finished, source, variables, units, network, sensor) as dataset:
             for number, window in enumerate(strips):
-                scene = source.read(window)
+                scene = _read_plausible(source, window)
                 for band, variable in enumerate(variables):
                     value, flags = predict_image(
                         scene, variable=variable, network=network, sensor=sensor
@@ -96,6 +106,74 @@ def write_sl2p(
             raise EmptySceneError(f"{source.name}: no pixel holds data in all bands of SL2P")
         move_finished({finished: output})
     return output
+
+
+def write_sl2p_series(
+    data: xr.Dataset | xr.DataArray,
+    directory: Path,
+    *,
+    network: str = "2_1",
+    sensor: str = "S2A",
+    progress: Progress | None = None,
+    **declared: Unpack[Declaration],
+) -> list[Path]:
+    """Run SL2P over every date of a cube: `sl2p.tif` where `lai-udf run` puts the LAI of the date.
+
+    That is where `lai-train parcels` looks for it; without a run, a folder named by the time.
+
+    Args:
+        data: cube as `lai_udf.estimate` takes it.
+        directory: where the folders of the dates are, or go: `20240601T103629`.
+        network: as in `sl2p.predict`.
+        sensor: as in `sl2p.predict`.
+        progress: called after each date.
+        **declared: what the cube does not state, see `lai_udf.open_scene`.
+
+    Returns:
+        The files of the dates that hold data.
+
+    Raises:
+        Sl2pError: a band is missing, or there is no such network.
+        EmptySceneError: no date holds data.
+        ProductError: the cube cannot be used.
+        LaiInputError: its scaling cannot be right.
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    name = str(data.encoding.get("source", "the cube"))
+    entries = list(as_cube(data, Declared.of(declared), name=name).scenes())
+    scenes = [entry.open() for entry in entries]
+    for error in judge(scenes).values():
+        raise error
+    folders = _find_folders(directory)
+    paths: list[Path] = []
+    for done, (entry, scene) in enumerate(zip(entries, scenes, strict=True), start=1):
+        folder = folders.get(scene.metadata.datetime, directory / entry.name)
+        with suppress(EmptySceneError):
+            paths.append(write_sl2p(scene, folder / SL2P_FILE, network=network, sensor=sensor))
+        if progress is not None:
+            progress(done, len(scenes))
+    if not paths:
+        raise EmptySceneError("no date of the cube holds data in all bands of SL2P")
+    return paths
+
+
+def _read_plausible(source: SceneSource, window: Window) -> xr.DataArray:
+    """Read a scene with NaN where its values cannot be surface reflectance."""
+    cube = source.read(window)
+    in_bands = cube["bands"].isin(list(BANDS))
+    spectra = cube.values[in_bands.values]
+    lacking = xr.DataArray(find_no_data(spectra, spectra, 1.0), dims=("y", "x"))
+    return cube.where(~(lacking & in_bands)).transpose("bands", "y", "x")
+
+
+def _find_folders(directory: Path) -> dict[str, Path]:
+    """Return the folders of LAI by the time of their scene."""
+    found = {}
+    for path in sorted(directory.glob("*/lai.tif")):
+        with rasterio.open(path) as dataset:
+            if time := dataset.tags().get("DATETIME"):
+                found[time] = path.parent
+    return found
 
 
 def _strips(source: SceneSource) -> Iterator[Window]:
