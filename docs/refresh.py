@@ -2,6 +2,7 @@
 
     .venv/bin/python docs/refresh.py                # the table in README.md
     .venv/bin/python docs/refresh.py --notebooks    # and the notebooks with their outputs, minutes
+    .venv/bin/python docs/refresh.py --notebooks 2 3
 
 `tests/test_documents.py` fails while README.md holds the figures of another model.
 """
@@ -85,13 +86,15 @@ def shrink(source: Path | io.BytesIO, target: Path | io.BytesIO) -> None:
     small.quantize(COLOURS, palette, dither=Image.Dither.NONE).save(target, "PNG", optimize=True)
 
 
-def build_notebooks() -> None:
-    """Run every notebook as it stands, and write it beside its source, outputs included."""
+def build_notebooks(numbers: list[str]) -> None:
+    """Run notebooks as they stand, and write them beside their sources, outputs included."""
     import jupytext
     from nbclient import NotebookClient
 
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
     for source in sorted((ROOT / "notebooks").glob("[0-9]_*.py")):
+        if numbers and source.name[0] not in numbers:
+            continue
         notebook = jupytext.read(source)
         with tempfile.TemporaryDirectory() as folder:
             os.environ.update(environment, LAI_NOTEBOOK_OUT=folder)
@@ -131,12 +134,12 @@ def main() -> None:
     from lai_udf.bundle import open_bundle
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--notebooks", action="store_true", help="run them: notebooks/*.ipynb")
+    parser.add_argument("--notebooks", nargs="*", help="run these, or all: notebooks/*.ipynb")
     asked = parser.parse_args()
     table = format_figures(dict(open_bundle().contract))
     README.write_text(insert_figures(README.read_text("utf-8"), table), "utf-8")
-    if asked.notebooks:
-        build_notebooks()
+    if asked.notebooks is not None:
+        build_notebooks(asked.notebooks)
 
 
 if __name__ == "__main__":

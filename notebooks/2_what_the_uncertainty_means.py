@@ -21,8 +21,10 @@
 # | Monte-Carlo σ | how much do networks with dropped channels disagree? | band `LAI_SD` |
 # | prediction interval | where would a field measurement lie? | `LAI_LOWER`, `LAI_UPPER` |
 #
-# Each promises something else. On a simulated scene we know the leaf area, and can count how often
-# each of them holds it; what the prediction interval promises, though, is about field measurements.
+# Each promises something else. On a **simulated** scene we know the leaf area, and can count how
+# often each of them holds it; what the prediction interval promises, though, is about field
+# measurements. What was measured on real land stands at the end, and there you can put in a season
+# of yours (`LAI_NOTEBOOK_SERIES`).
 
 # %%
 import os
@@ -113,10 +115,10 @@ figure.savefig(OUT / "2_transect.png")
 # The prediction interval is about *field measurements*. It was calibrated on measured fields; the
 # bands hold the 95 % interval, and the bundle tells what that and three narrower ones held there,
 # each site-date predicted without its own measurements (filled stars; `lai-train validate
-# PAIRS.csv` counts them anew on pairs of yours). Whoever holds it against simulated truth (open star) asks it about another population: simulated
-# landscapes have more dense and pale canopies than the measured fields, where SL2P, which the
-# network repeats, reads far too low. No interval knows of errors that its data never showed.
-# Counted by true LAI, below, it holds nearly all up to 4 and few above 6.
+# PAIRS.csv` counts them anew on pairs of yours). Simulated truth (open star) is another population:
+# its landscapes have more dense and pale canopies than the measured fields, where SL2P, whose
+# equations the network ends in, reads far too low. No interval knows of errors that its data never
+# showed. Counted by true LAI, below, it holds nearly all up to 4 and few above 6.
 
 # %%
 levels = np.array([0.1, 0.25, 0.5, 0.68, 0.8, 0.9, 0.95, 0.99])
@@ -157,8 +159,35 @@ for low, high in ((0, 2), (2, 4), (4, 6), (6, 15)):
     print(f"    true LAI {low}-{high}: {share:6.1%} of {chosen.sum()} held")
 
 # %% [markdown]
+# ## On real land
+#
+# Two dates of the same fields, five days apart or less and both clear, differ by noise once the slow
+# change is taken out. That tells what a network takes out of the noise (`ratio`: its RMSE relative to
+# SL2P's own), and whether `LAI_SD` says where an estimate is off: `sd_rank` is its rank correlation
+# with the error, `lai_rank` that of LAI itself. What the bundle records was measured on a real season
+# of Belgian fields; set `LAI_NOTEBOOK_SERIES` to a cube of yours (netCDF or Zarr, ten bands and SCL).
+
+# %%
+from lai_training.evaluation.dates import score_foretelling  # noqa: E402
+from lai_training.evaluation.networks import open_networks  # noqa: E402
+from lai_udf import read_cube  # noqa: E402
+from lai_udf.bundle import default_bundle_path  # noqa: E402
+
+print("recorded:", open_bundle().contract["metrics"].get("real_imagery", "nothing"))
+left_out = card["scores_left_out_site_dates"]["field"]
+print(f"fields: RMSE {left_out['rmse']:.2f}, rank correlation of the interval's width with the error")
+print(f"  {left_out['rank_width_error']:.2f}: the width hardly tells which field is off")
+if mine := os.environ.get("LAI_NOTEBOOK_SERIES"):
+    with open_networks([default_bundle_path()]) as networks:
+        print(score_foretelling(read_cube(mine).load(), networks).round(3).to_string(index=False))
+
+# %% [markdown]
 # ## What to use
 #
 # * Deciding something about a field: `LAI_LOWER` and `LAI_UPPER`.
-# * Finding where the network is unsure of itself, such as unusual surfaces: `LAI_SD`.
+# * Repeating the paper: `LAI_SD`, the spread of its draws. Do not look for doubtful pixels with it:
+#   on real pairs of dates it says less of the error than LAI itself does.
+# * Trusting it less: where `LAI_FLAGS` says so, above an LAI of 5, and in woods.
 # * The interval of the mean: only to decide how many draws are enough.
+# * At 20 m the network takes out about a hundredth of the noise; time takes out ten times as much:
+#   `lai_udf.smooth`.

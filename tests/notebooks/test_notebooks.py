@@ -14,7 +14,6 @@ SMALL = {
     "LAI_NOTEBOOK_DATES": "5",
     "LAI_NOTEBOOK_EPOCHS": "1",
     "LAI_NOTEBOOK_STEPS": "2",
-    "LAI_NOTEBOOK_PATCHES": "32",
 }
 """The switch to small data: smaller numbers, the same cells."""
 
@@ -89,3 +88,16 @@ def test_a_notebook_runs_over_a_real_scene(
 ) -> None:
     scene = sorted((shared_data / "chips").glob("*.tif"))[0].resolve()
     assert run_notebook(notebook, tmp_path, LAI_NOTEBOOK_SCENE=str(scene), LAI_NOTEBOOK_PX="48")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.shared
+def test_notebooks_take_a_season_and_a_folder_of_scenes(tmp_path: Path, shared_data: Path) -> None:
+    season = next((shared_data / "timeseries").glob("0000*.nc")).resolve()
+    chips = tmp_path / "chips"
+    chips.mkdir()
+    for chip in sorted((shared_data / "chips").glob("bigearthnet*.tif"))[:5]:
+        (chips / chip.name).symlink_to(chip.resolve())
+
+    assert run_notebook(NOTEBOOKS[1], tmp_path, LAI_NOTEBOOK_SERIES=str(season))
+    assert run_notebook(NOTEBOOKS[2], tmp_path, LAI_NOTEBOOK_SCENES=str(chips))

@@ -99,6 +99,9 @@ def _worth(contract: Json) -> str:
         rows.append(
             ("20 m LAI foretells another date within 5 days: RMSE / SL2P's", f"{ratio:.2f}", "1")
         )
+    if rank := found.get("pairs_rank"):
+        title = "the absolute error of that with `LAI_SD`: rank correlation"
+        rows.append((title, f"{rank['sd']:+.2f}", f"with LAI itself {rank['lai']:+.2f}"))
     for variable, ratio in found.get("wald_ratio", {}).get("network", {}).items():
         beside = [f"regression of detail {found['wald_ratio']['regression'][variable]:.2f}"]
         if variable in found["wald_ratio"]["snap_10m"]:

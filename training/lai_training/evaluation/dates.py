@@ -26,6 +26,7 @@ from scipy.ndimage import uniform_filter
 from lai_training import sl2p
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.networks import Network
+from lai_training.scores.metrics import rank_correlation
 from lai_udf.predict import INPUT_OUT_OF_DOMAIN, RESIDUAL_CLOUD, apply_datacube
 
 Doubles = NDArray[np.float64]
@@ -39,7 +40,11 @@ SEEN_CLASSES = (2, 4, 5, 6, 7)
 
 
 def score_foretelling(cube: xr.DataArray, networks: Sequence[Network]) -> pd.DataFrame:
-    """Return a row per network: `network`, `pairs`, `n`, `rmse`, `ratio` to SL2P's own RMSE.
+    """Return a row per network.
+
+    Returns:
+        `network`, `pairs`, `n`, `rmse`; `sd_rank` and `lai_rank`: rank correlation of the absolute
+        error with `LAI_SD`, and with LAI itself; `ratio` of the RMSE to SL2P's own.
 
     Raises:
         EvaluationError: the cube has no pair of clear dates.
@@ -55,19 +60,32 @@ def score_foretelling(cube: xr.DataArray, networks: Sequence[Network]) -> pd.Dat
     pairs = [pair for pair in pairs if pair[2].mean() >= 0.2]
     if not pairs:
         raise EvaluationError("the cube has no two clear dates within five days")
-    estimates = {"SL2P": lai}
+    estimates = {"SL2P": (lai, np.full_like(lai, np.nan))}
+    without = [label for label in cube["bands"].values if label != "SCL"]
     for network in networks:
-        context = {"model": str(network.bundle), "bands": ["LAI"], "reflectance_offset": 0.0}
-        without = [label for label in cube["bands"].values if label != "SCL"]
-        found = apply_datacube(cube.isel(t=good).sel(bands=without), context).values[:, 0]
-        own = np.full_like(lai, np.nan)
-        own[good] = found
-        estimates[network.name] = own
+        bands = ["LAI", "LAI_SD"]
+        context = {"model": str(network.bundle), "bands": bands, "reflectance_offset": 0.0}
+        own, sd = np.full((2, *lai.shape), np.nan)
+        found = apply_datacube(cube.isel(t=good).sel(bands=without), context).values
+        own[good], sd[good] = found[:, 0], found[:, 1]
+        estimates[network.name] = (own, sd)
     rows: list[dict[str, Any]] = []
-    for name, own in estimates.items():
-        errors = np.concatenate([_foretell(own[a], lai[a], lai[b], m) for a, b, m in pairs])
-        rmse = float(np.sqrt(np.nanmean(errors**2)))
-        rows.append({"network": name, "pairs": len(pairs), "n": len(errors), "rmse": rmse})
+    for name, (own, sd) in estimates.items():
+        errors = np.concatenate([_foretell(own[a], lai[b], m) for a, b, m in pairs])
+        size = np.abs(errors)
+        spread, level = (
+            np.concatenate([part[a][_leave_border(m)] for a, _, m in pairs]) for part in (sd, own)
+        )
+        rows.append(
+            {
+                "network": name,
+                "pairs": len(pairs),
+                "n": len(errors),
+                "rmse": float(np.sqrt(np.nanmean(errors**2))),
+                "sd_rank": rank_correlation(spread, size),
+                "lai_rank": rank_correlation(level, size),
+            }
+        )
     return pd.DataFrame([{**row, "ratio": row["rmse"] / rows[0]["rmse"]} for row in rows])
 
 
@@ -123,16 +141,20 @@ def _read_series(cube: xr.DataArray) -> tuple[Doubles, NDArray[np.uint8], Mask, 
     return lai, flags, clear, days
 
 
-def _foretell(own: Doubles, one: Doubles, other: Doubles, pixels: Mask) -> Doubles:
+def _foretell(own: Doubles, other: Doubles, pixels: Mask) -> Doubles:
     """Return the errors of an estimate of one date as SL2P of the other, slow change taken out."""
     change = other - own
     share = uniform_filter(pixels.astype("float64"), SMOOTH_PX, mode="nearest")
     smooth = uniform_filter(np.where(pixels, change, 0), SMOOTH_PX, mode="nearest")
+    errors: Doubles = (smooth / np.maximum(share, 1e-6) - change)[_leave_border(pixels)]
+    return errors
+
+
+def _leave_border(pixels: Mask) -> Mask:
     inner = pixels.copy()
     inner[:BORDER_PX] = inner[-BORDER_PX:] = False
     inner[:, :BORDER_PX] = inner[:, -BORDER_PX:] = False
-    errors: Doubles = (smooth / np.maximum(share, 1e-6) - change)[inner]
-    return errors
+    return inner
 
 
 def _expect(lai: Doubles, usable: Mask, days: Doubles) -> tuple[Doubles, Mask]:

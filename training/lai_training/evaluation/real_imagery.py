@@ -40,7 +40,9 @@ NATIVE = (
 )
 PAIRS = (
     "Pairs of clear dates at most five days apart: RMSE of the estimate of one date against SL2P "
-    "of the other, slow change taken out, relative to SL2P's own."
+    "of the other, slow change taken out, relative to SL2P's own. Rank correlation of "
+    "the absolute error with LAI_SD (`sd_rank`) and with LAI itself (`lai_rank`): LAI_SD tells "
+    "where to trust an estimate less only by what it tells beyond LAI."
 )
 CLOUD = (
     "Residual cloud, from one date alone: pixels whose LAI falls short of its clear neighbours in "
@@ -108,8 +110,9 @@ def summarise(chapters: Sequence[Chapter], network: str) -> dict[str, Any]:
     Returns:
         Of the chapters that there are: `wald_ratio` by variable, of this network, of regression of
         detail and of SNAP's 10 m network; `ten_metres_distance` of this network and of cubic
-        interpolation, m2 m-2; `pairs_ratio`; `residual_cloud`: share caught and lost by flag 128
-        and by SL2P's flag 1. Numbers have four digits.
+        interpolation, m2 m-2; `pairs_ratio`, and `pairs_rank` of LAI_SD and of LAI;
+        `residual_cloud`: share caught and lost by flag 128 and by SL2P's flag 1. Numbers have four
+        digits.
     """
     tables = {chapter.name: chapter.table for chapter in chapters}
     worth: dict[str, Any] = {}
@@ -125,8 +128,11 @@ def summarise(chapters: Sequence[Chapter], network: str) -> dict[str, Any]:
             key: round(float(own[methods[key]]), 4) for key in ("network", "cubic")
         }
     if "dates" in tables:
-        pairs = tables["dates"].set_index("network")["ratio"]
-        worth["pairs_ratio"] = round(float(pairs[network]), 4)
+        pairs = tables["dates"].set_index("network")
+        worth["pairs_ratio"] = round(float(pairs["ratio"][network]), 4)
+        worth["pairs_rank"] = {
+            key: round(float(pairs[f"{key}_rank"][network]), 4) for key in ("sd", "lai")
+        }
     if "residual_cloud" in tables:
         rules = tables["residual_cloud"].set_index("rule")[["caught", "lost"]].round(4)
         names = {"flag_128": f"flag 128 of {network}", "flag_1": "SL2P's flag 1"}
