@@ -246,7 +246,7 @@ def test_the_report_shows_every_figure_and_the_numbers_of_the_tables(report):
 
     figures = {path.name for path in report.parent.glob("*.png")}
     assert set(re.findall(r"\]\((\w+\.png)\)", text)) == figures
-    assert len(figures) == 7
+    assert len(figures) == 6
     assert {path.stem for path in report.parent.glob("*.csv")} == set(TABLES)
     table = pd.read_csv(report.parent / "scores.csv")
     noisy = table.query("kind == 'real' and case == 'noisy' and image == 'all'").iloc[0]

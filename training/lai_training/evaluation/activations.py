@@ -1,8 +1,8 @@
 """Feature maps: what the channels of a network show of a scene (the paper's figures 13-16).
 
 The activations of an ONNX file are made visible by declaring them outputs. A stage is a stretch
-of the network at one resolution: down and up a UNet there are several, in a per-pixel network
-one, which is then taken at its beginning, middle and end.
+of the network at one resolution: down and up a UNet there are several, in others one, of which the
+first layers are taken.
 """
 
 from collections.abc import Sequence
@@ -27,9 +27,8 @@ from lai_udf.predict import (
 Float32 = NDArray[np.float32]
 
 ACTIVATIONS = ("Relu", "Tanh")
-CHANNELS = 4
-ALIKE = 0.9
-STAGES = 6
+"""And SiLU, which ONNX writes as a product with a sigmoid."""
+CHANNELS, STAGES = 4, 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +38,7 @@ class Stage:
     title: str
     """Layer, its number of channels and its resolution."""
     channels: Float32
-    """(channel, y, x): those that vary most away from the border and differ, most first."""
+    """(channel, y, x): those that vary most away from the border, most first."""
 
 
 def read_stages(network: Network, image: xr.DataArray) -> list[Stage]:
@@ -63,34 +62,23 @@ def read_stages(network: Network, image: xr.DataArray) -> list[Stage]:
     session = onnxruntime.InferenceSession(
         graph_model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    side = _side_px(image)
+    side = min(image.sizes["y"], image.sizes["x"]) // 16 * 16
+    side -= 0 if side & (side - 1) else 16  # no power of two, as numbers of channels are
     contract = load_model(str(network.bundle)).contract
-    part = image.isel(y=slice(0, side), x=slice(0, side))
-    inputs = read_inputs(part, PredictOptions())
+    inputs = read_inputs(image.isel(y=slice(0, side), x=slice(0, side)), PredictOptions())
     if "bodies" in contract:
         constants = contract["bodies"]["20"]["normalisation"]
-        features = build_body_features(inputs.reflectance[None], constants)
-        feed = {"features": features[None]}
+        feed = {"features": build_body_features(inputs.reflectance[None], constants)[None]}
     else:
         masks = np.ones((1, contract["masks"]["count"]), "float32")
         feed = {"features": build_features(inputs, contract)[None], "masks": masks}
-    found = session.run(names, feed)
-    layers = [
-        _Layer(name, _channels_first(values[0])) for name, values in zip(names, found, strict=True)
-    ]
+    found = [_channels_first(values[0]) for values in session.run(names, feed)]
     stages = []
-    for layer in choose_layers(layers):
-        count, size, _ = layer.values.shape
-        title = f"{_short(layer.name)}: {count} channels at {20 * side // size} m"
-        stages.append(Stage(title, _most_varied(layer.values)))
+    for index in choose_layers([values.shape[1] for values in found]):
+        count, size, _ = found[index].shape
+        title = f"{_short(names[index])}: {count} channels at {20 * side // size} m"
+        stages.append(Stage(title, _most_varied(found[index])))
     return stages
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    name: str
-    values: Float32
-    """(channel, y, x)."""
 
 
 def _activations_of_lai(nodes: Sequence[Any]) -> list[str]:
@@ -99,26 +87,23 @@ def _activations_of_lai(nodes: Sequence[Any]) -> list[str]:
     for node in reversed(nodes):  # ONNX keeps nodes in topological order
         if needed & set(node.output):
             needed |= set(node.input)
+    gates = {node.output[0] for node in nodes if node.op_type == "Sigmoid"}
     return [
-        node.output[0] for node in nodes if node.op_type in ACTIVATIONS and node.output[0] in needed
+        node.output[0]
+        for node in nodes
+        if node.output[0] in needed
+        and (node.op_type in ACTIVATIONS or (node.op_type == "Mul" and gates & set(node.input)))
     ]
 
 
-def choose_layers(layers: Sequence[_Layer]) -> list[_Layer]:
-    """Take the last layer of each stretch of one resolution, the first of the last one too."""
-    stretches = [list(group) for _, group in groupby(layers, lambda layer: layer.values.shape[1])]
+def choose_layers(sizes: Sequence[int]) -> list[int]:
+    """Return the last layer of each stretch of one size, the first of the last one too."""
+    stretches = [list(own) for _, own in groupby(range(len(sizes)), lambda index: sizes[index])]
     if len(stretches) == 1:
         return stretches[0][:STAGES]
     chosen = [stretch[-1] for stretch in stretches[:-1]]
-    finest = stretches[-1]
     step = max(1, len(chosen) // (STAGES - 2))  # a deep network: every second stretch
-    return [*chosen[::step], finest[0], *finest[-1:][: len(finest) - 1]]
-
-
-def _side_px(image: xr.DataArray) -> int:
-    """Return a multiple of 16 that is no power of two, as numbers of channels are."""
-    side = min(image.sizes["y"], image.sizes["x"]) // 16 * 16
-    return side if side & (side - 1) else side - 16
+    return sorted({*chosen[::step], stretches[-1][0], stretches[-1][-1]})
 
 
 def _channels_first(values: Float32) -> Float32:
@@ -127,18 +112,9 @@ def _channels_first(values: Float32) -> Float32:
 
 
 def _most_varied(values: Float32) -> Float32:
-    """Return the channels that vary most, each of them unlike (|r| < 0.9) those before it."""
-    inner = inner_part(values)
-    low, high = np.percentile(inner, (5, 95), axis=(1, 2))
-    order = [int(index) for index in np.argsort(low - high, kind="stable")]
-    flat = inner.reshape(len(inner), -1).astype("float64")
-    flat -= flat.mean(axis=1, keepdims=True)
-    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
-    chosen: list[int] = []
-    for index in order:
-        if len(chosen) < CHANNELS and not (abs(flat[chosen] @ flat[index]) > ALIKE).any():
-            chosen.append(index)
-    return values[chosen]
+    """Return the channels of (channel, y, x) that vary most."""
+    low, high = np.percentile(inner_part(values), (5, 95), axis=(1, 2))
+    return values[np.argsort(low - high, kind="stable")[:CHANNELS]]
 
 
 def inner_part(values: Float32) -> Float32:

@@ -1,4 +1,4 @@
-"""Figures of an evaluation that are made of points and lines: scatter plots, curves, bars.
+"""Figures of an evaluation that are made of points and lines: scatter plots and curves.
 
 In: what `evaluate` measured. Out: PNG files. Networks keep colour, marker and line style through
 all figures; SL2P is black and dashed. Density is drawn in viridis, which darkens evenly in grey.
@@ -14,7 +14,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lai_training.evaluation.networks import SL2P
-from lai_training.evaluation.scenes import SIMULATED
 from lai_training.evaluation.scores import CLEAN, NOISY, Case, Pixels
 from lai_training.scores.metrics import score
 
@@ -199,34 +198,3 @@ def _draw_clouds(axis: "Axes", clouds: pd.DataFrame) -> None:
     axis.set_xticks(range(len(places)), labels)
     axis.set_xlabel("distance to the nearest masked pixel, up to (px of 20 m)")
     axis.set_ylim(bottom=0)
-
-
-def draw_borders(borders: pd.DataFrame, path: Path) -> None:
-    """Draw RMSE within 1 px of parcel borders and away from them, simulated scenes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for axis, case in zip(axes, (CLEAN, NOISY), strict=True):
-        rows = borders[(borders["kind"] == SIMULATED) & (borders["case"] == case.key)]
-        looks = look_of(list(rows["network"]))
-        names = list(dict.fromkeys(rows["network"]))
-        for place, where in enumerate(("border", "inside")):
-            own = rows[rows["where"] == where].set_index("network")["rmse"]
-            axis.bar(
-                np.arange(len(names)) + 0.4 * place,
-                own[names],
-                width=0.38,
-                color=[looks[name]["color"] for name in names],
-                alpha=1.0 if where == "border" else 0.55,
-                hatch="" if where == "border" else "///",
-                edgecolor="white",
-                label="within 1 px of a border" if where == "border" else "inside parcels",
-            )
-        labels = [name.replace(" (", "\n(") for name in names]
-        axis.set_xticks(np.arange(len(names)) + 0.2, labels, fontsize="small")
-        axis.set_title(_short(case))
-        axis.set_ylim(top=1.25 * max(float(rows["rmse"].max()), 1e-3))  # room for the legend
-        axis.set_ylabel("RMSE against noise-free SL2P (m² m⁻²)")
-    axes[1].legend(fontsize="small")
-    figure.savefig(path, dpi=DPI)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lai_training.evaluation.evaluate import Evaluation, kinds_of
-from lai_training.evaluation.figures import draw_borders, draw_curves, draw_scatter
+from lai_training.evaluation.figures import draw_curves, draw_scatter
 from lai_training.evaluation.figures_maps import draw_features, draw_seams
 from lai_training.evaluation.networks import SL2P
 from lai_training.evaluation.real_imagery import Chapter
@@ -110,7 +110,6 @@ def _draw(evaluation: Evaluation, work: Path) -> None:
         draw_scatter(own, work / f"scatter_{kind}.png", against=SL2P, rng=rng)
     known = [result for result in evaluation.pixels if result.true_lai is not None]
     draw_scatter(known, work / "scatter_truth.png", against="true LAI", rng=rng)
-    draw_borders(evaluation.borders, work / "borders.png")
     draw_seams(evaluation.seam_maps, work / "seams.png")
     draw_curves(evaluation.noise, evaluation.offset, evaluation.clouds, work / "robustness.png")
     for number, (name, stages) in enumerate(evaluation.stages.items(), start=1):
@@ -145,7 +144,6 @@ def format_report(evaluation: Evaluation, chapters: Sequence[Chapter] = ()) -> s
         "## Borders of parcels",
         BORDERS,
         format_borders(evaluation.borders),
-        "![RMSE at borders and inside parcels](borders.png)",
         "## Seams and the origin of tiles",
         SEAMS,
         pivot(evaluation.seams, "cut", "p99", "{:.2g}", title="cut"),

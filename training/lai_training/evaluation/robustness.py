@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lai_training.evaluation.networks import SL2P, Network, predict_sl2p
+from lai_training.evaluation.networks import TEACHER, Network, predict_sl2p
 from lai_training.evaluation.scenes import Scene, simulate_one
 from lai_training.evaluation.scores import INTERVAL
 from lai_training.scores.emulation import add_band_noise
@@ -40,7 +40,7 @@ CLOUD_COVER = 0.12
 
 
 def vary_noise(
-    scenes: Sequence[Scene], networks: Sequence[Network], step: Step | None = None
+    scenes: Sequence[Scene], networks: Sequence[Network], step: Step = lambda: None
 ) -> pd.DataFrame:
     """Score at several levels of band noise.
 
@@ -51,13 +51,12 @@ def vary_noise(
     for level in NOISE_LEVELS:
         given = [(s, add_band_noise(s.image, level, s.seed)) for s in scenes]
         rows += [{"x": level, **row} for row in _score(given, networks)]
-        if step:
-            step()
+        step()
     return pd.DataFrame(rows)
 
 
 def withhold_angles(
-    scenes: Sequence[Scene], networks: Sequence[Network], step: Step | None = None
+    scenes: Sequence[Scene], networks: Sequence[Network], step: Step = lambda: None
 ) -> pd.DataFrame:
     """Score with angle bands withheld, against SL2P with all of them.
 
@@ -71,13 +70,12 @@ def withhold_angles(
             kept = [band for band in scene.image["bands"].values if band not in bands]
             given.append((scene, scene.image.sel(bands=kept)))
         rows += [{"x": title, **row} for row in _score(given, networks)]
-        if step:
-            step()
+        step()
     return pd.DataFrame(rows)
 
 
 def shift_offset(
-    scenes: Sequence[Scene], networks: Sequence[Network], step: Step | None = None
+    scenes: Sequence[Scene], networks: Sequence[Network], step: Step = lambda: None
 ) -> pd.DataFrame:
     """Score with an offset left in the reflectance.
 
@@ -97,8 +95,7 @@ def shift_offset(
         guard = {"refused": len(told) / len(given), "says": told[0] if told else ""}
         scored = _score(given, networks)
         rows += [{"x": offset, **row, **guard} for row in scored]
-        if step:
-            step()
+        step()
     return pd.DataFrame(rows)
 
 
@@ -109,7 +106,7 @@ def approach_clouds(
     scenes: int,
     size_px: int,
     seed: int,
-    step: Step | None = None,
+    step: Step = lambda: None,
 ) -> pd.DataFrame:
     """Score by distance to the nearest pixel that the scene classification masks.
 
@@ -132,12 +129,10 @@ def approach_clouds(
         distances.append(ndimage.distance_transform_cdt(~masked, "chessboard")[chosen])
         references.append(predict_sl2p(cloudless)[chosen])
         for view, image in (("clouds", scene.image), ("holes", cloudless)):
-            for network in networks:
+            for network in (*networks, TEACHER):
                 lai = network.predict(image)["LAI"][chosen]
                 parts.setdefault((view, network.name), []).append(lai)
-            parts.setdefault((view, SL2P), []).append(predict_sl2p(image)[chosen])
-        if step:
-            step()
+        step()
     reference, distance = np.concatenate(references), np.concatenate(distances)
     rows = []
     nearer = 0.0
@@ -152,14 +147,13 @@ def approach_clouds(
 
 
 def _score(
-    given: Sequence[tuple[Scene, xr.DataArray]],
-    networks: Sequence[Network],
+    given: Sequence[tuple[Scene, xr.DataArray]], networks: Sequence[Network]
 ) -> list[dict[str, Any]]:
     """Score networks and SL2P on images that were tampered with."""
     reference = np.concatenate([predict_sl2p(scene.image)[scene.scored] for scene, _ in given])
     truth = [scene.true_lai[scene.scored] for scene, _ in given if scene.true_lai is not None]
     rows = []
-    for network in networks:
+    for network in (*networks, TEACHER):
         parts = [
             [band[scene.scored] for band in network.predict(image, ("LAI", *INTERVAL)).values()]
             for scene, image in given
@@ -167,20 +161,10 @@ def _score(
         lai, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
         known = network.calibrated and len(truth) == len(given)
         covered = coverage(np.concatenate(truth), lower, upper) if known else np.nan
-        rows.append(_row(network.name, reference, lai, covered))
-    teacher = np.concatenate([predict_sl2p(image)[scene.scored] for scene, image in given])
-    return [*rows, _row(SL2P, reference, teacher, np.nan)]
-
-
-def _row(name: str, reference: Float32, lai: Float32, covered: float) -> dict[str, Any]:
-    found = score(reference, lai)
-    return {
-        "network": name,
-        "n": found.n,
-        "rmse": found.rmse,
-        "bias": found.bias,
-        "coverage": covered,
-    }
+        found = score(reference, lai)
+        row = {"network": network.name, "n": found.n, "rmse": found.rmse, "bias": found.bias}
+        rows.append({**row, "coverage": covered})
+    return rows
 
 
 def _refusal(image: xr.DataArray) -> str:

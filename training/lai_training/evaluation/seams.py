@@ -71,7 +71,7 @@ def predict_in_windows(network: Network, image: xr.DataArray, geometry: Geometry
 
 
 def measure_seams(
-    image: xr.DataArray, networks: Sequence[Network], step: Step | None = None
+    image: xr.DataArray, networks: Sequence[Network], step: Step = lambda: None
 ) -> tuple[pd.DataFrame, dict[tuple[str, Geometry], Float32]]:
     """Compare windows with the uncut scene.
 
@@ -91,13 +91,12 @@ def measure_seams(
             difference = predict_in_windows(network, image, geometry) - whole
             maps[network.name, geometry] = difference
             rows.append(_describe(network, geometry.title, difference))
-            if step:
-                step()
+            step()
     return pd.DataFrame(rows), maps
 
 
 def measure_shifts(
-    image: xr.DataArray, networks: Sequence[Network], step: Step | None = None
+    image: xr.DataArray, networks: Sequence[Network], step: Step = lambda: None
 ) -> pd.DataFrame:
     """Compare the scene with itself, its first 1 to 3 rows and columns taken away.
 
@@ -115,8 +114,7 @@ def measure_shifts(
             moved = network.predict(image.isel(y=slice(shift, None), x=slice(shift, None)))["LAI"]
             difference = (moved - whole[shift:, shift:])[margin:-margin, margin:-margin]
             rows.append(_describe(network, f"origin moved by {shift} px", difference))
-            if step:
-                step()
+            step()
     return pd.DataFrame(rows)
 
 

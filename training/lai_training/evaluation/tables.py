@@ -72,7 +72,7 @@ def format_table_4(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, case: 
         return ""
     rmse = dict(zip(chosen["network"], chosen["rmse"], strict=True))
     chosen["ratio"] = [own / rmse[SL2P] if rmse[SL2P] else math.nan for own in chosen["rmse"]]
-    chosen["speed"] = chosen["cpu_seconds"] / chosen["pixels_timed"] * 1e6
+    chosen["speed"] = chosen["seconds"] / chosen["pixels_timed"] * 1e6
     names, rows = order_columns(chosen), [*TABLE_4, *SPEED]
     if case is CLEAN:  # the input of the draws, and what the paper scores
         chosen = pd.concat([chosen.merge(_mean_spread(spread, kind), how="left"), _paper()])

@@ -114,26 +114,12 @@ def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     return float(stats.spearmanr(a, b).statistic)
 
 
-def crps_normal(reference: ArrayLike, mean: ArrayLike, sd: ArrayLike) -> float:
-    """Return the mean continuous ranked probability score of normal predictions.
-
-    Source: Gneiting and Raftery 2007, Strictly proper scoring rules, eq. 21, with the sign turned
-    so that less is better; it becomes the mean absolute error as `sd` goes to 0.
-    """
-    truth, centre, spread = _finite(reference, mean, sd)
-    z = (truth - centre) / spread
-    from scipy import stats
-
-    density, below = stats.norm.pdf(z), stats.norm.cdf(z)
-    return _mean(spread * (z * (2 * below - 1) + 2 * density - 1 / math.sqrt(math.pi)))
-
-
 def crps_quantiles(reference: ArrayLike, quantiles: Mapping[float, ArrayLike]) -> float:
     """Return the mean CRPS of predictions that are known by their quantiles.
 
     CRPS is twice the integral over p in (0, 1) of the pinball loss of quantile p (Laio and Tamea
     2007); the integral is a trapezoid over the given probabilities, the outer ones held to 0 and
-    1. With 39 even probabilities a normal prediction is scored within 1 % of `crps_normal`.
+    1. With 39 even probabilities a normal prediction is scored within 1 % of its exact CRPS.
 
     Args:
         reference: shape (n,).
