@@ -116,16 +116,6 @@ def test_the_machine_of_the_fit_is_told_where_it_is_known(description):
     assert "Fitted on CPU:0." in model_card(description)
 
 
-def test_scores_that_lie_deeper_are_found(description):
-    scores = {"correlation": 0.97, "correlation_squared": 0.94}
-    _contract(description)["metrics"] = {"real_scenes": {"FAPAR": scores}, "epochs": 3}
-
-    card = model_card(description)
-
-    assert "| real scenes FAPAR |  |  | 0.97 |" in card
-    assert "- All: epochs 3." in card
-
-
 def test_the_field_correction_is_told(description):
     card = model_card(description)
 

@@ -259,56 +259,34 @@ def _origin(pool: Json) -> str:
 
 
 def _scores(contract: Json) -> str:
-    known = contract.get("metrics", {})
-    metrics = _find_scores({key: own for key, own in known.items() if key != "real_imagery"})
-    if not metrics:
+    metrics: Json = contract.get("metrics", {})
+    known = {name: own for name, own in metrics.items() if name != "real_imagery"}
+    if not known:
         return NOT_STATED
     parts = []
-    emulation = {name: own for name, own in metrics.items() if "correlation_squared" in own}
+    emulation = {name: own for name, own in known.items() if "correlation_squared" in own}
     if emulation:
+        titles = {
+            "n": "pixels",
+            "distance": "average distance",
+            "rmse": "RMSE",
+            "r_squared": "R²",
+            "rmse_ratio": "RMSE / RMSE of SL2P",
+        }
+        columns = ["scenes", "n", "correlation", "distance", "rmse", "r_squared", "rmse_ratio"]
+        table = pd.DataFrame(list(emulation.values())).reindex(columns=columns)
+        cases = [name.removeprefix("sl2p_on_").replace("_", " ") for name in emulation]
+        table.insert(0, "case", cases)
         parts.append(
             "Against SL2P of the noise-free image at the same angles, clear vegetated pixels:\n\n"
-            + _emulation(emulation)
+            + format_markdown(table.astype(object).rename(columns=titles))
         )
         if any(name.endswith("angles_given") for name in emulation):
             parts.append(ANGLES_GIVEN)
-    for name, own in metrics.items():
-        if name not in emulation:
-            facts = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in own.items())
-            parts.append(f"- {name.replace('_', ' ').capitalize()}: {facts}.")
+    for name in known.keys() - emulation.keys():
+        facts = ", ".join(f"{key.replace('_', ' ')} {own}" for key, own in known[name].items())
+        parts.append(f"- {name.replace('_', ' ').capitalize()}: {facts}.")
     return "\n\n".join(parts)
-
-
-def _find_scores(metrics: Json, prefix: str = "") -> dict[str, dict[str, Any]]:
-    """Return the innermost groups of scores under the names that lead to them."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, own in metrics.items():
-        path = f"{prefix} {name}".strip()
-        if isinstance(own, Mapping):
-            found |= _find_scores(own, path)
-        else:
-            found.setdefault(prefix or "all", {})[name] = own
-    return found
-
-
-def _emulation(metrics: Json) -> str:
-    columns = {
-        "scenes": "scenes",
-        "pixels": "n",
-        "correlation": "correlation",
-        "average distance": "distance",
-        "RMSE": "rmse",
-        "R²": "r_squared",
-        "RMSE / RMSE of SL2P": "rmse_ratio",
-    }
-    rows = [
-        [
-            name.removeprefix("sl2p_on_").replace("_", " "),
-            *(own.get(key, "") for key in columns.values()),
-        ]
-        for name, own in metrics.items()
-    ]
-    return format_markdown(pd.DataFrame(rows, columns=["case", *columns]))
 
 
 def _calibration(contract: Json) -> str:
@@ -322,12 +300,10 @@ def _calibration(contract: Json) -> str:
         f"site-dates ({calibration.get('data', 'not named')}). Made on: "
         f"{calibration.get('date', 'not stated')}."
     ]
-    left_out = calibration.get("scores_left_out_site_dates")
-    if left_out:
-        names = list(dict.fromkeys(key for own in left_out.values() for key in own))
-        rows = [[name, *(own.get(key, "") for key in names)] for name, own in left_out.items()]
-        titles = ["target", *(name.replace("_", " ") for name in names)]
-        table = format_markdown(pd.DataFrame(rows, columns=titles))
+    if left_out := calibration.get("scores_left_out_site_dates"):
+        scores = pd.DataFrame(list(left_out.values())).rename(columns=lambda n: n.replace("_", " "))
+        scores.insert(0, "target", list(left_out))
+        table = format_markdown(scores)
         parts.append(f"On site-dates that were left out, against field LAI:\n\n{table}")
     for variable, entry in calibration.get("variables", {}).items():
         parts.append(_variable(variable, entry))
