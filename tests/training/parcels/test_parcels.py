@@ -36,7 +36,7 @@ from lai_training.parcels.means import (
     observe_items,
     outline_items,
 )
-from lai_training.parcels.read import LAYOUTS, read_parcels
+from lai_training.parcels.read import read_parcels
 from lai_training.parcels.report import score_parcels, write_report
 from lai_training.reporting import read_paper
 from lai_training.simulation.spectral_library import SpectralLibrary
@@ -227,7 +227,7 @@ def test_the_register_is_read_from_each_format(tmp_path: Path, name: str) -> Non
     else:
         register_.to_crs("EPSG:4326" if path.suffix == ".geojson" else "EPSG:2154").to_file(path)
 
-    table = read_parcels(path, LAYOUTS["rpg"])
+    table = read_parcels(path)
 
     assert table["parcel"].tolist() == ["a", "b"]
     assert table["crop"].tolist() == ["BTH", "BTH"]
@@ -241,18 +241,18 @@ def test_only_the_parcels_near_the_items_are_read(tmp_path: Path, name: str) -> 
     (here_and_far.to_parquet if path.suffix == ".parquet" else here_and_far.to_file)(path)
 
     within = outline_items(find_items([tmp_path]))
-    table = read_parcels(path, LAYOUTS["plain"], within=within)
+    table = read_parcels(path, within=within)
 
     assert table["parcel"].tolist() == ["a"]
     elsewhere = within.translate(xoff=30)
     with pytest.raises(ParcelsError):
-        read_parcels(path, LAYOUTS["plain"], within=elsewhere)
+        read_parcels(path, within=elsewhere)
 
 
 def test_a_buffer_takes_the_border_away(tmp_path: Path) -> None:
     make_parcels(a=(0, 0, 1, 1), b=(1, 1, 6, 6)).to_file(tmp_path / "p.gpkg")
 
-    table = read_parcels(tmp_path / "p.gpkg", LAYOUTS["plain"], inner_buffer_m=10)
+    table = read_parcels(tmp_path / "p.gpkg", inner_buffer_m=10)
 
     assert table["parcel"].tolist() == ["b"]
     assert table.area[0] == pytest.approx((100 - 20) ** 2, rel=1e-3)
@@ -263,9 +263,9 @@ def test_wrong_parcel_files_are_refused(tmp_path: Path) -> None:
     make_parcels(a=(0, 0, 2, 2)).to_file(tmp_path / "plain.gpkg")
     pd.concat([make_parcels(a=(0, 0, 2, 2))] * 2).to_file(tmp_path / "twice.gpkg")
 
-    for name, layout in (("no.gpkg", "rpg"), ("plain.gpkg", "rpg"), ("twice.gpkg", "plain")):
+    for name, column in (("no", None), ("plain", "ID_PARCEL"), ("twice", "parcel")):
         with pytest.raises(ParcelsError):
-            read_parcels(tmp_path / name, LAYOUTS[layout])
+            read_parcels(tmp_path / f"{name}.gpkg", id_column=column)
 
 
 def test_items_are_observed_in_order_of_time(tmp_path: Path) -> None:
@@ -482,7 +482,7 @@ def test_means_of_nothing_tell_why(tmp_path: Path) -> None:
     write_lai_cogs(flagged, tmp_path / "item", tags={"DATETIME": "2020-06-08T10:00:00Z"})
     make_parcels(a=(0, 0, 4, 6)).to_file(tmp_path / "p.gpkg")
     arguments = ["parcels", str(tmp_path), "--parcels", str(tmp_path / "p.gpkg")]
-    arguments += ["--layout", "plain", "--out", str(tmp_path / "out")]
+    arguments += ["--out", str(tmp_path / "out")]
 
     result = CliRunner().invoke(app, arguments)
     counted = CliRunner().invoke(app, [*arguments, "--exclude-flags", "32"])

@@ -23,7 +23,7 @@ from experiments.seasons.fields import (
 )
 from lai_training import sl2p
 from lai_training.parcels.means import find_items, observe_items
-from lai_training.parcels.read import LAYOUTS, read_parcels
+from lai_training.parcels.read import read_parcels
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_training.sl2p.scene import SL2P_FILE
 from lai_udf.cog import read_lai_cogs, write_lai_cogs
@@ -87,7 +87,7 @@ def write_season(
 
 def read_season(folder: Path) -> pd.DataFrame:
     """Observe a simulated season as a user would, and put the truth beside it."""
-    parcels = read_parcels(folder / PARCELS_FILE, LAYOUTS["rpg"])
+    parcels = read_parcels(folder / PARCELS_FILE)
     observations = observe_items(parcels, find_items([folder]))
     truth = pd.read_csv(folder / TRUTH_FILE, dtype={"parcel": str}, parse_dates=["datetime"])
     return observations.merge(truth, on=["parcel", "datetime"], how="left", validate="1:1")

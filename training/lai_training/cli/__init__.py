@@ -6,11 +6,11 @@ not be done, with one sentence why; 2: wrong use of the command.
 
 import typer
 
-from lai_training.cli import parcels as cli_parcels
 from lai_training.cli.calibrate import calibrate
 from lai_training.cli.evaluate import card, evaluate
 from lai_training.cli.fit import export, fit
 from lai_training.cli.frame import Commands, VersionOption
+from lai_training.cli.parcels import parcels
 from lai_training.cli.prepare import prepare
 from lai_training.cli.simulate import simulate
 from lai_training.cli.sl2p import sl2p
@@ -31,8 +31,7 @@ def main(_version: VersionOption = False) -> None:
     """Take the options that belong to no command."""
 
 
-COMMANDS = (simulate, prepare, fit, export, evaluate, variables, card, calibrate, validate)
+COMMANDS = (simulate, prepare, fit, export, evaluate, variables, card, calibrate, validate, parcels)
 for command in COMMANDS:
     app.command()(command)
-cli_parcels.register(app)
 app.command()(sl2p)

@@ -1,10 +1,7 @@
-"""`lai-train parcels`: LAI per parcel and date.
-
-`register` adds the command to the `lai-train` application.
-"""
+"""`lai-train parcels`: LAI per parcel and date."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -14,26 +11,17 @@ SHOWN = 5
 """Parcels that are named where many have no row."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to an application."""
-    app.command("parcels")(parcels)
-
-
 def parcels(
     sources: Annotated[list[Path], typer.Argument(metavar="ITEMS", help="LAI items or folders.")],
     parcel_file: Annotated[Path, typer.Option("--parcels", help="GeoParquet, GPKG, SHP, GeoJSON.")],
     out: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path(
         "build/parcels"
     ),
-    layout: Annotated[
-        Literal["auto", "rpg", "plain"],
-        typer.Option(help="Columns: guessed, French register, or parcel and crop."),
-    ] = "auto",
     id_column: Annotated[
-        str | None, typer.Option(help="Parcel's id; default: of the layout.")
+        str | None, typer.Option(help="Parcel's id; default: ID_PARCEL, id, name …")
     ] = None,
     crop_column: Annotated[
-        str | None, typer.Option(help="Crop code; default: of the layout.")
+        str | None, typer.Option(help="Crop code; default: CODE_CULTU, crop.")
     ] = None,
     buffer_m: Annotated[float, typer.Option(min=0, help="Metres kept from the border.")] = 0.0,
     exclude_flags: Annotated[
@@ -62,19 +50,23 @@ def parcels(
         observe_items,
         outline_items,
     )
-    from lai_training.parcels.read import LAYOUTS, ParcelLayout, read_parcels
+    from lai_training.parcels.read import read_parcels
     from lai_training.parcels.report import format_report, write_observations, write_report
     from lai_udf.calibration import shared_error
     from lai_udf.polygons import LEFT_OUT
     from lai_udf.predict import UNUSABLE_FLAGS
 
     exclude = UNUSABLE_FLAGS if exclude_flags is None else exclude_flags
-    preset = LAYOUTS[layout]
-    columns = ParcelLayout(id_column or preset.id_column, crop_column or preset.crop_column)
     with one_sentence():
         items = find_items(sources)
         within = outline_items(items)
-        table = read_parcels(parcel_file, columns, inner_buffer_m=buffer_m, within=within)
+        table = read_parcels(
+            parcel_file,
+            id_column=id_column,
+            crop_column=crop_column,
+            inner_buffer_m=buffer_m,
+            within=within,
+        )
         observed = observe_items(table, items, exclude_flags=exclude)
         known = read_calibration(calibration) if calibration else None
         observed = add_interval(observed, correlation, known, shared=shared_error(items))

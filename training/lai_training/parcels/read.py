@@ -4,8 +4,6 @@ Input: GeoParquet, GeoPackage, Shapefile or GeoJSON, in any CRS (`lai_udf.polygo
 table with columns `parcel`, `crop` and `geometry`, its polygons valid.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas as gpd
@@ -15,31 +13,15 @@ from lai_training.errors import ParcelsError
 from lai_udf.errors import PolygonFileError
 from lai_udf.polygons import LEFT_OUT, read_polygons
 
-
-@dataclass(frozen=True)
-class ParcelLayout:
-    """Which columns of a vector file mean what; names are compared without regard to case."""
-
-    id_column: str | None = None
-    """Name of the parcel; unique. None: see `lai_udf.polygons.ID_COLUMNS`."""
-    crop_column: str | None = None
-    """Crop code. None: the first of `CROP_COLUMNS` that is there."""
-
-
-LAYOUTS: Mapping[str, ParcelLayout] = {
-    "auto": ParcelLayout(),
-    "rpg": ParcelLayout("ID_PARCEL", "CODE_CULTU"),
-    "plain": ParcelLayout("parcel", "crop"),
-}
-"""Presets; `rpg` is the French register as published from 2015 on (layer PARCELLES_GRAPHIQUES)."""
-
 CROP_COLUMNS = ("code_cultu", "crop", "crop_code")
+"""Columns that name a crop, the first that is there, in any case; the register has the first."""
 
 
 def read_parcels(
     path: Path,
-    layout: ParcelLayout = LAYOUTS["auto"],
     *,
+    id_column: str | None = None,
+    crop_column: str | None = None,
     inner_buffer_m: float = 0.0,
     within: gpd.GeoSeries | None = None,
 ) -> gpd.GeoDataFrame:
@@ -47,7 +29,8 @@ def read_parcels(
 
     Args:
         path: see `lai_udf.polygons.read_polygons`.
-        layout: its columns.
+        id_column: name of the parcel, unique; None: see `lai_udf.polygons.ID_COLUMNS`.
+        crop_column: crop code; None: see `CROP_COLUMNS`.
         inner_buffer_m: metres to keep away from the border, where pixels are mixed.
         within: with a CRS; parcels outside its bounds are not read (`means.outline_items`), as
             the register of a country holds ten million.
@@ -62,12 +45,12 @@ def read_parcels(
             within the bounds, or none with an area.
     """
     try:
-        table = read_polygons(path, layout.id_column, within=within, leave_out_broken=True)
+        table = read_polygons(path, id_column, within=within, leave_out_broken=True)
     except PolygonFileError as error:
         raise ParcelsError(error.word()) from error
     left_out = list(table.attrs[LEFT_OUT])
     columns = {str(name).lower(): name for name in table.columns}
-    wanted = [layout.crop_column.lower()] if layout.crop_column else CROP_COLUMNS
+    wanted = [crop_column.lower()] if crop_column else CROP_COLUMNS
     crop = next((columns[name] for name in wanted if name in columns), None)
     crops = table[crop].fillna("").astype(str) if crop else ""
     parcels = table[["id", "geometry"]].rename(columns={"id": "parcel"})
