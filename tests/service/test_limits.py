@@ -17,6 +17,7 @@ from service.fake_items import TOKEN, collection, numbered_item, publish
 from lai_service import Settings, create_app
 from lai_service.api import timeseries
 from lai_service.api.limits import MAX_DEPTH, MAX_READ_BYTES, MAX_VERTICES, check_json
+from lai_service.api.places import MAX_PLACES
 
 Make = Callable[..., Path]
 
@@ -49,6 +50,20 @@ def test_polygon_of_very_many_vertices_is_refused(
     answer = client.post(route, json={member: circle(MAX_VERTICES + 1)})
     assert answer.status_code == 400
     assert str(MAX_VERTICES) in answer.json()["description"]
+
+
+def test_a_polygon_of_400_000_vertices_is_refused_before_it_is_read(client: TestClient) -> None:
+    answer = client.post("/timeseries", json={"geometry": circle(400_000)})
+    assert answer.status_code in (400, 413)
+    assert answer.json()["description"]
+
+
+def test_thousands_of_parcels_are_refused_with_the_limit(client: TestClient) -> None:
+    place = {"type": "Feature", "properties": {}, "geometry": circle(3)}
+    parcels = {"type": "FeatureCollection", "features": [place] * (MAX_PLACES + 1)}
+    answer = client.post("/timeseries", json={"geometry": parcels})
+    assert answer.status_code == 400
+    assert str(MAX_PLACES) in answer.json()["description"]
 
 
 def test_polygon_of_many_vertices_finds_what_it_meets(filled: TestClient) -> None:

@@ -192,6 +192,25 @@ def test_a_pixel_without_usable_dates_has_no_series(rng: np.random.Generator, hi
     assert np.isfinite(smoothed.values[..., 1, 1]).all()
 
 
+@pytest.mark.parametrize("missing", ["B02", "B04", "B8A", "B11", "SCL", "LAI_LOWER", "LAI_FLAGS"])
+def test_any_band_but_lai_may_be_missing(rng: np.random.Generator, missing: str) -> None:
+    cube = fake_series(rng, size=(1, 2))
+    whole, less = (apply_datacube(each, SEASON) for each in (cube, cube.drop_sel(bands=missing)))
+
+    assert np.isfinite(band(less, "LAI")).all()
+    np.testing.assert_allclose(band(less, "LAI"), band(whole, "LAI"), atol=0.3)
+
+
+def test_dates_without_lai_change_nothing(rng: np.random.Generator) -> None:
+    cube = fake_series(rng, size=(1, 2))
+    empty = cube.isel(t=[10, 40]).assign_coords(t=cube["t"][[10, 40]] + np.timedelta64(2, "D"))
+    with_empty = xr.concat([cube, empty * np.nan], "t")
+
+    np.testing.assert_allclose(
+        apply_datacube(with_empty, SEASON).values, apply_datacube(cube, SEASON).values, atol=1e-6
+    )
+
+
 def test_a_gap_of_a_year_stays_empty_in_its_middle(rng: np.random.Generator) -> None:
     cube = fake_series(rng, dates=20)
     later = cube.assign_coords(t=cube["t"] + np.timedelta64(460, "D"))

@@ -19,7 +19,7 @@ unknown within its gap, is averaged over. Read it from `apply_datacube`, at the 
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, timedelta
 from statistics import NormalDist
@@ -215,7 +215,7 @@ def filter_forwards(
     values: np.ndarray,
     noise: np.ndarray,
     days: np.ndarray,
-    scale_days: float | np.ndarray,
+    scale_days: float,
     resets: np.ndarray,
 ) -> Course:
     """Run a Kalman filter of the Matérn 3/2 process over time.
@@ -224,33 +224,15 @@ def filter_forwards(
         values: (t, [bands,] n), finite; bands share the noise.
         noise: (t, n) variance; infinite where there is no value.
         days: (t,), monotonic in either direction.
-        scale_days: time scale of the covariance, one or (n,).
+        scale_days: time scale of the covariance.
         resets: (t, n) bool: the course begins anew before this value.
-    """
-    course = Course(
-        np.empty(values.shape), np.empty(values.shape), *(np.empty(noise.shape) for _ in range(3))
-    )
-    state = (course.mean, course.slope, course.var, course.cov, course.slope_var)
-    for k, predicted, _, _ in run_filter(values, noise, days, scale_days, resets):
-        for kept, now in zip(state, predicted, strict=True):
-            kept[k] = now
-    return course
-
-
-def run_filter(
-    values: np.ndarray,
-    noise: np.ndarray,
-    days: np.ndarray,
-    scale_days: float | np.ndarray,
-    resets: np.ndarray,
-) -> Iterator[tuple[int, tuple[np.ndarray, ...], np.ndarray, np.ndarray]]:
-    """Yield position, predicted state (see `Course`), residual and 1 / its variance, date by date.
-
-    The arrays of the state are those that the next step works on: copy what is to be kept.
     """
     count, pixels = noise.shape
     mean, slope = np.zeros(values.shape[1:]), np.zeros(values.shape[1:])
     var, cov, slope_var = np.ones(pixels), np.zeros(pixels), np.ones(pixels)
+    course = Course(
+        np.empty(values.shape), np.empty(values.shape), *(np.empty(noise.shape) for _ in range(3))
+    )
     for k in range(count):
         if k and days[k] != days[k - 1]:
             step = np.sqrt(3) / scale_days * abs(days[k] - days[k - 1])
@@ -264,20 +246,21 @@ def run_filter(
         if (new := resets[k]).any():
             for part, prior in ((mean, 0), (slope, 0), (var, 1), (cov, 0), (slope_var, 1)):
                 np.copyto(part, prior, where=new)
+        course.mean[k], course.slope[k] = mean, slope
+        course.var[k], course.cov[k], course.slope_var[k] = var, cov, slope_var
         gain = 1 / (var + noise[k])
-        residual = values[k] - mean
-        yield k, (mean, slope, var, cov, slope_var), residual, gain
-        innovation = residual * gain
+        innovation = (values[k] - mean) * gain
         mean, slope = mean + var * innovation, slope + cov * innovation
         slope_var = slope_var - cov * cov * gain
         cov, var = cov - cov * var * gain, var - var * var * gain
+    return course
 
 
 def filter_both_ways(
     values: np.ndarray,
     noise: np.ndarray,
     days: np.ndarray,
-    scale_days: float | np.ndarray,
+    scale_days: float,
     falls: "Falls",
 ) -> tuple[Course, Course]:
     """Return what the past and what the future predict at every time, its own value left out."""

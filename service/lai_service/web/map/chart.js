@@ -1,5 +1,6 @@
-// The curve of a place as SVG: mean LAI with its interval, gaps as gaps, years on the axis.
-// Observations without a mean (too few usable pixels) are drawn hollow on the axis.
+// The curve of a place as SVG: mean LAI with its interval, gaps as gaps, years on the axis; dashed,
+// the series through clouds and gaps. Dates that it rejects are drawn hollow, and so, on the axis,
+// are those without a mean (too few usable pixels).
 
 const SIZE = { width: 1000, height: 280, left: 48, right: 12, top: 26, bottom: 34 };
 const GAP_DAYS = 45;
@@ -13,7 +14,7 @@ const node = (name, attributes = {}, text) => {
   return made;
 };
 
-const dayOf = observation => Date.parse(observation.datetime) / DAY_MS;
+const dayOf = one => Date.parse(one.datetime ?? one.date) / DAY_MS;
 const yearStart = year => Date.UTC(year, 0, 1) / DAY_MS;
 const yearOf = day => new Date(day * DAY_MS).getUTCFullYear();
 
@@ -21,7 +22,7 @@ const yearOf = day => new Date(day * DAY_MS).getUTCFullYear();
 export function splitAtGaps(observations) {
   const pieces = [];
   let last = -Infinity;
-  for (const observation of observations.filter(one => one.lai !== null)) {
+  for (const observation of observations.filter(one => one.lai !== null && !one.rejected)) {
     const day = dayOf(observation);
     if (day - last > GAP_DAYS || !pieces.length) pieces.push([]);
     pieces.at(-1).push(observation);
@@ -40,13 +41,14 @@ function ticks(first, last, overlaid) {
     const date = new Date(day * DAY_MS);
     if (day >= first && date.getUTCMonth() % step === 0) {
       const name = date.toLocaleString('en', { month: 'short', timeZone: 'UTC' });
-      const label = overlaid ? name : date.getUTCMonth() === 0 ? String(date.getUTCFullYear()) : name;
+      const own = date.getUTCFullYear();
+      const label = overlaid ? name : date.getUTCMonth() === 0 ? String(own) : found.length ? name : `${name} ${own}`;
       found.push([day, label]);
     }
   }
 }
 
-// Draw series [{name, observations}] and return the SVG. Its data attributes give the scales:
+// Draw series [{name, observations, smoothed}] and return the SVG. Its data attributes give the scales:
 // day = x0 + (x - left) / (right - left) * (x1 - x0), LAI = (bottom - y) / (bottom - top) * top LAI.
 export function drawChart(series, { overlaid = false, title = '' } = {}) {
   const lines = overlaid ? byYear(series) : series;
@@ -66,7 +68,8 @@ export function drawChart(series, { overlaid = false, title = '' } = {}) {
   });
   svg.append(node('rect', { width: SIZE.width, height: SIZE.height, fill: '#fff' }));
   svg.append(node('text', { x: inner.x0, y: 16 }, title));
-  svg.append(node('text', { x: inner.x1, y: 16, 'text-anchor': 'end' }, 'LAI, m² m⁻²'));
+  const marks = lines.some(line => line.smoothed?.length) ? ' · ● dates, ○ rejected or left out, - - through clouds and gaps' : '';
+  svg.append(node('text', { x: inner.x1, y: 16, 'text-anchor': 'end' }, `LAI, m² m⁻²${marks}`));
   for (let lai = 0; lai <= top; lai += top > 6 ? 2 : 1) {
     svg.append(node('line', { x1: inner.x0, x2: inner.x1, y1: y(lai), y2: y(lai), stroke: '#dde4e1' }));
     svg.append(node('text', { x: inner.x0 - 8, y: y(lai) + 4, 'text-anchor': 'end' }, lai));
@@ -92,14 +95,19 @@ function drawLine(svg, line, colour, x, y, number) {
     const path = piece.map((one, i) => `${i ? 'L' : 'M'}${x(dayOf(one))} ${y(one.lai)}`).join('');
     svg.append(node('path', { d: path, class: 'mean', fill: 'none', stroke: colour, 'stroke-width': 1.6 }));
   }
+  const path = (line.smoothed ?? []).reduce(({ text, pen }, one) => (one.lai === null ? { text, pen: 'M' }
+    : { text: `${text}${pen}${x(dayOf(one))} ${y(one.lai)}`, pen: 'L' }), { text: '', pen: 'M' }).text;
+  if (path) svg.append(node('path', { d: path, class: 'smoothed', fill: 'none', stroke: colour, 'stroke-dasharray': '4 3' }));
   for (const one of line.observations) {
     const seen = one.lai !== null;
+    const kept = seen && !one.rejected;
     const dot = node('circle', {
-      cx: x(dayOf(one)), cy: y(seen ? one.lai : 0), r: seen ? 3 : 2.5,
-      fill: seen ? colour : '#fff', stroke: seen ? colour : '#8a9691', opacity: seen ? 0.35 + 0.65 * one.valid_fraction : 1,
+      cx: x(dayOf(one)), cy: y(seen ? one.lai : 0), r: seen ? 3 + !kept : 2.5,
+      fill: kept ? colour : '#fff', stroke: seen ? colour : '#8a9691', opacity: kept ? 0.35 + 0.65 * one.valid_fraction : 1,
     });
     const share = `${Math.round(100 * one.valid_fraction)} % usable`;
-    const text = seen ? `LAI ${one.lai.toFixed(2)}, ${share}` : `left out: ${share}`;
+    const rejected = one.rejected ? ', rejected: cloud, haze or shadow suspected' : '';
+    const text = seen ? `LAI ${one.lai.toFixed(2)}, ${share}${rejected}` : `left out: ${share}`;
     dot.append(node('title', {}, `${one.datetime.slice(0, 10)}: ${text}`));
     svg.append(dot);
   }
@@ -110,19 +118,17 @@ function drawLine(svg, line, colour, x, y, number) {
 
 function byYear(series) {
   return series.flatMap(line => {
-    const years = new Map();
-    for (const one of line.observations) {
-      const year = yearOf(dayOf(one));
-      years.set(year, [...(years.get(year) ?? []), one]);
-    }
-    return [...years].map(([year, observations]) => ({
-      name: series.length > 1 ? `${line.name} ${year}` : String(year), observations,
+    const years = [...new Set(line.observations.map(one => yearOf(dayOf(one))))];
+    const within = (all, year) => (all ?? []).filter(one => yearOf(dayOf(one)) === year);
+    return years.map(year => ({
+      name: series.length > 1 ? `${line.name} ${year}` : String(year),
+      observations: within(line.observations, year), smoothed: within(line.smoothed, year),
     }));
   });
 }
 
 export function toCsv(series) {
-  const columns = ['datetime', 'lai', 'lower', 'upper', 'sd', 'valid_fraction', 'pixels', 'item'];
+  const columns = ['datetime', 'lai', 'lower', 'upper', 'sd', 'valid_fraction', 'pixels', 'rejected', 'item'];
   const rows = series.flatMap(line =>
     line.observations.map(one => [line.name, ...columns.map(key => one[key] ?? '')].join(',')));
   return [['place', ...columns].join(','), ...rows].join('\n') + '\n';

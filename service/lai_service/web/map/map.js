@@ -6,6 +6,7 @@ import { drawChart, toCsv, toPng } from './chart.js';
 
 const BASE = new URL('../', window.location.href).href;
 const HALF_CLICK_DEG = 0.0009; // a click stands for a square of about 200 m
+const SMOOTH_DAYS = 5; // of the curve through clouds and gaps
 const byId = id => document.getElementById(id);
 const state = { collection: null, unit: 'day', date: null, geometry: null, overlay: false, dates: [] };
 let series = [];
@@ -96,12 +97,12 @@ async function showCurve(geometry) {
   writeAddress();
   report('reading …');
   try {
-    const body = JSON.stringify({ geometry, collections: [state.collection], format: 'json' });
+    const body = JSON.stringify({ geometry, collections: [state.collection], format: 'json', smooth: SMOOTH_DAYS });
     const answer = await ask('timeseries', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
     series = seriesOf(answer);
-    const count = series.reduce((sum, line) => sum + line.observations.length, 0);
-    const left = series.reduce((sum, line) => sum + line.observations.filter(one => one.lai === null).length, 0);
-    report(`${count} dates, ${left} left out (too few usable pixels)`);
+    const all = series.flatMap(line => line.observations);
+    const [left, rejected] = [all.filter(one => one.lai === null), all.filter(one => one.rejected)];
+    report(`${all.length} dates; ${left.length} left out (too few usable pixels), ${rejected.length} rejected (cloud, haze or shadow suspected)`);
   } catch (error) {
     series = [];
     report(error.message, true);
@@ -109,20 +110,17 @@ async function showCurve(geometry) {
   showChart();
 }
 
-// The answer holds one list of observations, or one for each of several places.
+// The answer holds one place, or a list of several, with their ids.
 function seriesOf(answer) {
-  const lists = answer.places ?? answer.features ?? [answer];
-  return lists.map((one, number) => {
-    const found = one.properties ?? one;
-    return { name: lists.length > 1 ? String(found.id ?? found.name ?? one.id ?? number + 1) : '', observations: found.observations ?? found };
-  });
+  return (answer.series ?? [answer]).map(({ place = '', observations, smoothed = [] }) => (
+    { name: String(place), observations, smoothed }));
 }
 
 function showChart() {
   const filled = series.some(line => line.observations.length);
   byId('csv').disabled = byId('png').disabled = !filled;
   byId('chart').replaceChildren();
-  if (filled) byId('chart').append(drawChart(series, { overlaid: state.overlay, title: state.collection }));
+  if (filled) byId('chart').append(drawChart(series, { overlaid: state.overlay, title: byId('collection').selectedOptions[0]?.textContent }));
 }
 
 function save(blob, name) {
