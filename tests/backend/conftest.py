@@ -61,7 +61,6 @@ class TinyCollection:
         """What is delivered: digital numbers without the offset that the items declare."""
         numbers = np.where(self.values == NODATA, np.nan, self.values).astype("float32")
         numbers[:, :2] += OFFSET / SCALE
-        numbers[numbers == 0] = -np.finfo("float32").tiny  # measured, so not the 0 of no data
         return numbers
 
 

@@ -247,6 +247,18 @@ def test_zero_reflectance_is_data_where_a_surface_can_be_black(
     assert np.isfinite(lai[5, 6]) == is_data
 
 
+@pytest.mark.parametrize(("offset", "is_data"), [(0.0, True), (-0.1, False)])
+def test_zero_is_measured_where_the_back_end_took_the_offset_off(
+    cube: xr.DataArray, known: str, offset: float, is_data: bool
+) -> None:
+    """CDSE gives float32 with the offset applied: digital number 1000 is 0, fill is NaN."""
+    given = np.round((cube - offset) * 10_000).astype("float32")
+    given.loc[{"bands": "B02", "y": cube["y"][5], "x": cube["x"][6]}] = 0.0
+    context = {"model": known, "reflectance_scale": 0.0001, "reflectance_offset": offset}
+    lai = apply_datacube(given, context).sel(bands="LAI").values
+    assert np.isfinite(lai[5, 6]) == is_data
+
+
 def test_only_what_is_not_finite_is_no_data_with_plausibility_off(
     cube: xr.DataArray, known: str
 ) -> None:

@@ -24,10 +24,7 @@ DRIVERS = ("GTiff", "JP2OpenJPEG")
 ONE_THREAD = {"GDAL_NUM_THREADS": "1"}
 """Chunks are read side by side anyway; and GDAL 3.10 reads what is left of a truncated JPEG 2000
 file without an error where it decodes its tiles in threads of its own."""
-MEASURED_ZERO = -np.finfo(np.float32).tiny
-"""What a number that its offset makes 0 is read as: UDFs take the 0 of digital numbers for no data,
-and those that are none are NaN already. Below 0, as 1000 * 0.0001 - 0.1 is in float32."""
-ALIGNED_PX = 1e-6  # Two grids closer than this share their pixels
+ALIGNED_PX = 1e-6  # two grids closer than this share their pixels
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -89,7 +86,6 @@ def _read_scene(scene: Scene, bands: Sequence[str], grid: GeoBox) -> FloatArray:
                 values[position] *= np.float32(source.factor)
             if source.shift:
                 values[position] += np.float32(source.shift)
-                values[position][values[position] == 0] = MEASURED_ZERO
     return values
 
 

@@ -539,7 +539,7 @@ def read_values(values: np.ndarray, labels: list[str], settings: PredictOptions)
     stored = values[[labels.index(band) for band in BANDS]]
     scale, offset = settings.reflectance_scale, settings.reflectance_offset
     reflectance = to_reflectance(stored, scale, offset)
-    missing = find_no_data(stored, reflectance, scale, settings.plausibility)
+    missing = find_no_data(stored, reflectance, settings.plausibility)
     masked = water = np.zeros_like(missing)
     if "SCL" in labels:
         hidden, masked, water = read_scene_classes(values[labels.index("SCL")])
@@ -572,14 +572,15 @@ def to_reflectance(
 
 
 def find_no_data(
-    stored: np.ndarray, reflectance: np.ndarray, scale: float, plausibility: str = "auto"
+    stored: np.ndarray, reflectance: np.ndarray, plausibility: str = "auto"
 ) -> np.ndarray:
     """Return (y, x) bool: some band of (10, y, x) holds no surface reflectance.
 
     No data are numbers that are not finite or not physical (fill values, saturation), a spectrum
-    of ten equal numbers (no surface has one), and the 0 of digital numbers in any band. In float
-    reflectance, where a band may be clipped to 0, zero is no data where land is never black (red
-    edge to short-wave infrared) or in all visible bands.
+    of ten equal numbers (no surface has one), and the 0 of digital numbers in any band: of whole
+    numbers, and of floats to which an offset is added here. Of other floats, where a band may be
+    clipped to 0 or a back-end has taken the offset off a measured 1000, zero is no data where land
+    is never black (red edge to short-wave infrared) or in all visible bands.
     """
     low, high = reflectance.min(axis=0), reflectance.max(axis=0)  # NaN where one of them is
     if plausibility == "off":
@@ -588,7 +589,7 @@ def find_no_data(
         missing = ~((low >= MIN_REFLECTANCE) & (high <= MAX_REFLECTANCE)) | (low == high)
     zero = stored == 0
     if zero.any():
-        digital = stored.dtype.kind != "f" or scale != 1
+        digital = stored.dtype.kind != "f" or bool(reflectance[zero].any())
         visible = len(VISIBLE_BANDS)  # they come first in BANDS, then one of the red edge
         missing |= (
             zero.any(axis=0)

@@ -162,7 +162,7 @@ def _read_plausible(source: SceneSource, window: Window) -> xr.DataArray:
     cube = source.read(window)
     in_bands = cube["bands"].isin(list(BANDS))
     spectra = cube.values[in_bands.values]
-    lacking = xr.DataArray(find_no_data(spectra, spectra, 1.0), dims=("y", "x"))
+    lacking = xr.DataArray(find_no_data(spectra, spectra), dims=("y", "x"))
     return cube.where(~(lacking & in_bands)).transpose("bands", "y", "x")
 
 
