@@ -91,6 +91,17 @@ def test_a_job_whose_answer_was_lost_is_found_by_its_title(tmp_path: Path) -> No
         assert backend.titles() == ["tile_0"]
 
 
+def test_a_job_is_found_on_whichever_back_end_it_was_made(tmp_path: Path) -> None:
+    table = make_table(tmp_path / "jobs.parquet", 4)
+    with serve() as one, serve() as other:
+        for number in range(4):  # and then the manager was killed
+            create(other.connect(), table.df.loc[number], f"tile_{number}")
+        outcome = run(JobTable(tmp_path / "jobs.parquet"), one, other)
+        assert len(outcome.finished) == 4
+        assert one.titles() == []
+        assert len(other.titles()) == 4
+
+
 def test_a_job_that_was_to_be_started_when_the_manager_was_killed_is_started(
     tmp_path: Path,
 ) -> None:

@@ -23,14 +23,12 @@ SNAP_M = 640.0
 class AreaTile:
     """The part of a tile that areas ask for."""
 
-    epsg: int
-    """UTM zone, such as 32631."""
+    epsg: int  # UTM zone, such as 32631
     column: int
     row: int
     bounds: tuple[float, float, float, float]
     """West, south, east, north, metres in the zone: what the areas cover of the tile."""
-    areas: tuple[str, ...]
-    """Names of the areas."""
+    areas: tuple[str, ...]  # names of the areas
 
     @property
     def name(self) -> str:

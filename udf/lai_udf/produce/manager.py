@@ -28,12 +28,9 @@ from lai_udf.produce.table import JobTable
 
 LOG = logging.getLogger("lai_udf")
 
-BUSY = (429, 500, 502, 503, 504)
-"""Answers after which a request that changes nothing is sent again."""
-MAX_ATTEMPTS = 3
-"""Jobs in a row for one row of the table, before it counts as failed."""
-TRIES = 5
-"""To create a job, with growing pauses."""
+BUSY = (429, 500, 502, 503, 504)  # answers after which a request that changes nothing is sent again
+MAX_ATTEMPTS = 3  # jobs in a row for one row of the table, before it counts as failed
+TRIES = 5  # to create a job, with growing pauses
 FAILED = ("error", "canceled")
 NOT_STARTED = ("start_failed", "queued_for_start_failed")
 PENDING = ("created", "queued_for_start")
@@ -48,8 +45,7 @@ Progress = Callable[[Mapping[str, int], float], None]
 class Outcome:
     """What became of the rows of a table."""
 
-    finished: list[str] = field(default_factory=list)
-    """Titles whose results are on disk."""
+    finished: list[str] = field(default_factory=list)  # titles whose results are on disk
     failed: dict[str, str] = field(default_factory=dict)
     """Last status by title of what did not come to an end."""
 
@@ -87,6 +83,7 @@ class Producer(MultiBackendJobManager):
         """Bring every row of the table to an end; run again, it goes on where it was."""
         self._reset(PENDING)  # perhaps created, perhaps started: found again by title
         self._reset(NOT_STARTED)
+        self._adopt_jobs()
         for _ in range(MAX_ATTEMPTS):
             self._download_finished()
             self.run_jobs(start_job=self.start_job, job_db=self.table)  # type: ignore[arg-type]
@@ -149,6 +146,20 @@ class Producer(MultiBackendJobManager):
             if row["backend_name"] in self.backends:
                 connection = self._get_connection(row["backend_name"])
                 self.on_job_done(connection.job(row["id"]), row)
+
+    def _adopt_jobs(self) -> None:
+        """Give rows without a job the one that a killed manager made, on whichever back-end."""
+        rows = self.table.df
+        waiting = rows[rows["status"] == "not_started"]
+        for name in self.backends if len(waiting) else ():
+            connection = self._get_connection(name)
+            self._titles[name] = dict(list_titles(connection))
+            for index, row in waiting.iterrows():
+                if (known := self._titles[name].get(job_title(row))) is not None:
+                    job = connection.job(known)
+                    if job.status() == "created":
+                        job.start()
+                    self._set(index, id=known, backend_name=name, status="queued")
 
     def _retry_failed(self) -> int:
         rows = self.table.df

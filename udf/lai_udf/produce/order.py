@@ -18,8 +18,7 @@ from lai_udf.produce.manager import Outcome, Producer, Progress
 from lai_udf.produce.plan import EXTENT, Estimate, Order, estimate, plan_jobs
 from lai_udf.produce.table import JobTable, locked
 
-TABLE = "jobs.parquet"
-"""Name of the table in the folder of the results, if no other is given."""
+TABLE = "jobs.parquet"  # name of the table in the folder of the results, if no other is given
 
 
 def plan_order(

@@ -18,12 +18,10 @@ from lai_udf.udp import CREDITS_PER_KM2_AND_DATE
 
 MAX_JOB_DAYS = 92
 """Longest period of a job: a season of a full tile stays below the memory of a worker."""
-DAYS_PER_DATE = 3.0
-"""Sentinel-2 passes every 5 days, and every 2 to 3 where its orbits overlap."""
+DAYS_PER_DATE = 3.0  # sentinel-2 passes every 5 days, and every 2 to 3 where its orbits overlap
 BYTES_PER_PIXEL = 9
 """Four int16 bands and the flags, before compression; other variables add two each."""
-PIXELS_PER_CORE_SECOND = 2.5e6
-"""Of the network at 20 m; loading the bands comes on top."""
+PIXELS_PER_CORE_SECOND = 2.5e6  # of the network at 20 m; loading the bands comes on top
 
 EXTENT = ("west", "south", "east", "north")
 
@@ -33,10 +31,8 @@ class Order:
     """What is wanted of every tile."""
 
     start: dt.date
-    end: dt.date
-    """The day after the last one."""
-    settings: Mapping[str, Any]
-    """Keywords of `lai_udf.process_graph.lai_from_collection`."""
+    end: dt.date  # the day after the last one
+    settings: Mapping[str, Any]  # keywords of `lai_udf.process_graph.lai_from_collection`
     model_checksum: str = ""
 
     def __post_init__(self) -> None:
@@ -122,13 +118,10 @@ class Estimate:
     tiles: int
     jobs: int
     area_km2: float
-    dates: float
-    """Acquisitions, summed over the tiles."""
+    dates: float  # acquisitions, summed over the tiles
     credits: float
-    core_hours: float
-    """Of the network alone."""
-    storage_gb: float
-    """Before compression."""
+    core_hours: float  # of the network alone
+    storage_gb: float  # before compression
 
     def lines(self) -> list[str]:
         """Return one line for each figure."""
