@@ -67,6 +67,9 @@ def test_a_server_refuses_items_of_its_own_network(tiny, tmp_path):
     connection: openeo.Connection = server.connect()
     with pytest.raises(OpenEoApiError, match="--private-network"):
         connection.load_stac("http://127.0.0.1:9/item.json").download(tmp_path / "a.nc")
+    remote = connection.datacube_from_process("x", namespace="http://127.0.0.1:9/x.json")
+    with pytest.raises(OpenEoApiError, match="--private-network"):
+        remote.download(tmp_path / "a.nc", validate=False)
     stop_server(server)
 
 

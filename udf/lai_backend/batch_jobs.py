@@ -31,7 +31,7 @@ from lai_backend.store import Job, Store
 from lai_backend.supervisor import Supervisor
 
 BLUEPRINTS = ("openeo", "openeo_old")
-IDLE = ("created", "canceled", "finished", "error")  # Statuses of jobs that neither wait nor run
+IDLE = ("created", "canceled", "finished", "error")  # statuses of jobs that neither wait nor run
 
 
 class LocalBatchJobs(BatchJobs):
@@ -206,10 +206,10 @@ class JobChange(BaseModel):
     title: str | None = None
     description: str | None = None
     process: dict[str, Any] | None = None
-    plan: str | None = None  # Billing plan; null: no change
+    plan: str | None = None  # billing plan; null: no change
     budget: float | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    job_options: dict[str, Any] | None = None  # All options of the job; null: none
+    job_options: dict[str, Any] | None = None  # all options of the job; null: none
 
 
 def read_change(body: Json) -> dict[str, Any]:

@@ -24,12 +24,12 @@ Labels = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 class AxisBlock:
     """Rows or columns of a block."""
 
-    read: slice  # Pixels of the cube that its windows see
-    pad: tuple[int, int]  # Pixels of NaN before and after them
-    count: int  # Number of windows
-    keep: int  # How many of the pixels of its cores lie in the cube
-    first: float  # Coordinate of the first pixel that the first window sees, its centre
-    step: float  # Signed size of a pixel
+    read: slice  # pixels of the cube that its windows see
+    pad: tuple[int, int]  # pixels of NaN before and after them
+    count: int  # number of windows
+    keep: int  # how many of the pixels of its cores lie in the cube
+    first: float  # coordinate of the first pixel that the first window sees, its centre
+    step: float  # signed size of a pixel
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Block:
     """Everything a worker needs to know about a block besides its values."""
 
     windows: Windows
-    labels_in: Labels  # Of the dimensions before y and x, by name, in order
-    labels_out: Labels  # The same for the result
+    labels_in: Labels  # of the dimensions before y and x, by name, in order
+    labels_out: Labels  # the same for the result
     rows: AxisBlock
     columns: AxisBlock
-    date: Any = None  # The date, where windows are cut per date
+    date: Any = None  # the date, where windows are cut per date
 
 
 def run_block(values: FloatArray, block: Block, call: LocalUdf) -> FloatArray:

@@ -111,7 +111,7 @@ def _make_cog(source: Path, path: Path) -> None:
 
 def _hold_the_same(one: Path, other: Path) -> bool:
     """Compare two files of one layout, bit for bit, on all cores."""
-    usable = getattr(os, "sched_getaffinity", None)  # Linux alone knows
+    usable = getattr(os, "sched_getaffinity", None)  # linux alone knows
     threads = len(usable(0)) if usable else os.cpu_count() or 1
     with rasterio.open(one) as dataset:
         tiles = [tile for _, tile in dataset.block_windows(1)]

@@ -29,8 +29,8 @@ SNAP_TOLERANCE_PX = 1e-4
 class TimeSpan:
     """A half-open span of time, in UTC."""
 
-    start: datetime | None  # First instant inside; None: open
-    end: datetime | None  # First instant outside; None: open
+    start: datetime | None  # first instant inside; None: open
+    end: datetime | None  # first instant outside; None: open
 
     def contains(self, instant: datetime) -> bool:
         """Return whether an instant (with time zone) lies in the span."""

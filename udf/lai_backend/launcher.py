@@ -40,7 +40,7 @@ PRELOAD = (  # the first is the main module of a server, which workers import as
     "netCDF4",
 )
 STOP_TIMEOUT_S = 5.0
-WALL = 1.25  # Where the control group stands beyond the limit that the supervisor looks at
+WALL = 1.25  # where the control group stands beyond the limit that the supervisor looks at
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -48,12 +48,12 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 class Worker:
     """A running or ended worker process, also of an earlier server."""
 
-    pid: int  # Also its group
-    started: str  # When the system started it; empty where unknown
+    pid: int  # also its group
+    started: str  # when the system started it; empty where unknown
     group: ControlGroup = field(repr=False, compare=False)
-    task: Task | None = None  # What it works on, with its limits; None: unknown
-    since: float = 0.0  # When it began, seconds since the epoch
-    process: ForkServerProcess | None = None  # Handle; None for one of an earlier server
+    task: Task | None = None  # what it works on, with its limits; None: unknown
+    since: float = 0.0  # when it began, seconds since the epoch
+    process: ForkServerProcess | None = None  # handle; None for one of an earlier server
 
     def is_running(self) -> bool:
         """Return whether the process still lives."""

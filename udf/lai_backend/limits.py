@@ -22,9 +22,9 @@ from lai_backend.errors import ParameterError
 
 OPTION = "python-memory"
 DEFAULT_SHARE = 0.8
-MIN_BYTES = 2**29  # Below this the libraries themselves do not fit
+MIN_BYTES = 2**29  # below this the libraries themselves do not fit
 REMEDY = f"Use smaller windows, fewer dates or a smaller extent, or ask for more ({OPTION})."
-MAX_PROCESSES = 512  # Processes and threads of a job
+MAX_PROCESSES = 512  # processes and threads of a job
 TIME_REMEDY = "Use a smaller extent or fewer dates, or a batch job instead of a request."
 KILL_ROUNDS = 50
 PR_SET_CHILD_SUBREAPER = 36
@@ -121,7 +121,7 @@ class ControlGroup:
             self._roots = _group_roots()
         self._name = f"lai-backend-{name}"
 
-    _roots: Mapping[str, Path] = {}  # No control groups here
+    _roots: Mapping[str, Path] = {}  # no control groups here
 
     @property
     def _folders(self) -> list[Path]:

@@ -47,10 +47,10 @@ MARGIN_SEARCH_PX = 100
 class LoadRequest:
     """What a loading process asks for."""
 
-    span: TimeSpan  # Dates; half open
-    region: Geometry | None  # Area with its CRS; None: all of the scenes
-    bands: tuple[str, ...] | None  # In the order wanted; None: all bands of the first scene
-    margin_px: int = 0  # Pixels loaded beyond the area on every side, for neighbourhoods
+    span: TimeSpan  # dates; half open
+    region: Geometry | None  # area with its CRS; None: all of the scenes
+    bands: tuple[str, ...] | None  # in the order wanted; None: all bands of the first scene
+    margin_px: int = 0  # pixels loaded beyond the area on every side, for neighbourhoods
     pixel: float | None = None
     """Size of the pixels that follow, in units of the CRS, in which extent and margin are counted;
     None: those of the files."""
@@ -60,10 +60,10 @@ class LoadRequest:
 class Plan:
     """What a cube is made of: scenes by day, bands, pixels."""
 
-    days: Mapping[date, tuple[Scene, ...]]  # Scenes of each UTC day, in order of preference
+    days: Mapping[date, tuple[Scene, ...]]  # scenes of each UTC day, in order of preference
     bands: tuple[str, ...]
-    grid: GeoBox  # Pixels to read, margin included
-    tiles: GeoBox  # Grid of the finest file; its tiles start at its corner
+    grid: GeoBox  # pixels to read, margin included
+    tiles: GeoBox  # grid of the finest file; its tiles start at its corner
 
     @property
     def scenes(self) -> tuple[Scene, ...]:

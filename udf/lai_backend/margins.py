@@ -24,8 +24,8 @@ KEEPS_PLACES = frozenset(
     ]
 )
 """Processes after which a pixel lies where it lay."""
-LARGEST_RATIO = 6  # Between pixels of Sentinel-2, 10 m to 60 m
-SCL_KERNELS_PX = (17, 201)  # Default sizes of the kernels of `to_scl_dilation_mask`
+LARGEST_RATIO = 6  # between pixels of Sentinel-2, 10 m to 60 m
+SCL_KERNELS_PX = (17, 201)  # default sizes of the kernels of `to_scl_dilation_mask`
 CROP_PROCESS = "crop_to_extent"
 
 

@@ -16,8 +16,8 @@ from lai_backend.udf_runner import LocalUdf, as_float32, check_shape
 from lai_backend.window_sizes import Windows, parse_windows
 from lai_backend.windows import AXIS_ORDER, map_windows
 
-PLAIN_CORE_PX = 480  # Windows of the processes that have no neighbourhood
-PROBE_PX = 32  # Window on which the length of a changed dimension is found out
+PLAIN_CORE_PX = 480  # windows of the processes that have no neighbourhood
+PROBE_PX = 32  # window on which the length of a changed dimension is found out
 
 
 def apply_neighborhood(

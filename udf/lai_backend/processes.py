@@ -141,9 +141,9 @@ def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
 class OwnProcesses:
     """The processes that this back-end brings itself; each public method is one."""
 
-    _task: Task  # What the worker may read
-    _udfs: UdfProcess | None = None  # Process that runs UDFs; None: this one
-    _loaded: list[Scene] = field(default_factory=list)  # The scenes that were chosen
+    _task: Task  # what the worker may read
+    _udfs: UdfProcess | None = None  # process that runs UDFs; None: this one
+    _loaded: list[Scene] = field(default_factory=list)  # the scenes that were chosen
 
     def _call(self, udf: Udf) -> LocalUdf:
         if self._udfs is None:

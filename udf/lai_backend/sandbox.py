@@ -29,7 +29,7 @@ APART = (
     "--new-session",
     *("--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"),
 )
-WORK = "/run/udf"  # Current folder of a UDF under bubblewrap
+WORK = "/run/udf"  # current folder of a UDF under bubblewrap
 PROBE_TIMEOUT_S = 10
 
 
@@ -37,13 +37,13 @@ PROBE_TIMEOUT_S = 10
 class Cage:
     """What the process of a UDF gets."""
 
-    work: Path  # Folder with its archives
-    readable: tuple[Path, ...] = ()  # Folders of the operator
+    work: Path  # folder with its archives
+    readable: tuple[Path, ...] = ()  # folders of the operator
     hidden: Path | None = None
     """Folder that is hidden even where it lies in a readable one: jobs, password."""
-    threads: int = 1  # Threads of a model (`OMP_NUM_THREADS`)
-    scratch_bytes: int = 2**30  # Space for temporary files
-    network: bool = False  # Whether it may use the network
+    threads: int = 1  # threads of a model (`OMP_NUM_THREADS`)
+    scratch_bytes: int = 2**30  # space for temporary files
+    network: bool = False  # whether it may use the network
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from lai_backend.vectors import SavedVectors, write_vectors
 
 GTIFF_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 NETCDF_TYPE = "application/x-netcdf"
-UNNAMED_BAND = "var"  # Name of the one band of a cube without bands, as the cloud back-ends have it
+UNNAMED_BAND = "var"  # name of the one band of a cube without bands, as the cloud back-ends have it
 PRODUCT_FIELD = "s2:product_uri"
 """Where STAC items of Sentinel-2 tell the name of their product, that holds time and tile."""
 
@@ -35,9 +35,9 @@ PRODUCT_FIELD = "s2:product_uri"
 class SavedResult:
     """A cube and how it shall be written; what a process graph ends in."""
 
-    cube: xr.DataArray  # Lazy cube with y and x; t and bands optional
+    cube: xr.DataArray  # lazy cube with y and x; t and bands optional
     format: str  # `GTiff` or `netCDF`
-    options: Mapping[str, Any] = field(default_factory=dict)  # Format options of the client
+    options: Mapping[str, Any] = field(default_factory=dict)  # format options of the client
 
 
 def write_results(

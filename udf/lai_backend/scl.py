@@ -20,7 +20,7 @@ from lai_backend.margins import SCL_KERNELS_PX
 CLEAR = (2, 4, 5, 6, 7)
 CLOUDS = (3, 8, 9, 10, 11)
 CHUNK_PX = 1024
-SHARE_NOT_CLEAR, SHARE_CLOUDS = 0.057, 0.025  # Blurred shares above which a pixel is hidden
+SHARE_NOT_CLEAR, SHARE_CLOUDS = 0.057, 0.025  # blurred shares above which a pixel is hidden
 
 
 def to_scl_dilation_mask(

@@ -31,6 +31,7 @@ from openeo_driver.urlsigning import UrlSigner
 from openeo_driver.users import User
 from shapely.geometry import box, mapping
 
+from lai_backend.access import refuse_private_addresses
 from lai_backend.accounts import Account, read_secret
 from lai_backend.batch_jobs import LocalBatchJobs, replace_job_views
 from lai_backend.collections import describe_collection, find_collections, read_scenes
@@ -53,6 +54,8 @@ class Backend(OpenEoBackendImplementation):
     def __init__(self, settings: BackendSettings) -> None:
         """Open the registry and put the parts together; `supervisor.start` begins the work."""
         data_dir = settings.data_dir
+        if not settings.private_network:
+            refuse_private_addresses()
         _make_writable(data_dir)
         shutil.rmtree(data_dir / "requests", ignore_errors=True)  # left by a killed server
         store = Store(data_dir / "registry.sqlite")

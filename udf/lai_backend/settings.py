@@ -17,25 +17,25 @@ from lai_backend.errors import SettingsError
 class BackendSettings:
     """Settings of one server."""
 
-    data_dir: Path  # Folder of the back-end: registry, jobs, password; made if absent
-    collection_dirs: tuple[Path, ...] = ()  # Folders that are searched for `collection.json` files
+    data_dir: Path  # folder of the back-end: registry, jobs, password; made if absent
+    collection_dirs: tuple[Path, ...] = ()  # folders that are searched for `collection.json` files
     allowed_roots: tuple[Path, ...] = ()
     """Folders below which `load_stac` and archives may read, besides collections and results."""
-    host: str = "127.0.0.1"  # Address to listen on
-    port: int = 8081  # Port to listen on; 0 lets the system choose
-    user: str = "lai"  # Name of the one account
+    host: str = "127.0.0.1"  # address to listen on
+    port: int = 8081  # port to listen on; 0 lets the system choose
+    user: str = "lai"  # name of the one account
     password: str | None = None
     """Password of the account; None: one is drawn and kept in `data_dir/password`."""
-    max_jobs: int = 1  # Batch jobs that run at the same time; others wait as `queued`
-    threads: int = 2  # Threads of one worker process
+    max_jobs: int = 1  # batch jobs that run at the same time; others wait as `queued`
+    threads: int = 2  # threads of one worker process
     memory_bytes: int | None = None
     """Memory that one job may use; None: see `limits.default_memory`."""
-    job_seconds: float = 86_400  # Time that one batch job may take
-    request_seconds: float = 600  # Time that one synchronous request may take
-    max_requests: int = 4  # Synchronous requests at the same time; others are refused
-    scratch_bytes: int = 2**30  # Space for temporary files of a UDF
-    network: bool = False  # Whether UDFs may use the network
-    private_network: bool = False  # Whether requests may name addresses of private networks
+    job_seconds: float = 86_400  # time that one batch job may take
+    request_seconds: float = 600  # time that one synchronous request may take
+    max_requests: int = 4  # synchronous requests at the same time; others are refused
+    scratch_bytes: int = 2**30  # space for temporary files of a UDF
+    network: bool = False  # whether UDFs may use the network
+    private_network: bool = False  # whether requests may name addresses of private networks
 
     def __post_init__(self) -> None:
         if not is_loopback(self.host) and not self.password:
@@ -71,21 +71,21 @@ class Task(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    graph: dict[str, Any]  # Resolved and lowered process graph (see `graphs`)
+    graph: dict[str, Any]  # resolved and lowered process graph (see `graphs`)
     job_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the user; those meant for other back-ends are ignored."""
-    collection_dirs: list[Path] = Field(default_factory=list)  # Folders of the local collections
+    collection_dirs: list[Path] = Field(default_factory=list)  # folders of the local collections
     readable_roots: list[Path] = Field(default_factory=list)
     """Folders below which local files may be read."""
-    threads: int = 2  # Threads of one worker process
-    threads_per_call: int = 1  # Threads that one call of the UDF may use (job option `task-cpus`)
+    threads: int = 2  # threads of one worker process
+    threads_per_call: int = 1  # threads that one call of the UDF may use (job option `task-cpus`)
     memory_bytes: int | None = None
     """Memory that all processes of the job may use together; None: no limit."""
-    seconds: float | None = None  # Time that the job may take; None: no limit
-    scratch_bytes: int = 2**30  # Space for temporary files of a UDF
-    network: bool = False  # Whether UDFs may use the network
-    private_network: bool = False  # Whether requests may name addresses of private networks
-    log_level: str = "info"  # Lowest level that goes into the job log
+    seconds: float | None = None  # time that the job may take; None: no limit
+    scratch_bytes: int = 2**30  # space for temporary files of a UDF
+    network: bool = False  # whether UDFs may use the network
+    private_network: bool = False  # whether requests may name addresses of private networks
+    log_level: str = "info"  # lowest level that goes into the job log
     single_file: bool = False  # A synchronous request: the result must be one file
 
     @property

@@ -45,14 +45,14 @@ RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 class BandSource:
     """One band of one raster file."""
 
-    href: str  # Local path or http address of the file
-    index: int  # Band number in the file, from 1
-    nodata: float | None  # No-data value the STAC metadata declare; None: whatever the file says
+    href: str  # local path or http address of the file
+    index: int  # band number in the file, from 1
+    nodata: float | None  # no-data value the STAC metadata declare; None: whatever the file says
     scale: float | None = None
     """Physical value of one step of the stored numbers (`raster:scale`); None: not declared."""
-    offset: float = 0.0  # Physical value of the stored number 0 (`raster:offset`)
-    factor: float = 1.0  # What stored numbers are multiplied by as they are read
-    shift: float = 0.0  # What is added then
+    offset: float = 0.0  # physical value of the stored number 0 (`raster:offset`)
+    factor: float = 1.0  # what stored numbers are multiplied by as they are read
+    shift: float = 0.0  # what is added then
     description: dict[str, Any] = field(default_factory=dict, compare=False)
     """What STAC says about the band: name, raster:scale, raster:offset, eo:common_name, …"""
 
@@ -61,11 +61,11 @@ class BandSource:
 class Scene:
     """One STAC item, reduced to what loading needs."""
 
-    id: str  # Identifier of the item
-    instant: datetime  # Acquisition time, UTC
+    id: str  # identifier of the item
+    instant: datetime  # acquisition time, UTC
     bbox: tuple[float, float, float, float] | None
     """West, south, east, north in degrees; None: the item does not say."""
-    bands: dict[str, BandSource]  # Source of each band, in the order of the item
+    bands: dict[str, BandSource]  # source of each band, in the order of the item
     properties: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Properties of the item, for filters."""
     href: str | None = None

@@ -44,19 +44,19 @@ CREATE TABLE IF NOT EXISTS processes (
 class Job:
     """One batch job as the registry knows it."""
 
-    id: str  # Also the name of its folder
-    user: str  # Owner
+    id: str  # also the name of its folder
+    user: str  # owner
     status: str  # created, queued, running, canceled, finished or error
-    process: dict[str, Any]  # As the client sent it
-    options: dict[str, Any]  # Job options of the client
+    process: dict[str, Any]  # as the client sent it
+    options: dict[str, Any]  # job options of the client
     details: dict[str, Any]  # title, description, plan, budget, log_level
     created: datetime
-    updated: datetime  # Last change of status
-    started: datetime | None = None  # When its worker started
-    finished: datetime | None = None  # When its worker ended
-    pid: int | None = None  # Process of the worker
-    pid_started: str | None = None  # Start time of that process, to tell it from a later one
-    reason: str | None = None  # Why it ended in `error`, where the worker could not say
+    updated: datetime  # last change of status
+    started: datetime | None = None  # when its worker started
+    finished: datetime | None = None  # when its worker ended
+    pid: int | None = None  # process of the worker
+    pid_started: str | None = None  # start time of that process, to tell it from a later one
+    reason: str | None = None  # why it ended in `error`, where the worker could not say
 
 
 class Store:

@@ -36,7 +36,7 @@ from lai_backend.udf_runner import LocalUdf, as_float32
 _log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 2**34
 MAX_LOG_LINE = 20_000
-MAX_PROCESSES = 256  # Of a user who is not root, where there is no bubblewrap
+MAX_PROCESSES = 256  # of a user who is not root, where there is no bubblewrap
 ERRORS: dict[str, type[LaiBackendError]] = {
     kind.__name__: kind for kind in (MemoryLimitError, ParameterError, UdfError)
 }
@@ -153,7 +153,7 @@ def _relay_log(descriptor: int) -> None:
 class CagedUdf(LocalUdf):
     """A UDF that runs in its own process."""
 
-    process: UdfProcess = field(repr=False, kw_only=True)  # Where it runs
+    process: UdfProcess = field(repr=False, kw_only=True)  # where it runs
 
     def prepare(self) -> None:
         """Execute the module text once."""

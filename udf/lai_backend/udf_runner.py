@@ -43,8 +43,8 @@ DEPENDENCY_NAME = re.compile(r"^[A-Za-z0-9._-]+")
 class LocalUdf:
     """A UDF with its context, that runs in this process."""
 
-    code: str  # Text of the UDF
-    context: dict[str, Any] = field(default_factory=dict)  # The user's context
+    code: str  # text of the UDF
+    context: dict[str, Any] = field(default_factory=dict)  # the user's context
 
     def prepare(self) -> None:
         """Execute the module text once, so that threads share one module and one model."""

@@ -27,7 +27,7 @@ from lai_backend.resampling import on_grid_of
 Process = Callable[..., Any]
 SEASONS = {"season": (3, 12), "tropical-season": (6, 11)}
 """Months in a period, and the month in which one of them starts."""
-DECADES = {"decade": 0, "decade-ad": 1}  # Last digit of the first year
+DECADES = {"decade": 0, "decade-ad": 1}  # last digit of the first year
 SEPARATE = "__cubes__"
 """Dimension of two cubes that are merged without a resolver although all their labels are equal."""
 

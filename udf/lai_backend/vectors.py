@@ -41,14 +41,14 @@ from lai_backend.resampling import grid_of
 Process = Callable[..., Any]
 MAX_BYTES_AT_ONCE = 2**30
 MAX_FILE_BYTES = 200_000_000
-NO_BAND = "band_unnamed"  # Name of the one band of a cube without bands
+NO_BAND = "band_unnamed"  # name of the one band of a cube without bands
 
 
 @dataclass(frozen=True)
 class ZonalValues:
     """What `aggregate_spatial` gives: a value per polygon, date and band."""
 
-    polygons: DriverVectorCube  # The polygons, in order
+    polygons: DriverVectorCube  # the polygons, in order
     cube: xr.DataArray
     """Dims (geometry, t, bands), in memory; `t` is missing where the cube had none."""
 
@@ -57,7 +57,7 @@ class ZonalValues:
 class SavedVectors:
     """Polygons or values of polygons, and how they shall be written."""
 
-    data: DriverVectorCube | ZonalValues  # What to write
+    data: DriverVectorCube | ZonalValues  # what to write
     format: str  # A value of `formats.VECTOR_FORMATS`
     options: Mapping[str, Any] = field(default_factory=dict)
     """Format options of the client; handed to openeo-driver."""

@@ -7,16 +7,16 @@ from typing import Any
 from lai_backend.errors import ParameterError
 from lai_backend.files import Json
 
-MIN_CORE_PX = 4  # Smaller windows are refused, as cloud back-ends do
+MIN_CORE_PX = 4  # smaller windows are refused, as cloud back-ends do
 
 
 @dataclass(frozen=True)
 class Windows:
     """How a cube is cut; all sizes in pixels, (y, x)."""
 
-    core: tuple[int, int]  # Pixels a window contributes to the result
-    overlap: tuple[int, int] = (0, 0)  # Pixels of context on every side
-    per_date: bool = False  # One date per call, without a t dimension; False: all dates at once
+    core: tuple[int, int]  # pixels a window contributes to the result
+    overlap: tuple[int, int] = (0, 0)  # pixels of context on every side
+    per_date: bool = False  # one date per call, without a t dimension; False: all dates at once
 
 
 def parse_windows(size: Json, overlap: Json) -> Windows:

@@ -34,7 +34,7 @@ OPTIONS_USED = frozenset({"udf-dependency-archives", "task-cpus", "python-memory
 TRUTH = {"boolean", "null"}
 GDAL_CACHE_MB = "128"
 """Enough for the tiles in work; GDAL's own choice is 5 % of all memory, for every job."""
-NO_OUTCOME_EXIT = 28  # Exit code where the outcome cannot be written: ENOSPC
+NO_OUTCOME_EXIT = 28  # exit code where the outcome cannot be written: ENOSPC
 
 
 def run_job(job_folder: str) -> None:

@@ -34,10 +34,8 @@ CUBE_CLASSES = frozenset({"DataArray", "XarrayDataCube"})
 class Finding:
     """Something that would go wrong on a back-end."""
 
-    line: int
-    """Line of the text, from 1; 0 where it is no line in particular."""
-    message: str
-    """What is wrong, and what to do."""
+    line: int  # line of the text, from 1; 0 where it is no line in particular
+    message: str  # what is wrong, and what to do
 
     def __str__(self) -> str:
         """Return where, then what."""
@@ -48,10 +46,8 @@ class Finding:
 class Report:
     """What a back-end would find in a file."""
 
-    facts: tuple[str, ...]
-    """What was found, for the reader."""
-    problems: tuple[str, ...]
-    """What would make the job fail, or its answer wrong; none if good."""
+    facts: tuple[str, ...]  # what was found, for the reader
+    problems: tuple[str, ...]  # what would make the job fail, or its answer wrong; none if good
 
 
 def check_file(

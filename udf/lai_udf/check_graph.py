@@ -15,8 +15,7 @@ from lai_udf.predict import BANDS, HALO_PX, OUTPUT_BANDS, LaiInputError, read_se
 from lai_udf.process_graph import WINDOW_MULTIPLE
 
 LOADERS = ("load_collection", "load_stac")
-OUR_BAND = f'"{OUTPUT_BANDS[1]}"'
-"""In the text of the LAI function, and hardly in another."""
+OUR_BAND = f'"{OUTPUT_BANDS[1]}"'  # in the text of the LAI function, and hardly in another
 Graph = Mapping[str, Mapping[str, Any]]
 
 

@@ -26,10 +26,8 @@ from lai_udf.errors import ContractError
 class Cutting:
     """How a back-end cuts a cube."""
 
-    size_px: int = 224
-    """Core of a window; the UDF sees size + 2 overlap."""
-    overlap_px: int = 16
-    """Border on every side."""
+    size_px: int = 224  # core of a window; the UDF sees size + 2 overlap
+    overlap_px: int = 16  # border on every side
     by_date: bool = False
     """True: `"dimension": "t", "value": "P1D"`, one 3-D chunk per date; False: all dates."""
     origin_px: tuple[int, int] = (0, 0)

@@ -39,12 +39,9 @@ MEMORY_STEP_MIB = 256
 class Pack:
     """What was packed."""
 
-    files: tuple[Path, ...]
-    """Archives, job options, checksums."""
-    skipped: str
-    """Why there is no runtime archive; empty where there is one."""
-    submission: str
-    """Python that submits a job with these files."""
+    files: tuple[Path, ...]  # archives, job options, checksums
+    skipped: str  # why there is no runtime archive; empty where there is one
+    submission: str  # python that submits a job with these files
     measured: DryRun | None = None
     """What a worker needed with these archives; None where that was not measured."""
 
@@ -76,10 +73,7 @@ def pack(
     """
     if not bundle.path.is_file():
         raise PackError(f"{bundle.path} is no zip: pack the bundle as it was released")
-    names = {
-        "model": f"{bundle.model_id}-{bundle.version}.zip",
-        "runtime": runtime_name(python),
-    }
+    names = {"model": f"{bundle.model_id}-{bundle.version}.zip", "runtime": runtime_name(python)}
     skipped = "" if runtime else "the runtime was not asked for"
     with work_folder(directory) as work, disk_errors(directory):
         shutil.copyfile(bundle.path, work / names["model"])

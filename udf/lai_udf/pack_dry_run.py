@@ -17,8 +17,7 @@ from lai_udf import predict
 from lai_udf.errors import PackError
 from lai_udf.udp import MODEL_FOLDER, RUNTIME_FOLDER
 
-DATES = 20
-"""Clear dates of a season at 5 days."""
+DATES = 20  # clear dates of a season at 5 days
 WINDOW_PX = 256
 TIMEOUT_S = 600
 WORKER = """
@@ -65,20 +64,13 @@ print(json.dumps([peak, seconds, finite, origin, sorted(tops)]))
 class DryRun:
     """What a worker needed for one window."""
 
-    peak_bytes: int
-    """Largest resident memory of its process, libraries included."""
-    seconds: float
-    """Time of the function, the loading of the model included."""
-    finite_share: float
-    """Share of the pixels that have LAI."""
-    runtime: Path
-    """Where ONNX Runtime was imported from."""
-    modules: frozenset[str]
-    """Packages and modules that were imported, top level."""
-    dates: int = DATES
-    """Length of t."""
-    window_px: int = WINDOW_PX
-    """Side of the window."""
+    peak_bytes: int  # largest resident memory of its process, libraries included
+    seconds: float  # time of the function, the loading of the model included
+    finite_share: float  # share of the pixels that have LAI
+    runtime: Path  # where ONNX Runtime was imported from
+    modules: frozenset[str]  # packages and modules that were imported, top level
+    dates: int = DATES  # length of t
+    window_px: int = WINDOW_PX  # side of the window
 
     def __str__(self) -> str:
         """Return what was measured."""

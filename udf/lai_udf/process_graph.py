@@ -19,19 +19,15 @@ from lai_udf.extents import PIXEL_M, box_of, buffer_extent, read_geometry
 from lai_udf.predict import ANGLES, BANDS, HALO_PX
 from lai_udf.smoothing import renamed_errors
 
-WINDOW_PX = 224
-"""Default core of a window; the UDF sees 224 + 2 x 16 = 256 px."""
-WINDOW_MULTIPLE = 4
-"""Windows and overlaps are multiples of the poolings of the shipped networks."""
-COLLECTION = "SENTINEL2_L2A"
-"""Name of the collection on the Copernicus Data Space and Terrascope."""
+WINDOW_PX = 224  # default core of a window; the UDF sees 224 + 2 x 16 = 256 px
+WINDOW_MULTIPLE = 4  # windows and overlaps are multiples of the poolings of the shipped networks
+COLLECTION = "SENTINEL2_L2A"  # name of the collection on the Copernicus Data Space and Terrascope
 COLLECTION_SCALE = 1e-4
 """Their `load_collection` gives digital numbers with the offset of baseline 04.00 taken off.
 
 Source: Open-EO/openeo-geopyspark-driver#1051.
 """
-AUXILIARY_BANDS = ("SCL", *ANGLES)
-"""Optional inputs: scene classes and angles."""
+AUXILIARY_BANDS = ("SCL", *ANGLES)  # optional inputs: scene classes and angles
 DEFAULTS = {"variables": ["LAI"], "resolution": 20, "region": "known", "level": 0.95}
 """Of `lai_udf.predict.PredictOptions`."""
 SERIES_INPUT = tuple(band for band in predict.OUTPUT_BANDS if band in series.LAI_BANDS)

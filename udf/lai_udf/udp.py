@@ -18,12 +18,7 @@ from openeo.rest.udp import build_process_dict
 
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import OUTPUT_BANDS
-from lai_udf.process_graph import (
-    AUXILIARY_BANDS,
-    COLLECTION,
-    COLLECTION_SCALE,
-    lai_from_collection,
-)
+from lai_udf.process_graph import AUXILIARY_BANDS, COLLECTION, COLLECTION_SCALE, lai_from_collection
 
 PROCESS_ID = "sentinel2_lai"
 CDSE = "https://openeo.dataspace.copernicus.eu"
