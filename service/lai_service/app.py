@@ -35,17 +35,23 @@ from lai_service.api.caching import PictureCaching
 from lai_service.api.collection_search import collection_search_extension
 from lai_service.api.limits import MAX_READ_BYTES, ReadLimit
 from lai_service.api.problems import problem
-from lai_service.api.routes import add_routes
+from lai_service.api.publish_route import add_publish
 from lai_service.api.stac_api import FiltersClient, SearchBody, StacClient
-from lai_service.api.transaction_routes import BulkRoutes, TransactionRoutes
-from lai_service.api.transactions import BulkClient, TransactionsClient
+from lai_service.api.timeseries import add_timeseries
+from lai_service.api.transactions import Transactions
 from lai_service.catalogue.databases import open_catalogue
 from lai_service.catalogue.port import Catalogue
 from lai_service.errors import LaiServiceError, SettingsError, StorageFullError
+from lai_service.files.hrefs import DATA_ROUTE
+from lai_service.files.openeo_results import ResultsPublisher
+from lai_service.files.published_files import PublishedFiles
 from lai_service.files.publishing import Publisher
 from lai_service.ops.metrics import Metrics, MetricsMiddleware
 from lai_service.ops.request_log import RequestLog
 from lai_service.settings import Settings, read_settings, warn_of_unknown_variables
+from lai_service.web.browser import add_browser
+from lai_service.web.map_page import add_map_page
+from lai_service.web.mosaic import add_mosaic
 from lai_service.web.tiles import PREFIX, add_tiles
 
 __all__ = ["create_app"]
@@ -98,8 +104,14 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     app.add_exception_handler(HTTPException, _on_http)
     add_tiles(app, settings.data)
     publisher = Publisher(catalogue, settings.data, roots, settings.default_collection)
+    add_publish(app, publisher, ResultsPublisher(catalogue, settings))
     metrics = Metrics()
-    add_routes(app, settings, catalogue, publisher, metrics)
+    app.add_api_route("/_mgmt/metrics", metrics.response, include_in_schema=False)
+    add_timeseries(app, catalogue, settings.data, settings.models)
+    app.mount(f"/{DATA_ROUTE}", PublishedFiles(directory=settings.data), name="data")
+    add_browser(app, settings)
+    add_mosaic(app, settings, catalogue)
+    add_map_page(app, catalogue)
     # The last one added is the first one asked.
     app.add_middleware(PictureCaching, prefix=PREFIX)
     app.add_middleware(
@@ -219,10 +231,7 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
         QueryExtension(),
         TokenPaginationExtension(),
     ]
-    writing: list[ApiExtension] = [
-        TransactionRoutes(client=TransactionsClient(catalogue=catalogue, data=settings.data)),
-        BulkRoutes(client=BulkClient(catalogue=catalogue, data=settings.data)),
-    ]
+    writing = Transactions(catalogue=catalogue, data=settings.data)
     collections = collection_search_extension()
     StacApi(
         settings=api_settings,
@@ -233,7 +242,7 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
             title=settings.title,
             description=settings.description,
         ),
-        extensions=[*searching, collections, aggregation_extension(catalogue), *writing],
+        extensions=[*searching, collections, aggregation_extension(catalogue), writing],
         title=settings.title,
         description=settings.description,
         stac_version="1.1.0",

@@ -14,7 +14,7 @@ from rasterio.io import MemoryFile
 from service.fake_items import KEYS
 
 from lai_service import Settings, create_app
-from lai_service.web.browser_fields import fields_config
+from lai_service.ops.browser_build import fields_config
 from lai_service.web.colours import STYLES, colour_maps
 from lai_udf.picture import colour_lai
 
@@ -74,19 +74,19 @@ def test_config_of_the_browser_names_styles_and_this_address(
 
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
 def test_fields_of_the_browser_escape_what_items_say(tmp_path: Path) -> None:
-    registry = "const fields = {}; const Registry = { addExtension() {}, "
+    registry = "const shown = {}; const Registry = { addExtension() {}, "
     registry += "getSpecification() { return {}; }, "
-    registry += "addMetadataField(name, spec) { fields[name] = spec; } };"
+    registry += "addMetadataField(name, spec) { shown[name] = spec; } };"
     script = re.sub(r"^import .*$", registry, fields_config(), flags=re.M)
     script += """
     const graph = { a: { process_id: '<img src=x>', arguments: { udf: '<script>' } } };
-    const show = fields['processing:expression'].formatter;
-    const share = fields['laiq:valid_fraction'].formatter;
+    const show = shown['processing:expression'].formatter;
+    const part = shown['laiq:valid_fraction'].formatter;
     console.log(JSON.stringify({
       graph: show({ format: 'openeo', expression: graph }),
       other: show({ format: 'rio-calc', expression: 'a < b' }),
       none: show(null),
-      shares: [share(0.059727), share(0), share(1), share('<b>')],
+      shares: [part(0.059727), part(0), part(1), part('<b>')],
     }));
     """
     (tmp_path / "fields.mjs").write_text(script)

@@ -19,11 +19,10 @@ from lai_service.catalogue.walk import all_items
 from lai_service.cli import app
 from lai_service.errors import LaiServiceError
 from lai_service.files.publishing import Publisher, PublishRequest
-from lai_service.ops.browser_build import build_browser
+from lai_service.ops.browser_build import build_browser, fields_config
 from lai_service.ops.export import export_catalogue
 from lai_service.ops.repair import repair_data
 from lai_service.settings import warn_of_unknown_variables
-from lai_service.web.browser_fields import fields_config
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

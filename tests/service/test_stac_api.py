@@ -22,7 +22,7 @@ def test_aggregations_count_what_a_search_finds(filled: TestClient) -> None:
     assert filled.post("/aggregate", json=body).json()["aggregations"] == [total]
     own = filled.get("/collections/lai/aggregate", params=query).json()["aggregations"]
     assert own[0] == total
-    assert len(filled.get("/aggregations").json()["aggregations"]) == 5
+    assert len(filled.get("/aggregations").json()["aggregations"]) == 4
     assert filled.get("/aggregate?aggregations=x").status_code == 400
     assert filled.get("/collections/nothing/aggregate").status_code == 404
 

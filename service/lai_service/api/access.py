@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lai_service.api.limits import route_path
 from lai_service.api.problems import problem
 from lai_service.errors import LaiServiceError, UnauthorizedError, WritesOffError
 
@@ -65,12 +66,7 @@ class TokenGuard:
 def _is_read(scope: Scope) -> bool:
     if scope["method"] in _READING_METHODS:
         return True
-    return scope["method"] == "POST" and _route_path(scope) in OPEN_READS
-
-
-def _route_path(scope: Scope) -> str:
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+    return scope["method"] == "POST" and route_path(scope) in OPEN_READS
 
 
 def _digest(token: str) -> bytes:

@@ -32,7 +32,6 @@ _TENTHS = (*(number / 10 for number in range(10)), 1.000001)  # 1 belongs to the
 _LAI_EDGES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 20.0)
 _RANGES = {
     "valid_fraction_frequency": ("laiq:valid_fraction", _TENTHS),
-    "gcos_threshold_fraction_frequency": ("laiq:gcos_threshold_fraction", _TENTHS),
     "lai_mean_frequency": ("laiq:lai_mean", _LAI_EDGES),
 }
 _COLLECTION = "/collections/{collection_id}"

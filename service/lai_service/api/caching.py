@@ -12,6 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lai_service.api.limits import route_path
+
 __all__ = ["FOR_EVER", "PictureCaching", "is_versioned"]
 
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -59,5 +61,4 @@ class PictureCaching:
         await self._app(scope, receive, marked)
 
     def _is_picture(self, scope: Scope) -> bool:
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        return scope["method"] in ("GET", "HEAD") and path.startswith(self._prefix)
+        return scope["method"] in ("GET", "HEAD") and route_path(scope).startswith(self._prefix)

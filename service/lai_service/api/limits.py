@@ -22,6 +22,7 @@ __all__ = [
     "ReadLimit",
     "check_json",
     "check_picture",
+    "route_path",
     "turns",
 ]
 
@@ -57,7 +58,7 @@ class ReadLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer that its body is too large."""
-        if scope["type"] != "http" or _route_path(scope) not in self._paths:
+        if scope["type"] != "http" or route_path(scope) not in self._paths:
             await self._app(scope, receive, send)
             return
         body, more = b"", True
@@ -77,7 +78,8 @@ class ReadLimit:
         await self._app(scope, replay, send)
 
 
-def _route_path(scope: Scope) -> str:
+def route_path(scope: Scope) -> str:
+    """Return the path of a request below the root of the service."""
     path: str = scope["path"]
     return path.removeprefix(scope.get("root_path", ""))
 

@@ -1,16 +1,24 @@
 """The writing half of the STAC API: transactions, patches and bulk loads of metadata.
 
 Documents are validated before they are stored, their hrefs are checked and never opened. Files
-come in through `publishing`, not here.
+come in through `publishing`, not here. stac-fastapi's own routes read items into pydantic models,
+which rewrite times and demand members that the schemas do not; here a document is stored as it was
+sent. Replacing, patching and deleting are answered 204, creating 201 with the address.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import attr
+from fastapi import Body, FastAPI
 from stac_fastapi.extensions.bulk_transactions import BulkTransactionMethod, Items
+from stac_fastapi.extensions.transaction.transaction import TransactionConformanceClasses
+from stac_fastapi.types.extension import ApiExtension
+from stac_fastapi.types.requests import get_base_url
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from lai_service.api.documents import served_collection, served_item
 from lai_service.api.map_links import without_map_link
@@ -21,9 +29,16 @@ from lai_service.files.hrefs import check_files, has_files, read_stored_hrefs
 from lai_service.files.storage import locked, locked_collection, remove_item_files
 from lai_service.files.validation import validate_collection, validate_item
 
-__all__ = ["BulkClient", "TransactionsClient", "checked_id"]
+__all__ = ["Transactions", "checked_id"]
 
-Patch = dict[str, Any] | list[Any]
+Sent = Annotated[Document, Body(description="STAC item or collection")]
+Patch = Annotated[
+    Document | list[Any], Body(description="Merge patch (object) or JSON patch (list)")
+]
+_COLLECTIONS = "/collections"
+_COLLECTION = "/collections/{collection_id}"
+_ITEMS = f"{_COLLECTION}/items"
+_ITEM = f"{_ITEMS}/{{item_id}}"
 _FORBIDDEN = frozenset("/\\:?#[]@!$&'\"()*+,;=%<>{}|^`\x00\n\r\t ")
 
 
@@ -52,11 +67,142 @@ _MANY_LOCKS = 100
 
 
 @attr.s(auto_attribs=True)
-class _Writer:
-    """What both writing clients share."""
+class Transactions(ApiExtension):
+    """The Transaction extension for items and collections, and the bulk extension."""
 
     catalogue: Catalogue = attr.ib(kw_only=True)
     data: Path = attr.ib(kw_only=True)
+    conformance_classes: list[str] = attr.ib(
+        factory=lambda: [
+            TransactionConformanceClasses.ITEMS,
+            TransactionConformanceClasses.COLLECTIONS,
+        ]
+    )
+
+    def register(self, app: FastAPI) -> None:
+        """Add the routes to an application."""
+        for method, path, endpoint, status in (
+            ("POST", _ITEMS, self.create_item, 201),
+            ("PUT", _ITEM, self.replace_item, 204),
+            ("PATCH", _ITEM, self.patch_item, 204),
+            ("DELETE", _ITEM, self.delete_item, 204),
+            ("POST", _COLLECTIONS, self.create_collection, 201),
+            ("PUT", _COLLECTION, self.replace_collection, 204),
+            ("PATCH", _COLLECTION, self.patch_collection, 204),
+            ("DELETE", _COLLECTION, self.delete_collection, 204),
+            ("POST", f"{_COLLECTION}/bulk_items", self.bulk_load, 200),
+        ):
+            app.add_api_route(
+                path,
+                endpoint,
+                methods=[method],
+                status_code=status,
+                tags=["Transactions"],
+                response_model=None,
+            )
+
+    def create_item(self, collection_id: str, item: Sent, request: Request) -> Response:
+        """Store a new item, or the items of a FeatureCollection: all or none."""
+        self.catalogue.collection(collection_id)
+        base = get_base_url(request)
+        if item.get("type") == "FeatureCollection":
+            features = item.get("features")
+            if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
+                raise BadRequestError("a FeatureCollection needs a list of features")
+            stored = [self._item(each, collection_id, base) for each in features]
+            self._store(collection_id, stored, "insert")
+            return Response(status_code=201)
+        checked = self._item(item, collection_id, base)
+        self._store(collection_id, [checked], "insert")
+        return _created(served_item(checked, base))
+
+    def replace_item(
+        self, collection_id: str, item_id: str, item: Sent, request: Request
+    ) -> Response:
+        """Replace an item that exists."""
+        _check_same(item, item_id)
+        self.catalogue.item(collection_id, item_id)
+        checked = self._item(item, collection_id, get_base_url(request))
+        self._store(collection_id, [checked], "replace")
+        return Response(status_code=204)
+
+    def patch_item(
+        self, collection_id: str, item_id: str, patch: Patch, request: Request
+    ) -> Response:
+        """Change parts of an item by a merge patch or a JSON patch."""
+        change, base = change_of(patch), get_base_url(request)
+
+        def changed(old: Document) -> Document:
+            item = self._item(change(old), collection_id, base)
+            check_files(item, self.data)
+            return item
+
+        self.catalogue.item(collection_id, item_id)
+        with locked(self.data, collection_id, item_id):
+            self.catalogue.change_item(collection_id, item_id, changed)
+        return Response(status_code=204)
+
+    def delete_item(self, collection_id: str, item_id: str) -> Response:
+        """Remove an item, then its files."""
+        self.catalogue.item(collection_id, item_id)
+        with locked(self.data, collection_id, item_id):
+            self.catalogue.remove_item(collection_id, item_id)
+            remove_item_files(self.data, collection_id, item_id)
+        return Response(status_code=204)
+
+    def create_collection(self, collection: Sent, request: Request) -> Response:
+        """Store a new collection."""
+        base = get_base_url(request)
+        checked = self._collection(collection, base)
+        self.catalogue.put_collection(checked, "insert")
+        return _created(served_collection(checked, base))
+
+    def replace_collection(
+        self, collection_id: str, collection: Sent, request: Request
+    ) -> Response:
+        """Replace a collection that exists."""
+        _check_same(collection, collection_id)
+        checked = self._collection(collection, get_base_url(request))
+        self.catalogue.put_collection(checked, "replace")
+        return Response(status_code=204)
+
+    def patch_collection(self, collection_id: str, patch: Patch, request: Request) -> Response:
+        """Change parts of a collection by a merge patch or a JSON patch."""
+        change, base = change_of(patch), get_base_url(request)
+
+        def changed(old: Document) -> Document:
+            document = self._collection(change(old), base)
+            if document["id"] != collection_id:
+                raise PatchError("a patch cannot change the id of a collection")
+            return document
+
+        self.catalogue.change_collection(collection_id, changed)
+        return Response(status_code=204)
+
+    def delete_collection(self, collection_id: str) -> Response:
+        """Remove a collection with its items and their files."""
+        self.catalogue.collection(collection_id)
+        with locked_collection(self.data, collection_id):
+            self.catalogue.remove_collection(collection_id)
+            remove_item_files(self.data, collection_id, None)
+        return Response(status_code=204)
+
+    def bulk_load(self, collection_id: str, items: Items, request: Request) -> Document:
+        """Store many items in one transaction: all or none."""
+        self.catalogue.collection(collection_id)
+        stored, base = [], get_base_url(request)
+        for item_id, document in items.items.items():
+            if not isinstance(document, dict) or document.get("id") != item_id:
+                raise InvalidItemError(f"bulk entry {item_id!r} holds no item of that id")
+            stored.append(self._item(document, collection_id, base))
+        mode: WriteMode = "upsert" if items.method == BulkTransactionMethod.UPSERT else "insert"
+        written = self._store(collection_id, stored, mode)
+        return {
+            "received": len(stored),
+            "success": len(stored),
+            "skipped": written.count("unchanged"),
+            "errors": [],
+        }
 
     def _item(self, document: Document, collection_id: str, base_url: str) -> Document:
         """Check an item and return it as it is stored."""
@@ -96,91 +242,6 @@ class _Writer:
         else:
             yield
 
-
-@attr.s(auto_attribs=True)
-class TransactionsClient(_Writer):
-    """Create, replace, patch and delete items and collections."""
-
-    def create_items(
-        self, collection_id: str, document: Document, base_url: str
-    ) -> Document | None:
-        """Store a new item, or the items of a FeatureCollection: all or none.
-
-        Returns:
-            The item as served; None for a FeatureCollection.
-        """
-        self.catalogue.collection(collection_id)
-        if document.get("type") == "FeatureCollection":
-            features = document.get("features")
-            if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
-                raise BadRequestError("a FeatureCollection needs a list of features")
-            stored = [self._item(each, collection_id, base_url) for each in features]
-            self._store(collection_id, stored, "insert")
-            return None
-        item = self._item(document, collection_id, base_url)
-        self._store(collection_id, [item], "insert")
-        return served_item(item, base_url)
-
-    def replace_item(
-        self, collection_id: str, item_id: str, document: Document, base_url: str
-    ) -> None:
-        """Replace an item that exists."""
-        if document.get("id") != item_id:
-            raise BadRequestError(f"the body has id {document.get('id')!r}, not {item_id!r}")
-        self.catalogue.item(collection_id, item_id)
-        self._store(collection_id, [self._item(document, collection_id, base_url)], "replace")
-
-    def patch_item(self, collection_id: str, item_id: str, patch: Patch, base_url: str) -> None:
-        """Change an item by a merge patch or a JSON patch."""
-        change = change_of(patch)
-
-        def changed(old: Document) -> Document:
-            item = self._item(change(old), collection_id, base_url)
-            check_files(item, self.data)
-            return item
-
-        self.catalogue.item(collection_id, item_id)
-        with locked(self.data, collection_id, item_id):
-            self.catalogue.change_item(collection_id, item_id, changed)
-
-    def delete_item(self, collection_id: str, item_id: str) -> None:
-        """Remove an item, then its files."""
-        self.catalogue.item(collection_id, item_id)
-        with locked(self.data, collection_id, item_id):
-            self.catalogue.remove_item(collection_id, item_id)
-            remove_item_files(self.data, collection_id, item_id)
-
-    def create_collection(self, document: Document, base_url: str) -> Document:
-        """Store a new collection; return it as served."""
-        collection = self._collection(document, base_url)
-        self.catalogue.put_collection(collection, "insert")
-        return served_collection(collection, base_url)
-
-    def replace_collection(self, collection_id: str, document: Document, base_url: str) -> None:
-        """Replace a collection that exists."""
-        if document.get("id") != collection_id:
-            raise BadRequestError(f"the body has id {document.get('id')!r}, not {collection_id!r}")
-        self.catalogue.put_collection(self._collection(document, base_url), "replace")
-
-    def patch_collection(self, collection_id: str, patch: Patch, base_url: str) -> None:
-        """Change a collection by a merge patch or a JSON patch."""
-        change = change_of(patch)
-
-        def changed(old: Document) -> Document:
-            document = self._collection(change(old), base_url)
-            if document["id"] != collection_id:
-                raise PatchError("a patch cannot change the id of a collection")
-            return document
-
-        self.catalogue.change_collection(collection_id, changed)
-
-    def delete_collection(self, collection_id: str) -> None:
-        """Remove a collection with its items and their files."""
-        self.catalogue.collection(collection_id)
-        with locked_collection(self.data, collection_id):
-            self.catalogue.remove_collection(collection_id)
-            remove_item_files(self.data, collection_id, None)
-
     def _collection(self, document: Document, base_url: str) -> Document:
         checked_id(document.get("id"), "a collection")
         document = {**document, "links": document.get("links") or []}
@@ -190,23 +251,12 @@ class TransactionsClient(_Writer):
         return stored
 
 
-@attr.s(auto_attribs=True)
-class BulkClient(_Writer):
-    """Store many items in one transaction."""
+def _created(document: Document) -> Response:
+    own = next(link["href"] for link in document["links"] if link["rel"] == "self")
+    media = "application/geo+json" if document["type"] == "Feature" else "application/json"
+    return JSONResponse(document, 201, {"Location": own}, media)
 
-    def store(self, collection_id: str, items: Items, base_url: str) -> Document:
-        """Answer `POST /collections/{collection_id}/bulk_items`; all items are stored or none."""
-        self.catalogue.collection(collection_id)
-        stored = []
-        for item_id, document in items.items.items():
-            if not isinstance(document, dict) or document.get("id") != item_id:
-                raise InvalidItemError(f"bulk entry {item_id!r} holds no item of that id")
-            stored.append(self._item(document, collection_id, base_url))
-        mode: WriteMode = "upsert" if items.method == BulkTransactionMethod.UPSERT else "insert"
-        written = self._store(collection_id, stored, mode)
-        return {
-            "received": len(stored),
-            "success": len(stored),
-            "skipped": written.count("unchanged"),
-            "errors": [],
-        }
+
+def _check_same(document: Document, name: str) -> None:
+    if document.get("id") != name:
+        raise BadRequestError(f"the body has id {document.get('id')!r}, not {name!r}")

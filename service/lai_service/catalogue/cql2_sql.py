@@ -48,7 +48,6 @@ INDEXED = (
     "laiq:lai_mean",
     "laiq:valid_fraction",
     "laiq:uncertainty_mean",
-    "laiq:gcos_threshold_fraction",
 )
 """Properties with an index of their own; part of the database's schema."""
 MAX_DEPTH = 200

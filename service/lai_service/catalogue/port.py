@@ -24,7 +24,7 @@ __all__ = [
     "check_mode",
 ]
 
-QUICK_MS = 10
+QUICK_MS = 5
 """So long may it take to say how many items there are beside those on the page."""
 
 Document = dict[str, Any]

@@ -42,7 +42,6 @@ from lai_service.catalogue.sqlite_extents import (
     forget_extent,
     keep_extent,
     kept_extent,
-    stored_extent,
 )
 from lai_service.catalogue.sqlite_schema import (
     ItemRow,
@@ -194,9 +193,7 @@ class SqliteCatalogue:
             (key,) = connection.execute(
                 "select pk from items where collection = ? and id = ?", (collection_id, item_id)
             ).fetchone()
-            extent = kept_extent(connection, collection_id)
-            if extent is not None and extent.needs(stored_extent(connection, key)):
-                forget_extent(connection, collection_id)
+            forget_extent(connection, collection_id)
             connection.execute("delete from items where pk = ?", (key,))
             connection.execute("delete from items_rtree where pk = ?", (key,))
         return document
@@ -370,13 +367,14 @@ def _put_rows(
     written: list[Written] = []
     for row, box in rows:
         old = connection.execute(
-            "select pk, geometry, props, rest from items where collection = ? and id = ?", row[:2]
+            "select t0, t1, geometry, props, rest from items where collection = ? and id = ?",
+            row[:2],
         ).fetchone()
         check_mode(mode, old is not None, f"item {row[1]} of collection {row[0]}")
-        if old is not None and old[1:] == row[4:]:
+        if old is not None and old == row[2:]:
             written.append("unchanged")
             continue
-        if old is not None and extent and extent.needs(stored_extent(connection, old[0])):
+        if old is not None and old[:3] != row[2:5]:  # another time or place
             extent = None
         _put_row(connection, row, box)
         extent = extent and extent.joined(Extent(*row[2:4], *(box or ())))

@@ -1,11 +1,11 @@
 """The extent of each collection, kept up to date by its writers.
 
-A row of `extents` covers the items of its collection; where an item at its edge changes or goes,
-the row goes too, and the next reader has it made anew from all items.
+A row of `extents` covers the items of its collection; where an item changes or goes, the row goes
+too, and the next reader has it made anew from all items.
 """
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from lai_service.catalogue.port import Document
 from lai_service.catalogue.times import from_microseconds
@@ -16,7 +16,6 @@ __all__ = [
     "forget_extent",
     "keep_extent",
     "kept_extent",
-    "stored_extent",
 ]
 
 
@@ -58,20 +57,6 @@ class Extent:
             max(self.north, other.north),
         )
 
-    def needs(self, part: "Extent") -> bool:
-        """Return whether it may be smaller without one of the items it covers.
-
-        The R*Tree rounds boxes outwards, so a part at the edge lies on it or beyond.
-        """
-        return (
-            part.t0 <= self.t0
-            or part.t1 >= self.t1
-            or part.west <= self.west
-            or part.east >= self.east
-            or part.south <= self.south
-            or part.north >= self.north
-        )
-
 
 _COLUMNS = "t0, t1, west, east, south, north"
 
@@ -88,15 +73,7 @@ def keep_extent(connection: sqlite3.Connection, collection_id: str, extent: Exte
     """Write down the extent of a collection."""
     connection.execute(
         f"insert or replace into extents (collection, {_COLUMNS}) values (?, ?, ?, ?, ?, ?, ?)",
-        (
-            collection_id,
-            extent.t0,
-            extent.t1,
-            extent.west,
-            extent.east,
-            extent.south,
-            extent.north,
-        ),
+        (collection_id, *astuple(extent)),
     )
 
 
@@ -115,13 +92,3 @@ def compute_extent(connection: sqlite3.Connection, collection_id: str) -> Extent
     names = ("t0", "t1", "west", "east", "south", "north")
     known = {name: x for name, x in zip(names, found, strict=True) if x is not None}
     return Extent(**known)
-
-
-def stored_extent(connection: sqlite3.Connection, key: int) -> Extent:
-    """Return the extent of one item that is there, by its row number."""
-    row = connection.execute(
-        "select i.t0, i.t1, r.minx, r.maxx, r.miny, r.maxy "
-        "from items i left join items_rtree r using (pk) where i.pk = ?",
-        (key,),
-    ).fetchone()
-    return Extent(*row[:2]) if row[2] is None else Extent(*row)

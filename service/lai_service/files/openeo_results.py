@@ -16,10 +16,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from lai_service.catalogue.port import Catalogue
-from lai_service.errors import InvalidItemError, NotFoundError, SettingsError
+from lai_service.errors import InvalidItemError, SettingsError
 from lai_service.files.publishing import Published, Publisher, PublishRequest, load_json
 from lai_service.files.rasters import check_size
-from lai_service.files.storage import check_plain_folder, resolve_below
+from lai_service.files.storage import resolve_below, source_folder
 from lai_service.settings import Settings
 from lai_stac.cog_items import describe_cogs
 from lai_stac.errors import LaiStacError
@@ -82,7 +82,7 @@ class ResultsPublisher:
             InvalidItemError: metadata, graph, model or rasters do not make an item.
             CatalogueBusyError: the catalogue stayed locked.
         """
-        folder = self._source_folder(request.results)
+        folder = source_folder(request.results, self._settings.allowed_roots)
         for path in sorted(folder.glob("*.tif*")):
             check_size(path, path.name)
         with _work_folder() as out:
@@ -104,7 +104,7 @@ class ResultsPublisher:
             InvalidItemError: the COGs are none, or their tags do not make an item.
             CatalogueBusyError: the catalogue stayed locked.
         """
-        folder = self._source_folder(request.cogs)
+        folder = source_folder(request.cogs, self._settings.allowed_roots)
         with _work_folder() as out:
             for path in (folder / name for name in _COGS if (folder / name).exists()):
                 # A text file called lai.tif could make GDAL open what it names.
@@ -113,13 +113,6 @@ class ResultsPublisher:
             describe_cogs(out, bundles=self._models())
             (published,) = self._publish_all([out], out, request.collection)
             return published
-
-    def _source_folder(self, path: Path) -> Path:
-        folder = resolve_below(path, self._settings.allowed_roots)
-        if not folder.is_dir():
-            raise NotFoundError(f"{path} is no folder")
-        check_plain_folder(folder)
-        return folder
 
     def _publish_all(
         self, items: Sequence[Path], out: Path, collection: str | None

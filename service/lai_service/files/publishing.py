@@ -36,11 +36,11 @@ from lai_service.files.observations import LAYERS
 from lai_service.files.process_graph import FILE, detach_process_graph
 from lai_service.files.rasters import Grid, check_cog
 from lai_service.files.storage import (
-    check_plain_folder,
     file_digest,
     folder_of,
     locked,
     resolve_below,
+    source_folder,
     stage,
 )
 from lai_service.files.validation import validate_item
@@ -213,9 +213,9 @@ class Publisher:
 
     def _read(self, request: PublishRequest) -> tuple[Document, Path]:
         if request.item is not None and request.root is not None:
-            return request.item, _source_folder(request.root, self._roots)
+            return request.item, source_folder(request.root, self._roots)
         assert request.directory is not None
-        folder = _source_folder(request.directory, self._roots)
+        folder = source_folder(request.directory, self._roots)
         return _read_item(folder), folder
 
     def _asset_files(self, item: Document, folder: Path) -> dict[str, Path]:
@@ -264,15 +264,6 @@ class Publisher:
             self._catalogue.change_collection(
                 plan.collection, lambda collection: widened(collection, [plan.item])
             )
-
-
-def _source_folder(path: Path, roots: tuple[Path, ...]) -> Path:
-    """Return a folder below an allowed root that holds nothing but files and folders."""
-    folder = resolve_below(path, roots)
-    if not folder.is_dir():
-        raise NotFoundError(f"{path} is no folder")
-    check_plain_folder(folder)
-    return folder
 
 
 def _names(item: Document, prefix: str) -> bool:

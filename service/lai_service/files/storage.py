@@ -18,13 +18,13 @@ from pathlib import Path
 from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
 
 __all__ = [
-    "check_plain_folder",
     "file_digest",
     "folder_of",
     "locked",
     "locked_collection",
     "remove_item_files",
     "resolve_below",
+    "source_folder",
     "stage",
 ]
 
@@ -52,7 +52,20 @@ def resolve_below(path: Path, roots: Iterable[Path]) -> Path:
     return real
 
 
-def check_plain_folder(folder: Path) -> None:
+def source_folder(path: Path, roots: Iterable[Path]) -> Path:
+    """Return a folder below an allowed root that holds nothing but files and folders.
+
+    Raises:
+        ForbiddenPathError, NotFoundError, InvalidItemError: it does not.
+    """
+    folder = resolve_below(path, roots)
+    if not folder.is_dir():
+        raise NotFoundError(f"{path} is no folder")
+    _check_plain_folder(folder)
+    return folder
+
+
+def _check_plain_folder(folder: Path) -> None:
     """Check that a folder holds files and folders only: a pipe would be read for ever.
 
     Raises:

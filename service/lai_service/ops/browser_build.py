@@ -1,4 +1,4 @@
-"""Build STAC Browser from its npm package, with labels for our fields (`browser_fields`).
+"""Build STAC Browser from its npm package, with labels for our fields (`fields.config.js`).
 
 The recipe: `npm pack`, our `fields.config.js`, `npm install`, the `ol-stac` that STAC Browser 4.0.1
 was released with (from 1.2.0 on it brings a `stac-js` of its own: the build passes, but no raster
@@ -12,12 +12,12 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 
 from lai_service.errors import LaiServiceError
-from lai_service.web.browser_fields import fields_config
 
-__all__ = ["BROWSER_VERSION", "build_browser", "cache_folder", "is_built"]
+__all__ = ["BROWSER_VERSION", "build_browser", "cache_folder", "fields_config", "is_built"]
 
 BROWSER_VERSION = "4.0.1"
 _PACKAGE = f"@radiantearth/stac-browser@{BROWSER_VERSION}"
@@ -36,6 +36,11 @@ def cache_folder() -> Path:
 def is_built(folder: Path) -> bool:
     """Return whether a folder holds a built STAC Browser."""
     return (folder / "index.html").is_file()
+
+
+def fields_config() -> str:
+    """Return the script that gives our fields their labels, units and words in STAC Browser."""
+    return (files("lai_service.web") / "fields.config.js").read_text(encoding="utf-8")
 
 
 def build_browser(target: Path, *, rebuild: bool = False) -> Path:

@@ -6,6 +6,7 @@ links to the hosted STAC Browser, which reads this service from outside (CORS is
 
 import html
 import json
+import re
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
@@ -15,9 +16,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from lai_service.api.map_links import TILES
-from lai_service.ops.browser_build import cache_folder, is_built
+from lai_service.ops.browser_build import cache_folder, fields_config, is_built
 from lai_service.settings import Settings
-from lai_service.web.browser_fields import FIELD_ORDER
 from lai_service.web.colours import STYLES
 
 __all__ = ["add_browser"]
@@ -83,7 +83,8 @@ window.STAC_BROWSER_CONFIG = {
 def _config(base_url: str) -> str:
     """Return `config.js` for a service at an address."""
     styles = {key: {"query": style.query, "legend": style.legend} for key, style in STYLES.items()}
-    values = {"base": base_url, "tiles": TILES, "styles": styles, "order": FIELD_ORDER}
+    order = re.findall(r"^  '((?:laiq|unc):\w+)':", fields_config(), re.MULTILINE)
+    values = {"base": base_url, "tiles": TILES, "styles": styles, "order": order}
     text = _CONFIG
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", json.dumps(value, ensure_ascii=False))
