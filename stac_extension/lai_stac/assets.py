@@ -65,17 +65,13 @@ def build_assets(
     assets = {}
     for band, (path, _) in product.files.items():
         encoding = ENCODINGS[band]
-        empty = band not in counts.filled
-        title = asset_title(band, samples, empty, level, product.is_series)
+        filled = band in counts.filled or band != "LAI_SD"
+        title = asset_title(band, samples, band not in counts.filled, level, product.is_series)
         extra = {
             "bands": [_band(encoding, title, grid, counts)],
             "raster:bands": [_raster_band(encoding, grid)],
             **_projection_fields(grid),
-            **(
-                {}
-                if band == "LAI_SD" and empty
-                else _laiq_fields(band, samples, level, product.is_series)
-            ),
+            **(_meaning(band, samples, level, product.is_series) if filled else {}),
             **file_fields(path),
         }
         if band.endswith("_FLAGS"):
@@ -143,24 +139,14 @@ def asset_title(
     return name[0].upper() + name[1:]
 
 
-def _band(
-    encoding: Encoding,
-    title: str,
-    grid: Grid,
-    counts: ProductCounts,
-) -> dict[str, Any]:
+def _band(encoding: Encoding, title: str, grid: Grid, counts: ProductCounts) -> dict[str, Any]:
     """Describe the one band of a file: STAC 1.1 `bands`, with statistics in its unit."""
-    band: dict[str, Any] = {
-        "name": encoding.band,
-        "description": title,
-        "data_type": encoding.dtype,
-        "raster:spatial_resolution": abs(grid.transform.a),
-        "raster:sampling": "area",
+    band: dict[str, Any] = {"name": encoding.band, "description": title}
+    band |= {
+        _STAC_1_1.get(name, name): value for name, value in _raster_band(encoding, grid).items()
     }
     if encoding.nodata is None:
         return band  # flags: every number is data, and their mean is meaningless
-    scaling = {"raster:scale": encoding.scale, "raster:offset": 0.0}
-    band |= {"nodata": encoding.nodata, "unit": encoding.unit, **scaling}
     statistics = counts.band_statistics(encoding.band)
     if statistics is not None:
         band["statistics"] = statistics
@@ -169,8 +155,14 @@ def _band(
     return band
 
 
+_STAC_1_1 = {
+    name: f"raster:{name}" for name in ("sampling", "spatial_resolution", "scale", "offset")
+}
+"""Fields of `raster:bands` whose name in `bands` differs."""
+
+
 def _raster_band(encoding: Encoding, grid: Grid) -> dict[str, Any]:
-    """Describe the same band as `raster:bands`, where older programs look for scale and no data."""
+    """Describe a band as `raster:bands`, where older programs look for scale and no data."""
     band: dict[str, Any] = {
         "data_type": encoding.dtype,
         "sampling": "area",
@@ -190,37 +182,15 @@ def _projection_fields(grid: Grid) -> dict[str, Any]:
     }
 
 
-def _laiq_fields(band: str, samples: int, level: float, series: bool) -> dict[str, Any]:
-    """Return what kind of uncertainty a band is; nothing for flags and further variables."""
-    if band == GAP_DAYS:
-        return {}
+def _meaning(band: str, samples: int, level: float, series: bool) -> dict[str, Any]:
+    """Return what a band is: its variable, or the kind of its uncertainty; nothing for flags."""
     variable, _, part = band.partition("_")
+    if part in ("DAYS", "FLAGS"):
+        return {}
+    if not part:
+        lai = {fields.QUANTITY: "effective", fields.ELEMENTS: "green"} if band == "LAI" else {}
+        return {fields.VARIABLE: variable, **lai}
     of = {fields.UNCERTAINTY_OF: variable.lower()}
-    if part == "SD" and samples:
-        return {
-            **of,
-            fields.UNCERTAINTY_TYPE: "standard_deviation",
-            fields.COVERAGE_FACTOR: 1,
-            fields.UNCERTAINTY_METHOD: "mc_dropout",
-            fields.UNCERTAINTY_COMPONENTS: ["epistemic"],
-            fields.MC_SAMPLES: samples,
-        }
-    if part == "SD" and series:  # what another acquisition would differ by
-        return {
-            **of,
-            fields.UNCERTAINTY_TYPE: "standard_deviation",
-            fields.COVERAGE_FACTOR: 1,
-            fields.UNCERTAINTY_METHOD: "other",
-            fields.UNCERTAINTY_COMPONENTS: ["aleatoric", "input"],
-        }
-    if part == "SD":  # a head of the network that was taught the spread of the draws
-        return {
-            **of,
-            fields.UNCERTAINTY_TYPE: "standard_deviation",
-            fields.COVERAGE_FACTOR: 1,
-            fields.UNCERTAINTY_METHOD: "other",
-            fields.UNCERTAINTY_COMPONENTS: ["epistemic"],
-        }
     if part in ("LOWER", "UPPER"):
         return {
             **of,
@@ -230,9 +200,16 @@ def _laiq_fields(band: str, samples: int, level: float, series: bool) -> dict[st
             fields.UNCERTAINTY_METHOD: "conformal",
             fields.UNCERTAINTY_COMPONENTS: list(COMPONENTS),
         }
-    if part == "FLAGS":
-        return {}
-    named = {fields.VARIABLE: variable}
-    if band == "LAI":
-        return {**named, fields.QUANTITY: "effective", fields.ELEMENTS: "green"}
-    return named
+    # Of draws, or of a head of the network that learnt their spread; of a series what another
+    # acquisition would differ by.
+    drawn = {fields.MC_SAMPLES: samples} if samples else {}
+    return {
+        **of,
+        fields.UNCERTAINTY_TYPE: "standard_deviation",
+        fields.COVERAGE_FACTOR: 1,
+        fields.UNCERTAINTY_METHOD: "mc_dropout" if samples else "other",
+        fields.UNCERTAINTY_COMPONENTS: (
+            ["aleatoric", "input"] if series and not samples else ["epistemic"]
+        ),
+        **drawn,
+    }
