@@ -7,7 +7,6 @@ models, how clear, how certain.
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import shapely
 
 from lai_stac import fields
 from lai_stac.errors import DescriptionError
-from lai_stac.files import replace_file
+from lai_stac.files import write_json
 from lai_stac.objects import Validation
 from lai_stac.validation import validate_collection
 from lai_udf.longitudes import Bounds, bounding_box, split_box
@@ -152,7 +151,7 @@ def write_collection(collection: pystac.Collection, path: Path) -> Path:
         OutputError: the file cannot be written.
     """
     document = collection.to_dict(include_self_link=False, transform_hrefs=False)
-    return replace_file(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+    return write_json(path, document)
 
 
 def _are_series(items: Sequence[pystac.Item]) -> bool:

@@ -1,27 +1,8 @@
-"""Errors of lai_stac, one family below `lai_udf.predict.LaiError`: one ``except`` is enough.
-
-::
-
-    LaiStacError
-    ├── InvalidItemError    a STAC object breaks the core, our schema or a neighbour's
-    ├── UnknownSchemaError  an extension URI has no local schema; nothing is fetched
-    ├── RasterError         a COG is missing, unreadable or against the contract
-    ├── DescriptionError    what was passed in (time, model, target) cannot describe an item
-    └── OutputError         a file cannot be written
-"""
+"""Errors of lai_stac, one family below `lai_udf.predict.LaiError`: one ``except`` is enough."""
 
 from __future__ import annotations
 
 from lai_udf.predict import LaiError
-
-__all__ = [
-    "DescriptionError",
-    "InvalidItemError",
-    "LaiStacError",
-    "OutputError",
-    "RasterError",
-    "UnknownSchemaError",
-]
 
 
 class LaiStacError(LaiError):

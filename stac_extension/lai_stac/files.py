@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lai_stac.errors import OutputError
 from lai_udf.atomic import disk_errors, move_finished, work_folder
@@ -22,3 +25,8 @@ def replace_file(path: Path, content: bytes) -> Path:
     except OutputNotWritableError as error:
         raise OutputError(error.word()) from error
     return path
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> Path:
+    """Write a STAC document; raises as `replace_file`."""
+    return replace_file(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())

@@ -8,7 +8,6 @@ or not at all; `describe` does both and draws the thumbnail; `describe_cube` beg
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -27,7 +26,7 @@ from lai_stac import fields
 from lai_stac.assets import COMPONENTS, build_assets
 from lai_stac.errors import LaiStacError, OutputError, RasterError
 from lai_stac.facts import LOG, ResultFacts, pixel_m
-from lai_stac.files import replace_file
+from lai_stac.files import write_json
 from lai_stac.footprint import block_size, bounding_box, inside_mask, outline, to_wgs84
 from lai_stac.product import open_product
 from lai_stac.provenance import (
@@ -162,8 +161,7 @@ def write_item(item: pystac.Item, directory: Path) -> Path:
         OutputError: the folder cannot be written; what was there before is still there.
     """
     document = item.to_dict(include_self_link=False, transform_hrefs=False)
-    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    return replace_file(directory / f"{item.id}.json", text.encode())
+    return write_json(directory / f"{item.id}.json", document)
 
 
 def describe(directory: Path, **facts: Any) -> Path:  # noqa: ANN401

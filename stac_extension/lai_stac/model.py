@@ -6,11 +6,10 @@ network beside it.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from lai_stac.errors import DescriptionError, OutputError
-from lai_stac.files import replace_file
+from lai_stac.files import replace_file, write_json
 from lai_stac.validation import validate_item
 from lai_udf.predict import LaiModelError, read_bundle, read_member
 
@@ -49,5 +48,4 @@ def write_model_item(bundle: Path, directory: Path) -> Path:
         raise OutputError(f"cannot make {home} ({error.strerror})") from error
     for name, content in files.items():
         replace_file(home / name, content)
-    text = json.dumps(description, indent=2, allow_nan=False) + "\n"
-    return replace_file(home / f"{description['id']}.json", text.encode())
+    return write_json(home / f"{description['id']}.json", description)

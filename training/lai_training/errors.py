@@ -1,17 +1,5 @@
 """Errors of lai_training.
 
-LaiTrainingError
-├── Sl2pError             a set, variable or input that SL2P does not have
-├── SimulationError       a scene that cannot be simulated
-├── RealismError          no real scene to compare simulated land with
-├── PrepareError          real products that give no pool, or a pool that is damaged
-├── ConfigError           an experiment that is not described as `training/configs` are
-├── FitError              a fit that cannot begin or go on
-├── ExportError           a run that cannot become a bundle
-├── EvaluationError       nothing to score a bundle on
-├── PairsError            a table of field pairs that cannot be scored
-└── ParcelsError          parcels or LAI items that cannot be read together
-
 Scenes that cannot be read and folders that cannot be written raise `lai_udf.errors.LaiUdfError`,
 bundles that cannot be opened `lai_udf.predict.LaiModelError`. All have the root
 `lai_udf.predict.LaiError`.
@@ -30,10 +18,6 @@ class Sl2pError(LaiTrainingError, ValueError):
 
 class SimulationError(LaiTrainingError, ValueError):
     """A scene of this size, kind or cloud cover cannot be simulated."""
-
-
-class RealismError(LaiTrainingError, ValueError):
-    """No real scene with enough clear vegetation to compare with."""
 
 
 class PrepareError(LaiTrainingError):

@@ -14,7 +14,7 @@ from lai_training.calibration.calibrate import (
     scale_of,
 )
 from lai_training.calibration.correction import RECIPES, fit_correction
-from lai_training.calibration.measurements import GROUNDED, PAIRS, Measurements, join
+from lai_training.calibration.measurements import GROUNDED, PAIRS, Measurements
 from lai_training.calibration.width import (
     effective_rows,
     fit_half_widths,
@@ -146,7 +146,7 @@ def test_a_noisy_source_decides_less(rng):
     others = make_measurements(rng, bias=3.0)
     others = Measurements(**vars(others) | {"source": np.full(others.sl2p.size, GROUNDED)})
 
-    both = fit_correction(join([pairs, others]), RECIPES["LAI"], sun=True)
+    both = fit_correction(Measurements.join([pairs, others]), RECIPES["LAI"], sun=True)
 
     dense = pairs.take(pairs.sl2p > 3)
     assert change_of(dense, both, sun=True).mean() < 1.0

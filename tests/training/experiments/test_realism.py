@@ -11,6 +11,7 @@ from experiments.realism.statistics import (
     PIXELS,
     SCENES,
     SIMULATED,
+    RealismError,
     compare_with_real,
     land_statistics,
     read_real_images,
@@ -18,7 +19,6 @@ from experiments.realism.statistics import (
     vegetated,
 )
 from experiments.spectra.library import spectral_library
-from lai_training.errors import RealismError
 from lai_training.simulation.landscapes import simulate_patches
 from lai_training.simulation.simulate import simulate
 from lai_training.simulation.spectral_library import SpectralLibrary

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from lai_training.errors import RealismError
+from lai_training.errors import LaiTrainingError
 from lai_training.simulation.landscapes import simulate_patches
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.errors import LaiUdfError
@@ -35,6 +35,10 @@ LARGEST_SIDE_PX = 1200
 SAMPLE = 5000
 
 logger = logging.getLogger("lai_training")
+
+
+class RealismError(LaiTrainingError, ValueError):
+    """No real scene with enough clear vegetation to compare with."""
 
 
 @dataclass(frozen=True)

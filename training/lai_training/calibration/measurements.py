@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -37,8 +38,22 @@ FOLDS = 10
 """Of measurements without a site: their folds are random, so their scores are optimistic."""
 
 
+class Table:
+    """A dataclass whose fields are arrays of n rows."""
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
+        """Return some rows."""
+        return type(self)(**{name: values[rows] for name, values in vars(self).items()})
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of several as one."""
+        names = vars(parts[0])
+        return cls(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in names})
+
+
 @dataclass(frozen=True, eq=False)
-class Measurements:
+class Measurements(Table):
     """Measurements of one variable; all arrays have n rows."""
 
     measured: Floats
@@ -62,10 +77,6 @@ class Measurements:
     source: Texts
     """`PAIRS`, `GROUNDED` or `WHEAT`."""
 
-    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> "Measurements":
-        """Return the measurements of some rows."""
-        return Measurements(**{name: values[rows] for name, values in vars(self).items()})
-
     def estimate(self, *, sun: bool) -> Floats:
         """Return SL2P's estimate with or without angles."""
         return self.sl2p if sun else self.sl2p_nominal
@@ -84,7 +95,7 @@ def gather_measurements(pairs: Path, further: Path | None = None) -> dict[str, M
     """
     lai = from_pairs(read_pairs(pairs))
     more = gather_further(further)
-    found = {"LAI": lai if more is None else join([lai, more])}
+    found = {"LAI": lai if more is None else Measurements.join([lai, more])}
     if further is not None:
         if (path := further / FILES[GROUNDED]).exists():
             found["FAPAR"] = from_grounded(path, "FAPAR")
@@ -100,15 +111,7 @@ def gather_further(folder: Path | None) -> Measurements | None:
     readers = {GROUNDED: from_grounded, "lai": from_wheat}
     paths = {name: folder / FILES[name] for name in readers}
     parts = [readers[name](path, "LAI") for name, path in paths.items() if path.exists()]
-    return join(parts) if parts else None
-
-
-def join(parts: Sequence[Measurements]) -> Measurements:
-    """Return the measurements of several sources as one."""
-    names = vars(parts[0])
-    return Measurements(
-        **{name: np.concatenate([vars(part)[name] for part in parts]) for name in names}
-    )
+    return Measurements.join(parts) if parts else None
 
 
 def from_pairs(table: pd.DataFrame) -> Measurements:

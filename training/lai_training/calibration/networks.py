@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lai_training.calibration.calibrate import CEILINGS, LeftOut, leave_out, nested_bounds
-from lai_training.calibration.measurements import PAIRS, Measurements, from_pairs, join
+from lai_training.calibration.measurements import PAIRS, Measurements, from_pairs
 from lai_training.calibration.pairs import PROBABILITIES, Prediction, Predictor, fingerprint
 from lai_training.errors import PairsError
 from lai_training.scores.emulation import predict_spectra
@@ -148,7 +148,7 @@ def predict_left_out(
     """
     if left_out is None:
         pairs = from_pairs(table)
-        everything = pairs if further is None else join([pairs, further])
+        everything = pairs if further is None else Measurements.join([pairs, further])
         left_out = leave_out(everything, "LAI", everything.fold, sun=True)
     levels = {p: round(1 - 2 * p, 3) for p in PROBABILITIES[: len(PROBABILITIES) // 2]}
     lower, upper = nested_bounds(left_out, CEILINGS["LAI"], tuple(levels.values()))

@@ -28,7 +28,14 @@ from lai_training.calibration.calibrate import (
     scale_of,
 )
 from lai_training.calibration.correction import RECIPES, fit_correction
-from lai_training.calibration.measurements import GROUNDED, PAIRS, Floats, Measurements, Texts
+from lai_training.calibration.measurements import (
+    GROUNDED,
+    PAIRS,
+    Floats,
+    Measurements,
+    Table,
+    Texts,
+)
 from lai_training.calibration.width import fit_half_widths, is_inside, share_of_groups
 from lai_training.scores import metrics
 from lai_udf.calibration import FARTHEST, Errors, fit_effect, interval_of_mean
@@ -46,7 +53,7 @@ REPLICATES = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class Scored(Table):
     """Estimates and their interval beside the truth, (n,) each."""
 
     truth: Floats
@@ -55,10 +62,6 @@ class Scored:
     lower: Floats
     upper: Floats
     group: Texts
-
-    def take(self, rows: NDArray[np.bool_]) -> "Scored":
-        """Return some rows."""
-        return Scored(**{name: values[rows] for name, values in vars(self).items()})
 
 
 def describe_worth(
@@ -86,7 +89,7 @@ def describe_worth(
         _row("LAI, field pairs, regions left out", new, rng),
     ]
     rest = left_out.take(~pairs)
-    everything = _join(known, _scored(rest, *_plain_bounds(left_out, rest)))
+    everything = Scored.join([known, _scored(rest, *_plain_bounds(left_out, rest))])
     sources = lai.source[np.argsort(~pairs, kind="stable")]
     sparse = (everything.truth < 1) & np.isin(sources, [PAIRS, GROUNDED])
     rows.append(_row("LAI below 1, field pairs and GROUNDED EO", everything.take(sparse), rng))
@@ -121,12 +124,6 @@ def _given(
 def _scored(left_out: LeftOut, lower: Floats, upper: Floats) -> Scored:
     rows = left_out.measurements
     return Scored(rows.measured, rows.sl2p, left_out.centre, lower, upper, rows.group)
-
-
-def _join(first: Scored, second: Scored) -> Scored:
-    return Scored(
-        **{name: np.concatenate([own, vars(second)[name]]) for name, own in vars(first).items()}
-    )
 
 
 def _plain_bounds(left_out: LeftOut, rows: LeftOut) -> tuple[Floats, Floats]:
@@ -201,10 +198,7 @@ def give(scored: Scored, scale: Floats, count: int, rng: np.random.Generator) ->
             held = scored.take(np.isin(np.arange(scored.truth.size), np.setdiff1d(rows, own)))
             mean, variance = _effect((scored.truth - scored.estimate)[own] / typical, shared)
             parts.append(_shift(held, mean * typical, np.sqrt(variance + 1 - shared)))
-    if not parts:
-        return None
-    names = vars(scored)
-    return Scored(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in names})
+    return Scored.join(parts) if parts else None
 
 
 def _effect(errors: Floats, shared: float) -> tuple[float, float]:
