@@ -16,6 +16,8 @@ UDP = "sentinel2_lai"
 """Our user-defined process; called by name, its arguments are the settings."""
 OUR_BAND = "LAI_LOWER"
 """A UDF whose text knows this band is ours."""
+SERIES_BAND = "GAP_DAYS"
+"""A UDF whose text knows this band smooths LAI over time, see `lai_udf.series`."""
 DEFAULTS: Document = {"target": "sl2p", "samples": 0, "seed": 0, "model": "lai_model"}
 """What `lai_udf.predict` and the user-defined process take where nothing is said."""
 
@@ -46,6 +48,8 @@ class GraphSettings:
     """Settings beside these that change the numbers, as the graph has them."""
     scene_classification: bool = True
     """Whether the graph reads SCL."""
+    series: str | None = None
+    """Of a graph that smooths over time: which dates went in."""
 
 
 def read_settings(process_graph: Document) -> GraphSettings:
@@ -73,7 +77,37 @@ def read_settings(process_graph: Document) -> GraphSettings:
         raise DescriptionError(f"the settings of the LAI run in the graph make no sense: {values}")
     others = {key: values[key] for key in OTHERS if values[key] is not None}
     classified = _reads_classes(process_graph)
-    return GraphSettings(cast("Any", target), samples, seed, str(model), others, classified)
+    series = read_series(process_graph)
+    if series is not None:
+        others |= {key: series[key] for key in ("max_gap_days",) if key in series}
+    return GraphSettings(
+        cast("Any", target),
+        samples,
+        seed,
+        str(model),
+        others,
+        classified,
+        None if series is None else _loaded(process_graph),
+    )
+
+
+def read_series(process_graph: Document) -> Document | None:
+    """Return the context of the UDF that smooths LAI over time; None where there is none."""
+    for node in _nodes(process_graph):
+        arguments = node.get("arguments") or {}
+        if node["process_id"] == "run_udf" and SERIES_BAND in str(arguments.get("udf")):
+            context: Document = arguments.get("context") or {}
+            return context
+    return None
+
+
+def _loaded(process_graph: Document) -> str:
+    """Say which dates a graph loads."""
+    for node in _nodes(process_graph):
+        extent = (node.get("arguments") or {}).get("temporal_extent")
+        if node["process_id"].startswith("load_") and isinstance(extent, list):
+            return f"the dates from {extent[0]} to {extent[-1]}"
+    return "the dates that the job loaded"
 
 
 def model_archive(settings: GraphSettings, job_options: Document) -> str | None:
@@ -119,7 +153,8 @@ def _runs(graph: object) -> Iterator[Document]:
             continue
         if node["process_id"] == UDP:
             yield arguments
-        if node["process_id"] == "run_udf" and OUR_BAND in str(arguments.get("udf")):
+        text = str(arguments.get("udf"))
+        if node["process_id"] == "run_udf" and OUR_BAND in text and SERIES_BAND not in text:
             yield arguments.get("context") or {}
 
 

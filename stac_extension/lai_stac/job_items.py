@@ -21,10 +21,10 @@ from lai_stac.job_graph import GraphSettings, model_archive, read_settings
 from lai_stac.job_results import DatedResult, JobResults, ResultFile, read_job_results
 from lai_stac.product import Band, Product, open_raster
 from lai_udf.bundle import Bundle, open_bundle
+from lai_udf.cog import ENCODINGS
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
 from lai_udf.identity import covers_tile
-from lai_udf.predict import ALL_OUTPUT_BANDS
 
 MAX_PIXELS = 150_000_000
 """Largest raster that is described; a larger area is several jobs."""
@@ -94,6 +94,7 @@ def _describe_date(
             seed=settings.seed if settings.samples else None,
             settings=settings.others,
             scene_classification=settings.scene_classification,
+            series=settings.series,
         )
     except RasterError as error:
         raise RasterError(f"the results of {dated.datetime:%Y-%m-%d}: {error}") from error
@@ -135,14 +136,14 @@ def _open_date(folder: Path, files: Sequence[ResultFile]) -> Product:
     if grid is None or "LAI" not in bands:
         names = ", ".join(file.path.name for file in files)
         raise RasterError(f"{names}: no band is named LAI, neither in the file nor in its metadata")
-    ordered = {band: bands[band] for band in ALL_OUTPUT_BANDS if band in bands}
+    ordered = {band: bands[band] for band in ENCODINGS if band in bands}
     return Product(folder, grid, ordered)
 
 
 def _find_bands(dataset: DatasetReader, file: ResultFile) -> dict[str, Band]:
     """Return the output bands of a file by name; metadata names them where the file does not."""
     names: tuple[str | None, ...] = dataset.descriptions
-    if not any(name in ALL_OUTPUT_BANDS for name in names) and len(file.bands) == dataset.count:
+    if not any(name in ENCODINGS for name in names) and len(file.bands) == dataset.count:
         names = file.bands
     numbered = enumerate(names, start=1)
-    return {str(n): (file.path, index) for index, n in numbered if n in ALL_OUTPUT_BANDS}
+    return {str(n): (file.path, index) for index, n in numbered if n in ENCODINGS}

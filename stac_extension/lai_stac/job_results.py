@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lai_stac.errors import DescriptionError
+from lai_stac.job_graph import read_series
 from lai_udf.identity import PRODUCT
 
 Document = Mapping[str, Any]
@@ -121,11 +122,12 @@ def read_job_results(
         )
     known = [*(metadata.get("links") or ()), *(link for asset in assets for link in asset.links)]
     moments = sorted({asset.moment for asset in assets})
-    by_moment = _share_sources(_sources(known), moments)
+    sources, is_series = _sources(known), read_series(graph) is not None
+    by_moment = dict.fromkeys(moments, sources) if is_series else _share_sources(sources, moments)
     dates = []
     for moment in moments:
         files = tuple(asset.file for asset in assets if asset.moment == moment)
-        dates.append(_dated(moment, files, by_moment[moment], metadata))
+        dates.append(_dated(moment, files, by_moment[moment], metadata, is_series))
     return JobResults(tuple(dates), graph, job.get("job_options") or {})
 
 
@@ -161,11 +163,15 @@ def _is_bare_day(moment: dt.datetime) -> bool:
 
 
 def _dated(
-    moment: dt.datetime, files: tuple[ResultFile, ...], own: Sequence[_Source], metadata: Document
+    moment: dt.datetime,
+    files: tuple[ResultFile, ...],
+    own: Sequence[_Source],
+    metadata: Document,
+    is_series: bool,
 ) -> DatedResult:
-    """Put one date together; a bare day takes the times of sensing of its inputs."""
+    """Put one date together; a bare day, but of a series, takes the times of its inputs."""
     sensed = sorted(source.sensed for source in own if source.sensed is not None)
-    by_sensing = bool(sensed) and _is_bare_day(moment)
+    by_sensing = bool(sensed) and _is_bare_day(moment) and not is_series
     platforms = {source.platform for source in own if source.platform}
     tiles = {source.tile for source in own if source.tile}
     return DatedResult(

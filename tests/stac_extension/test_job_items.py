@@ -75,6 +75,28 @@ def test_the_cloud_fraction_is_known_where_the_graph_loads_the_scene_classes(
     assert (first.properties["laiq:cloud_fraction"] is not None) == known
 
 
+def test_a_job_that_smooths_over_time_becomes_items_of_a_series(tmp_path: Path, layers: Layers):
+    bands = ("LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "GAP_DAYS")
+    job = job_description(target="field")
+    graph = job["process"]["process_graph"]
+    graph["loadcollection1"]["arguments"]["temporal_extent"] = ["2024-05-01", "2024-08-01"]
+    udf = {"udf": "OUT = ('LAI_LOWER', 'GAP_DAYS')", "context": {"step_days": 10}}
+    graph["series"] = {"process_id": "run_udf", "arguments": udf}
+    folder, name = tmp_path / "job", "openEO_2024-06-21Z.tif"
+    write_geotiff(folder / name, layers | {"GAP_DAYS": np.zeros_like(layers["LAI"])}, bands)
+    links = [{"rel": "derived_from", "href": f"/eodata/x/{product}.SAFE"} for product in PRODUCTS]
+    assets = {name: {**asset(name, bands), "datetime": "2024-06-21"}}
+    metadata = {"type": "Collection", "id": "j", "links": links, "assets": assets}
+
+    (item,) = describe(folder, tmp_path / "out", metadata=metadata, job=job)
+    assert "series" in item.id
+    assert item.properties["datetime"] == "2024-06-21T00:00:00Z"
+    assert "the dates from 2024-05-01 to 2024-08-01" in item.properties["processing:lineage"]
+    assert [link.title for link in item.get_links("derived_from")] == list(PRODUCTS)
+    assert {"gap_days", "lai_sd"} <= set(item.assets)
+    assert "lai_flags" not in item.assets
+
+
 LATE = "S2B_MSIL2A_20260102T235739_N0511_R030_T57LXJ_20260103T012345"
 NEXT = "S2A_MSIL2A_20260107T235741_N0511_R030_T57LXJ_20260108T012345"
 STRIP = "S2B_MSIL2A_20260102T235753_N0511_R030_T57LYJ_20260103T012345"
