@@ -13,7 +13,7 @@ from typing import Any
 
 from lai_udf.predict import load_model, read_bundle
 
-DEFAULT_BUNDLE = "sentinel2-lai-1.0.0.zip"
+DEFAULT_BUNDLE = "sentinel2-lai-1.1.0.zip"
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def build_process(model_name: str) -> dict[str, Any]:
     """Return the user-defined process.
 
     Args:
-        model_name: id of the model with its version, such as `sentinel2-lai-1.0.0`.
+        model_name: id of the model with its version, such as `sentinel2-lai-1.1.0`.
     """
     given: dict[str, Any] = dict(parameters())
     return build_process_dict(
