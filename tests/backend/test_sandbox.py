@@ -216,7 +216,7 @@ def test_memory_of_children_in_sessions_of_their_own_counts(kind, request):
 def test_a_fork_bomb_is_put_out(guarded):
     status, errors = finish(guarded, FORK_BOMB)
     assert status == "error"
-    assert "and was ended" in errors or "was killed" in errors  # processes, memory or time
+    assert "and was ended" in errors  # processes, memory or, where all is slow, time
     assert guarded.connect().list_collection_ids() == ["TINY"]
 
 

@@ -95,7 +95,7 @@ def test_a_job_runs_in_the_browser_and_shows_its_log_and_its_lai(
             " [id, document.querySelector(`#${id} > *`).shadowRoot.textContent]))"
         )
         if folder := os.environ.get("WEB_CLIENTS_SHOTS"):
-            page.screenshot(path=str(Path(folder) / "job.png"))
+            page.screenshot(path=str(Path(folder) / "job.png"), full_page=True)
         browser.close()
     assert COLLECTION in found["collections"]
     messages = [entry["message"] for entry in found["logs"]]
