@@ -344,8 +344,8 @@ def _failures(contract: Json) -> str:
         "may pass.",
         "Flagged pixels (out of domain, near cloud or missing data) are less certain than their "
         "interval says.",
-        "`LAI_SD` is the paper's quantity and no more: on real pairs of dates and on field "
-        "measurements it does not tell where the error is large.",
+        "`LAI_SD` is the paper's quantity and no more: on real pairs of dates it says of the error "
+        "what LAI itself says (both grow with it), and on field measurements nothing.",
     ]
     if "n_pairs" in calibration:
         lines.append(
