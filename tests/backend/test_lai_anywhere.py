@@ -16,7 +16,7 @@ from lai_backend.neighborhood import apply_neighborhood
 from lai_backend.udf_runner import LocalUdf
 from lai_udf.bundle import default_bundle_path
 from lai_udf.emulation import Cutting, run_graph_in_windows, run_udf_in_windows
-from lai_udf.predict import BANDS, apply_datacube
+from lai_udf.predict import BANDS, OUTPUT_BANDS, apply_datacube
 from lai_udf.process_graph import lai_cube, lai_udf_code
 
 pytestmark = pytest.mark.filterwarnings(
@@ -49,15 +49,13 @@ def predict(cube, size, *, threads=1, chunk=None, **settings) -> xr.DataArray:
         return apply_neighborhood(chunked, call, px(size), px(16)).compute()
 
 
-def test_a_shifted_tile_origin_changes_lai_little(cube):
-    expected = predict(cube, 64).sel(bands="LAI").values
-    worst = 0.0
-    code = lai_udf_code(SETTINGS)
-    for origin in ((5, 60), (33, 1), (63, 31)):
-        shifted = run_udf_in_windows(code.code, cube, code.context, Cutting(64, 16, False, origin))
-        shifted = shifted.sel(bands="LAI").values
-        worst = max(worst, float(np.percentile(np.abs(shifted - expected), 99)))
-    assert worst <= 0.02
+@pytest.mark.parametrize("origin", [(5, 60), (33, 1)])
+def test_a_shifted_tile_origin_changes_no_number(cube, origin):
+    """The network has no pooling at 20 m, and sees less far than the overlap."""
+    code, bands = lai_udf_code(SETTINGS), list(OUTPUT_BANDS)
+    shifted = run_udf_in_windows(code.code, cube, code.context, Cutting(64, 16, False, origin))
+    expected = predict(cube, 64).sel(bands=bands)
+    np.testing.assert_allclose(shifted.sel(bands=bands), expected, atol=1e-4)
 
 
 def test_sums_of_lai_sd_do_not_depend_on_chunks_or_workers(cube, monkeypatch):
@@ -124,13 +122,10 @@ def test_the_emulation_gives_what_the_function_gives_on_the_whole_scene(cube, in
     assert np.isfinite(in_windows).mean() > 0.9
 
 
-def test_the_emulation_with_another_tile_origin_changes_lai_little(text, cube, in_windows):
+def test_the_emulation_with_another_tile_origin_gives_the_same(text, cube, in_windows):
     graph = json.loads(text)["process_graph"]
-    in_phase, shifted = (
-        run_graph_in_windows(graph, cube, origin_px=origin).values for origin in ((8, 20), (7, 21))
-    )
-    np.testing.assert_allclose(in_phase[0], in_windows, atol=1e-4)
-    assert np.percentile(np.abs(shifted - in_phase)[:, 0], 99) <= 0.02
+    shifted = run_graph_in_windows(graph, cube[[0]], origin_px=(7, 21)).values[0]
+    np.testing.assert_allclose(shifted, in_windows, atol=1e-4)
 
 
 def test_a_synchronous_request_gives_what_the_emulation_gives(
@@ -159,9 +154,8 @@ def test_a_local_connection_gives_what_the_emulation_gives(text, item, in_window
 
 
 def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
-    """Compare LAI and its interval to the last digits of float32, and flags exactly."""
-    np.testing.assert_allclose(found[:-1], expected[:-1], atol=2e-5)
-    np.testing.assert_array_equal(found[-1], expected[-1])
+    """Compare bit by bit: one thread a window, so the same windows give the same sums."""
+    np.testing.assert_array_equal(found, expected)
 
 
 def save(text: str, form: str) -> dict[str, object]:

@@ -96,4 +96,4 @@ def test_the_graph_of_two_functions_gives_what_python_gives_on_the_whole_cube():
     expected = series.apply_datacube(predicted, {"dates": dates})
     assert dates[0] == "2024-06-01"
     assert len(dates) == 8
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(found, expected, atol=1e-4)

@@ -8,6 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pystac
 import pytest
 
@@ -15,7 +16,8 @@ from end_to_end.conftest import DEMO, Walk, environment
 from lai_stac.validation import validate_item
 from lai_training.scores.emulation import score_scenes
 from lai_udf.bundle import default_bundle_path
-from lai_udf.zonal import MIN_VALID_SHARE
+from lai_udf.cog import read_lai_cogs
+from lai_udf.zonal import usable_pixels
 
 pytestmark = [
     pytest.mark.shared,
@@ -25,6 +27,7 @@ pytestmark = [
 
 MIN_CORRELATION = 0.99
 LARGEST_MEAN_DIFFERENCE = 0.06
+MIN_LAI_SHARE = 0.9
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,10 @@ def test_a_real_chip_goes_through_the_whole_demo(vegetated, tmp_path):
     walk = Walk(out, done.stdout)
     item = pystac.Item.from_file(str(walk.item_folder / f"{walk.item_folder.name}.json"))
     validate_item(item)
-    assert item.properties["laiq:valid_fraction"] > MIN_VALID_SHARE  # usable pixels alone
+    lai, flags = (read_lai_cogs(walk.item_folder).sel(bands=b).values for b in ("LAI", "LAI_FLAGS"))
+    assert np.isfinite(lai).mean() > MIN_LAI_SHARE
+    usable = usable_pixels(lai, flags).mean()  # less those out of domain, at borders, under haze
+    assert item.properties["laiq:valid_fraction"] == pytest.approx(usable, abs=1e-3)
     assert "found by place, time and laiq:valid_fraction" in walk.said
     found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", walk.said)
     assert found is not None
