@@ -4,6 +4,7 @@ PYTHON ?= python3
 OUT ?= build/demo
 WINDOW ?= 224
 SAMPLES ?= 0
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadgroup
 BIN := .venv/bin
 SHELL := /bin/bash
 
@@ -32,7 +33,7 @@ demo: .venv/.demo  ## Whole road: SCENE=path-or-href OUT=dir SCALE= OFFSET= DATE
 		--datetime "$(DATETIME)" --samples $(SAMPLES) --window $(WINDOW) $(if $(MODEL),--model "$(MODEL)") $(if $(SERVE),--serve)
 
 test: .venv/.test  ## Every test that needs no GPU, network or PostgreSQL
-	$(BIN)/python -m pytest -m "not network and not gpu and not postgres and not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not network and not gpu and not postgres and not slow" $(ARGS)
 
 test-slow: .venv/.test  ## The tests that take minutes: load, kills, fuzzing
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group conformance

@@ -67,7 +67,7 @@ import subprocess, sys, time
 def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
     code = "x = [bytearray(50_000_000) for _ in range(1000)]; import time; time.sleep(900)"
     subprocess.Popen([sys.executable, "-c", code], start_new_session=True).wait()
-    time.sleep(20)
+    time.sleep(3)
     return cube
 """
 FORK_BOMB = """
@@ -143,11 +143,11 @@ def children_left() -> list[int]:
 
 @pytest.fixture(scope="module")
 def guarded(tiny, tmp_path_factory) -> Iterator[Server]:
-    """A server whose jobs may take 25 s."""
+    """A server whose jobs may take 15 s."""
     server = start_server(
         tmp_path_factory.mktemp("guarded") / "data",
         tiny.folder,
-        *("--job-time=25", "--request-time=8", "--max-requests=1", "--scratch=64m"),
+        *("--job-time=15", "--request-time=5", "--max-requests=1", "--scratch=64m"),
         variables={"TEST_SECRET": "hidden"},
     )
     yield server
@@ -160,7 +160,7 @@ def plain(tiny, tmp_path_factory) -> Iterator[Server]:
     server = start_server(
         tmp_path_factory.mktemp("plain") / "data",
         tiny.folder,
-        "--job-time=25",
+        "--job-time=15",
         variables={"TEST_SECRET": "hidden", "LAI_BACKEND_WITHOUT_BUBBLEWRAP": "1"},
     )
     yield server
@@ -226,9 +226,8 @@ def test_temporary_files_have_little_room(guarded):
     assert errors.count("60 MB, errno True") == 3, errors
 
 
-@pytest.mark.parametrize("kind", ["guarded", "plain"])
-def test_an_endless_loop_ends_with_the_time_of_the_job(kind, request):
-    status, errors = finish(request.getfixturevalue(kind), ENDLESS)
+def test_an_endless_loop_ends_with_the_time_of_the_job(guarded):
+    status, errors = finish(guarded, ENDLESS)
     assert status == "error"
     assert "Time ran out" in errors
 
@@ -268,8 +267,8 @@ def test_a_request_ends_when_its_client_hangs_up(guarded):
     bearer = {"Authorization": f"Bearer {guarded.connect().auth.bearer}"}
     body = {"process": {"process_graph": graph}}
     with pytest.raises(requests.exceptions.ReadTimeout):
-        requests.post(f"{guarded.url}/openeo/1.2/result", json=body, headers=bearer, timeout=3)
-    deadline = time.monotonic() + 5  # of the 8 s that it would have had
+        requests.post(f"{guarded.url}/openeo/1.2/result", json=body, headers=bearer, timeout=2)
+    deadline = time.monotonic() + 2.5  # of the 5 s that it would have had
     while list((guarded.data / "requests").iterdir()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert list((guarded.data / "requests").iterdir()) == []

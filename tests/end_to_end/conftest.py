@@ -16,17 +16,18 @@ from lai_demo.servers import free_port, running
 from lai_udf.bundle import default_bundle_path
 
 DEMO = [sys.executable, "-m", "lai_demo"]
-PATIENCE_S = 240
 
 
 @dataclass(frozen=True)
 class Walk:
-    """A finished run of the demo."""
+    """A finished run of the demo, whose service is still up."""
 
     out: Path
     """Output folder."""
     said: str
     """What it printed."""
+    url: str = ""
+    """Address of the STAC API."""
 
     @property
     def item_folder(self) -> Path:
@@ -57,36 +58,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def walk(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Walk:
-    """Run the demo once, as its user does."""
+def walk(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    """Run the demo once, as its user does, with `--serve`; stop it with Ctrl-C at the end."""
     out = tmp_path_factory.mktemp("walk") / "out"
-    done = subprocess.run(
-        [*DEMO, f"--scene={scene}", f"--out={out}", "--window=96"],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Walk(out, done.stdout)
-
-
-@dataclass(frozen=True)
-class Served:
-    """A second run over the same folder, its service still up."""
-
-    said: str
-    """What it printed so far."""
-    url: str
-    """Address of the STAC API."""
-
-
-@pytest.fixture(scope="session")
-def served(walk: Walk, scene: Path) -> Iterator[Served]:
-    """Run the demo again with `--serve`, and stop it with Ctrl-C at the end."""
     process = subprocess.Popen(
-        [*DEMO, f"--scene={scene}", f"--out={walk.out}", "--window=96", "--serve"],
+        [*DEMO, f"--scene={scene}", f"--out={out}", "--window=96", "--serve"],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
@@ -99,9 +75,8 @@ def served(walk: Walk, scene: Path) -> Iterator[Served]:
                 lines.append(line)
                 if line.startswith("serving"):
                     break
-            said = "".join(lines)
             (url,) = (line.split()[-1] for line in lines if line.startswith("STAC API"))
-            yield Served(said, url)
+            yield Walk(out, "".join(lines), url)
         finally:
             process.send_signal(signal.SIGINT)
             code = process.wait(30)

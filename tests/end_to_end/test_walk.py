@@ -1,6 +1,7 @@
 """What one run of the demo leaves behind, read by programs that are not ours."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import rioxarray
 import xarray as xr
 from rio_cogeo.cogeo import cog_validate
 
-from end_to_end.conftest import Served, Walk
+from end_to_end.conftest import DEMO, Walk, environment
 from end_to_end.scenes import SIZE_PX
 from lai_stac.validation import local_schemas, validate_item
 from lai_udf.cog import read_lai_geotiff
@@ -145,15 +146,20 @@ def test_the_graph_beside_the_item_names_what_was_run(walk, item):
     assert set(OUTPUT_BANDS) <= set(re.findall(r"LAI(?:_[A-Z]+)?", graph))
 
 
-def test_the_same_scene_again_is_unchanged(served: Served):
-    assert "unchanged: http" in served.said
+@pytest.mark.slow
+def test_the_same_scene_again_is_unchanged(scene, tmp_path):
+    command = [*DEMO, f"--scene={scene}", f"--out={tmp_path}", "--window=96"]
+    for outcome in ("created", "unchanged"):
+        run = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True)
+        assert f"{outcome}: http" in run.stdout
+        assert "make demo SERVE=1" in run.stdout
 
 
 @pytest.mark.parametrize(
     "field", ["laiq:valid_fraction", "laiq:lai_median"], ids=["share", "median"]
 )
-def test_pystac_client_finds_the_item_by_place_time_and_field(served: Served, item, field):
-    client = pystac_client.Client.open(served.url)
+def test_pystac_client_finds_the_item_by_place_time_and_field(walk, item, field):
+    client = pystac_client.Client.open(walk.url)
     value = item.properties[field]
 
     def search(filter_value: float, **changed: object) -> list[str]:
@@ -172,8 +178,8 @@ def test_pystac_client_finds_the_item_by_place_time_and_field(served: Served, it
     assert search(value - 0.001, datetime="2021-01-01/..") == []
 
 
-def test_the_published_rasters_are_served_byte_for_byte(served: Served, walk, item):
-    published = requests.get(f"{served.url}/collections/lai/items/{item.id}", timeout=10).json()
+def test_the_published_rasters_are_served_byte_for_byte(walk, item):
+    published = requests.get(f"{walk.url}/collections/lai/items/{item.id}", timeout=10).json()
     answer = requests.get(published["assets"]["lai"]["href"], timeout=10)
     assert answer.content == (walk.item_folder / "lai.tif").read_bytes()
 
@@ -183,12 +189,12 @@ def test_the_published_rasters_are_served_byte_for_byte(served: Served, walk, it
     [({}, 401), ({"Authorization": "Bearer guessed"}, 401)],
     ids=["no token", "wrong token"],
 )
-def test_publishing_without_the_right_token_stores_nothing(served, walk, headers, status):
+def test_publishing_without_the_right_token_stores_nothing(walk, headers, status):
     body = {"directory": str(walk.item_folder), "collection": "stolen"}
     stored = {path for path in (walk.out / "service").rglob("*") if path.is_dir()}
-    answer = requests.post(f"{served.url}/publish", json=body, headers=headers, timeout=10)
+    answer = requests.post(f"{walk.url}/publish", json=body, headers=headers, timeout=10)
 
     assert answer.status_code == status
     assert "token" in answer.json()["description"].lower()
-    assert requests.get(f"{served.url}/collections/stolen", timeout=10).status_code == 404
+    assert requests.get(f"{walk.url}/collections/stolen", timeout=10).status_code == 404
     assert {path for path in (walk.out / "service").rglob("*") if path.is_dir()} == stored

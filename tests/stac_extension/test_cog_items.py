@@ -1,14 +1,15 @@
 """Items of what a run left in folders, from the tags of its files alone."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from fake_lai import UTM32, fake_layers
+from typer.testing import CliRunner
 
+from lai_stac.__main__ import main
 from lai_stac.cog_items import describe_cogs, describe_runs
 from lai_stac.errors import DescriptionError, RasterError
 from lai_udf.bundle import open_bundle
@@ -52,12 +53,12 @@ def test_every_result_below_a_folder_is_described(tmp_path: Path):
 
 def test_a_command_describes_a_run_without_a_service(tmp_path: Path):
     folder = write_run(tmp_path / "a")
-    command = [sys.executable, "-m", "lai_stac", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    command = typer.Typer()
+    command.command()(main)
+    done = CliRunner().invoke(command, [str(tmp_path)])
+    assert done.exit_code == 0, done.output
     assert done.stdout.split() == [str(folder / "lai_s2_32tqm_1.json")]
-    refused = subprocess.run([*command, str(tmp_path / "none")], capture_output=True, check=False)
-    assert refused.returncode == 1
+    assert CliRunner().invoke(command, [str(tmp_path / "none")]).exit_code == 1
 
 
 @pytest.mark.parametrize(

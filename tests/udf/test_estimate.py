@@ -93,7 +93,7 @@ CHUNKS = [
     {"t": 2, "y": 100, "x": 90},
     {"t": 1, "bands": 3, "y": 7, "x": 90},
     {"t": 1, "y": 64, "x": 16},
-    {"t": 1, "bands": 1, "y": 99, "x": 1},
+    {"t": 1, "bands": 1, "y": 99, "x": 7},
 ]
 
 
@@ -136,6 +136,7 @@ def test_nothing_is_computed_before_it_is_asked_for(cube: xr.DataArray) -> None:
     assert computed
 
 
+@pytest.mark.slow
 def test_ten_gigabytes_go_through_a_process_of_three(tmp_path: Path) -> None:
     """Stands for it here: a cube 40 times as large as the memory that it may take."""
     script = tmp_path / "large.py"
