@@ -33,10 +33,12 @@ CONFIG = FitConfig.model_validate(
 )
 
 
-@pytest.fixture(autouse=True)
-def _fit_in_few_steps(monkeypatch):
-    monkeypatch.setattr(correction, "STEPS", 30)
-    monkeypatch.setattr(correction, "MIXTURES", 50)
+@pytest.fixture(autouse=True, scope="module")
+def _fit_in_few_steps():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(correction, "STEPS", 15)
+        monkeypatch.setattr(correction, "MIXTURES", 50)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +58,12 @@ def _write(table, folder):
     return path
 
 
-@pytest.fixture
-def bundle(run, tmp_path, field_pairs, scene):
-    scenes = tmp_path / "scenes"
-    write_scene_geotiff(scene, scenes / "land.tif")
-    pairs = _write(field_pairs, tmp_path)
-    return release(run, tmp_path / "b.zip", version="0.3.0", pairs=pairs, scenes=scenes)
+@pytest.fixture(scope="module")
+def bundle(run, tmp_path_factory, made_pairs, scene):
+    folder = tmp_path_factory.mktemp("bundle")
+    write_scene_geotiff(scene, folder / "scenes" / "land.tif")
+    pairs, scenes = _write(made_pairs, folder), folder / "scenes"
+    return release(run, folder / "b.zip", version="0.3.0", pairs=pairs, scenes=scenes)
 
 
 def test_a_bundle_carries_its_calibration_and_scores(bundle):

@@ -32,8 +32,8 @@ SOIL = np.array([0.12, 0.15, 0.18, 0.2, 0.22, 0.24, 0.25, 0.26, 0.3, 0.26])
 
 @pytest.fixture(autouse=True)
 def _fit_in_few_steps(monkeypatch):
-    monkeypatch.setattr(correction, "STEPS", 60)
-    monkeypatch.setattr(correction, "MIXTURES", 100)
+    monkeypatch.setattr(correction, "STEPS", 30)
+    monkeypatch.setattr(correction, "MIXTURES", 60)
 
 
 def make_measurements(
@@ -101,7 +101,7 @@ def rmse(error: np.ndarray) -> float:
 
 @pytest.mark.parametrize("sun", [True, False])
 def test_the_correction_removes_a_bias_on_site_dates_left_out(rng, sun):
-    rows = make_measurements(rng, bias=1.2)
+    rows = make_measurements(rng, bias=1.2, groups=9)
 
     left_out = leave_out(rows, "LAI", rows.fold, sun=sun)
 
@@ -153,7 +153,7 @@ def test_a_noisy_source_decides_less(rng):
 
 
 def test_a_site_date_does_not_teach_its_own_prediction(rng):
-    rows = make_measurements(rng)
+    rows = make_measurements(rng, groups=6)
     own = rows.group == rows.group[0]
     spoilt = Measurements(**vars(rows) | {"measured": rows.measured + 4.0 * own})
 
@@ -205,7 +205,7 @@ def test_half_widths_rise_with_the_level(rng):
 
 
 def test_a_calibrated_variable_is_what_the_udf_reads(rng):
-    rows = make_measurements(rng)
+    rows = make_measurements(rng, groups=9)
     entry, _ = calibrate_variable(rows, "LAI")
 
     image = rows.reflectance.T[:, None].astype("float32")
