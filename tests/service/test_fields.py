@@ -37,7 +37,7 @@ def test_only_the_parts_asked_for_and_the_identity_are_shown(
         ({"include": None, "exclude": ["bbox"]}, DEFAULT - {"bbox"}, {"datetime"}),
         ({"include": ["id", "properties"], "exclude": ["id"]}, IDENTITY | {"properties"}, None),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else None,
 )
 def test_missing_include_is_everything_and_an_empty_one_the_default(
     filled: TestClient, fields: dict, shown: set[str], properties: set[str] | None
