@@ -16,7 +16,6 @@ from lai_udf.cli_produce import produce
 from lai_udf.cli_series import series
 from lai_udf.frame import (
     commands_of,
-    in_one_sentence,
     one_sentence,
     show_progress,
     version_option,
@@ -211,9 +210,9 @@ def _print_report(report: Any, options: dict[str, str]) -> None:  # noqa: ANN401
 
 
 app.command()(field)
-app.command()(in_one_sentence(PROGRAM)(series))
-app.command()(in_one_sentence(PROGRAM)(calibrate))
-app.command()(in_one_sentence(PROGRAM)(produce))
+app.command()(series)
+app.command()(calibrate)
+app.command()(produce)
 
 
 @app.command()
@@ -235,12 +234,11 @@ def graph(
     from lai_udf.produce.plan import estimate_graph
     from lai_udf.udp import write_documents
 
-    with one_sentence(PROGRAM):
-        if estimate is not None:
-            lines = estimate_graph(read_graph(estimate)).lines()
-        else:
-            paths = write_documents(output, Path(DEFAULT_BUNDLE).stem, revision, reference)
-            lines = [str(path) for path in paths]
+    if estimate is not None:
+        lines = estimate_graph(read_graph(estimate)).lines()
+    else:
+        paths = write_documents(output, Path(DEFAULT_BUNDLE).stem, revision, reference)
+        lines = [str(path) for path in paths]
     for line in lines:
         typer.echo(line)
 
@@ -255,10 +253,7 @@ def check(
     """Find what a back-end would stumble over in a UDF, graph or cube, before a job is paid."""
     from lai_udf.check import check_file
 
-    with one_sentence(PROGRAM):
-        report = check_file(
-            path, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime
-        )
+    report = check_file(path, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime)
     for line in (*report.facts, *report.problems):
         typer.echo(line)
     if report.problems:
@@ -285,17 +280,16 @@ def pack(
     from lai_udf.pack import pack as pack_files
     from lai_udf.pack import upload_archives
 
-    with one_sentence(PROGRAM):
-        packed = pack_files(
-            output,
-            open_bundle(model),
-            python=python,
-            base_url=base_url,
-            runtime=runtime,
-            measure=measure,
-        )
-        if upload is not None:
-            upload_archives(packed, upload)
+    packed = pack_files(
+        output,
+        open_bundle(model),
+        python=python,
+        base_url=base_url,
+        runtime=runtime,
+        measure=measure,
+    )
+    if upload is not None:
+        upload_archives(packed, upload)
     for path in packed.files:
         typer.echo(path)
     if packed.skipped:

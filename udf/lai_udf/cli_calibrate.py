@@ -28,8 +28,7 @@ def calibrate(
     """
     from lai_udf.bundle import open_bundle
     from lai_udf.calibration import match_points, write_calibration
-    from lai_udf.own_points import read_points
-    from lai_udf.own_results import open_field_results
+    from lai_udf.own_points import open_field_results, read_points
     from lai_udf.predict import load_model
 
     table = read_points(points)

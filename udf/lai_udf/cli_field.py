@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lai_udf.frame import one_sentence, show_progress, word
+from lai_udf.frame import show_progress, word
 
 PROGRAM = "lai-udf"
 PASSWORD_VARIABLE = "LAI_UDF_PASSWORD"
@@ -78,7 +78,7 @@ def field(
     from lai_udf.run_options import RunOptions
     from lai_udf.scenes.declared import Declared
 
-    with one_sentence(PROGRAM), show_progress("LAI", "window") as progress:
+    with show_progress("LAI", "window") as progress:
         report = observe_fields(
             fields,
             source,

@@ -7,13 +7,10 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 OPTIONS = {
     "reflectance_scale": "--scale",
@@ -47,20 +44,6 @@ def one_sentence(program: str, options: Mapping[str, str] | None = None) -> Iter
         raise typer.Exit(1) from error
 
 
-def in_one_sentence(program: str) -> Callable[[Command], Command]:
-    """Return a decorator for commands that fail as `one_sentence` has it."""
-
-    def decorate(command: Command) -> Command:
-        @wraps(command)
-        def run(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 (those of the command)
-            with one_sentence(program):
-                return command(*arguments, **options)
-
-        return run  # type: ignore[return-value]
-
-    return decorate
-
-
 def word(error: Any, options: Mapping[str, str] | None = None) -> str:  # noqa: ANN401 (LaiError)
     """Return the sentence of an error with options for parameters."""
     known = {**OPTIONS, **(options or {})}
@@ -85,7 +68,10 @@ def show_progress(title: str, unit: str) -> Iterator[Callable[[int, int], None]]
 
 
 def commands_of(program: str, extra: str) -> type[TyperGroup]:
-    """Return a group whose commands name the extra that brings a package that is missing."""
+    """Return a group whose commands fail in one sentence, by `one_sentence`.
+
+    Where a package is missing, the sentence names the extra that brings it.
+    """
 
     class Commands(TyperGroup):
         """The commands of a program."""
@@ -93,7 +79,8 @@ def commands_of(program: str, extra: str) -> type[TyperGroup]:
         def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer keeps its context class private)
             """Run the command that was asked for."""
             try:
-                return super().invoke(ctx)
+                with one_sentence(program):
+                    return super().invoke(ctx)
             except ModuleNotFoundError as error:
                 if (error.name or "").startswith("lai_"):
                     raise

@@ -1,14 +1,24 @@
-"""The table of a user's own measurements, read: places, dates and LAI."""
+"""A user's own measurements (places, dates and LAI), and the field LAI to compare them with."""
 
 import csv
 import datetime as dt
 import math
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lai_udf.errors import OwnPointsError
+from lai_udf.errors import OwnPointsError, RasterError
+from lai_udf.results import LaiResult, find_results
+from lai_udf.run_options import RunOptions
+from lai_udf.runs import run_scenes
+from lai_udf.scenes.read import open_scenes
+
+COMPARED = ("LAI", "LAI_FLAGS")
+"""Bands that scenes are run for."""
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "longitude": ("longitude", "lon", "x"),
@@ -140,3 +150,32 @@ def _day(cell: Any) -> float:  # noqa: ANN401
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=dt.UTC)
     return moment.timestamp() / 86_400
+
+
+@contextmanager
+def open_field_results(sources: Sequence[Path], model: Path | None) -> Iterator[list[LaiResult]]:
+    """Give results of sources; those that are scenes are run with `target="field"` first.
+
+    Args:
+        sources: folders of results, or whatever `lai_udf.open_scenes` reads.
+        model: bundle for scenes; None: the one that ships.
+
+    Raises:
+        ProductError: a source is neither.
+        RasterError: a result cannot be read.
+    """
+    results: list[LaiResult] = []
+    scenes: list[Path] = []
+    for source in sources:
+        try:
+            results += find_results([source])
+        except RasterError:
+            scenes.append(source)
+    with tempfile.TemporaryDirectory() as folder:
+        if scenes:
+            entries = chain.from_iterable(open_scenes(source) for source in scenes)
+            run_scenes(
+                entries, Path(folder), RunOptions(model=model, target="field", bands=COMPARED)
+            )
+            results += find_results([Path(folder)])
+        yield results

@@ -100,8 +100,9 @@ def observe_fields(
             if kind == "stac"
             else describe(source, declared)
         )
-        season = run_season(entries, fields, period, results, options, progress)
-        report.refused, report.made, report.kept = season.refused, season.made, season.kept
+        report.refused, report.made, report.kept = run_season(
+            entries, fields, period, results, options, progress
+        )
     found = [result for result in find_lai(results) if _lies_in(period, result.datetime)]
     if not found:
         for refusal in report.refused:

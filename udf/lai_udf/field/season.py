@@ -5,19 +5,20 @@ whole scene; results of earlier runs are left as they are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import geopandas as gpd
 from rasterio.windows import Window
 
-from lai_udf.errors import GeometryError, GridError, LaiUdfError
+from lai_udf.errors import EmptySceneError, GeometryError, GridError, LaiUdfError
 from lai_udf.field.search import Period
 from lai_udf.grid import Grid
 from lai_udf.predict import HALO_PX
 from lai_udf.run_options import RunOptions
 from lai_udf.runs import Refusal, RunReport, run_scenes
-from lai_udf.scenes.source import SceneEntry, SceneSource
+from lai_udf.scenes.source import SceneEntry
 from lai_udf.zones import weigh_zones
 
 ALIGN_PX = 2 * HALO_PX
@@ -29,18 +30,6 @@ MERGE_SHARE = 1.5
 Progress = Callable[[int, int], None]
 
 
-@dataclass
-class Season:
-    """What a run over a period left behind."""
-
-    refused: list[Refusal] = field(default_factory=list)
-    """Scenes that were not run."""
-    made: int = 0
-    """Results that were made now."""
-    kept: int = 0
-    """Results of earlier runs."""
-
-
 def run_season(
     entries: Iterable[SceneEntry],
     fields: gpd.GeoDataFrame,
@@ -48,7 +37,7 @@ def run_season(
     directory: Path,
     options: RunOptions,
     progress: Progress | None = None,
-) -> Season:
+) -> tuple[list[Refusal], int, int]:
     """Predict LAI around fields for the scenes of a period.
 
     Args:
@@ -58,11 +47,15 @@ def run_season(
         directory: where the results go.
         options: what to compute.
         progress: called after each window of a scene.
+
+    Returns:
+        Scenes that were not run; how many results were made now, and how many there were.
     """
-    season = Season()
-    windows = _cut(entries, fields, period, season)
+    refused: list[Refusal] = []
     skipped: list[Path] = []
-    try:
+    report = RunReport()
+    windows = _cut(entries, fields, period, refused)
+    with suppress(EmptySceneError, GeometryError, GridError):  # nothing to see
         report = run_scenes(
             windows,
             directory,
@@ -71,27 +64,14 @@ def run_season(
             progress=progress,
             skipped=skipped.append,
         )
-    except LaiUdfError as error:
-        if not isinstance(error, (GridError, GeometryError)) and not season.refused:
-            return _nothing(season, error)
-        report = RunReport()
-    season.refused += report.refused
-    season.kept = len(skipped)
-    season.made = len(report.folders) - len(skipped)
-    return season
-
-
-def _nothing(season: Season, error: LaiUdfError) -> Season:
-    """Return a season without a usable pixel; anything worse is raised."""
-    from lai_udf.errors import EmptySceneError
-
-    if not isinstance(error, EmptySceneError):
-        raise error
-    return season
+    return refused + report.refused, len(report.folders) - len(skipped), len(skipped)
 
 
 def _cut(
-    entries: Iterable[SceneEntry], fields: gpd.GeoDataFrame, period: Period, season: Season
+    entries: Iterable[SceneEntry],
+    fields: gpd.GeoDataFrame,
+    period: Period,
+    refused: list[Refusal],
 ) -> Iterator[SceneEntry]:
     """Yield the windows of scenes that hold fields."""
     known: dict[Grid, list[Window]] = {}
@@ -99,26 +79,14 @@ def _cut(
         try:
             source = entry.open()
         except LaiUdfError as error:
-            season.refused.append(Refusal(entry.name, error))
+            refused.append(Refusal(entry.name, error))
             continue
         if not period.holds(source.metadata.datetime):
             continue
         if source.grid not in known:
             known[source.grid] = find_windows(fields, source.grid)
         for window in known[source.grid]:
-            yield SceneEntry(entry.name, _Part(source, window))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Opens a window of a scene."""
-
-    source: SceneSource
-    window: Window
-
-    def __call__(self) -> SceneSource:
-        """Return the scene of the window."""
-        return self.source.crop(self.window)
+            yield SceneEntry(entry.name, partial(source.crop, window))
 
 
 def find_windows(fields: gpd.GeoDataFrame, grid: Grid) -> list[Window]:
