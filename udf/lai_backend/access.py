@@ -47,17 +47,15 @@ def check_address(href: str) -> None:
         )
 
 
-def get(address: str) -> requests.Response:
+def get(url: str) -> requests.Response:
     """Open an address; it and what it redirects to may be public only, where that is wanted."""
-    check_address(address)
+    check_address(url)
 
     def follow(response: requests.Response, **_: Any) -> None:
         if response.is_redirect:
             check_address(urljoin(response.url, response.headers["location"]))
 
-    response = requests.get(
-        address, timeout=HTTP_TIMEOUT_S, stream=True, hooks={"response": follow}
-    )
+    response = requests.get(url, timeout=HTTP_TIMEOUT_S, stream=True, hooks={"response": follow})
     response.raise_for_status()
     return response
 

@@ -20,7 +20,6 @@ from openeo_driver.processes import ProcessRegistry
 from openeo_driver.processgraph import get_process_definition_from_url
 from openeo_driver.util.http import is_http_url
 
-from lai_backend.access import check_address
 from lai_backend.collections import describe_collection, find_collections
 from lai_backend.errors import LaiBackendError, ParameterError
 from lai_backend.files import Json
@@ -121,7 +120,6 @@ class LocalProcessing(Processing):
     def _finder(self, user: str | None) -> FindProcess:
         def find(process_id: str, namespace: str | None) -> Mapping[str, Any] | None:
             if user is not None and namespace is not None and is_http_url(namespace):
-                check_address(namespace)
                 remote = get_process_definition_from_url(process_id, namespace)
                 return {"process_graph": remote.process_graph, "parameters": remote.parameters}
             if namespace in {"backend", "predefined"} or user is None:

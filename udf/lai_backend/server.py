@@ -7,10 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flask
 import openeo_driver.config.load
+import openeo_driver.processgraph
 import openeo_driver.views
 from openeo_driver.backend import (
     AbstractCollectionCatalog,
@@ -31,7 +33,7 @@ from openeo_driver.urlsigning import UrlSigner
 from openeo_driver.users import User
 from shapely.geometry import box, mapping
 
-from lai_backend.access import refuse_private_addresses
+from lai_backend.access import get, refuse_private_addresses
 from lai_backend.accounts import Account, read_secret
 from lai_backend.batch_jobs import LocalBatchJobs, replace_job_views
 from lai_backend.collections import describe_collection, find_collections, read_scenes
@@ -230,6 +232,8 @@ def build_app(backend: Backend) -> flask.Flask:
     # openeo-driver reads its configuration through a process-wide getter, from a Python file; the
     # configuration is made here instead.
     openeo_driver.config.load._backend_config_getter._config = backend.config
+    # It fetches remote processes by itself, before a graph is ours to look at.
+    openeo_driver.processgraph.requests = SimpleNamespace(get=get)
     app: flask.Flask = openeo_driver.views.build_app(backend_implementation=backend)
     replace_job_views(app, backend.jobs)
     handler = app.extensions["auth_handler"]
