@@ -4,7 +4,7 @@ PYTHON ?= python3
 OUT ?= build/demo
 WINDOW ?= 224
 SAMPLES ?= 0
-PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadgroup
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 BIN := .venv/bin
 SHELL := /bin/bash
 

@@ -15,18 +15,6 @@ hypothesis.settings.register_profile("explore", max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep tests that share a server or a module's fixtures in one process of `make test`."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    here = Path(__file__).parent
-    for item in items:
-        folder = item.path.relative_to(here).parts[0]
-        shared = folder in ("backend", "end_to_end")
-        item.add_marker(pytest.mark.xdist_group(folder if shared else str(item.path)))
-
-
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20201121)
