@@ -7,7 +7,10 @@ import pytest
 import xarray as xr
 from fake_cubes import make_bundle, make_field_calibration, with_bands
 
+from lai_udf import default_bundle_path
 from lai_udf.predict import apply_datacube, draw_masks
+
+MODEL = str(default_bundle_path())
 
 
 def uniform(lai: float) -> xr.DataArray:
@@ -54,6 +57,22 @@ def test_lai_is_clipped_within_the_tolerance_and_flagged_beyond(
 
     np.testing.assert_allclose(result.sel(bands="LAI"), lai, atol=1e-5)
     assert set(result.sel(bands="LAI_FLAGS").values.ravel()) == {float(flags)}
+
+
+def test_a_reflectance_of_zero_is_in_the_domain_whatever_the_arithmetic() -> None:
+    cube = uniform(4.0)
+    spectrum = [0.027, 0.0, 0.034, 0.062, 0.237, 0.326, 0.278, 0.423, 0.107, 0.096]  # B03 is 0
+    cube[:] = np.array(spectrum, dtype="float32")[:, None, None]
+    numbers = (np.round(cube * 1e4) + 1000).astype("uint16")
+    declared = {"reflectance_scale": 1e-4, "reflectance_offset": -0.1}
+
+    for encoded, context in (
+        (cube, {}),
+        (cube.where(cube != 0, np.float32(-7.5e-9)), {}),  # float32 arithmetic of the offset
+        (numbers, declared),
+    ):
+        flags = apply_datacube(encoded, {"model": MODEL, **context}).sel(bands="LAI_FLAGS")
+        assert not (flags.values.astype(int) & 1).any()
 
 
 @pytest.mark.parametrize("network_says", [-0.25, -0.1, 0.01, 0.2, 3.0, 8.1, 9.0])

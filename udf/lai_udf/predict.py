@@ -967,13 +967,16 @@ def find_outside_domain(reflectance: np.ndarray, model: Model) -> np.ndarray:
     """Return (y, x) bool: the spectrum lies outside SL2P's definition domain.
 
     The domain is a box per band and, in it, the cells that SL2P's training spectra occupy:
-    cell = floor(10 (x - min) / (max - min)), SNAP's rule but counted from 0.
+    cell = floor(10 (x - min) / (max - min)), SNAP's rule but counted from 0. The domain of most
+    bands begins at 0, which the last bit of an encoding's arithmetic must not put outside.
     """
+    rounding = 1e-6  # of reflectance; digital numbers are 1e-4 apart
     domain = model.contract["domain"]
     outside = np.zeros(reflectance.shape[1:], dtype=bool)
     code = np.zeros(outside.shape, dtype="int32")
     for band, low, high in zip(domain["bands"], domain["minimum"], domain["maximum"], strict=True):
-        cell = (reflectance[BANDS.index(band)] - np.float32(low)) * np.float32(10 / (high - low))
+        start, width = np.float32(low - rounding), np.float32((high - low) / 10)
+        cell = (reflectance[BANDS.index(band)] - start) / width
         outside |= ~((cell >= 0) & (cell < 10))  # NaN is outside
         code = code * 10 + np.where(outside, 0, cell).astype("int32")
     outside |= (model.domain_bits[code >> 3] >> (code & 7)) & 1 == 0
