@@ -100,7 +100,7 @@ def test_metadata_and_job_may_come_with_the_request(writer: TestClient, results:
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
-        ({"results": "/etc"}, 403, "root that the service may read"),
+        ({"results": "/etc"}, 403, "may read: `lai-service serve --allow FOLDER`"),
         ({"results": "{root}/missing"}, 404, "does not exist"),
         ({"results": "{root}/job/.."}, 422, "cannot read job-results.json"),
         ({"results": "{root}/job", "item": {}}, 400, "item"),

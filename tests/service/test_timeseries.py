@@ -160,6 +160,7 @@ def test_place_without_items_is_404_with_the_reason(published: TestClient) -> No
     late = published.get(f"/timeseries?lon={lon}&lat={lat}&datetime=2030-01-01/..")
     assert [answer.status_code for answer in (nowhere, swapped, late)] == [404, 404, 404]
     assert "swapped" in swapped.json()["description"]
+    assert nowhere.json()["description"].startswith("no item meets [0.0, 0.0, 0.0, 0.0] (west")
     assert "swapped" not in nowhere.json()["description"]
     assert "time" in late.json()["description"]
 

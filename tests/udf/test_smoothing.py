@@ -8,7 +8,7 @@ from fake_series import fake_series
 
 from lai_udf import estimate, series, smooth
 from lai_udf.errors import MissingBandError
-from lai_udf.predict import LaiInputError
+from lai_udf.predict import BANDS, LaiError, LaiInputError
 
 SEASON = {"step_days": 5, "start": "2024-02-02", "end": "2024-10-01"}
 
@@ -106,3 +106,55 @@ def test_wrong_data_are_refused_by_the_errors_of_the_project(cube: xr.DataArray)
     assert outside.value.parameter == "dates"
     with pytest.raises(LaiInputError):
         smooth(cube)
+
+
+def _estimated(seed: int) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return a cube of five dates, of which one is hazy, and its LAI."""
+    reflectance = fake_cube(np.random.default_rng(seed), 24, dates=5)
+    reflectance[2, :10] += 0.08
+    times = np.datetime64("2024-06-01", "ns") + np.arange(5) * np.timedelta64(5, "D")
+    cube = reflectance.assign_coords(t=times).rename(t="time").to_dataset("bands")
+    cube["SCL"] = (("time", "y", "x"), np.full((5, 24, 24), 4, np.uint8))
+    cube = cube.rio.write_crs("EPSG:32633")
+    return cube, estimate(cube)
+
+
+@pytest.mark.parametrize("bands", [list(BANDS), ["B02", "B04", "B8A", "B11"]])
+def test_evidence_is_used_whatever_its_names_and_order(bands: list[str]) -> None:
+    cube, lai = _estimated(4)
+    expected = smooth(lai, evidence=cube, dates="observed")["LAI"]
+    assert np.abs(expected - smooth(lai, dates="observed")["LAI"]).max() > 0.1
+
+    own = cube[[*bands, "SCL"]]
+    xr.testing.assert_equal(
+        smooth(lai, evidence=own.rename({b: b.lower() for b in bands}), dates="observed")["LAI"],
+        expected,
+    )
+    for turned in (own.isel(time=[3, 0, 4, 1, 2]), own.isel(y=slice(None, None, -1))):
+        found = smooth(lai, evidence=turned, dates="observed")["LAI"]
+        xr.testing.assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("all_bands", [True, False])
+def test_evidence_of_other_dates_or_pixels_is_refused(all_bands: bool) -> None:
+    cube, lai = _estimated(5)
+    cube = cube if all_bands else cube[["B02", "B04", "B8A", "B11"]].rio.write_crs("EPSG:32633")
+    for other in (
+        cube.isel(time=slice(0, 4)),
+        cube.assign_coords(time=cube["time"] + np.timedelta64(1, "D")),
+        cube.assign_coords(x=cube["x"] + 20),
+    ):
+        with pytest.raises(LaiInputError, match="the evidence is of another") as refused:
+            smooth(lai, evidence=other, dates="observed")
+        assert refused.value.parameter == "evidence"
+
+
+def test_errors_about_evidence_name_the_parameters_of_smooth() -> None:
+    cube, lai = _estimated(6)
+    numbers = cube.copy()
+    for band in BANDS:
+        numbers[band] = (10_000 * cube[band].clip(0.0001)).round().astype("uint16")
+    for evidence in (numbers, numbers[["B02", "B04", "B8A", "B11"]]):
+        with pytest.raises(LaiError) as refused:
+            smooth(lai, evidence=evidence, dates="observed")
+        assert refused.value.parameter == "scale"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from lai_udf.bundle import open_bundle
-from lai_udf.errors import GridError, MetadataError
+from lai_udf.errors import GridError, MetadataError, name_as_keyword
 from lai_udf.guard import ScalingSample, era, judge_in_time, locate, thinning
 from lai_udf.predict import (
     BANDS,
@@ -39,10 +39,6 @@ CORE_PX = BLOCK_PX - 2 * HALO_PX
 
 MIN_PX, MAX_PX = 256, 2048
 """Blocks of the data between these sides stay as they are."""
-
-
-NAMES: Mapping[str | None, str] = {"reflectance_scale": "scale", "reflectance_offset": "offset"}
-"""Parameters of `estimate` that others call otherwise."""
 
 
 def estimate(
@@ -113,19 +109,12 @@ def estimate(
         context = options.context(bundle, overlap_px=HALO_PX)
         array = _choose_mask(cube, mask)
     except LaiError as error:
-        raise _rename(error) from error
+        raise name_as_keyword(error) from error
     judged = plausibility != "off" and not cube.offset_is_known
     groups = _groups(cube) if judged else []
     work = _estimate_now if array.chunks is None else _estimate_lazily
     values = work(array, context, options.output_bands(), groups)
     return _describe(values, cube, options, options.provenance(bundle), data)
-
-
-def _rename(error: LaiError) -> LaiError:
-    """Return an error with the names that parameters have here."""
-    for one in (error, *getattr(error, "errors", ())):
-        one.parameter = NAMES.get(one.parameter, one.parameter)
-    return error
 
 
 def _resolution(cube: Cube, asked: int | None) -> int:
@@ -203,12 +192,12 @@ def report_wrong(wrong: Mapping[int, LaiInputError], count: int) -> None:
     """Raise where every date is wrong, warn where some are."""
     for error in dict.fromkeys(wrong.values()):
         if len(wrong) == count:
-            raise _rename(locate(error, "the cube"))
+            raise name_as_keyword(locate(error, "the cube"))
         LOG.warning(
             "%d of %d dates have no LAI: %s",
             sum(other is error for other in wrong.values()),
             count,
-            error,
+            name_as_keyword(error),
         )
 
 

@@ -37,6 +37,17 @@ class LaiUdfError(LaiError):
     """Base of every error that lai_udf raises on purpose."""
 
 
+KEYWORDS = {"reflectance_scale": "scale", "reflectance_offset": "offset"}
+"""Parameters of scenes that `lai_udf.estimate` and `lai_udf.smooth` call otherwise."""
+
+
+def name_as_keyword(error: LaiError) -> LaiError:
+    """Return an error with the names that parameters of `lai_udf.estimate` have."""
+    for one in (error, *getattr(error, "errors", ())):
+        one.parameter = KEYWORDS.get(one.parameter, one.parameter)
+    return error
+
+
 class ProductError(LaiUdfError):
     """An input scene cannot be used."""
 

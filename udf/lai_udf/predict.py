@@ -1472,7 +1472,7 @@ def find_phase(bands: Sequence[np.ndarray]) -> tuple[int, int]:
             raise LaiInputError(
                 "the 20 m bands of this 10 m cube do not repeat each value in blocks of 2x2 "
                 "pixels: resample B05 B06 B07 B8A B11 B12 by nearest neighbour, on the grid of "
-                "the product, or load 20 m and",
+                "the product, or load a cube of 20 m",
                 parameter="resolution",
                 value=10,
                 expected="20",

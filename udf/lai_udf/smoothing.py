@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from lai_udf import series
-from lai_udf.errors import MissingBandError
-from lai_udf.predict import BANDS, VARIABLES, LaiInputError
+from lai_udf.errors import MissingBandError, name_as_keyword
+from lai_udf.predict import BANDS, VARIABLES, LaiError, LaiInputError
 from lai_udf.scenes.declared import Declared, Offset
 from lai_udf.series import EVIDENCE_BANDS, FALL, LAI_BANDS, OBSERVED, REJECTED
 
@@ -57,7 +57,8 @@ def smooth(
         start: first date of the grid.
         end: last date that it may reach.
         evidence: the cube that LAI was estimated from, as `lai_udf.estimate` takes it; or `B02`,
-            `B04`, `B8A`, `B11` and `SCL` on the grid and dates of `lai`, which may hold them, too.
+            `B04`, `B8A`, `B11` and `SCL` (other names in use are known), on the pixels and dates
+            of `lai`, which may hold them, too.
         scale: reflectance = value * scale + offset; None: what the evidence states, or 1.
         offset: as above, or None: what it states, or 0.
         level: of the incoming and outgoing bounds.
@@ -70,12 +71,16 @@ def smooth(
 
     Raises:
         MissingBandError: no LAI, or no time.
-        lai_udf.predict.LaiInputError: dates outside the data, or another value that cannot be.
+        lai_udf.predict.LaiInputError: dates outside the data, evidence of other dates or pixels,
+            or another value that cannot be.
     """
     bands = split_bands(lai)
     time = find_time(bands)
     if evidence is not None:
-        known, scale, offset = read_evidence(evidence, bands["LAI"], scale, offset)
+        try:
+            known, scale, offset = read_evidence(evidence, bands["LAI"], scale, offset)
+        except LaiError as error:
+            raise name_as_keyword(error) from error
         bands = known | bands
     if isinstance(offset, Mapping):
         raise LaiInputError(
@@ -122,7 +127,7 @@ def split_bands(data: xr.Dataset | xr.DataArray) -> dict[Hashable, xr.DataArray]
     wanted = (*LAI_BANDS, *EVIDENCE_BANDS)
     if isinstance(data, xr.Dataset):
         return {name: data[name] for name in wanted if name in data}
-    axis = next((name for name in ("bands", "band") if name in data.dims), None)
+    axis = _axis_of_bands(data)
     if axis is None:
         return {data.name if data.name in wanted else "LAI": data}
     known = [name for name in wanted if name in data[axis].values]
@@ -141,21 +146,87 @@ def read_evidence(
     """
     from lai_udf.scenes.cubes import as_cube  # readers of files: not for LAI alone
 
-    plain = split_bands(evidence)
-    if plain and not holds_all_bands(evidence):
-        return plain, scale, offset
+    named = name_bands(evidence)
+    if not holds_all_bands(named) and (plain := split_bands(named)):
+        return {name: align(band, lai) for name, band in plain.items()}, scale, offset
     array = as_cube(evidence, Declared(scale, offset)).to_array()
-    array = array.rename({"t": find_time({"LAI": lai})})
-    array = array.assign_coords({dim: lai[dim] for dim in lai.dims if dim in lai.coords})
-    return split_bands(array), None, None
+    return split_bands(align(array, lai)), None, None
+
+
+def name_bands(data: xr.Dataset | xr.DataArray) -> xr.Dataset | xr.DataArray:
+    """Return data with `B02` for `b02`, `blue` and other names in use, where each is there once."""
+    from lai_udf.scenes.labels import band_label
+
+    axis = _axis_of_bands(data)
+    if axis is None and isinstance(data, xr.DataArray):
+        return data
+    old = list(data.data_vars) if isinstance(data, xr.Dataset) else list(data[axis].values)
+    new = [band_label(str(name)) or name for name in old]
+    if len(set(new)) < len(new):
+        return data
+    if isinstance(data, xr.Dataset):
+        return data.rename(dict(zip(old, new, strict=True)))
+    return data.assign_coords({axis: new})
+
+
+def _axis_of_bands(data: xr.Dataset | xr.DataArray) -> str | None:
+    return next((name for name in ("bands", "band") if name in data.dims), None)
 
 
 def holds_all_bands(data: xr.Dataset | xr.DataArray) -> bool:
     """Return whether the ten bands are there under their own names."""
-    if isinstance(data, xr.Dataset) and not {"bands", "band"} & set(data.dims):
+    axis = _axis_of_bands(data)
+    if isinstance(data, xr.Dataset) and axis is None:
         return set(BANDS) <= set(map(str, data.data_vars))
-    axis = next((name for name in ("bands", "band") if name in data.coords), None)
-    return axis is not None and set(BANDS) <= {str(label) for label in data[axis].values}
+    return axis in data.coords and set(BANDS) <= {str(label) for label in data[axis].values}
+
+
+def align(band: xr.DataArray, lai: xr.DataArray) -> xr.DataArray:
+    """Return evidence in the order of LAI's dates and pixels, with the labels of LAI.
+
+    Raises:
+        LaiInputError: they are not the same dates or pixels.
+    """
+    time = find_time({"LAI": lai})
+    own = next((name for name in TIME_NAMES if name in band.dims), time)
+    band = band.rename({own: time}) if own != time else band
+    for dim in lai.dims:
+        if dim not in band.dims:
+            continue
+        order = np.arange(lai.sizes[dim])
+        same = band.sizes[dim] == len(order)
+        if same and dim in lai.coords and dim in band.coords:
+            same, order = _match(band[dim].values, lai[dim].values)
+        if not same:
+            raise LaiInputError(
+                f"the evidence is of another {dim} than LAI",
+                parameter="evidence",
+                expected="the dates and pixels that LAI was estimated from",
+            )
+        if (np.diff(order) != 1).any():
+            band = band.isel({dim: order})
+        if dim in lai.coords:
+            band = band.assign_coords({dim: lai[dim]})
+    return band
+
+
+def _match(found: np.ndarray, wanted: np.ndarray) -> tuple[bool, np.ndarray]:
+    """Return whether labels are the same but for their order, and where each wanted one is."""
+    if wanted.dtype.kind == "M" or found.dtype.kind == "M":
+        found, wanted = (
+            labels.astype("datetime64[s]").astype("int64") for labels in (found, wanted)
+        )
+    ours, theirs = np.argsort(wanted, kind="stable"), np.argsort(found, kind="stable")
+    one, other = wanted[ours], found[theirs]
+    if one.dtype.kind in "iuf" and other.dtype.kind in "iuf":
+        steps = np.diff(one.astype("float64"))
+        near = 0.1 * steps[steps > 0].min() if (steps > 0).any() else 0.1
+        same = bool((np.abs(one.astype("float64") - other) <= near).all())
+    else:
+        same = bool((one == other).all())
+    order = np.empty_like(ours)
+    order[ours] = theirs
+    return same, order
 
 
 def find_time(bands: Mapping[Hashable, xr.DataArray]) -> str:
@@ -174,8 +245,10 @@ def renamed_errors() -> Iterator[None]:
     try:
         yield
     except series.LaiInputError as error:
-        raise LaiInputError(
-            error.problem, parameter=error.parameter, value=error.value, expected=error.expected
+        raise name_as_keyword(
+            LaiInputError(
+                error.problem, parameter=error.parameter, value=error.value, expected=error.expected
+            )
         ) from error
 
 

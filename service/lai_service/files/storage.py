@@ -46,7 +46,10 @@ def resolve_below(path: Path, roots: Iterable[Path]) -> Path:
         raise NotFoundError("a path with a zero character names nothing")
     real = Path(os.path.realpath(path))
     if not any(real.is_relative_to(os.path.realpath(root)) for root in roots):
-        raise ForbiddenPathError(f"{path} does not lie below a root that the service may read")
+        raise ForbiddenPathError(
+            f"{path} does not lie below a root that the service may read: `lai-service serve "
+            "--allow FOLDER` (LAI_SERVICE_ALLOWED_ROOTS) names more"
+        )
     if not os.path.exists(real):  # False for a name that is too long, which Path.exists raises
         raise NotFoundError(f"{path} does not exist")
     return real

@@ -181,9 +181,8 @@ def estimate_graph(graph: Mapping[str, Any]) -> Estimate:
         start, end = (dt.date.fromisoformat(str(day)[:10]) for day in period)
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ProductionError(
-            parameter="graph",
-            value=str(error),
-            expected="a node with a spatial_extent and a temporal_extent of two days",
+            "the graph has no node with numbers or a geometry as spatial_extent and two days as "
+            "temporal_extent: parameters of a process have no size yet"
         ) from error
     areas = gpd.GeoDataFrame({"id": ["graph"]}, geometry=[shape], crs=crs)
     rows = plan_jobs(cut_into_tiles(areas), Order(start, end, {}))
