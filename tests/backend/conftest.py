@@ -21,6 +21,8 @@ with warnings.catch_warnings():  # planetary_computer configures pydantic the ol
     import openeo_processes_dask.process_implementations
     import openeo_processes_dask.specs  # noqa: F401 - leaves the files it reads open
 
+from lai_backend import access
+
 HEIGHT, WIDTH, STEP = 131, 150, 20.0
 WEST, NORTH, EPSG = 500_000.0, 5_600_000.0, 32633
 BANDS = ("B04", "B08", "SCL")
@@ -190,6 +192,14 @@ def stop_server(server: Server) -> None:
     server.process.wait(30)
     assert server.process.stdout is not None
     server.process.stdout.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own_rule_for_addresses() -> Iterator[None]:
+    """Undo what a server made in this process decided about addresses for all of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(access._only, "public", False)
+        yield
 
 
 @pytest.fixture(scope="session")
