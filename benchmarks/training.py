@@ -12,7 +12,6 @@ work on the machine hardly shows; on a GPU, where Keras finds one, it is per sec
 
 import argparse
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -207,7 +206,6 @@ def find_gpu() -> bool:
 
 def main() -> None:
     """Print the speeds as a Markdown table."""
-    warnings.filterwarnings("ignore", "Gradients do not exist")  # the spread head is taught later
     parser = argparse.ArgumentParser(description="Patches per second of fitting.")
     parser.add_argument("networks", nargs="*", default=list(SPECS), help=", ".join(SPECS))
     parser.add_argument("--patch", type=int, default=64, help="side of a patch, px")

@@ -34,15 +34,6 @@ def format_figures(contract: dict[str, Any]) -> str:
     rows = [
         _emulation(name, found) for name, found in metrics.items() if name.startswith("sl2p_on_")
     ]
-    if "one_pass_spread" in metrics:
-        spread = metrics["one_pass_spread"]
-        rows.append(
-            (
-                "single-pass MC-dropout SD, simulated patches kept aside",
-                f"r {spread['correlation']:.3f} with that of 30 draws, "
-                f"mean ratio {spread['ratio']:.2f}",
-            )
-        )
     rows += [
         (f'{pairs} field pairs, `target="{target}"`', field.format("against measured LAI", **found))
         for target, found in scores.items()

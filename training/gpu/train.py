@@ -2,9 +2,10 @@
 
 Input: the folder that `training/gpu/run --prepare` filled, and how many minutes there are. Output
 out: `results.tar.00`, `.01` ... of at most 16 MiB each: `runs/restoring` and `runs/paper`, as
-`lai-train export` and `evaluate` take them, and `scores.json`. They are written after each network:
-a machine that is taken away leaves what was finished. Runs stay in the work folder: given again,
-the shipped network is taken as it is, and the paper's goes on after its last epoch.
+`lai-train evaluate` takes them (`export` too, once all epochs are done), and `scores.json`. They
+are written after each network: a machine that is taken away leaves what was finished. Runs stay in
+the work folder: given again, the shipped network is taken as it is, and the paper's goes on after
+its last epoch.
 """
 
 import argparse
@@ -29,9 +30,10 @@ from lai_training.learn.checkpoints import BEST
 from lai_training.learn.config import FitConfig, PoolConfig, read_config
 from lai_training.learn.config_files import read_yaml
 from lai_training.learn.fit import fit
+from lai_training.learn.normalisation import Normalisation
 from lai_training.learn.pools import load_pool
 from lai_training.learn.run_folder import read_normalisation
-from lai_training.learn.variables import predict_variables
+from lai_training.networks import PAPER
 from lai_training.restore.config import RestoreConfig
 from lai_training.restore.fit import PROVENANCE, body_name, fit_bodies, is_body_run
 from lai_training.restore.network import BODIES, VARIABLE_SCALES, read_spectra
@@ -41,7 +43,15 @@ from lai_training.simulation.landscapes import simulate_patches
 from lai_training.simulation.spectral_library import shipped_library
 from lai_training.sl2p import predict_bands
 from lai_udf.atomic import move_finished, work_folder
-from lai_udf.predict import BANDS, NOMINAL_COSINES, build_body_features, join_blocks, split_blocks
+from lai_udf.predict import (
+    BANDS,
+    NOMINAL_COSINES,
+    build_body_features,
+    build_features,
+    clear_inputs,
+    join_blocks,
+    split_blocks,
+)
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 ARCHIVE = "results.tar"
@@ -49,6 +59,7 @@ PIECE_BYTES = 16 * 2**20
 SIMULATION, BODY_SHARE, RESERVE = 0.12, 0.35, 0.12
 """Shares of the minutes: simulated pools, the shipped network; kept for scores and pieces."""
 TINY: dict[str, Any] = {"patch_px": 32, "batch": 2, "unscored_border_px": 8}
+POOLED_PX = PAPER.window_multiple
 PAPER_ITSELF = {"correlation": 0.99, "distance": 0.12, "r_squared": 0.97}
 """What the paper states of its UNet against SNAP (Albughdadi et al. 2020, abstract)."""
 
@@ -139,6 +150,21 @@ def take_until(scenes: Sequence[Scene], moment: float) -> Iterator[Scene]:
             yield scene
 
 
+def predict_lai(
+    model: keras.Model, reflectance: NDArray[np.float32], normalisation: Normalisation
+) -> NDArray[np.float32]:
+    """Return LAI of (10, y, x) reflectance, NaN = no data, at nominal angles, (y, x)."""
+    height, width = reflectance.shape[1:]
+    pads = [(0, 0), (0, -height % POOLED_PX), (0, -width % POOLED_PX)]
+    image = np.pad(reflectance, pads, constant_values=np.nan)
+    inputs = clear_inputs(image, np.array(NOMINAL_COSINES, dtype="float32")[:, None, None])
+    features = build_features(inputs, {"normalisation": normalisation.contract()})
+    ones = np.ones((1, model.inputs[1].shape[-1]), dtype="float32")
+    lai = model([features.transpose(1, 2, 0)[None], ones], training=False)
+    image_of_lai: NDArray[np.float32] = keras.ops.convert_to_numpy(lai)[0, :height, :width, 0]
+    return image_of_lai
+
+
 def score_paper(run: Path, scenes: Iterable[Scene]) -> dict[str, Any]:
     """Return the scores of the paper's network against SL2P on real scenes, nominal angles."""
     model = keras.models.load_model(run / BEST, compile=False)
@@ -146,7 +172,7 @@ def score_paper(run: Path, scenes: Iterable[Scene]) -> dict[str, Any]:
     known: list[NDArray[np.floating[Any]]] = []
     found: list[NDArray[np.floating[Any]]] = []
     for scene in scenes:
-        lai = predict_variables(model, scene.reflectance, normalisation)["lai"]
+        lai = predict_lai(model, scene.reflectance, normalisation)
         bands = dict(zip(BANDS, scene.reflectance, strict=True))
         known.append(predict_bands(bands)[0][scene.scored])
         found.append(lai[scene.scored])

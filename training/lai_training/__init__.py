@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lai_training.bundles.export import export_onnx
-    from lai_training.bundles.release import add_spread
     from lai_training.errors import LaiTrainingError
     from lai_training.learn.config import FitConfig, SampleConfig, read_config
     from lai_training.learn.samples import SampleStream
-    from lai_training.learn.variables import score_variables
     from lai_training.networks import SPECS, NetworkSpec, build_network
     from lai_training.scores.emulation import score_scenes
     from lai_training.scores.metrics import score
@@ -33,7 +31,6 @@ __all__ = [
     "NetworkSpec",
     "SampleConfig",
     "SampleStream",
-    "add_spread",
     "build_network",
     "export_onnx",
     "predict",
@@ -42,7 +39,6 @@ __all__ = [
     "read_config",
     "score",
     "score_scenes",
-    "score_variables",
     "write_sl2p",
 ]
 
@@ -53,11 +49,9 @@ _HOMES = {
     "bundles.export": ("export_onnx",),
     "scores.metrics": ("score",),
     "networks": ("SPECS", "NetworkSpec", "build_network"),
-    "bundles.release": ("add_spread",),
     "learn.samples": ("SampleStream",),
     "sl2p": ("Flag", "predict", "predict_bands", "predict_image"),
     "sl2p.scene": ("write_sl2p",),
-    "learn.variables": ("score_variables",),
 }
 
 

@@ -1,10 +1,12 @@
 """From a run to the bundle that ships, and the bundle beside SL2P on field pairs."""
 
+import shutil
+
 import keras
 import pytest
 from typer.testing import CliRunner
 
-from lai_training.bundles.release import add_spread, release
+from lai_training.bundles.release import release
 from lai_training.calibration import correction
 from lai_training.cli import app
 from lai_training.errors import ExportError
@@ -20,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 CONFIG = FitConfig.model_validate(
     {
-        "network": "seamless",
+        "network": "mlp",
         "seed": 1,
         "pool": {"patches": 16, "size_px": 32, "seed": 7},
         "validation": {"patches": 8, "size_px": 32, "seed": 8},
@@ -28,7 +30,6 @@ CONFIG = FitConfig.model_validate(
         "epochs": 1,
         "steps": 1,
         "learning_rate": 0.1,
-        "spread_steps": 10,
     }
 )
 
@@ -42,13 +43,13 @@ def _fit_in_few_steps():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, land, pools):
+def run(tmp_path_factory, land):
     """A finished run whose network was never fitted."""
     folder = tmp_path_factory.mktemp("run")
     keras.utils.set_random_seed(5)
-    build_network("seamless").save(folder / "best.keras")
+    build_network("mlp").save(folder / "best.keras")
+    (folder / "history.csv").write_text("epoch,loss,val_loss\n0,1,1\n")
     write_provenance(CONFIG, measure_normalisation(land), folder)
-    add_spread(folder, pools=pools)
     return folder
 
 
@@ -69,21 +70,13 @@ def bundle(run, tmp_path_factory, made_pairs, scene):
 def test_a_bundle_carries_its_calibration_and_scores(bundle):
     opened = open_bundle(bundle)
 
-    assert (opened.model_id, opened.version) == ("sentinel2-lai-seamless", "0.3.0")
+    assert (opened.model_id, opened.version) == ("sentinel2-lai-mlp", "0.3.0")
     calibration, metrics = opened.contract["calibration"], opened.contract["metrics"]
     assert (calibration["n_pairs"], calibration["n_site_dates"]) == (60, 12)
     assert calibration["data"] == "pairs.csv"
-    assert metrics["one_pass_spread"]["patches"] == 10
     assert metrics["sl2p_on_real_scenes_angles_given"]["scenes"] == 1
     assert metrics["sl2p_on_real_scenes_nominal_angles"]["scenes"] == 1
     assert metrics["sl2p_on_real_scenes_with_noise"]["rmse_sl2p"] > 0
-
-
-def test_the_spread_is_taught_once(run, pools):
-    before = (run / "final.keras").read_bytes()
-
-    assert add_spread(run, pools=pools) == run / "final.keras"
-    assert (run / "final.keras").read_bytes() == before
 
 
 def test_validate_scores_both_targets_beside_sl2p(bundle, tmp_path, field_pairs):
@@ -92,16 +85,22 @@ def test_validate_scores_both_targets_beside_sl2p(bundle, tmp_path, field_pairs)
     result = CliRunner().invoke(app, [*command, "--model", str(bundle)])
 
     assert result.exit_code == 0, result.stderr
-    for name in ("SL2P 2_1", "seamless 0.3.0 sl2p, left out", "seamless 0.3.0 field, left out"):
+    for name in ("SL2P 2_1", "mlp 0.3.0 sl2p, left out", "mlp 0.3.0 field, left out"):
         assert f"| {name} | 60 |" in result.stdout
     assert "## Stated uncertainty" in result.stdout
 
 
-def test_an_unfinished_run_is_not_exported(tmp_path, field_pairs):
-    pairs = _write(field_pairs, tmp_path)
+@pytest.mark.parametrize(
+    ("lost", "sentence"),
+    [("best.keras", r"holds no best\.keras"), ("history.csv", "has 0 of 1 epochs: finish it")],
+)
+def test_an_unfinished_run_is_not_exported(run, tmp_path, field_pairs, lost, sentence):
+    pairs, unfinished = _write(field_pairs, tmp_path), tmp_path / "run"
+    shutil.copytree(run, unfinished)
+    (unfinished / lost).unlink()
 
-    with pytest.raises(ExportError, match=r"holds no final\.keras: finish the run"):
-        release(tmp_path, tmp_path / "b.zip", version="0.3.0", pairs=pairs, scenes=None)
+    with pytest.raises(ExportError, match=sentence):
+        release(unfinished, tmp_path / "b.zip", version="0.3.0", pairs=pairs, scenes=None)
     assert not (tmp_path / "b.zip").exists()
 
 

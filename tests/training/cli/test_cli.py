@@ -38,7 +38,7 @@ def test_what_cannot_be_simulated_is_misuse(tmp_path: Path, option: str, value: 
 
 @pytest.mark.parametrize(
     ("command", "parameter"),
-    [("fit", "config"), ("export", "run"), ("variables", "run")],
+    [("fit", "config"), ("export", "run")],
 )
 def test_a_missing_input_is_misuse(tmp_path: Path, command: str, parameter: str) -> None:
     outputs = ["out"] if command != "fit" else []
@@ -46,7 +46,7 @@ def test_a_missing_input_is_misuse(tmp_path: Path, command: str, parameter: str)
 
 
 def test_a_wrong_config_is_told_before_keras_is_loaded(tmp_path: Path) -> None:
-    (tmp_path / "wrong.yaml").write_text("network: seamless")
+    (tmp_path / "wrong.yaml").write_text("network: mlp")
     script = (
         "import sys; from lai_training.cli import app;"
         f"sys.argv = ['lai-train', 'fit', {str(tmp_path / 'wrong.yaml')!r}];"

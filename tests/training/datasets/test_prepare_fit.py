@@ -24,7 +24,7 @@ from lai_training.learn.normalisation import (
 from lai_training.learn.pools import load_pool
 from lai_training.learn.run_folder import read_normalisation
 from lai_training.learn.samples import SampleStream, build_batch
-from lai_training.networks import SEAMLESS
+from lai_training.networks import MLP
 from lai_udf.predict import NOMINAL_COSINES
 
 # Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
@@ -84,7 +84,7 @@ def _stream(pool, **changes):
     opened = load_pool(config.pool, pool)
     normalisation = measure_normalisation(opened.reflectance)
     return SampleStream(
-        opened.reflectance, normalisation, SEAMLESS, config.samples,
+        opened.reflectance, normalisation, MLP, config.samples,
         steps=2, seed=1, cosines=opened.cosines, lai=opened.lai,
     )  # fmt: skip
 
@@ -167,7 +167,7 @@ def test_labels_and_patches_are_cut_alike(land):
     config = SampleConfig.model_validate(UNTOUCHED | {"patch_px": 16})
     normalisation = normalise_by_range(np.zeros(10), np.ones(10))
     stream = SampleStream(
-        land.astype("float32"), normalisation, SEAMLESS, config, steps=1, seed=3, lai=stand_in
+        land.astype("float32"), normalisation, MLP, config, steps=1, seed=3, lai=stand_in
     )
 
     (features, _), label, _ = stream[0]
@@ -181,9 +181,7 @@ def test_pixels_without_a_label_teach_nothing(land, rng):
     lai[:, :8] = np.nan
     config = SampleConfig.model_validate(UNTOUCHED)
 
-    _, label, weight = build_batch(
-        clean, measure_normalisation(land), SEAMLESS, config, rng, lai=lai
-    )
+    _, label, weight = build_batch(clean, measure_normalisation(land), MLP, config, rng, lai=lai)
 
     assert (weight[:, :8] == 0).all()
     assert (label[:, 8:] == 2).all()

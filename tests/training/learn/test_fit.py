@@ -21,17 +21,16 @@ from lai_training.errors import ConfigError, FitError
 from lai_training.learn.checkpoints import KeepRun, read_history
 from lai_training.learn.config import FitConfig, read_any_config, read_config
 from lai_training.learn.fit import fit
-from lai_training.learn.normalisation import Normalisation
 from lai_training.learn.precision import full_precision
-from lai_training.learn.recipe import compile_model, load_start
-from lai_training.learn.run_folder import read_normalisation, write_provenance
-from lai_training.networks import SPECS, VARIABLE_SCALES, build_network
+from lai_training.learn.recipe import compile_model
+from lai_training.learn.run_folder import read_normalisation
+from lai_training.networks import build_network
 
 # Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 EXPERIMENT = {
-    "network": "seamless",
+    "network": "mlp",
     "seed": 1,
     "pool": {"patches": 16, "size_px": 32, "seed": 7},
     "validation": {"patches": 8, "size_px": 32, "seed": 8},
@@ -41,7 +40,6 @@ EXPERIMENT = {
     "learning_rate": 0.003,
     "ema_momentum": 0.9,
     "huber_delta": 0.5,
-    "spread_steps": 10,
 }
 
 
@@ -74,7 +72,7 @@ def test_a_fit_leaves_weights_history_and_provenance(tmp_path, pools):
 
     code, stdout, _ = _lai_train("fit", _write_config(tmp_path), "--run", run, "--pools", pools)
 
-    assert (code, stdout.strip()) == (0, str(run / "final.keras"))
+    assert (code, stdout.strip()) == (0, str(run / "best.keras"))
     assert len(_losses(run)) == 2
     assert (read_history(run, 2)[0]["patches_per_s"]) > "0"
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
@@ -85,16 +83,11 @@ def test_a_fit_leaves_weights_history_and_provenance(tmp_path, pools):
     assert provenance["config"]["epochs"] == 2
     assert read_config(run / "config.yaml") == FitConfig.model_validate(EXPERIMENT)
     assert (read_normalisation(run).std > 0).all()
-    assert json.loads((run / "spread.json").read_text())["patches"] == 10
-    best, final = (keras.models.load_model(run / f"{name}.keras") for name in ("best", "final"))
-    features = np.ones((1, 16, 16, 14), "float32")
-    ones = np.ones((1, SPECS["seamless"].mask_count), "float32")
-    np.testing.assert_array_equal(best([features, ones])[0], final([features, ones])[0])
     assert not list(run.glob(".*"))
 
 
 def test_a_fit_that_was_killed_goes_on_as_if_nothing_had_happened(tmp_path, pools):
-    changes = {"network": "mlp", "epochs": 12, "steps": 8, "spread_steps": 0}
+    changes = {"epochs": 12, "steps": 8}
     config = _write_config(tmp_path, **changes)
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     command = [Path(sys.executable).with_name("lai-train"), "fit", config]
@@ -137,9 +130,7 @@ def test_a_resumed_fit_remembers_its_best_epoch(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_fit_in_one_sentence(tmp_path, pools):
-    config = _write_config(
-        tmp_path, network="mlp", spread_steps=0, schedule="constant", learning_rate=1e20
-    )
+    config = _write_config(tmp_path, schedule="constant", learning_rate=1e20)
 
     code, stdout, stderr = _lai_train("fit", config, "--run", tmp_path / "run", "--pools", pools)
 
@@ -181,7 +172,7 @@ def test_infinite_losses_count_as_no_number(tmp_path, loss):
         ({"stpes": 3}, "unknown key stpes"),
         ({"samples": {"patch_px": 32, "noise": 1}}, r"unknown key samples\.noise"),
         ({"epochs": 0}, r"epochs: .* greater than or equal to 1, got 0"),
-        ({"network": "resnet"}, "network: .*'seamless', 'paper', 'mlp'"),
+        ({"network": "resnet"}, "network: .*'paper' or 'mlp'"),
         ({"pool": {"patches": 16, "size_px": 32}}, r"key pool\.seed is missing"),
     ],
 )
@@ -232,36 +223,9 @@ def test_a_damaged_backup_is_named(tmp_path, pools):
         fit(FitConfig.model_validate(EXPERIMENT), tmp_path / "run", pools=pools)
 
 
-def test_a_missing_start_is_named(tmp_path, pools):
-    config = FitConfig.model_validate({**EXPERIMENT, "start_from": "first"})
-
-    with pytest.raises(FitError, match=r"start_from: .*first holds no best\.keras"):
-        fit(config, tmp_path / "second", pools=pools)
-
-
-def test_new_heads_leave_the_network_they_start_from_as_it_is(tmp_path, pools):
-    start = tmp_path / "seamless"
-    flat = Normalisation(np.zeros(10, "float32"), np.ones(10, "float32"))
-    write_provenance(FitConfig.model_validate(EXPERIMENT), flat, start)
-    build_network("seamless").save(start / "best.keras")
-    changes = {"network": "seamless_variables", "start_from": "seamless", "freeze_start": True}
-
-    fit(FitConfig.model_validate({**EXPERIMENT, **changes}), tmp_path / "more", pools=pools)
-
-    one, more = (
-        keras.models.load_model(tmp_path / run / "best.keras") for run in ("seamless", "more")
-    )
-    features = np.random.default_rng(1).standard_normal((1, 16, 16, 14), dtype="float32")
-    ones = np.ones((1, SPECS["seamless"].mask_count), "float32")
-    np.testing.assert_array_equal(one([features, ones])[0], more([features, ones])[0])
-    first, last = read_history(tmp_path / "more", 2)
-    assert float(last["fapar_loss"]) < float(first["fapar_loss"])
-    assert first["lai_mae"] != first["fapar_mae"]
-
-
 def test_mixed_precision_leaves_no_trace_in_what_is_saved(tmp_path):
     keep = KeepRun(tmp_path, epochs_done=0)
-    keep.set_model(build_network("seamless"))
+    keep.set_model(build_network("mlp"))
     compile_model(keep.model, FitConfig.model_validate({**EXPERIMENT, "mixed_precision": True}))
 
     keep.model.optimizer.build(keep.model.trainable_variables)
@@ -274,38 +238,13 @@ def test_mixed_precision_leaves_no_trace_in_what_is_saved(tmp_path):
 
 
 def test_fitting_in_mixed_precision_multiplies_in_bfloat16():
-    model = build_network("seamless")
+    model = build_network("mlp")
 
     compile_model(model, FitConfig.model_validate({**EXPERIMENT, "mixed_precision": True}))
 
-    assert model.get_layer("level0").compute_dtype == "bfloat16"
-    assert model.get_layer("level0").kernel.dtype == "float32"
+    assert model.get_layer("dense0").compute_dtype == "bfloat16"
+    assert model.get_layer("dense0").kernel.dtype == "float32"
     assert model.get_layer("lai").compute_dtype == "float32"
     with full_precision(model):
-        assert model.get_layer("level0").compute_dtype == "float32"
-    assert model.get_layer("level0").compute_dtype == "bfloat16"
-
-
-def test_a_start_from_another_network_is_refused(tmp_path):
-    build_network("mlp").save(tmp_path / "best.keras")
-
-    with pytest.raises(FitError, match="is damaged or of another network"):
-        load_start(build_network("seamless"), tmp_path)
-
-
-def test_an_error_of_one_scale_weighs_alike_in_every_variable():
-    config = FitConfig.model_validate({**EXPERIMENT, "network": "seamless_variables"})
-    model = build_network("seamless_variables")
-    compile_model(model, config)
-    features, masks = np.zeros((1, 4, 4, 14), "float32"), np.ones((1, 80), "float32")
-    outputs = model([features, masks])
-    values = [keras.ops.convert_to_numpy(outputs[index]) for index in (0, 2, 3, 4, 5)]
-    labels = [
-        value + np.float32(scale)
-        for value, scale in zip(values, VARIABLE_SCALES.values(), strict=True)
-    ]
-
-    losses = model.evaluate((features, masks), tuple(labels), verbose=0, return_dict=True)
-
-    alike = 0.5 * (1 - 0.5 / 2)  # Huber's loss of an error of 1 with delta 0.5
-    assert losses["loss"] == pytest.approx(5 * alike, rel=1e-3)
+        assert model.get_layer("dense0").compute_dtype == "float32"
+    assert model.get_layer("dense0").compute_dtype == "bfloat16"

@@ -11,7 +11,7 @@ from lai_training.learn.config import SampleConfig
 from lai_training.learn.normalisation import NORMALISATION_LIMIT, measure_normalisation
 from lai_training.learn.pools import make_pool, open_pool
 from lai_training.learn.samples import SampleStream, build_batch
-from lai_training.networks import SEAMLESS
+from lai_training.networks import MLP
 from lai_udf.predict import BANDS, FEATURES
 
 CLEAN = {"noisy_share": 0, "missing_share": 0, "nominal_angle_share": 1, "masked_draw_share": 0}
@@ -24,11 +24,11 @@ def _config(**changes: float) -> SampleConfig:
 
 def _batch(land, rng, **changes):
     clean = land[:4].astype("float32")
-    return build_batch(clean, measure_normalisation(land), SEAMLESS, _config(**changes), rng)
+    return build_batch(clean, measure_normalisation(land), MLP, _config(**changes), rng)
 
 
 def _stream(land, seed=3, **changes):
-    return SampleStream(land, measure_normalisation(land), SEAMLESS, _config(), steps=3, seed=seed)
+    return SampleStream(land, measure_normalisation(land), MLP, _config(), steps=3, seed=seed)
 
 
 def _arrays(batch):
@@ -57,7 +57,7 @@ def test_another_seed_epoch_or_index_is_another_batch(land, change):
 
 def test_the_validation_batches_are_the_same_in_every_epoch(land):
     normalisation = measure_normalisation(land)
-    fixed = SampleStream(land, normalisation, SEAMLESS, _config(), steps=3, seed=3, fixed=True)
+    fixed = SampleStream(land, normalisation, MLP, _config(), steps=3, seed=3, fixed=True)
     before = fixed[0]
 
     fixed.on_epoch_end()
@@ -115,11 +115,11 @@ def test_features_are_finite_and_within_the_limit(land, seed):
 
 
 def test_masks_keep_their_mean_and_drop_at_the_rate_of_the_network(rng):
-    masks = draw_training_masks(2000, SEAMLESS, 1.0, rng)
+    masks = draw_training_masks(2000, MLP, 1.0, rng)
 
     assert set(np.unique(masks)) == {np.float32(0), np.float32(1 / 0.9)}
     assert masks.mean() == pytest.approx(1, abs=0.01)
-    assert (draw_training_masks(50, SEAMLESS, 0.0, rng) == 1).all()
+    assert (draw_training_masks(50, MLP, 0.0, rng) == 1).all()
 
 
 def test_roughness_touches_only_its_share_of_the_patches(land, rng):

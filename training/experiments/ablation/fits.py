@@ -157,7 +157,7 @@ def score_model(
     """Return the distances of `AblationRow` for a network, on the same samples for every network.
 
     Args:
-        model: the network; its first output is LAI.
+        model: the network.
         patches: (n, 10, y, x) clean reflectance.
         normalisation: constants that the network was fitted with.
         network: its key in `SPECS`.
@@ -168,11 +168,9 @@ def score_model(
         config = samples.model_copy(update={**changes, "masked_draw_share": 0.0})
         rng = np.random.default_rng(SEED)
         batch = build_batch(patches, normalisation, SPECS[network], config, rng)
-        (features, masks), label, weight = batch
-        truth = label[0] if isinstance(label, tuple) else label
+        (features, masks), truth, weight = batch
         seen = weight[..., 0] > 0
-        outputs = model.predict((features, masks), batch_size=32, verbose=0)
-        lai = outputs[0] if isinstance(outputs, list) else outputs
+        lai = model.predict((features, masks), batch_size=32, verbose=0)
         error = (lai - truth)[..., 0][seen]
         scores[name] = float(np.abs(error).mean())
         if name == "noisy":

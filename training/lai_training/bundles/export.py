@@ -1,7 +1,7 @@
 """Turn a network into ONNX, and a run into a model bundle: a zip of graphs and `model.json`.
 
-Beside `model.onnx`, which is the network as it was trained, lie its lean forms where it has any
-(`bundles.graphs`): the UDF runs those. `bundles.model_item` writes `model.json`.
+Beside `model.onnx`, which is the network as it was trained, lie the `paper` network's lean forms
+(`bundles.graphs_paper`): the UDF runs those. `bundles.model_item` writes `model.json`.
 """
 
 import io
@@ -16,10 +16,9 @@ import keras
 import numpy as np
 from keras import layers
 
-from lai_training.bundles.graphs import build_lean_graphs
-from lai_training.bundles.model_item import OUTPUTS
+from lai_training.bundles.graphs_paper import build_paper_graphs
 from lai_training.bundles.order import canonicalize_graph
-from lai_training.networks import FEATURE_COUNT
+from lai_training.networks import FEATURE_COUNT, PAPER
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bundle has the same bytes, whenever it is made
@@ -29,38 +28,33 @@ def export_onnx(model: keras.Model, path: Path) -> dict[str, bytes]:
     """Write the network as ONNX, channels first, and return its graphs by name.
 
     `model` is what was written: inputs `features` (n, 14, y, x) and `masks` (1 or n, mask_count),
-    outputs `lai` and, where the network has them, the others of `OUTPUTS`, (n, 1, y, x) each, all
-    float32, with n, y and x free. Further graphs are its lean forms. Needs the TensorFlow backend
-    (the weights may come from any).
+    output `lai`, (n, 1, y, x), all float32, with n, y and x free. Further graphs are its lean
+    forms. Needs the TensorFlow backend (the weights may come from any).
     """
     features = keras.Input((FEATURE_COUNT, None, None), name="features")
     masks = keras.Input((model.inputs[1].shape[-1],), name="masks")
-    outputs = model([layers.Permute((2, 3, 1))(features), masks])
-    outputs = outputs if isinstance(outputs, list) else [outputs]
-    first = keras.Model(
-        [features, masks], [layers.Permute((3, 1, 2))(output) for output in outputs]
-    )
+    lai = model([layers.Permute((2, 3, 1))(features), masks])
+    first = keras.Model([features, masks], [layers.Permute((3, 1, 2))(lai)])
     first(
         [np.zeros((1, FEATURE_COUNT, 32, 32), "float32"), np.ones((1, masks.shape[1]), "float32")]
     )
     with warnings.catch_warnings():  # np.object, inside Keras' bundled tf2onnx shim
         warnings.simplefilter("ignore", FutureWarning)
         first.export(path, format="onnx", verbose=False)
-    return {"model": _name_outputs(path, len(model.outputs)), **build_lean_graphs(model)}
+    lean = build_paper_graphs(model) if model.name == PAPER.name else {}
+    return {"model": _name_output(path), **lean}
 
 
-def _name_outputs(path: Path, count: int) -> bytes:
+def _name_output(path: Path) -> bytes:
     """Give an ONNX file its order and its names, free dimensions included, in place."""
     import onnx
 
     graph_model = onnx.load(path)
     graph = graph_model.graph
-    for index, name in enumerate(list(OUTPUTS)[:count]):
-        old = graph.output[index].name
-        for node in graph.node:
-            node.output[:] = [name if output == old else output for output in node.output]
-            node.input[:] = [name if source == old else source for source in node.input]
-        graph.output[index].name = name
+    old = graph.output[0].name
+    for node in graph.node:
+        node.output[:] = ["lai" if output == old else output for output in node.output]
+    graph.output[0].name = "lai"
     canonicalize_graph(graph_model)
     for value in [*graph.input, *graph.output]:
         axes = ["n", "channel", "y", "x"] if value.name != "masks" else ["draw", "channel"]

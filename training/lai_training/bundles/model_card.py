@@ -19,14 +19,9 @@ Json = Mapping[str, Any]
 NOT_STATED = "Not stated in `model.json`."
 
 ARCHITECTURES = {
-    "seamless": "A UNet of two poolings that proposes a correction of the spectrum (less noise) "
-    "and context, and a per-pixel head that reads LAI off the corrected spectrum. Dropout masks "
-    "are an input: a Monte-Carlo draw is one function of the whole scene.",
     "paper": "The UNet of Albughdadi et al. 2020 (figure 2): four poolings from 32 feature maps, "
     "batch normalisation, spatial dropout in every block. It gets no angles. Dropout masks are an "
     "input.",
-    "seamless_variables": "The `seamless` network with heads for further variables beside LAI. "
-    "Dropout masks are an input.",
     "mlp": "The per-pixel network of Albughdadi et al. 2020 (section 3.2): 256-128-64-1 with "
     "dropout. It sees no neighbours. Dropout masks are an input.",
 }
@@ -243,8 +238,6 @@ def _data(contract: Json) -> str:
     )
     if device := contract["provenance"].get("device"):
         text += f" Fitted on {device}."
-    if config.get("start_from"):
-        text += f" Training went on from the run `{config['start_from']}`."
     return text
 
 

@@ -22,16 +22,16 @@ from lai_udf.predict import ANGLES, BANDS, FEATURES, HALO_PX, OUTPUT_BANDS
 Json = dict[str, Any]
 
 CONTRACT_VERSION = 1
-OUTPUTS = {
-    "lai": "Leaf area index, m2 m-2.",
-    "lai_sd": "Spread that thirty Monte-Carlo draws of the masks would show, m2 m-2.",
-    "fapar": "Fraction of absorbed photosynthetically active radiation, unit 1.",
-    "fcover": "Fraction of ground covered by green vegetation, unit 1.",
-    "ccc": "Canopy chlorophyll content (LAI x chlorophyll a and b of the leaf), ug cm-2.",
-    "cwc": "Canopy water content (LAI x water of the leaf), g cm-2.",
+LAI_OUTPUT: Json = {
+    "name": "lai",
+    "description": "Leaf area index, m2 m-2.",
+    "tasks": ["regression"],
+    "result": {
+        "shape": [-1, 1, -1, -1],
+        "dim_order": ["batch", "channel", "height", "width"],
+        "data_type": "float32",
+    },
 }
-"""Outputs of the ONNX file, in its order; networks without a spread head have the first, those of
-one variable the first two."""
 EXTENSIONS = (
     "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
@@ -91,7 +91,7 @@ def describe_model(
             "mlm:name": model_id,
             **_describe_making(spec, provenance["config"]),
             "mlm:input": _describe_inputs(spec),
-            "mlm:output": [_describe_output(name) for name in _list_outputs(weights)],
+            "mlm:output": [LAI_OUTPUT],
             "lai:contract": contract,
         },
         "links": [],
@@ -177,19 +177,6 @@ def _describe_inputs(spec: NetworkSpec) -> list[Json]:
     ]
 
 
-def _describe_output(name: str) -> Json:
-    return {
-        "name": name,
-        "description": OUTPUTS[name],
-        "tasks": ["regression"],
-        "result": {
-            "shape": [-1, 1, -1, -1],
-            "dim_order": ["batch", "channel", "height", "width"],
-            "data_type": "float32",
-        },
-    }
-
-
 def _describe_weights(weights: bytes) -> Json:
     return {
         "href": "./model.onnx",
@@ -201,12 +188,6 @@ def _describe_weights(weights: bytes) -> Json:
         "file:size": len(weights),
         "file:checksum": multihash(weights),
     }
-
-
-def _list_outputs(weights: bytes) -> list[str]:
-    import onnx
-
-    return [output.name for output in onnx.load_model_from_string(weights).graph.output]
 
 
 def multihash(content: bytes) -> str:

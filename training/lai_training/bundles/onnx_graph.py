@@ -63,7 +63,6 @@ class Graph:
         bias: Floats | None = None,
         *,
         activation: str = "",
-        group: int = 1,
     ) -> str:
         """Add a convolution that keeps the size, and an activation; `kernel` is (out, in, y, x)."""
         weights = [self.constant(f"{output}/kernel", kernel)]
@@ -72,7 +71,7 @@ class Graph:
         side = kernel.shape[-1]
         pads = [side // 2] * 4
         return self.convolve_by(
-            output, source, *weights, side=side, pads=pads, activation=activation, group=group
+            output, source, *weights, side=side, pads=pads, activation=activation
         )
 
     def convolve_by(
@@ -83,12 +82,11 @@ class Graph:
         side: int,
         pads: list[int],
         activation: str = "",
-        group: int = 1,
     ) -> str:
         """Add a convolution whose kernel and bias are in the graph already, and an activation."""
         linear = f"{output}/linear" if activation else output
         shape = {"kernel_shape": [side, side], "pads": pads}
-        self.add("Conv", linear, source, *weights, group=group, **shape)
+        self.add("Conv", linear, source, *weights, **shape)
         return self.add(activation, output, linear) if activation else output
 
     def finish(self, name: str, inputs: Shapes, outputs: Shapes) -> bytes:

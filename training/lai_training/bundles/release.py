@@ -1,14 +1,11 @@
-"""From a finished run to the bundle that ships: teach the spread, calibrate, score, pack.
+"""From a finished run to the bundle that ships: calibrate, score, pack.
 
 Two passes: a first bundle lets the UDF's own code predict the real scenes; what that gives goes
 into the final `model.json`.
 """
 
-import json
-import logging
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,11 +17,9 @@ from lai_training.bundles.model_card import model_card
 from lai_training.bundles.model_item import describe_model
 from lai_training.bundles.recalibrate import make_calibration
 from lai_training.errors import ExportError
-from lai_training.learn.checkpoints import BEST
-from lai_training.learn.config import FitConfig
-from lai_training.learn.pools import Progress, load_pool
-from lai_training.learn.run_folder import read_normalisation, spec_of
-from lai_training.learn.spread import distill_mc_dropout_sd, has_spread_head
+from lai_training.learn.checkpoints import BEST, read_history
+from lai_training.learn.pools import Progress
+from lai_training.learn.run_folder import spec_of
 from lai_training.restore.bundle import pack_run
 from lai_training.restore.fit import is_body_run
 from lai_training.restore.residual import fit_residual_cloud
@@ -32,11 +27,6 @@ from lai_training.restore.scenes import read_scenes
 from lai_training.scores.emulation import find_scenes, score_scenes
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import open_bundle
-
-FINAL = "final.keras"
-SPREAD = "spread.json"
-
-logger = logging.getLogger("lai_training")
 
 SCENE_CASES = {
     "angles_given": (0.0, True),
@@ -46,54 +36,20 @@ SCENE_CASES = {
 """Of the scores on scenes: level of band noise, and whether angles are given."""
 NO_CALIBRATION: dict[str, Any] = {}
 
-
-def add_spread(run: Path, *, pools: Path, progress: Progress | None = None) -> Path:
-    """Finish a run: teach the spread head of its best weights; done once, then left alone.
-
-    Args:
-        run: folder of a complete fit.
-        pools: folder of the simulated pools.
-        progress: called with (patches done, all).
-
-    Returns:
-        `final.keras` in the run folder: the best weights, with the spread taught where the config
-        asks for it; beside it then lies `spread.json`, how well a single pass estimates the spread.
-    """
-    final = run / FINAL
-    if final.exists():
-        return final
-    spec, provenance = spec_of(run)
-    config = FitConfig.model_validate(provenance["config"])
-    model = keras.models.load_model(run / BEST, compile=False)
-    files = {FINAL: final}
-    with work_folder(run) as work, disk_errors(run):
-        if config.spread_steps and has_spread_head(model):
-            score = distill_mc_dropout_sd(
-                model,
-                load_pool(config.pool, pools).reflectance,
-                read_normalisation(run),
-                spec,
-                config.samples,
-                patches=config.spread_steps,
-                seed=config.seed + 2,
-                progress=progress,
-            )
-            (work / SPREAD).write_text(json.dumps(asdict(score), indent=2), encoding="utf-8")
-            files = {SPREAD: run / SPREAD, **files}
-        model.save(work / FINAL)
-        move_finished({work / name: path for name, path in files.items()})
-    return final
-
-
 Make = Callable[[dict[str, Any], dict[str, Any]], dict[str, bytes]]
 """From calibration and scores to the members of a bundle."""
 
 
 def _pack_network(run: Path, version: str) -> Make:
     """Return how a bundle of contract 1 is packed from the run of one network."""
-    if not (run / FINAL).exists():
-        raise ExportError(f"{run} holds no {FINAL}: finish the run with lai-train fit first")
-    model = keras.models.load_model(run / FINAL, compile=False)
+    if not (run / BEST).exists():
+        raise ExportError(f"{run} holds no {BEST}: finish the run with lai-train fit first")
+    epochs = spec_of(run)[1]["config"]["epochs"]
+    if (done := len(read_history(run, epochs))) < epochs:
+        raise ExportError(
+            f"{run} has {done} of {epochs} epochs: finish it with lai-train fit first"
+        )
+    model = keras.models.load_model(run / BEST, compile=False)
     with tempfile.TemporaryDirectory() as folder:
         graphs = export_onnx(model, Path(folder) / "model.onnx")
 
@@ -152,8 +108,6 @@ def release(
         first = write_members(Path(folder) / "draft.zip", make(NO_CALIBRATION, {}))
         calibration = make_calibration(pairs, further) | {"date": date.today().isoformat()}
         metrics: dict[str, Any] = {}
-        if (run / SPREAD).exists():
-            metrics["one_pass_spread"] = json.loads((run / SPREAD).read_text(encoding="utf-8"))
         if scenes is not None:
             files = find_scenes(scenes)
             for name, (noise, angles) in SCENE_CASES.items():

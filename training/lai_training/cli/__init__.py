@@ -15,7 +15,6 @@ from lai_training.cli.prepare import prepare
 from lai_training.cli.simulate import simulate
 from lai_training.cli.sl2p import sl2p
 from lai_training.cli.validate import validate
-from lai_training.cli.variables import variables
 
 app = typer.Typer(
     cls=Commands,
@@ -31,7 +30,7 @@ def main(_version: VersionOption = False) -> None:
     """Take the options that belong to no command."""
 
 
-COMMANDS = (simulate, prepare, fit, export, evaluate, variables, card, calibrate, validate, parcels)
+COMMANDS = (simulate, prepare, fit, export, evaluate, card, calibrate, validate, parcels)
 for command in COMMANDS:
     app.command()(command)
 app.command()(sl2p)

@@ -23,7 +23,7 @@ def fit(
         typer.Option(help="Folder of real scenes; only for configs that learn from scenes."),
     ] = None,
 ) -> None:
-    """Fit a network, or go on with a fit that was interrupted; then teach its spread."""
+    """Fit a network, or go on with a fit that was interrupted."""
     from lai_training.learn.config import FitConfig, read_any_config
 
     folder = run or Path("runs") / config.stem
@@ -40,14 +40,11 @@ def fit(
             return
         if scenes is not None:
             raise typer.BadParameter("this config learns from a pool: --scenes is not for it")
-        from lai_training.bundles.release import add_spread  # takes seconds to import
         from lai_training.learn.fit import fit as fit_network
 
         with show_progress("fit", "batch") as progress:
-            fit_network(experiment, folder, pools=pools, progress=progress)
-        with show_progress("spread", "patch") as progress:
-            final = add_spread(folder, pools=pools, progress=progress)
-    typer.echo(final)
+            best = fit_network(experiment, folder, pools=pools, progress=progress)
+    typer.echo(best)
 
 
 def export(

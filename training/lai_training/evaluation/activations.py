@@ -124,6 +124,6 @@ def inner_part(values: Float32) -> Float32:
 
 
 def _short(name: str) -> str:
-    """Return the layer of a tensor: `a/seamless_1/level0_1/Relu:0` -> `level0`."""
+    """Return the layer of a tensor: `a/mlp_1/dense0_1/Relu:0` -> `dense0`."""
     layer = name.split("/")[-2] if "/" in name else name
     return layer.removesuffix("_1")

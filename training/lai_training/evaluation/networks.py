@@ -28,7 +28,7 @@ Float32 = NDArray[np.float32]
 SL2P = "SL2P"
 """Name of the teacher's column."""
 
-WEIGHTS = ("body_20m.keras", "final.keras", "best.keras")
+WEIGHTS = ("body_20m.keras", "best.keras")
 """What a run folder is evaluated by: the first of these that it holds."""
 
 
@@ -37,13 +37,11 @@ class Network:
     """A bundle under the name that its column has."""
 
     name: str
-    """Such as `seamless 0.2.0`, or for a run `seamless (runs/seamless)`."""
+    """Such as `restoring 1.1.0`, or for a run `mlp (run mlp)`."""
     bundle: Path
     """Zip or folder."""
     contract: Mapping[str, Any]
     """`lai:contract` of its `model.json`."""
-    spread_taught: bool = True
-    """Whether its single-pass MC-dropout SD means something; that of an unfinished run does not."""
 
     @property
     def calibrated(self) -> bool:
@@ -138,14 +136,13 @@ def open_networks(paths: Sequence[Path]) -> Iterator[list[Network]]:
     with tempfile.TemporaryDirectory() as folder:
         networks: list[Network] = []
         for number, path in enumerate(paths):
-            taught = not is_run(path) or any((path / name).exists() for name in WEIGHTS[:2])
             bundle = _export(path, Path(folder) / f"{number}.zip") if is_run(path) else path
             contract = open_bundle(bundle).contract
             name = str(contract["model_id"]).removeprefix("sentinel2-lai-")
             name += f" (run {path.name})" if is_run(path) else f" {contract['model_version']}"
             if name in {network.name for network in networks}:
                 name += f" #{number + 1}"
-            networks.append(Network(name, bundle, contract, taught))
+            networks.append(Network(name, bundle, contract))
         yield networks
 
 

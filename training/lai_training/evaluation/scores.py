@@ -151,7 +151,7 @@ def tabulate_spread(
     Returns:
         Columns kind, image, network, n, sd (mean over the pixels of the standard deviation of 30
         draws), ci (mean half width of the 95 % interval of their mean, t = 2.045), one_pass_sd
-        (mean of what the network itself states in one pass; NaN where it was not taught to),
+        (mean of what the network itself states in one pass; NaN where it cannot),
         one_pass_correlation (r with that of the draws), seconds_draws.
     """
     rows = []
@@ -162,8 +162,6 @@ def tabulate_spread(
             seconds = time.process_time() - start
             drawn = drawn[scene.scored]
             stated = network.predict(scene.image, ("LAI_SD",))["LAI_SD"][scene.scored]
-            if not network.spread_taught:
-                stated = np.full_like(stated, np.nan)
             row: dict[str, Any] = {"kind": scene.kind, "image": scene.name}
             row["network"] = network.name
             row |= {"n": drawn.size, "sd": float(drawn.mean()), "seconds_draws": seconds}

@@ -45,8 +45,7 @@ class SampleConfig(BaseModel):
     """Turn and flip the patches at random."""
     label_low: float = -1.0
     label_high: float = 10.0
-    """SL2P labels of LAI are limited to this range; beyond it lies no vegetation. The other
-    variables are limited likewise: five tolerances below their minimum, ten above their maximum."""
+    """SL2P labels are limited to this range; beyond it lies no vegetation."""
 
 
 class PoolConfig(BaseModel):
@@ -85,12 +84,8 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    network: Literal["seamless", "paper", "mlp", "seamless_variables", "seamless_narrow"]
+    network: Literal["paper", "mlp"]
     seed: int
-    start_from: str | None = None
-    """Run (a folder beside this one) whose best weights are the start; none = fresh weights."""
-    freeze_start: bool = False
-    """Layers that come from the start keep their weights: only what it lacks is fitted."""
     pool: AnyPoolConfig
     validation: AnyPoolConfig
     normalisation: Literal["mean_std", "percentile"] = "mean_std"
@@ -105,11 +100,9 @@ class FitConfig(BaseModel):
     weight_decay: float = Field(0.0, ge=0)
     ema_momentum: float | None = Field(None, gt=0, lt=1)
     huber_delta: float | None = Field(None, gt=0)
-    """None = mean squared error, as in the paper; in units of LAI, see `VARIABLE_SCALES`."""
+    """m2 m-2; None = mean squared error, as in the paper."""
     mixed_precision: bool = False
     """Multiply in bfloat16; weights, outputs and what is written stay float32."""
-    spread_steps: int = Field(0, ge=0)
-    """Patches whose thirty draws teach the single-pass MC-dropout SD; 0 = it is not taught."""
 
 
 def read_config(path: Path) -> FitConfig:

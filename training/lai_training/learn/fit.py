@@ -4,7 +4,6 @@ The folder holds what `learn.run_folder` says of the run, and what `learn.checkp
 every epoch: `best.keras`, `history.csv` and the backup from which a killed run goes on.
 """
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,10 +19,8 @@ from lai_training.learn.normalisation import (
     normalise_by_range,
 )
 from lai_training.learn.pools import Pool, load_pool, open_real
-from lai_training.learn.recipe import compile_model, load_start
+from lai_training.learn.recipe import compile_model
 from lai_training.learn.run_folder import (
-    find_start,
-    read_normalisation,
     refuse_other_config,
     write_provenance,
 )
@@ -59,22 +56,19 @@ def fit(
         `best.keras` in the run folder.
 
     Raises:
-        FitError: the folder holds another experiment or a damaged backup, the run to start from
-            is missing, patches do not fit the config, or the loss became NaN.
+        FitError: the folder holds another experiment or a damaged backup, patches do not fit
+            the config, or the loss became NaN.
         PrepareError: a pool of real patches is missing or damaged.
         OutputNotWritableError: a folder refuses.
     """
     refuse_other_config(config, run)
-    start = find_start(config, run)
     keras.utils.set_random_seed(config.seed)
     training, held_out = (
         load_pool(pool, pools, progress) for pool in (config.pool, config.validation)
     )
     refuse_unfit(config, training, held_out)
-    normalisation = read_normalisation(start) if start else _normalise(config, training)
+    normalisation = _normalise(config, training)
     model = build_network(config.network)
-    if start:
-        load_start(model, start, freeze=config.freeze_start)
     compile_model(model, config)
     done = restore(model, run, steps=config.steps)
     if done == 0:
@@ -86,17 +80,15 @@ def fit(
         callbacks = _callbacks(stream, config, run, done, progress)
         if until is not None:
             callbacks.append(StopAt(until))
-        with warnings.catch_warnings():  # the spread head has no loss here; it is taught later
-            warnings.filterwarnings("ignore", "Gradients do not exist for variables .'spread1")
-            model.fit(
-                stream,
-                validation_data=held_out_stream,
-                initial_epoch=done,
-                epochs=config.epochs,
-                shuffle=False,  # a resumed run sees the batches in the same order as a whole one
-                verbose=verbose,
-                callbacks=callbacks,
-            )
+        model.fit(
+            stream,
+            validation_data=held_out_stream,
+            initial_epoch=done,
+            epochs=config.epochs,
+            shuffle=False,  # a resumed run sees the batches in the same order as a whole one
+            verbose=verbose,
+            callbacks=callbacks,
+        )
     best = run / BEST
     if not best.exists():
         raise FitError(f"{best} is missing though the run is complete: delete {run}, fit anew")
@@ -104,18 +96,13 @@ def fit(
 
 
 def refuse_unfit(config: FitConfig, *pools: Pool) -> None:
-    """Raise `FitError` where patches cannot be cut from a pool, or its labels are too few."""
+    """Raise `FitError` where patches cannot be cut from a pool."""
     for pool in pools:
         side = pool.reflectance.shape[-1]
         if side < config.samples.patch_px:
             raise FitError(
                 f"patches of the pool have {side} px, samples.patch_px is "
                 f"{config.samples.patch_px}: lower it, or make a pool of larger patches"
-            )
-        if pool.lai is not None and len(SPECS[config.network].variables) > 1:
-            raise FitError(
-                f"network {config.network} has more outputs than LAI, and the pool's labels are "
-                "rasters of LAI alone: prepare it with SL2P labels (labels: null)"
             )
 
 

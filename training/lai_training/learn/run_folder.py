@@ -19,7 +19,6 @@ import yaml
 
 from lai_training.datasets.manifest import MANIFEST
 from lai_training.errors import FitError
-from lai_training.learn.checkpoints import BEST
 from lai_training.learn.config import FitConfig, PoolConfig, PreparedConfig, read_config
 from lai_training.learn.normalisation import Normalisation
 from lai_training.learn.pools import open_real
@@ -112,13 +111,16 @@ def spec_of(run: Path) -> tuple[NetworkSpec, dict[str, Any]]:
     """Return the network's promises and the provenance of a run.
 
     Raises:
-        FitError: the folder holds no run.
+        FitError: the folder holds no run, or that of a network that is no more.
     """
     try:
         provenance: dict[str, Any] = json.loads((run / PROVENANCE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FitError(f"{run} is not the folder of a run: {error}") from error
-    return SPECS[provenance["config"]["network"]], provenance
+    network = provenance["config"]["network"]
+    if network not in SPECS:
+        raise FitError(f"{run} holds the network {network}; known are {', '.join(SPECS)}")
+    return SPECS[network], provenance
 
 
 def read_normalisation(run: Path) -> Normalisation:
@@ -126,20 +128,3 @@ def read_normalisation(run: Path) -> Normalisation:
     constants = spec_of(run)[1]["normalisation"]
     mean, std = (np.array(constants[key], dtype="float32") for key in ("mean", "std"))
     return Normalisation(mean, std)
-
-
-def find_start(config: FitConfig, run: Path) -> Path | None:
-    """Return the folder of the run that `start_from` names; None where nothing is named.
-
-    Raises:
-        FitError: that run has no weights.
-    """
-    if config.start_from is None:
-        return None
-    start = run.parent / config.start_from
-    if not (start / BEST).exists():
-        raise FitError(
-            f"start_from: {start} holds no {BEST}; fit training/configs/{config.start_from}.yaml "
-            "first, into that folder"
-        )
-    return start

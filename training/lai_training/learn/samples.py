@@ -23,17 +23,19 @@ from lai_training.learn.augmentation import (
     draw_training_masks,
 )
 from lai_training.learn.config import SampleConfig
-from lai_training.learn.labels import label_patches, limit_label
+from lai_training.learn.labels import label_patches
 from lai_training.learn.normalisation import Normalisation
 from lai_training.networks import NetworkSpec
 from lai_udf.predict import FEATURES, build_features, clear_inputs
 
 Floats = NDArray[np.float32]
-Batch = tuple[tuple[Floats, Floats], Floats | tuple[Floats, ...], Floats]
-"""((features, masks), label or labels, weight)."""
+Batch = tuple[tuple[Floats, Floats], Floats, Floats]
+"""((features, masks), label, weight)."""
 
 
-def cut_patches(pool: Floats, config: SampleConfig, rng: np.random.Generator) -> Floats:
+def cut_some(
+    pool: Floats, config: SampleConfig, rng: np.random.Generator
+) -> tuple[Floats, NDArray[np.int64]]:
     """Cut random patches out of a pool, turned and flipped at random where `augment` says so.
 
     Args:
@@ -42,15 +44,8 @@ def cut_patches(pool: Floats, config: SampleConfig, rng: np.random.Generator) ->
         rng: source of randomness.
 
     Returns:
-        (batch, bands, patch_px, patch_px) float32.
+        Patches, (batch, bands, patch_px, patch_px) float32, and their rows of the pool, (batch,).
     """
-    return cut_some(pool, config, rng)[0]
-
-
-def cut_some(
-    pool: Floats, config: SampleConfig, rng: np.random.Generator
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Cut random patches as `cut_patches` does; say from which rows of the pool, (n,)."""
     size = config.patch_px
     patches = np.empty((config.batch, pool.shape[1], size, size), dtype="float32")
     slack = pool.shape[-1] - size + 1
@@ -81,22 +76,16 @@ def build_batch(
     The label is SL2P's, or `lai`, (n, y, x), NaN where there is none.
 
     Features are (n, y, x, 14); label and weight (n, y, x, 1), weight 0 where data are missing.
-    A network of several variables gets a tuple of labels, in the order of `spec.variables`.
     """
     count, _, height, width = clean.shape
     if config.grain_share:
         clean = add_texture(clean, config, rng)
     cosines = draw_cosines(count, config.nominal_angle_share, rng, known=cosines)
-    raw = [
-        label_patches(clean, cosines, variable) if lai is None else lai
-        for variable in spec.variables
-    ]
-    labels = tuple(
-        np.nan_to_num(limit_label(label, variable, config))[..., None]
-        for label, variable in zip(raw, spec.variables, strict=True)
-    )
+    if lai is None:
+        lai = label_patches(clean, cosines)
+    label = np.nan_to_num(np.clip(lai, config.label_low, config.label_high))
     missing = draw_missing((count, height, width), config.missing_share, rng)
-    missing |= np.isnan(clean).any(axis=1) | np.isnan(raw[0])
+    missing |= np.isnan(clean).any(axis=1) | np.isnan(lai)
     observed, noisy = add_noise(clean, config, rng)
     contract = {"normalisation": normalisation.contract()}
     features = np.empty((count, height, width, len(FEATURES)), dtype="float32")
@@ -112,7 +101,7 @@ def build_batch(
     border = config.unscored_border_px
     inside[border : height - border, border : width - border] = True
     weights[:, ~inside] = 0
-    return (features, masks), labels if len(labels) > 1 else labels[0], weights[..., None]
+    return (features, masks), label[..., None], weights[..., None]
 
 
 class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]

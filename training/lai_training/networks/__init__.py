@@ -1,6 +1,6 @@
-"""The networks: `seamless` (default), `paper`, `mlp` and `seamless_variables`.
+"""The paper's networks: `paper`, its UNet, and `mlp`, its per-pixel network.
 
-All of them are one function of two inputs, so the rest of the project need not know which one
+Both are one function of two inputs, so the rest of the project need not know which one
 it holds:
 
 * ``features``, shape (batch, y, x, 14), float32: ten normalised bands, a validity channel
@@ -12,31 +12,23 @@ it holds:
   of masks is one function applied to the whole scene: no seams in the spread, whatever the
   tiling.
 
-The output is ``lai``, shape (batch, y, x, 1), m2 m-2, and, for networks with a spread head,
-``lai_sd`` of the same shape: the spread that thirty draws would show, learnt afterwards. A network
-of several variables goes on with one output for each further one, under its name in lower case.
+The output is ``lai``, shape (batch, y, x, 1), m2 m-2.
 
 Only Keras layers and `keras.ops` are used: the code runs on TensorFlow, JAX and PyTorch. The layers
-are in `networks.seamless` and `networks.paper`, the promises in `networks.spec`.
+are in `networks.paper`, the promises in `networks.spec`. The network that ships is in
+`lai_training.restore`.
 """
 
-from collections.abc import Callable
-
 import keras
-from keras import ops
 
 from lai_training.networks.paper import build_mlp, build_paper
-from lai_training.networks.seamless import build_seamless, build_seamless_variables
 from lai_training.networks.spec import (
     ANGLE_SLICE,
     BAND_COUNT,
     FEATURE_COUNT,
     MLP,
     PAPER,
-    SEAMLESS,
-    SEAMLESS_VARIABLES,
     SPECS,
-    VARIABLE_SCALES,
     NetworkSpec,
 )
 
@@ -46,13 +38,9 @@ __all__ = [
     "FEATURE_COUNT",
     "MLP",
     "PAPER",
-    "SEAMLESS",
-    "SEAMLESS_VARIABLES",
     "SPECS",
-    "VARIABLE_SCALES",
     "NetworkSpec",
     "build_network",
-    "measure_reach_px",
 ]
 
 
@@ -65,46 +53,4 @@ def build_network(name: str) -> keras.Model:
     Raises:
         KeyError: for an unknown name.
     """
-    builders: dict[str, Callable[[], keras.Model]] = {
-        "seamless": build_seamless,
-        "paper": build_paper,
-        "mlp": build_mlp,
-        "seamless_variables": build_seamless_variables,
-        "seamless_narrow": lambda: build_seamless(width=16),
-    }
-    return builders[name]()
-
-
-def measure_reach_px(model: keras.Model, *, size: int = 64) -> int:
-    """Return how far one input pixel is felt in the LAI, by the gradient-free definition.
-
-    Every pixel of one pooling cell is changed in turn (the reach depends on the phase of the
-    poolings) and the farthest changed output pixel is taken, in the maximum norm.
-
-    Args:
-        model: a network of this module.
-        size: side of the test image, px; larger than twice the reach.
-    """
-    rng = keras.random.SeedGenerator(1)
-    image = keras.random.normal((1, size, size, FEATURE_COUNT), seed=rng)
-    ones = ops.ones((1, model.inputs[1].shape[-1]))
-    reference = _lai(model, image, ones)
-    reach = 0
-    centre = size // 2
-    for phase in range(4):
-        at = centre + phase
-        poke = ops.convert_to_numpy(image).copy()
-        poke[0, at, at, :] += 100.0
-        changed = ops.convert_to_numpy(_lai(model, ops.convert_to_tensor(poke), ones) - reference)[
-            0, ..., 0
-        ]
-        rows, columns = (abs(changed) > 0).nonzero()
-        reach = max(reach, int(abs(rows - at).max()), int(abs(columns - at).max()))
-    return reach
-
-
-def _lai(
-    model: keras.Model, features: keras.KerasTensor, masks: keras.KerasTensor
-) -> keras.KerasTensor:
-    outputs = model([features, masks], training=False)
-    return outputs[0] if isinstance(outputs, (list, tuple)) else outputs
+    return {"paper": build_paper, "mlp": build_mlp}[name]()

@@ -27,7 +27,7 @@ def build_paper() -> keras.Model:
         block = layers.Concatenate(name=f"skip{depth}")([block, skips[depth]])
         block = mask(_double_conv(width, f"decode{depth}")(block))
     lai = layers.Conv2D(1, 1, name="lai")(block)
-    return keras.Model([features, masks], [lai], name="paper")
+    return keras.Model([features, masks], lai, name="paper")
 
 
 def build_mlp() -> keras.Model:
@@ -38,7 +38,7 @@ def build_mlp() -> keras.Model:
     )
     for index, width in enumerate(MLP.mask_channels):
         hidden = mask(layers.Conv2D(width, 1, activation="relu", name=f"dense{index}")(hidden))
-    return keras.Model([features, masks], [layers.Conv2D(1, 1, name="lai")(hidden)], name="mlp")
+    return keras.Model([features, masks], layers.Conv2D(1, 1, name="lai")(hidden), name="mlp")
 
 
 def _double_conv(width: int, name: str) -> keras.Sequential:

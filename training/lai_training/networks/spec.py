@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import keras
 from keras import layers
@@ -28,8 +28,6 @@ class NetworkSpec:
     """Probability that a channel is dropped in a Monte-Carlo draw."""
     mask_channels: tuple[int, ...]
     """Droppable channels per masked layer, in the order in which `masks` lists them."""
-    variables: tuple[str, ...] = ("LAI",)
-    """What it estimates, LAI first, by the names and in the units of `lai_training.sl2p`."""
 
     @property
     def mask_count(self) -> int:
@@ -37,13 +35,6 @@ class NetworkSpec:
         return sum(self.mask_channels)
 
 
-SEAMLESS = NetworkSpec(
-    name="seamless",
-    reach_px=15,
-    window_multiple=4,
-    dropout_rate=0.1,
-    mask_channels=(16, 32, 32),
-)
 PAPER = NetworkSpec(
     name="paper",
     reach_px=107,
@@ -58,14 +49,7 @@ MLP = NetworkSpec(
     dropout_rate=0.1,
     mask_channels=(256, 128, 64),
 )
-SEAMLESS_VARIABLES = replace(
-    SEAMLESS, name="seamless_variables", variables=("LAI", "FAPAR", "FCOVER", "CCC", "CWC")
-)
-SEAMLESS_NARROW = replace(SEAMLESS, name="seamless_narrow")
-SPECS = {spec.name: spec for spec in (SEAMLESS, PAPER, MLP, SEAMLESS_VARIABLES, SEAMLESS_NARROW)}
-VARIABLE_SCALES = {"LAI": 1.0, "FAPAR": 0.2, "FCOVER": 0.2, "CCC": 65.0, "CWC": 0.04}
-"""An error of so much weighs as much as one of 1 m2 m-2 in LAI: standard deviations of SL2P's
-labels over simulated land, relative to LAI's, in round numbers."""
+SPECS = {spec.name: spec for spec in (PAPER, MLP)}
 
 
 def open_inputs(
