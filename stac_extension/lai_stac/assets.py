@@ -35,7 +35,7 @@ FLAG_DESCRIPTIONS = {
     predict.OUTPUT_TOO_HIGH: "Above the valid range by more than the tolerance; kept",
     predict.CLOUD_NEAR: "Cloud, cloud shadow or snow, here or close by",
     predict.NO_DATA_NEAR: "No data, here or close by",
-    predict.RESIDUAL_CLOUD: "Suspected: cloud, haze or shadow that the classification missed",
+    predict.RESIDUAL_CLOUD: "Suspected: cloud or haze that the classification missed",
 }
 """Meaning of the flags whose names `lai_udf.variables` gives."""
 

@@ -104,7 +104,7 @@ OUTPUT_TOO_LOW = 8
 OUTPUT_TOO_HIGH = 16
 CLOUD_NEAR = 32
 NO_DATA_NEAR = 64
-RESIDUAL_CLOUD = 128  # cloud, haze or shadow that the scene classification missed is suspected
+RESIDUAL_CLOUD = 128  # cloud or haze that the scene classification missed is suspected
 # Statistics leave these pixels out; clipped values stay, as in SNAP.
 UNUSABLE_FLAGS = (
     INPUT_OUT_OF_DOMAIN

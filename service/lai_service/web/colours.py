@@ -42,7 +42,7 @@ _SPREAD: tuple[tuple[int, int, int], ...] = (
 _FLAGS: tuple[tuple[int, tuple[int, int, int], str], ...] = (
     (NO_DATA_NEAR, (120, 120, 120), "no data near"),
     (CLOUD_NEAR, (112, 178, 222), "cloud, shadow or snow near"),
-    (RESIDUAL_CLOUD, (60, 120, 170), "residual cloud, haze or shadow suspected"),
+    (RESIDUAL_CLOUD, (60, 120, 170), "residual cloud or haze suspected"),
     (OUTPUT_TOO_HIGH | OUTPUT_TOO_LOW, (196, 40, 60), "LAI out of range"),
     (CLIPPED_TO_MAX | CLIPPED_TO_MIN, (240, 160, 48), "LAI clipped to its range"),
     (INPUT_OUT_OF_DOMAIN, (130, 80, 170), "reflectance out of domain"),

@@ -163,4 +163,4 @@ def require_time(time: str | None, where: str) -> str:
             parameter="datetime",
             expected="a time such as 2021-06-24T10:30:31Z",
         )
-    return utc(time, where)
+    return utc(time, where.partition(", ")[0])  # without the places that were searched
