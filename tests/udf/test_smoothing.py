@@ -130,7 +130,8 @@ def test_evidence_is_used_whatever_its_names_and_order(bands: list[str]) -> None
         smooth(lai, evidence=own.rename({b: b.lower() for b in bands}), dates="observed")["LAI"],
         expected,
     )
-    for turned in (own.isel(time=[3, 0, 4, 1, 2]), own.isel(y=slice(None, None, -1))):
+    by_day = own.assign_coords(time=own["time"] + np.timedelta64(11, "h"))
+    for turned in (own.isel(time=[3, 0, 4, 1, 2]), own.isel(y=slice(None, None, -1)), by_day):
         found = smooth(lai, evidence=turned, dates="observed")["LAI"]
         xr.testing.assert_equal(found, expected)
 

@@ -211,14 +211,18 @@ def align(band: xr.DataArray, lai: xr.DataArray) -> xr.DataArray:
 
 
 def _match(found: np.ndarray, wanted: np.ndarray) -> tuple[bool, np.ndarray]:
-    """Return whether labels are the same but for their order, and where each wanted one is."""
-    if wanted.dtype.kind == "M" or found.dtype.kind == "M":
-        found, wanted = (
-            labels.astype("datetime64[s]").astype("int64") for labels in (found, wanted)
-        )
+    """Return whether labels are the same but for their order, and where each wanted one is.
+
+    Times are the same on the same day: labels of composites and of openEO hold no more.
+    """
+    timed = wanted.dtype.kind == "M" or found.dtype.kind == "M"
+    if timed:
+        found, wanted = (part.astype("datetime64[s]").astype("int64") for part in (found, wanted))
     ours, theirs = np.argsort(wanted, kind="stable"), np.argsort(found, kind="stable")
     one, other = wanted[ours], found[theirs]
-    if one.dtype.kind in "iuf" and other.dtype.kind in "iuf":
+    if timed:
+        same = bool((one // 86_400 == other // 86_400).all())
+    elif one.dtype.kind in "iuf" and other.dtype.kind in "iuf":
         steps = np.diff(one.astype("float64"))
         near = 0.1 * steps[steps > 0].min() if (steps > 0).any() else 0.1
         same = bool((np.abs(one.astype("float64") - other) <= near).all())
