@@ -300,6 +300,20 @@ def test_a_wrong_season_is_an_error_and_wrong_dates_are_left_out(
     assert np.isfinite(lai_udf.estimate(numbers, scale=1e-4, plausibility="off")["LAI"][12:]).any()
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_an_offset_that_is_stated_alone_leaves_the_scale_to_be_judged(
+    cube: xr.DataArray, lazy: bool
+) -> None:
+    numbers = as_dataset(cube)
+    for band in BANDS:
+        numbers[band] = numbers[band] * 10_000
+    numbers = numbers.chunk(y=20) if lazy else numbers
+    with pytest.raises(LaiInputError, match="looks like digital numbers") as refused:
+        lai_udf.estimate(numbers, offset=0.0)["LAI"].compute()
+    assert refused.value.parameter == "scale"
+    assert np.isnan(lai_udf.estimate(numbers, scale=1.0, offset=0.0)["LAI"]).all()
+
+
 def test_mask_can_be_left_out(cube: xr.DataArray) -> None:
     assert np.isnan(lai_udf.estimate(cube)["LAI"].values[1, 12, 33])
     assert np.isfinite(lai_udf.estimate(cube, mask=None)["LAI"].values[1, 12, 33])

@@ -110,10 +110,11 @@ def estimate(
         array = _choose_mask(cube, mask)
     except LaiError as error:
         raise name_as_keyword(error) from error
-    judged = plausibility != "off" and not cube.offset_is_known
-    groups = _groups(cube) if judged else []
+    scaled = scale is not None or any(s.scale != 1 for s in cube.planes[BANDS[0]].scalings)
+    known = cube.offset_is_known  # of an offset without a scale, the scale is judged
+    groups = _groups(cube) if plausibility != "off" and not (known and scaled) else []
     work = _estimate_now if array.chunks is None else _estimate_lazily
-    values = work(array, context, options.output_bands(), groups)
+    values = work(array, context, options.output_bands(), groups, known)
     return _describe(values, cube, options, options.provenance(bundle), data)
 
 
@@ -158,10 +159,14 @@ def _groups(cube: Cube) -> list[list[int]]:
 
 
 def _estimate_now(
-    array: xr.DataArray, context: Mapping[str, Any], bands: tuple[str, ...], groups: list[list[int]]
+    array: xr.DataArray,
+    context: Mapping[str, Any],
+    bands: tuple[str, ...],
+    groups: list[list[int]],
+    known: bool,
 ) -> npt.NDArray[np.float32]:
     """Estimate in memory, date by date; (t, bands, y, x)."""
-    wrong = judge_dates(array, groups)
+    wrong = judge_dates(array, groups, known)
     report_wrong(wrong, array.sizes["t"])
     shape = (array.sizes["t"], len(bands), array.sizes["y"], array.sizes["x"])
     result = np.empty(shape, np.float32)
@@ -180,11 +185,17 @@ def _time_of(array: xr.DataArray, date: int) -> str:
     return str(array["t"].values[date]) if array["t"].dtype.kind == "M" else ""
 
 
-def judge_dates(array: xr.DataArray, groups: list[list[int]]) -> dict[int, LaiInputError]:
-    """Return what is wrong with the scaling of dates of (t, bands, y, x), by group."""
+def judge_dates(
+    array: xr.DataArray, groups: list[list[int]], known: bool
+) -> dict[int, LaiInputError]:
+    """Return what is wrong with the scaling of dates of (t, bands, y, x), by group.
+
+    Where the offset is `known`, the scale alone is judged.
+    """
     wrong: dict[int, LaiInputError] = {}
     for group in groups:
-        wrong |= judge_in_time({date: ScalingSample().add(array.isel(t=date)) for date in group})
+        samples = {date: ScalingSample().add(array.isel(t=date)) for date in group}
+        wrong |= judge_in_time(samples, offset_is_known=known)
     return wrong
 
 
@@ -208,7 +219,11 @@ def _nothing(bands: Sequence[str], shape: tuple[int, ...]) -> npt.NDArray[np.flo
 
 
 def _estimate_lazily(
-    array: xr.DataArray, context: Mapping[str, Any], bands: tuple[str, ...], groups: list[list[int]]
+    array: xr.DataArray,
+    context: Mapping[str, Any],
+    bands: tuple[str, ...],
+    groups: list[list[int]],
+    known: bool,
 ) -> Any:  # noqa: ANN401 (of Dask)
     """Estimate block by block with a halo; (t, bands, y, x)."""
     import dask.array as da
@@ -217,7 +232,7 @@ def _estimate_lazily(
     times = [_time_of(array, date) for date in range(array.sizes["t"])]
     rows, columns = (choose_blocks(array.chunksizes[axis]) for axis in ("y", "x"))
     values = array.data.rechunk({0: 1, 1: -1, 2: rows, 3: columns})
-    verdicts = _judge_lazily(array, groups)
+    verdicts = _judge_lazily(array, groups, known)
     depth = {axis: HALO_PX if values.numblocks[axis] > 1 else 0 for axis in (2, 3)}
     # The edges of the cube get their halo in `work`: Dask would make it before the first block.
     shared = da.overlap.overlap(values, depth=depth, boundary="none", allow_rechunk=False)
@@ -270,7 +285,7 @@ def choose_blocks(chunks: Sequence[int]) -> tuple[int, ...]:
     return tuple(whole)
 
 
-def _judge_lazily(array: xr.DataArray, groups: list[list[int]]) -> Any:  # noqa: ANN401 (of Dask)
+def _judge_lazily(array: xr.DataArray, groups: list[list[int]], known: bool) -> Any:  # noqa: ANN401 (of Dask)
     """Return whether each date is refused, (t, 1, 1, 1) bool, judged when it is computed.
 
     All pixels are read for it before the first is estimated, and read again then: holding them
@@ -286,7 +301,7 @@ def _judge_lazily(array: xr.DataArray, groups: list[list[int]]) -> Any:  # noqa:
     thin = array[:, :, ::step, ::step]
 
     def decide() -> npt.NDArray[np.bool_]:
-        wrong = judge_dates(thin.compute(scheduler="threads"), groups)
+        wrong = judge_dates(thin.compute(scheduler="threads"), groups, known)
         report_wrong(wrong, count)
         return np.isin(np.arange(count), list(wrong)).reshape(-1, 1, 1, 1)
 
