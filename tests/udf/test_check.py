@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from lai_udf.check import check_cube, lint_udf
 from lai_udf.cli import app
 from lai_udf.errors import MetadataError
+from lai_udf.predict import LaiInputError
 from lai_udf.runs import run_cube
 
 GOOD = """
@@ -138,6 +139,17 @@ def test_dates_that_no_folder_can_be_named_after_do_not_stop_the_others(
     with pytest.raises(MetadataError):
         run_cube(cube.isel(t=np.array(times) != "2024-06-06"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+def test_an_offset_that_is_stated_alone_leaves_the_scale_to_be_judged(
+    series: xr.DataArray, tmp_path: Path
+) -> None:
+    percent = series.copy()
+    percent[:, :10] *= 100
+    with pytest.raises(LaiInputError) as refused:
+        run_cube(percent, tmp_path / "out", reflectance_offset=0.0)
+    assert refused.value.parameter == "reflectance_scale"
+    assert not (tmp_path / "out").exists()
 
 
 def test_labels_that_are_no_times_are_a_problem(series: xr.DataArray) -> None:

@@ -86,12 +86,13 @@ def judge(sources: Sequence[SceneSource], *, even_known: bool = False) -> dict[i
         even_known: judge the scale, not the offset, where both are known, too: for scenes of which
             no pixel could be used.
     """
-    samples: dict[str, dict[int, ScalingSample]] = defaultdict(dict)
+    samples: dict[tuple[str, bool], dict[int, ScalingSample]] = defaultdict(dict)
     refused: dict[int, LaiError] = {}
     for number, source in enumerate(sources):
-        if source.offset_is_known and not even_known:
+        if source.scaling_is_known and not even_known:
             continue
-        group = era(source.metadata.processing_baseline, source.metadata.datetime)
+        baseline = era(source.metadata.processing_baseline, source.metadata.datetime)
+        group = baseline, source.offset_is_known
         sample = ScalingSample()
         try:
             for start in range(0, source.grid.height, STRIP_ROWS):
@@ -101,9 +102,8 @@ def judge(sources: Sequence[SceneSource], *, even_known: bool = False) -> dict[i
             refused[number] = error
         else:
             samples[group][number] = sample
-    for judged in samples.values():
+    for (_, known), judged in samples.items():
         in_time = dict(sorted(judged.items(), key=lambda one: sources[one[0]].metadata.datetime))
-        known = all(sources[number].offset_is_known for number in judged)
         for number, wrong in judge_in_time(in_time, offset_is_known=known).items():
             refused[number] = locate(wrong, sources[number].name)
     return refused

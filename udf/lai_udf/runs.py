@@ -118,7 +118,7 @@ def run_scenes(
         except LaiUdfError as error:
             report.refused.append(Refusal(entry.name, error))
             continue
-        if options.plausibility == "off" or source.offset_is_known:
+        if options.plausibility == "off" or source.scaling_is_known:
             run(entry.name, source)
         else:
             doubtful.append((entry.name, source))

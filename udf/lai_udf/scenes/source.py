@@ -77,6 +77,11 @@ class SceneSource:
         return all(band.scaling.is_known for band in self._reflectance)
 
     @property
+    def scaling_is_known(self) -> bool:
+        """Whether a scale is stated beside the offset; of an offset alone, the scale is judged."""
+        return self.offset_is_known and any(band.scaling.scale != 1 for band in self._reflectance)
+
+    @property
     def scaling_text(self) -> str:
         """Scaling in use and where it was found, one phrase."""
         return "; ".join(dict.fromkeys(str(band.scaling) for band in self._reflectance))
