@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write_untrained(network: str, path: Path) -> Path:
-    """Write a bundle of a network with random weights around the contract of the default one."""
+    """Write a bundle of contract 1: random weights, else what the default bundle states."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from lai_training.bundles.export import export_onnx, write_bundle
@@ -20,8 +20,12 @@ def write_untrained(network: str, path: Path) -> Path:
         graphs = export_onnx(build_network(network), Path(folder) / "model.onnx")
     description = copy.deepcopy(read_bundle(str(default_bundle_path()))[0])
     sums = {name: "1220" + hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()}
+    description["assets"] = {"model": description["assets"]["model"]}
     description["assets"]["model"]["file:checksum"] = sums.pop("model")
     spec, contract = SPECS[network], description["properties"]["lai:contract"]
+    contract["version"] = 1
+    contract["normalisation"] = contract.pop("bodies")["20"]["normalisation"]
+    del contract["variables"], contract["flags"]
     contract["graphs"] = sums
     contract["masks"] = {"count": spec.mask_count, "rate": spec.dropout_rate}
     contract["reach_px"], contract["window_multiple"] = spec.reach_px, spec.window_multiple
