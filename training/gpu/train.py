@@ -80,9 +80,9 @@ class Pieces:
             if not self._files or self._files[-1].tell() >= self._limit:
                 path = self._folder / f"{self._name}.{len(self._files):02d}"
                 self._files.append(path.open("wb"))
-            room = self._limit - self._files[-1].tell()
-            self._files[-1].write(view[:room])
-            view = view[room:]
+            count = self._limit - self._files[-1].tell()
+            self._files[-1].write(view[:count])
+            view = view[count:]
         return len(data)
 
     def close(self) -> None:

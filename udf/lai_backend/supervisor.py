@@ -1,6 +1,6 @@
 """Batch jobs from `queued` to their end, and synchronous requests.
 
-One thread looks at the registry: it starts waiting jobs when there is room, and settles running
+One thread looks at the registry: it starts waiting jobs when workers are free, and settles running
 ones whose worker has ended. What it knows lies in the registry and the job folders, so a restarted
 server carries on: jobs whose worker lives are watched further, the others become `error` with a
 reason.
@@ -123,10 +123,10 @@ class Supervisor:
                     self._end(job, str(outcome["status"]))
 
     def start_waiting(self) -> None:
-        """Start the jobs that wait, as far as there is room, instead of at the next look."""
+        """Start the jobs that wait, as far as workers are free, instead of at the next look."""
         with self._lock:
-            room = self.settings.max_jobs - len(self._store.jobs_in("running"))
-            for job in self._store.jobs_in("queued")[: max(room, 0)]:
+            free = self.settings.max_jobs - len(self._store.jobs_in("running"))
+            for job in self._store.jobs_in("queued")[: max(free, 0)]:
                 self._start_job(job)
 
     def run_now(

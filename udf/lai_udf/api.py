@@ -110,9 +110,9 @@ def estimate(
         array = _choose_mask(cube, mask)
     except LaiError as error:
         raise name_as_keyword(error) from error
-    scaled = scale is not None or any(s.scale != 1 for s in cube.planes[BANDS[0]].scalings)
-    known = cube.offset_is_known  # of an offset without a scale, the scale is judged
-    groups = _groups(cube) if plausibility != "off" and not (known and scaled) else []
+    known = cube.offset_is_known
+    stated = cube.scaling_is_known or (known and scale is not None)
+    groups = _groups(cube) if plausibility != "off" and not stated else []
     work = _estimate_now if array.chunks is None else _estimate_lazily
     values = work(array, context, options.output_bands(), groups, known)
     return _describe(values, cube, options, options.provenance(bundle), data)

@@ -50,6 +50,20 @@ def _numba_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     numba.config.CACHE_DIR = str(tmp_path_factory.mktemp("numba"))
 
 
+def _our_spectra(
+    canopy: CanopyParameters, angles: tuple[np.ndarray, ...], soil: np.ndarray
+) -> np.ndarray:
+    """Run our implementation: (n, wavelengths)."""
+    leaf = leaf_reflectance(canopy.leaf_layers, _chemistry(canopy), leaf_optics(WAVELENGTH_NM))
+    return canopy_reflectance(
+        *leaf,
+        soil[:, : len(WAVELENGTH_NM)],
+        canopy.lai,
+        canopy.hot_spot,
+        (canopy.average_leaf_angle_deg, *angles),
+    )
+
+
 def _package_spectra(
     canopy: CanopyParameters, angles: tuple[np.ndarray, ...], soil: np.ndarray
 ) -> np.ndarray:
@@ -87,14 +101,7 @@ def test_spectra_equal_those_of_the_prosail_package(rng: np.random.Generator, la
     angles[0][1], angles[1][1], angles[2][1] = 30.0, 10.0, 0.0
     soil = np.repeat(rng.uniform(0.02, 0.5, (40, 1)), 2101, axis=1)
 
-    leaf = leaf_reflectance(canopy.leaf_layers, _chemistry(canopy), leaf_optics(WAVELENGTH_NM))
-    ours = canopy_reflectance(
-        *leaf,
-        soil[:, : len(WAVELENGTH_NM)],
-        canopy.lai,
-        canopy.hot_spot,
-        (canopy.average_leaf_angle_deg, *angles),
-    )
+    ours = _our_spectra(canopy, angles, soil)
 
     np.testing.assert_allclose(ours, _package_spectra(canopy, angles, soil)[:, ::25], **ABSOLUTE)
 
@@ -107,14 +114,7 @@ def test_the_pure_hot_spot_and_the_nadir_view_agree_with_the_package(
     angles = (np.full(5, zenith_deg), np.full(5, zenith_deg), np.zeros(5))
     soil = np.full((5, 2101), 0.2)
 
-    leaf = leaf_reflectance(canopy.leaf_layers, _chemistry(canopy), leaf_optics(WAVELENGTH_NM))
-    ours = canopy_reflectance(
-        *leaf,
-        soil[:, : len(WAVELENGTH_NM)],
-        canopy.lai,
-        canopy.hot_spot,
-        (canopy.average_leaf_angle_deg, *angles),
-    )
+    ours = _our_spectra(canopy, angles, soil)
 
     np.testing.assert_allclose(
         ours, _package_spectra(canopy, angles, soil)[:, ::25], rtol=0, atol=1e-5

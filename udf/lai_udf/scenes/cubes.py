@@ -100,6 +100,12 @@ class Cube:
         return all(s.is_known for band in BANDS for s in self.planes[band].scalings)
 
     @property
+    def scaling_is_known(self) -> bool:
+        """Whether a scale is stated beside the offset; of an offset alone, the scale is judged."""
+        scaled = any(s.scale != 1 for band in BANDS for s in self.planes[band].scalings)
+        return self.offset_is_known and scaled
+
+    @property
     def scaling_text(self) -> str:
         """Scaling in use and where it was found, one phrase."""
         return "; ".join(
