@@ -15,7 +15,7 @@ from lai_udf.errors import EmptySceneError, UnreadableProductError
 from lai_udf.predict import BANDS
 from lai_udf.run import RunOptions
 from lai_udf.runs import run_items
-from lai_udf.scenes.items import holds_items, open_items, read_items
+from lai_udf.scenes.stac import holds_items, open_items, read_items
 
 IDS = ("S2A_first", "S2B_second")
 TIMES = ("2022-10-05T11:54:11Z", "2022-10-10T11:54:11Z")

@@ -15,7 +15,7 @@ from lai_udf.predict import BANDS, LaiInputError, apply_datacube
 from lai_udf.run_options import RunOptions
 from lai_udf.runs import run_cube, run_scenes
 from lai_udf.scenes.cubes import as_cube, open_cube, read_cube
-from lai_udf.scenes.declared import Declared
+from lai_udf.scenes.metadata import Declared
 
 netcdf4 = pytest.importorskip("netCDF4")
 pytestmark = pytest.mark.filterwarnings(

@@ -6,8 +6,7 @@ import rasterio
 from affine import Affine
 
 from lai_udf.errors import UnreadableProductError
-from lai_udf.scenes.bands import open_raster
-from lai_udf.scenes.jpeg2000 import require_whole
+from lai_udf.scenes.bands import open_raster, require_whole
 
 
 @pytest.fixture

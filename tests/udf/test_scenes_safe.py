@@ -16,8 +16,9 @@ from lai_udf.errors import (
     UnreadableProductError,
 )
 from lai_udf.predict import ANGLES
-from lai_udf.scenes.angles import AngleGrid, read_tile_angles
+from lai_udf.scenes.bands import AngleGrid
 from lai_udf.scenes.read import read_scene
+from lai_udf.scenes.safe import read_tile_angles
 
 
 def band_file(safe: Path, band: str) -> Path:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from lai_udf.run_options import RunOptions
     from lai_udf.runs import run_cube, run_items, run_scenes
     from lai_udf.scenes.cubes import read_cube
-    from lai_udf.scenes.items import open_items
     from lai_udf.scenes.read import open_scene, open_scenes, read_scene
+    from lai_udf.scenes.stac import open_items
     from lai_udf.seasons import composite, season
     from lai_udf.smoothing import smooth
 
@@ -81,7 +81,7 @@ _HOMES = {
     "run": ("predict_scene", "run_scene"),
     "runs": ("run_cube", "run_items", "run_scenes"),
     "scenes.cubes": ("read_cube",),
-    "scenes.items": ("open_items",),
+    "scenes.stac": ("open_items",),
     "scenes.read": ("open_scene", "open_scenes", "read_scene"),
     "seasons": ("composite", "season"),
     "smoothing": ("smooth",),

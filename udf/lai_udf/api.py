@@ -28,8 +28,8 @@ from lai_udf.predict import (
 )
 from lai_udf.run_options import RunOptions
 from lai_udf.scenes.cubes import Cube, as_cube
-from lai_udf.scenes.declared import Declared, Offset
 from lai_udf.scenes.labels import SCENE_CLASS_BAND, band_label
+from lai_udf.scenes.metadata import Declared, Offset
 from lai_udf.scenes.source import LOG
 from lai_udf.tiling import ALIGN_PX
 from lai_udf.variables import describe_variable

@@ -20,7 +20,7 @@ from lai_udf.guard import judge
 from lai_udf.predict import BANDS, read_inputs, read_settings
 from lai_udf.process_graph import WINDOW_PX
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
-from lai_udf.scenes.declared import Declared
+from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.source import SceneSource
 
 ENTRY_POINT = "apply_datacube"

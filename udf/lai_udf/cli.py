@@ -154,7 +154,7 @@ def run(
     from lai_udf.predict import ALL_OUTPUT_BANDS, VARIABLES
     from lai_udf.run_options import RunOptions
     from lai_udf.runs import run_all
-    from lai_udf.scenes.declared import Declared
+    from lai_udf.scenes.metadata import Declared
 
     run_options = RunOptions(
         model=model,

@@ -76,7 +76,7 @@ def field(
         return
     from lai_udf.field.order import observe_fields
     from lai_udf.run_options import RunOptions
-    from lai_udf.scenes.declared import Declared
+    from lai_udf.scenes.metadata import Declared
 
     with show_progress("LAI", "window") as progress:
         report = observe_fields(

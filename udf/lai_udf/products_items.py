@@ -1,5 +1,5 @@
-"""Former name of `lai_udf.scenes.items`, for scripts of the first edition."""
+"""Former place of `open_items`, now in `lai_udf.scenes.stac`, for scripts of the first edition."""
 
-from lai_udf.scenes.items import open_items
+from lai_udf.scenes.stac import open_items
 
 __all__ = ["open_items"]

@@ -9,7 +9,7 @@ from typing import Any
 from lai_udf.bundle import Bundle
 from lai_udf.identity import ResultIdentity, source_name, tile_of
 from lai_udf.predict import read_settings
-from lai_udf.scenes.declared import CALLER
+from lai_udf.scenes.metadata import CALLER
 from lai_udf.scenes.source import SceneSource
 
 

@@ -21,7 +21,7 @@ from lai_udf.predict import LaiError, LaiModelError
 from lai_udf.run import PixelCounts, Progress, Skipped, run_scene
 from lai_udf.run_options import RunOptions
 from lai_udf.scenes.cubes import as_cube
-from lai_udf.scenes.declared import Declared, Offset
+from lai_udf.scenes.metadata import Declared, Offset
 from lai_udf.scenes.read import describe
 from lai_udf.scenes.source import LOG, SceneEntry, SceneSource, failing_entry
 from lai_udf.summary import SUMMARY_FILE, Summary, write_summary

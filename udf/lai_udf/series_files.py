@@ -26,8 +26,8 @@ from lai_udf.predict import OUTPUT_BANDS as LAI_OUTPUTS
 from lai_udf.predict import VARIABLES
 from lai_udf.results import find_results
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
-from lai_udf.scenes.declared import Declared
 from lai_udf.scenes.locating import find_crs
+from lai_udf.scenes.metadata import Declared
 from lai_udf.series import OBSERVED, OUTPUT_BANDS
 from lai_udf.smoothing import LONG_NAMES, find_time, renamed_errors, split_bands, unit_of
 

@@ -14,7 +14,7 @@ import xarray as xr
 from lai_udf import series
 from lai_udf.errors import MissingBandError, name_as_keyword
 from lai_udf.predict import BANDS, VARIABLES, LaiError, LaiInputError
-from lai_udf.scenes.declared import Declared, Offset
+from lai_udf.scenes.metadata import Declared, Offset
 from lai_udf.series import EVIDENCE_BANDS, FALL, LAI_BANDS, OBSERVED, REJECTED
 
 TIME_NAMES = ("t", "time")

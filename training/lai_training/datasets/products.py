@@ -17,7 +17,7 @@ from lai_training.datasets.config import Choice, Split, StacSearch
 from lai_training.datasets.manifest import Origin
 from lai_training.errors import PrepareError
 from lai_udf.grid import Grid
-from lai_udf.scenes.angles import SUN_AZIMUTH, SUN_ZENITH, VIEW_AZIMUTH, VIEW_ZENITH
+from lai_udf.scenes.bands import SUN_AZIMUTH, SUN_ZENITH, VIEW_AZIMUTH, VIEW_ZENITH
 from lai_udf.scenes.read import RASTER_SUFFIXES
 from lai_udf.scenes.source import SceneSource
 from lai_udf.scenes.stac import ITEM_SUFFIXES, read_item

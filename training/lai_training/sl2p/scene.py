@@ -23,7 +23,7 @@ from lai_udf.errors import EmptySceneError
 from lai_udf.guard import judge
 from lai_udf.predict import BANDS, find_no_data
 from lai_udf.scenes.cubes import as_cube
-from lai_udf.scenes.declared import Declaration, Declared
+from lai_udf.scenes.metadata import Declaration, Declared
 from lai_udf.scenes.source import SceneSource
 
 STRIP_ROWS = 512
@@ -140,7 +140,7 @@ def write_sl2p_series(
         OutputNotWritableError: the folder or disk refuses.
     """
     name = str(data.encoding.get("source", "the cube"))
-    entries = list(as_cube(data, Declared.of(declared), name=name).scenes())
+    entries = list(as_cube(data, Declared(**declared), name=name).scenes())
     scenes = [entry.open() for entry in entries]
     for error in judge(scenes).values():
         raise error

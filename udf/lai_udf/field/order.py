@@ -15,7 +15,7 @@ from lai_udf.field.table import build_table, find_lai, smooth_table, write_table
 from lai_udf.polygons import LEFT_OUT, read_polygons
 from lai_udf.run_options import RunOptions
 from lai_udf.runs import Refusal
-from lai_udf.scenes.declared import Declared
+from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.read import describe
 from lai_udf.zonal import MIN_VALID_SHARE
 

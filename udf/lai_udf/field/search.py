@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from lai_udf.errors import LaiUdfError, UnreadableProductError
-from lai_udf.scenes.declared import Declared
+from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.source import SceneEntry, failing_entry
 from lai_udf.scenes.stac import describe_item
 

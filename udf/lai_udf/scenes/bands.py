@@ -1,11 +1,16 @@
-"""One band of a scene: where it lies, what its numbers mean, and how a window of it is read."""
+"""One band of a scene: where it lies, what its numbers mean, and how a window of it is read.
+
+A band is a file (`BandSource`), an array of xarray (`ArrayBand`), or an angle on a coarse grid
+(`AngleGrid`).
+"""
 
 import hashlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +24,7 @@ from rasterio.windows import Window
 
 from lai_udf.errors import UndeclaredScaleError, UnreadableProductError
 from lai_udf.grid import Grid
-from lai_udf.predict import to_reflectance
-from lai_udf.scenes.jpeg2000 import require_whole
+from lai_udf.predict import ANGLES, to_reflectance
 from lai_udf.scenes.labels import SCENE_CLASS_BAND
 
 STRIP_ROWS = 512
@@ -40,7 +44,10 @@ HASHED_PX = 2048 * 2048
 SATURATED_DN = 65535
 """Special value SATURATED of the product metadata of L2A; 0 is NODATA."""
 
+SUN_ZENITH, SUN_AZIMUTH, VIEW_ZENITH, VIEW_AZIMUTH = ANGLES
+
 FloatArray = npt.NDArray[np.float32]
+Nodes = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -233,6 +240,46 @@ def open_raster(path: str, label: str) -> Iterator[DatasetReader]:
         ) from error
 
 
+def require_whole(path: str, label: str) -> None:
+    """Raise `UnreadableProductError` where a local JPEG 2000 file ends too early.
+
+    GDAL does not: its OpenJPEG driver decodes the tiles of an image in threads, and what fails
+    there is lost. The end of a truncated band reads as no data, or as numbers that were never
+    measured. Files of other kinds, remote ones, and those that GDAL will refuse are passed over.
+
+    Source: ISO/IEC 15444-1, annex I (boxes) and A.4.4 (end of codestream); tried with GDAL 3.10.
+    """
+    if Path(path).suffix.lower() != ".jp2" or not os.path.isfile(path):
+        return
+    with open(path, "rb") as file:
+        size = os.path.getsize(path)
+        missing = _missing_bytes(file, size)
+    if missing:
+        raise UnreadableProductError(
+            f"{label}: cannot read {path} (truncated: {missing}); fetch it again"
+        )
+
+
+def _missing_bytes(file: BinaryIO, size: int) -> str:
+    """Walk the boxes to the codestream; say what is missing behind it, empty where nothing is."""
+    start = 0
+    while start + 8 <= size:
+        file.seek(start)
+        head = file.read(16)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if length == 1:  # the length stands in eight bytes behind the kind
+            length = int.from_bytes(head[8:16], "big")
+        if length == 0:  # the last box, up to the end of the file
+            file.seek(max(size - 2, 0))
+            return "" if file.read(2) == b"\xff\xd9" else "no end of codestream"
+        if start + length > size:
+            return f"{start + length - size} bytes are missing"
+        if kind == b"jp2c":
+            return ""
+        start += max(length, 8)
+    return "it holds no image" if size else "it is empty"
+
+
 def holds_mask(dataset: DatasetReader, index: int) -> bool:
     """Return whether a band has a mask of its own, beyond a no-data value."""
     flags = dataset.mask_flag_enums[index - 1]
@@ -296,3 +343,104 @@ def average_2x2(values: FloatArray, decimation: int) -> FloatArray:
     mean: FloatArray = np.full((rows, columns), np.nan, np.float32)
     np.divide(total, count, out=mean, where=count > 0)
     return mean
+
+
+@dataclass(frozen=True)
+class AngleGrid:
+    """An angle, in degrees, on the nodes of a coarse grid."""
+
+    nodes: Nodes
+    """Shape (rows, columns), north first, finite; (1, 1) where one angle holds everywhere."""
+
+    left: float = 0.0
+    """x of the first column of nodes."""
+
+    top: float = 0.0
+    """y of the first row of nodes."""
+
+    step_m: float = 5000.0
+    """Distance of the nodes."""
+
+    is_azimuth: bool = False
+    """Whether 0 and 360 are the same."""
+
+    def interpolate(
+        self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float32]:
+        """Interpolate bilinearly at every pair of coordinates.
+
+        Args:
+            x: coordinates, shape (columns,), in the CRS of the grid.
+            y: coordinates, shape (rows,).
+
+        Returns:
+            Degrees, float32, shape (rows, columns); azimuths in 0 to 360. Beyond the nodes the
+            nearest edge holds.
+        """
+        if self.nodes.size == 1:
+            return np.full((len(y), len(x)), self.nodes.item(), np.float32)
+        rows = _weights((self.top - y) / self.step_m, self.nodes.shape[0])
+        columns = _weights((x - self.left) / self.step_m, self.nodes.shape[1])
+        if not self.is_azimuth:
+            return rows @ self.nodes.astype(np.float32) @ columns.T
+        radians = np.deg2rad(self.nodes)  # through the unit vector: 359 and 1 meet at 0, not 180
+        east = rows @ np.sin(radians).astype(np.float32) @ columns.T
+        north = rows @ np.cos(radians).astype(np.float32) @ columns.T
+        degrees: npt.NDArray[np.float32] = np.rad2deg(np.arctan2(east, north)) % np.float32(360)
+        return degrees
+
+
+def constant_angle(degrees: float) -> AngleGrid:
+    """Return an angle that holds everywhere."""
+    return AngleGrid(np.array([[degrees]], np.float64))
+
+
+def angle_grids(
+    nodes: Mapping[str, Nodes], left: float, top: float, step_m: float
+) -> dict[str, AngleGrid]:
+    """Return angles by band label; nodes without a value take that of the nearest one."""
+    return {
+        label: AngleGrid(fill_nearest(values), left, top, step_m, "Azimuth" in label)
+        for label, values in nodes.items()
+    }
+
+
+def mean_view_angles(zenith: Nodes, azimuth: Nodes) -> dict[str, Nodes]:
+    """Average view angles over bands and detectors, zenith arithmetic, azimuth by unit vectors.
+
+    Args:
+        zenith: (n, rows, columns), degrees, NaN where a detector does not see a node.
+        azimuth: the same.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    seen = np.isfinite(zenith) & np.isfinite(azimuth)
+    count = seen.sum(axis=0)
+    if not count.any():
+        raise ValueError("no view angles with values")
+    turn = np.deg2rad(azimuth)
+    sums = [np.where(seen, part, 0).sum(axis=0) for part in (zenith, np.sin(turn), np.cos(turn))]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean, east, north = (total / count for total in sums)
+    return {VIEW_ZENITH: mean, VIEW_AZIMUTH: np.rad2deg(np.arctan2(east, north)) % 360}
+
+
+def fill_nearest(nodes: Nodes) -> Nodes:
+    """Give every NaN node the value of the nearest finite one."""
+    finite = np.argwhere(np.isfinite(nodes))
+    if len(finite) == 0:
+        raise ValueError("an angle grid holds NaN only")
+    filled = nodes.copy()
+    for row, column in np.argwhere(~np.isfinite(nodes)):
+        nearest = finite[np.argmin(((finite - (row, column)) ** 2).sum(axis=1))]
+        filled[row, column] = nodes[tuple(nearest)]
+    return filled
+
+
+def _weights(position: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float32]:
+    """Return the matrix (positions, nodes) of linear interpolation, held at the ends."""
+    held = np.clip(position, 0, size - 1)
+    distance = np.abs(held[:, np.newaxis] - np.arange(size, dtype=np.float64))
+    weights: npt.NDArray[np.float32] = np.maximum(0, 1 - distance).astype(np.float32)
+    return weights

@@ -20,16 +20,17 @@ from lai_udf.errors import Faults, MetadataError, MissingBandError, UnreadablePr
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, BANDS, to_reflectance
 from lai_udf.scenes.bands import ArrayBand, Scaling
-from lai_udf.scenes.declared import (
+from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once
+from lai_udf.scenes.locating import find_crs, find_grid
+from lai_udf.scenes.metadata import (
     Declared,
     Offset,
+    SceneMetadata,
     baseline_scaling,
     choose_scaling,
     no_data_numbers,
+    utc,
 )
-from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once
-from lai_udf.scenes.locating import find_crs, find_grid
-from lai_udf.scenes.names import SceneMetadata, utc
 from lai_udf.scenes.source import (
     RESOLUTIONS_M,
     SceneEntry,
@@ -477,7 +478,7 @@ def _plane(
     elif stated is None and band.encoding.get("scale_factor") is not None:
         found = [Scaling(1.0, 0.0, True, "decoded on opening")]
     dates = [""] * len(found)
-    if isinstance(declared.offset, Mapping):
+    if isinstance(declared.reflectance_offset, Mapping):
         dates = _date_texts(times, size)
         found = list(found) * (size if len(found) == 1 else 1)
     where = f"{name}, band {label}"

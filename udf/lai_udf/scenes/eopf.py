@@ -5,24 +5,28 @@ In: the `.zarr` folder or href, a tree of groups: `measurements/reflectance/r20m
 `SceneSource`. Scale and offset are EOPF's own attributes (`_eopf_attrs`) or CF's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 from rasterio.crs import CRS
 
 from lai_udf.errors import GridError, UnreadableProductError
-from lai_udf.predict import ANGLES, BANDS
-from lai_udf.scenes.angles import AngleGrid, fill_nearest
-from lai_udf.scenes.bands import ArrayBand
+from lai_udf.predict import BANDS
+from lai_udf.scenes.bands import (
+    SUN_AZIMUTH,
+    SUN_ZENITH,
+    AngleGrid,
+    ArrayBand,
+    Nodes,
+    angle_grids,
+    mean_view_angles,
+)
 from lai_udf.scenes.cubes import as_plane
-from lai_udf.scenes.declared import Declared, require_time
-from lai_udf.scenes.gridding import fit_band, scene_grid
 from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND
 from lai_udf.scenes.locating import find_crs, find_grid
-from lai_udf.scenes.names import SceneMetadata, read_product_name
+from lai_udf.scenes.metadata import Declared, SceneMetadata, complete_metadata
 from lai_udf.scenes.source import LOG, SceneSource, require_bands
 
 REFLECTANCE = "measurements/reflectance"
@@ -57,31 +61,25 @@ def describe_eopf(href: str, declared: Declared) -> SceneSource:
     metadata = _metadata(href, tree.attrs, declared)
     arrays = _choose(tree, declared)
     require_bands(list(arrays), href)
-    bands, grids = [], []
+    bands = []
     for label in (label for label in LABELS if label in arrays):
         array = arrays[label]
-        crs = _crs(tree, array, href)
-        own, turned = find_grid({label: array}, array, crs, href)
+        own, turned = find_grid({label: array}, array, _crs(tree, array, href), href)
         plane = as_plane(label, turned[label], declared, metadata.datetime, href)
-        grids.append(own)
-        bands.append(
-            ArrayBand(
-                label, href, scaling=plane.scaling(0), nodata=plane.nodata, array=plane.values
-            )
+        band = ArrayBand(
+            label, href, scaling=plane.scaling(0), nodata=plane.nodata, array=plane.values
         )
-    grid = scene_grid(grids, declared, href)
-    fitted = [
-        fit_band(band, own, grid, declared, href) for band, own in zip(bands, grids, strict=True)
-    ]
-    if any(band.warp is not None for band in fitted):
+        bands.append((band, own))
+    scene = SceneSource.of_files(href, bands, metadata, declared, _angles(tree, href))
+    if any(band.warp is not None for band in scene.bands):
         raise GridError(f"{href}: a product in EOPF Zarr is not reprojected: give one in UTM")
-    return SceneSource(href, grid, tuple(fitted), metadata, _angles(tree, href))
+    return scene
 
 
 def _choose(tree: xr.DataTree, declared: Declared) -> dict[str, xr.DataArray]:
     """Return the array of each band, of the pixel size that is wanted."""
     found: dict[str, xr.DataArray] = {}
-    sizes = ("r20m", "r10m") if declared.resolution_m == 20 else ("r10m", "r20m")
+    sizes = ("r20m", "r10m") if declared.resolution == 20 else ("r10m", "r20m")
     for label, group in (*((band, REFLECTANCE) for band in BANDS), (SCENE_CLASS_BAND, CLASSES)):
         for size in sizes:
             path = f"{group}/{size}/{label.lower()}"
@@ -112,47 +110,38 @@ def _metadata(href: str, attributes: Json, declared: Declared) -> SceneMetadata:
     discovery = attributes.get("stac_discovery") or {}
     p = discovery.get("properties") or {}
     name = str(discovery.get("id") or Path(href.rstrip("/")).name).removesuffix(".zarr")
-    named = read_product_name(name)
-    time = declared.datetime or p.get("datetime") or p.get("start_datetime")
-    baseline = str(p.get("processing:version") or p.get("s2:processing_baseline") or "")
-    return SceneMetadata(
-        datetime=require_time(time or (named.datetime if named else None), href),
-        platform=str(p.get("platform") or (named.platform if named else "")).lower(),
-        product_id=name.removesuffix(".SAFE"),
-        processing_baseline=baseline or (named.processing_baseline if named else ""),
+    return complete_metadata(
+        [name],
+        href,
+        time=declared.datetime or p.get("datetime") or p.get("start_datetime"),
+        platform=p.get("platform"),
+        product_id=name,
+        baseline=p.get("processing:version") or p.get("s2:processing_baseline"),
     )
 
 
 def _angles(tree: xr.DataTree, href: str) -> dict[str, AngleGrid]:
     """Return sun and view angles on their coarse grids; what is missing is left out."""
     try:
-        return dict(_read_angles(tree[GEOMETRY].to_dataset()))
+        return _read_angles(tree[GEOMETRY].to_dataset())
     except (KeyError, ValueError) as error:
         LOG.warning("%s: no usable sun and view angles (%s); it is read without", href, error)
         return {}
 
 
-def _read_angles(geometry: xr.Dataset) -> Iterator[tuple[str, AngleGrid]]:
-    sun = geometry["sun_angles"].transpose("angle", ...)
-    zenith, azimuth = (sun.sel(angle=name) for name in ("zenith", "azimuth"))
-    left, top, step = _corner(zenith)
-    yield ANGLES[0], AngleGrid(fill_nearest(zenith.values.astype(float)), left, top, step)
-    yield ANGLES[1], AngleGrid(fill_nearest(azimuth.values.astype(float)), left, top, step, True)
-    if "viewing_incidence_angles" not in geometry:
-        return
-    view = geometry["viewing_incidence_angles"]
-    others = [dim for dim in view.dims if dim not in ("angle", "y", "x")]
-    degrees = view.sel(angle="zenith").mean(others, skipna=True).values
-    radians = xr.ufuncs.deg2rad(view.sel(angle="azimuth"))
-    turns: tuple[xr.DataArray, ...] = (xr.ufuncs.sin(radians), xr.ufuncs.cos(radians))
-    east, north = (turn.mean(others, skipna=True).values for turn in turns)
-    yield ANGLES[2], AngleGrid(fill_nearest(degrees), left, top, step)
-    turned = np.rad2deg(np.arctan2(east, north)) % 360
-    yield ANGLES[3], AngleGrid(fill_nearest(turned), left, top, step, True)
-
-
-def _corner(plane: xr.DataArray) -> tuple[float, float, float]:
-    x, y = plane["x"].values.astype(float), plane["y"].values.astype(float)
+def _read_angles(geometry: xr.Dataset) -> dict[str, AngleGrid]:
+    sun = geometry["sun_angles"]
+    x, y = (sun[axis].values.astype(float) for axis in ("x", "y"))
     if len(x) < 2 or y[0] < y[-1]:
         raise ValueError("the grid of angles has no falling y")
-    return float(x[0]), float(y[0]), float(x[1] - x[0])
+    nodes = dict(zip((SUN_ZENITH, SUN_AZIMUTH), _zenith_and_azimuth(sun), strict=True))
+    if "viewing_incidence_angles" in geometry:
+        view = geometry["viewing_incidence_angles"]
+        others = [dim for dim in view.dims if dim not in ("angle", "y", "x")]
+        nodes |= mean_view_angles(*_zenith_and_azimuth(view.stack(view=others)))
+    return angle_grids(nodes, float(x[0]), float(y[0]), float(x[1] - x[0]))
+
+
+def _zenith_and_azimuth(angles: xr.DataArray) -> list[Nodes]:
+    named = (angles.sel(angle=name) for name in ("zenith", "azimuth"))
+    return [one.transpose(..., "y", "x").values.astype(float) for one in named]

@@ -1,12 +1,12 @@
 """Describe a folder with a file for each band: Copernicus Browser, Earth Search, SAFE, own names.
 
-In: a folder of GeoTIFF or JPEG 2000 files, named as `names.BAND_FILE_NAMES` lists. Out: a
+In: a folder of GeoTIFF or JPEG 2000 files, named as `BAND_FILE_NAMES` lists. Out: a
 `SceneSource` for each acquisition among the files.
 """
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,12 +14,35 @@ from lai_udf.errors import MetadataError, MissingBandError
 from lai_udf.grid import Grid
 from lai_udf.predict import BANDS
 from lai_udf.scenes.bands import open_raster
-from lai_udf.scenes.declared import Declared, baseline_scaling, require_time
 from lai_udf.scenes.geotiff import describe_band
-from lai_udf.scenes.gridding import fit_band, scene_grid
 from lai_udf.scenes.labels import LABELS, band_label
-from lai_udf.scenes.names import BAND_FILE_NAMES, SceneMetadata, platform_of, read_product_name
+from lai_udf.scenes.metadata import (
+    Declared,
+    SceneMetadata,
+    baseline_scaling,
+    complete_metadata,
+    platform_of,
+)
 from lai_udf.scenes.source import SceneEntry, SceneSource, require_bands
+
+BAND_FILE_NAMES = (
+    # a file of a SAFE folder: T31UFS_20230605T105621_B8A_20m.jp2
+    re.compile(r"(?P<tile>T\d{2}[A-Z]{3})_(?P<time>\d{8}T\d{6})_(?P<band>\w+?)_(10|20|60)m$"),
+    # Copernicus Browser: 2023-06-05-00:00_2023-06-05-23:59_Sentinel-2_L2A_B8A_(Raw)
+    re.compile(
+        r"(?P<time>\d{4}-\d\d-\d\d)[-_T:\d]*_Sentinel-2_(Quarterly_)?L2A_(?P<band>[A-Za-z0-9]+)"
+        r"(_\(Raw\))?$"
+    ),
+    # Earth Search, downloaded: S2A_31UFS_20230605_0_L2A_B8A or S2A_31UFS_20230605_0_L2A_nir08
+    re.compile(
+        r"(?P<mission>S2[ABCD])_(?P<tile>\d{1,2}[A-Z]{3})_(?P<time>\d{8})_\d_L2A[_-](?P<band>\w+)$"
+    ),
+    # the same after a product name: S2A_MSIL2A_20230605T105621_..._B8A
+    re.compile(r"(?P<mission>S2[ABCD])_MSIL2A_(?P<time>\d{8}T\d{6})_.*_(?P<band>[A-Za-z0-9]+)$"),
+    # a bare band: B8A, nir08, B02_20m, SCL
+    re.compile(r"(?P<band>\w+?)([-_](10|20|60)m)?$"),
+)
+"""Names, without suffix, of files that hold one band each; the first that fits counts."""
 
 SUFFIXES = {".tif", ".tiff", ".jp2", ".vrt"}
 
@@ -113,45 +136,33 @@ def _describe(
             grids[file.label] = (own, file)
     require_bands(list(grids), where)
     metadata = _metadata(folder, files, declared, where)
-    grid = scene_grid([grids[band][0] for band in BANDS], declared, where)
     by_baseline = baseline_scaling(metadata.processing_baseline, "processing baseline of the name")
     bands = []
-    for label in LABELS:
-        if label not in grids:
-            continue
+    for label in (label for label in LABELS if label in grids):
         own, file = grids[label]
-        with open_raster(str(file.path), label) as dataset:
+        path = str(file.path)
+        with open_raster(path, label) as dataset:
             stated = (dataset.scales[0], dataset.offsets[0]) != (1.0, 0.0)
-            band = describe_band(
-                label,
-                str(file.path),
-                1,
-                dataset,
-                declared,
-                metadata,
-                None if stated else by_baseline,
-            )
-        bands.append(fit_band(band, own, grid, declared, file.path.name))
-    return SceneSource(where, grid, tuple(bands), metadata)
+            found = None if stated else by_baseline
+            bands.append((describe_band(label, path, 1, dataset, declared, metadata, found), own))
+    return SceneSource.of_files(where, bands, metadata, declared)
 
 
 def _rank(grid: Grid, declared: Declared) -> tuple[float, float]:
     """Return what puts the pixel that is wanted first, then the finer one."""
     size = grid.transform.a
-    return abs(size - declared.resolution_m), size
+    return abs(size - declared.resolution), size
 
 
 def _metadata(folder: str, files: list[BandFile], declared: Declared, where: str) -> SceneMetadata:
     """Return what folder and file names state; the folder may be named as the product."""
-    names = [files[0].path.stem, *(part.name for part in Path(files[0].path).parents)]
-    named = next((read for name in names if (read := read_product_name(name))), None)
-    time = declared.datetime or files[0].time or (named.datetime if named else "")
+    first = files[0]
     stem = re.sub(r"[_-]$", "", Path(folder).name)
-    mission = platform_of(f"{files[0].mission}_") if files[0].mission else ""
-    tile = f"_T{files[0].tile}" if files[0].tile else ""
-    return SceneMetadata(
-        datetime=require_time(time, f"{where}, in the names of its files,"),
-        platform=mission or (named.platform if named else ""),
-        product_id=named.product_id if named else f"{stem}{tile}",
-        processing_baseline=named.processing_baseline if named else "",
+    tile = f"_T{first.tile}" if first.tile else ""
+    found = complete_metadata(
+        [first.path.stem, *(part.name for part in first.path.parents)],
+        f"{where}, in the names of its files,",
+        time=declared.datetime or first.time,
+        platform=platform_of(first.mission),
     )
+    return found if found.product_id else replace(found, product_id=f"{stem}{tile}")

@@ -7,26 +7,28 @@ or in the file name. Out: a `SceneSource`.
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import PurePosixPath
 
 import numpy as np
 from rasterio.io import DatasetReader
 
-from lai_udf.errors import Faults, MetadataError, UnreadableProductError
+from lai_udf.errors import Faults, MetadataError
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, BANDS
 from lai_udf.scenes.bands import BandSource, Scaling, holds_mask, open_raster
-from lai_udf.scenes.declared import (
-    Declared,
-    choose_scaling,
-    no_data_numbers,
-    require_time,
-)
-from lai_udf.scenes.gridding import fit_band, scene_grid
 from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once
-from lai_udf.scenes.names import LEVEL_1C_NAME, SceneMetadata, platform_of, read_product_name
-from lai_udf.scenes.source import LOG, SceneSource, require_bands
+from lai_udf.scenes.metadata import (
+    LEVEL_1C_NAME,
+    Declared,
+    SceneMetadata,
+    choose_scaling,
+    complete_metadata,
+    level_1c_error,
+    no_data_numbers,
+    platform_of,
+    read_product_name,
+)
+from lai_udf.scenes.source import LOG, SceneSource, require_bands, scene_grid
 
 
 def describe_geotiff(href: str, declared: Declared) -> SceneSource:
@@ -44,7 +46,7 @@ def describe_geotiff(href: str, declared: Declared) -> SceneSource:
         GridError: wrong CRS or pixel size.
     """
     faults = Faults()
-    metadata, grid = SceneMetadata(""), None
+    metadata = SceneMetadata("")
     bands = []
     with open_raster(href, "scene") as dataset:
         indices = label_once(name_bands(dataset, declared, href), href)
@@ -54,15 +56,14 @@ def describe_geotiff(href: str, declared: Declared) -> SceneSource:
         with faults.collect():
             metadata = _metadata(href, dataset.tags(), declared)
         with faults.collect():
-            grid = scene_grid([own], declared, href)
+            scene_grid(own, declared, href)
         with faults.collect():
             for label in (label for label in LABELS if label in indices):
                 number = indices[label] + 1
-                bands.append(describe_band(label, href, number, dataset, declared, metadata))
+                band = describe_band(label, href, number, dataset, declared, metadata)
+                bands.append((band, own))
     faults.settle()
-    assert grid is not None
-    fitted = tuple(fit_band(band, own, grid, declared, href) for band in bands)
-    source = SceneSource(href, grid, fitted, metadata)
+    source = SceneSource.of_files(href, bands, metadata, declared)
     if not source.offset_is_known:
         LOG.warning("%s: no reflectance offset is stated; 0 is taken", href)
     return source
@@ -137,22 +138,12 @@ def _metadata(href: str, tags: Mapping[str, str], declared: Declared) -> SceneMe
     product = lower.get("product_id") or lower.get("product") or ""
     stem = re.sub(r"\.(tiff?|vrt)$", "", PurePosixPath(href).name, flags=re.IGNORECASE)
     if LEVEL_1C_NAME.search(product or stem):
-        raise UnreadableProductError(
-            f"{href} is a Level-1C product (top of atmosphere); LAI needs Level-2A: "
-            "take the L2A product of the same tile and date"
-        )
-    named = read_product_name(product) or read_product_name(stem)
-    time = declared.datetime or lower.get("datetime") or lower.get("tifftag_datetime")
-    if not time:
-        time = named.datetime if named else None
-    known = SceneMetadata(
-        datetime=require_time(
-            time, f"{href}, in its tags DATETIME and TIFFTAG_DATETIME and in its name,"
-        ),
+        raise level_1c_error(href)
+    return complete_metadata(
+        [product, stem],
+        f"{href}, in its tags DATETIME and TIFFTAG_DATETIME and in its name,",
+        time=declared.datetime or lower.get("datetime") or lower.get("tifftag_datetime"),
         platform=lower.get("platform") or platform_of(product or stem),
-        product_id=product or (named.product_id if named else stem),
-        processing_baseline=lower.get("processing_baseline") or "",
+        product_id=product or ("" if read_product_name(stem) else stem),
+        baseline=lower.get("processing_baseline"),
     )
-    if known.processing_baseline or named is None:
-        return known
-    return replace(known, processing_baseline=named.processing_baseline)

@@ -18,14 +18,13 @@ from rasterio.windows import Window
 
 from lai_udf.errors import GridError, UnreadableProductError
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, open_cube
-from lai_udf.scenes.declared import Declaration, Declared
 from lai_udf.scenes.eopf import describe_eopf, is_eopf
 from lai_udf.scenes.folder import describe_folder, holds_band_files
 from lai_udf.scenes.geotiff import describe_geotiff
-from lai_udf.scenes.items import describe_items, holds_items
+from lai_udf.scenes.metadata import Declaration, Declared
 from lai_udf.scenes.safe import describe_safe
 from lai_udf.scenes.source import Progress, SceneEntry, SceneSource, require_data, require_scheme
-from lai_udf.scenes.stac import ITEM_SUFFIXES, describe_stac
+from lai_udf.scenes.stac import ITEM_SUFFIXES, describe_items, describe_stac, holds_items
 
 RASTER_SUFFIXES = {".tif", ".tiff", ".vrt"}
 REMOTE = ("http", "https", "s3")
@@ -78,7 +77,7 @@ def open_scenes(href: str | Path, **given: Unpack[Declaration]) -> Iterator[Scen
     Raises:
         ProductError: one of its subclasses, see `lai_udf.errors`.
     """
-    yield from describe(href, Declared.of(given))
+    yield from describe(href, Declared(**given))
 
 
 def describe(href: str | Path, declared: Declared) -> Iterator[SceneEntry]:

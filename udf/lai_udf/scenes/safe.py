@@ -8,20 +8,34 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from lai_udf.errors import MetadataError, UnreadableProductError
 from lai_udf.grid import Grid
 from lai_udf.predict import BANDS
-from lai_udf.scenes.angles import AngleGrid, read_tile_angles
-from lai_udf.scenes.bands import SATURATED_DN, BandSource, Scaling, holds_mask, open_raster
-from lai_udf.scenes.declared import (
+from lai_udf.scenes.bands import (
+    SATURATED_DN,
+    SUN_AZIMUTH,
+    SUN_ZENITH,
+    AngleGrid,
+    BandSource,
+    Nodes,
+    Scaling,
+    angle_grids,
+    holds_mask,
+    mean_view_angles,
+    open_raster,
+)
+from lai_udf.scenes.labels import SCENE_CLASS_BAND
+from lai_udf.scenes.metadata import (
     FIRST_BASELINE_WITH_OFFSET,
     FIRST_LOCAL_BASELINE,
     Declared,
-    require_time,
+    SceneMetadata,
+    baseline_number,
+    complete_metadata,
+    level_1c_error,
 )
-from lai_udf.scenes.gridding import fit_band, scene_grid
-from lai_udf.scenes.labels import SCENE_CLASS_BAND
-from lai_udf.scenes.names import SceneMetadata, baseline_number, read_product_name
 from lai_udf.scenes.source import LOG, SceneSource, require_bands
 
 BAND_IDS = (
@@ -60,28 +74,21 @@ def describe_safe(folder: Path, declared: Declared) -> SceneSource:
     """
     product = _parse(_product_metadata(folder))
     granule = _granule(folder)
-    sizes = (20, 10) if declared.resolution_m == 20 else (10, 20)
+    sizes = (20, 10) if declared.resolution == 20 else (10, 20)
     images = {label: _image(granule, label, sizes) for label in (*BANDS, SCENE_CLASS_BAND)}
     found = {label: image for label, image in images.items() if image is not None}
     require_bands(list(found), str(granule / "IMG_DATA"))
-    baseline = product.findtext(".//PROCESSING_BASELINE", "")
-    metadata = _metadata(product, baseline, declared, folder)
+    metadata = _metadata(product, declared, folder)
     scalings = _scalings(product, metadata, declared, folder)
     special = _special_numbers(product)
-    described, grids = [], []
+    bands = []
     for label, path in found.items():
         with open_raster(str(path), label) as dataset:
-            grids.append(Grid.of_dataset(dataset))
             band = BandSource(label, str(path), has_mask=holds_mask(dataset, 1))
-        if label in BANDS:
-            band = replace(band, scaling=scalings[label], nodata=special)
-        described.append(band)
-    grid = scene_grid(grids, declared, str(folder))
-    bands = [
-        fit_band(band, own, grid, declared, Path(band.path).name)
-        for band, own in zip(described, grids, strict=True)
-    ]
-    return SceneSource(str(folder), grid, tuple(bands), metadata, _angles(granule))
+            if label in BANDS:
+                band = replace(band, scaling=scalings[label], nodata=special)
+            bands.append((band, Grid.of_dataset(dataset)))
+    return SceneSource.of_files(str(folder), bands, metadata, declared, _angles(granule))
 
 
 def _product_metadata(folder: Path) -> Path:
@@ -89,10 +96,7 @@ def _product_metadata(folder: Path) -> Path:
         if path.stem.upper() == "MTD_MSIL2A":
             return path
     if (folder / "MTD_MSIL1C.xml").exists():
-        raise UnreadableProductError(
-            f"{folder} is a Level-1C product (top of atmosphere); LAI needs Level-2A: "
-            "take the L2A product of the same tile and date"
-        )
+        raise level_1c_error(str(folder))
     raise UnreadableProductError(
         f"{folder} is no Sentinel-2 L2A product: MTD_MSIL2A.xml is missing; "
         "give the folder that ends in .SAFE, unpacked"
@@ -143,7 +147,7 @@ def _scalings(
     quantification = product.findtext(".//BOA_QUANTIFICATION_VALUE") or product.findtext(
         ".//L2A_BOA_QUANTIFICATION_VALUE"
     )
-    if quantification is None and declared.scale is None:
+    if quantification is None and declared.reflectance_scale is None:
         raise MetadataError(
             f"{folder}: no BOA_QUANTIFICATION_VALUE in the metadata",
             parameter="reflectance_scale",
@@ -157,7 +161,7 @@ def _scalings(
     if not offsets_dn:
         number = baseline_number(metadata.processing_baseline)
         expected = number is None or FIRST_BASELINE_WITH_OFFSET <= number < FIRST_LOCAL_BASELINE
-        if expected and declared.offset is None:
+        if expected and declared.reflectance_offset is None:
             raise MetadataError(
                 f"{folder}: processing baseline {metadata.processing_baseline or 'unknown'} "
                 "without BOA_ADD_OFFSET in the metadata",
@@ -166,7 +170,7 @@ def _scalings(
             )
         offsets_dn = dict.fromkeys(BANDS, 0.0)
     missing = [label for label in BANDS if label not in offsets_dn]
-    if missing and declared.offset is None:
+    if missing and declared.reflectance_offset is None:
         raise MetadataError(f"{folder}: no BOA_ADD_OFFSET for {', '.join(missing)}")
     scalings = {}
     for label in BANDS:
@@ -175,22 +179,18 @@ def _scalings(
     return scalings
 
 
-def _metadata(
-    product: ET.Element, baseline: str, declared: Declared, folder: Path
-) -> SceneMetadata:
-    time = (
-        declared.datetime
-        or product.findtext(".//DATATAKE_SENSING_START")
-        or product.findtext(".//PRODUCT_START_TIME")
-    )
-    name = (product.findtext(".//PRODUCT_URI") or folder.name).removesuffix(".SAFE")
-    named = read_product_name(name)
-    spacecraft = product.findtext(".//SPACECRAFT_NAME", "").strip().lower()
-    return SceneMetadata(
-        datetime=require_time(time, f"{folder}, without DATATAKE_SENSING_START,"),
-        platform=spacecraft or (named.platform if named else ""),
+def _metadata(product: ET.Element, declared: Declared, folder: Path) -> SceneMetadata:
+    sensed = [
+        product.findtext(f".//{tag}") for tag in ("DATATAKE_SENSING_START", "PRODUCT_START_TIME")
+    ]
+    name = product.findtext(".//PRODUCT_URI") or folder.name
+    return complete_metadata(
+        [name],
+        f"{folder}, without DATATAKE_SENSING_START,",
+        time=declared.datetime or sensed[0] or sensed[1],
+        platform=product.findtext(".//SPACECRAFT_NAME", "").strip(),
         product_id=name,
-        processing_baseline=baseline,
+        baseline=product.findtext(".//PROCESSING_BASELINE"),
     )
 
 
@@ -204,3 +204,63 @@ def _angles(granule: Path) -> dict[str, AngleGrid]:
     except MetadataError as error:
         LOG.warning("%s; the scene is read without them", error)
         return {}
+
+
+def read_tile_angles(path: Path) -> dict[str, AngleGrid]:
+    """Read sun and mean view angles of an L2A (or L1C) granule.
+
+    View angles are means over all bands and detectors that see a node: zenith arithmetic, azimuth
+    through unit vectors. Nodes outside the swath take the value of the nearest one inside.
+
+    Args:
+        path: `MTD_TL.xml`.
+
+    Returns:
+        Angles by band label, on nodes 5 km apart from the upper left corner of the tile; without
+        those of the view, and a warning, where the file holds none.
+
+    Raises:
+        MetadataError: not XML, or without grids of the sun or corner.
+
+    Source: Sentinel-2 Products Specification Document, Tile_Angles.
+    """
+    try:
+        root = ET.parse(path).getroot()
+        corner = _find(root, ".//Geoposition[@resolution='20']")
+        left, top = (float(_text(corner, tag)) for tag in ("ULX", "ULY"))
+        sun = _find(root, ".//Sun_Angles_Grid")
+        step_m = float(_text(sun, "Zenith/COL_STEP"))
+        nodes = dict(zip((SUN_ZENITH, SUN_AZIMUTH), _zenith_and_azimuth(sun), strict=True))
+        found = angle_grids(nodes, left, top, step_m)
+    except (ET.ParseError, ValueError, OSError) as error:
+        raise MetadataError(f"{path}: no usable sun and view angles ({error})") from error
+    try:
+        views = map(_zenith_and_azimuth, root.iterfind(".//Viewing_Incidence_Angles_Grids"))
+        nodes = mean_view_angles(*np.stack(list(views), axis=1))
+        return found | angle_grids(nodes, left, top, step_m)
+    except ValueError as error:
+        LOG.warning("%s: no usable view angles (%s); the scene is read without them", path, error)
+        return found
+
+
+def _zenith_and_azimuth(element: ET.Element) -> tuple[Nodes, Nodes]:
+    return _nodes(_find(element, "Zenith")), _nodes(_find(element, "Azimuth"))
+
+
+def _nodes(element: ET.Element) -> Nodes:
+    rows = [(row.text or "").split() for row in element.iterfind("Values_List/VALUES")]
+    nodes = np.array(rows, np.float64)
+    if nodes.ndim != 2 or nodes.size == 0:
+        raise ValueError(f"{element.tag} holds no grid of values")
+    return nodes
+
+
+def _find(element: ET.Element, path: str) -> ET.Element:
+    found = element.find(path)
+    if found is None:
+        raise ValueError(f"{path} is missing")
+    return found
+
+
+def _text(element: ET.Element, path: str) -> str:
+    return (_find(element, path).text or "").strip()

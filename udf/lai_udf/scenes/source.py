@@ -3,27 +3,34 @@
 The readers of each kind of product (`geotiff`, `folder`, `stac`, `safe`, `eopf`, `cubes`) only
 *describe* a scene as a `SceneSource`. Reading happens here and nowhere else, for the whole scene or
 for a window of it, so that a tile can be streamed. Relies on rasterio and rioxarray.
+
+The grid of a scene is of 20 m or 10 m. A file of half the pixel is averaged 2 by 2, one of twice
+the pixel is repeated, one of a foreign CRS or pixel is reprojected where the caller wants it.
 """
 
 import hashlib
 import json
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 
 import numpy as np
 import xarray as xr
-from rasterio.warp import transform_bounds
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.transform import array_bounds
+from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
 from lai_udf.errors import EmptySceneError, GridError, MissingBandError, UnreadableProductError
-from lai_udf.grid import Grid
+from lai_udf.grid import TOLERANCE, Grid
 from lai_udf.longitudes import crosses_antimeridian
 from lai_udf.predict import BANDS, LaiError
-from lai_udf.scenes.angles import AngleGrid
-from lai_udf.scenes.bands import BandSource, FloatArray, read_band
-from lai_udf.scenes.names import SceneMetadata
+from lai_udf.scenes.bands import AngleGrid, BandSource, FloatArray, read_band
+from lai_udf.scenes.metadata import Declared, SceneMetadata
 
 LOG = logging.getLogger("lai_udf")
 
@@ -60,6 +67,24 @@ class SceneSource:
         """Check that the reflectance bands are complete and the grid is one for LAI."""
         require_bands([band.label for band in self.bands], self.name)
         self.grid.require_metric(RESOLUTIONS_M, self.name)
+
+    @classmethod
+    def of_files(
+        cls,
+        name: str,
+        bands: Sequence[tuple[BandSource, Grid]],
+        metadata: SceneMetadata,
+        declared: Declared,
+        angles: Mapping[str, AngleGrid] | None = None,
+    ) -> "SceneSource":
+        """Return the scene of bands that lie on grids of their own; the first decides its grid.
+
+        Raises:
+            GridError: the grids do not fit each other, or LAI is not computed on them.
+        """
+        grid = scene_grid(bands[0][1], declared, name)
+        fitted = tuple(fit_band(band, own, grid, declared) for band, own in bands)
+        return cls(name, grid, fitted, metadata, angles or {})
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -254,3 +279,74 @@ def require_data(scene: xr.DataArray, where: str) -> None:
             f"{where}: no pixel holds data in all of {' '.join(BANDS)}; "
             "choose another scene or extent"
         )
+
+
+def scene_grid(own: Grid, declared: Declared, where: str) -> Grid:
+    """Return the grid of a scene from that of its first file.
+
+    Raises:
+        GridError: no CRS, or a CRS or pixel that LAI is not computed on and `reproject` is not set.
+    """
+    size = declared.resolution
+    if own.crs is None:
+        own.require_metric([size], where)
+    factor = pixel_ratio(own, size)
+    if factor is not None and own.is_metric:
+        if factor < 1:
+            return own.coarsen(round(1 / factor))
+        return own if factor == 1 else own.refine(round(factor))
+    if declared.reproject:
+        return utm_grid(own, size)
+    try:
+        own.require_metric([size], where)
+    except GridError as error:
+        raise GridError(
+            error.problem, parameter="reproject", value=False, expected="true, or do it yourself"
+        ) from error
+    return own
+
+
+def pixel_ratio(grid: Grid, size_m: float) -> float | None:
+    """Return pixel of a grid / pixel of the scene where it is 0.5, 1 or 2, else None."""
+    t = grid.transform
+    if t.b or t.d or t.a <= 0 or abs(t.a + t.e) > TOLERANCE * t.a:
+        return None
+    for factor in (1.0, 0.5, 2.0):
+        if abs(t.a - factor * size_m) <= TOLERANCE * size_m:
+            return factor
+    return None
+
+
+def utm_grid(own: Grid, size_m: float) -> Grid:
+    """Return the grid in the UTM zone of a grid that covers it."""
+    t = own.transform
+    x, y = t * (own.width / 2, own.height / 2)
+    (east,), (north,) = transform(own.crs, "EPSG:4326", [x], [y])
+    zone = int((east + 180) // 6) % 60 + 1
+    crs = CRS.from_epsg((32600 if north >= 0 else 32700) + zone)
+    covered = array_bounds(own.height, own.width, t)
+    left, bottom, right, top = transform_bounds(own.crs, crs, *covered)
+    left, top = math.floor(left / size_m) * size_m, math.ceil(top / size_m) * size_m
+    width, height = math.ceil((right - left) / size_m), math.ceil((top - bottom) / size_m)
+    return Grid(crs, Affine(size_m, 0, left, 0, -size_m, top), height, width)
+
+
+def fit_band(band: BandSource, own: Grid, grid: Grid, declared: Declared) -> BandSource:
+    """Return a band with what takes it from the grid of its file to that of the scene.
+
+    Raises:
+        GridError: the grids do not fit each other.
+    """
+    where = f"{band.label} ({PurePosixPath(band.path).name})"
+    factor = pixel_ratio(own, grid.transform.a)
+    if factor is not None and own.crs == grid.crs:
+        whole = {0.5: own.coarsen(2), 1.0: own, 2.0: own.refine(2)}[factor]
+        grid.require_same(whole, where)
+        return replace(
+            band,
+            decimation=2 if factor == 0.5 else 1,
+            repetition=2 if factor == 2.0 else 1,
+        )
+    if not declared.reproject:
+        grid.require_same(own, where)
+    return replace(band, warp=grid)

@@ -1,47 +1,71 @@
-"""Describe a STAC Item of a Sentinel-2 L2A scene, whatever catalogue wrote it.
+"""Describe the scenes of STAC Items of Sentinel-2 L2A, whatever catalogue wrote them.
 
 In: an Item (path or href) of Earth Search v0 and v1, Planetary Computer, CDSE or stactools, or one
-whose asset is a multiband GeoTIFF with named `bands`. Out: a `SceneSource`: 20 m assets before
-10 m ones, scaling and offset of the Item (or by processing baseline), SCL, angles.
+whose asset is a multiband GeoTIFF with named `bands`; or a Collection, Catalog or ItemCollection of
+such. Out: a `SceneSource`: 20 m assets before 10 m ones, scaling and offset of the Item (or by
+processing baseline), SCL, angles.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import numpy as np
 import pystac
 from rasterio.io import DatasetReader
 
-from lai_udf.errors import MetadataError, UndeclaredScaleError, UnreadableProductError
+from lai_udf.errors import (
+    EmptySceneError,
+    MetadataError,
+    UndeclaredScaleError,
+    UnreadableProductError,
+)
 from lai_udf.grid import Grid
 from lai_udf.predict import BANDS
-from lai_udf.scenes.angles import (
+from lai_udf.scenes.bands import (
     SUN_AZIMUTH,
     SUN_ZENITH,
     VIEW_AZIMUTH,
     VIEW_ZENITH,
     AngleGrid,
+    BandSource,
+    Scaling,
     constant_angle,
-    read_tile_angles,
+    open_raster,
 )
-from lai_udf.scenes.bands import BandSource, Scaling, open_raster
-from lai_udf.scenes.declared import CALLER, Declared, baseline_scaling, require_time
 from lai_udf.scenes.geotiff import describe_band
-from lai_udf.scenes.gridding import fit_band, scene_grid
 from lai_udf.scenes.labels import LABELS, band_label
-from lai_udf.scenes.names import LEVEL_1C_NAME, SceneMetadata, read_product_name
-from lai_udf.scenes.source import LOG, SceneSource, require_bands, require_scheme
+from lai_udf.scenes.metadata import (
+    CALLER,
+    LEVEL_1C_NAME,
+    Declared,
+    Offset,
+    SceneMetadata,
+    baseline_scaling,
+    complete_metadata,
+    level_1c_error,
+)
+from lai_udf.scenes.safe import read_tile_angles
+from lai_udf.scenes.source import LOG, SceneEntry, SceneSource, require_bands, require_scheme
 
 NOT_DATA = re.compile(r"visual|overview|preview|thumbnail|tci|aot|wvp", re.IGNORECASE)
 NOT_DATA_ROLES = {"visual", "overview", "thumbnail", "metadata"}
 ITEM_SUFFIXES = {".json", ".geojson"}
 TIMEOUT_S = 30
+LINKING: dict[str, type[pystac.Catalog]] = {
+    "Collection": pystac.Collection,
+    "Catalog": pystac.Catalog,
+}
+"""Documents that link to their Items, by `type`."""
+HOLDING = "FeatureCollection"
+"""`type` of an ItemCollection."""
 Json = Mapping[str, Any]
 
 
@@ -89,31 +113,23 @@ def describe_stac(href: str, declared: Declared) -> SceneSource:
 
 def describe_item(item: pystac.Item, name: str, declared: Declared) -> SceneSource:
     """Describe the scene of an Item that has been read; `name` is what messages call it."""
-    chosen = choose_assets(item, declared.resolution_m)
+    chosen = choose_assets(item, declared.resolution)
     require_bands(list(chosen), f"STAC Item {item.id}")
     metadata = _metadata(item, declared)
     applied = any(
         item.properties.get(f"{p}:boa_offset_applied") for p in ("earthsearch", "sentinel")
     )
-    described: list[BandSource] = []
-    grids: list[Grid] = []
+    bands: list[tuple[BandSource, Grid]] = []
     for label in (label for label in LABELS if label in chosen):
         asset = chosen[label]
         with open_raster(asset.href, label) as dataset:
-            grids.append(Grid.of_dataset(dataset))
             found = None
             if label in BANDS:
                 found = item_scaling(asset, dataset, metadata, declared, offset_applied=applied)
-            described.append(
-                describe_band(label, asset.href, asset.index, dataset, declared, metadata, found)
-            )
-    grid = scene_grid(grids, declared, name)
-    bands = [
-        fit_band(band, own, grid, declared, band.path)
-        for band, own in zip(described, grids, strict=True)
-    ]
+            band = describe_band(label, asset.href, asset.index, dataset, declared, metadata, found)
+            bands.append((band, Grid.of_dataset(dataset)))
     angles = {label: angle for label, angle in item_angles(item).items() if label not in chosen}
-    return SceneSource(name, grid, tuple(bands), metadata, angles)
+    return SceneSource.of_files(name, bands, metadata, declared, angles)
 
 
 def read_item(href: str) -> pystac.Item:
@@ -248,8 +264,8 @@ def item_scaling(
         offset = file_offset
     if offset is None and by_baseline is not None:
         offset, found = by_baseline.offset, f"{found}, offset by processing baseline"
-    wanted = declared.scale if scale is None else float(scale)
-    given = declared.offset is not None
+    wanted = declared.reflectance_scale if scale is None else float(scale)
+    given = declared.reflectance_offset is not None
     if wanted is None or (offset is None and not given):
         raise UndeclaredScaleError(
             f"{asset.label} ({asset.href}): neither the Item nor the file states reflectance "
@@ -289,31 +305,101 @@ def item_angles(item: pystac.Item) -> dict[str, AngleGrid]:
 
 def _metadata(item: pystac.Item, declared: Declared) -> SceneMetadata:
     p = item.properties
-    product = next(
-        (p[key] for key in ("s2:product_uri", "sentinel:product_id", "product_id") if p.get(key)),
-        item.id,
-    )
+    product = _first(p, "s2:product_uri", "sentinel:product_id", "product_id") or item.id
     if LEVEL_1C_NAME.search(product) or p.get("s2:product_type") == "S2MSI1C":
-        raise UnreadableProductError(
-            f"STAC Item {item.id} is a Level-1C product (top of atmosphere); LAI needs Level-2A"
-        )
-    named = read_product_name(product)
-    baseline = next(
-        (
-            str(p[key])
-            for key in (
-                "s2:processing_baseline",
-                "sentinel:processing_baseline",
-                "processing:version",
-            )
-            if p.get(key)
+        raise level_1c_error(f"STAC Item {item.id}")
+    return complete_metadata(
+        [product],
+        f"STAC Item {item.id}",
+        time=declared.datetime or _first(p, "datetime", "start_datetime"),
+        platform=p.get("platform"),
+        product_id=product,
+        baseline=_first(
+            p, "s2:processing_baseline", "sentinel:processing_baseline", "processing:version"
         ),
-        named.processing_baseline if named else "",
     )
-    time = declared.datetime or p.get("datetime") or p.get("start_datetime")
-    return SceneMetadata(
-        datetime=require_time(time, f"STAC Item {item.id}"),
-        platform=str(p.get("platform", named.platform if named else "")).lower(),
-        product_id=product.removesuffix(".SAFE"),
-        processing_baseline=baseline,
-    )
+
+
+def _first(properties: Json, *keys: str) -> str | None:
+    return next((str(properties[key]) for key in keys if properties.get(key)), None)
+
+
+def holds_items(href: str) -> bool:
+    """Return whether a path or href is a document of several Items, as opposed to a scene.
+
+    Raises:
+        UnreadableProductError: it ends in `.json` and cannot be read.
+    """
+    if Path(urlsplit(href).path).suffix.lower() not in ITEM_SUFFIXES:
+        return False
+    return read_document(href).get("type") in {*LINKING, HOLDING}
+
+
+def open_items(
+    href: str,
+    *,
+    reflectance_scale: float | None = None,
+    reflectance_offset: Offset | None = None,
+) -> Iterator[tuple[str, SceneSource]]:
+    """Describe the scenes of a Collection or ItemCollection, each when its turn comes.
+
+    Args:
+        href: path or href.
+        reflectance_scale: as in `lai_udf.open_scene`, for all of them.
+        reflectance_offset: as above.
+
+    Yields:
+        Id of the Item, which may name a folder, and its scene.
+
+    Raises:
+        EmptySceneError: there is no Item.
+        UnreadableProductError: an Item cannot be read, or its id is no name for a folder or is
+            that of another one, too.
+        ProductError: another of its subclasses, see `lai_udf.errors`.
+    """
+    declared = Declared(reflectance_scale, reflectance_offset)
+    for entry in describe_items(href, declared):
+        yield entry.name, entry.open()
+
+
+def describe_items(href: str, declared: Declared) -> Iterator[SceneEntry]:
+    """Yield the scenes of a document; see `open_items`."""
+    if declared.datetime is not None:
+        raise MetadataError(
+            f"{href}: Items have times of their own",
+            parameter="datetime",
+            value=declared.datetime,
+            expected="nothing",
+        )
+    known: set[str] = set()
+    for item in read_items(href):
+        named = Path(item.id).name == item.id and item.id[:1] not in ("", ".")
+        if not named or item.id in known:
+            raise UnreadableProductError(
+                f"{href}: the id {item.id!r} of an Item is no name for a folder, or two Items "
+                "have it: run each Item by itself"
+            )
+        known.add(item.id)
+        yield SceneEntry(item.id, partial(describe_item, item, f"{href}, Item {item.id}", declared))
+    if not known:
+        raise EmptySceneError(f"{href} has no Item: give a Collection that links to its Items")
+
+
+def read_items(href: str) -> Iterator[pystac.Item]:
+    """Yield the Items of a document; relative hrefs are resolved against where they stand.
+
+    Raises:
+        UnreadableProductError: it or one of its Items is missing or damaged.
+    """
+    document = dict(read_document(href))
+    links = document.get("links") or []
+    if document.get("type") == HOLDING:
+        if any(link.get("rel") == "next" for link in links):
+            LOG.warning("%s is one page of a search: Items of further pages are not read", href)
+        yield from (parse_item(feature, href) for feature in document.get("features") or [])
+        return
+    try:
+        parent = LINKING[str(document["type"])].from_dict(document, href=href)
+        yield from parent.get_items(recursive=True)
+    except Exception as error:  # pystac lets KeyError, ValueError and its own errors through
+        raise UnreadableProductError(f"{href}: its Items cannot be read ({error!r})") from error
