@@ -14,7 +14,7 @@ from lai_udf.check import check_cube, lint_udf
 from lai_udf.cli import app
 from lai_udf.errors import MetadataError
 from lai_udf.predict import LaiInputError
-from lai_udf.runs import run_cube
+from lai_udf.run import run_cube
 
 GOOD = """
 import xarray as xr

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lai_udf.picture import ANCHORS
+from lai_udf.picture import ANCHORS, CLOUD, LEFT_OUT, NO_DATA, draw_quicklook
 from lai_udf.predict import CLOUD_NEAR, INPUT_OUT_OF_DOMAIN, NO_DATA_NEAR
-from lai_udf.quicklook import CLOUD, LEFT_OUT, NO_DATA, draw_quicklook
 
 
 def colours_of(png: bytes) -> set[tuple[int, int, int]]:

@@ -26,8 +26,8 @@ from lai_udf.errors import (
     UnreadableProductError,
 )
 from lai_udf.predict import ANGLES
+from lai_udf.run import run_all
 from lai_udf.run_options import RunOptions
-from lai_udf.runs import run_all
 
 EXPECTED = np.stack([np.where(p == 0, np.nan, p * 1e-4 - 0.1) for p in numbers().values()])
 

@@ -1,9 +1,9 @@
 """Predict: LAI from Sentinel-2, here or where the data is.
 
 The flow of the data: `scenes` reads products and cubes, `predict` is the function that ships to a
-back-end; here `api.estimate` calls it on cubes of xarray, `run` and `runs` on scenes by windows
-(`tiling`), `cog` writes the result; `process_graph` and `udp` send it away, `pack` and `check`
-prepare that, `harness` emulates a back-end; `bundle` opens the network.
+back-end; here `api.estimate` calls it on cubes of xarray, `run` on scenes by windows (`tiling`), `cog` writes
+the result; `process_graph` and `udp` send it away, `pack` and `check` prepare that, `emulation`
+cuts as a back-end does; `bundle` opens the network.
 
 Names are imported when they are asked for: `lai_udf.predict` must not drag the rest behind it.
 """
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from lai_udf.errors import LaiUdfError
     from lai_udf.predict import BANDS, OUTPUT_BANDS, LaiError, LaiInputError, apply_datacube
     from lai_udf.process_graph import lai_cube, lai_from_collection
-    from lai_udf.run import predict_scene, run_scene
+    from lai_udf.run import predict_scene, run_cube, run_items, run_scene, run_scenes
     from lai_udf.run_options import RunOptions
-    from lai_udf.runs import run_cube, run_items, run_scenes
     from lai_udf.scenes.cubes import read_cube
     from lai_udf.scenes.read import open_scene, open_scenes, read_scene
     from lai_udf.scenes.stac import open_items
@@ -78,8 +77,7 @@ _HOMES = {
     "predict": ("BANDS", "OUTPUT_BANDS", "LaiError", "LaiInputError", "apply_datacube"),
     "process_graph": ("lai_cube", "lai_from_collection"),
     "run_options": ("RunOptions",),
-    "run": ("predict_scene", "run_scene"),
-    "runs": ("run_cube", "run_items", "run_scenes"),
+    "run": ("predict_scene", "run_cube", "run_items", "run_scene", "run_scenes"),
     "scenes.cubes": ("read_cube",),
     "scenes.stac": ("open_items",),
     "scenes.read": ("open_scene", "open_scenes", "read_scene"),

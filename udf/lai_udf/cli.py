@@ -152,8 +152,8 @@ def run(
     if len(places) < 2:
         raise typer.BadParameter("give at least one input, and the folder for the results")
     from lai_udf.predict import ALL_OUTPUT_BANDS, VARIABLES
+    from lai_udf.run import run_all
     from lai_udf.run_options import RunOptions
-    from lai_udf.runs import run_all
     from lai_udf.scenes.metadata import Declared
 
     run_options = RunOptions(

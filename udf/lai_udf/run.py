@@ -1,26 +1,29 @@
-"""Run the UDF over a scene on this machine: read, predict, write, window by window.
+"""Run the UDF over scenes on this machine: read, predict, write, window by window.
 
-In: a scene (`lai_udf.scenes`). Out: one COG per output band (`lai_udf.cog`), all or none.
+In: scenes (`lai_udf.scenes`). Out: for each a folder with one COG per output band (`lai_udf.cog`),
+all or none, `quicklook.png` and `summary.json`. The folder is named by the identity of the result,
+so that no result ever replaces another.
+
 The function that runs is `lai_udf.predict.apply_datacube`, as on a back-end. Strips are read ahead
-in a thread, windows are predicted in as many as there are cores, results are written meanwhile.
-`lai_udf.runs` does so for many scenes.
+in a thread, windows are predicted in as many as there are cores, results are written meanwhile. A
+season goes on past a scene that is refused, and names it at the end.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
-from rasterio.windows import Window
 
 from lai_udf.atomic import small_cache
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.cog import LaiCogWriter, find_finished, find_result_id
-from lai_udf.errors import EmptySceneError
+from lai_udf.errors import EmptySceneError, LaiUdfError, OutputNotWritableError
 from lai_udf.guard import judge
 from lai_udf.identity import ID_TAG, refuse_other_result
 from lai_udf.predict import (
@@ -28,29 +31,38 @@ from lai_udf.predict import (
     HALO_PX,
     MASKED_SCENE_CLASSES,
     NO_DATA_SCENE_CLASSES,
+    LaiError,
+    LaiModelError,
     apply_datacube,
     count_threads,
     find_wrong_scaling,
     prepare_graph,
 )
 from lai_udf.run_options import RunOptions
+from lai_udf.scenes.cubes import as_cube
 from lai_udf.scenes.labels import SCENE_CLASS_BAND
-from lai_udf.scenes.source import SceneSource
+from lai_udf.scenes.metadata import Declared, Offset
+from lai_udf.scenes.read import describe
+from lai_udf.scenes.source import LOG, SceneEntry, SceneSource, failing_entry
+from lai_udf.summary import SUMMARY_FILE, Summary, write_summary
 from lai_udf.tiling import CORE_PX, Chunk, iterate_chunks, plan_blocks
 from lai_udf.variables import describe_variable
 
-__all__ = ["RunOptions", "predict_scene", "run_scene"]
-
-NOTHING_USABLE = "no pixel has LAI: all are no data, cloud, shadow, snow or water"
+__all__ = [
+    "RunOptions",
+    "predict_scene",
+    "run_all",
+    "run_cube",
+    "run_items",
+    "run_scene",
+    "run_scenes",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` after each window."""
-
-Skipped = Callable[[Path], None]
-"""Called with the folder of a result that is finished already."""
 
 
 def predict_scene(scene: xr.DataArray, options: RunOptions | None = None) -> xr.DataArray:
@@ -93,7 +105,6 @@ class PixelCounts:
     """Pixels with data in every band, hidden ones included."""
     masked: int = 0
     """Of these, cloud, shadow or snow by the scene classes."""
-    has_classes: bool = False
     has_data: bool = False
     has_lai: bool = False
 
@@ -104,7 +115,6 @@ class PixelCounts:
         self.has_data = self.has_data or bool(data.any())
         self.has_lai = self.has_lai or holds_lai(lai)
         if SCENE_CLASS_BAND in labels:
-            self.has_classes = True
             classes = cube.values[labels.index(SCENE_CLASS_BAND)]
             seen = data & np.isfinite(classes) & ~np.isin(classes, NO_DATA_SCENE_CLASSES)
             self.observed += int(seen.sum())
@@ -113,7 +123,13 @@ class PixelCounts:
     @property
     def cloud_share(self) -> float | None:
         """Return the share of cloud, shadow and snow, 0-1; None where it is not known."""
-        return self.masked / self.observed if self.has_classes and self.observed else None
+        return self.masked / self.observed if self.observed else None
+
+
+def holds_lai(lai: xr.DataArray) -> bool:
+    """Return whether a pixel of (bands, y, x) holds LAI; flags alone, finite everywhere, do."""
+    numbers = [band for band in lai["bands"].values if not str(band).endswith("_FLAGS")]
+    return not numbers or bool(lai.sel(bands=numbers[0]).notnull().any())
 
 
 def run_scene(
@@ -125,7 +141,6 @@ def run_scene(
     overwrite: bool = True,
     judged: bool = False,
     progress: Progress | None = None,
-    skipped: Skipped | None = None,
     counts: PixelCounts | None = None,
 ) -> dict[str, Path]:
     """Predict LAI of a scene of any size, window by window, and write its COGs.
@@ -139,7 +154,6 @@ def run_scene(
             the same options.
         judged: whether the scaling has been judged before, see `lai_udf.guard`.
         progress: called after each window.
-        skipped: called with what is left as it is.
         counts: counts what the windows hold.
 
     Returns:
@@ -161,31 +175,27 @@ def run_scene(
     tags = describe_tags(source, options, bundle)
     refuse_other_result(directory, tags[ID_TAG], find_result_id(directory))
     if not overwrite and (finished := find_finished(directory, bands, tags)):
-        if skipped is not None:
-            skipped(directory)
         return finished
     if not judged and options.plausibility != "off":
         for error in judge([source]).values():
             raise error
 
-    def predict(chunk: Chunk) -> tuple[Window, xr.DataArray, xr.DataArray]:
+    def predict(chunk: Chunk) -> tuple[Chunk, xr.DataArray]:
         dated = chunk.cube.assign_attrs(datetime=source.metadata.datetime)  # for own points
-        lai = apply_datacube(dated, context)
-        return chunk.core, chunk.trim(lai), chunk.trim(chunk.cube)
+        return chunk, chunk.trim(apply_datacube(dated, context))
 
     blocks = plan_blocks(source, core_px=core_px)
     total = sum(len(block.windows) for block in blocks)
-    described = {
-        band: describe_variable(band, level=options.level, samples=options.samples)
+    titles = {
+        band: describe_variable(band, level=options.level, samples=options.samples)["long_name"]
         for band in bands
     }
-    titles = {band: str(attributes["long_name"]) for band, attributes in described.items()}
     writer = LaiCogWriter(directory, source.grid, bands=bands, tags=tags, titles=titles)
     with small_cache(), writer:
         predicted = map_ahead(predict, iterate_chunks(source, blocks), count_threads())
-        for done, (core, lai, cube) in enumerate(predicted, start=1):
-            writer.write(lai, core)
-            counts.add(cube, lai)
+        for done, (chunk, lai) in enumerate(predicted, start=1):
+            writer.write(lai, chunk.core)
+            counts.add(chunk.trim(chunk.cube), lai)
             if progress is not None:
                 progress(done, total)
         prepare_graph.cache_clear()  # the working memory of the runtime: COGs need some as well
@@ -197,7 +207,9 @@ def run_scene(
         if not counts.has_lai:
             for error in judge([source], even_known=True).values():  # digital numbers, perhaps
                 raise error
-            raise EmptySceneError(f"{source.name}: {NOTHING_USABLE}")
+            raise EmptySceneError(
+                f"{source.name}: no pixel has LAI: all are no data, cloud, shadow, snow or water"
+            )
     return writer.paths
 
 
@@ -215,13 +227,6 @@ def describe_tags(source: SceneSource, options: RunOptions, bundle: Bundle) -> d
         "INPUT": source.digest(),
     }
     return {key: value for key, value in known.items() if value}
-
-
-def holds_lai(lai: xr.DataArray) -> bool:
-    """Return whether a pixel of (bands, y, x) holds LAI; flags alone, finite everywhere, do."""
-    flags = [str(label).endswith("_FLAGS") for label in lai["bands"].values]
-    numbers = lai.isel(bands=np.flatnonzero(~np.array(flags)))
-    return not numbers.sizes["bands"] or bool(numbers.isel(bands=0).notnull().any())
 
 
 def map_ahead(
@@ -242,10 +247,182 @@ def map_ahead(
                 future.cancel()
 
 
-def __getattr__(name: str) -> object:
-    """Import what lay here in the first edition, for scripts of users."""
-    if name in ("run_cube", "run_items"):
-        from lai_udf import runs
+@dataclass(frozen=True)
+class Refusal:
+    """A scene that was not run."""
 
-        return getattr(runs, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    name: str
+    """Of the scene."""
+    error: LaiError
+    """Why."""
+
+
+@dataclass
+class RunReport:
+    """What a run left behind."""
+
+    folders: list[Path] = field(default_factory=list)
+    """Of the results, in the order of the scenes; finished ones included."""
+    summaries: list[Summary] = field(default_factory=list)
+    """Of what was computed now."""
+    refused: list[Refusal] = field(default_factory=list)
+    """Scenes that were not run: wrong, damaged or without scaling."""
+    empty: list[Refusal] = field(default_factory=list)
+    """Scenes without a pixel of LAI: no data, or cloud all over."""
+
+
+def run_scenes(
+    entries: Iterable[SceneEntry],
+    directory: Path,
+    options: RunOptions | None = None,
+    *,
+    overwrite: bool = True,
+    progress: Progress | None = None,
+    skipped: Callable[[Path], None] | None = None,
+) -> RunReport:
+    """Predict LAI of scenes, one after the other, and write one folder for each.
+
+    Args:
+        entries: see `lai_udf.open_scenes`.
+        directory: where the folders go.
+        options: what to compute.
+        overwrite: compute anew what is finished already, as in `run_scene`.
+        progress: called after each window; it begins again with every scene.
+        skipped: called with the folder of a result that is finished already and left as it is.
+
+    Returns:
+        What was made and what was refused.
+
+    Raises:
+        EmptySceneError: there is no scene, or none holds data and none was refused.
+        OutputNotWritableError: the folder or disk refuses; scenes before that one are complete.
+        LaiModelError: the bundle cannot be used.
+        LaiInputError: the options cannot be met, whatever the scene.
+    """
+    options = options or RunOptions()
+    bundle = open_bundle(options.model)
+    options.context(bundle, overlap_px=0)  # wrong options are no refused scene
+    report, bands = RunReport(), options.output_bands()
+
+    def run(name: str, source: SceneSource) -> None:
+        counts = PixelCounts()
+        try:
+            folder = directory / options.identify(source, bundle).id
+            complete = "LAI" not in bands or (folder / SUMMARY_FILE).is_file()
+            tags = {} if overwrite else describe_tags(source, options, bundle)
+            if complete and tags and find_finished(folder, bands, tags):
+                if skipped is not None:
+                    skipped(folder)
+                report.folders.append(folder)
+                return
+            paths = run_scene(
+                source, folder, options, judged=True, progress=progress, counts=counts
+            )
+            if "lai" in paths:
+                report.summaries.append(write_summary(folder, source, options, counts.cloud_share))
+            report.folders.append(folder)
+        except EmptySceneError as error:
+            report.empty.append(Refusal(name, error))
+        except (OutputNotWritableError, LaiModelError):
+            raise
+        except LaiError as error:
+            report.refused.append(Refusal(name, error))
+
+    doubtful: list[tuple[str, SceneSource]] = []
+    for entry in entries:
+        try:
+            source = entry.open()
+        except LaiUdfError as error:
+            report.refused.append(Refusal(entry.name, error))
+            continue
+        if options.plausibility == "off" or source.scaling_is_known:
+            run(entry.name, source)
+        else:
+            doubtful.append((entry.name, source))
+    wrong = judge([source for _, source in doubtful]) if doubtful else {}
+    for number, (name, source) in enumerate(doubtful):
+        if number in wrong:
+            report.refused.append(Refusal(name, wrong[number]))
+        else:
+            run(name, source)
+    if not (report.folders or report.refused):
+        if len(report.empty) == 1:
+            raise report.empty[0].error
+        raise EmptySceneError("no scene holds a usable pixel: choose others")
+    return report
+
+
+def run_all(
+    sources: Iterable[str | Path],
+    directory: Path,
+    options: RunOptions | None = None,
+    declared: Declared | None = None,
+    **how: Any,  # noqa: ANN401
+) -> RunReport:
+    """Run the scenes of several sources: files, folders, series; `how` goes to `run_scenes`."""
+
+    def entries() -> Iterator[SceneEntry]:
+        for source in sources:
+            try:
+                yield from describe(source, declared or Declared())
+            except LaiUdfError as error:  # a source that cannot be opened is one refused scene
+                yield failing_entry(str(source), error)
+
+    return run_scenes(entries(), directory, options, **how)
+
+
+def run_items(
+    scenes: Iterable[tuple[str, SceneSource]],
+    directory: Path,
+    options: RunOptions | None = None,
+    **how: Any,  # noqa: ANN401
+) -> list[Path]:
+    """Run scenes that are described already, as `run_scenes` does; `how` goes to it.
+
+    Returns:
+        The folders of the scenes that hold data, named by the identity of the result.
+
+    Raises:
+        LaiError: the first refusal, where there is no result at all.
+    """
+    entries = (SceneEntry(name, partial(lambda scene: scene, scene)) for name, scene in scenes)
+    return _folders(run_scenes(entries, directory, options, **how))
+
+
+def run_cube(
+    data: xr.Dataset | xr.DataArray,
+    directory: Path,
+    options: RunOptions | None = None,
+    *,
+    reflectance_scale: float | None = None,
+    reflectance_offset: Offset | None = None,
+    **how: Any,  # noqa: ANN401
+) -> list[Path]:
+    """Run the dates of a time series, as `run_scenes` does.
+
+    Args:
+        data: cube with times, as `lai_udf.estimate` takes it.
+        directory: where the folders go.
+        options: what to compute.
+        reflectance_scale: reflectance = value * scale + offset; goes before what the cube states.
+        reflectance_offset: as above.
+        how: goes to `run_scenes`.
+
+    Returns:
+        The folders of the dates that hold data.
+
+    Raises:
+        ProductError: the cube cannot be used.
+        LaiError: the first refusal, where there is no result at all.
+    """
+    name = str(data.encoding.get("source", "the cube"))
+    cube = as_cube(data, Declared(reflectance_scale, reflectance_offset), name=name)
+    return _folders(run_scenes(cube.scenes(), directory, options, **how))
+
+
+def _folders(report: RunReport) -> list[Path]:
+    for refusal in (*report.refused, *report.empty):
+        if not report.folders:
+            raise refusal.error
+        LOG.warning("%s is left out: %s", refusal.name, refusal.error)
+    return report.folders

@@ -1,71 +1,46 @@
 """What to compute, the same for every window and scene of a run."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from lai_udf.bundle import Bundle
 from lai_udf.identity import ResultIdentity, source_name, tile_of
-from lai_udf.predict import read_settings
+from lai_udf.predict import output_bands, read_settings
 from lai_udf.scenes.metadata import CALLER
 from lai_udf.scenes.source import SceneSource
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What to compute."""
+    """What to compute; the keys of `lai_udf.predict.PredictOptions` that a run leaves open."""
 
     model: Path | None = None
     """Model bundle; None: the one that ships with the package."""
     target: str = "sl2p"
-    """`sl2p`: what SNAP would say; `field`: corrected towards field measurements."""
     samples: int = 0
-    """Monte-Carlo draws for `LAI_SD`; 0 = single pass."""
     seed: int = 0
-    """Seed of the draws."""
     bands: tuple[str, ...] | None = None
-    """Output bands; None: those of `variables`."""
     variables: tuple[str, ...] = ("LAI",)
-    """Biophysical variables."""
     resolution: int = 20
-    """Side of a pixel, m."""
     region: str = "known"
-    """Interval for regions like those of the field data (`known`), or for others (`new`)."""
     level: float = 0.95
-    """Level of the interval."""
     calibration: Path | None = None
-    """File of own field points."""
     plausibility: str = "auto"
-    """`off`: no value is doubted, whatever surface reflectance can be."""
 
-    def context(self, bundle: Bundle, overlap_px: int, **scaling: float) -> dict[str, Any]:
-        """Return the context of the UDF, checked; without scaling the cube holds reflectance."""
-        context: dict[str, Any] = {
-            "model": str(bundle.path),
-            "target": self.target,
-            "samples": self.samples,
-            "seed": self.seed,
-            "bands": None if self.bands is None else list(self.bands),
-            "variables": list(self.variables),
-            "resolution": self.resolution,
-            "region": self.region,
-            "level": self.level,
-            "calibration": None if self.calibration is None else str(self.calibration),
-            "plausibility": self.plausibility,
-            "overlap": overlap_px,
-            **scaling,
-        }
+    def context(self, bundle: Bundle, overlap_px: int) -> dict[str, Any]:
+        """Return the context of the UDF, checked, for a cube of reflectance."""
+        context = {field.name: getattr(self, field.name) for field in fields(self)}
+        context |= {"model": str(bundle.path), "overlap": overlap_px}
+        if self.calibration is not None:
+            context["calibration"] = str(self.calibration)
         read_settings(context)
         return context
 
     def output_bands(self) -> tuple[str, ...]:
         """Return the bands that come out."""
-        settings = {"variables": list(self.variables)}
-        if self.bands is not None:
-            settings["bands"] = list(self.bands)
-        return read_settings(settings).estimated_bands
+        return output_bands(self.variables) if self.bands is None else self.bands
 
     def provenance(self, bundle: Bundle) -> dict[str, str | int]:
         """Return what describes a result: model and settings."""
@@ -80,8 +55,11 @@ class RunOptions:
 
     def identify(self, source: SceneSource, bundle: Bundle) -> ResultIdentity:
         """Return the identity of the result of a scene."""
-        product = source.metadata.product_id or source.name
-        sources = [source_name(product)]
+        sources = [source_name(source.metadata.product_id or source.name)]
+        points = None
+        if self.calibration is not None:
+            points = hashlib.sha256(self.calibration.read_bytes()).hexdigest()
+        scaling = source.scaling_text
         return ResultIdentity(
             datetime=source.metadata.datetime,
             grid=source.grid,
@@ -95,18 +73,11 @@ class RunOptions:
             resolution=source.resolution_m,
             samples=self.samples,
             seed=self.seed,
-            settings=self._settings(source),
+            settings={
+                "region": self.region,
+                "level": self.level,
+                "plausibility": self.plausibility,
+                "calibration": points,
+                "scaling": scaling if CALLER in scaling else None,
+            },
         )
-
-    def _settings(self, source: SceneSource) -> Mapping[str, Any]:
-        by_hand = CALLER in source.scaling_text
-        points = None
-        if self.calibration is not None:
-            points = hashlib.sha256(Path(self.calibration).read_bytes()).hexdigest()
-        return {
-            "region": self.region,
-            "level": self.level,
-            "plausibility": self.plausibility,
-            "calibration": points,
-            "scaling": source.scaling_text if by_hand else None,
-        }

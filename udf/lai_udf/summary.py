@@ -1,7 +1,6 @@
 """What a result says, in numbers and as a picture: `summary.json` and `quicklook.png`."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,9 +9,8 @@ import numpy as np
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import read_lai_cogs
+from lai_udf.picture import draw_quicklook
 from lai_udf.predict import INPUT_OUT_OF_DOMAIN
-from lai_udf.quicklook import draw_quicklook
-from lai_udf.run import PixelCounts
 from lai_udf.run_options import RunOptions
 from lai_udf.scenes.source import SceneSource
 from lai_udf.zonal import describe_raster
@@ -48,54 +46,47 @@ class Summary:
 
     def lines(self) -> list[str]:
         """Return what a terminal shows."""
-        cloud = (
-            "unknown (no scene classes)" if self.cloud_share is None else _share(self.cloud_share)
+        cloud, domain = (
+            "unknown" if share is None else f"{share:.1%}"
+            for share in (self.cloud_share, self.in_domain_share)
         )
-        domain = "unknown" if self.in_domain_share is None else _share(self.in_domain_share)
         median = "none" if self.median is None else f"{self.median:.2f}"
         spread = "" if self.p05 is None else f", 5-95 % {self.p05:.2f} to {self.p95:.2f}"
         return [
             f"{self.datetime}  LAI median {median}{spread} m2 m-2",
-            f"  usable {_share(self.usable_share)}, with LAI {_share(self.valid_share)}, "
+            f"  usable {self.usable_share:.1%}, with LAI {self.valid_share:.1%}, "
             f"cloud {cloud}, in SL2P's domain {domain}",
             f"  scaling: {self.scaling}",
         ]
 
 
 def write_summary(
-    folder: Path,
-    paths: Mapping[str, Path],
-    source: SceneSource,
-    options: RunOptions,
-    counts: PixelCounts,
-) -> Summary | None:
-    """Write summary and picture of the COGs of a folder; None where LAI is not among them.
+    folder: Path, source: SceneSource, options: RunOptions, cloud_share: float | None
+) -> Summary:
+    """Write summary and picture of the COGs of a folder, LAI among them.
 
     Raises:
         OutputNotWritableError: the folder or disk refuses.
     """
-    if "lai" not in paths:
-        return None
     cube = read_lai_cogs(folder)
     lai = cube.sel(bands="LAI").values
-    flags = cube.sel(bands="LAI_FLAGS").values if "lai_flags" in paths else None
+    flags = cube.sel(bands="LAI_FLAGS").values if "LAI_FLAGS" in cube["bands"] else None
     found = describe_raster({"lai": lai}, flags, quantiles=QUANTILES, min_valid_share=0.0)
-    low, median, high = (_number(value) for value in found.quantiles["lai"][0])
-    valid = np.isfinite(lai)
+    low, median, high = (_number(value, 4) for value in found.quantiles["lai"][0])
     outside = found.flag_shares.get(INPUT_OUT_OF_DOMAIN)
     bundle = open_bundle(options.model)
     summary = Summary(
         id=options.identify(source, bundle).id,
         datetime=source.metadata.datetime,
         product=source.metadata.product_id or source.name,
-        mean=_number(found.mean["lai"][0]),
+        mean=_number(found.mean["lai"][0], 4),
         median=median,
         p05=low,
         p95=high,
         usable_share=round(float(found.valid_share[0]), 6),
-        valid_share=round(float(valid.mean()), 6),
-        in_domain_share=None if outside is None else _complement(outside[0]),
-        cloud_share=None if counts.cloud_share is None else round(counts.cloud_share, 6),
+        valid_share=round(float(np.isfinite(lai).mean()), 6),
+        in_domain_share=None if outside is None else _number(1 - outside[0], 6),
+        cloud_share=None if cloud_share is None else round(cloud_share, 6),
         scaling=source.scaling_text,
     )
     with work_folder(folder) as work, disk_errors(folder):
@@ -109,13 +100,5 @@ def write_summary(
     return summary
 
 
-def _number(value: float) -> float | None:
-    return round(float(value), 4) if np.isfinite(value) else None
-
-
-def _complement(share: float) -> float | None:
-    return round(1 - float(share), 6) if np.isfinite(share) else None
-
-
-def _share(share: float) -> str:
-    return f"{share:.1%}"
+def _number(value: float, digits: int) -> float | None:
+    return round(float(value), digits) if np.isfinite(value) else None

@@ -47,7 +47,7 @@ from lai_udf.cog import write_lai_cogs
 from lai_udf.grid import Grid
 from lai_udf.polygons import LEFT_OUT
 from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
-from lai_udf.runs import run_cube
+from lai_udf.run import run_cube
 from lai_udf.scenes.cubes import read_cube
 
 GRID = Grid(CRS.from_epsg(32631), Affine(20, 0, 340_000, 0, -20, 4_830_000), 6, 8)

@@ -13,8 +13,8 @@ from lai_udf.field.search import COLLECTION, Period, kind_of, search_api
 from lai_udf.field.season import run_season
 from lai_udf.field.table import build_table, find_lai, smooth_table, write_tables
 from lai_udf.polygons import LEFT_OUT, read_polygons
+from lai_udf.run import Refusal
 from lai_udf.run_options import RunOptions
-from lai_udf.runs import Refusal
 from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.read import describe
 from lai_udf.zonal import MIN_VALID_SHARE

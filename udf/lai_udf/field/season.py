@@ -16,8 +16,8 @@ from lai_udf.errors import EmptySceneError, GeometryError, GridError, LaiUdfErro
 from lai_udf.field.search import Period
 from lai_udf.grid import Grid
 from lai_udf.predict import HALO_PX
+from lai_udf.run import Refusal, RunReport, run_scenes
 from lai_udf.run_options import RunOptions
-from lai_udf.runs import Refusal, RunReport, run_scenes
 from lai_udf.scenes.source import SceneEntry
 from lai_udf.zones import weigh_zones
 
