@@ -1,9 +1,9 @@
 """Predict: LAI from Sentinel-2, here or where the data is.
 
 The flow of the data: `scenes` reads products and cubes, `predict` is the function that ships to a
-back-end; here `api.estimate` calls it on cubes of xarray, `run` on scenes by windows (`tiling`), `cog` writes
-the result; `process_graph` and `udp` send it away, `pack` and `check` prepare that, `emulation`
-cuts as a back-end does; `bundle` opens the network.
+back-end; here `api.estimate` calls it on cubes of xarray, `run` on scenes by windows (`tiling`),
+`cog` writes the result; `process_graph` and `udp` send it away, `pack` and `check` prepare that,
+`emulation` cuts as a back-end does; `bundle` opens the network.
 
 Names are imported when they are asked for: `lai_udf.predict` must not drag the rest behind it.
 """

@@ -5,96 +5,30 @@ be done, with one sentence why; 2: wrong use of the command; 3: done, but for sc
 Each command imports what it needs, so that help is quick.
 """
 
+import os
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from lai_udf.cli_calibrate import calibrate
-from lai_udf.cli_field import field
-from lai_udf.cli_produce import produce
-from lai_udf.cli_series import series
-from lai_udf.frame import (
-    commands_of,
-    one_sentence,
-    show_progress,
-    version_option,
-    word,
-)
-
-PROGRAM = "lai-udf"
-SOME_REFUSED = 3
+from lai_udf import cli_options as option
+from lai_udf.cli_openeo import check, graph, pack, produce
+from lai_udf.frame import commands_of, one_sentence, show_progress, version_option, word
 
 app = typer.Typer(
-    cls=commands_of(PROGRAM, "cubes,polygons"),
+    cls=commands_of(option.PROGRAM, "cubes,polygons"),
     help="Leaf area index from Sentinel-2: run the function here or send it to the data.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain text, the same on every terminal and in every log
 )
-VersionOption = version_option(PROGRAM)
+VersionOption = version_option(option.PROGRAM)
 
 
 @app.callback()
 def _main(_version: VersionOption = False) -> None:  # type: ignore[valid-type]
     """Give the version without a command."""
-
-
-DatetimeOption = Annotated[
-    str | None, typer.Option(help="Time of a scene that does not state it: 2021-06-24T10:30:31Z.")
-]
-ModelOption = Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")]
-TargetOption = Annotated[
-    Literal["sl2p", "field"], typer.Option(help="What SNAP would say, or field LAI.")
-]
-ScaleOption = Annotated[float | None, typer.Option(help="Reflectance per digital number.")]
-OffsetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NUMBER or DATE=NUMBER",
-        help="Reflectance at digital number 0; repeat with dates where it changes: "
-        "2022-01-25=-0.1.",
-    ),
-]
-
-
-def _split(text: str, option: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise typer.BadParameter("name some, separated by commas", param_hint=option)
-    return names
-
-
-def _choose(text: str | None, option: str, known: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Split `LAI,LAI_SD`; refuse names that are not known."""
-    if text is None:
-        return None
-    names = _split(text, option)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise typer.BadParameter(
-            f"{', '.join(unknown)}: give some of {', '.join(known)}, separated by commas",
-            param_hint=option,
-        )
-    return names
-
-
-def read_offset(texts: list[str] | None) -> float | dict[str, float] | None:
-    """Return a number, or numbers by the date from which they hold."""
-    found: dict[str, float] = {}
-    for text in texts or ():
-        date, _, number = text.rpartition("=")
-        try:
-            found[date] = float(number)
-        except ValueError as error:
-            raise typer.BadParameter(
-                f"{text!r} is neither a number nor DATE=NUMBER", param_hint="--offset"
-            ) from error
-    if not found:
-        return None
-    if "" in found and len(found) > 1:
-        raise typer.BadParameter("give one number, or only DATE=NUMBER", param_hint="--offset")
-    return found.get("", found)
 
 
 def _read_output(text: str) -> Path:
@@ -116,21 +50,21 @@ def run(
             "for each band, netCDF, Zarr); last the folder for the results.",
         ),
     ],
-    model: ModelOption = None,
-    target: TargetOption = "sl2p",
-    samples: Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = single pass.")] = 0,
+    model: option.Model = None,
+    target: option.Target = "sl2p",
+    samples: option.Samples = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
-    variables: Annotated[str, typer.Option(help="Variables, comma-separated.")] = "LAI",
+    variables: option.Variables = "LAI",
     bands: Annotated[str | None, typer.Option(help="Output bands, comma-separated.")] = None,
-    resolution: Annotated[int, typer.Option(help="Side of a pixel, m: 20 or 10.")] = 20,
+    resolution: option.Resolution = 20,
     region: Annotated[
         Literal["known", "new"], typer.Option(help="Interval for known or for new regions.")
     ] = "known",
     level: Annotated[float, typer.Option(help="Level of the interval.")] = 0.95,
     calibration: Annotated[Path | None, typer.Option(help="File of own field points.")] = None,
-    scale: ScaleOption = None,
-    offset: OffsetOption = None,
-    datetime: DatetimeOption = None,
+    scale: option.Scale = None,
+    offset: option.DatedOffset = None,
+    datetime: option.Datetime = None,
     input_bands: Annotated[
         str | None, typer.Option(help="Names of the input bands in order, if files name none.")
     ] = None,
@@ -152,8 +86,7 @@ def run(
     if len(places) < 2:
         raise typer.BadParameter("give at least one input, and the folder for the results")
     from lai_udf.predict import ALL_OUTPUT_BANDS, VARIABLES
-    from lai_udf.run import run_all
-    from lai_udf.run_options import RunOptions
+    from lai_udf.run import RunOptions, run_all
     from lai_udf.scenes.metadata import Declared
 
     run_options = RunOptions(
@@ -161,18 +94,18 @@ def run(
         target=target,
         samples=samples,
         seed=seed,
-        bands=_choose(bands, "--bands", ALL_OUTPUT_BANDS),
-        variables=_choose(variables, "--variables", tuple(VARIABLES)) or ("LAI",),
+        bands=None if bands is None else option.choose_names(bands, "--bands", ALL_OUTPUT_BANDS),
+        variables=option.choose_names(variables, "--variables", tuple(VARIABLES)),
         resolution=resolution,
         region=region,
         level=level,
         calibration=calibration,
         plausibility=plausibility,
     )
-    names = () if input_bands is None else _split(input_bands, "--input-bands")
-    declared = Declared(scale, read_offset(offset), datetime, names, resolution, reproject)
+    names = () if input_bands is None else option.split_names(input_bands, "--input-bands")
+    declared = Declared(scale, option.read_offset(offset), datetime, names, resolution, reproject)
     options = {"bands": "--input-bands"}
-    with one_sentence(PROGRAM, options), show_progress("LAI", "window") as progress:
+    with one_sentence(option.PROGRAM, options), show_progress("LAI", "window") as progress:
         report = run_all(
             places[:-1],
             _read_output(places[-1]),
@@ -206,95 +139,201 @@ def _print_report(report: Any, options: dict[str, str]) -> None:  # noqa: ANN401
     for refusal in report.refused:
         typer.echo(f"lai-udf: {refusal.name} is refused: {word(refusal.error, options)}", err=True)
     if report.refused:
-        raise typer.Exit(SOME_REFUSED if report.folders else 1)
-
-
-app.command()(field)
-app.command()(series)
-app.command()(calibrate)
-app.command()(produce)
+        raise typer.Exit(option.SOME_REFUSED if report.folders else 1)
 
 
 @app.command()
-def graph(
-    output: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write.")] = Path(
-        "udf/openeo_udp"
-    ),
-    estimate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write nothing; say what this graph takes.")
+def field(
+    fields: Annotated[
+        Path, typer.Argument(metavar="FIELDS", help="GeoJSON, GeoPackage, GeoParquet; any CRS.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of tables and figures.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help="File or folder of scenes, address of a STAC API or of an openEO back-end.",
+        ),
+    ],
+    start: option.From,
+    end: option.To,
+    id_column: Annotated[str | None, typer.Option(help="Column with the names of fields.")] = None,
+    collection: option.Collection = None,
+    model: option.Model = None,
+    target: option.Target = "sl2p",
+    samples: option.Samples = 0,
+    scale: option.Scale = None,
+    offset: option.DatedOffset = None,
+    min_valid_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Least usable share of a field with a mean.")
+    ] = 0.5,
+    smooth: Annotated[
+        int | None, typer.Option(metavar="DAYS", help="Add a smoothed series of this step.")
     ] = None,
-    revision: Annotated[str, typer.Option(help="Commit or tag that links lead to.")] = "main",
-    reference: Annotated[
-        str | None, typer.Option(help="Address of results to compare the benchmark with.")
-    ] = None,
+    job_options: option.JobOptions = None,
+    user: option.User = None,
 ) -> None:
-    """Write the user-defined process `sentinel2_lai`, its catalogue records and its benchmark."""
-    from lai_udf.bundle import DEFAULT_BUNDLE
-    from lai_udf.check_graph import read_graph
-    from lai_udf.produce.plan import estimate_graph
-    from lai_udf.udp import write_documents
+    """Estimate LAI of fields over a season: fields.csv, fields.parquet, a figure for each field.
 
-    if estimate is not None:
-        lines = estimate_graph(read_graph(estimate)).lines()
-    else:
-        paths = write_documents(output, Path(DEFAULT_BUNDLE).stem, revision, reference)
-        lines = [str(path) for path in paths]
-    for line in lines:
-        typer.echo(line)
+    Run again, it adds new dates only. A scene that is refused is named at the end, and the exit
+    code is 3; so is a field that no scene meets.
+    """
+    from lai_udf.field.memory import Memory
 
+    given = {
+        "fields": str(fields.resolve()),
+        "source": source,
+        "period": [str(start.date()), str(end.date())],
+        "options": [id_column, collection, str(model), target, samples, scale, offset],
+        "tables": [min_valid_share, smooth],
+    }
+    memory = Memory(output, given, [fields, Path(source), *([model] if model else [])])
+    if (known := memory.recall()) is not None:
+        typer.echo(f"{option.PROGRAM}: nothing is new since the last run", err=True)
+        for path in known:
+            typer.echo(path)
+        return
+    from lai_udf.field.order import observe_fields
+    from lai_udf.run_options import RunOptions
+    from lai_udf.scenes.metadata import Declared
 
-@app.command()
-def check(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="UDF (.py), graph (.json), cube.")],
-    scale: ScaleOption = None,
-    offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,
-    datetime: DatetimeOption = None,
-) -> None:
-    """Find what a back-end would stumble over in a UDF, graph or cube, before a job is paid."""
-    from lai_udf.check import check_file
-
-    report = check_file(path, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime)
-    for line in (*report.facts, *report.problems):
-        typer.echo(line)
-    if report.problems:
-        raise typer.Exit(1)
-
-
-@app.command()
-def pack(
-    output: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder for the archives.")],
-    model: ModelOption = None,
-    python: Annotated[str, typer.Option(help="Python version of the back-end.")] = "3.11",
-    base_url: Annotated[
-        str, typer.Option(help="Where the archives will be uploaded.")
-    ] = "https://example.com/lai",
-    upload: Annotated[
-        str | None,
-        typer.Option(metavar="BACK-END", help="Upload the archives to the storage of a back-end."),
-    ] = None,
-    runtime: Annotated[bool, typer.Option(help="Fetch the ONNX Runtime as well.")] = True,
-    measure: Annotated[bool, typer.Option(help="Run the UDF, for its memory.")] = True,
-) -> None:
-    """Pack model and runtime for a cloud back-end, with job options and checksums."""
-    from lai_udf.bundle import open_bundle
-    from lai_udf.pack import pack as pack_files
-    from lai_udf.pack import upload_archives
-
-    packed = pack_files(
-        output,
-        open_bundle(model),
-        python=python,
-        base_url=base_url,
-        runtime=runtime,
-        measure=measure,
-    )
-    if upload is not None:
-        upload_archives(packed, upload)
-    for path in packed.files:
+    with show_progress("LAI", "window") as progress:
+        report = observe_fields(
+            fields,
+            source,
+            start.date(),
+            end.date(),
+            output,
+            id_column=id_column,
+            collection=collection,
+            options=RunOptions(model=model, target=target, samples=samples),
+            declared=Declared(scale, option.read_offset(offset)),
+            min_valid_share=min_valid_share,
+            smooth_days=smooth,
+            user=user,
+            password=os.environ.get(option.PASSWORD_VARIABLE),
+            job_options=job_options,
+            progress=progress,
+        )
+    typer.echo(f"{option.PROGRAM}: {report.made} new results, {report.kept} kept", err=True)
+    for path in report.files:
         typer.echo(path)
-    if packed.skipped:
-        typer.echo(f"lai-udf: no runtime archive: {packed.skipped}", err=True)
-    if packed.measured is not None:
-        typer.echo(f"lai-udf: {packed.measured}", err=True)
-    todo = "Submit" if upload else f"Upload the archives to {base_url}, then"
-    typer.echo(f"# {todo}:\n{packed.submission}", err=True)
+    for refusal in report.refused:
+        typer.echo(f"{option.PROGRAM}: {refusal.name} is refused: {word(refusal.error)}", err=True)
+    for name in report.missed:
+        typer.echo(f"{option.PROGRAM}: field {name} lies in no scene", err=True)
+    for name, reason in report.left_out:
+        typer.echo(f"{option.PROGRAM}: field {name} is left out: {reason}", err=True)
+    if report.refused or report.missed or report.left_out:
+        raise typer.Exit(option.SOME_REFUSED)
+    memory.keep(report.files)
+
+
+@app.command()
+def series(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="INPUT",
+            help="Folder of results of one tile, or a cube in netCDF or Zarr: LAI, or reflectance.",
+        ),
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for series.nc.")],
+    step: Annotated[
+        int | None, typer.Option("--step-days", help="Days from date to date; default: 5.")
+    ] = None,
+    start: Annotated[
+        datetime | None,
+        typer.Option("--start", formats=["%Y-%m-%d"], help="First date; default: of the input."),
+    ] = None,
+    end: Annotated[
+        datetime | None,
+        typer.Option("--end", formats=["%Y-%m-%d"], help="Last date; default: of the input."),
+    ] = None,
+    dates: Annotated[
+        str | None,
+        typer.Option(help='Instead: dates, comma-separated, or "observed": those of the input.'),
+    ] = None,
+    max_gap_days: Annotated[
+        float, typer.Option(help="No value further from a usable date than this.")
+    ] = 60,
+    cogs: Annotated[bool, typer.Option("--cogs", help="COGs of each date as well.")] = False,
+    picture: Annotated[bool, typer.Option("--picture", help="Draw the mean curve.")] = False,
+    scale: option.Scale = None,
+    offset: option.Offset = None,
+) -> None:
+    """Smooth LAI over time: clouds rejected, gaps filled, mowing and harvest kept.
+
+    With the reflectance of a cube clouds are found by their spectra; of results alone, LAI and
+    flags have to do. `series.nc` holds LAI, its two widths (LAI_SD: another acquisition; LAI_LOWER
+    and LAI_UPPER: LAI in the field) and the days to the nearest usable date.
+    """
+    from lai_udf.series_files import open_series_input, write_series
+
+    if dates is not None and (step, start, end) != (None, None, None):
+        raise typer.BadParameter("give dates, or a grid by --step-days, --start and --end")
+    given = open_series_input(source, scale, offset)
+    context: dict[str, Any] = {"max_gap_days": max_gap_days}
+    if dates is None:
+        days = given.times.astype("datetime64[D]")
+        context["step_days"] = 5 if step is None else step
+        context["start"] = str(days.min() if start is None else start)[:10]
+        context["end"] = str(days.max() if end is None else end)[:10]
+    else:
+        context["dates"] = dates if dates == "observed" else dates.split(",")
+    with show_progress("series", "row") as progress:
+        paths = write_series(
+            given, output, cogs=cogs, picture=picture, progress=progress, **context
+        )
+    for path in paths:
+        typer.echo(path)
+
+
+@app.command()
+def calibrate(
+    points: Annotated[
+        Path,
+        typer.Argument(
+            metavar="POINTS.csv",
+            help="Own measurements, CSV or GeoParquet: lon, lat, date, lai and, if known, lai_sd.",
+        ),
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUT.json", help="File to write.")],
+    over: Annotated[
+        list[Path],
+        typer.Option(help="Results of lai-udf run --target field, or scenes; may be repeated."),
+    ],
+    model: option.Model = None,
+) -> None:
+    """Fit the error that all pixels of a date share to own points, for --calibration.
+
+    A few points of a date shift LAI and narrow its interval there and then; points of other dates
+    count the less the more days lie between. What they are worth is told by leaving points out.
+    """
+    from lai_udf.bundle import open_bundle
+    from lai_udf.calibration import match_points, write_calibration
+    from lai_udf.own_points import open_field_results, read_points
+    from lai_udf.predict import load_model
+
+    table = read_points(points)
+    bundle = open_bundle(model)
+    with open_field_results(over, model) as results:
+        matches, refused = match_points(table, results)
+    report = write_calibration(output, load_model(str(bundle.path)), matches, refused)
+    for each in refused:
+        typer.echo(f"row {each.row} not used: {each.reason}", err=True)
+    typer.echo(
+        f"{report['points']} points: RMSE {report['rmse_before']} before"
+        + (
+            "; one point alone leaves nothing to judge its worth by"
+            if report["rmse_after"] is None
+            else f", {report['rmse_after']} after (points left out); width "
+            f"{report['width_before']} before, {report['width_after']} after"
+        ),
+        err=True,
+    )
+    typer.echo(output)
+
+
+for command in (produce, graph, check, pack):
+    app.command()(command)

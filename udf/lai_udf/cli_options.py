@@ -1,0 +1,79 @@
+"""Options that several commands of `lai-udf` share, and how their texts are read."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+PROGRAM = "lai-udf"
+SOME_REFUSED = 3
+"""Exit code where the work is done, but for what is named on stderr."""
+PASSWORD_VARIABLE = "LAI_UDF_PASSWORD"
+
+Model = Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")]
+Target = Annotated[
+    Literal["sl2p", "field"], typer.Option(help="What SNAP would say, or field LAI.")
+]
+Samples = Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = single pass.")]
+Variables = Annotated[str, typer.Option(help="Of LAI, FAPAR, FCOVER, CCC, CWC; comma-separated.")]
+Resolution = Annotated[int, typer.Option(help="Side of a pixel, m: 20 or 10.")]
+Scale = Annotated[float | None, typer.Option(help="Reflectance per digital number.")]
+Offset = Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")]
+DatedOffset = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NUMBER or DATE=NUMBER",
+        help="Reflectance at digital number 0; repeat with dates where it changes: "
+        "2022-01-25=-0.1.",
+    ),
+]
+Datetime = Annotated[
+    str | None, typer.Option(help="Time of a scene that does not state it: 2021-06-24T10:30:31Z.")
+]
+From = Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day.")]
+To = Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Day after the last one.")]
+Collection = Annotated[str | None, typer.Option(help="Collection of the source.")]
+JobOptions = Annotated[
+    Path | None, typer.Option(help="`job_options.json` of `lai-udf pack`, for a back-end.")
+]
+User = Annotated[
+    str | None, typer.Option(help=f"Basic authentication; password in {PASSWORD_VARIABLE}.")
+]
+
+
+def split_names(text: str, option: str) -> tuple[str, ...]:
+    """Split `LAI,LAI_SD`."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise typer.BadParameter("name some, separated by commas", param_hint=option)
+    return names
+
+
+def choose_names(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Split `LAI,LAI_SD`; refuse names that are not known."""
+    names = split_names(text, option)
+    if unknown := [name for name in names if name not in known]:
+        raise typer.BadParameter(
+            f"{', '.join(unknown)}: give some of {', '.join(known)}, separated by commas",
+            param_hint=option,
+        )
+    return names
+
+
+def read_offset(texts: list[str] | None) -> float | dict[str, float] | None:
+    """Return a number, or numbers by the date from which they hold."""
+    found: dict[str, float] = {}
+    for text in texts or ():
+        date, _, number = text.rpartition("=")
+        try:
+            found[date] = float(number)
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"{text!r} is neither a number nor DATE=NUMBER", param_hint="--offset"
+            ) from error
+    if not found:
+        return None
+    if "" in found and len(found) > 1:
+        raise typer.BadParameter("give one number, or only DATE=NUMBER", param_hint="--offset")
+    return found.get("", found)
