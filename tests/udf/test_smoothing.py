@@ -108,6 +108,50 @@ def test_wrong_data_are_refused_by_the_errors_of_the_project(cube: xr.DataArray)
         smooth(cube)
 
 
+def test_dates_that_are_none_or_missing_are_named_as_such(cube: xr.DataArray) -> None:
+    times = cube["t"].values.copy()
+    times[3] = np.datetime64("NaT")
+    with pytest.raises(LaiInputError, match="NaT") as no_time:
+        smooth(cube.assign_coords(t=times), step_days=5)
+    assert no_time.value.parameter is None
+    empty = cube.isel(t=slice(0))
+    with pytest.raises(LaiInputError, match="no date"):
+        smooth(empty, step_days=5)
+    assert smooth(empty, **SEASON)["LAI"].isnull().all()
+
+
+def test_products_of_one_day_tell_no_more_than_one(cube: xr.DataArray) -> None:
+    later = cube.assign_coords(t=cube["t"] + np.timedelta64(20, "s"))
+    later = later.isel(t=slice(None, None, 2))
+    twice = xr.concat([cube, later], "t").sortby("t")
+    once = smooth(cube, **SEASON)
+    for name, values in smooth(twice, **SEASON).items():
+        np.testing.assert_allclose(values, once[name], atol=1e-5)
+
+    whole = smooth(cube, dates="observed")
+    seen = smooth(twice, dates="observed")
+    assert seen.sizes["t"] == twice.sizes["t"]
+    found = seen.sel(t=later["t"])
+    np.testing.assert_array_equal(found["REJECTED"], whole["REJECTED"][::2])
+
+
+def test_of_the_products_of_one_day_what_is_usable_is_averaged(cube: xr.DataArray) -> None:
+    other = cube.copy()
+    other.loc[{"bands": "LAI"}] += 0.4
+    other.loc[{"bands": "SCL", "y": cube["y"][0]}] = 9  # cloud: the first product counts alone
+    both = smooth(xr.concat([cube, other], "t").sortby("t"), **SEASON)["LAI"]
+    middle = cube.copy()
+    middle.loc[{"bands": "LAI"}] += 0.2
+    bounds = ["LAI_LOWER", "LAI_UPPER"]
+    middle.loc[{"bands": bounds}] = cube.sel(bands=bounds) + 0.2
+    xr.testing.assert_allclose(both.isel(y=0), smooth(cube, **SEASON)["LAI"].isel(y=0))
+    np.testing.assert_allclose(
+        both.isel(y=slice(1, None)),
+        smooth(middle, **SEASON)["LAI"].isel(y=slice(1, None)),
+        atol=0.01,
+    )
+
+
 def _estimated(seed: int) -> tuple[xr.Dataset, xr.Dataset]:
     """Return a cube of five dates, of which one is hazy, and its LAI."""
     reflectance = fake_cube(np.random.default_rng(seed), 24, dates=5)

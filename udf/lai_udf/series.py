@@ -328,9 +328,7 @@ class Observations:
     """Dates of a block of pixels, (t, n) each."""
 
     days: np.ndarray
-    """(t,) days since 1970, ascending."""
-    lai: np.ndarray
-    """NaN where unusable."""
+    """(t,) days since 1970, rising: one observation a day."""
     usable: np.ndarray
     """bool."""
     z: np.ndarray
@@ -348,6 +346,29 @@ class Observations:
     """(bands, n)."""
     has_spectrum: np.ndarray
     """bool."""
+    margins: Mapping[str, np.ndarray]
+    """LAI less `LAI_LOWER`, `LAI_UPPER` less LAI, where there are these bands; NaN = not stated."""
+    looks: np.ndarray
+    """bool (looks, n): which of the dates that came in are usable; those of a day are one then."""
+    day_of: np.ndarray
+    """(looks,) position in `days` of each date that came in."""
+
+
+def average_looks(values: np.ndarray, counts: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Return the means of the looks at each day, (days, [bands,] n).
+
+    Looks at one day, such as two products of one acquisition, share their errors: together they
+    tell what one does.
+
+    Args:
+        values: (looks, [bands,] n) in the order of the days; not finite only where not counted.
+        counts: (looks, n) bool: which are averaged; the mean of none is 0.
+        starts: positions of the first look at each day.
+    """
+    counts = counts[:, None] if values.ndim == 3 else counts
+    total = np.add.reduceat(np.where(counts, values, 0), starts, dtype="float64")
+    mean: np.ndarray = total / np.maximum(np.add.reduceat(counts, starts, dtype="float64"), 1)
+    return mean
 
 
 def read_observations(days: np.ndarray, bands: Mapping[str, np.ndarray]) -> Observations:
@@ -370,10 +391,6 @@ def read_observations(days: np.ndarray, bands: Mapping[str, np.ndarray]) -> Obse
     factor = factor * np.where(outside, OUT_OF_DOMAIN_NOISE, 1)
     log_odds = np.where(flags & RESIDUAL_CLOUD, FLAGGED_LOG_ODDS, 0.0)
     log_odds += PRIOR_LOG_ODDS + np.where(outside, OUT_OF_DOMAIN_LOG_ODDS, 0)
-
-    z = np.log(np.maximum(np.where(usable, lai, 1), 0) + LOG_SHIFT)
-    mean_z = (np.where(usable, z, 0).sum(0) + 2 * MEAN_Z) / (usable.sum(0) + 2)
-    z = np.where(usable, (z - mean_z) / PROCESS_SD, 0)
     labels = [band for band in EVIDENCE_BANDS if band in bands]
     labels = labels if len(labels) == len(EVIDENCE_BANDS) else labels[:2]
     labels = labels if set(EVIDENCE_BANDS[:2]) <= set(labels) else []
@@ -381,20 +398,45 @@ def read_observations(days: np.ndarray, bands: Mapping[str, np.ndarray]) -> Obse
     for position, band in enumerate(labels):
         spectra[:, position] = bands[band]
     has_spectrum = usable & np.isfinite(spectra).all(axis=1)
+    sides = [("LAI_LOWER", 1), ("LAI_UPPER", -1)]
+    margins = {
+        band: np.where(usable, np.maximum(sign * (lai - bands[band]), 0), np.nan)
+        for band, sign in sides
+        if band in bands
+    }
+    looks, (days, starts, day_of) = usable, np.unique(days, return_index=True, return_inverse=True)
+    if len(days) < len(looks):
+        lai, factor, log_odds = (
+            average_looks(part, usable, starts) for part in (lai, factor, log_odds)
+        )
+        spectra = average_looks(spectra, has_spectrum, starts)
+        for band, margin in margins.items():
+            stated = np.isfinite(margin)
+            none = ~np.logical_or.reduceat(stated, starts)
+            margins[band] = np.where(none, np.nan, average_looks(margin, stated, starts))
+        usable, has_spectrum = (
+            np.logical_or.reduceat(part, starts) for part in (usable, has_spectrum)
+        )
+
+    z = np.log(np.maximum(np.where(usable, lai, 1), 0) + LOG_SHIFT)
+    mean_z = (np.where(usable, z, 0).sum(0) + 2 * MEAN_Z) / (usable.sum(0) + 2)
+    z = np.where(usable, (z - mean_z) / PROCESS_SD, 0)
     spectra = np.where(has_spectrum[:, None], spectra, 0)
     mean_spectrum = spectra.sum(0) / np.maximum(has_spectrum.sum(0), 1)
     spectra = np.where(has_spectrum[:, None], spectra - mean_spectrum, 0)
     return Observations(
         days=days,
-        lai=np.where(usable, lai, np.nan),
         usable=usable,
         z=z,
         mean_z=mean_z,
-        noise=(NOISE_SD / PROCESS_SD) ** 2 * factor,
+        noise=(NOISE_SD / PROCESS_SD) ** 2 * np.maximum(factor, 1),
         log_odds=log_odds,
         spectra=spectra,
         mean_spectrum=mean_spectrum,
         has_spectrum=has_spectrum,
+        margins=margins,
+        looks=looks,
+        day_of=day_of,
     )
 
 
@@ -601,7 +643,8 @@ def smooth_pixels(
     """Smooth LAI over time, pixel by pixel.
 
     Args:
-        days: (t,) days since 1970, ascending; equal ones are two looks at one day.
+        days: (t,) days since 1970, ascending; equal ones are looks at one day, of which the usable
+            ones are averaged pixel by pixel: they are no independent observations.
         bands: LAI and what else there is of `LAI_BANDS` and, in reflectance, `EVIDENCE_BANDS`;
             (t, n) each, NaN = no data.
         targets: (u,) days since 1970, ascending.
@@ -618,7 +661,7 @@ def smooth_pixels(
     verdict = judge(seen)
     accepted = seen.usable & (verdict.outlier < 0.5)
     observed, pixels = accepted.shape
-    merged = np.concatenate([days, targets])
+    merged = np.concatenate([seen.days, targets])
     order = np.argsort(merged, kind="stable")  # an observation comes before a target of its day
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -658,11 +701,9 @@ def smooth_pixels(
 
     quantile = NormalDist().inv_cdf(0.5 + level / 2)
     widths = []
-    for band, sign in (("LAI_LOWER", 1), ("LAI_UPPER", -1)):
-        width = np.full(accepted.shape, quantile * FIELD_SD)
-        if band in bands:
-            stated = np.maximum(sign * (seen.lai - bands[band]), 0)
-            width = np.where(np.isfinite(stated), stated, width)
+    for band in ("LAI_LOWER", "LAI_UPPER"):
+        stated = seen.margins.get(band, np.full(accepted.shape, np.nan))
+        width = np.where(np.isfinite(stated), stated, quantile * FIELD_SD)
         width = spread(width, 0.0)
         low, high = (np.take_along_axis(width, np.maximum(i, 0), 0) for i in (before, after))
         shared = np.where(first, high, np.where(last, low, (1 - share) * low + share * high))
@@ -677,8 +718,8 @@ def smooth_pixels(
     }
     results = {name: np.where(near, band, np.nan) for name, band in results.items()}
     results["GAP_DAYS"] = np.where(np.isfinite(nearest), nearest, np.nan)
-    results[REJECTED] = np.where(seen.usable, ~accepted, np.nan)
-    results[FALL] = verdict.falls.after
+    results[REJECTED] = np.where(seen.looks, ~accepted[seen.day_of], np.nan)
+    results[FALL] = verdict.falls.after[seen.day_of]
     return results
 
 

@@ -4,6 +4,7 @@ In: LAI over time as `lai_udf.estimate`, openEO or a file give it. Out: LAI on t
 through clouds and gaps. Lazy where the data are of Dask: blocks of y and x, all dates together.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -50,7 +51,8 @@ def smooth(
 
     Args:
         lai: `LAI`, better with `LAI_FLAGS`, `LAI_LOWER`, `LAI_UPPER`; dims `t` or `time`, and any
-            others; variables, or a dimension `bands`.
+            others; variables, or a dimension `bands`. Of dates of one day the usable pixels are
+            averaged: two products of one acquisition tell no more than one.
         dates: output dates, or `observed`: those of the data.
         step_days: instead: one date every so many days from `start` to `end`, by default from the
             first to the last date of the data.
@@ -95,12 +97,16 @@ def smooth(
         "step_days": step_days,
         "dates": dates if isinstance(dates, str) or dates is None else list(map(str, dates)),
     }
-    if step_days is not None and len(labels):
-        context["start"] = str(labels.min() if start is None else start)
-        context["end"] = str(labels.max() if end is None else end)
     with renamed_errors():
+        days = series.read_days(labels)  # first: the grid is made of them
+        if step_days is not None:
+            if not len(days) and (start is None or end is None):
+                raise series.LaiInputError(
+                    "LAI has no date, which step_days needs as start and end"
+                )
+            context["start"] = str(labels.min() if start is None else start)
+            context["end"] = str(labels.max() if end is None else end)
         settings = series.read_settings(context)
-        days = series.read_days(labels)
         targets = series.list_targets(days, settings)
     observed, names = settings.dates == OBSERVED, series.output_names(settings)
     results = xr.apply_ufunc(
@@ -273,9 +279,9 @@ def _smoother(
     """Return the function of one block: arrays (..., t) in and out."""
 
     def work(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-        shape = arrays[0].shape[:-1]
+        *shape, dates = np.broadcast_shapes(*(array.shape for array in arrays))
         cube = {
-            str(name): np.moveaxis(array.reshape(-1, array.shape[-1]), -1, 0)[..., None]
+            str(name): np.moveaxis(array.reshape(math.prod(shape), dates), -1, 0)[..., None]
             for name, array in zip(inputs, np.broadcast_arrays(*arrays), strict=True)
         }
         with renamed_errors():
