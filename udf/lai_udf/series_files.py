@@ -196,8 +196,9 @@ def write_series(
     times = source.times if observed else targets.astype("datetime64[D]").astype("datetime64[ns]")
     with work_folder(directory) as work:
         path = work / SERIES_FILE
-        with disk_errors(directory), h5netcdf.File(path, "w") as file:
-            _describe_file(file, source, times, names, settings)
+        with disk_errors(directory):
+            _describe_file(path, source, times, names, settings)
+        with disk_errors(directory), h5netcdf.File(path, "a") as file:
             for rows in _strips(source.grid, len(days) + len(targets)):
                 with renamed_errors():
                     bands = source.read(rows)
@@ -239,7 +240,7 @@ def _encode(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _describe_file(
-    file: Any,  # noqa: ANN401 - h5netcdf has no types
+    path: Path,
     source: SeriesInput,
     times: npt.NDArray[np.datetime64],
     names: Sequence[str],
@@ -247,54 +248,38 @@ def _describe_file(
 ) -> None:
     """Create dimensions, coordinates and variables after the CF conventions."""
     grid = source.grid
-    file.dimensions = {"t": len(times), "y": grid.height, "x": grid.width}
-    seconds = times.astype("datetime64[s]").astype("int64")
-    transform = grid.transform
-    axes = {
-        "t": (seconds, {"units": "seconds since 1970-01-01", "calendar": "standard"}),
-        "y": (
-            transform.f + transform.e * (np.arange(grid.height) + 0.5),
-            {"standard_name": "projection_y_coordinate", "units": "m"},
-        ),
-        "x": (
-            transform.c + transform.a * (np.arange(grid.width) + 0.5),
-            {"standard_name": "projection_x_coordinate", "units": "m"},
-        ),
-    }
-    for name, (values, attributes) in axes.items():
-        file.create_variable(name, (name,), data=values)
-        file.variables[name].attrs.update(attributes)
-    mapping = file.create_variable("spatial_ref", (), data=np.int32(0))
-    geo = (transform.c, transform.a, transform.b, transform.f, transform.d, transform.e)
-    mapping.attrs["crs_wkt"] = grid.crs.to_wkt()
-    mapping.attrs["GeoTransform"] = " ".join(f"{number:.10g}" for number in geo)
-    chunks = (1, min(CHUNK_PX, grid.height), min(CHUNK_PX, grid.width))
-    for name in names:
-        variable = file.create_variable(
-            name,
-            ("t", "y", "x"),
-            "int32",
-            chunks=chunks,
-            compression="gzip",
-            compression_opts=4,
-            shuffle=True,
-            fillvalue=np.int32(NO_DATA),
-        )
-        variable.attrs.update(
-            {"long_name": LONG_NAMES[name], "units": unit_of(name), "grid_mapping": "spatial_ref"}
-        )
-        if name.startswith("LAI"):
-            variable.attrs["scale_factor"] = STEP
     first, last = (str(moment)[:10] for moment in (source.times.min(), source.times.max()))
-    file.attrs.update(
-        {
-            "Conventions": "CF-1.11",
-            **source.attributes,
-            "level": f"{settings.level:g}",
-            "series": f"{len(source.times)} dates from {first} to {last}",
-            "max_gap_days": f"{settings.max_gap_days:g}",
-        }
+    attributes = {
+        "Conventions": "CF-1.11",
+        **source.attributes,
+        "level": f"{settings.level:g}",
+        "series": f"{len(source.times)} dates from {first} to {last}",
+        "max_gap_days": f"{settings.max_gap_days:g}",
+    }
+    frame = xr.Dataset(coords={"t": times, "y": grid.y, "x": grid.x}, attrs=attributes)
+    frame = frame.rio.write_crs(grid.crs).rio.write_transform(grid.transform)
+    unfilled = {axis: {"_FillValue": None} for axis in ("y", "x")}
+    seconds = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+    frame.rio.write_coordinate_system().to_netcdf(
+        path, engine="h5netcdf", encoding={"t": seconds, **unfilled}
     )
+    chunks = (1, min(CHUNK_PX, grid.height), min(CHUNK_PX, grid.width))
+    with h5netcdf.File(path, "a") as file:
+        for name in names:
+            variable = file.create_variable(
+                name,
+                ("t", "y", "x"),
+                "int32",
+                chunks=chunks,
+                compression="gzip",
+                compression_opts=4,
+                shuffle=True,
+                fillvalue=np.int32(NO_DATA),
+            )
+            variable.attrs["long_name"], variable.attrs["units"] = LONG_NAMES[name], unit_of(name)
+            variable.attrs["grid_mapping"] = "spatial_ref"
+            if name.startswith("LAI"):
+                variable.attrs["scale_factor"] = STEP
 
 
 def draw_series(dataset: xr.Dataset, path: Path) -> Path:
