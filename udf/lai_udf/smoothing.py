@@ -128,16 +128,27 @@ def smooth(
     return smoothed
 
 
-def split_bands(data: xr.Dataset | xr.DataArray) -> dict[Hashable, xr.DataArray]:
-    """Return what the method uses, by name, of variables or of a dimension of bands."""
-    wanted = (*LAI_BANDS, *EVIDENCE_BANDS)
-    if isinstance(data, xr.Dataset):
-        return {name: data[name] for name in wanted if name in data}
-    axis = _axis_of_bands(data)
-    if axis is None:
+def split_bands(
+    data: xr.Dataset | xr.DataArray,
+    label: Callable[[str], str] = str,
+    wanted: Sequence[str] = (*LAI_BANDS, *EVIDENCE_BANDS),
+) -> dict[Hashable, xr.DataArray]:
+    """Return bands, by name, of variables or of a dimension of bands.
+
+    Args:
+        data: LAI alone, or with other bands, or evidence.
+        label: returns `B02` for `b02`, `blue` and other names; a band's own name goes first.
+        wanted: names; by default what the method uses.
+    """
+    axis = next((name for name in ("bands", "band") if name in data.dims), None)
+    if isinstance(data, xr.DataArray) and axis is None:
         return {data.name if data.name in wanted else "LAI": data}
-    known = [name for name in wanted if name in data[axis].values]
-    return {name: data.sel({axis: name}, drop=True) for name in known}
+    names = list(data.data_vars) if isinstance(data, xr.Dataset) else list(data[axis].values)
+    known = {label(str(name)): name for name in names} | {str(name): name for name in names}
+    found = {band: known[band] for band in wanted if band in known}
+    if isinstance(data, xr.Dataset):
+        return {band: data[name] for band, name in found.items()}
+    return {band: data.sel({axis: name}, drop=True) for band, name in found.items()}
 
 
 def read_evidence(
@@ -151,40 +162,16 @@ def read_evidence(
     A cube of all ten bands is read as `lai_udf.estimate` reads it, whatever its names and scaling.
     """
     from lai_udf.scenes.cubes import as_cube  # readers of files: not for LAI alone
+    from lai_udf.scenes.labels import band_label
 
-    named = name_bands(evidence)
-    if not holds_all_bands(named) and (plain := split_bands(named)):
+    def label(name: str) -> str:
+        return band_label(name) or name
+
+    plain = split_bands(evidence, label)
+    if plain and len(split_bands(evidence, label, BANDS)) < len(BANDS):
         return {name: align(band, lai) for name, band in plain.items()}, scale, offset
     array = as_cube(evidence, Declared(scale, offset)).to_array()
     return split_bands(align(array, lai)), None, None
-
-
-def name_bands(data: xr.Dataset | xr.DataArray) -> xr.Dataset | xr.DataArray:
-    """Return data with `B02` for `b02`, `blue` and other names in use, where each is there once."""
-    from lai_udf.scenes.labels import band_label
-
-    axis = _axis_of_bands(data)
-    if axis is None and isinstance(data, xr.DataArray):
-        return data
-    old = list(data.data_vars) if isinstance(data, xr.Dataset) else list(data[axis].values)
-    new = [band_label(str(name)) or name for name in old]
-    if len(set(new)) < len(new):
-        return data
-    if isinstance(data, xr.Dataset):
-        return data.rename(dict(zip(old, new, strict=True)))
-    return data.assign_coords({axis: new})
-
-
-def _axis_of_bands(data: xr.Dataset | xr.DataArray) -> str | None:
-    return next((name for name in ("bands", "band") if name in data.dims), None)
-
-
-def holds_all_bands(data: xr.Dataset | xr.DataArray) -> bool:
-    """Return whether the ten bands are there under their own names."""
-    axis = _axis_of_bands(data)
-    if isinstance(data, xr.Dataset) and axis is None:
-        return set(BANDS) <= set(map(str, data.data_vars))
-    return axis in data.coords and set(BANDS) <= {str(label) for label in data[axis].values}
 
 
 def align(band: xr.DataArray, lai: xr.DataArray) -> xr.DataArray:

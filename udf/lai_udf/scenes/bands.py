@@ -6,7 +6,7 @@ A band is a file (`BandSource`), an array of xarray (`ArrayBand`), or an angle o
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +83,30 @@ class Scaling:
         """Return scale, offset and where they were found."""
         known = "" if self.is_known else ", offset not stated"
         return f"scale {self.scale:g}, offset {self.offset:g}{known} ({self.found or 'as stored'})"
+
+
+class Scaled:
+    """What the scalings of reflectance bands tell of a scene or a cube."""
+
+    @property
+    def scalings(self) -> Sequence[Scaling]:
+        """Of the reflectance bands."""
+        raise NotImplementedError
+
+    @property
+    def offset_is_known(self) -> bool:
+        """Whether metadata or the caller state the offset of every reflectance band."""
+        return all(scaling.is_known for scaling in self.scalings)
+
+    @property
+    def scaling_is_known(self) -> bool:
+        """Whether a scale is stated beside the offset; of an offset alone, the scale is judged."""
+        return self.offset_is_known and any(scaling.scale != 1 for scaling in self.scalings)
+
+    @property
+    def scaling_text(self) -> str:
+        """Scaling in use and where it was found, one phrase."""
+        return "; ".join(dict.fromkeys(map(str, self.scalings)))
 
 
 @dataclass(frozen=True)

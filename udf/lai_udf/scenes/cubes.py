@@ -19,8 +19,8 @@ import xarray as xr
 from lai_udf.errors import Faults, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, BANDS, to_reflectance
-from lai_udf.scenes.bands import ArrayBand, Scaling
-from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once
+from lai_udf.scenes.bands import ArrayBand, Scaled, Scaling
+from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once, names_in_order
 from lai_udf.scenes.locating import find_crs, find_grid
 from lai_udf.scenes.metadata import (
     Declared,
@@ -71,7 +71,7 @@ class Plane:
 
 
 @dataclass(frozen=True)
-class Cube:
+class Cube(Scaled):
     """A time series whose values are read when they are needed."""
 
     name: str
@@ -96,22 +96,9 @@ class Cube:
         return next(iter(self.planes.values())).values.sizes["t"]
 
     @property
-    def offset_is_known(self) -> bool:
-        """Whether metadata or the caller state the offset of every reflectance band."""
-        return all(s.is_known for band in BANDS for s in self.planes[band].scalings)
-
-    @property
-    def scaling_is_known(self) -> bool:
-        """Whether a scale is stated beside the offset; of an offset alone, the scale is judged."""
-        scaled = any(s.scale != 1 for band in BANDS for s in self.planes[band].scalings)
-        return self.offset_is_known and scaled
-
-    @property
-    def scaling_text(self) -> str:
-        """Scaling in use and where it was found, one phrase."""
-        return "; ".join(
-            dict.fromkeys(str(s) for band in BANDS for s in self.planes[band].scalings)
-        )
+    def scalings(self) -> list[Scaling]:
+        """Of the reflectance bands and dates."""
+        return [scaling for band in BANDS for scaling in self.planes[band].scalings]
 
     def time_of(self, date: int) -> str:
         """Return the time of a date, `2024-06-01T10:36:29` (UTC), which no other date has.
@@ -173,21 +160,14 @@ class Cube:
             (self.planes[band].scalings, self.planes[band].nodata) == (first.scalings, first.nodata)
             for band in BANDS
         )
+        labels, planes = list(self.planes), []
         if self.stack is not None and alike:
-            whole = replace(first, values=self.stack)
-            others = [label for label in self.planes if label not in BANDS]
-            planes = [_decode(whole, BANDS[0])]
-            planes += [
-                _decode(self.planes[label], label)
-                .broadcast_like(_frame(shape))
-                .expand_dims("bands")
-                for label in others
-            ]
-        else:
-            planes = [
-                _decode(plane, label).broadcast_like(_frame(shape)).expand_dims("bands")
-                for label, plane in self.planes.items()
-            ]
+            labels = labels[len(BANDS) :]
+            planes = [_decode(replace(first, values=self.stack), BANDS[0])]
+        planes += [
+            _decode(self.planes[label], label).broadcast_like(_frame(shape)).expand_dims("bands")
+            for label in labels
+        ]
         turned = [plane.transpose("t", "bands", "y", "x") for plane in planes]
         stacked = turned[0].variable
         if len(turned) > 1:
@@ -281,6 +261,7 @@ def as_cube(
     if isinstance(data, xr.DataArray) and isinstance(data.name, str) and data.name in data.dims:
         data = data.rename(None)
     time_dimension = next((dim for dim in TIME_DIMENSIONS if dim in data.dims), None)
+    data = _rename(data)
     faults = Faults()
     bands = _band_planes(data, declared, name)
     if not bands:
@@ -316,14 +297,13 @@ def _as_stack(
     """Return the reflectance bands as one array on the grid of `bands`, if they came as one."""
     if not isinstance(data, xr.DataArray):
         return None
-    renamed = _rename(data)
-    places = label_once(_names_of_bands(renamed, declared, name), name)
-    turned: xr.DataArray = renamed.isel(bands=[places[band] for band in BANDS])
+    places = label_once(_names_of_bands(data, declared, name), name)
+    turned: xr.DataArray = data.isel(bands=[places[band] for band in BANDS])
     if "t" not in turned.dims:
         turned = turned.drop_vars("t", errors="ignore").expand_dims("t")
     own = bands[BANDS[0]]
     for axis in ("y", "x"):
-        if renamed.sizes[axis] > 1 and renamed[axis].values[0] != own[axis].values[0]:
+        if data.sizes[axis] > 1 and data[axis].values[0] != own[axis].values[0]:
             turned = turned.isel({axis: slice(None, None, -1)})
     return turned
 
@@ -331,36 +311,28 @@ def _as_stack(
 def _band_planes(
     data: xr.Dataset | xr.DataArray, declared: Declared, name: str
 ) -> dict[str, xr.DataArray]:
-    """Return the bands by label, dims of space and time renamed to ours.
+    """Return the bands by label.
 
     Raises:
         MissingBandError: there is no dimension of bands, and no variable named as one.
         MetadataError: a band twice, or names given by hand that do not fit.
     """
-    renamed = _rename(data)
-    if isinstance(renamed, xr.Dataset):
-        stacked = [v for v in renamed.data_vars.values() if "bands" in v.dims]
-        if stacked:
-            renamed = stacked[0].assign_attrs({**renamed.attrs, **stacked[0].attrs})
-    if isinstance(renamed, xr.Dataset):
-        named = list(declared.bands) or [str(key) for key in renamed.data_vars]
-        if len(named) != len(renamed.data_vars):
-            raise MetadataError(
-                f"{name} has {len(renamed.data_vars)} variables",
-                parameter="bands",
-                expected=f"{len(renamed.data_vars)} names",
-            )
-        variables = list(renamed.data_vars.values())
-        return {label: variables[i] for label, i in label_once(named, name).items()}
-    if "bands" not in renamed.dims:
+    if isinstance(data, xr.Dataset):
+        stacked = [v for v in data.data_vars.values() if "bands" in v.dims]
+        if not stacked:
+            variables = list(data.data_vars.values())
+            named = names_in_order(declared.bands, len(variables), name, "variables")
+            places = label_once(named or [str(key) for key in data.data_vars], name)
+            return {label: variables[i] for label, i in places.items()}
+        data = stacked[0].assign_attrs({**data.attrs, **stacked[0].attrs})
+    if "bands" not in data.dims:
         raise MissingBandError(
-            f"{name} has no dimension of bands, only {', '.join(map(str, renamed.dims))}: "
+            f"{name} has no dimension of bands, only {', '.join(map(str, data.dims))}: "
             f"name the variables {' '.join(BANDS)}, or give one variable with a dimension `bands`"
         )
-    names = _names_of_bands(renamed, declared, name)
     return {
-        label: renamed.isel(bands=i).drop_vars("bands", errors="ignore")
-        for label, i in label_once(names, name).items()
+        label: data.isel(bands=i).drop_vars("bands", errors="ignore")
+        for label, i in label_once(_names_of_bands(data, declared, name), name).items()
     }
 
 
@@ -368,11 +340,7 @@ def _names_of_bands(array: xr.DataArray, declared: Declared, name: str) -> list[
     """Return the names along a dimension of bands: the caller's, its labels, rioxarray's."""
     size = array.sizes["bands"]
     if declared.bands:
-        if len(declared.bands) != size:
-            raise MetadataError(
-                f"{name} has {size} bands", parameter="bands", expected=f"{size} names"
-            )
-        return list(declared.bands)
+        return names_in_order(declared.bands, size, name)
     described = array.attrs.get("long_name")
     labels = [str(label) for label in array["bands"].values] if "bands" in array.coords else []
     if (not labels or all(label.isdigit() for label in labels)) and isinstance(
@@ -386,23 +354,16 @@ def _names_of_bands(array: xr.DataArray, declared: Declared, name: str) -> list[
 
 
 def _rename(data: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 (the kind that came in)
-    kept = data.variables if isinstance(data, xr.Dataset) else data.coords
-    names = {*map(str, data.dims), *map(str, kept)}
-    new: dict[str, str] = {}
-    for ours, theirs in (
-        ("t", TIME_DIMENSIONS),
-        ("bands", BAND_DIMENSIONS),
-        *SPACE_DIMENSIONS.items(),
-    ):
-        if ours in names:
-            continue
-        found = next((other for other in theirs if other in names), None)
-        if found is not None:
-            new[found] = ours
-    if isinstance(data, xr.Dataset):
-        variables = {k: v for k, v in new.items() if k in data.variables or k in data.dims}
-        return data.rename(variables)
-    return data.rename({k: v for k, v in new.items() if k in data.dims or k in data.coords})
+    """Return data with our names of dimensions and coordinates."""
+    held = data.variables if isinstance(data, xr.Dataset) else data.coords
+    names = {*data.dims, *held}
+    others = {"t": TIME_DIMENSIONS, "bands": BAND_DIMENSIONS, **SPACE_DIMENSIONS}
+    new = {
+        next(other for other in theirs if other in names): ours
+        for ours, theirs in others.items()
+        if ours not in names and names & set(theirs)
+    }
+    return data.rename(new)
 
 
 def _times(
@@ -412,7 +373,6 @@ def _times(
     name: str,
 ) -> tuple[npt.NDArray[np.datetime64] | None, dict[str, xr.DataArray]]:
     """Return the time of each date, and the bands with the dimension t."""
-    renamed = _rename(data)
     if any("t" in band.dims for band in bands.values()):
         if declared.datetime is not None:
             raise MetadataError(
@@ -424,13 +384,13 @@ def _times(
         size = next(band.sizes["t"] for band in bands.values() if "t" in band.dims)
         if size == 0:
             raise MetadataError(f"{name} has no date: its axis of time is empty")
-        times = _as_times(renamed["t"].values, name) if "t" in renamed.coords else None
+        times = _as_times(data["t"].values, name) if "t" in data.coords else None
         return times, bands
-    time = None
+    time: Any = None
     if declared.datetime is not None:
         time = np.datetime64(utc(declared.datetime, name).removesuffix("Z"), "ns")
-    elif "t" in renamed.coords or (isinstance(renamed, xr.Dataset) and "t" in renamed.variables):
-        time = renamed["t"].values
+    elif "t" in data.coords or (isinstance(data, xr.Dataset) and "t" in data.variables):
+        time = data["t"].values
     spread = {
         label: band.drop_vars("t", errors="ignore").expand_dims("t")
         for label, band in bands.items()

@@ -12,11 +12,11 @@ from pathlib import PurePosixPath
 import numpy as np
 from rasterio.io import DatasetReader
 
-from lai_udf.errors import Faults, MetadataError
+from lai_udf.errors import Faults
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, BANDS
 from lai_udf.scenes.bands import BandSource, Scaling, holds_mask, open_raster
-from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once
+from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once, names_in_order
 from lai_udf.scenes.metadata import (
     LEVEL_1C_NAME,
     Declared,
@@ -49,7 +49,8 @@ def describe_geotiff(href: str, declared: Declared) -> SceneSource:
     metadata = SceneMetadata("")
     bands = []
     with open_raster(href, "scene") as dataset:
-        indices = label_once(name_bands(dataset, declared, href), href)
+        named = names_in_order(declared.bands, dataset.count, href) or dataset.descriptions
+        indices = label_once(named, href)
         own = Grid.of_dataset(dataset)
         with faults.collect():
             require_bands(list(indices), href)
@@ -67,19 +68,6 @@ def describe_geotiff(href: str, declared: Declared) -> SceneSource:
     if not source.offset_is_known:
         LOG.warning("%s: no reflectance offset is stated; 0 is taken", href)
     return source
-
-
-def name_bands(dataset: DatasetReader, declared: Declared, where: str) -> list[str | None]:
-    """Return the names of the bands of a file: what the caller says, else the descriptions."""
-    if not declared.bands:
-        return list(dataset.descriptions)
-    if len(declared.bands) != dataset.count:
-        raise MetadataError(
-            f"{where} has {dataset.count} bands",
-            parameter="bands",
-            expected=f"{dataset.count} names",
-        )
-    return list(declared.bands)
 
 
 def describe_band(

@@ -1,7 +1,7 @@
 """Names of bands: the labels of this project, and what others call the same bands."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lai_udf.errors import MetadataError
 from lai_udf.predict import ANGLES, BANDS
@@ -66,3 +66,16 @@ def label_once(names: Iterable[str | None], where: str) -> dict[str, int]:
             )
         found[label] = position
     return found
+
+
+def names_in_order(names: Sequence[str], count: int, where: str, what: str = "bands") -> list[str]:
+    """Return the names that a caller gives `count` bands in order; none where there are none.
+
+    Raises:
+        MetadataError: there are more or fewer.
+    """
+    if names and len(names) != count:
+        raise MetadataError(
+            f"{where} has {count} {what}", parameter="bands", expected=f"{count} names"
+        )
+    return list(names)

@@ -29,7 +29,7 @@ from lai_udf.errors import EmptySceneError, GridError, MissingBandError, Unreada
 from lai_udf.grid import TOLERANCE, Grid
 from lai_udf.longitudes import crosses_antimeridian
 from lai_udf.predict import BANDS, LaiError
-from lai_udf.scenes.bands import AngleGrid, BandSource, FloatArray, read_band
+from lai_udf.scenes.bands import AngleGrid, BandSource, FloatArray, Scaled, Scaling, read_band
 from lai_udf.scenes.metadata import Declared, SceneMetadata
 
 LOG = logging.getLogger("lai_udf")
@@ -42,7 +42,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class SceneSource:
+class SceneSource(Scaled):
     """A scene that can be read, whole or by windows."""
 
     name: str
@@ -97,29 +97,15 @@ class SceneSource:
         return round(self.grid.transform.a)
 
     @property
-    def offset_is_known(self) -> bool:
-        """Whether metadata or the caller state the offset of every reflectance band."""
-        return all(band.scaling.is_known for band in self._reflectance)
-
-    @property
-    def scaling_is_known(self) -> bool:
-        """Whether a scale is stated beside the offset; of an offset alone, the scale is judged."""
-        return self.offset_is_known and any(band.scaling.scale != 1 for band in self._reflectance)
-
-    @property
-    def scaling_text(self) -> str:
-        """Scaling in use and where it was found, one phrase."""
-        return "; ".join(dict.fromkeys(str(band.scaling) for band in self._reflectance))
+    def scalings(self) -> list[Scaling]:
+        """Of the reflectance bands."""
+        return [band.scaling for band in self.bands if band.label in BANDS]
 
     @property
     def block_px(self) -> tuple[int, int]:
         """Rows and columns, in pixels of the scene, of the largest blocks of its files."""
         sides = [band.find_block() for band in {band.path: band for band in self.bands}.values()]
         return max(rows for rows, _ in sides), max(columns for _, columns in sides)
-
-    @property
-    def _reflectance(self) -> list[BandSource]:
-        return [band for band in self.bands if band.label in BANDS]
 
     def digest(self) -> str:
         """Return what distinguishes the input of a run: names, sizes and times of its files."""
