@@ -11,7 +11,6 @@ from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point
 from lai_udf.longitudes import (
     bounding_box,
     box_holds,
-    boxes_meet,
     crosses_antimeridian,
     cut,
     polygons_of,
@@ -57,23 +56,6 @@ def test_the_box_of_a_shape_is_as_wide_as_the_shape(west, south, width, height):
     assert -180 <= found[2] <= 180
     again = bounding_box(cut(box(west, south, west + width, south + height)))
     assert again == pytest.approx(found, abs=1e-9)
-
-
-@given(
-    WEST,
-    SOUTH,
-    WIDTH,
-    HEIGHT,
-    st.floats(0.1, 0.9),
-    st.floats(0.1, 0.9),
-    st.sampled_from([-360, 0, 360]),
-)
-def test_boxes_meet_in_every_spelling(west, south, width, height, x, y, turn):
-    bounds = (west, south, west + width, south + height)
-    inside = (west + x * width + turn, south + y * height) * 2
-    assert boxes_meet(bounds, inside)
-    beyond = (west + width + 100 + turn, south, west + width + 101 + turn, south + height)
-    assert not boxes_meet(bounds, beyond)
 
 
 @given(WEST, SOUTH, WIDTH, HEIGHT, st.sampled_from([-360, 0, 360]))

@@ -10,9 +10,8 @@ from openeo.metadata import CollectionMetadata
 from shapely.geometry import shape
 
 from lai_udf.errors import LaiGraphError
-from lai_udf.extents import buffer_extent
 from lai_udf.predict import BANDS, OUTPUT_BANDS, LaiInputError
-from lai_udf.process_graph import lai_cube, lai_from_collection
+from lai_udf.process_graph import buffer_extent, lai_cube, lai_from_collection
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from lai_udf.predict import (
     VARIABLES,
 )
 from lai_udf.scenes.write import write_scene_geotiff
+from lai_udf.variables import describe_variable
 
 __all__ = [
     "ENCODINGS",
@@ -113,17 +114,10 @@ class Encoding:
 
 def _encoding(band: str) -> Encoding:
     variable, _, part = band.partition("_")
+    title, described = str(describe_variable(band)["long_name"]), VARIABLES[variable]
     if part == "FLAGS":
-        title = f"Quality flags of {variable} (bits)"
         return Encoding(band, title, "uint8", 1.0, None, "", "MODE")
-    titles = {
-        "": variable,
-        "SD": f"Standard deviation of {variable}",
-        "LOWER": f"Lower bound of the prediction interval of {variable}",
-        "UPPER": f"Upper bound of the prediction interval of {variable}",
-    }
-    described = VARIABLES[variable]
-    return Encoding(band, titles[part], scale=described.scale, unit=described.unit)
+    return Encoding(band, title, scale=described.scale, unit=described.unit)
 
 
 GAP_DAYS = "GAP_DAYS"
@@ -315,15 +309,9 @@ def find_result_id(directory: Path) -> str | None:
     Returns:
         None where there is no COG of ours, nothing (`""`) where it has no id or cannot be read.
     """
-    for encoding in ENCODINGS.values():
-        path = directory / f"{encoding.key}.tif"
-        if path.is_file():
-            try:
-                with rasterio.open(path) as dataset:
-                    return str(dataset.tags().get(ID_TAG, ""))
-            except RasterioIOError:
-                return ""
-    return None
+    paths = (directory / f"{encoding.key}.tif" for encoding in ENCODINGS.values())
+    first = next((path for path in paths if path.is_file()), None)
+    return None if first is None else _read_tags(first).get(ID_TAG, "")
 
 
 def find_finished(
@@ -340,17 +328,19 @@ def find_finished(
         Nothing if one is missing, cannot be read or was made otherwise.
     """
     paths = {ENCODINGS[band].key: directory / f"{ENCODINGS[band].key}.tif" for band in bands}
-    for path in paths.values():
-        if not path.is_file():
-            return {}
-        try:
-            with rasterio.open(path) as dataset:
-                found = dataset.tags()
-        except RasterioIOError:
-            return {}
-        if any(found.get(key) != value for key, value in tags.items()):
-            return {}
-    return paths
+    finished = all(
+        path.is_file() and tags.items() <= _read_tags(path).items() for path in paths.values()
+    )
+    return paths if finished else {}
+
+
+def _read_tags(path: Path) -> dict[str, str]:
+    """Return the GDAL metadata of a file; none where it is missing or cannot be read."""
+    try:
+        with rasterio.open(path) as dataset:
+            return dict(dataset.tags())
+    except RasterioIOError:
+        return {}
 
 
 def read_lai_cogs(directory: Path) -> xr.DataArray:
@@ -369,19 +359,7 @@ def read_lai_cogs(directory: Path) -> xr.DataArray:
     paths = {band: path for band, path in found.items() if path.is_file()}
     if "LAI" not in paths:
         raise RasterError(f"{directory} holds no lai.tif: give the folder of an LAI item")
-    layers: list[npt.NDArray[np.float32]] = []
-    grids: list[Grid] = []
-    tags: dict[str, str] = {}
-    for path in paths.values():
-        try:
-            with rasterio.open(path) as dataset:
-                grids.append(Grid.of_dataset(dataset))
-                tags = tags or _tags(dataset)
-                layers.append(decode_band(dataset, 1))
-        except RasterioIOError as error:
-            raise RasterError(f"cannot read {path} ({error})") from error
-        grids[0].require_same(grids[-1], str(path))
-    return grids[0].to_data_array(np.stack(layers), tuple(paths), tags)
+    return _read_bands({band: (path, 1) for band, path in paths.items()})
 
 
 def read_lai_geotiff(path: Path) -> xr.DataArray:
@@ -400,19 +378,36 @@ def read_lai_geotiff(path: Path) -> xr.DataArray:
     try:
         with rasterio.open(path) as dataset:
             indices = {text: i for i, text in enumerate(dataset.descriptions, start=1)}
-            bands = [band for band in OUTPUT_BANDS if band in indices]
-            if "LAI" not in bands:
-                raise RasterError(
-                    f"{path} has no band described as LAI, only {', '.join(map(str, indices))}"
-                )
-            layers = np.stack([decode_band(dataset, indices[band]) for band in bands])
-            grid, tags = Grid.of_dataset(dataset), _tags(dataset)
     except RasterioIOError as error:
         raise RasterError(f"cannot read {path} ({error})") from error
-    if "LAI_FLAGS" in bands:
-        flags = layers[bands.index("LAI_FLAGS")]
+    if "LAI" not in indices:
+        raise RasterError(
+            f"{path} has no band described as LAI, only {', '.join(map(str, indices))}"
+        )
+    lai = _read_bands({band: (path, indices[band]) for band in OUTPUT_BANDS if band in indices})
+    if "LAI_FLAGS" in indices:
+        flags = lai.sel(bands="LAI_FLAGS").values
         flags[np.isnan(flags)] = NO_DATA_NEAR
-    return grid.to_data_array(layers, bands, tags)
+    return lai
+
+
+def _read_bands(places: Mapping[str, tuple[Path, int]]) -> xr.DataArray:
+    """Read bands of one grid by file and number in it; see `read_lai_cogs`."""
+    layers: list[npt.NDArray[np.float32]] = []
+    grids: list[Grid] = []
+    tags: dict[str, str] = {}
+    for path, index in places.values():
+        try:
+            with rasterio.open(path) as dataset:
+                grids.append(Grid.of_dataset(dataset))
+                tags = tags or dataset.tags()
+                layers.append(decode_band(dataset, index))
+        except RasterioIOError as error:
+            raise RasterError(f"cannot read {path} ({error})") from error
+        grids[0].require_same(grids[-1], str(path))
+    foreign = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")
+    own = {key: value for key, value in tags.items() if key not in foreign}
+    return grids[0].to_data_array(np.stack(layers), tuple(places), own)
 
 
 def decode_band(
@@ -434,11 +429,6 @@ def decode_band(
     if nodata is not None and not np.isnan(nodata):
         values[raw == nodata] = np.nan
     return values
-
-
-def _tags(dataset: DatasetReader) -> dict[str, str]:
-    foreign = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")
-    return {key: value for key, value in dataset.tags().items() if key not in foreign}
 
 
 def write_cogs(lai: xr.Dataset, directory: str | Path) -> dict[str, list[Path]]:

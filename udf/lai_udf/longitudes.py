@@ -102,15 +102,6 @@ def split_box(bounds: Bounds) -> list[Bounds]:
     return [(west, south, 180.0, north), (-180.0, south, east - 360, north)]
 
 
-def boxes_meet(one: Bounds, other: Bounds) -> bool:
-    """Return whether two boxes in degrees share a point, either of which may cross ±180°."""
-    return any(
-        a[1] <= b[3] and b[1] <= a[3] and any(a[0] <= b[2] + t and b[0] + t <= a[2] for t in _TURNS)
-        for a in split_box(one)
-        for b in split_box(other)
-    )
-
-
 def box_holds(outer: Bounds, inner: Bounds, tolerance: float = 0.0) -> bool:
     """Return whether a box in degrees holds another, either of which may cross ±180°.
 
@@ -128,9 +119,6 @@ def box_holds(outer: Bounds, inner: Bounds, tolerance: float = 0.0) -> bool:
         and part[3] <= outer[3] + tolerance
         for part in split_box(inner)
     )
-
-
-_TURNS = (-360, 0, 360)  # -180° and 180° are one meridian
 
 
 def _narrowest(spans: list[tuple[float, float]]) -> tuple[float, float]:

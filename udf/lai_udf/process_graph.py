@@ -4,6 +4,7 @@
 text is `lai_udf/predict.py`, verbatim. Nothing here talks to a back-end.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -11,13 +12,15 @@ from typing import Any
 import openeo
 from openeo.api.process import Parameter
 from openeo.metadata import CubeMetadata
-from shapely.geometry.base import BaseGeometry
+from shapely.geometry import mapping, shape
+from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
 
 from lai_udf import predict, series
-from lai_udf.errors import LaiGraphError
-from lai_udf.extents import PIXEL_M, box_of, buffer_extent, read_geometry
+from lai_udf.errors import GeometryError, LaiGraphError
+from lai_udf.longitudes import crosses_antimeridian
 from lai_udf.predict import ANGLES, BANDS, HALO_PX
 from lai_udf.smoothing import renamed_errors
+from lai_udf.zones import repair, split_by_zone
 
 WINDOW_PX = 224  # default core of a window; the UDF sees 224 + 2 x 16 = 256 px
 WINDOW_MULTIPLE = 4  # windows and overlaps are multiples of the poolings of the shipped networks
@@ -30,6 +33,11 @@ Source: Open-EO/openeo-geopyspark-driver#1051.
 AUXILIARY_BANDS = ("SCL", *ANGLES)  # optional inputs: scene classes and angles
 DEFAULTS = {"variables": ["LAI"], "resolution": 20, "region": "known", "level": 0.95}
 """Of `lai_udf.predict.PredictOptions`."""
+SIDES = ("west", "south", "east", "north")
+PIXEL_M = 20.0
+"""Side of a pixel, m."""
+METRES_PER_DEGREE = 111_320.0
+"""Length of one degree of latitude, m."""
 SERIES_INPUT = tuple(band for band in predict.OUTPUT_BANDS if band in series.LAI_BANDS)
 """Output bands that the series is made of."""
 
@@ -275,7 +283,7 @@ def lai_from_collection(
         raise LaiGraphError("give either spatial_extent or geometry")
     polygon = None if geometry is None else read_geometry(geometry)
     if polygon is not None:
-        spatial_extent = box_of(polygon)
+        spatial_extent = dict(zip(SIDES, polygon.bounds, strict=True))
     extent: dict[str, Any] | Parameter | None = spatial_extent
     if isinstance(spatial_extent, dict):
         margin_px = int(settings.get("overlap", HALO_PX))
@@ -315,3 +323,82 @@ def lai_from_collection(
     if polygon is not None:
         lai = lai.mask_polygon(polygon)
     return lai.filter_bbox(spatial_extent) if isinstance(spatial_extent, dict) else lai
+
+
+def buffer_extent(
+    extent: Mapping[str, Any], margin_px: int = HALO_PX, pixel_m: float = PIXEL_M
+) -> dict[str, Any]:
+    """Widen a bounding box by `margin_px` pixels on every side.
+
+    Args:
+        extent: west, south, east, north; degrees (west > east across ±180°), or metres where
+            `crs` names another EPSG code than 4326.
+        margin_px: pixels to add on every side.
+        pixel_m: side of a pixel, m.
+
+    Returns:
+        The wider box with the same `crs`.
+
+    Raises:
+        LaiGraphError: a side is missing or the box is empty.
+    """
+    if missing := [side for side in SIDES if side not in extent]:
+        raise LaiGraphError(f"spatial extent lacks {', '.join(missing)}: give {', '.join(SIDES)}")
+    west, south, east, north = (float(extent[side]) for side in SIDES)
+    in_degrees = str(extent.get("crs", 4326)).upper().removeprefix("EPSG:") == "4326"
+    crosses = in_degrees and crosses_antimeridian(west, east)
+    if not ((west < east or crosses) and south < north):
+        raise LaiGraphError(f"spatial extent {dict(extent)} is empty: west < east, south < north")
+    margin_x = margin_y = margin_px * pixel_m
+    if in_degrees:
+        margin_y /= METRES_PER_DEGREE
+        widest = min(max(abs(south), abs(north)) + margin_y, 89.0)
+        margin_x = margin_y / math.cos(math.radians(widest))
+    return dict(extent) | {
+        "west": west - margin_x,
+        "south": south - margin_y,
+        "east": east + margin_x,
+        "north": north + margin_y,
+    }
+
+
+def read_geometry(geometry: Mapping[str, Any] | BaseGeometry) -> BaseGeometry:
+    """Return a valid polygon of GeoJSON (a Feature and a FeatureCollection, too) or shapely.
+
+    Args:
+        geometry: degrees.
+
+    Raises:
+        LaiGraphError: it is none, is broken beyond repair, or lies in two UTM zones.
+    """
+    try:
+        polygon = repair(geometry if isinstance(geometry, BaseGeometry) else _shape(geometry))
+    except (GeometryError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise LaiGraphError(
+            f"this is no polygon ({error})",
+            parameter="geometry",
+            expected="a polygon, as GeoJSON or of shapely, in degrees",
+        ) from error
+    zones = sorted({code for code, _ in split_by_zone(polygon, "EPSG:4326")})
+    if len(zones) != 1:
+        raise LaiGraphError(
+            f"the polygon lies in {len(zones)} UTM zones ({', '.join(map(str, zones))}): a "
+            "back-end would resample the pixels of one; `lai-udf produce` makes a job for each",
+            parameter="geometry",
+            expected="a polygon within one zone",
+        )
+    return polygon
+
+
+def _shape(document: Mapping[str, Any]) -> BaseGeometry:
+    kind = document["type"]
+    if kind == "FeatureCollection":
+        shapes = [_shape(feature) for feature in document["features"]]
+        parts = [
+            part
+            for one in shapes
+            for part in (one.geoms if isinstance(one, BaseMultipartGeometry) else [one])
+        ]
+        polygons = [mapping(part)["coordinates"] for part in parts]
+        return shape({"type": "MultiPolygon", "coordinates": polygons})
+    return _shape(document["geometry"]) if kind == "Feature" else shape(dict(document))

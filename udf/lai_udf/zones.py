@@ -28,6 +28,10 @@ Row = tuple[Index, Index, Floats]
 WGS84 = CRS.from_epsg(4326)
 SLIVER = 1e-6
 """A share of a pixel that is rounding of coordinates, not area."""
+MIN_PART_M2 = 1.0
+"""Slivers of an area beyond the border of a zone are left out."""
+MIN_LATITUDE, MAX_LATITUDE = -80.0, 84.0
+"""Where UTM ends."""
 _MAX_EDGE_DEG, _MAX_EDGE_M = 0.02, 2_000.0  # longer edges bend visibly when they are projected
 _MAX_POINTS_PER_SIDE = 1_000
 
@@ -219,6 +223,28 @@ def transform_geometry(geometry: BaseGeometry, crs: Any, target: Any) -> BaseGeo
     """Return a geometry with its points in another CRS, longitudes from -180° to 180°."""
     transformer: Any = _transformer(read_crs(crs), read_crs(target))
     return shapely.transform(geometry, transformer.transform, interleaved=False)
+
+
+def split_by_zone(
+    geometry: BaseGeometry,
+    crs: Any,  # noqa: ANN401  (whatever pyproj reads)
+) -> Iterator[tuple[int, BaseGeometry]]:
+    """Yield the EPSG code of each UTM zone that a geometry meets, and its part there, projected."""
+    degrees = cut(repair(project(repair(geometry, crs), crs, WGS84)))
+    west, south, east, north = degrees.bounds
+    zones = range(_zone(west), _zone(east) + 1)
+    for first, last, base in ((MIN_LATITUDE, 0.0, 32700), (0.0, MAX_LATITUDE, 32600)):
+        if north <= first or south >= last:
+            continue
+        for zone in zones:
+            part = degrees.intersection(box(6 * zone - 186, first, 6 * zone - 180, last))
+            projected = project(part, WGS84, f"EPSG:{base + zone}")
+            if projected.area > MIN_PART_M2:
+                yield base + zone, projected
+
+
+def _zone(longitude: float) -> int:
+    return min(max(int((longitude + 180) // 6) + 1, 1), 60)
 
 
 def _area(projected: BaseGeometry, geometry: BaseGeometry, crs: Any) -> float:  # noqa: ANN401

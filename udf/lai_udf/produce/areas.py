@@ -11,7 +11,7 @@ from shapely.geometry import box
 from shapely.geometry.base import BaseGeometry
 
 from lai_udf.errors import ProductionError
-from lai_udf.utm import MAX_LATITUDE, MIN_LATITUDE, split_by_zone
+from lai_udf.zones import MAX_LATITUDE, MIN_LATITUDE, split_by_zone
 
 TILE_M = 20_480.0
 """Side of a tile: 1024 pixels of 20 m, on a grid that starts at the origin of the UTM zone."""

@@ -12,10 +12,10 @@ import pandas as pd
 from lai_udf.bundle import open_bundle
 from lai_udf.errors import ProductionError
 from lai_udf.polygons import read_polygons
-from lai_udf.process_graph import COLLECTION, lai_from_collection
+from lai_udf.process_graph import COLLECTION, SIDES, lai_from_collection
 from lai_udf.produce.areas import cut_into_tiles
 from lai_udf.produce.manager import Outcome, Producer, Progress
-from lai_udf.produce.plan import EXTENT, Estimate, Order, estimate, plan_jobs
+from lai_udf.produce.plan import Estimate, Order, estimate, plan_jobs
 from lai_udf.produce.table import JobTable, locked
 
 TABLE = "jobs.parquet"  # name of the table in the folder of the results, if no other is given
@@ -101,7 +101,7 @@ def produce(
                     f"{path} holds unfinished jobs of other settings or another model: finish "
                     "them with those first, or choose another folder"
                 )
-            extent = {side: float(row[side]) for side in EXTENT} | {"crs": int(row["epsg"])}
+            extent = {side: float(row[side]) for side in SIDES} | {"crs": int(row["epsg"])}
             lai = lai_from_collection(
                 connection,
                 spatial_extent=extent,

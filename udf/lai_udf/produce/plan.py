@@ -12,7 +12,7 @@ import pandas as pd
 import shapely
 
 from lai_udf.errors import ProductionError
-from lai_udf.extents import read_geometry
+from lai_udf.process_graph import SIDES, read_geometry
 from lai_udf.produce.areas import AreaTile, cut_into_tiles
 from lai_udf.udp import CREDITS_PER_KM2_AND_DATE
 
@@ -22,8 +22,6 @@ DAYS_PER_DATE = 3.0  # sentinel-2 passes every 5 days, and every 2 to 3 where it
 BYTES_PER_PIXEL = 9
 """Four int16 bands and the flags, before compression; other variables add two each."""
 PIXELS_PER_CORE_SECOND = 2.5e6  # of the network at 20 m; loading the bands comes on top
-
-EXTENT = ("west", "south", "east", "north")
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def plan_jobs(
     covered: dict[tuple[Any, ...], list[tuple[dt.date, dt.date]]] = {}
     if known is not None:
         for row in known.to_dict("records"):
-            key = (row["epsg"], *(row[side] for side in EXTENT), row["settings"])
+            key = (row["epsg"], *(row[side] for side in SIDES), row["settings"])
             period = dt.date.fromisoformat(row["start"]), dt.date.fromisoformat(row["end"])
             covered.setdefault(key, []).append(period)
     rows = []
@@ -81,14 +79,14 @@ def plan_jobs(
                     "tile": tile.name,
                     "areas": ",".join(tile.areas),
                     "epsg": tile.epsg,
-                    **dict(zip(EXTENT, tile.bounds, strict=True)),
+                    **dict(zip(SIDES, tile.bounds, strict=True)),
                     "start": start.isoformat(),
                     "end": end.isoformat(),
                     "settings": order.digest,
                     "attempt": 1,
                 }
             )
-    columns = ["title", "tile", "areas", "epsg", *EXTENT, "start", "end", "settings", "attempt"]
+    columns = ["title", "tile", "areas", "epsg", *SIDES, "start", "end", "settings", "attempt"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -147,7 +145,7 @@ def estimate(rows: pd.DataFrame, *, pixel_m: float = 20.0, variables: int = 1) -
     days = (pd.to_datetime(rows["end"]) - pd.to_datetime(rows["start"])).dt.days
     dates = days / DAYS_PER_DATE
     pixels = float((area * dates).sum()) * 1e6 / pixel_m**2
-    places = rows.assign(area=area).drop_duplicates(["tile", *EXTENT])
+    places = rows.assign(area=area).drop_duplicates(["tile", *SIDES])
     return Estimate(
         tiles=int(rows["tile"].nunique()),
         jobs=len(rows),
@@ -175,7 +173,7 @@ def estimate_graph(graph: Mapping[str, Any]) -> Estimate:
         if "type" in extent:
             shape, crs = read_geometry(extent), 4326
         else:
-            west, south, east, north = (float(extent[side]) for side in EXTENT)
+            west, south, east, north = (float(extent[side]) for side in SIDES)
             east += 360 * (east < west)
             shape, crs = shapely.box(west, south, east, north), extent.get("crs") or 4326
         start, end = (dt.date.fromisoformat(str(day)[:10]) for day in period)
