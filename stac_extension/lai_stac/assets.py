@@ -20,10 +20,9 @@ from lai_stac.errors import RasterError
 from lai_stac.product import Product
 from lai_stac.statistics import INTERVAL_LEVEL, ProductCounts
 from lai_udf import predict
-from lai_udf.cog import ENCODINGS, GAP_DAYS, Encoding
+from lai_udf.cog import ENCODINGS, FLAG_MEANINGS, GAP_DAYS, Encoding, describe_variable
 from lai_udf.grid import Grid
 from lai_udf.smoothing import LONG_NAMES as SERIES_NAMES
-from lai_udf.variables import FLAG_MEANINGS, describe_variable
 
 THUMBNAIL = "thumbnail.png"
 
@@ -37,7 +36,7 @@ FLAG_DESCRIPTIONS = {
     predict.NO_DATA_NEAR: "No data, here or close by",
     predict.RESIDUAL_CLOUD: "Suspected: cloud or haze that the classification missed",
 }
-"""Meaning of the flags whose names `lai_udf.variables` gives."""
+"""Meaning of the flags whose names `lai_udf.cog` gives."""
 
 COMPONENTS = ["epistemic", "aleatoric", "input", "representativeness"]
 """What an interval calibrated on field measurements answers for: all that made them differ."""

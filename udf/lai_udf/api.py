@@ -15,6 +15,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from lai_udf.bundle import open_bundle
+from lai_udf.cog import describe_variable
 from lai_udf.errors import GridError, MetadataError, name_as_keyword
 from lai_udf.guard import ScalingSample, era, judge_in_time, locate, thinning
 from lai_udf.predict import (
@@ -32,7 +33,6 @@ from lai_udf.scenes.labels import SCENE_CLASS_BAND, band_label
 from lai_udf.scenes.metadata import Declared, Offset
 from lai_udf.scenes.source import LOG
 from lai_udf.tiling import ALIGN_PX
-from lai_udf.variables import describe_variable
 
 CORE_PX = BLOCK_PX - 2 * HALO_PX
 """Side of a block of Dask where the data have smaller ones: with its halo one block of the UDF."""

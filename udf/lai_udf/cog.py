@@ -1,5 +1,7 @@
 """LAI on disk: one COG per output band, written by windows and moved into place when whole.
 
+Output bands are described by CF's conventions: names, units, meaning of the flags.
+
 In: cubes with dims (bands, y, x), float32, NaN = no data, bands of `lai_udf.predict.OUTPUT_BANDS`.
 Out: `lai.tif`, `lai_sd.tif`, `lai_lower.tif`, `lai_upper.tif` (int16, scale 0.001, no data -32768)
 and `lai_flags.tif` (uint8, no no-data value), DEFLATE; and the way back to the cube.
@@ -23,6 +25,7 @@ from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
+from lai_udf import predict
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import EncodingError, RasterError
 from lai_udf.grid import Grid
@@ -35,7 +38,6 @@ from lai_udf.predict import (
     VARIABLES,
 )
 from lai_udf.scenes.write import write_scene_geotiff
-from lai_udf.variables import describe_variable
 
 __all__ = [
     "ENCODINGS",
@@ -54,6 +56,31 @@ BLOCK_PX = 256
 
 FILES_AT_A_TIME = 2
 """COGs made at the same time."""
+
+LONG_NAMES = {
+    "LAI": "leaf area index",
+    "FAPAR": "fraction of absorbed photosynthetically active radiation",
+    "FCOVER": "fraction of vegetation cover",
+    "CCC": "canopy chlorophyll content",
+    "CWC": "canopy water content",
+}
+STANDARD_NAMES = {
+    "LAI": "leaf_area_index",
+    "FAPAR": "fraction_of_surface_downwelling_photosynthetic_radiative_flux_absorbed_by_vegetation",
+    "FCOVER": "vegetation_area_fraction",
+}
+"""Of CF's table, where it has the quantity."""
+
+FLAG_MEANINGS = {
+    predict.INPUT_OUT_OF_DOMAIN: "input_out_of_domain",
+    predict.CLIPPED_TO_MIN: "clipped_to_minimum",
+    predict.CLIPPED_TO_MAX: "clipped_to_maximum",
+    predict.OUTPUT_TOO_LOW: "output_too_low",
+    predict.OUTPUT_TOO_HIGH: "output_too_high",
+    predict.CLOUD_NEAR: "cloud_near",
+    predict.NO_DATA_NEAR: "no_data_near",
+    predict.RESIDUAL_CLOUD: "residual_cloud_haze_or_shadow",
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +137,39 @@ class Encoding:
             )
         np.copyto(numbers, self.nodata or 0, where=gaps)
         return numbers.astype(self.dtype)
+
+
+def describe_variable(band: str, *, level: float = 0.95, samples: int = 0) -> dict[str, Any]:
+    """Return the CF attributes of an output band."""
+    variable, _, part = band.partition("_")
+    long_name, unit = LONG_NAMES[variable], VARIABLES[variable].unit
+    if part == "FLAGS":
+        return {
+            "long_name": f"quality flags of {long_name}",
+            "standard_name": "quality_flag",
+            "flag_masks": np.array(list(FLAG_MEANINGS), np.uint8),
+            "flag_meanings": " ".join(FLAG_MEANINGS.values()),
+        }
+    percent = f"{100 * level:g} %"
+    names = {
+        "": long_name,
+        "SD": f"{spread_name(samples)} of {long_name}",
+        "LOWER": f"lower bound of the {percent} prediction interval of {long_name}",
+        "UPPER": f"upper bound of the {percent} prediction interval of {long_name}",
+    }
+    described = {"long_name": names[part], "units": unit}
+    if not part and variable in STANDARD_NAMES:
+        described["standard_name"] = STANDARD_NAMES[variable]
+        if variable == "LAI":
+            described["ancillary_variables"] = "LAI_FLAGS"
+    return described
+
+
+def spread_name(samples: int) -> str:
+    """Return what `LAI_SD` is: of so many draws, or what a single pass estimates of them."""
+    if samples:
+        return f"standard deviation of {samples} Monte-Carlo draws"
+    return "single-pass Monte-Carlo dropout standard deviation"
 
 
 def _encoding(band: str) -> Encoding:

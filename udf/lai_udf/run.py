@@ -22,7 +22,7 @@ import xarray as xr
 
 from lai_udf.atomic import small_cache
 from lai_udf.bundle import Bundle, open_bundle
-from lai_udf.cog import LaiCogWriter, find_finished, find_result_id
+from lai_udf.cog import LaiCogWriter, describe_variable, find_finished, find_result_id
 from lai_udf.errors import EmptySceneError, LaiUdfError, OutputNotWritableError
 from lai_udf.guard import judge
 from lai_udf.identity import ID_TAG, refuse_other_result
@@ -46,7 +46,6 @@ from lai_udf.scenes.read import describe
 from lai_udf.scenes.source import LOG, SceneEntry, SceneSource, failing_entry
 from lai_udf.summary import SUMMARY_FILE, Summary, write_summary
 from lai_udf.tiling import CORE_PX, Chunk, iterate_chunks, plan_blocks
-from lai_udf.variables import describe_variable
 
 __all__ = [
     "RunOptions",
