@@ -126,10 +126,12 @@ class Grid:
                 f"window of rows {rows} and columns {columns} is empty or reaches outside "
                 f"{where}, which has {self.height} rows and {self.width} columns"
             )
-        size = (rows[1] - rows[0], columns[1] - columns[0])
-        t = self.transform
-        moved = Affine(t.a, t.b, t.c + columns[0] * t.a, t.d, t.e, t.f + rows[0] * t.e)
-        return Grid(self.crs, moved, *size)
+        return self.moved(rows[0], columns[0], rows[1] - rows[0], columns[1] - columns[0])
+
+    def moved(self, row: int, column: int, height: int, width: int) -> "Grid":
+        """Return the grid of a part of this one, which may reach beyond it."""
+        corner = self.transform @ Affine.translation(column, row)
+        return Grid(self.crs, corner, height, width)
 
     def covering(self, bounds: tuple[float, float, float, float]) -> Window | None:
         """Return the smallest window that covers bounds in the CRS, clipped; None if outside.
@@ -153,20 +155,17 @@ class Grid:
 
     def coarsen(self, factor: int) -> "Grid":
         """Return the grid with pixels merged `factor`×`factor`."""
-        t = self.transform
-        merged = Affine(t.a * factor, t.b * factor, t.c, t.d * factor, t.e * factor, t.f)
+        merged = self.transform @ Affine.scale(factor)
         return Grid(self.crs, merged, self.height // factor, self.width // factor)
 
     def refine(self, factor: int) -> "Grid":
         """Return the grid with each pixel cut into `factor`×`factor`."""
-        t = self.transform
-        cut = Affine(t.a / factor, t.b / factor, t.c, t.d / factor, t.e / factor, t.f)
+        cut = self.transform @ Affine.scale(1 / factor)
         return Grid(self.crs, cut, self.height * factor, self.width * factor)
 
     def shift(self, pixels: float) -> "Grid":
         """Return the grid moved right and down by a number of pixels."""
-        t = self.transform
-        moved = Affine(t.a, t.b, t.c + pixels * t.a, t.d, t.e, t.f + pixels * t.e)
+        moved = self.transform @ Affine.translation(pixels, pixels)
         return Grid(self.crs, moved, self.height, self.width)
 
     def require_metric(self, pixel_sizes_m: Sequence[float], where: str) -> None:

@@ -68,7 +68,6 @@ NOMINAL_COSINES = (1.0, 0.76604444, 0.0)  # view zenith 0, sun zenith 40, relati
 # Classes of the scene classification (SCL), whole numbers from 0 to 11; others are no class.
 NO_DATA_SCENE_CLASSES = (0, 1)  # no data, saturated or defective
 MASKED_SCENE_CLASSES = (3, 8, 9, 10, 11)  # shadow, cloud (medium, high), cirrus, snow
-VEGETATION_SCENE_CLASS = 4
 WATER_SCENE_CLASS = 6  # no vegetation: no LAI there, its neighbours are not touched
 CLEAR_SCENE_CLASSES = (2, 4, 5, 6, 7)
 SCENE_CLASS_COUNT = 12

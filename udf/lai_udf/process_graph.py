@@ -141,20 +141,31 @@ def lai_cube(
             raise LaiGraphError("pass_through needs a list of bands, not a parameter")
         context["pass_through"] = list(pass_through)
         labels = [*labels, *pass_through]
-    predicted = cube.apply_neighborhood(
-        process=lai_udf_code(context),
+    return _apply_in_windows(cube, lai_udf_code(context), size, overlap, labels)
+
+
+def _apply_in_windows(
+    cube: openeo.DataCube,
+    udf: openeo.UDF,
+    size: int,
+    overlap: int,
+    labels: list[str] | Parameter,
+) -> openeo.DataCube:
+    """Run a UDF on windows of x and y, and label the bands that come out."""
+    result = cube.apply_neighborhood(
+        process=udf,
         size=[{"dimension": axis, "value": size, "unit": "px"} for axis in ("x", "y")],
         overlap=[{"dimension": axis, "value": overlap, "unit": "px"} for axis in ("x", "y")],
     )
-    # Not `predicted.rename_labels`: the client's takes no parameter, and needs known dimensions.
-    metadata: CubeMetadata | None = predicted.metadata
+    # Not `result.rename_labels`: the client's takes no parameter, and needs known dimensions.
+    metadata: CubeMetadata | None = result.metadata
     if metadata is not None:
         if isinstance(labels, list) and "bands" in (metadata.dimension_names() or []):
             metadata = metadata.rename_labels("bands", labels)
         else:
             metadata = None
-    arguments = {"data": predicted, "dimension": "bands", "target": labels}
-    return predicted.process("rename_labels", arguments, metadata=metadata)
+    arguments = {"data": result, "dimension": "bands", "target": labels}
+    return result.process("rename_labels", arguments, metadata=metadata)
 
 
 def series_cube(
@@ -177,19 +188,10 @@ def series_cube(
     known = {key: value for key, value in context.items() if not isinstance(value, Parameter)}
     with renamed_errors():
         settings = series.read_settings(known)
-    smoothed = cube.apply_neighborhood(
-        process=openeo.UDF.from_file(
-            series.__file__, runtime="Python", version="3.11", context=dict(context)
-        ),
-        size=[{"dimension": axis, "value": size, "unit": "px"} for axis in ("x", "y")],
-        overlap=[{"dimension": axis, "value": 0, "unit": "px"} for axis in ("x", "y")],
+    udf = openeo.UDF.from_file(
+        series.__file__, runtime="Python", version="3.11", context=dict(context)
     )
-    labels = list(series.output_bands(settings))
-    arguments = {"data": smoothed, "dimension": "bands", "target": labels}
-    metadata: CubeMetadata | None = smoothed.metadata
-    if metadata is not None and "bands" in (metadata.dimension_names() or []):
-        metadata = metadata.rename_labels("bands", labels)
-    return smoothed.process("rename_labels", arguments, metadata=metadata)
+    return _apply_in_windows(cube, udf, size, 0, list(series.output_bands(settings)))
 
 
 def list_series_dates(temporal_extent: Sequence[str], step_days: int) -> list[str]:

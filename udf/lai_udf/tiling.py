@@ -16,10 +16,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from affine import Affine
 from rasterio.windows import Window
 
-from lai_udf.grid import Grid
 from lai_udf.predict import BLOCK_PX, HALO_PX
 from lai_udf.scenes.source import SceneSource
 
@@ -146,7 +144,9 @@ def iterate_chunks(
         ProductError: a file is truncated or gone.
     """
     for block, values in one_ahead(read_blocks(source, blocks, halo_px)):
-        cube = pad_grid(source.grid, block.core, halo_px).to_data_array(values, source.labels)
+        row, column = block.core.row_off - halo_px, block.core.col_off - halo_px
+        grid = source.grid.moved(row, column, *values.shape[1:])
+        cube = grid.to_data_array(values, source.labels)
         for core in block.windows:
             row, column = core.row_off - block.core.row_off, core.col_off - block.core.col_off
             inside = {
@@ -191,11 +191,3 @@ def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
         while (item := coming.result()) is not None:
             coming = pool.submit(next, items, None)
             yield item
-
-
-def pad_grid(grid: Grid, core: Window, halo_px: int) -> Grid:
-    """Return the grid of a part of a scene and its halo, which may reach beyond the scene."""
-    t = grid.transform
-    rows, columns = core.row_off - halo_px, core.col_off - halo_px
-    moved = Affine(t.a, t.b, t.c + columns * t.a, t.d, t.e, t.f + rows * t.e)
-    return Grid(grid.crs, moved, core.height + 2 * halo_px, core.width + 2 * halo_px)

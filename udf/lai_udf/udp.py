@@ -161,8 +161,6 @@ def build_record(revision: str = "main") -> dict[str, Any]:
     webapp = f"{EDITOR}?{urlencode(wizard, safe=':/~')}"
     concepts = ("Leaf Area Index (LAI)", "Sentinel-2 MSI")
     properties = {
-        "created": CREATED,
-        "updated": UPDATED,
         "type": "service",
         "title": "Leaf area index from Sentinel-2 with its uncertainty",
         "description": (
@@ -173,8 +171,6 @@ def build_record(revision: str = "main") -> dict[str, Any]:
         "cost_unit": "platform credits per km² per observation (that of BIOPAR, which loads the "
         "same bands; not measured yet)",
         "keywords": ["Agriculture", "Vegetation", "Leaf Area Index (LAI)", "Sentinel-2"],
-        "language": LANGUAGE,
-        "languages": [LANGUAGE],
         "contacts": [
             {
                 "name": "The sentinel2-lai developers",
@@ -190,7 +186,6 @@ def build_record(revision: str = "main") -> dict[str, Any]:
             }
         ],
         "formats": [{"name": "GeoTIFF"}, {"name": "netCDF"}],
-        "license": "Apache-2.0",
     }
     process = "application/vnd.openeo+json;type=process"
     platform = "../../../../platform_catalog/cdse_openeo_federation.json"
@@ -203,44 +198,43 @@ def build_record(revision: str = "main") -> dict[str, Any]:
         _link("thumbnail", "image/png", "Leaf area of a field", _raw("docs/field.png", revision)),
         _link("code", "text/html", "Source code", f"{REPOSITORY}/tree/{revision}"),
     ]
-    return {
-        "id": PROCESS_ID,
-        "type": "Feature",
-        "conformsTo": [CONFORMS_TO, "https://apex.esa.int/core/openeo-udp"],
-        "geometry": None,
-        "properties": properties,
-        "linkTemplates": [],
-        "links": links,
-    }
+    udp = "https://apex.esa.int/core/openeo-udp"
+    return _record(PROCESS_ID, [udp], properties, links) | {"geometry": None}
 
 
 def build_provider(revision: str = "main") -> dict[str, Any]:
     """Return the record of the provider (ESA-APEx/apex_algorithms, schemas/provider.json)."""
     picture = _raw("docs/field.png", revision)
+    properties = {
+        "type": "algorithm_provider",
+        "title": "The sentinel2-lai developers",
+        "description": "Open software for leaf area from Sentinel-2.",
+        "keywords": [],
+        "contacts": [],
+        "themes": [],
+        "acl": {"admin": []},
+    }
+    links = [
+        _link("website", "text/html", "sentinel2-lai", REPOSITORY),
+        _link("logo-light", "image/png", "Leaf area of a field", picture),
+        _link("logo-dark", "image/png", "Leaf area of a field", picture),
+    ]
+    return _record("sentinel2-lai", [], properties, links)
+
+
+def _record(
+    name: str, conforms_to: list[str], properties: dict[str, Any], links: list[dict[str, str]]
+) -> dict[str, Any]:
+    """Return a record of OGC API Records with what ours have in common."""
+    shared: dict[str, Any] = {"created": CREATED, "updated": UPDATED, "language": LANGUAGE}
+    shared |= {"languages": [LANGUAGE], "license": "Apache-2.0"}
     return {
-        "id": "sentinel2-lai",
+        "id": name,
         "type": "Feature",
-        "conformsTo": [CONFORMS_TO],
-        "properties": {
-            "created": CREATED,
-            "updated": UPDATED,
-            "type": "algorithm_provider",
-            "title": "The sentinel2-lai developers",
-            "description": "Open software for leaf area from Sentinel-2.",
-            "keywords": [],
-            "language": LANGUAGE,
-            "languages": [LANGUAGE],
-            "contacts": [],
-            "themes": [],
-            "license": "Apache-2.0",
-            "acl": {"admin": []},
-        },
+        "conformsTo": [CONFORMS_TO, *conforms_to],
+        "properties": shared | properties,
         "linkTemplates": [],
-        "links": [
-            _link("website", "text/html", "sentinel2-lai", REPOSITORY),
-            _link("logo-light", "image/png", "Leaf area of a field", picture),
-            _link("logo-dark", "image/png", "Leaf area of a field", picture),
-        ],
+        "links": links,
     }
 
 

@@ -162,15 +162,20 @@ def describe_pixels(
         for name, layer in pixels.layers.items()
     }
     effective = _divide(total**2, _add_up(zone, weight**2, count))
-    return ZonalStatistics(
-        mean={name: each[0] for name, each in moments.items()},
-        standard_deviation={name: each[1] for name, each in moments.items()},
-        quantiles={name: each[2] for name, each in moments.items()},
-        valid_share=share,
-        pixels=total,
-        n_effective=np.where(enough, effective, 0.0),
-        flag_shares=_flag_shares(pixels, count),
-    )
+    return _statistics(moments, share, total, effective, enough, _flag_shares(pixels, count))
+
+
+def _statistics(
+    moments: Mapping[str, tuple[Floats, Floats, Floats]],
+    share: Floats,
+    total: Floats,
+    effective: Floats,
+    enough: NDArray[np.bool_],
+    flag_shares: Mapping[int, Floats],
+) -> ZonalStatistics:
+    mean, spread, quantiles = ({name: m[i] for name, m in moments.items()} for i in range(3))
+    effective = np.where(enough, effective, 0.0)
+    return ZonalStatistics(mean, spread, quantiles, share, total, effective, flag_shares)
 
 
 def describe_raster(
@@ -206,15 +211,7 @@ def describe_raster(
         bits = _bits(flags[np.isfinite(lai) & inside])
         known = np.array([float(len(bits))])
         shares = {b: _divide(np.array([float(((bits & b) > 0).sum())]), known) for b in FLAG_BITS}
-    return ZonalStatistics(
-        mean={name: each[0] for name, each in moments.items()},
-        standard_deviation={name: each[1] for name, each in moments.items()},
-        quantiles={name: each[2] for name, each in moments.items()},
-        valid_share=share,
-        pixels=total,
-        n_effective=np.where(enough, total, 0.0),
-        flag_shares=shares,
-    )
+    return _statistics(moments, share, total, total, enough, shares)
 
 
 def _is_enough(share: Floats, total: Floats, least: float) -> NDArray[np.bool_]:

@@ -118,7 +118,11 @@ def share_between_grids(
         A list of pieces per grid. What no grid holds goes with the piece of the first one, so that
         it counts as not seen.
     """
-    align = cut if read_crs(crs).is_geographic else _as_it_is  # one turn for all, at ±180°
+    geographic = read_crs(crs).is_geographic
+
+    def align(geometry: BaseGeometry) -> BaseGeometry:
+        return cut(geometry) if geographic else geometry  # one turn for all, at ±180°
+
     extents = [align(_outline(grid, crs)) for grid in grids]
     shared: list[list[BaseGeometry | None]] = [[None] * len(geometries) for _ in grids]
     fit = [Polygon() if g is None or g.is_empty else align(repair(g, crs)) for g in geometries]
@@ -253,10 +257,6 @@ def _area(projected: BaseGeometry, geometry: BaseGeometry, crs: Any) -> float:  
         return float(projected.area)
     degrees = transform_geometry(geometry, crs, WGS84)
     return abs(float(Geod(ellps="WGS84").geometry_area_perimeter(degrees)[0]))
-
-
-def _as_it_is(geometry: BaseGeometry) -> BaseGeometry:
-    return geometry
 
 
 def _outline(grid: Grid, crs: Any) -> BaseGeometry:  # noqa: ANN401

@@ -103,7 +103,7 @@ def observe_fields(
         report.refused, report.made, report.kept = run_season(
             entries, fields, period, results, options, progress
         )
-    found = [result for result in find_lai(results) if _lies_in(period, result.datetime)]
+    found = [result for result in find_lai(results) if period.holds(result.datetime.isoformat())]
     if not found:
         for refusal in report.refused:
             raise refusal.error
@@ -121,10 +121,6 @@ def observe_fields(
     smoothed = None if smooth_days is None else smooth_table(table, smooth_days)
     report.files = write_tables(table, fields, directory, smoothed)
     return report
-
-
-def _lies_in(period: Period, moment: dt.datetime) -> bool:
-    return period.holds(moment.isoformat())
 
 
 def _area(fields: gpd.GeoDataFrame) -> dict[str, object]:

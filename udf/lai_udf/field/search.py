@@ -1,25 +1,21 @@
 """Scenes of a period: from files, a STAC API or a document, each described when its turn comes."""
 
 import datetime as dt
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 from lai_udf.errors import LaiUdfError, UnreadableProductError
 from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.source import SceneEntry, failing_entry
-from lai_udf.scenes.stac import describe_item
+from lai_udf.scenes.stac import describe_item, read_document
 
 COLLECTION = "sentinel-2-l2a"
 """Name of the L2A collection in Earth Search, Planetary Computer and CDSE."""
 
-TIMEOUT_S = 30
 SIGNED_HOST = "planetarycomputer"
 """Catalogue whose assets want a signature: the package planetary-computer makes it."""
 
@@ -52,18 +48,10 @@ def kind_of(source: str) -> str:
         return "files"
     if Path(urlsplit(source).path).suffix:
         return "files"
-    try:
-        request = Request(source, headers={"Accept": "application/json"})
-        with urlopen(request, timeout=TIMEOUT_S) as answer:
-            root = json.load(answer)
-    except (OSError, URLError, ValueError) as error:
-        raise UnreadableProductError(
-            f"{source} does not answer as a STAC API or an openEO back-end ({error})"
-        ) from error
-    if isinstance(root, dict) and "api_version" in root:
+    root = read_document(source, "a STAC API or an openEO back-end")
+    if "api_version" in root:
         return "openeo"
-    conforms = root.get("conformsTo") if isinstance(root, dict) else None
-    if any("item-search" in str(name) for name in conforms or ()):
+    if any("item-search" in str(name) for name in root.get("conformsTo") or ()):
         return "stac"
     raise UnreadableProductError(
         f"{source} is neither a STAC API with item search nor an openEO back-end"

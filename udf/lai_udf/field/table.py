@@ -161,12 +161,9 @@ def write_tables(
             curve = None
             if smoothed is not None and len(smoothed):
                 curve = smoothed[smoothed["field"] == name]
-            file = f"{_file_name(str(name))}.png"
+            plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in str(name))
+            file = f"field_{plain}.png"
             (work / file).write_bytes(draw_field(str(name), own, curve))
             names.append(file)
         move_finished({work / name: directory / name for name in names})
     return [directory / name for name in names]
-
-
-def _file_name(name: str) -> str:
-    return "field_" + "".join(c if c.isalnum() or c in "-_." else "-" for c in name)

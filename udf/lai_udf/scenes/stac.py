@@ -147,7 +147,7 @@ def read_item(href: str) -> pystac.Item:
     return parse_item(document, href)
 
 
-def read_document(href: str) -> Json:
+def read_document(href: str, what: str = "a STAC Item or Collection") -> Json:
     """Read a JSON object from a path or an http(s) href; raise `UnreadableProductError`."""
     require_scheme(href, "a STAC document", "http", "https", "file")
     try:
@@ -158,9 +158,7 @@ def read_document(href: str) -> Json:
         else:
             document = json.loads(Path(href.removeprefix("file://")).read_text(encoding="utf-8"))
     except (OSError, URLError, ValueError) as error:
-        raise UnreadableProductError(
-            f"cannot read {href} as a STAC Item or Collection ({error})"
-        ) from error
+        raise UnreadableProductError(f"cannot read {href} as {what} ({error})") from error
     if not isinstance(document, dict):
         raise UnreadableProductError(
             f"{href} is no STAC document but a JSON {type(document).__name__}: give a STAC Item"
