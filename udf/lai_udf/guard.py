@@ -125,9 +125,11 @@ def judge_in_time(
     half = len(numbers) // 2
     if half < MIN_DATES:
         return {}
-    parts = numbers[:half], numbers[half:]
-    first, second = (judge_in_time({n: samples[n] for n in part}) for part in parts)
-    return first | second
+    wrong_of: dict[int, LaiInputError] = {}
+    for part in (numbers[:half], numbers[half:]):
+        own = {number: samples[number] for number in part}
+        wrong_of |= judge_in_time(own, offset_is_known=offset_is_known)
+    return wrong_of
 
 
 def era(baseline: str, datetime: str) -> str:
