@@ -7,6 +7,9 @@ SAMPLES ?= 0
 PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 BIN := .venv/bin
 SHELL := /bin/bash
+# Python's default, even where the caller switched it off: the demo and the tests start many processes,
+# and each would compile every library anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo test test-slow test-postgres check format bench docs lock clean
 

@@ -7,12 +7,43 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 # One commit, one answer: the same examples on every machine. To look for new ones, run with
 # HYPOTHESIS_PROFILE=explore.
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 hypothesis.settings.register_profile("explore", max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+FIRST = ("tests/end_to_end/", "tests/notebooks/", "tests/training/", "tests/backend/")
+"""What takes longest: begun last, it would leave the other processes idle."""
+
+
+class FoldersThenFiles(LoadFileScheduling):  # type: ignore[misc]
+    """Gives whole files to the processes; those of `end_to_end` share servers and go to one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return FIRST[0] if nodeid.startswith(FIRST[0]) else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> FoldersThenFiles | None:
+    if config.getvalue("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # by number of tests; keep the order of the items
+    return FoldersThenFiles(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes longest first."""
+
+    def rank(item: pytest.Item) -> int:
+        found = [number for number, folder in enumerate(FIRST) if item.nodeid.startswith(folder)]
+        return found[0] if found else len(FIRST)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture

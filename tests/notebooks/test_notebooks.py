@@ -83,13 +83,6 @@ def run_notebooks(notebooks: list[Path], folder: Path, **settings: str) -> str:
     return run.stdout
 
 
-def run_notebook(notebook: Path, folder: Path, **settings: str) -> list[Path]:
-    """Run one, and return its figures."""
-    printed = run_notebooks([notebook], folder, **settings)
-    assert str(notebook) not in printed, printed
-    return list(folder.glob(f"{notebook.name[0]}_*.png"))
-
-
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("notebooks")
@@ -106,24 +99,23 @@ def test_a_notebook_runs_from_top_to_bottom(notebook: Path, ran: tuple[Path, str
     assert all(figure.stat().st_size > 10_000 for figure in figures)
 
 
-@pytest.mark.timeout(240)
-@pytest.mark.shared
-@pytest.mark.parametrize("notebook", [NOTEBOOKS[0], NOTEBOOKS[4]], ids=lambda path: path.stem)
-def test_a_notebook_runs_over_a_real_scene(
-    notebook: Path, tmp_path: Path, shared_data: Path
-) -> None:
-    scene = sorted((shared_data / "chips").glob("*.tif"))[0].resolve()
-    assert run_notebook(notebook, tmp_path, LAI_NOTEBOOK_SCENE=str(scene), LAI_NOTEBOOK_PX="48")
-
-
 @pytest.mark.timeout(400)
 @pytest.mark.shared
-def test_notebooks_take_a_season_and_a_folder_of_scenes(tmp_path: Path, shared_data: Path) -> None:
-    season = next((shared_data / "timeseries").glob("0000*.nc")).resolve()
+def test_notebooks_take_real_scenes_and_a_season(tmp_path: Path, shared_data: Path) -> None:
     chips = tmp_path / "chips"
     chips.mkdir()
     for chip in sorted((shared_data / "chips").glob("bigearthnet*.tif"))[:5]:
         (chips / chip.name).symlink_to(chip.resolve())
+    real = {
+        "LAI_NOTEBOOK_SCENE": sorted((shared_data / "chips").glob("*.tif"))[0].resolve(),
+        "LAI_NOTEBOOK_SCENES": chips,
+        "LAI_NOTEBOOK_SERIES": next((shared_data / "timeseries").glob("0000*.nc")).resolve(),
+        "LAI_NOTEBOOK_PX": 48,
+    }
+    notebooks = [NOTEBOOKS[number - 1] for number in (1, 2, 3, 5)]
 
-    assert run_notebook(NOTEBOOKS[1], tmp_path, LAI_NOTEBOOK_SERIES=str(season))
-    assert run_notebook(NOTEBOOKS[2], tmp_path, LAI_NOTEBOOK_SCENES=str(chips))
+    printed = run_notebooks(notebooks, tmp_path, **{name: str(real[name]) for name in real})
+
+    assert not [path for path in notebooks if str(path) in printed], printed[:4000]
+    drawn = {figure.name[0] for figure in tmp_path.glob("?_*.png")}
+    assert drawn == {"1", "2", "3", "5"}

@@ -5,11 +5,12 @@ else, in particular any other address, is refused before GDAL sees it.
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-from fastapi import Depends, FastAPI, Query
+from fastapi import APIRouter, Depends, FastAPI, Query
 from rasterio.errors import RasterioError, RasterioIOError
 from rio_tiler.errors import RioTilerError, TileOutsideBounds
 from stac_fastapi.types.requests import get_base_url
@@ -56,24 +57,30 @@ def published_raster(url: str, base_url: str, data: Path) -> Path:
     return file
 
 
-def add_tiles(app: FastAPI, data: Path) -> None:
-    """Add titiler's routes under `/cog` to an application."""
+def _raster_path(
+    request: Request,
+    url: Annotated[str, Query(description="Published file: path or /data address")],
+) -> str:
+    return str(published_raster(url, get_base_url(request), request.app.state.data))
 
-    def raster_path(
-        request: Request,
-        url: Annotated[str, Query(description="Published file: path or /data address")],
-    ) -> str:
-        return str(published_raster(url, get_base_url(request), data))
 
+@cache  # the same for every application, and most of the time of making one
+def _titiler() -> APIRouter:
     factory = TilerFactory(
         router_prefix=PREFIX,
-        path_dependency=raster_path,
+        path_dependency=_raster_path,
         colormap_dependency=create_colormap_dependency(colour_maps()),
         environment_dependency=lambda: dict(GDAL_ENVIRONMENT),
         process_dependency=lambda: None,  # no hill shades of LAI
     )
+    return factory.router
+
+
+def add_tiles(app: FastAPI, data: Path) -> None:
+    """Add titiler's routes under `/cog` to an application."""
+    app.state.data = data
     app.include_router(
-        factory.router,
+        _titiler(),
         prefix=PREFIX,
         tags=["Tiles"],
         dependencies=[
