@@ -83,7 +83,7 @@ class LaiResult:
         except IdentityError as error:
             raise RasterError(f"{self.path}: {error}") from error
 
-    @property
+    @cached_property
     def settings(self) -> tuple[str, ...]:
         """What tells results of one date apart that must not be mixed: model, target, draws."""
         own = self.properties

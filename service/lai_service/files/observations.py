@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ __all__ = ["LAYERS", "MAX_PIXELS", "Observation", "ResultGroup", "choose", "obse
 
 MAX_PIXELS = 1_000_000
 """Most pixels of the box around places that are read together, and of one place."""
-_THREADS = 4
+_THREADS = 2
 _LAI = "LAI"
 _VALUES = {"lai": "lai", "lower": "lai_lower", "upper": "lai_upper", "sd": "lai_sd"}
 LAYERS = (*_VALUES.values(), "lai_flags")
@@ -90,7 +90,7 @@ class PublishedResult(LaiResult):
     exclude_flags: int
     """Bits that make a pixel unusable."""
 
-    @property
+    @cached_property
     def chosen_by(self) -> ResultGroup:
         """What tells it from results that must not stand in one line with it."""
         model, version, target, samples, resolution = self.settings

@@ -2,7 +2,8 @@
 
 GDAL takes half a millisecond to open a file, most of it for the CRS, and unpacks every tile whole.
 A parcel of 10 ha over five years is 1,825 openings, and as many tiles of 256 x 256 pixels of which
-some hundred pixels are wanted. Read like this it takes a third of the time.
+some hundred pixels are wanted. Read like this it takes a third of the time, and less where the tags
+are known from another parcel.
 
 Only the layout of our COGs is read: classic, little-endian, one band of int16 or uint8 in tiles
 packed by DEFLATE, predictor 1 or 2. Everything else is an `UnsupportedTiffLayout`,
@@ -21,8 +22,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
+import cachetools
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
@@ -34,7 +37,6 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES, _SAMPLE_FORMAT = 322, 323
 _GDAL_METADATA, _GDAL_NODATA = 42112, 42113
 _GRID = (_WIDTH, _HEIGHT, 33550, 33922, 34264, 34735, 34736, 34737)
 """Size, pixel scale, tie points, transformation, and the keys of the CRS with their values."""
-_DEFAULTS = {_SAMPLES: 1, _PREDICTOR: 1, _SAMPLE_FORMAT: 1}
 _DTYPES: dict[tuple[int, int], np.dtype[Any]] = {
     (8, 1): np.dtype("u1"),  # of BitsPerSample and SampleFormat
     (16, 2): np.dtype("<i2"),
@@ -51,7 +53,7 @@ class UnsupportedTiffLayout(Exception):
     """The file has another layout, or cannot be read: ask GDAL."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Stored:
     """Numbers as they are stored, and what they mean."""
 
@@ -71,8 +73,8 @@ def tiff_grid(path: Path) -> bytes:
     Raises:
         UnsupportedTiffLayout: the file cannot be read here.
     """
-    with _opened(path) as tiff:
-        return b"|".join(b"%d:%b" % (tag, tiff.tag(tag)) for tag in _GRID)
+    with _opened(path) as (_, layout):
+        return layout.grid
 
 
 def read_tiff_window(path: Path, window: Window) -> Stored:
@@ -81,84 +83,118 @@ def read_tiff_window(path: Path, window: Window) -> Stored:
     Raises:
         UnsupportedTiffLayout: the file cannot be read here.
     """
-    with _opened(path) as tiff:
-        roles = dict(_ROLE.findall(tiff.tag(_GDAL_METADATA)))
-        nodata = tiff.tag(_GDAL_NODATA)
-        return Stored(
-            values=tiff.read(window),
-            scale=float(roles.get(b"scale", 1)),
-            offset=float(roles.get(b"offset", 0)),
-            nodata=float(nodata.rstrip(b"\0 ")) if nodata else None,
-        )
+    with _opened(path) as (handle, layout):
+        values = _read(handle, layout, window)
+        return Stored(values, layout.scale, layout.offset, layout.nodata)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What the tags of a file say of its first image."""
+
+    grid: bytes
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    dtype: np.dtype[Any]
+    predictor: int
+    places: NDArray[np.unsignedinteger]
+    """Where each tile lies in the file ..."""
+    sizes: NDArray[np.unsignedinteger]
+    """... and how many bytes it takes."""
+    scale: float
+    offset: float
+    nodata: float | None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator["_Tiff"]:
+def _opened(path: Path) -> Iterator[tuple[int, _Layout]]:
     """Open a TIFF; whatever goes wrong with it is a UnsupportedTiffLayout."""
     try:
         handle = os.open(path, os.O_RDONLY)
         try:
-            yield _Tiff(handle)
+            state = os.fstat(handle)
+            yield handle, _layout(handle, str(path), state.st_size, state.st_mtime_ns)
         finally:
             os.close(handle)
     except (OSError, LookupError, ValueError, ArithmeticError, struct.error, zlib.error) as error:
         raise UnsupportedTiffLayout(f"{path.name}: {error}") from error
 
 
-class _Tiff:
-    """An open file and the tags of its first image."""
+@cachetools.cached(
+    cachetools.LRUCache(
+        maxsize=32 * 2**20,  # bytes: five years of a tile of Sentinel-2 are 10 MB
+        getsizeof=lambda layout: 1500 + layout.places.nbytes + layout.sizes.nbytes,
+    ),
+    key=lambda handle, *version: version,
+    lock=Lock(),
+)
+def _layout(handle: int, path: str, size: int, changed_ns: int) -> _Layout:
+    """Read the tags of an open file, once for every version of it."""
+    magic, place = struct.unpack("<4sI", _bytes(handle, 0, 8))
+    if magic != b"II*\0":
+        raise ValueError("not a classic TIFF in little-endian order")
+    (count,) = struct.unpack("<H", _bytes(handle, place, 2))
+    entries = struct.iter_unpack("<HHI4s", _bytes(handle, place + 2, 12 * count))
+    kinds = {tag: (kind, count, last) for tag, kind, count, last in entries}
 
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        magic, place = struct.unpack("<4sI", self._bytes(0, 8))
-        if magic != b"II*\0":
-            raise ValueError("not a classic TIFF in little-endian order")
-        (count,) = struct.unpack("<H", self._bytes(place, 2))
-        entries = struct.iter_unpack("<HHI4s", self._bytes(place + 2, 12 * count))
-        self._entries = {tag: (kind, count, last) for tag, kind, count, last in entries}
-
-    def _bytes(self, place: int, size: int) -> bytes:
-        found = os.pread(self._handle, size, place) if size <= _LARGEST else b""
-        if len(found) != size:
-            raise ValueError(f"no {size} bytes at {place}")
-        return found
-
-    def tag(self, tag: int) -> bytes:
+    def tag(number: int) -> bytes:
         """Return the values of a tag as they are stored; nothing where it is missing."""
-        kind, count, last = self._entries.get(tag, (_ASCII, 0, b""))
+        kind, count, last = kinds.get(number, (_ASCII, 0, b""))
         size = _TYPE_BYTES[kind] * count  # beyond four bytes the entry tells where they are
-        return last[:size] if size <= len(last) else self._bytes(struct.unpack("<I", last)[0], size)
+        at = struct.unpack("<I", last)[0] if size > 4 else 0
+        return _bytes(handle, at, size) if size > 4 else last[:size]
 
-    def _numbers(self, tag: int) -> NDArray[np.unsignedinteger]:
-        kind, _, _ = self._entries[tag]
-        return np.frombuffer(self.tag(tag), f"<u{_TYPE_BYTES[kind]}")
+    def numbers(number: int) -> NDArray[np.unsignedinteger]:
+        return np.frombuffer(tag(number), f"<u{_TYPE_BYTES[kinds[number][0]]}")
 
-    def _number(self, tag: int) -> int:
-        return int(self._numbers(tag)[0]) if tag in self._entries else _DEFAULTS[tag]
+    def one(number: int, default: int | None = None) -> int:
+        known = number in kinds or default is None
+        return int(numbers(number)[0]) if known else int(default or 0)
 
-    def read(self, window: Window) -> NDArray[np.integer]:
-        """Return the stored numbers of a window, shape (y, x)."""
-        dtype = _DTYPES[self._number(_BITS), self._number(_SAMPLE_FORMAT)]
-        predictor = self._number(_PREDICTOR)
-        packing = self._number(_COMPRESSION), self._number(_SAMPLES)
-        if packing != (_DEFLATE, 1) or predictor not in (1, _DIFFERENCES):
-            raise ValueError("another layout")
-        tile_y, tile_x = self._number(_TILE_HEIGHT), self._number(_TILE_WIDTH)
-        across = -(-self._number(_WIDTH) // tile_x)
-        places, sizes = self._numbers(_TILE_OFFSETS), self._numbers(_TILE_SIZES)
-        (top, bottom), (left, right) = window.toranges()
-        if bottom > self._number(_HEIGHT) or right > self._number(_WIDTH):
-            raise ValueError(f"{window} leaves the raster")
-        stored = np.empty((bottom - top, right - left), dtype)
-        for row, in_y, out_y in _cut(top, bottom, tile_y):
-            for column, in_x, out_x in _cut(left, right, tile_x):
-                tile = row * across + column
-                packed = self._bytes(int(places[tile]), int(sizes[tile]))
-                numbers = _unpack(packed, in_y.stop, tile_x, dtype)[in_y]
-                if predictor == _DIFFERENCES:  # from the left neighbour
-                    numbers = np.cumsum(numbers[:, : in_x.stop], axis=1, dtype=dtype)
-                stored[out_y, out_x] = numbers[:, in_x]
-        return stored
+    predictor = one(_PREDICTOR, 1)
+    packing = one(_COMPRESSION), one(_SAMPLES, 1)
+    if packing != (_DEFLATE, 1) or predictor not in (1, _DIFFERENCES):
+        raise ValueError("another layout")
+    roles = dict(_ROLE.findall(tag(_GDAL_METADATA)))
+    nodata = tag(_GDAL_NODATA)
+    return _Layout(
+        grid=b"|".join(b"%d:%b" % (number, tag(number)) for number in _GRID),
+        shape=(one(_HEIGHT), one(_WIDTH)),
+        tile=(one(_TILE_HEIGHT), one(_TILE_WIDTH)),
+        dtype=_DTYPES[one(_BITS), one(_SAMPLE_FORMAT, 1)],
+        predictor=predictor,
+        places=numbers(_TILE_OFFSETS),
+        sizes=numbers(_TILE_SIZES),
+        scale=float(roles.get(b"scale", 1)),
+        offset=float(roles.get(b"offset", 0)),
+        nodata=float(nodata.rstrip(b"\0 ")) if nodata else None,
+    )
+
+
+def _bytes(handle: int, place: int, size: int) -> bytes:
+    found = os.pread(handle, size, place) if size <= _LARGEST else b""
+    if len(found) != size:
+        raise ValueError(f"no {size} bytes at {place}")
+    return found
+
+
+def _read(handle: int, layout: _Layout, window: Window) -> NDArray[np.integer]:
+    """Return the stored numbers of a window, shape (y, x)."""
+    tile_y, tile_x = layout.tile
+    across = -(-layout.shape[1] // tile_x)
+    (top, bottom), (left, right) = window.toranges()
+    if bottom > layout.shape[0] or right > layout.shape[1]:
+        raise ValueError(f"{window} leaves the raster")
+    stored = np.empty((bottom - top, right - left), layout.dtype)
+    for row, in_y, out_y in _cut(top, bottom, tile_y):
+        for column, in_x, out_x in _cut(left, right, tile_x):
+            tile = row * across + column
+            packed = _bytes(handle, int(layout.places[tile]), int(layout.sizes[tile]))
+            numbers = _unpack(packed, in_y.stop, tile_x, layout.dtype)[in_y]
+            if layout.predictor == _DIFFERENCES:  # from the left neighbour
+                numbers = np.cumsum(numbers[:, : in_x.stop], axis=1, dtype=layout.dtype)
+            stored[out_y, out_x] = numbers[:, in_x]
+    return stored
 
 
 def _cut(start: int, stop: int, step: int) -> Iterator[tuple[int, slice, slice]]:
