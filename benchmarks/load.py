@@ -7,7 +7,7 @@
 The server is a process of its own. It is asked for, and counted, that no acknowledged item is lost,
 no item is without its rasters, no answer is a server error, "database is locked" appears nowhere,
 and after `lai-service repair` no file is without its item. The exit status is 1 where one of these
-fails.
+fails. Every other time a `repair` that runs beside the writers is killed, too.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,10 +28,12 @@ import requests
 from load_site import (
     TIMEOUT_S,
     Site,
+    forked,
     free_port,
-    kill,
     repair,
+    repair_again_and_again,
     serving,
+    serving_fork,
     session,
     stored_files,
     stored_items,
@@ -261,11 +264,11 @@ def load_for(site: Site, ledger: Ledger, seconds: float, writers: int, readers: 
 
 
 def kill_often(site: Site, ledger: Ledger, kills: int, writers: int) -> int:
-    """Kill the server while it publishes, again and again; return how many files were left over."""
+    """Kill server and upkeep while they work, again and again; return how many files were left."""
     rng = random.Random(7)
     left = 0
     for number in range(kills + 1):
-        with serving(site) as server:
+        with serving_fork(site) as server:
             named = check(site, ledger, f"after kill {number}")
             if number % 10 == 0 or number == kills:
                 left += len(stored_files(site) - named)
@@ -276,10 +279,13 @@ def kill_often(site: Site, ledger: Ledger, kills: int, writers: int) -> int:
                     ledger.fault(f"after repair, kill {number}: {path} is without its item")
             if number == kills:
                 return left
-            wait, stop = crowd(site, ledger, writers, 0, seed=100 * number)
-            time.sleep(rng.uniform(0.05, 0.6))
-            stop.set()
-            kill(server)
+            upkeep = forked(site, repair_again_and_again) if number % 2 else nullcontext()
+            with upkeep:
+                wait, stop = crowd(site, ledger, writers, 0, seed=100 * number)
+                time.sleep(rng.uniform(0.05, 0.6))
+                stop.set()
+                server.kill()
+            server.join()
             wait()
     return left
 
