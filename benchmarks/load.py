@@ -282,7 +282,7 @@ def kill_often(site: Site, ledger: Ledger, kills: int, writers: int) -> int:
             upkeep = forked(site, repair_again_and_again) if number % 2 else nullcontext()
             with upkeep:
                 wait, stop = crowd(site, ledger, writers, 0, seed=100 * number)
-                time.sleep(rng.uniform(0.05, 0.6))
+                time.sleep(rng.uniform(0.05, 1.5))
                 stop.set()
                 server.kill()
             server.join()

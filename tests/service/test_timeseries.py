@@ -268,6 +268,9 @@ def test_parcels_far_apart_are_read_apart(
         )
     large = {"geometry": parcel(20, 20, 40, 40)}
     assert published.post("/timeseries", json=large).status_code == 400
+    monkeypatch.setattr(observations, "MAX_READ_PIXELS", 20)
+    timeseries._KEPT.clear()
+    assert published.post("/timeseries", json=body).status_code == 400
 
 
 def test_interval_of_a_field_mean_keeps_only_what_pixels_share(

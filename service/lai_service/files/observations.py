@@ -34,6 +34,8 @@ __all__ = ["LAYERS", "MAX_PIXELS", "Observation", "ResultGroup", "choose", "obse
 
 MAX_PIXELS = 1_000_000
 """Most pixels of the box around places that are read together, and of one place."""
+MAX_READ_PIXELS = 1_000_000_000
+"""Most pixels of all boxes and dates of one answer: some minutes of work."""
 _THREADS = 2
 _LAI = "LAI"
 _VALUES = {"lai": "lai", "lower": "lai_lower", "upper": "lai_upper", "sd": "lai_sd"}
@@ -203,16 +205,22 @@ def observe(
         A list for every place.
 
     Raises:
-        BadRequestError: a place covers more than `MAX_PIXELS` pixels.
+        BadRequestError: a place covers more than `MAX_PIXELS` pixels, or all places and dates more
+            than `MAX_READ_PIXELS`.
         RasterError, RasterioError: a raster is gone or damaged.
     """
     groups = group_overpasses(results)
     pixel = min(abs(result.grid.transform.a) for result in results)
     found: list[list[Observation]] = [[] for _ in places]
+    batches = list(_batches(places, pixel))
+    if sum(pixels for _, pixels in batches) * len(groups) > MAX_READ_PIXELS:
+        raise BadRequestError(
+            f"{len(groups)} dates of these places are more than {MAX_READ_PIXELS} pixels; give a "
+            "shorter time or smaller places"
+        )
     with ThreadPoolExecutor(_THREADS) as readers:
-        for batch in _batches(places, pixel):
+        for batch, _ in batches:
             shapes = [places[number] for number in batch]
-
             look = partial(_look, shapes, exclude_flags, min_valid_fraction)
             shares = [
                 [result for group in groups[first::_THREADS] for result in group]
@@ -242,8 +250,8 @@ def _look(
     )
 
 
-def _batches(places: Sequence[BaseGeometry], pixel_m: float) -> Iterator[list[int]]:
-    """Put places together whose common box is small.
+def _batches(places: Sequence[BaseGeometry], pixel_m: float) -> Iterator[tuple[list[int], float]]:
+    """Put places together whose common box is small; yield their numbers and the box's pixels.
 
     Raises:
         BadRequestError: the box of one place is too large.
@@ -259,13 +267,13 @@ def _batches(places: Sequence[BaseGeometry], pixel_m: float) -> Iterator[list[in
                 f"the place spans more than {MAX_PIXELS} pixels of {pixel_m:g} m; give smaller ones"
             )
         joined = own if box is None else _join(box, own)
-        if batch and _pixels(joined, pixel_m) > MAX_PIXELS:
-            yield batch
+        if box is not None and _pixels(joined, pixel_m) > MAX_PIXELS:
+            yield batch, _pixels(box, pixel_m)
             batch, joined = [], own
         batch.append(number)
         box = joined
-    if batch:
-        yield batch
+    if box is not None:
+        yield batch, _pixels(box, pixel_m)
 
 
 def _box(place: BaseGeometry) -> tuple[float, float, float, float]:

@@ -26,6 +26,7 @@ from lai_service.files.hrefs import DATA_ROUTE, is_safe_path
 from lai_service.files.rasters import GDAL_ENVIRONMENT, is_tiff
 from lai_service.files.storage import resolve_below
 from lai_service.web.colours import colour_maps
+from lai_service.web.pictures import render_picture
 
 __all__ = ["PREFIX", "add_tiles", "published_raster"]
 
@@ -72,6 +73,7 @@ def _titiler() -> APIRouter:
         colormap_dependency=create_colormap_dependency(colour_maps()),
         environment_dependency=lambda: dict(GDAL_ENVIRONMENT),
         process_dependency=lambda: None,  # no hill shades of LAI
+        render_func=render_picture,
     )
     return factory.router
 
