@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rioxarray
-from pystac.validation.local_validator import get_local_schema_cache
+from linters import ACCEPTED, local_stac_check
 
 from lai_stac.item import write_item
-from lai_stac.validation import local_schemas
 
 # Not ours: rioxarray and odc-geo multiply affine transforms with `*`, which affine 3 frowns on,
 # and odc-geo calls a function that shapely 2.2 has renamed.
@@ -46,23 +45,7 @@ def test_odc_stac_finds_the_bands_with_type_and_no_data(item, product, layers):
 
 @pytest.fixture
 def stac_check(monkeypatch: pytest.MonkeyPatch):
-    """stac-check's linter with every schema taken from this machine."""
-    lint = pytest.importorskip("stac_check.lint")
-    from stac_validator import utilities
-
-    known = {**get_local_schema_cache(), **local_schemas()}
-    by_name = {uri.rstrip("#"): schema for uri, schema in known.items()}
-
-    def local(uri: str) -> dict:
-        return by_name[uri.split("#")[0]]
-
-    monkeypatch.setattr(utilities, "_schema_cache", local)
-    return lint.Linter
-
-
-# stac-check wants at most 20 properties. The flat laiq: numbers are there to be searched and
-# sorted by, which links cannot be; that piece of advice is the one we do not take.
-ACCEPTED = {"bloated_metadata"}
+    return local_stac_check(monkeypatch)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
