@@ -195,3 +195,9 @@ def test_database_that_does_not_answer_is_named_without_its_password() -> None:
     with pytest.raises(SettingsError, match="LAI_SERVICE_DATABASE_URL") as caught:
         PgstacCatalogue("postgresql://lai:hunter22@127.0.0.1:1/lai")
     assert "hunter22" not in str(caught.value)
+
+
+def test_integer_that_the_loader_cannot_write_is_refused(filled: Catalogue) -> None:
+    with pytest.raises(InvalidItemError):
+        filled.change_item("lai", "a", lambda item: {**item, "note": 2**64})
+    assert "note" not in filled.item("lai", "a")

@@ -171,7 +171,10 @@ class PgstacCatalogue:
         if items:
             loader = Loader(PgstacDB(pool=self._pool, connection=connection))
             method = Methods.delsert if replaces else Methods.insert
-            loader.load_items(iter(items), method, chunksize=len(items))
+            try:
+                loader.load_items(iter(items), method, chunksize=len(items))
+            except TypeError as error:  # of orjson
+                raise InvalidItemError(f"pgstac cannot store the item: {error}") from error
 
     def remove_item(self, collection_id: str, item_id: str) -> Document:
         """Remove an item; return it, or raise NotFoundError."""
