@@ -4,16 +4,17 @@ import json
 import secrets
 import shutil
 import signal
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openeo
+import pystac
 import xarray as xr
 from openeo.rest import JobFailedException, OpenEoApiError
 from pystac_client import Client
@@ -38,6 +39,8 @@ SIMULATED = {"size": 512, "seed": 20201121, "cloud_cover_percent": 4.0}
 NOT_BUILT = " (a plain page; .venv/bin/lai-service browser builds the real one, with node 20)"
 
 Say = Callable[[str], None]
+Servers = dict[str, tuple[str, Callable[[], None]]]
+"""By the name of the command: its address, and a function that waits until it answers."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +68,22 @@ def run_demo(options: DemoOptions, say: Say) -> str:
         (out / "collections").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LaiDemoError(f"output folder {out} cannot be written: {error.strerror}") from error
+    secret = secrets.token_urlsafe(24)
     with ExitStack() as stack:
-        servers = _Servers(out, bundle.path.parent, stack)
+        start = cache(lambda: start_servers(out, bundle.path.parent, secret, stack))
         if options.scene is None:  # nothing can be wrong with it: start while it is simulated
-            servers.start()
+            start()
         say("1/5 scene")
         href = options.scene or _simulate(out / "scene" / "simulated.tif")
         scene = open_demo_scene(href, **options.declared)
         write_collection(scene, out / "collections")
         say(f"    {scene.sizes['y']} x {scene.sizes['x']} px: {href}")
-        servers.start()
 
         say(f"2/5 predict over openEO ({bundle.model_id} {bundle.version})")
-        raster, facts = predict(scene, servers, bundle.path, options, say)
+        url, wait = start()["lai-backend"]
+        wait()
+        backend = openeo.connect(url).authenticate_basic("lai", secret)
+        raster, facts = predict(scene, backend, bundle.path, options, say)
 
         say("3/5 describe")
         lai = read_lai_geotiff(raster)
@@ -87,8 +93,9 @@ def run_demo(options: DemoOptions, say: Say) -> str:
         say("4/5 publish")
         from lai_service.ops.client import publish_directory
 
-        url = servers.address("lai-service")
-        published = publish_directory(folder, url, servers.secret, "lai")
+        url, wait = start()["lai-service"]
+        wait()
+        published = publish_directory(folder, url, secret, "lai")
         say(f"    {published.outcome}: {published.address}")
 
         say("5/5 search")
@@ -96,49 +103,29 @@ def run_demo(options: DemoOptions, say: Say) -> str:
         summary = summarise(scene, lai, folder, published.address, url)
         if not options.serve:
             return f"{summary}\n\nThe addresses answer while the service runs: make demo SERVE=1"
+        signal.pthread_sigmask(signal.SIG_BLOCK, stops := {signal.SIGINT, signal.SIGTERM})
         say(f"{summary}\n\nserving until Ctrl-C")
-        _wait_for_interrupt()
+        signal.sigwait(stops)
         return ""
 
 
-class _Servers:
-    """`lai-backend serve` and `lai-service serve`, started at the same time."""
-
-    def __init__(self, out: Path, models: Path, stack: ExitStack) -> None:
-        self.secret, self.logs, self._stack = secrets.token_urlsafe(24), out / "logs", stack
-        self._plans = {
-            "lai-backend": ("/", f"--collections={out / 'collections'}", f"--allow={models}"),
-            "lai-service": ("/_mgmt/ping", f"--allow={out}"),
-        }
-        self._data, self._running = out, dict[str, tuple[str, Callable[[], None]]]()
-
-    def start(self) -> None:
-        """Start those that are not running."""
-        for name, (ready, *options) in self._plans.items():
-            if name in self._running:
-                continue
-            url = f"http://127.0.0.1:{(port := free_port())}"
-            data = self._data / name.removeprefix("lai-")
-            server = starting(
-                [name, "serve", f"--port={port}", f"--data={data}", *options],
-                ready=url + ready,
-                log=self.logs / f"{name}.log",
-                environment={
-                    "LAI_BACKEND_PASSWORD": self.secret,
-                    "LAI_SERVICE_TOKEN": self.secret,
-                },
-            )
-            self._running[name] = url, self._stack.enter_context(server)
-
-    def address(self, name: str) -> str:
-        """Return the address of a server, once it answers."""
-        url, wait = self._running[name]
-        wait()
-        return url
-
-    def backend(self) -> openeo.Connection:
-        """Connect to the back-end."""
-        return openeo.connect(self.address("lai-backend")).authenticate_basic("lai", self.secret)
+def start_servers(out: Path, models: Path, secret: str, stack: ExitStack) -> Servers:
+    """Start `lai-backend serve` and `lai-service serve`; return how to reach them."""
+    plans = {
+        "lai-backend": ("/", f"--collections={out / 'collections'}", f"--allow={models}"),
+        "lai-service": ("/_mgmt/ping", f"--allow={out}"),
+    }
+    servers: Servers = {}
+    for name, (ready, *options) in plans.items():
+        url, data = f"http://127.0.0.1:{(port := free_port())}", out / name.removeprefix("lai-")
+        server = starting(
+            [name, "serve", f"--port={port}", f"--data={data}", *options],
+            ready=url + ready,
+            log=out / "logs" / f"{name}.log",
+            environment={"LAI_BACKEND_PASSWORD": secret, "LAI_SERVICE_TOKEN": secret},
+        )
+        servers[name] = url, stack.enter_context(server)
+    return servers
 
 
 def _simulate(path: Path) -> str:
@@ -199,48 +186,41 @@ def write_collection(scene: xr.DataArray, folder: Path) -> None:
         degrees.attrs = {"long_name": tuple(files["angles"])}
         degrees.rio.to_raster(target / "angles.tif")
     scaling = {"raster:scale": SCENE_SCALE, "raster:offset": SCENE_OFFSET}
-    assets = {
-        name: {
-            "href": f"./{name}.tif",
-            "type": "image/tiff; application=geotiff",
-            "bands": [{"name": band, **(scaling if band in BANDS else {})} for band in bands],
-        }
-        for name, bands in files.items()
-        if bands
-    }
-    bounds, when = scene.rio.transform_bounds("EPSG:4326"), scene.attrs["datetime"]
-    item = {
-        "type": "Feature",
-        "id": str(scene.attrs.get("product_id") or "scene"),
-        "geometry": mapping(box(*bounds)),
-        "bbox": bounds,
-        "properties": {
-            "datetime": when,
+    bounds = scene.rio.transform_bounds("EPSG:4326")
+    item = pystac.Item(
+        id=str(scene.attrs.get("product_id") or "scene"),
+        geometry=mapping(box(*bounds)),
+        bbox=list(bounds),
+        datetime=datetime.fromisoformat(scene.attrs["datetime"]),
+        properties={
             "platform": scene.attrs.get("platform", "sentinel-2"),
             "proj:code": str(scene.rio.crs),
             "proj:shape": scene.shape[1:],
             "proj:transform": list(scene.rio.transform())[:6],
         },
-        "assets": assets,
-        "collection": COLLECTION,
-    }
-    collection = {
-        "type": "Collection",
-        "id": COLLECTION,
-        "description": "Ten bands at 20 m as digital numbers, scene classes, angles in degrees.",
-        "license": "other",
-        "extent": {"spatial": {"bbox": [bounds]}, "temporal": {"interval": [[when, when]]}},
-    }
-    for name, document in {"collection": collection, item["id"]: item}.items():
-        whole = {"stac_version": "1.1.0", "links": [], **document}
-        (target / f"{name}.json").write_text(json.dumps(whole))
+        collection=COLLECTION,
+    )
+    for name, bands in files.items():
+        if bands:
+            asset = pystac.Asset(f"./{name}.tif", media_type=pystac.MediaType.GEOTIFF)
+            asset.extra_fields["bands"] = [
+                {"name": band, **(scaling if band in BANDS else {})} for band in bands
+            ]
+            item.add_asset(name, asset)
+    collection = pystac.Collection(
+        COLLECTION,
+        "Ten bands at 20 m as digital numbers, scene classes, angles in degrees.",
+        pystac.Extent.from_items([item]),
+        license="other",
+    )
+    for name, document in {"collection": collection, item.id: item}.items():
+        (target / f"{name}.json").write_text(json.dumps(document.to_dict()))
 
 
 def predict(
-    scene: xr.DataArray, servers: _Servers, model: Path, options: DemoOptions, say: Say
+    scene: xr.DataArray, connection: openeo.Connection, model: Path, options: DemoOptions, say: Say
 ) -> tuple[Path, dict[str, Any]]:
     """Run the graph as a batch job; return its GeoTIFF, and what an item says of the job."""
-    connection = servers.backend()
     say(f"    openEO back-end on {connection.root_url}")
     day = datetime.fromisoformat(scene.attrs["datetime"]).date()
     try:
@@ -261,7 +241,7 @@ def predict(
     except (OpenEoApiError, JobFailedException) as error:
         hint = " (here: SCALE= and OFFSET=)" if "reflectance_" in str(error) else ""
         raise LaiDemoError(
-            f"the back-end refused or failed: {error}{hint}; log: {servers.logs}/lai-backend.log"
+            f"the back-end refused or failed: {error}{hint}; see {options.out / 'logs'}"
         ) from error
     say(f"    batch job {job.job_id}: {', '.join(path.name for path in files)}")
     return next(path for path in files if path.suffix in (".tif", ".tiff")), {
@@ -350,10 +330,3 @@ def summarise(
         "STAC Browser": browser,
     }
     return "\n".join(["", *(f"{name:<14} {text}" for name, text in lines.items())])
-
-
-def _wait_for_interrupt() -> None:
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    stop.wait()
