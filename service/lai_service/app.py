@@ -200,7 +200,7 @@ def _filter_extension(catalogue: Catalogue) -> FilterExtension:
             FilterConformanceClasses.CQL2_TEXT,
             FilterConformanceClasses.BASIC_SPATIAL_FUNCTIONS,
             FilterConformanceClasses.ADVANCED_COMPARISON_OPERATORS,
-            *([FilterConformanceClasses.ARITHMETIC] if catalogue.computes else []),
+            FilterConformanceClasses.ARITHMETIC,
             FilterConformanceClasses.PROPERTY_PROPERTY,
             FilterConformanceClasses.CASE_INSENSITIVE_COMPARISON,
             FilterConformanceClasses.SPATIAL_FUNCTIONS,

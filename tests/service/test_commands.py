@@ -13,9 +13,8 @@ from service.fake_items import TOKEN
 from typer.testing import CliRunner
 
 from lai_service import Settings
-from lai_service.catalogue.port import Catalogue
+from lai_service.catalogue.port import Catalogue, all_items
 from lai_service.catalogue.sqlite import SqliteCatalogue
-from lai_service.catalogue.walk import all_items
 from lai_service.cli import app
 from lai_service.errors import LaiServiceError
 from lai_service.files.publishing import Publisher, PublishRequest

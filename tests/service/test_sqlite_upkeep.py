@@ -13,7 +13,7 @@ from service.fake_items import collection, numbered_item, stac_item
 from lai_service.catalogue import sqlite as catalogue_sqlite
 from lai_service.catalogue.port import Document, Search, SortKey
 from lai_service.catalogue.sqlite import SqliteCatalogue
-from lai_service.catalogue.sqlite_extents import compute_extent
+from lai_service.catalogue.sqlite_schema import compute_extent, extent_document
 from lai_service.errors import CatalogueBusyError
 
 
@@ -31,7 +31,7 @@ def extent_read(catalogue: SqliteCatalogue) -> Document:
 def extent_of_all(catalogue: SqliteCatalogue) -> Document:
     """Return the extent made anew from every item."""
     with catalogue._connections.reading() as connection:
-        return compute_extent(connection, "lai").document()
+        return extent_document(compute_extent(connection, "lai"))
 
 
 WRITES = st.lists(

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lai_service import Settings, create_app
 from lai_service.catalogue.databases import existing_catalogue
-from lai_service.catalogue.walk import all_items
+from lai_service.catalogue.port import all_items
 from lai_service.cli import app
 from lai_service.ops.upgrade import upgrade_catalogue
 from lai_stac.upgrade import is_current, upgrade_folder

@@ -20,8 +20,7 @@ from starlette.responses import JSONResponse, Response
 from lai_service.api.limits import check_json, turns
 from lai_service.api.places import Place, read_places
 from lai_service.api.stac_api import parse_json, search_of
-from lai_service.catalogue.port import Catalogue, Document, Search, SortKey
-from lai_service.catalogue.walk import all_items
+from lai_service.catalogue.port import Catalogue, Document, Search, SortKey, all_items
 from lai_service.errors import (
     BadRequestError,
     BrokenFileError,

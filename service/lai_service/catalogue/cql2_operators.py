@@ -13,7 +13,16 @@ from shapely.geometry.base import BaseGeometry
 from lai_service.catalogue.times import DAY_US, to_microseconds
 from lai_service.errors import FilterError
 
-__all__ = ["ARRAY", "EVER_US", "SPATIAL", "TEMPORAL", "geometry_of", "instant_of", "sides_of"]
+__all__ = [
+    "ARRAY",
+    "EVER_US",
+    "SPATIAL",
+    "TEMPORAL",
+    "geometry_of",
+    "instant_of",
+    "read_geometry",
+    "sides_of",
+]
 
 SPATIAL = {
     "s_intersects": "intersects",
@@ -77,13 +86,25 @@ def _is_footprint(node: object) -> bool:
 
 
 def geometry_of(node: Mapping[str, Any]) -> BaseGeometry:
-    """Read a geometry or a box of CQL2 JSON; a box with west > east crosses the antimeridian.
+    """Read a geometry or a box of CQL2 JSON.
 
     Raises:
         FilterError: it is not valid.
     """
     try:
-        if "bbox" in node:
+        return read_geometry(node)
+    except ValueError as error:
+        raise FilterError(f"the filter holds a geometry that is not valid: {error}") from error
+
+
+def read_geometry(node: Mapping[str, Any]) -> BaseGeometry:
+    """Read GeoJSON, or a box under `bbox`; one with west > east crosses the antimeridian.
+
+    Raises:
+        ValueError: it is not valid.
+    """
+    try:
+        if "bbox" in node and "type" not in node:
             box = [float(number) for number in node["bbox"]]
             half = len(box) // 2
             west, south, east, north = box[0], box[1], box[half], box[half + 1]
@@ -99,9 +120,9 @@ def geometry_of(node: Mapping[str, Any]) -> BaseGeometry:
         else:
             geometry = shape(dict(node))
         if geometry.is_empty or not geometry.is_valid:
-            raise ValueError(shapely.is_valid_reason(geometry))
+            raise ValueError("empty" if geometry.is_empty else shapely.is_valid_reason(geometry))
     except Exception as error:  # shapely raises many kinds for malformed GeoJSON
-        raise FilterError(f"the filter holds a geometry that is not valid: {error}") from error
+        raise ValueError(str(error)) from error
     return geometry
 
 

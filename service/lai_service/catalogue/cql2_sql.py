@@ -35,6 +35,7 @@ from lai_service.catalogue.times import DAY_US, to_microseconds
 from lai_service.errors import FilterError
 
 __all__ = [
+    "ARITHMETIC",
     "INDEXED",
     "Sql",
     "box_to_sql",
@@ -55,7 +56,7 @@ MAX_LIST = 1000
 MAX_PARTS = 8
 
 _COMPARISONS = {"=": "=", "<>": "<>", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-_ARITHMETIC = {"+", "-", "*", "/"}
+ARITHMETIC = frozenset("+-*/")
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,7 @@ def checked_text(text: str) -> str:
 
 def _arithmetic(node: Mapping[str, Any], depth: int) -> Sql:
     operator, args = _operator(node)
-    if operator not in _ARITHMETIC:
+    if operator not in ARITHMETIC:
         raise FilterError(f"{operator!r} is not supported as a value; use + - * / casei")
     left, right = (_operand(_value(arg, depth)) for arg in _exactly(2, operator, args))
     left_text = f"1.0 * {left.text}" if operator == "/" else left.text  # 1 / 2 is 0 in SQLite

@@ -8,11 +8,13 @@ from typing import Any
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from lai_service.catalogue.port import Document
 from lai_service.catalogue.times import to_microseconds
 from lai_service.errors import InvalidItemError
 
-__all__ = ["ItemFacts", "dump_json", "facts_of"]
+__all__ = ["Document", "ItemFacts", "dump_json", "facts_of"]
+
+Document = dict[str, Any]
+"""A STAC item or collection, as `json.loads` gives it."""
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,13 @@ from lai_service.errors import (
     SettingsError,
 )
 
-__all__ = ["NUMBERS", "Pool", "errors", "open_pool", "prepare_schema"]
+__all__ = ["NUMBER", "NUMBERS", "Pool", "errors", "open_pool", "prepare_schema"]
 
 NUMBERS = frozenset(INDEXED)
 """Properties that pgstac indexes as numbers; it cannot store a text there."""
 
+NUMBER = "lai_number"
+"""Operator of filters that we add to pgstac's: its argument, in brackets, as a number."""
 Pool = ConnectionPool[psycopg.Connection]
 _INDEXES = {
     "lai_items_west": "ST_XMin(geometry)",
@@ -102,11 +104,11 @@ def _integer(digits: str) -> float:
     return int(digits) if len(digits.lstrip("-")) < 20 else float(digits)
 
 
-def prepare_schema(pool: Pool, url: str) -> str:
+def prepare_schema(pool: Pool, url: str) -> dict[str, str]:
     """Install pgstac where it is missing and register our queryables.
 
     Returns:
-        The version of pgstac in the database.
+        The versions of pgstac and of the server, named as in the answer to `/_mgmt/health`.
 
     Raises:
         SettingsError: another version is there, or the role may not do what is needed.
@@ -124,11 +126,12 @@ def prepare_schema(pool: Pool, url: str) -> str:
                     )
                 _register_queryables(connection)
                 _create_indexes(connection)
+                server = connection.info.parameter_status("server_version") or ""
             finally:
                 connection.execute("select pg_advisory_unlock(%s)", (_LOCK,))
     except psycopg.Error as error:
         raise SettingsError(f"the pgstac schema cannot be prepared: {_first(error)}") from error
-    return found
+    return {"pgstac_version": found, "postgresql_version": server}
 
 
 def _version(connection: psycopg.Connection) -> str | None:
@@ -160,7 +163,7 @@ def _install(url: str) -> str:
 
 
 def _register_queryables(connection: psycopg.Connection) -> None:
-    """Tell pgstac the types of our properties, and which of them to index."""
+    """Tell pgstac the types of our properties, which of them to index, and our operator."""
     cursor = connection.execute("select name, definition, property_index_type from queryables")
     known = {name: (definition, index) for name, definition, index in cursor}
     for name, definition in PROPERTIES.items():
@@ -174,6 +177,10 @@ def _register_queryables(connection: psycopg.Connection) -> None:
         connection.execute(
             "select upsert_queryable(%s, %s, %s, %s)", (name, Jsonb(definition), wrapper, index)
         )
+    connection.execute(
+        "insert into cql2_ops (op, template) values (%s, '(%%s)::float8') on conflict do nothing",
+        (NUMBER,),
+    )
 
 
 def _create_indexes(connection: psycopg.Connection) -> None:

@@ -2,9 +2,8 @@
 
 pgstac translates filter, sort order and page token itself. What it reads otherwise than CQL2, or
 not at all, is said here in operators that it knows: boxes (across ±180° too), a literal before the
-footprint, days, empty lists, `a_containedBy` and `a_equals`. Arithmetic is refused: pgstac 0.10
-writes it without brackets, and takes numbers beside it for text. What is left different is listed
-in `service/README.md`.
+footprint, days, empty lists, arithmetic, `a_containedBy` and `a_equals`. What is left different is
+listed in `service/README.md`.
 """
 
 from collections.abc import Mapping
@@ -14,15 +13,14 @@ import shapely
 from shapely.geometry import mapping
 
 from lai_service.catalogue.cql2_operators import SPATIAL, geometry_of, sides_of
-from lai_service.catalogue.cql2_sql import checked_text, filter_to_sql
+from lai_service.catalogue.cql2_sql import ARITHMETIC, checked_text, filter_to_sql
+from lai_service.catalogue.pgstac_schema import NUMBER
 from lai_service.catalogue.port import Document, Search
-from lai_service.catalogue.search_sql import order_of, places_of, read_token
+from lai_service.catalogue.search_sql import order_of, place_of, read_token
 from lai_service.catalogue.times import from_microseconds
-from lai_service.errors import FilterError
 
 __all__ = ["request_of"]
 
-_ARITHMETIC = ("+", "-", "*", "/")
 _TRUE: Document = {"op": "=", "args": [1, 1]}
 _FALSE: Document = {"op": "=", "args": [1, 0]}
 _AS_SETS = {"a_containedby": ("a_contained_by",), "a_equals": ("a_contains", "a_contained_by")}
@@ -57,9 +55,9 @@ def request_of(search: Search) -> Document:
     if search.start_us is not None or search.end_us is not None:
         ends = (search.start_us, search.end_us)
         request["datetime"] = "/".join(".." if t is None else from_microseconds(t) for t in ends)
-    places = places_of(search)
-    if places:
-        request["intersects"] = mapping(shapely.union_all(shapely.from_wkb(places)))
+    place = place_of(search)
+    if place is not None:
+        request["intersects"] = mapping(shapely.from_wkb(place))
     if search.filter is not None:
         filter_to_sql(search.filter)
         request["filter"] = _said(search.filter)
@@ -104,9 +102,16 @@ def _said(node: Any) -> Any:  # noqa: ANN401 (CQL2 JSON that passed the white li
     if operator in _AS_SETS:
         both = [{"op": name, "args": args} for name in _AS_SETS[operator]]
         return {"op": "and", "args": both}
-    if any(isinstance(arg, Mapping) and arg.get("op") in _ARITHMETIC for arg in args):
-        raise FilterError("arithmetic in filters is not supported over PostgreSQL")
+    if any(isinstance(arg, Mapping) and arg.get("op") in ARITHMETIC for arg in args):
+        args = [_computed(arg) for arg in args]
     return {"op": operator, "args": args}
+
+
+def _computed(node: Any) -> Document:  # noqa: ANN401
+    """Say a side of a calculation, in brackets and as a number, which pgstac 0.10 leaves out."""
+    if isinstance(node, Mapping) and node.get("op") in ARITHMETIC:
+        node = {"op": node["op"], "args": [_computed(arg) for arg in node["args"]]}
+    return {"op": NUMBER, "args": [node]}
 
 
 def _is_day(node: object) -> bool:

@@ -8,12 +8,10 @@ pages nor appear twice.
 import base64
 import binascii
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import shapely
-from shapely.geometry import shape
 
+from lai_service.catalogue.cql2_operators import read_geometry
 from lai_service.catalogue.cql2_sql import (
     INDEXED,
     Sql,
@@ -25,7 +23,7 @@ from lai_service.catalogue.cql2_sql import (
 from lai_service.catalogue.port import Search, SortKey
 from lai_service.errors import BadRequestError
 
-__all__ = ["conditions_of", "next_token", "order_of", "places_of", "read_token", "start_after"]
+__all__ = ["conditions_of", "next_token", "order_of", "place_of", "read_token", "start_after"]
 
 _LATEST_FIRST = (SortKey("datetime", descending=True),)
 
@@ -54,10 +52,9 @@ def conditions_of(search: Search, *, by_index: bool = True) -> Sql:
         parts.append(Sql("i.t0 <= ?", (search.end_us,)))
     if search.start_us is not None:
         parts.append(Sql("i.t1 >= ?", (search.start_us,)))
-    places = places_of(search)
-    if places:
-        met = [geometry_to_sql(place, by_index=by_index) for place in places]
-        parts.append(_any(met))
+    place = place_of(search)
+    if place is not None:
+        parts.append(geometry_to_sql(place, by_index=by_index))
     if search.filter is not None:
         parts.append(filter_to_sql(search.filter))
     return Sql(
@@ -72,38 +69,19 @@ def _walks_along_property(search: Search) -> bool:
     return search.ids is None and first in INDEXED
 
 
-def _any(parts: list[Sql]) -> Sql:
-    text = " or ".join(part.text for part in parts)
-    return Sql(f"({text})", tuple(param for part in parts for param in part.params))
-
-
-def places_of(search: Search) -> list[bytes]:
-    """Return the geometries of a search as WKB, one of which an item must meet; [] is anywhere.
+def place_of(search: Search) -> bytes | None:
+    """Return the geometry of a search as WKB; None is anywhere.
 
     Raises:
         BadRequestError: the geometry is not valid.
     """
-    if search.intersects is not None:
-        return [_wkb(search.intersects)]
-    if search.bbox is None:
-        return []
-    west, south, east, north = search.bbox
-    if west <= east:
-        boxes = [shapely.box(west, south, east, north)]
-    else:  # across the antimeridian (RFC 7946, section 5.2)
-        boxes = [shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)]
-    return [shapely.to_wkb(box) for box in boxes]
-
-
-def _wkb(geojson: Mapping[str, Any]) -> bytes:
+    if search.intersects is None and search.bbox is None:
+        return None
+    node = {"bbox": search.bbox} if search.intersects is None else search.intersects
     try:
-        geometry = shape(dict(geojson))
-    except Exception as error:  # shapely raises many kinds for malformed GeoJSON
-        raise BadRequestError(f"intersects is not a GeoJSON geometry: {error}") from error
-    if geometry.is_empty or not geometry.is_valid:
-        reason = "empty" if geometry.is_empty else shapely.is_valid_reason(geometry)
-        raise BadRequestError(f"intersects is not a valid geometry: {reason}")
-    return shapely.to_wkb(geometry)
+        return shapely.to_wkb(read_geometry(node))
+    except ValueError as error:
+        raise BadRequestError(f"intersects is not a valid geometry: {error}") from error
 
 
 def _keys(search: Search) -> list[tuple[Sql, bool]]:

@@ -5,58 +5,40 @@ the busy timeout. Every write is one transaction: it is in the file with all its
 Do not put the file on a network drive (WAL needs shared memory).
 """
 
-import itertools
 import json
 import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from lai_service.catalogue.cql2_sql import Sql, box_to_sql, value_of
-from lai_service.catalogue.items import dump_json
-from lai_service.catalogue.port import (
-    QUICK_MS,
-    Bucket,
-    Document,
-    Page,
-    Search,
-    WriteMode,
-    Written,
-    check_mode,
-)
+from lai_service.catalogue.items import Document, dump_json
+from lai_service.catalogue.port import QUICK_MS, Catalogue, Connection, Page, Search
 from lai_service.catalogue.search_sql import (
     conditions_of,
     next_token,
     order_of,
-    places_of,
+    place_of,
     start_after,
 )
 from lai_service.catalogue.sqlite_connections import Connections
-from lai_service.catalogue.sqlite_extents import (
-    Extent,
+from lai_service.catalogue.sqlite_schema import (
+    check_version,
     compute_extent,
+    create_tables,
+    document_of,
+    extent_document,
     forget_extent,
     keep_extent,
     kept_extent,
-)
-from lai_service.catalogue.sqlite_schema import (
-    ItemRow,
-    check_version,
-    create_tables,
-    document_of,
     row_of,
+    widen_extent,
 )
-from lai_service.errors import (
-    ConflictError,
-    FilterError,
-    InvalidItemError,
-    NotFoundError,
-    SettingsError,
-)
+from lai_service.errors import ConflictError, FilterError, SettingsError
 
 __all__ = ["SqliteCatalogue"]
 
@@ -65,7 +47,7 @@ _CROWD = 5000
 _COLUMNS = "i.collection, i.geometry, i.props, i.rest"
 
 
-class SqliteCatalogue:
+class SqliteCatalogue(Catalogue):
     """A `Catalogue` in a SQLite file.
 
     Args:
@@ -77,7 +59,7 @@ class SqliteCatalogue:
         SettingsError: the file cannot be opened, or is not one of ours.
     """
 
-    computes = True
+    MONTH = Sql("strftime('%Y-%m-01T00:00:00Z', i.t0 / 1000000, 'unixepoch')")
 
     def __init__(
         self, path: Path, *, busy_timeout_s: float = 30.0, read_only: bool = False
@@ -95,108 +77,92 @@ class SqliteCatalogue:
         except (sqlite3.Error, OSError) as error:
             raise SettingsError(f"the catalogue {path} cannot be opened: {error}") from error
 
-    def collections(self) -> list[Document]:
-        """Return all collections, ordered by id, their extents covering their items."""
-        with self._connections.reading() as connection:
-            rows = connection.execute("select id, doc from collections order by id").fetchall()
-            extents = {key: kept_extent(connection, key) for key, _ in rows}
-        return [self._with_extent(json.loads(doc), extents[key]) for key, doc in rows]
+    def _reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        return self._connections.reading()
 
-    def collection(self, collection_id: str) -> Document:
-        """Return one collection, or raise NotFoundError."""
-        with self._connections.reading() as connection:
-            document = _collection(connection, collection_id)
-            extent = kept_extent(connection, collection_id)
-        return self._with_extent(document, extent)
+    def _writing(self, collection_id: str) -> AbstractContextManager[sqlite3.Connection]:
+        return self._connections.writing()
 
-    def _with_extent(self, document: Document, extent: Extent | None) -> Document:
-        """Set the extent of a collection to that of its items."""
-        if extent is None and self._read_only:
-            with self._connections.reading() as connection:
-                extent = compute_extent(connection, document["id"])
-        elif extent is None:
-            with self._connections.writing() as connection:
-                extent = compute_extent(connection, document["id"])
-                keep_extent(connection, document["id"], extent)
-        return {**document, "extent": {**document.get("extent", {}), **extent.document()}}
+    def _collections(self, connection: Connection, collection_id: str | None) -> list[Document]:
+        found = connection.execute(
+            "select doc from collections where id = coalesce(?, id) order by id", (collection_id,)
+        )
+        return [json.loads(text) for (text,) in found]
 
-    def put_collection(self, document: Document, mode: WriteMode) -> Written:
-        """Store a collection, or raise ConflictError (insert) or NotFoundError (replace)."""
-        key, text = str(document["id"]), dump_json(document)
-        with self._connections.writing() as connection:
-            row = connection.execute("select doc from collections where id = ?", (key,)).fetchone()
-            check_mode(mode, row is not None, f"collection {key}")
-            if row is not None and row[0] == text:
-                return "unchanged"
-            connection.execute(
-                "insert into collections (id, doc) values (?, ?) "
-                "on conflict (id) do update set doc = excluded.doc",
-                (key, text),
-            )
-            if row is None:
-                keep_extent(connection, key, Extent())
-        return "created" if row is None else "updated"
+    def _with_extent(self, connection: Connection, document: Document) -> Document:
+        extent = kept_extent(connection, document["id"])
+        if extent is None:
+            extent = compute_extent(connection, document["id"])
+            if not self._read_only:
+                with self._connections.writing() as writer:
+                    extent = compute_extent(writer, document["id"])
+                    keep_extent(writer, document["id"], extent)
+        return {**document, "extent": {**document.get("extent", {}), **extent_document(extent)}}
 
-    def change_collection(
-        self, collection_id: str, change: Callable[[Document], Document]
-    ) -> Document:
-        """Replace a collection by `change(collection)`; nobody writes in between."""
-        with self._connections.writing() as connection:
-            document = change(_collection(connection, collection_id))
-            connection.execute(
-                "update collections set doc = ? where id = ?", (dump_json(document), collection_id)
-            )
-        return document
+    def _store_collection(self, connection: Connection, document: Document, is_new: bool) -> None:
+        connection.execute(
+            "insert into collections (id, doc) values (?, ?) "
+            "on conflict (id) do update set doc = excluded.doc",
+            (document["id"], dump_json(document)),
+        )
+        if is_new:
+            keep_extent(connection, document["id"])
 
-    def remove_collection(self, collection_id: str) -> Document:
-        """Remove a collection with its items; return it, or raise NotFoundError."""
-        with self._connections.writing() as connection:
-            document = _collection(connection, collection_id)
-            connection.execute(
-                "delete from items_rtree where pk in (select pk from items where collection = ?)",
-                (collection_id,),
-            )
-            connection.execute("delete from items where collection = ?", (collection_id,))
-            forget_extent(connection, collection_id)
-            connection.execute("delete from collections where id = ?", (collection_id,))
-        return document
+    def _drop_collection(self, connection: Connection, collection_id: str) -> None:
+        connection.execute(
+            "delete from items_rtree where pk in (select pk from items where collection = ?)",
+            (collection_id,),
+        )
+        connection.execute("delete from items where collection = ?", (collection_id,))
+        forget_extent(connection, collection_id)
+        connection.execute("delete from collections where id = ?", (collection_id,))
 
-    def item(self, collection_id: str, item_id: str) -> Document:
-        """Return one item, or raise NotFoundError."""
-        with self._connections.reading() as connection:
-            return _item(connection, collection_id, item_id)
+    def _items(
+        self, connection: Connection, collection_id: str, ids: list[str]
+    ) -> dict[str, Document]:
+        rows = connection.execute(
+            f"select {_COLUMNS} from items i where i.collection = ? "
+            "and i.id in (select value from json_each(?))",
+            (collection_id, json.dumps(ids)),
+        )
+        found = [document_of(*row) for row in rows]
+        return {item["id"]: item for item in found}
 
-    def put_items(
-        self, collection_id: str, documents: Iterable[Document], mode: WriteMode
-    ) -> list[Written]:
-        """Store items of one collection: all of them or, when an error is raised, none."""
-        rows = [row_of(collection_id, document) for document in documents]
-        with self._connections.writing() as connection:
-            _collection(connection, collection_id)
-            return _put_rows(connection, collection_id, rows, mode)
+    def _checked(self, document: Document) -> Document:
+        item = {"geometry": None, **document}
+        row_of(item)
+        return item
 
-    def change_item(
-        self, collection_id: str, item_id: str, change: Callable[[Document], Document]
-    ) -> Document:
-        """Replace an item by `change(item)`; nobody writes in between."""
-        with self._connections.writing() as connection:
-            document = change(_item(connection, collection_id, item_id))
-            if document.get("id") != item_id:
-                raise InvalidItemError("a patch cannot change the id of an item")
-            _put_rows(connection, collection_id, [row_of(collection_id, document)], "replace")
-        return document
-
-    def remove_item(self, collection_id: str, item_id: str) -> Document:
-        """Remove an item; return it, or raise NotFoundError."""
-        with self._connections.writing() as connection:
-            document = _item(connection, collection_id, item_id)
+    def _store_items(
+        self,
+        connection: Connection,
+        collection_id: str,
+        items: list[Document],
+        old: Mapping[str, Document],
+    ) -> None:
+        for item in items:
+            row, box = row_of(item)
+            if item["id"] in old and row_of(old[item["id"]])[0][2:5] != row[2:5]:
+                forget_extent(connection, collection_id)  # it had another time or place
+            widen_extent(connection, collection_id, (*row[2:4], *(box or ())))
             (key,) = connection.execute(
-                "select pk from items where collection = ? and id = ?", (collection_id, item_id)
+                "insert into items (collection, id, t0, t1, geometry, props, rest) "
+                "values (?, ?, ?, ?, ?, ?, ?) on conflict (collection, id) do update set "
+                "t0 = excluded.t0, t1 = excluded.t1, geometry = excluded.geometry, "
+                "props = excluded.props, rest = excluded.rest returning pk",
+                row,
             ).fetchone()
-            forget_extent(connection, collection_id)
-            connection.execute("delete from items where pk = ?", (key,))
             connection.execute("delete from items_rtree where pk = ?", (key,))
-        return document
+            if box is not None:
+                connection.execute("insert into items_rtree values (?, ?, ?, ?, ?)", (key, *box))
+
+    def _drop_item(self, connection: Connection, collection_id: str, item_id: str) -> None:
+        forget_extent(connection, collection_id)
+        (key,) = connection.execute(
+            "delete from items where collection = ? and id = ? returning pk",
+            (collection_id, item_id),
+        ).fetchone()
+        connection.execute("delete from items_rtree where pk = ?", (key,))
 
     def search(self, search: Search) -> Page:
         """Return one page of the items that match."""
@@ -204,9 +170,11 @@ class SqliteCatalogue:
         after = start_after(search)
         values, order = order_of(search)
         found = self._ask(
-            f"select {_COLUMNS}, {values.text} from items i "
-            f"where {where.text} and {after.text} order by {order.text} limit ?",
-            (*values.params, *where.params, *after.params, *order.params, search.limit + 1),
+            Sql(
+                f"select {_COLUMNS}, {values.text} from items i "
+                f"where {where.text} and {after.text} order by {order.text} limit ?",
+                (*values.params, *where.params, *after.params, *order.params, search.limit + 1),
+            )
         )
         shown = found[: search.limit]
         token = next_token(search, shown[-1][4:]) if len(found) > search.limit and shown else None
@@ -214,66 +182,40 @@ class SqliteCatalogue:
 
     def _is_crowded(self, search: Search) -> bool:
         """Return whether so many items lie in the place that sorting them all would be slow."""
-        if search.ids is not None:
+        place = place_of(search)
+        if search.ids is not None or place is None:
             return False
-        crowd = 0
-        for place in places_of(search):
-            box = box_to_sql(place)
-            query = f"select count(*) from ({box.text} limit {_CROWD})"
-            ((found,),) = self._ask(query, box.params)
-            crowd += found
-        return crowd >= _CROWD
+        box = box_to_sql(place)
+        query = Sql(f"select count(*) from ({box.text} limit {_CROWD})", box.params)
+        return bool(self._ask(query)[0][0] == _CROWD)
+
+    def _where(self, search: Search) -> Sql:
+        return conditions_of(search)
 
     def count(self, search: Search) -> int:
         """Return how many items match, whatever the limit and the token."""
-        ((count,),) = self._count(search, None)
-        return int(count)
+        return int(self._ask(self._count(search))[0][0])
 
     def quick_count(self, search: Search) -> int | None:
         """Return the same, or None where it takes more than `QUICK_MS` milliseconds."""
-        found = self._count(search, QUICK_MS)
+        found = self._ask(self._count(search), QUICK_MS)
         return int(found[0][0]) if found else None
 
-    def _count(self, search: Search, within_ms: float | None) -> list[Any]:
+    def _count(self, search: Search) -> Sql:
         where = conditions_of(search)
-        query = f"select count(*) from items i where {where.text}"
-        return self._ask(query, where.params, within_ms)
+        return Sql(f"select count(*) from items i where {where.text}", where.params)
 
-    def count_by_month(self, search: Search) -> list[Bucket]:
-        """Return how many matching items fall into each calendar month (UTC)."""
-        month = Sql("strftime('%Y-%m-01T00:00:00Z', i.t0 / 1000000, 'unixepoch')")
-        return [Bucket(str(key), count) for key, count in self._grouped(search, month)]
-
-    def count_by_range(self, search: Search, field: str, edges: tuple[float, ...]) -> list[Bucket]:
-        """Return how many matching items have the property in each class between two edges."""
+    def _class_of(self, field: str, edges: tuple[float, ...]) -> Sql:
         value = value_of(field)
-        cases = " ".join("when {0} < ? then ?".replace("{0}", value.text) for _ in edges[1:])
-        params: list[object] = [*value.params, edges[0]]
-        for position, upper in enumerate(edges[1:]):
-            params += [*value.params, upper, position]
-        group = Sql(f"case when {value.text} < ? then null {cases} end", tuple(params))
-        counts = dict(self._grouped(search, group))
-        pairs = itertools.pairwise(edges)
-        return [
-            Bucket(f"{lower:g}-{upper:g}", counts.get(position, 0), lower, upper)
-            for position, (lower, upper) in enumerate(pairs)
-        ]
+        cases = " ".join(f"when {value.text} < ? then {number}" for number, _ in enumerate(edges))
+        params = tuple(param for edge in edges for param in (*value.params, edge))
+        return Sql(f"case {cases} end", params)
 
-    def _grouped(self, search: Search, group: Sql) -> list[tuple[Any, int]]:
-        where = conditions_of(search)
-        return self._ask(
-            f"select {group.text} as class, count(*) from items i "
-            f"where {where.text} group by class order by class",
-            (*group.params, *where.params),
-        )
-
-    def _ask(
-        self, query: str, params: tuple[object, ...], within_ms: float | None = None
-    ) -> list[Any]:
+    def _ask(self, query: Sql, within_ms: float | None = None) -> list[Any]:
         """Return the rows of a query; none where it takes longer than it may."""
         with self._connections.reading() as connection, _limited(connection, within_ms):
             try:
-                return connection.execute(query, params).fetchall()
+                return connection.execute(query.text, query.params).fetchall()
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                     return []
@@ -283,17 +225,8 @@ class SqliteCatalogue:
                     ) from error
                 raise
 
-    def health(self) -> dict[str, Any]:
-        """Return what an operator wants to see; raise where the database does not answer."""
-        ((items, collections),) = self._ask(
-            "select (select count(*) from items), (select count(*) from collections)", ()
-        )
-        return {
-            "catalogue": "sqlite",
-            "sqlite_version": sqlite3.sqlite_version,
-            "collections": collections,
-            "items": items,
-        }
+    def _server(self) -> dict[str, str]:
+        return {"catalogue": "sqlite", "sqlite_version": sqlite3.sqlite_version}
 
     def backup(self, target: Path) -> None:
         """Write a consistent copy of the catalogue to a new file while the service runs.
@@ -334,66 +267,3 @@ def _limited(connection: sqlite3.Connection, within_ms: float | None) -> Iterato
         yield
     finally:
         connection.set_progress_handler(None, 0)
-
-
-def _collection(connection: sqlite3.Connection, collection_id: str) -> Document:
-    row = connection.execute(
-        "select doc from collections where id = ?", (collection_id,)
-    ).fetchone()
-    if row is None:
-        raise NotFoundError(f"collection {collection_id} does not exist")
-    document: Document = json.loads(row[0])
-    return document
-
-
-def _item(connection: sqlite3.Connection, collection_id: str, item_id: str) -> Document:
-    row = connection.execute(
-        f"select {_COLUMNS} from items i where i.collection = ? and i.id = ?",
-        (collection_id, item_id),
-    ).fetchone()
-    if row is None:
-        raise NotFoundError(f"item {item_id} does not exist in collection {collection_id}")
-    return document_of(*row)
-
-
-def _put_rows(
-    connection: sqlite3.Connection,
-    collection_id: str,
-    rows: list[tuple[ItemRow, tuple[float, ...] | None]],
-    mode: WriteMode,
-) -> list[Written]:
-    """Write rows of one collection, and its extent."""
-    extent = before = kept_extent(connection, collection_id)
-    written: list[Written] = []
-    for row, box in rows:
-        old = connection.execute(
-            "select t0, t1, geometry, props, rest from items where collection = ? and id = ?",
-            row[:2],
-        ).fetchone()
-        check_mode(mode, old is not None, f"item {row[1]} of collection {row[0]}")
-        if old is not None and old == row[2:]:
-            written.append("unchanged")
-            continue
-        if old is not None and old[:3] != row[2:5]:  # another time or place
-            extent = None
-        _put_row(connection, row, box)
-        extent = extent and extent.joined(Extent(*row[2:4], *(box or ())))
-        written.append("created" if old is None else "updated")
-    if extent is None:
-        forget_extent(connection, collection_id)
-    elif extent != before:
-        keep_extent(connection, collection_id, extent)
-    return written
-
-
-def _put_row(connection: sqlite3.Connection, row: ItemRow, box: tuple[float, ...] | None) -> None:
-    (key,) = connection.execute(
-        "insert into items (collection, id, t0, t1, geometry, props, rest) "
-        "values (?, ?, ?, ?, ?, ?, ?) on conflict (collection, id) do update set "
-        "t0 = excluded.t0, t1 = excluded.t1, geometry = excluded.geometry, "
-        "props = excluded.props, rest = excluded.rest returning pk",
-        row,
-    ).fetchone()
-    connection.execute("delete from items_rtree where pk = ?", (key,))
-    if box is not None:
-        connection.execute("insert into items_rtree values (?, ?, ?, ?, ?)", (key, *box))

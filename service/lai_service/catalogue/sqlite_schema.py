@@ -2,19 +2,32 @@
 
 A fact is stored once: an item is a row of `items` whose columns `geometry`, `props` and `rest`
 together are the document. `t0` and `t1` are its time in integer microseconds, and the R*Tree
-`items_rtree` holds its box (degrees) and nothing that is not in the row: both are indexes, and so
-is `extents` (see `sqlite_extents`).
+`items_rtree` holds its box (degrees) and nothing that is not in the row: both are indexes. A row
+of `extents` covers the items of its collection; where an item changes its time or place, or goes,
+the row goes too, and the next reader has it made anew from all items.
 """
 
 import json
-import sqlite3
+import math
 
 from lai_service.catalogue.cql2_sql import INDEXED
-from lai_service.catalogue.items import dump_json, facts_of
-from lai_service.catalogue.port import Document
+from lai_service.catalogue.items import Document, dump_json, facts_of
+from lai_service.catalogue.port import Connection
+from lai_service.catalogue.times import from_microseconds
 from lai_service.errors import SettingsError
 
-__all__ = ["ItemRow", "check_version", "create_tables", "document_of", "row_of"]
+__all__ = [
+    "check_version",
+    "compute_extent",
+    "create_tables",
+    "document_of",
+    "extent_document",
+    "forget_extent",
+    "keep_extent",
+    "kept_extent",
+    "row_of",
+    "widen_extent",
+]
 
 SCHEMA_VERSION = 2
 """1 had no table of extents; it is added to such a file."""
@@ -47,7 +60,7 @@ ItemRow = tuple[str, str, int, int, str | None, str, str]
 """Values of the columns collection, id, t0, t1, geometry, props, rest."""
 
 
-def check_version(connection: sqlite3.Connection) -> None:
+def check_version(connection: Connection) -> None:
     """Check that a file which cannot be written has the tables of this program.
 
     Raises:
@@ -61,7 +74,7 @@ def check_version(connection: sqlite3.Connection) -> None:
         )
 
 
-def create_tables(connection: sqlite3.Connection) -> None:
+def create_tables(connection: Connection) -> None:
     """Create what is missing.
 
     Raises:
@@ -84,12 +97,11 @@ def create_tables(connection: sqlite3.Connection) -> None:
     connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
 
 
-def row_of(collection_id: str, document: Document) -> tuple[ItemRow, tuple[float, ...] | None]:
+def row_of(document: Document) -> tuple[ItemRow, tuple[float, ...] | None]:
     """Lay an item into columns.
 
     Args:
-        collection_id: collection the row belongs to.
-        document: a STAC item; not changed.
+        document: a STAC item with its collection; not changed.
 
     Returns:
         The row, and its box (minx, maxx, miny, maxy) in degrees, None without a geometry.
@@ -100,10 +112,9 @@ def row_of(collection_id: str, document: Document) -> tuple[ItemRow, tuple[float
     facts = facts_of(document)
     rest = dict(document)
     properties = rest.pop("properties")
-    geometry = rest.pop("geometry", None)
-    rest.pop("collection", None)
+    geometry = rest.pop("geometry")
     row: ItemRow = (
-        collection_id,
+        rest.pop("collection"),
         facts.id,
         facts.start_us,
         facts.end_us,
@@ -124,3 +135,60 @@ def document_of(collection: str, geometry: str | None, props: str, rest: str) ->
     document["properties"] = json.loads(props)
     document["collection"] = collection
     return document
+
+
+Extent = tuple[float, ...]
+"""Earliest start and latest end (microseconds since 1970 UTC), west, east, south, north (degrees);
+infinite the wrong way round where there is nothing."""
+_NOTHING: Extent = (math.inf, -math.inf) * 3
+
+
+def extent_document(extent: Extent) -> Document:
+    """Return the parts of a STAC extent that are known."""
+    t0, t1, west, east, south, north = extent
+    document: Document = {}
+    if t0 <= t1:
+        document["temporal"] = {"interval": [[from_microseconds(int(t)) for t in (t0, t1)]]}
+    if west <= east:
+        document["spatial"] = {"bbox": [[west, south, east, north]]}
+    return document
+
+
+def kept_extent(connection: Connection, collection_id: str) -> Extent | None:
+    """Return the extent that is kept; None where it has to be made anew."""
+    extent: Extent | None = connection.execute(
+        "select t0, t1, west, east, south, north from extents where collection = ?",
+        (collection_id,),
+    ).fetchone()
+    return extent
+
+
+def keep_extent(connection: Connection, collection_id: str, extent: Extent = _NOTHING) -> None:
+    """Write down the extent of a collection."""
+    connection.execute(
+        "insert or replace into extents values (?, ?, ?, ?, ?, ?, ?)", (collection_id, *extent)
+    )
+
+
+def widen_extent(connection: Connection, collection_id: str, extent: Extent) -> None:
+    """Widen the extent of a collection, where one is kept, by time and box of an item."""
+    connection.execute(
+        "update extents set t0 = min(t0, ?), t1 = max(t1, ?), west = min(west, ?), "
+        "east = max(east, ?), south = min(south, ?), north = max(north, ?) where collection = ?",
+        (*extent, *_NOTHING[len(extent) :], collection_id),
+    )
+
+
+def forget_extent(connection: Connection, collection_id: str) -> None:
+    """Let the next reader have the extent made anew."""
+    connection.execute("delete from extents where collection = ?", (collection_id,))
+
+
+def compute_extent(connection: Connection, collection_id: str) -> Extent:
+    """Return the extent of all items of a collection; it takes a while where they are many."""
+    found = connection.execute(
+        "select min(i.t0), max(i.t1), min(r.minx), max(r.maxx), min(r.miny), max(r.maxy) "
+        "from items i left join items_rtree r using (pk) where i.collection = ?",
+        (collection_id,),
+    ).fetchone()
+    return tuple(_NOTHING[n] if edge is None else edge for n, edge in enumerate(found))

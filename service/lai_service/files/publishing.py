@@ -23,8 +23,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from lai_service.api.transactions import checked_id
 from lai_service.catalogue.new_collection import collection_for, collection_name, widened
-from lai_service.catalogue.port import Catalogue, Document, Search, Written
-from lai_service.catalogue.walk import all_items
+from lai_service.catalogue.port import Catalogue, Document, Search, Written, all_items
 from lai_service.errors import (
     ConflictError,
     ForbiddenPathError,

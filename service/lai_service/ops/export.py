@@ -15,8 +15,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from lai_service.catalogue.port import Catalogue, Document, Search
-from lai_service.catalogue.walk import all_items
+from lai_service.catalogue.port import Catalogue, Document, Search, all_items
 from lai_service.errors import BrokenFileError, ConflictError, NotFoundError
 from lai_service.files.hrefs import is_relative, item_named
 from lai_service.files.storage import locked

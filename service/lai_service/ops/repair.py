@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lai_service.catalogue.new_collection import remade
-from lai_service.catalogue.port import Catalogue, Document, Search
-from lai_service.catalogue.walk import all_items
+from lai_service.catalogue.port import Catalogue, Document, Search, all_items
 from lai_service.errors import NotFoundError
 from lai_service.files.hrefs import is_relative
 from lai_service.files.storage import locked

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lai_service.catalogue.new_collection import collection_name
-from lai_service.catalogue.port import Catalogue, Document
-from lai_service.catalogue.walk import all_items
+from lai_service.catalogue.port import Catalogue, Document, all_items
 from lai_service.errors import LaiServiceError
 from lai_service.files.hrefs import is_relative
 from lai_service.files.publishing import Publisher, PublishRequest

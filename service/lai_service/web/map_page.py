@@ -13,8 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
-from lai_service.catalogue.port import Catalogue, Search
-from lai_service.catalogue.walk import all_items
+from lai_service.catalogue.port import Catalogue, Search, all_items
 from lai_service.web.colours import STYLES
 from lai_service.web.map_styles import qml
 from lai_service.web.mosaic import MIN_ZOOM, CollectionQuery
