@@ -30,10 +30,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from lai_service.api.access import OPEN_READS, TokenGuard
-from lai_service.api.aggregations import aggregation_extension
+from lai_service.api.aggregations import Aggregations
 from lai_service.api.caching import PictureCaching
 from lai_service.api.collection_search import collection_search_extension
-from lai_service.api.limits import MAX_READ_BYTES, ReadLimit
+from lai_service.api.limits import BodyLimit
 from lai_service.api.problems import problem
 from lai_service.api.publish_route import add_publish
 from lai_service.api.stac_api import FiltersClient, SearchBody, StacClient
@@ -92,7 +92,6 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
         openapi_url="/api",
         docs_url="/api.html",
         redoc_url=None,
-        max_body_size=settings.max_body_bytes,
         lifespan=partial(_lifespan, catalogue=catalogue),
     )
     app.state.catalogue = catalogue
@@ -120,9 +119,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
         compresslevel=5,
         exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, "image/*"),  # COGs keep ranges
     )
-    app.add_middleware(
-        ReadLimit, paths=OPEN_READS, max_body_bytes=min(MAX_READ_BYTES, settings.max_body_bytes)
-    )
+    app.add_middleware(BodyLimit, open_paths=OPEN_READS, max_body_bytes=settings.max_body_bytes)
     if settings.read_only:
         app.add_middleware(TokenGuard, tokens=(), closed="the data root is read-only")
     elif not settings.writes_checked_by_proxy:
@@ -242,7 +239,7 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
             title=settings.title,
             description=settings.description,
         ),
-        extensions=[*searching, collections, aggregation_extension(catalogue), writing],
+        extensions=[*searching, collections, Aggregations(catalogue=catalogue), writing],
         title=settings.title,
         description=settings.description,
         stac_version="1.1.0",

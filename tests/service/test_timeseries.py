@@ -419,3 +419,20 @@ def test_tables_and_plots_of_a_smoothed_curve(published: TestClient) -> None:
     plot = published.get(f"/timeseries?lon={lon}&lat={lat}&smooth=5&format=png")
     assert plot.content[:4] == b"\x89PNG"
     assert published.get(f"/timeseries?lon={lon}&lat={lat}&smooth=0").status_code == 400
+
+
+def test_parameter_that_a_request_lacks_is_refused_and_not_ignored(published: TestClient) -> None:
+    lon, lat = lonlat(20.5, 30.5)
+    body = {"geometry": parcel(20, 30, 22, 33)}
+    refused = [
+        published.get(f"/timeseries?lon={lon}&lat={lat}&variable=FAPAR"),
+        published.post("/timeseries?variable=FAPAR", json=body),
+        published.post("/timeseries", json=body | {"variable": "FAPAR"}),
+        published.get("/mosaic/tilejson.json?collection=lai&date=2024-06&variable=fapar"),
+        published.get("/mosaic/tiles/12/2168/1420.png?collection=lai&date=2024-06&assets=lai_sd"),
+        published.post("/publish?collection=other", json={"directory": "x"}),
+    ]
+    assert [answer.status_code for answer in refused] == [400] * len(refused)
+    names = ["variable"] * 4 + ["assets", "collection"]
+    for answer, name in zip(refused, names, strict=True):
+        assert name in answer.json()["description"]

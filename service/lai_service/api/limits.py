@@ -8,8 +8,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
+from starlette.datastructures import Headers
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lai_service.api.problems import problem
 from lai_service.errors import BadRequestError, TooLargeError
@@ -19,9 +21,10 @@ __all__ = [
     "MAX_PICTURE_PX",
     "MAX_READ_BYTES",
     "MAX_VERTICES",
-    "ReadLimit",
+    "BodyLimit",
     "check_json",
     "check_picture",
+    "known_query",
     "route_path",
     "turns",
 ]
@@ -42,40 +45,32 @@ _MAX_REPEATED = 8
 _MAX_EXPRESSION = 200
 
 
-class ReadLimit:
-    """ASGI middleware that admits small bodies only where anybody may send one.
+class BodyLimit:
+    """ASGI middleware that refuses large bodies, and smaller ones where anybody may send them.
 
     Args:
         app: the application behind.
-        paths: paths whose POST needs no token.
-        max_body_bytes: largest body of such a request; a larger one is answered 413.
+        open_paths: paths whose POST needs no token; their bodies have `MAX_READ_BYTES` at most.
+        max_body_bytes: largest body of any request; a larger one is answered 413.
     """
 
-    def __init__(self, app: ASGIApp, paths: frozenset[str], max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, open_paths: frozenset[str], max_body_bytes: int) -> None:
         self._app = app
-        self._limit = max_body_bytes
-        self._paths = paths
+        self._max = max_body_bytes
+        self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer that its body is too large."""
-        if scope["type"] != "http" or route_path(scope) not in self._paths:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._limit:
-                error = TooLargeError(f"the body has more than {self._limit} bytes")
-                await problem(error)(scope, receive, send)
-                return
-        whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def replay() -> Message:
-            return whole.pop() if whole else await receive()
-
-        await self._app(scope, replay, send)
+        is_open = route_path(scope) in self._open_paths
+        limit = min(MAX_READ_BYTES, self._max) if is_open else self._max
+        declared = Headers(scope=scope).get("content-length", "")
+        app: ASGIApp = RequestBodyLimitMiddleware(self._app, limit)  # counts what is not declared
+        if declared.isdecimal() and int(declared) > limit:
+            app = problem(TooLargeError(f"the body has more than {limit} bytes"))
+        await app(scope, receive, send)
 
 
 def route_path(scope: Scope) -> str:
@@ -132,6 +127,19 @@ def check_picture(request: Request) -> None:
     expression = request.query_params.get("expression", "")
     if len(expression) > _MAX_EXPRESSION or expression.count(";") >= _MAX_REPEATED:
         raise BadRequestError(f"expression has more than {_MAX_EXPRESSION} characters or 8 bands")
+
+
+def known_query(request: Request) -> None:
+    """Check that a route has every parameter of the query: an ignored one changes the meaning.
+
+    Raises:
+        BadRequestError: it lacks one.
+    """
+    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            text = ", ".join(known) or "none"
+            raise BadRequestError(f"{name!r} is no parameter of this request; it has {text}")
 
 
 def _number(text: Any, name: str) -> int:  # noqa: ANN401 (a parameter as given)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from lai_service.api.documents import served_item
-from lai_service.api.limits import turns
+from lai_service.api.limits import known_query, turns
 from lai_service.catalogue.port import Document
 from lai_service.files.openeo_results import PublishCogs, PublishResults, ResultsPublisher
 from lai_service.files.publishing import Published, Publisher, PublishRequest
@@ -44,7 +44,7 @@ def add_publish(app: FastAPI, publisher: Publisher, results: ResultsPublisher) -
         "/publish",
         tags=["Publish"],
         status_code=201,
-        dependencies=[Depends(turns(AT_ONCE), scope="function")],
+        dependencies=[Depends(known_query), Depends(turns(AT_ONCE), scope="function")],
     )
     def publish(body: PublishBody, request: Request) -> JSONResponse:
         """Take in an item with its rasters, COGs, or the results of an openEO job.

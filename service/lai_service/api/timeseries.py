@@ -17,7 +17,7 @@ from rasterio.errors import RasterioError
 from shapely.geometry import mapping
 from starlette.responses import JSONResponse, Response
 
-from lai_service.api.limits import check_json, turns
+from lai_service.api.limits import check_json, known_query, turns
 from lai_service.api.places import Place, read_places
 from lai_service.api.stac_api import parse_json, search_of
 from lai_service.catalogue.port import Catalogue, Document, Search, SortKey, all_items
@@ -52,22 +52,15 @@ _ATTEMPTS = 12
 _AT_ONCE = 2
 """Series that are read at the same time."""
 _MAX_EXTENT_DEG = 10.0
-Format = Literal["json", "csv", "parquet", "png"]
 
 
-class TimeSeriesRequest(BaseModel):
-    """What to read."""
+class _Options(BaseModel):
+    """What a GET and a POST request have in common."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    geometry: dict[str, Any]
-    """GeoJSON Point, Polygon, MultiPolygon, Feature or FeatureCollection in degrees."""
-    collections: list[str] | None = None
-    """Collections; all where not given."""
     datetime: str | None = None
     """Time or interval, as in a STAC search."""
-    filter: dict[str, Any] | str | None = None
-    """CQL2 as JSON or text, as in a STAC search."""
     target: str | None = None
     """`sl2p` or `field`; `sl2p` where there is one if not given."""
     model: str | None = None
@@ -80,14 +73,52 @@ class TimeSeriesRequest(BaseModel):
     """Least usable share of a place that has a mean."""
     smooth: int | None = Field(default=None, ge=1, le=MAX_STEP_DAYS)
     """Days from date to date of a curve through clouds and gaps; none if not given."""
-    format: Format = "json"
+    format: Literal["json", "csv", "parquet", "png"] = "json"
     """Answer as JSON, CSV, GeoParquet or a PNG plot."""
+
+
+class TimeSeriesRequest(_Options):
+    """What to read."""
+
+    geometry: dict[str, Any]
+    """GeoJSON Point, Polygon, MultiPolygon, Feature or FeatureCollection in degrees."""
+    collections: list[str] | None = None
+    """Collections; all where not given."""
+    filter: dict[str, Any] | str | None = None
+    """CQL2 as JSON or text, as in a STAC search."""
 
     @model_validator(mode="before")
     @classmethod
     def _check_size(cls, values: object) -> object:
         check_json(values)
         return values
+
+
+class _Query(_Options):
+    """The same as parameters of an address."""
+
+    lon: float | None = Field(default=None, ge=-180, le=180)
+    """Longitude of a point, degrees."""
+    lat: float | None = Field(default=None, ge=-90, le=90)
+    """Latitude of a point, degrees."""
+    geometry: str | None = None
+    """GeoJSON in place of a point."""
+    collections: str | None = None
+    """Ids, comma-separated; all where not given."""
+    filter: str | None = None
+    """CQL2 text or JSON."""
+    filter_lang: Literal["cql2-text", "cql2-json"] = Field(default="cql2-text", alias="filter-lang")
+    """Which of the two it is."""
+
+    def request(self) -> TimeSeriesRequest:
+        """Return the body that asks for the same."""
+        as_json = self.filter_lang == "cql2-json"
+        return TimeSeriesRequest(
+            **{name: getattr(self, name) for name in _Options.model_fields},
+            geometry=_place(self.lon, self.lat, self.geometry),
+            collections=self.collections.split(",") if self.collections else None,
+            filter=parse_json(self.filter, "filter") if as_json else self.filter,
+        )
 
 
 @dataclass(frozen=True)
@@ -112,7 +143,6 @@ _KEPT: cachetools.LRUCache[bytes, list[list[Observation]]] = cachetools.LRUCache
     maxsize=10_000, getsizeof=lambda rows: 1 + sum(map(len, rows))
 )
 """Observations by what was asked of which files, some 3 MB: numbers, no array and no geometry."""
-_KEPT_LOCK = Lock()
 
 
 def time_series(
@@ -194,15 +224,7 @@ def _read(
     observed = [result for result in results if "gap_days" not in result.item["assets"]]
     results = observed or results
     chosen, settings, others = choose(results, asked.target, asked.model, asked.resolution)
-    key = _key(chosen, places, asked)
-    with _KEPT_LOCK:
-        rows = _KEPT.get(key)
-    if rows is None:
-        geometries = [place.geometry for place in places]
-        rows = observe(chosen, geometries, asked.exclude_flags, asked.min_valid_fraction)
-        with _KEPT_LOCK:
-            if _KEPT.getsizeof(rows) <= _KEPT.maxsize:
-                _KEPT[key] = rows
+    rows = _observed(chosen, places, asked)
     if not any(rows):
         raise NotFoundError("no pixel of any item lies in the place")
     shared = shared_error(settings, bundles)
@@ -229,6 +251,14 @@ def _key(
     for place in places:
         digest.update(shapely.to_wkb(place.geometry))
     return digest.digest()
+
+
+@cachetools.cached(_KEPT, key=_key, lock=Lock())
+def _observed(
+    results: Sequence[PublishedResult], places: list[Place], asked: TimeSeriesRequest
+) -> list[list[Observation]]:
+    geometries = [place.geometry for place in places]
+    return observe(results, geometries, asked.exclude_flags, asked.min_valid_fraction)
 
 
 def _why_nothing(catalogue: Catalogue, places: list[Place], asked: TimeSeriesRequest) -> str:
@@ -258,49 +288,15 @@ def add_timeseries(
 
     turn = Depends(turns(_AT_ONCE), scope="function")
 
-    @app.post("/timeseries", tags=["Time series"], dependencies=[turn])
+    @app.post("/timeseries", tags=["Time series"], dependencies=[Depends(known_query), turn])
     def post_timeseries(body: TimeSeriesRequest) -> Response:
         """Return the LAI of points or parcels for every date: mean, interval, valid fraction."""
         return answer(body)
 
     @app.get("/timeseries", tags=["Time series"], dependencies=[turn])
-    def get_timeseries(
-        lon: Annotated[float | None, Query(ge=-180, le=180, description="Longitude")] = None,
-        lat: Annotated[float | None, Query(ge=-90, le=90, description="Latitude")] = None,
-        geometry: Annotated[str | None, Query(description="GeoJSON geometry")] = None,
-        collections: Annotated[str | None, Query(description="Ids, comma-separated")] = None,
-        datetime: Annotated[str | None, Query(description="Time or interval")] = None,
-        filter: Annotated[str | None, Query(description="CQL2 text or JSON")] = None,
-        filter_lang: Annotated[
-            Literal["cql2-text", "cql2-json"], Query(alias="filter-lang")
-        ] = "cql2-text",
-        target: Annotated[str | None, Query(description="sl2p or field")] = None,
-        model: Annotated[str | None, Query(description="Id, version or id@version")] = None,
-        resolution: Annotated[float | None, Query(gt=0, description="Pixel size, m")] = None,
-        exclude_flags: Annotated[int, Query(ge=0, le=255)] = UNUSABLE_FLAGS,
-        min_valid_fraction: Annotated[float, Query(ge=0, le=1)] = MIN_VALID_SHARE,
-        smooth: Annotated[
-            int | None, Query(ge=1, le=MAX_STEP_DAYS, description="Days of a smoothed curve")
-        ] = None,
-        format: Format = "json",
-    ) -> Response:
+    def get_timeseries(asked: Annotated[_Query, Query()]) -> Response:
         """Return the LAI of a point (`lon`, `lat`) or a `geometry` for every date."""
-        as_json = filter is not None and filter_lang == "cql2-json"
-        return answer(
-            TimeSeriesRequest(
-                geometry=_place(lon, lat, geometry),
-                collections=collections.split(",") if collections else None,
-                datetime=datetime,
-                filter=parse_json(filter, "filter") if as_json else filter,
-                target=target,
-                model=model,
-                resolution=resolution,
-                exclude_flags=exclude_flags,
-                min_valid_fraction=min_valid_fraction,
-                smooth=smooth,
-                format=format,
-            )
-        )
+        return answer(asked.request())
 
 
 def _place(lon: float | None, lat: float | None, geometry: str | None) -> dict[str, Any]:

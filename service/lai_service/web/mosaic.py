@@ -21,7 +21,7 @@ from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lai_service.api.limits import turns
+from lai_service.api.limits import known_query, turns
 from lai_service.api.stac_api import search_of
 from lai_service.catalogue.port import Catalogue, Search
 from lai_service.errors import BadRequestError
@@ -79,7 +79,9 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
 
     turn = Depends(turns(PICTURES_AT_ONCE), scope="function")
 
-    @app.get(f"{PREFIX}/tiles/{{z}}/{{x}}/{{y}}.png", tags=["Mosaic"], dependencies=[turn])
+    known = Depends(known_query)
+
+    @app.get(f"{PREFIX}/tiles/{{z}}/{{x}}/{{y}}.png", tags=["Mosaic"], dependencies=[known, turn])
     def tile(
         z: int,
         x: int,
@@ -111,7 +113,7 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
         content = image.render(img_format="PNG", colormap=colours.get(style.colour_map))
         return Response(content, media_type="image/png", headers=headers)
 
-    @app.get(f"{PREFIX}/tilejson.json", tags=["Mosaic"])
+    @app.get(f"{PREFIX}/tilejson.json", tags=["Mosaic"], dependencies=[known])
     def tilejson(
         request: Request, collection: CollectionQuery, date: DateQuery, asset: AssetQuery = "lai"
     ) -> dict[str, object]:
