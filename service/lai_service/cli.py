@@ -124,11 +124,11 @@ def export(
     files: Annotated[bool, typer.Option(help="Copy the rasters too.")] = True,
 ) -> None:
     """Write the whole catalogue as plain STAC files that any web server can show."""
-    from lai_service.catalogue.databases import existing_catalogue
+    from lai_service.catalogue.databases import open_catalogue
     from lai_service.ops.export import export_catalogue
 
     settings = settings_of(data)
-    count = export_catalogue(existing_catalogue(settings), settings, target, files=files)
+    count = export_catalogue(open_catalogue(settings, make=False), settings, target, files=files)
     typer.echo(f"{count} items: {target / 'catalog.json'}")
 
 
@@ -138,11 +138,11 @@ def repair(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
 ) -> None:
     """Remove files that no item names, make summaries anew; lists items whose files are gone."""
-    from lai_service.catalogue.databases import existing_catalogue
+    from lai_service.catalogue.databases import open_catalogue
     from lai_service.ops.repair import repair_data
 
     settings = settings_of(data)
-    report = repair_data(existing_catalogue(settings), settings.data, dry_run=dry_run)
+    report = repair_data(open_catalogue(settings, make=False), settings.data, dry_run=dry_run)
     for path in report.removed:
         typer.echo(f"{'would remove' if dry_run else 'removed'} {path}")
     for name in report.broken:
@@ -171,11 +171,11 @@ def upgrade(
             except LaiError as error:
                 failed.append((str(folder), str(error)))
     else:
-        from lai_service.catalogue.databases import existing_catalogue
+        from lai_service.catalogue.databases import open_catalogue
         from lai_service.ops.upgrade import upgrade_catalogue
 
         settings = settings_of(data)
-        catalogue = existing_catalogue(settings)
+        catalogue = open_catalogue(settings, make=False)
         report = upgrade_catalogue(
             catalogue, settings.data, lambda old, new: typer.echo(f"{old} -> {new}")
         )
@@ -192,10 +192,10 @@ def backup(
     data: DataOption = None,
 ) -> None:
     """Copy the catalogue's database while the service runs; restoring is copying it back."""
-    from lai_service.catalogue.databases import existing_catalogue
+    from lai_service.catalogue.databases import open_catalogue
     from lai_service.catalogue.sqlite import SqliteCatalogue
 
-    catalogue = existing_catalogue(settings_of(data))
+    catalogue = open_catalogue(settings_of(data), make=False)
     if not isinstance(catalogue, SqliteCatalogue):
         raise SettingsError("pg_dump backs up a PostgreSQL catalogue; see the service README")
     catalogue.backup(target)

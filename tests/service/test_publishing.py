@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from service.fake_items import cog_bytes, edit_item, publish, stored_files
 
 from lai_service import Settings
-from lai_service.api.map_links import EXTENSION
+from lai_service.api.documents import MAP_EXTENSION
 from lai_service.catalogue.port import Catalogue
 from lai_service.files.validation import validate_item
 
@@ -146,13 +146,13 @@ def test_served_item_links_tiles_that_any_stac_browser_draws(
     tile = morecantile.tms.get("WebMercatorQuad").tile((west + east) / 2, (south + north) / 2, 14)
     picture = writer.get(link["href"].format(x=tile.x, y=tile.y, z=tile.z))
     assert (picture.status_code, picture.headers["Content-Type"]) == (200, link["type"])
-    assert EXTENSION in item["stac_extensions"]
+    assert MAP_EXTENSION in item["stac_extensions"]
     validate_item(item, unknown="refuse")
     remote = {**item, "assets": {"lai": {**item["assets"]["lai"], "href": "https://a.org/b.tif"}}}
     assert writer.put(f"/collections/lai/items/{ITEM}", json=remote).status_code == 204
     again = writer.get(f"/collections/lai/items/{ITEM}").json()
     assert "xyz" not in [link["rel"] for link in again["links"]]
-    assert EXTENSION not in again["stac_extensions"]
+    assert MAP_EXTENSION not in again["stac_extensions"]
 
 
 def test_served_item_that_is_sent_back_is_the_one_that_was_stored(

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from lai_service import Settings, create_app
-from lai_service.catalogue.databases import existing_catalogue
+from lai_service.catalogue.databases import open_catalogue
 from lai_service.catalogue.port import all_items
 from lai_service.cli import app
 from lai_service.ops.upgrade import upgrade_catalogue
@@ -29,7 +29,7 @@ def first_edition(tmp_path: Path) -> Path:
 
 
 def items_of(root: Path) -> list[dict]:
-    catalogue = existing_catalogue(Settings(data=root / "data"))
+    catalogue = open_catalogue(Settings(data=root / "data"), make=False)
     try:
         return sorted(all_items(catalogue), key=lambda item: item["id"])
     finally:
@@ -111,7 +111,7 @@ def test_an_item_that_cannot_be_upgraded_stays_and_is_named(first_edition):
 
 def test_an_interruption_leaves_an_item_twice_at_worst(first_edition, monkeypatch):
     data = first_edition / "data"
-    catalogue = existing_catalogue(Settings(data=data))
+    catalogue = open_catalogue(Settings(data=data), make=False)
     monkeypatch.setattr(type(catalogue), "remove_item", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         upgrade_catalogue(catalogue, data)

@@ -1,6 +1,4 @@
 """The Aggregation extension: how many items, by month and by quality."""
-# mypy: disable-error-code="override"
-# stac-fastapi passes the request as a keyword that its base classes leave in **kwargs.
 
 from typing import Annotated, Any
 
@@ -9,8 +7,7 @@ import fastapi
 from fastapi import FastAPI
 from stac_fastapi.api.models import CollectionUri, EmptyRequest
 from stac_fastapi.api.routes import create_async_endpoint
-from stac_fastapi.extensions.aggregation import AggregationExtension
-from stac_fastapi.extensions.aggregation.client import BaseAggregationClient
+from stac_fastapi.extensions.aggregation import AggregationConformanceClasses
 from stac_fastapi.extensions.aggregation.request import (
     AggregationExtensionGetRequest,
     AggregationExtensionPostRequest,
@@ -19,6 +16,7 @@ from stac_fastapi.extensions.filter.request import (
     FilterExtensionGetRequest,
     FilterExtensionPostRequest,
 )
+from stac_fastapi.types.extension import ApiExtension
 from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
 
@@ -26,7 +24,7 @@ from lai_service.api.stac_api import SearchBody, parse_json, search_of
 from lai_service.catalogue.port import Bucket, Catalogue, Document, Search
 from lai_service.errors import BadRequestError
 
-__all__ = ["AggregationClient", "aggregation_extension"]
+__all__ = ["Aggregations"]
 
 _TENTHS = (*(number / 10 for number in range(10)), 1.000001)  # 1 belongs to the last class
 _LAI_EDGES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 20.0)
@@ -58,35 +56,29 @@ class _Post(SearchBody, AggregationExtensionPostRequest, FilterExtensionPostRequ
     """Body of `POST /aggregate`."""
 
 
-class _Extension(AggregationExtension):
-    """The extension without its doubled routes (two methods under one operation id)."""
+@attr.s(auto_attribs=True)
+class Aggregations(ApiExtension):
+    """Counts over the items that a search would find.
 
-    GET = _Get
-    POST = _Post
+    stac-fastapi's own extension puts two methods under one operation id.
+    """
+
+    catalogue: Catalogue = attr.ib(kw_only=True)
+    conformance_classes: list[str] = attr.ib(
+        factory=lambda: [AggregationConformanceClasses.AGGREGATION]
+    )
 
     def register(self, app: FastAPI) -> None:
         """Add the routes to an application."""
         for method, path, function, model in (
-            ("GET", "/aggregations", self.client.get_aggregations, EmptyRequest),
-            ("GET", f"{_COLLECTION}/aggregations", self.client.get_aggregations, CollectionUri),
-            ("GET", "/aggregate", self.client.aggregate, self.GET),
-            ("POST", "/aggregate", self.client.aggregate, self.POST),
-            ("GET", f"{_COLLECTION}/aggregate", self.client.aggregate, _GetCollection),
+            ("GET", "/aggregations", self.get_aggregations, EmptyRequest),
+            ("GET", f"{_COLLECTION}/aggregations", self.get_aggregations, CollectionUri),
+            ("GET", "/aggregate", self.aggregate, _Get),
+            ("POST", "/aggregate", self.aggregate, _Post),
+            ("GET", f"{_COLLECTION}/aggregate", self.aggregate, _GetCollection),
         ):
             endpoint = create_async_endpoint(function, model)
             app.add_api_route(path, endpoint, methods=[method], tags=["Aggregation"])
-
-
-def aggregation_extension(catalogue: Catalogue) -> AggregationExtension:
-    """Return the extension over a catalogue."""
-    return _Extension(client=AggregationClient(catalogue=catalogue))
-
-
-@attr.s(auto_attribs=True)
-class AggregationClient(BaseAggregationClient):
-    """Counts over the items that a search would find."""
-
-    catalogue: Catalogue = attr.ib(kw_only=True)
 
     def get_aggregations(
         self,
@@ -129,18 +121,16 @@ class AggregationClient(BaseAggregationClient):
             return {**result, "value": self.catalogue.count(search)}
         if name == "datetime_frequency":
             buckets = self.catalogue.count_by_month(search)
-            kind = "datetime"
         else:
             buckets = self.catalogue.count_by_range(search, *_RANGES[name])
-            kind = "numeric"
-        return {**result, "buckets": [_bucket(bucket, kind) for bucket in buckets]}
+        return {**result, "buckets": [_bucket(bucket) for bucket in buckets]}
 
 
-def _bucket(bucket: Bucket, kind: str) -> Document:
-    shown: Document = {"key": bucket.key, "data_type": kind, "frequency": bucket.frequency}
-    if bucket.lower is not None:
-        shown |= {"from": bucket.lower, "to": bucket.upper}
-    return shown
+def _bucket(bucket: Bucket) -> Document:
+    shown: Document = {"key": bucket.key, "frequency": bucket.frequency}
+    if bucket.lower is None:
+        return {**shown, "data_type": "datetime"}
+    return {**shown, "data_type": "numeric", "from": bucket.lower, "to": bucket.upper}
 
 
 def _collection(request: Request, aggregations: list[Document]) -> Document:

@@ -1,6 +1,5 @@
 """Merge patches (RFC 7396) and JSON patches (RFC 6902) of stored documents."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jsonpatch
@@ -8,38 +7,31 @@ import jsonpatch
 from lai_service.catalogue.port import Document
 from lai_service.errors import PatchError
 
-__all__ = ["change_of"]
+__all__ = ["patched"]
 
 
-def change_of(patch: dict[str, Any] | list[Any]) -> Callable[[Document], Document]:
-    """Return the function that applies a patch.
+def patched(document: Document, patch: dict[str, Any] | list[Any]) -> Document:
+    """Apply a patch.
 
     Args:
+        document: not changed.
         patch: an object is a merge patch, a list is a JSON patch.
 
-    Returns:
-        A function from the old document to the new one; it raises PatchError where the patch does
-        not fit.
-
     Raises:
-        PatchError: an operation of a JSON patch is malformed.
+        PatchError: an operation is malformed, or the patch does not fit.
     """
     if isinstance(patch, dict):
-        return lambda old: _merged(old, patch)
+        return _merged(document, patch)
     for operation in patch:
         if not isinstance(operation, dict) or not isinstance(operation.get("path"), str):
             raise PatchError(f"a JSON patch is a list of operations with a path, not {operation!r}")
-
-    def apply(old: Document) -> Document:
-        try:
-            result = jsonpatch.apply_patch(old, patch)
-        except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
-            raise PatchError(f"the patch cannot be applied: {error}") from error
-        if not isinstance(result, dict):
-            raise PatchError("the patch does not leave a document")
-        return result
-
-    return apply
+    try:
+        result = jsonpatch.apply_patch(document, patch)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        raise PatchError(f"the patch cannot be applied: {error}") from error
+    if not isinstance(result, dict):
+        raise PatchError("the patch does not leave a document")
+    return result
 
 
 def _merged(old: Document, patch: Document) -> Document:

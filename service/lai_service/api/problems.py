@@ -2,21 +2,15 @@
 
 from fastapi.responses import JSONResponse
 
-from lai_service.errors import STATUS_CODES, LaiServiceError
+from lai_service.errors import LaiServiceError
 
-__all__ = ["problem", "status_of"]
+__all__ = ["problem"]
 
-
-def status_of(error: LaiServiceError) -> int:
-    """Return the HTTP status of an error, from the one table."""
-    return next((STATUS_CODES[kind] for kind in type(error).mro() if kind in STATUS_CODES), 500)
+_HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 
 
 def problem(error: LaiServiceError) -> JSONResponse:
     """Return the answer to a request that raised this error."""
-    status = status_of(error)
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    if status == 503:
-        headers = {"Retry-After": "1"}
     code = type(error).__name__.removesuffix("Error")
-    return JSONResponse({"code": code, "description": str(error)}, status, headers)
+    body = {"code": code, "description": str(error)}
+    return JSONResponse(body, error.status, _HEADERS.get(error.status))

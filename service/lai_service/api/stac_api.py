@@ -4,7 +4,7 @@
 
 import json
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import attr
 from fastapi.responses import JSONResponse
@@ -17,11 +17,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lai_service.api.collection_search import is_found
-from lai_service.api.documents import served_collection, served_item
+from lai_service.api.documents import page_link, served_collection, served_item
 from lai_service.api.fields import Fields
-from lai_service.api.limits import check_json
-from lai_service.api.links import page_links
-from lai_service.api.map_links import page_link
+from lai_service.api.limits import check_json, route_path
 from lai_service.api.queryables import queryables
 from lai_service.catalogue.cql2_text import filter_from_query, filter_from_text
 from lai_service.catalogue.port import Catalogue, Document, Page, Search, SortKey
@@ -31,6 +29,7 @@ from lai_service.errors import BadRequestError, FilterError
 __all__ = ["FiltersClient", "SearchBody", "StacClient", "parse_json", "search_of"]
 
 
+_GEOJSON = "application/geo+json"
 MAX_PAGE = 1000
 """Most items on a page, whatever is asked for."""
 
@@ -254,19 +253,51 @@ class StacClient(BaseCoreClient):
         answer = {
             "type": "FeatureCollection",
             "features": features,
-            "links": page_links(request, base, page.next_token, body),
+            "links": _page_links(request, base, page.next_token, body),
             "numberReturned": len(features),
         }
         matched = self._matched(search, page)
         if matched is not None:
             answer["numberMatched"] = matched
-        return JSONResponse(answer, media_type="application/geo+json")
+        return JSONResponse(answer, media_type=_GEOJSON)
 
     def _matched(self, search: Search, page: Page) -> int | None:
         """Return how many items match where that is cheap to say."""
         if page.next_token is None and search.token is None:
             return len(page.items)
         return self.catalogue.quick_count(search)
+
+
+def _page_links(
+    request: Request, base_url: str, token: str | None, body: Document | None
+) -> list[Document]:
+    """Return the links of a page of results: the root, itself, and the page that follows.
+
+    Args:
+        request: what was asked; its path and query are repeated in the links.
+        base_url: address of this service with its final slash.
+        token: token of the next page, None on the last.
+        body: the JSON of a POST request; None for GET.
+    """
+    own = base_url + route_path(request.scope).lstrip("/")
+    pairs = [(key, value) for key, value in request.query_params.multi_items() if key != "token"]
+    query = request.url.query
+    page = {"type": _GEOJSON, "method": "GET" if body is None else "POST"}
+    links: list[Document] = [
+        {"rel": "root", "href": base_url, "type": "application/json", "title": "Root"},
+        {"rel": "self", "href": f"{own}?{query}" if query else own, **page},
+    ]
+    if token and body is not None:
+        following = {"body": {**body, "token": token}, "merge": False}
+        links.append({"rel": "next", "href": own, **page, **following})
+    elif token:
+        links.append(
+            {"rel": "next", "href": f"{own}?{urlencode([*pairs, ('token', token)])}", **page}
+        )
+    if "/items" in own:
+        collection = {"href": own.split("/items")[0], "type": "application/json"}
+        links += [{"rel": rel, **collection} for rel in ("collection", "parent")]
+    return links
 
 
 @attr.s(auto_attribs=True)

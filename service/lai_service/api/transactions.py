@@ -6,8 +6,6 @@ which rewrite times and demand members that the schemas do not; here a document 
 sent. Replacing, patching and deleting are answered 204, creating 201 with the address.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +18,8 @@ from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from lai_service.api.documents import served_collection, served_item
-from lai_service.api.map_links import without_map_link
-from lai_service.api.patches import change_of
+from lai_service.api.documents import served_collection, served_item, without_map_link
+from lai_service.api.patches import patched
 from lai_service.catalogue.port import Catalogue, Document, WriteMode, Written
 from lai_service.errors import BadRequestError, InvalidItemError, PatchError
 from lai_service.files.hrefs import check_files, has_files, read_stored_hrefs
@@ -52,15 +49,10 @@ def checked_id(value: object, what: str) -> str:
         raise InvalidItemError(f"{what} needs an id: a text that does not start with a dot")
     if not 0 < len(value.encode("utf-8", "surrogatepass")) <= 200:  # a file name has 255 at most
         raise InvalidItemError(f"{what} needs an id of 1 to 200 bytes")
-    bad = sorted(letter for letter in set(value) if letter in _FORBIDDEN or not _is_plain(letter))
+    bad = sorted(one for one in set(value) if one in _FORBIDDEN or not one.isprintable())
     if bad:
         raise InvalidItemError(f"{what} id {value!r} holds {bad[0]!r}; use letters, digits, _ - .")
     return value
-
-
-def _is_plain(letter: str) -> bool:
-    """Return whether a letter is neither a control character nor half a surrogate pair."""
-    return letter.isprintable()
 
 
 _MANY_LOCKS = 100
@@ -130,10 +122,10 @@ class Transactions(ApiExtension):
         self, collection_id: str, item_id: str, patch: Patch, request: Request
     ) -> Response:
         """Change parts of an item by a merge patch or a JSON patch."""
-        change, base = change_of(patch), get_base_url(request)
+        base = get_base_url(request)
 
         def changed(old: Document) -> Document:
-            item = self._item(change(old), collection_id, base)
+            item = self._item(patched(old, patch), collection_id, base)
             check_files(item, self.data)
             return item
 
@@ -168,10 +160,10 @@ class Transactions(ApiExtension):
 
     def patch_collection(self, collection_id: str, patch: Patch, request: Request) -> Response:
         """Change parts of a collection by a merge patch or a JSON patch."""
-        change, base = change_of(patch), get_base_url(request)
+        base = get_base_url(request)
 
         def changed(old: Document) -> Document:
-            document = self._collection(change(old), base)
+            document = self._collection(patched(old, patch), base)
             if document["id"] != collection_id:
                 raise PatchError("a patch cannot change the id of a collection")
             return document
@@ -225,22 +217,16 @@ class Transactions(ApiExtension):
 
     def _store(self, collection_id: str, items: list[Document], mode: WriteMode) -> list[Written]:
         """Store items; while their files are looked for, nobody removes them."""
-        with self._keeping(collection_id, items):
+        ids = [str(item["id"]) for item in items if has_files(item)]
+        few = len(ids) <= _MANY_LOCKS
+        with (
+            locked(self.data, collection_id, *ids)
+            if few
+            else locked_collection(self.data, collection_id)
+        ):
             for item in items:
                 check_files(item, self.data)
             return self.catalogue.put_items(collection_id, items, mode)
-
-    @contextmanager
-    def _keeping(self, collection_id: str, items: list[Document]) -> Iterator[None]:
-        ids = [str(item["id"]) for item in items if has_files(item)]
-        if len(ids) > _MANY_LOCKS:
-            with locked_collection(self.data, collection_id):
-                yield
-        elif ids:
-            with locked(self.data, collection_id, *ids):
-                yield
-        else:
-            yield
 
     def _collection(self, document: Document, base_url: str) -> Document:
         checked_id(document.get("id"), "a collection")

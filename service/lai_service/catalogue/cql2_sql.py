@@ -11,8 +11,8 @@ timestamp, date, interval, bbox and GeoJSON geometry. Unknown stays unknown
 (SQL's NULL), as in CQL2: an item without the property matches neither `x > 2` nor `NOT x > 2`.
 An item whose `datetime` is null is compared by its start.
 
-The functions `to_us`, `like_glob`, `geometry_is`, `array_is` and `fold` are those of
-`sqlite_functions`.
+The functions `to_us`, `geometry_is`, `array_is` and `fold` are those of
+`sqlite_connections`.
 """
 
 import json
@@ -42,6 +42,8 @@ __all__ = [
     "checked_text",
     "filter_to_sql",
     "geometry_to_sql",
+    "glob_of",
+    "joined",
     "value_of",
 ]
 
@@ -70,6 +72,12 @@ class Sql:
     kind: str = "value"
     """`value` (number, text or null), `number`, `computed` (number or null), `text`, `time`, `day`,
     `geometry` or `truth`."""
+
+
+def joined(separator: str, parts: Sequence[Sql]) -> Sql:
+    """Return pieces of SQL as one, with a separator between them."""
+    params = tuple(param for part in parts for param in part.params)
+    return Sql(separator.join(part.text for part in parts), params, "truth")
 
 
 def filter_to_sql(expression: object) -> Sql:
@@ -110,11 +118,10 @@ def _operator(node: object) -> tuple[str, list[Any]]:
 
 
 def _connect(operator: str, args: list[Any], depth: int) -> Sql:
-    parts = [_truth(arg, depth) for arg in args]
-    if not parts:
+    if not args:
         return Sql("1" if operator == "and" else "0", kind="truth")
-    joined = f" {operator} ".join(part.text for part in parts)
-    return Sql(f"({joined})", _params(parts), "truth")
+    whole = joined(f" {operator} ", [_truth(arg, depth) for arg in args])
+    return Sql(f"({whole.text})", whole.params, "truth")
 
 
 def _negate(operator: str, args: list[Any], depth: int) -> Sql:
@@ -155,9 +162,9 @@ def _in(operator: str, args: list[Any], depth: int) -> Sql:
     value, choices = _exactly(2, operator, args)
     if not isinstance(choices, list) or len(choices) > MAX_LIST:
         raise FilterError(f"the second argument of 'in' must be a list of at most {MAX_LIST}")
-    parts = _comparable([_value(value, depth), *(_value(c, depth) for c in choices)], operator)
-    marks = ", ".join(part.text for part in parts[1:])
-    return Sql(f"({parts[0].text} in ({marks}))", _params(parts), "truth")
+    wanted, *parts = _comparable([_value(one, depth) for one in (value, *choices)], operator)
+    found = joined(", ", parts)
+    return Sql(f"({wanted.text} in ({found.text}))", wanted.params + found.params, "truth")
 
 
 def _like(operator: str, args: list[Any], depth: int) -> Sql:
@@ -166,7 +173,19 @@ def _like(operator: str, args: list[Any], depth: int) -> Sql:
     wanted = _value(pattern, depth)
     if wanted.kind != "text":
         raise FilterError(f"the pattern of 'like' must be a string, found {_short(pattern)}")
-    return Sql(f"like_glob({part.text}, ?)", part.params + wanted.params, "truth")
+    glob = glob_of(str(wanted.params[0]))
+    text = f"(case when typeof({part.text}) = 'text' then {part.text} glob ? end)"
+    return Sql(text, (*part.params, *part.params, glob), "truth")
+
+
+def glob_of(pattern: str) -> str:
+    """Return what SQLite's GLOB, which heeds case, takes for a pattern of LIKE."""
+    tokens = re.findall(r"\\.|.", pattern, re.DOTALL)
+    return "".join(_GLOBS.get(token, _GLOBS_ESCAPED.get(token[-1], token[-1])) for token in tokens)
+
+
+_GLOBS = {"%": "*", "_": "?"}
+_GLOBS_ESCAPED = {"*": "[*]", "?": "[?]", "[": "[[]"}
 
 
 def _spatial(operator: str, args: list[Any], depth: int) -> Sql:
@@ -178,10 +197,9 @@ def _spatial(operator: str, args: list[Any], depth: int) -> Sql:
 def _temporal(operator: str, args: list[Any], depth: int) -> Sql:
     first, second = (_interval(arg) for arg in _exactly(2, operator, args))
     ends = dict(zip(("a0", "a1", "b0", "b1"), (*first, *second), strict=True))
-    text = TEMPORAL[operator]
-    names = re.findall(r"{(\w+)}", text)
-    joined = text.format(**{name: end.text for name, end in ends.items()})
-    return Sql(f"({joined})", _params([ends[name] for name in names]), "truth")
+    used = joined("", [ends[name] for name in re.findall(r"{(\w+)}", TEMPORAL[operator])])
+    text = TEMPORAL[operator].format(**{name: end.text for name, end in ends.items()})
+    return Sql(f"({text})", used.params, "truth")
 
 
 def _interval(node: object) -> tuple[Sql, Sql]:
@@ -204,9 +222,8 @@ def _end(node: object, *, last: bool) -> Sql:
 
 
 def _array(operator: str, args: list[Any], depth: int) -> Sql:
-    parts = [_elements(arg) for arg in _exactly(2, operator, args)]
-    marks = ", ".join(part.text for part in parts)
-    return Sql(f"array_is({marks}, ?)", (*_params(parts), operator), "truth")
+    both = joined(", ", [_elements(arg) for arg in _exactly(2, operator, args)])
+    return Sql(f"array_is({both.text}, ?)", (*both.params, operator), "truth")
 
 
 def _elements(node: object) -> Sql:
@@ -217,7 +234,7 @@ def _elements(node: object) -> Sql:
     return Sql("?", (checked_text(json.dumps(node)),), "text")
 
 
-def geometry_to_sql(wkb: object, *, by_index: bool = True, predicate: str = "intersects") -> Sql:
+def geometry_to_sql(wkb: bytes, *, by_index: bool = True, predicate: str = "intersects") -> Sql:
     """Return the condition that an item's footprint meets a geometry.
 
     Args:
@@ -226,7 +243,6 @@ def geometry_to_sql(wkb: object, *, by_index: bool = True, predicate: str = "int
         by_index: look the candidates up in the R*Tree first; right unless they are so many that
             walking along the sort order meets enough of them soon.
     """
-    assert isinstance(wkb, bytes)
     exact = Sql("geometry_is(i.geometry, ?, ?)", (wkb, predicate), "truth")
     if not by_index:
         return exact
@@ -271,9 +287,10 @@ def _value(node: object, depth: int) -> Sql:
             return _case_insensitive(node, depth + 1)
         if "op" in node:
             return _arithmetic(node, depth + 1)
-        for key, build in _LITERALS.items():
-            if key in node:
-                return build(node)
+        if "property" in node:
+            return value_of(node["property"])
+        if "timestamp" in node or "date" in node:
+            return _time_literal(node)
     raise FilterError(f"expected a value of CQL2 JSON, found {_short(node)}")
 
 
@@ -351,10 +368,6 @@ def value_of(name: object) -> Sql:
     return Sql("json_extract(i.props, ?)", (f'$."{name}"',))
 
 
-def _geometry_literal(node: Mapping[str, Any]) -> Sql:
-    return Sql("?", (shapely.to_wkb(geometry_of(node)),), "geometry")
-
-
 def _time_literal(node: Mapping[str, Any]) -> Sql:
     kind = "date" if "date" in node else "timestamp"
     try:
@@ -362,16 +375,6 @@ def _time_literal(node: Mapping[str, Any]) -> Sql:
     except (ValueError, AttributeError, TypeError) as error:
         raise FilterError(f"the filter holds a {kind} that is not RFC 3339: {error}") from error
     return Sql("?", (value // DAY_US,), "day") if kind == "date" else Sql("?", (value,), "time")
-
-
-_LITERALS: dict[str, Callable[[Mapping[str, Any]], Sql]] = {
-    "property": lambda node: value_of(node["property"]),
-    "timestamp": _time_literal,
-    "date": _time_literal,
-    "bbox": _geometry_literal,
-    "coordinates": _geometry_literal,
-    "geometries": _geometry_literal,
-}
 
 
 def _comparable(parts: Sequence[Sql], operator: str) -> list[Sql]:
@@ -404,10 +407,6 @@ def _exactly(count: int, operator: str, args: list[Any]) -> list[Any]:
     if len(args) != count:
         raise FilterError(f"filter operator {operator!r} needs {count} args, found {len(args)}")
     return args
-
-
-def _params(parts: Sequence[Sql]) -> tuple[object, ...]:
-    return tuple(param for part in parts for param in part.params)
 
 
 def _short(node: object) -> str:

@@ -36,9 +36,9 @@ class PgstacCatalogue(Catalogue):
     """A `Catalogue` in a PostgreSQL database with pgstac.
 
     Args:
-        url: `postgresql://user:password@host:port/name`; pgstac is installed where it is missing.
+        url: `postgresql://user:password@host:port/name`.
         busy_timeout_s: how long a writer waits for another, a request for a connection.
-        connections: most connections at a time.
+        make: install pgstac where it is missing.
 
     Raises:
         SettingsError: the database does not answer, or holds another version of pgstac.
@@ -46,10 +46,10 @@ class PgstacCatalogue(Catalogue):
 
     MONTH = Sql("""to_char(datetime at time zone 'UTC', 'YYYY-MM-01"T00:00:00Z"')""")
 
-    def __init__(self, url: str, *, busy_timeout_s: float = 30.0, connections: int = 10) -> None:
-        self._pool = open_pool(url, busy_timeout_s=busy_timeout_s, size=connections)
+    def __init__(self, url: str, *, busy_timeout_s: float = 30.0, make: bool = True) -> None:
+        self._pool = open_pool(url, busy_timeout_s=busy_timeout_s)
         try:
-            self._versions = prepare_schema(self._pool, url)
+            self._versions = prepare_schema(self._pool, url, make=make)
         except BaseException:
             self._pool.close()
             raise

@@ -49,13 +49,12 @@ _REFUSALS = (
 _LOCK = 0x6C6169  # "lai": one process at a time prepares the schema
 
 
-def open_pool(url: str, *, busy_timeout_s: float, size: int) -> Pool:
+def open_pool(url: str, *, busy_timeout_s: float) -> Pool:
     """Connect to a database.
 
     Args:
         url: `postgresql://user:password@host:port/name`, or any libpq connection string.
         busy_timeout_s: how long a statement waits for a lock, and a request for a connection.
-        size: most connections at a time.
 
     Raises:
         SettingsError: the database does not answer.
@@ -81,7 +80,7 @@ def open_pool(url: str, *, busy_timeout_s: float, size: int) -> Pool:
     pool: Pool = ConnectionPool(
         url,
         min_size=1,
-        max_size=size,
+        max_size=10,
         timeout=busy_timeout_s,
         kwargs=options,
         configure=configure,
@@ -104,20 +103,26 @@ def _integer(digits: str) -> float:
     return int(digits) if len(digits.lstrip("-")) < 20 else float(digits)
 
 
-def prepare_schema(pool: Pool, url: str) -> dict[str, str]:
-    """Install pgstac where it is missing and register our queryables.
+def prepare_schema(pool: Pool, url: str, *, make: bool) -> dict[str, str]:
+    """Register our queryables; where pgstac is missing, install it first if asked to.
 
     Returns:
         The versions of pgstac and of the server, named as in the answer to `/_mgmt/health`.
 
     Raises:
-        SettingsError: another version is there, or the role may not do what is needed.
+        SettingsError: none or another version is there, or the role may not do what is needed.
     """
     try:
         with pool.connection() as connection:
             connection.execute("select pg_advisory_lock(%s)", (_LOCK,))
             try:
-                found = _version(connection) or _install(url)
+                found = _version(connection)
+                if found is None and not make:
+                    raise SettingsError(
+                        "there is no catalogue in the database of LAI_SERVICE_DATABASE_URL: it "
+                        "holds no pgstac; name that of the service"
+                    )
+                found = found or _install(url)
                 wanted = version("pypgstac")
                 if found != wanted:
                     raise SettingsError(

@@ -18,6 +18,7 @@ from lai_service.catalogue.cql2_sql import (
     checked_text,
     filter_to_sql,
     geometry_to_sql,
+    joined,
     value_of,
 )
 from lai_service.catalogue.port import Search, SortKey
@@ -57,10 +58,7 @@ def conditions_of(search: Search, *, by_index: bool = True) -> Sql:
         parts.append(geometry_to_sql(place, by_index=by_index))
     if search.filter is not None:
         parts.append(filter_to_sql(search.filter))
-    return Sql(
-        " and ".join(part.text for part in parts),
-        tuple(param for part in parts for param in part.params),
-    )
+    return joined(" and ", parts)
 
 
 def _walks_along_property(search: Search) -> bool:
@@ -97,12 +95,8 @@ def _keys(search: Search) -> list[tuple[Sql, bool]]:
 def order_of(search: Search) -> tuple[Sql, Sql]:
     """Return the sort values to select and the ORDER BY clause."""
     keys = _keys(search)
-    values = Sql(
-        ", ".join(key.text for key, _ in keys),
-        tuple(param for key, _ in keys for param in key.params),
-    )
-    order = ", ".join(f"{key.text} {'desc' if descending else 'asc'}" for key, descending in keys)
-    return values, Sql(order, values.params)
+    order = [Sql(f"{key.text} {'desc' if falls else 'asc'}", key.params) for key, falls in keys]
+    return joined(", ", [key for key, _ in keys]), joined(", ", order)
 
 
 def next_token(search: Search, last: tuple[object, ...]) -> str:
@@ -129,19 +123,10 @@ def start_after(search: Search) -> Sql:
     alternatives: list[Sql] = []
     equal: list[Sql] = []
     for (key, descending), value in zip(keys, last, strict=True):
-        after = _after(key, value, descending)
-        joined = [*equal, after]
-        alternatives.append(
-            Sql(
-                "(" + " and ".join(part.text for part in joined) + ")",
-                tuple(param for part in joined for param in part.params),
-            )
-        )
+        alternatives.append(joined(" and ", [*equal, _after(key, value, descending)]))
         equal.append(Sql(f"{key.text} is ?", (*key.params, value)))
-    return Sql(
-        "(" + " or ".join(part.text for part in alternatives) + ")",
-        tuple(param for part in alternatives for param in part.params),
-    )
+    some = joined(" or ", alternatives)  # `and` binds more tightly
+    return Sql(f"({some.text})", some.params)
 
 
 def _after(key: Sql, value: object, descending: bool) -> Sql:

@@ -44,6 +44,8 @@ __all__ = ["SqliteCatalogue"]
 
 _CROWD = 5000
 """From so many candidates on, a search walks along its sort order instead of collecting them."""
+_LIMITS = ("overflow", "too large", "too many", "too complex")
+"""What SQLite says of a statement that is too long or nested too deep for it."""
 _COLUMNS = "i.collection, i.geometry, i.props, i.rest"
 
 
@@ -219,7 +221,10 @@ class SqliteCatalogue(Catalogue):
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                     return []
-                if any(limit in str(error) for limit in ("overflow", "too large", "too many")):
+                if any(
+                    limit in str(error)
+                    for limit in ("overflow", "too large", "too many", "too complex")
+                ):
                     raise FilterError(
                         f"the filter is too long or nested too deep: {error}"
                     ) from error

@@ -1,17 +1,23 @@
 """Connections to the SQLite file: a few that go from hand to hand, and one writer at a time.
 
+Each has the SQL functions that SQLite lacks: `geometry_is`, `array_is`, `fold` and `to_us`.
+
 A connection belongs to whoever uses it just now, not to a thread: web servers make and end threads
 all day, and each would leave an open file behind.
 """
 
+import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
-from lai_service.catalogue.sqlite_functions import register_functions
+import shapely
+
+from lai_service.catalogue.times import to_microseconds
 from lai_service.errors import CatalogueBusyError, StorageFullError
 
 __all__ = ["Connections"]
@@ -110,8 +116,75 @@ class Connections:
                 connection.execute("pragma journal_mode = wal")
                 connection.execute("pragma synchronous = full")  # what is acknowledged survives
                 connection.execute("pragma foreign_keys = on")
-            register_functions(connection)
+            for function, count in _FUNCTIONS.items():
+                name = function.__name__.removeprefix("_")
+                connection.create_function(name, count, function, deterministic=True)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+_CONVERSE = {"within": "contains", "contains": "within"}
+
+
+def _geometry_is(geojson: str | None, wkb: bytes, predicate: str) -> bool | None:
+    """Return whether a GeoJSON geometry stands in a relation to a WKB one; None without one."""
+    if geojson is None:
+        return None
+    converse = getattr(shapely, _CONVERSE.get(predicate, predicate))
+    return bool(converse(_prepared(wkb), shapely.from_geojson(geojson)))  # the prepared one first
+
+
+def _array_is(first: object, second: object, operator: str) -> bool | None:
+    """Compare two JSON arrays as sets; None where one of them is no array."""
+    sets = [_set_of(text) for text in (first, second)]
+    if sets[0] is None or sets[1] is None:
+        return None
+    a, b = sets[0], sets[1]
+    answers = {
+        "a_contains": a >= b,
+        "a_containedby": a <= b,
+        "a_equals": a == b,
+        "a_overlaps": not a.isdisjoint(b),
+    }
+    return answers[operator]
+
+
+def _set_of(text: object) -> frozenset[str] | None:
+    try:
+        values = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    if not isinstance(values, list):
+        return None
+    return frozenset(json.dumps(value, sort_keys=True) for value in values)
+
+
+def _fold(value: object) -> str | None:
+    return value.lower() if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=64)
+def _prepared(wkb: bytes) -> shapely.Geometry:
+    geometry = shapely.from_wkb(wkb)
+    shapely.prepare(geometry)
+    return geometry
+
+
+def _to_us(value: object) -> int | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return to_microseconds(value)
+    except ValueError:
+        return None
+
+
+_FUNCTIONS: dict[Callable[..., str | int | None], int] = {
+    _geometry_is: 3,
+    _array_is: 3,
+    _fold: 1,
+    _to_us: 1,
+}
+"""Function of SQL, named like it, to the number of its arguments."""

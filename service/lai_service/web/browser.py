@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from lai_service.api.map_links import TILES
+from lai_service.api.documents import TILES
 from lai_service.ops.browser_build import cache_folder, fields_config, is_built
 from lai_service.settings import Settings
 from lai_service.web.colours import STYLES
