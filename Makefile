@@ -31,7 +31,7 @@ setup: .venv/.test  ## Make .venv with everything that demo, test and check need
 	@PYTHON=$(PYTHON) .ci/install requirements-docs.lock
 	@touch $@
 
-demo: .venv/.demo  ## Whole road: SCENE=path-or-href OUT=dir SCALE= OFFSET= DATETIME= SAMPLES= SERVE=1
+demo: .venv/.demo  ## Whole data flow: SCENE=path-or-href OUT=dir SCALE= OFFSET= DATETIME= SAMPLES= SERVE=1
 	@$(BIN)/python -m lai_demo --out "$(OUT)" --scene "$(SCENE)" --scale "$(SCALE)" --offset "$(OFFSET)" \
 		--datetime "$(DATETIME)" --samples $(SAMPLES) --window $(WINDOW) $(if $(MODEL),--model "$(MODEL)") $(if $(SERVE),--serve)
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from urllib.parse import unquote
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent
@@ -159,6 +160,25 @@ def test_every_command_in_the_documents_answers_help(script: str) -> None:
         result = CliRunner().invoke(entry.load(), [command, "--help"])
         assert result.exit_code == 0, f"{script} {command} --help: {result.output[-500:]}"
         assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_option_in_the_code_blocks_of_the_documents_exists(script: str) -> None:
+    (entry,) = entry_points(group="console_scripts", name=script)
+    commands = typer.main.get_command(entry.load()).commands
+    lines = [
+        line
+        for path in markdown_files()
+        for block in FENCE.findall(path.read_text("utf-8"))
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    for line in lines:
+        found = re.search(rf"(?<![\w.-]){script} ([a-z][\w-]*)([^#|]*)", line)
+        if found is not None:
+            parameters = commands[found[1]].params
+            known = {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
+            unknown = set(re.findall(r"(?<=[\s\[])--[a-z][\w-]*", found[2])) - known
+            assert not unknown, line
 
 
 def test_the_openeo_lines_of_the_readme_are_python_that_calls_what_exists() -> None:
