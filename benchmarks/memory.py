@@ -3,9 +3,9 @@
     python benchmarks/memory.py [--minutes 10] [--items 60] [--size 1024]
 
 Tiles, previews, parcels of all sizes and publishing go on at once over the loopback; beside them
-`/_mgmt/ping` is asked every 50 ms. Printed are the resident memory of the server after every
-minute, its rise after the first two, and the longest wait of a ping; then what the largest requests
-do that anybody may send.
+`/_mgmt/ping` is asked every 20 ms. Printed are the resident memory of the server after every
+minute, its rise after the first two, and the longest wait of a ping; then, without that load, the
+longest wait beside each of the largest requests that anybody may send.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import random
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,10 @@ from load_site import TIMEOUT_S, Site, free_port, serving, session
 from rasterio.warp import transform_geom
 from results import CRS, KEYS, ORIGIN, PIXEL_M, cog, item_of
 from shapely.geometry import Point, mapping
-from timeseries import fill, layers
+from timeseries import DIGEST, fill, layers
+
+BIG = "big.tif"
+"""Noise of 2048 x 2048 pixels beside the first item."""
 
 
 def resident_mb(process: int) -> float:
@@ -47,7 +51,7 @@ def read_for_ever(site: Site, size: int, items: int, seed: int, stop: threading.
     with session() as http:
         while not stop.is_set():
             key = rng.choice(KEYS)
-            url = f"lai/lai_{rng.randrange(items):04d}/{'d' * 16}/{key}.tif"
+            url = f"lai/lai_{rng.randrange(items):04d}/{DIGEST}/{key}.tif"
             kind = rng.choice(["preview", "tile", "series", "search"])
             if kind == "preview":
                 picture = {"url": url, "max_size": rng.choice([256, 1024, 2048]), "rescale": "0,6"}
@@ -92,37 +96,59 @@ def ping_for_ever(site: Site, waits: list[float], stop: threading.Event) -> None
             started = time.perf_counter()
             http.get(f"{site.address}/_mgmt/ping", timeout=TIMEOUT_S)
             waits.append(time.perf_counter() - started)
-            time.sleep(0.05)
+            time.sleep(0.02)
 
 
-def largest_requests(site: Site) -> dict[str, int]:
-    """Send the worst that a stranger can think of; return the statuses."""
+Asked = tuple[str, str, str | None]
+"""Method, path and body of a request."""
+
+
+def largest_requests(size: int) -> dict[str, list[Asked]]:
+    """Return the worst that a stranger can think of, some of it several times at once."""
     angles = np.linspace(0, 2 * math.pi, 400_001)
     ring = [[10 + 5 * math.cos(a), 47 + 5 * math.sin(a)] for a in angles]
     polygon = {"type": "Polygon", "coordinates": [[*ring[:-1], ring[0]]]}
     middle = {"type": "Polygon", "coordinates": [[*ring[::50], ring[0]]]}
+    x, y = ORIGIN[0] + size / 2 * PIXEL_M, ORIGIN[1] - size / 2 * PIXEL_M
+    radius = min(480, size // 2 - 10) * PIXEL_M
+    parcel = transform_geom(CRS, "EPSG:4326", mapping(Point(x, y).buffer(radius, quad_segs=2400)))
     deep = '{"op":"not","args":[' * 100_000 + "true" + "]}" * 100_000
-    url = f"lai/lai_0000/{'d' * 16}/lai.tif"
-    pictures = f"{site.address}/cog/preview.png?url={url}"
-    asked = {
-        "400,000 vertices": ("POST", f"{site.address}/search", json.dumps({"intersects": polygon})),
-        "8,000 vertices": ("POST", f"{site.address}/search", json.dumps({"intersects": middle})),
-        "8,000 vertices, series": (
-            "POST",
-            f"{site.address}/timeseries",
-            json.dumps({"geometry": middle}),
-        ),
-        "nested 100,000 deep": ("POST", f"{site.address}/search", '{"filter":' + deep + "}"),
-        "page of 10,000": ("GET", f"{site.address}/search?limit=10000", None),
-        "picture of 100,000 px": ("GET", f"{pictures}&max_size=100000", None),
-        "1000 bands": ("GET", pictures + "&bidx=1" * 1000, None),
+    picture = f"/cog/preview.{{}}?url=lai/lai_0000/{DIGEST}/{BIG}&rescale=0,6000&colormap_name=lai"
+    large: dict[str, list[Asked]] = {
+        "400,000 vertices": [("POST", "/search", json.dumps({"intersects": polygon}))],
+        "8,000 vertices": [("POST", "/search", json.dumps({"intersects": middle}))],
+        "8,000 vertices, series": [("POST", "/timeseries", json.dumps({"geometry": middle}))],
+        "parcel of 9.6 km": [("POST", "/timeseries", json.dumps({"geometry": parcel}))],
+        "nested 100,000 deep": [("POST", "/search", '{"filter":' + deep + "}")],
+        "page of 10,000": [("GET", "/search?limit=10000", None)],
+        "1000 bands": [("GET", picture.format("png") + "&bidx=1" * 1000, None)],
     }
-    statuses = {}
-    for name, (method, address, body) in asked.items():
+    for kind in ("png", "jpg", "webp", "tif"):
+        large[f"four {kind} of 2048 px"] = [
+            ("GET", picture.format(kind) + "&max_size=2048", None)
+        ] * 4
+    large["four jp2 of 1024 px"] = [("GET", picture.format("jp2") + "&max_size=1024", None)] * 4
+    return large
+
+
+def wait_beside(site: Site, requested: list[Asked]) -> tuple[set[int], float]:
+    """Send requests at once; return their statuses and the longest wait of a ping meanwhile."""
+    waits, stop = list[float](), threading.Event()
+    pings = threading.Thread(target=ping_for_ever, args=(site, waits, stop))
+    pings.start()
+
+    def send(asked: Asked) -> int:
+        method, path, body = asked
         headers = {"Content-Type": "application/json"}
-        answer = requests.request(method, address, data=body, headers=headers, timeout=TIMEOUT_S)
-        statuses[name] = answer.status_code
-    return statuses
+        return requests.request(
+            method, site.address + path, data=body, headers=headers, timeout=600
+        ).status_code
+
+    with ThreadPoolExecutor(len(requested)) as senders:
+        statuses = set(senders.map(send, requested))
+    stop.set()
+    pings.join()
+    return statuses, max(waits)
 
 
 def main() -> None:
@@ -135,19 +161,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="lai-memory-") as folder:
         site = Site(Path(folder), port=free_port())
         fill(site, options.items, options.size)
+        noise = layers(0, 2048)["lai"]
+        (site.data / "lai" / "lai_0000" / DIGEST / BIG).write_bytes(cog(noise, "lai"))
         stop, waits = threading.Event(), list[float]()
         with serving(site) as server:
             print(f"idle {resident_mb(server.pid):.0f} MB", flush=True)
-            threads = [
+            readers = [
                 threading.Thread(
                     target=read_for_ever, args=(site, options.size, options.items, seed, stop)
                 )
                 for seed in range(4)
             ]
-            threads.append(
-                threading.Thread(target=publish_for_ever, args=(site, options.size, stop))
-            )
-            threads.append(threading.Thread(target=ping_for_ever, args=(site, waits, stop)))
+            writer = threading.Thread(target=publish_for_ever, args=(site, options.size, stop))
+            pings = threading.Thread(target=ping_for_ever, args=(site, waits, stop))
+            threads = [*readers, writer, pings]
             for thread in threads:
                 thread.start()
             sizes = []
@@ -157,16 +184,16 @@ def main() -> None:
                 print(
                     f"{minute + 1:3d} min {sizes[-1]:.0f} MB, ping {max(waits):.2f} s", flush=True
                 )
-            longest = max(waits)
-            waits.clear()
-            statuses = largest_requests(site)
             stop.set()
             for thread in threads:
                 thread.join()
             if len(sizes) > 2:
                 print(f"rise after two minutes {max(sizes[2:]) / sizes[1] - 1:+.1%}")
-            print(f"longest ping: load {longest:.2f} s, largest requests {max(waits):.2f} s")
-            print(f"answers to the largest requests {statuses}; alive: {server.poll() is None}")
+            print(f"longest ping under the load {max(waits):.2f} s")
+            for name, requested in largest_requests(options.size).items():
+                statuses, wait = wait_beside(site, requested)
+                print(f"longest ping beside {name}: {wait:.2f} s, answered {statuses}", flush=True)
+            print(f"alive: {server.poll() is None}")
 
 
 if __name__ == "__main__":
