@@ -46,8 +46,7 @@ from lai_service.files.hrefs import DATA_ROUTE
 from lai_service.files.openeo_results import ResultsPublisher
 from lai_service.files.published_files import PublishedFiles
 from lai_service.files.publishing import Publisher
-from lai_service.ops.metrics import Metrics, MetricsMiddleware
-from lai_service.ops.request_log import RequestLog
+from lai_service.ops.request_log import Metrics, RequestLog
 from lai_service.settings import Settings, read_settings, warn_of_unknown_variables
 from lai_service.web.browser import add_browser
 from lai_service.web.map_page import add_map_page
@@ -132,8 +131,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
         expose_headers=["Content-Range", "Content-Length", "Accept-Ranges", "ETag", "X-Request-ID"],
         max_age=600,
     )
-    app.add_middleware(MetricsMiddleware, metrics=metrics)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, metrics=metrics)
     return app
 
 

@@ -176,10 +176,9 @@ def upgrade(
 
         settings = settings_of(data)
         catalogue = open_catalogue(settings, make=False)
-        report = upgrade_catalogue(
+        failed = upgrade_catalogue(
             catalogue, settings.data, lambda old, new: typer.echo(f"{old} -> {new}")
         )
-        failed += report.failed
     for name, reason in failed:
         typer.echo(f"not upgraded: {name}: {reason}", err=True)
     if failed:

@@ -14,7 +14,7 @@ from service.fake_items import cog_bytes, edit_item, publish, stored_files
 from lai_service import Settings
 from lai_service.api.documents import MAP_EXTENSION
 from lai_service.catalogue.port import Catalogue
-from lai_service.files.validation import validate_item
+from lai_service.files.validation import validate_document
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -147,7 +147,7 @@ def test_served_item_links_tiles_that_any_stac_browser_draws(
     picture = writer.get(link["href"].format(x=tile.x, y=tile.y, z=tile.z))
     assert (picture.status_code, picture.headers["Content-Type"]) == (200, link["type"])
     assert MAP_EXTENSION in item["stac_extensions"]
-    validate_item(item, unknown="refuse")
+    validate_document(item, "item", unknown="refuse")
     remote = {**item, "assets": {"lai": {**item["assets"]["lai"], "href": "https://a.org/b.tif"}}}
     assert writer.put(f"/collections/lai/items/{ITEM}", json=remote).status_code == 204
     again = writer.get(f"/collections/lai/items/{ITEM}").json()

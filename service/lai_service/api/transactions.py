@@ -24,7 +24,7 @@ from lai_service.catalogue.port import Catalogue, Document, WriteMode, Written
 from lai_service.errors import BadRequestError, InvalidItemError, PatchError
 from lai_service.files.hrefs import check_files, has_files, read_stored_hrefs
 from lai_service.files.storage import locked, locked_collection, remove_item_files
-from lai_service.files.validation import validate_collection, validate_item
+from lai_service.files.validation import validate_document
 
 __all__ = ["Transactions", "checked_id"]
 
@@ -212,7 +212,7 @@ class Transactions(ApiExtension):
         if not any(link.get("rel") == "collection" for link in document["links"]):
             link = {"rel": "collection", "href": f"{base_url}collections/{collection_id}"}
             document["links"] = [*document["links"], link]  # the schema demands it
-        validate_item(document)
+        validate_document(document, "item", unknown="skip")
         return read_stored_hrefs(document, base_url)
 
     def _store(self, collection_id: str, items: list[Document], mode: WriteMode) -> list[Written]:
@@ -231,7 +231,7 @@ class Transactions(ApiExtension):
     def _collection(self, document: Document, base_url: str) -> Document:
         checked_id(document.get("id"), "a collection")
         document = {**document, "links": document.get("links") or []}
-        validate_collection(document)
+        validate_document(document, "collection", unknown="skip")
         stored = read_stored_hrefs(document, base_url)
         check_files(stored, self.data)
         return stored

@@ -17,6 +17,7 @@ from lai_service.errors import ForbiddenPathError, InvalidItemError
 
 __all__ = [
     "DATA_ROUTE",
+    "MADE_LINKS",
     "MAP_ROUTE",
     "check_files",
     "has_files",
@@ -111,15 +112,13 @@ def read_stored_hrefs(document: Document, base_url: str) -> Document:
         ForbiddenPathError: an href leaves the data root.
         InvalidItemError: an href has a scheme that is not for data.
     """
-    name = document.get("id")
-    assets = {}
-    for key, asset in dict(document.get("assets") or {}).items():
-        what = f"asset {key} of {name}"
-        href = stored_href(asset.get("href") if isinstance(asset, dict) else None, base_url, what)
-        assets[key] = {**asset, "href": href}
     changed = {**document, "links": stored_links(document, base_url)}
     if "assets" in document:
-        changed["assets"] = assets
+        changed["assets"] = assets = {}
+        for key, asset in dict(document["assets"] or {}).items():
+            what = f"asset {key} of {document.get('id')}"
+            href = asset.get("href") if isinstance(asset, dict) else None
+            assets[key] = {**asset, "href": stored_href(href, base_url, what)}
     return changed
 
 
@@ -155,14 +154,15 @@ def check_files(document: Document, data: Path) -> None:
             )
 
 
-_OWN_LINKS = frozenset({"self", "item", "parent", "collection", "root", "items"})
+MADE_LINKS = frozenset({"self", "item", "parent", "collection", "root", "items"})
+"""Relations of links that the API makes itself."""
 
 
 def stored_links(document: Document, base_url: str) -> list[Document]:
     """Return the links worth storing: those that the API does not make itself."""
     kept = []
     for link in document.get("links") or []:
-        if not isinstance(link, dict) or link.get("rel") in _OWN_LINKS:
+        if not isinstance(link, dict) or link.get("rel") in MADE_LINKS:
             continue
         if str(link.get("href")).startswith(f"{base_url}{MAP_ROUTE}/"):
             continue

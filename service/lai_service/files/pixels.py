@@ -24,9 +24,6 @@ from lai_udf.grid import Grid
 
 __all__ = ["grid_of", "physical", "stored"]
 
-_GRIDS: cachetools.LRUCache[bytes, Grid] = cachetools.LRUCache(maxsize=256)
-_LOCK = Lock()
-
 
 def grid_of(path: Path) -> Grid:
     """Return the grid of a raster; GDAL reads that of a tile once, not for every date.
@@ -35,16 +32,14 @@ def grid_of(path: Path) -> Grid:
         RasterioError: the file is gone or damaged.
     """
     try:
-        key = tiff_grid(path)
+        return _known_grid(path, tiff_grid(path))
     except UnsupportedTiffLayout:
         return _open_grid(path)
-    with _LOCK:
-        known = _GRIDS.get(key)
-    if known is None:
-        known = _open_grid(path)
-        with _LOCK:
-            _GRIDS[key] = known
-    return known
+
+
+@cachetools.cached(cachetools.LRUCache(maxsize=256), key=lambda path, tags: tags, lock=Lock())
+def _known_grid(path: Path, tags: bytes) -> Grid:
+    return _open_grid(path)
 
 
 def _open_grid(path: Path) -> Grid:

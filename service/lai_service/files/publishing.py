@@ -30,27 +30,32 @@ from lai_service.errors import (
     InvalidItemError,
     NotFoundError,
 )
-from lai_service.files.hrefs import is_relative, is_safe_path, item_href, stored_links
+from lai_service.files.hrefs import (
+    MADE_LINKS,
+    is_relative,
+    is_safe_path,
+    item_href,
+    stored_links,
+)
 from lai_service.files.observations import LAYERS
 from lai_service.files.process_graph import FILE, detach_process_graph
-from lai_service.files.rasters import Grid, check_cog
+from lai_service.files.rasters import check_cog
 from lai_service.files.storage import (
     file_digest,
-    folder_of,
     locked,
     resolve_below,
     source_folder,
     stage,
 )
-from lai_service.files.validation import validate_item
+from lai_service.files.validation import validate_document
 from lai_stac.migration import migrated
 from lai_stac.upgrade import is_other_result
+from lai_udf.grid import Grid
 
 __all__ = ["PublishRequest", "Published", "Publisher", "load_json"]
 
 _log = logging.getLogger("lai_service")
 _ITEM_BESIDE = re.compile(r"\.\./([^/]+)/\1\.json")
-_COG_ROLES = frozenset({"data"})
 
 
 class PublishRequest(BaseModel):
@@ -126,7 +131,7 @@ class Publisher:
         """
         plan = self._plan(request)
         item_id = plan.item["id"]
-        target = folder_of(self._data, plan.collection, item_id) / plan.digest
+        target = self._data / plan.collection / item_id / plan.digest
         with locked(self._data, plan.collection, item_id):
             self._refuse_another(plan)
             made = stage(target, plan.files)
@@ -138,7 +143,9 @@ class Publisher:
                     self._withdraw(plan, target)
                 raise
             if outcome == "updated":
-                _forget_others(target)
+                for folder in target.parent.iterdir():
+                    if folder != target:  # the version that the item named before
+                        shutil.rmtree(folder, ignore_errors=True)
         _log.info("published %s/%s: %s", plan.collection, item_id, outcome)
         return Published(plan.item, outcome)
 
@@ -167,7 +174,8 @@ class Publisher:
         except Exception:
             _log.warning("the catalogue does not answer; %s is left for repair", target)
             return
-        if item is None or not _names(item, f"{target.relative_to(self._data).as_posix()}/"):
+        prefix = f"{target.relative_to(self._data).as_posix()}/"
+        if item is None or not any(a["href"].startswith(prefix) for a in item["assets"].values()):
             shutil.rmtree(target, ignore_errors=True)
 
     def _plan(self, request: PublishRequest) -> _Plan:
@@ -179,7 +187,7 @@ class Publisher:
             named or collection_name(self._default_collection, item), "a collection"
         )
         item = _with_collection(self._with_known_items(item), collection)
-        validate_item(item, unknown="refuse")
+        validate_document(item, "item", unknown="refuse")
         files: dict[str, Path | bytes] = dict(self._asset_files(item, folder))
         for name, path in self._linked_files(item, folder).items():
             if files.setdefault(name, path) != path:
@@ -188,7 +196,7 @@ class Publisher:
         if graph is not None and files.setdefault(FILE, graph) != graph:
             raise InvalidItemError(f"a file of {item['id']} has the name {FILE} of its graph")
         digest = _digest_of(files)
-        return _Plan(_stored(item, collection, digest, folder), collection, files, digest)
+        return _Plan(_stored(item, collection, digest), collection, files, digest)
 
     def _with_known_items(self, item: Document) -> Document:
         """Let links to items beside this one, `../<id>/<id>.json`, name those of the catalogue."""
@@ -227,7 +235,7 @@ class Publisher:
             path = self._local_file(asset["href"], folder, what)
             if files.setdefault(path.name, path) != path:
                 raise InvalidItemError(f"two assets of {item['id']} have the file name {path.name}")
-            if _is_raster(key, asset, path):
+            if _is_raster(asset, path):
                 grids[key] = check_cog(path, item, what)
             _check_file_fields(path, asset, what)
         _check_one_grid(item, grids)
@@ -237,7 +245,7 @@ class Publisher:
         """Find the files beside the item that links name, such as the item of the model."""
         files = {}
         for link in item["links"]:
-            if link.get("rel") not in _MADE_LINKS and is_relative(str(link.get("href"))):
+            if link.get("rel") not in MADE_LINKS and is_relative(str(link.get("href"))):
                 path = self._local_file(link["href"], folder, f"link {link['rel']!r}")
                 files[path.name] = path
         return files
@@ -263,21 +271,6 @@ class Publisher:
             self._catalogue.change_collection(
                 plan.collection, lambda collection: widened(collection, [plan.item])
             )
-
-
-def _names(item: Document, prefix: str) -> bool:
-    """Return whether an item has an asset below a folder of the data root."""
-    return any(asset["href"].startswith(prefix) for asset in item["assets"].values())
-
-
-def _forget_others(target: Path) -> None:
-    """Remove the files of the version that the item named before."""
-    for folder in target.parent.iterdir():
-        if folder != target:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-_MADE_LINKS = frozenset({"self", "item", "parent", "collection", "root", "items"})
 
 
 def _read_item(folder: Path) -> Document:
@@ -332,7 +325,7 @@ def _with_collection(item: Document, collection: str) -> Document:
     links = item.get("links", [])
     if not isinstance(links, list) or not all(isinstance(link, dict) for link in links):
         raise InvalidItemError(f"item {item['id']} has links that are no list of objects")
-    others = [link for link in links if link.get("rel") not in _MADE_LINKS]
+    others = [link for link in links if link.get("rel") not in MADE_LINKS]
     for link in [link for link in others if _is_private(link)]:
         _log.warning("%s: link to the local file %s is left out", item["id"], link["href"])
         others.remove(link)
@@ -351,10 +344,9 @@ def _is_private(link: Document) -> bool:
     return is_relative(href) and not is_safe_path(href)
 
 
-def _is_raster(key: str, asset: Document, path: Path) -> bool:
-    media = str(asset.get("type", ""))
-    roles = set(asset.get("roles") or ())
-    return bool(roles & _COG_ROLES) or "tiff" in media or path.suffix.lower() in (".tif", ".tiff")
+def _is_raster(asset: Document, path: Path) -> bool:
+    is_data = "data" in (asset.get("roles") or ()) or "tiff" in str(asset.get("type", ""))
+    return is_data or path.suffix.lower() in (".tif", ".tiff")
 
 
 def _check_one_grid(item: Document, grids: dict[str, Grid]) -> None:
@@ -387,7 +379,7 @@ def _digest_of(files: dict[str, Path | bytes]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
-def _stored(item: Document, collection: str, digest: str, folder: Path) -> Document:
+def _stored(item: Document, collection: str, digest: str) -> Document:
     """Return the item with hrefs relative to the data root."""
     base = posixpath.join(collection, item["id"], digest)
 
@@ -398,6 +390,5 @@ def _stored(item: Document, collection: str, digest: str, folder: Path) -> Docum
         return {**thing, "href": posixpath.join(base, posixpath.basename(unquote(href)))}
 
     assets = {key: moved(asset) for key, asset in item["assets"].items()}
-    links = [moved(link) for link in item["links"] if link.get("rel") not in _MADE_LINKS]
-    stored = {**item, "assets": assets, "links": links}
+    stored = {**item, "assets": assets, "links": [moved(link) for link in item["links"]]}
     return {**stored, "links": stored_links(stored, "")}

@@ -5,15 +5,15 @@ from pathlib import Path
 import rasterio
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
-from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 from rio_cogeo.cogeo import cog_validate
 
 from lai_service.catalogue.port import Document
 from lai_service.errors import InvalidItemError
+from lai_udf.grid import Grid
 from lai_udf.longitudes import box_holds
 
-__all__ = ["GDAL_ENVIRONMENT", "Grid", "check_cog", "check_size", "is_tiff"]
+__all__ = ["GDAL_ENVIRONMENT", "check_cog", "check_size", "is_tiff"]
 
 MAX_RASTER_PIXELS = 150_000_000
 """Most pixels of a raster: a tile of Sentinel-2 at 10 m has 121 million."""
@@ -27,8 +27,6 @@ GDAL_ENVIRONMENT = {
 }
 """GDAL looks at the one file it is given: no side files, no network; it keeps 64 MB of blocks."""
 
-Grid = tuple[CRS, Affine, int, int]
-"""CRS, transform, height and width of a raster."""
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _TOLERANCE_DEG = 0.01
 
@@ -81,7 +79,7 @@ def check_cog(path: Path, item: Document, what: str) -> Grid:
                 raise InvalidItemError(f"{what} is not a cloud-optimised GeoTIFF: {reason}")
             with rasterio.open(path, driver="GTiff") as raster:
                 _check_place(raster, item, what)
-                return raster.crs, raster.transform, raster.height, raster.width
+                return Grid.of_dataset(raster)
     except RasterioError as error:
         raise InvalidItemError(f"{what} cannot be read as a GeoTIFF: {error}") from error
 

@@ -8,6 +8,7 @@ complete or the new one complete, and at worst a folder that no item names, whic
 
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import uuid
@@ -19,7 +20,6 @@ from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundErr
 
 __all__ = [
     "file_digest",
-    "folder_of",
     "locked",
     "locked_collection",
     "remove_item_files",
@@ -59,30 +59,16 @@ def source_folder(path: Path, roots: Iterable[Path]) -> Path:
     """Return a folder below an allowed root that holds nothing but files and folders.
 
     Raises:
-        ForbiddenPathError, NotFoundError, InvalidItemError: it does not.
+        ForbiddenPathError, NotFoundError: it lies elsewhere, or is none.
+        InvalidItemError: it holds a pipe, a socket, a device, or a link that leads nowhere.
     """
     folder = resolve_below(path, roots)
     if not folder.is_dir():
         raise NotFoundError(f"{path} is no folder")
-    _check_plain_folder(folder)
+    for entry in folder.iterdir():  # a pipe would be read for ever
+        if not entry.is_file() and not entry.is_dir():
+            raise InvalidItemError(f"{entry.name} in {folder.name} is no regular file")
     return folder
-
-
-def _check_plain_folder(folder: Path) -> None:
-    """Check that a folder holds files and folders only: a pipe would be read for ever.
-
-    Raises:
-        InvalidItemError: it holds a pipe, a socket, a device, or a link that leads nowhere.
-    """
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.is_file() and not entry.is_dir():
-                raise InvalidItemError(f"{entry.name} in {folder.name} is no regular file")
-
-
-def folder_of(data: Path, collection_id: str, item_id: str) -> Path:
-    """Return the folder of an item's published files; ids were checked before."""
-    return data / collection_id / item_id
 
 
 def file_digest(path: Path) -> str:
@@ -140,10 +126,13 @@ def stage(target: Path, files: Mapping[str, Path | bytes]) -> bool:
     staging.mkdir()
     try:
         for name, source in files.items():
-            if isinstance(source, bytes):
-                _write(source, staging / name)
-            else:
-                _copy(source, staging / name)
+            with (
+                io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as read,
+                (staging / name).open("xb") as write,
+            ):
+                shutil.copyfileobj(read, write, 1024 * 1024)
+                write.flush()
+                os.fsync(write.fileno())
         _sync_folder(staging)
         os.rename(staging, target)
         _sync_folder(target.parent)
@@ -161,20 +150,6 @@ def _make_folders(folder: Path) -> None:
         _sync_folder(folder.parent)
 
 
-def _write(content: bytes, target: Path) -> None:
-    with target.open("xb") as write:
-        write.write(content)
-        write.flush()
-        os.fsync(write.fileno())
-
-
-def _copy(source: Path, target: Path) -> None:
-    with source.open("rb") as read, target.open("xb") as write:
-        shutil.copyfileobj(read, write, 1024 * 1024)
-        write.flush()
-        os.fsync(write.fileno())
-
-
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -185,5 +160,4 @@ def _sync_folder(folder: Path) -> None:
 
 def remove_item_files(data: Path, collection_id: str, item_id: str | None) -> None:
     """Remove the files of an item, or of a whole collection where `item_id` is None."""
-    folder = data / collection_id if item_id is None else folder_of(data, collection_id, item_id)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(data / collection_id / (item_id or ""), ignore_errors=True)

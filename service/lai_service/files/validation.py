@@ -7,43 +7,27 @@ from lai_service.errors import InvalidItemError
 from lai_stac import validation
 from lai_stac.errors import LaiStacError
 
-__all__ = ["Strictness", "validate_collection", "validate_item"]
-
-Strictness = Literal["refuse", "skip"]
-"""What to do about an extension without a local schema: published items use known ones only."""
+__all__ = ["validate_document"]
 
 
-def validate_item(document: Document, unknown: Strictness = "skip") -> None:
-    """Check an item against the core, our extension and the others it declares.
+def validate_document(
+    document: Document, kind: Literal["item", "collection"], unknown: Literal["refuse", "skip"]
+) -> None:
+    """Check a document against the core, our extension and the others it declares.
 
-    Raises:
-        InvalidItemError: naming the first field that breaks a rule.
-    """
-    try:
-        validation.validate_item(_as_current(document), unknown=unknown)
-    except LaiStacError as error:
-        raise InvalidItemError(_short(error)) from error
-
-
-def validate_collection(document: Document, unknown: Strictness = "skip") -> None:
-    """Check a collection in the same way.
+    Args:
+        document: STAC 1.1, or 1.0, which is checked as 1.1: that admits what 1.0 admits.
+        kind: what it has to be.
+        unknown: what to do about an extension without a local schema.
 
     Raises:
         InvalidItemError: naming the first field that breaks a rule.
     """
-    try:
-        validation.validate_collection(_as_current(document), unknown=unknown)
-    except LaiStacError as error:
-        raise InvalidItemError(_short(error)) from error
-
-
-def _as_current(document: Document) -> Document:
-    """Let a STAC 1.0 document be checked as 1.1, which admits what 1.0 admits."""
     if str(document.get("stac_version", "")).startswith("1.0."):
-        return {**document, "stac_version": "1.1.0"}
-    return document
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 500 else text[:497] + "..."
+        document = {**document, "stac_version": "1.1.0"}
+    check = validation.validate_item if kind == "item" else validation.validate_collection
+    try:
+        check(document, unknown=unknown)
+    except LaiStacError as error:
+        text = " ".join(str(error).split())
+        raise InvalidItemError(text if len(text) <= 500 else f"{text[:497]}...") from error

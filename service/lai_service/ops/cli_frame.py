@@ -1,6 +1,5 @@
 """What all commands of `lai-service` share: settings, the version, and how they fail."""
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ from typer.core import TyperGroup
 
 from lai_service.errors import LaiServiceError
 from lai_service.settings import Settings, read_settings
+from lai_udf.frame import version_option
 
 __all__ = ["Commands", "DataOption", "VersionOption", "settings_of"]
 
@@ -39,16 +39,7 @@ def settings_of(data: Path | None, **given: object) -> Settings:
     return read_settings(**{key: value for key, value in {"data": data, **given}.items() if value})
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"lai-service {version('sentinel2-lai')}")
-        raise typer.Exit
-
-
 DataOption = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="Data root (LAI_SERVICE_DATA).")
 ]
-VersionOption = Annotated[
-    bool,
-    typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
-]
+VersionOption = version_option("lai-service")

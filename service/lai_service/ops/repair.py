@@ -1,8 +1,8 @@
 """After a crash: remove files that no item names, and name items whose files are gone."""
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lai_service.catalogue.new_collection import remade
 from lai_service.catalogue.port import Catalogue, Document, Search, all_items
@@ -13,8 +13,7 @@ from lai_service.files.storage import locked
 __all__ = ["RepairReport", "repair_data"]
 
 
-@dataclass(frozen=True)
-class RepairReport:
+class RepairReport(NamedTuple):
     """What was found."""
 
     removed: tuple[Path, ...]
@@ -47,9 +46,8 @@ def repair_data(catalogue: Catalogue, data: Path, *, dry_run: bool = False) -> R
 def _refresh(catalogue: Catalogue, collection: Document) -> None:
     """Make the summaries of a collection from its items, without those that went."""
     name = collection["id"]
-    summaries = remade(collection, all_items(catalogue, Search(collections=(name,)))).get(
-        "summaries"
-    )
+    items = all_items(catalogue, Search(collections=(name,)))
+    summaries = remade(collection, items).get("summaries")
     if summaries != collection.get("summaries"):
         catalogue.change_collection(name, lambda old: {**old, "summaries": summaries})
 
@@ -78,7 +76,8 @@ def _clear(catalogue: Catalogue, data: Path, folder: Path, dry_run: bool) -> lis
     """Remove the versions of one item that the catalogue does not name."""
     collection_id, item_id = folder.relative_to(data).parts
     with locked(data, collection_id, item_id):  # nobody publishes this item meanwhile
-        used = _versions(catalogue, data, collection_id, item_id)
+        page = catalogue.search(Search(collections=(collection_id,), ids=(item_id,), limit=1))
+        used = {(data / file).parent for item in page.items for file in _files(item)}
         orphans = [path for path in sorted(folder.iterdir()) if path not in used]
         if not dry_run:
             for path in orphans:
@@ -88,13 +87,7 @@ def _clear(catalogue: Catalogue, data: Path, folder: Path, dry_run: bool) -> lis
     return orphans
 
 
-def _versions(catalogue: Catalogue, data: Path, collection_id: str, item_id: str) -> set[Path]:
-    page = catalogue.search(Search(collections=(collection_id,), ids=(item_id,), limit=1))
-    things = [thing for item in page.items for thing in _things(item)]
-    return {(data / thing).parent for thing in things}
-
-
-def _things(item: Document) -> list[str]:
+def _files(item: Document) -> list[str]:
     """Return the published files that an item names."""
     found = [*(item.get("assets") or {}).values(), *(item.get("links") or [])]
     return [thing["href"] for thing in found if is_relative(thing["href"])]

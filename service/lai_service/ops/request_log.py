@@ -1,4 +1,4 @@
-"""One line for every request, as text or as JSON, with an id that the caller gets too."""
+"""What is said of every request: a line of log, text or JSON, and metrics for Prometheus."""
 
 import json
 import logging
@@ -7,10 +7,12 @@ import time
 import uuid
 from typing import Literal
 
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["LogFormat", "RequestLog", "configure_logging"]
+__all__ = ["LogFormat", "Metrics", "RequestLog", "configure_logging"]
 
 LogFormat = Literal["text", "json"]
 
@@ -18,23 +20,53 @@ _log = logging.getLogger("lai_service.requests")
 _HEADER = "X-Request-ID"
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FIELDS = ("request_id", "method", "path", "status", "ms", "client")
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """Counts and durations by route, not by address; each application has a registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "lai_service_requests",
+            "Requests answered",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "lai_service_request_seconds",
+            "Time from request to answer",
+            ("method", "route"),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+
+    def response(self) -> Response:
+        """Return the metrics in the text format of Prometheus."""
+        return Response(
+            generate_latest(self._registry), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
 
 class RequestLog:
-    """ASGI middleware that writes a line when a request is done.
+    """ASGI middleware that writes a line and counts when a request is done, also when it fails.
 
     The id is that of the header `X-Request-ID` where a proxy has set one, a new one otherwise; the
     answer carries it. Requests for `/_mgmt` are logged as DEBUG.
 
     Args:
         app: the application behind.
+        metrics: where to count.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and log it, also when it fails."""
+        """Pass the request on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -53,16 +85,17 @@ class RequestLog:
         try:
             await self._app(scope, receive, marked)
         finally:
-            ms = round((time.perf_counter() - started) * 1000, 1)
+            seconds = time.perf_counter() - started
+            method, path = scope["method"], scope["path"]
             client = (scope.get("client") or ("",))[0]
-            values = (request_id, scope["method"], scope["path"], status, ms, client)
-            level = logging.DEBUG if scope["path"].startswith("/_mgmt/") else logging.INFO
-            _log.log(
-                level,
-                "%s %s %r %d %.1f ms %s",
-                *values,
-                extra=dict(zip(_FIELDS, values, strict=True)),
-            )
+            values = (request_id, method, path, status, round(seconds * 1000, 1), client)
+            level = logging.DEBUG if path.startswith("/_mgmt/") else logging.INFO
+            extra = dict(zip(_FIELDS, values, strict=True))
+            _log.log(level, "%s %s %r %d %.1f ms %s", *values, extra=extra)
+            known = method if method in _METHODS else "OTHER"
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(known, route, str(status)).inc()
+            self._metrics.seconds.labels(known, route).observe(seconds)
 
 
 class _JsonFormatter(logging.Formatter):
@@ -85,10 +118,8 @@ class _JsonFormatter(logging.Formatter):
 
 def configure_logging(kind: LogFormat) -> None:
     """Let all loggers of the process write to standard error in one format."""
+    text = logging.Formatter("%(asctime)s %(name)s %(message)s")
     handler = logging.StreamHandler()
-    if kind == "json":
-        handler.setFormatter(_JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+    handler.setFormatter(_JsonFormatter() if kind == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)  # warns about defaults

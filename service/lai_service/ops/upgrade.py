@@ -6,7 +6,6 @@ under its old one. An interruption leaves an item twice, never none; the same co
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from lai_service.catalogue.new_collection import collection_name
@@ -20,45 +19,35 @@ from lai_stac.errors import LaiStacError
 from lai_stac.item import write_item
 from lai_stac.upgrade import copy_files, is_current, is_ours, upgrade_item
 
-__all__ = ["UpgradeReport", "upgrade_catalogue"]
-
-
-@dataclass(frozen=True)
-class UpgradeReport:
-    """What was done."""
-
-    upgraded: tuple[tuple[str, str], ...]
-    """`collection/item` before and after."""
-    failed: tuple[tuple[str, str], ...]
-    """`collection/item` that stays as it was, and why."""
+__all__ = ["upgrade_catalogue"]
 
 
 def upgrade_catalogue(
-    catalogue: Catalogue, data: Path, done: Callable[[str, str], None] | None = None
-) -> UpgradeReport:
+    catalogue: Catalogue, data: Path, done: Callable[[str, str], object] = lambda old, new: None
+) -> list[tuple[str, str]]:
     """Describe every item of an earlier release anew; safe while the service runs.
 
     Args:
         catalogue: with the items; those of others are left alone.
         data: data root.
-        done: told the old and the new name of each item.
+        done: told the old and the new name, `collection/item`, of each item.
+
+    Returns:
+        Name of each item that stays as it was, and why.
     """
-    upgraded: list[tuple[str, str]] = []
+    upgraded = False
     failed: list[tuple[str, str]] = []
     old = [item for item in all_items(catalogue) if is_ours(item) and not is_current(item)]
     for item in old:
         name = f"{item['collection']}/{item['id']}"
         try:
-            new = _upgrade(catalogue, data, item)
+            done(name, _upgrade(catalogue, data, item))
+            upgraded = True
         except (LaiServiceError, LaiStacError, OSError) as error:
             failed.append((name, str(error)))
-            continue
-        upgraded.append((name, new))
-        if done is not None:
-            done(name, new)
     if upgraded:
         repair_data(catalogue, data)  # summaries no longer count what went
-    return UpgradeReport(tuple(upgraded), tuple(failed))
+    return failed
 
 
 def _upgrade(catalogue: Catalogue, data: Path, item: Document) -> str:
