@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from lai_stac.errors import LaiStacError
     from lai_stac.extension import LaiQualityExtension
     from lai_stac.facts import ResultFacts
+    from lai_stac.files import write_thumbnail
     from lai_stac.item import build_item, describe, describe_cube, write_item
     from lai_stac.job_items import describe_job
     from lai_stac.model import write_model_item
-    from lai_stac.thumbnail import write_thumbnail
     from lai_stac.validation import validate_collection, validate_item
 
 __all__ = [
@@ -62,7 +62,7 @@ _HOME = {
     "write_collection": "collection",
     "write_item": "item",
     "write_model_item": "model",
-    "write_thumbnail": "thumbnail",
+    "write_thumbnail": "files",
 }
 
 

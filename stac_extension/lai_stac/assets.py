@@ -1,4 +1,4 @@
-"""Assets of an LAI item: one COG per output band, each with what its numbers mean.
+"""Assets of an LAI item: one COG per output band, what its numbers mean, and how to draw it.
 
 Where a fact has a home in STAC it is said there: `bands` (name, type, no data, unit,
 statistics), raster (scale, offset, resolution, histogram), classification (flag bits), file
@@ -10,6 +10,7 @@ that unit already.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,24 @@ from lai_stac.statistics import INTERVAL_LEVEL, ProductCounts
 from lai_udf import predict
 from lai_udf.cog import ENCODINGS, FLAG_MEANINGS, GAP_DAYS, Encoding, describe_variable
 from lai_udf.grid import Grid
+from lai_udf.picture import LAI_RANGE
 from lai_udf.smoothing import LONG_NAMES as SERIES_NAMES
 
 THUMBNAIL = "thumbnail.png"
+
+RENDER_URI = "https://stac-extensions.github.io/render/v2.0.0/schema.json"
+
+RANGES: dict[str, tuple[float, float]] = {
+    "LAI": LAI_RANGE,
+    "LAI_SD": (0.0, 1.0),
+    "FAPAR": (0.0, 1.0),
+    "FCOVER": (0.0, 1.0),
+    "CCC": (0.0, 300.0),
+    "CWC": (0.0, 0.3),
+}
+"""Lower and upper end of the colours, in the unit of the band."""
+COLOUR_MAPS = {"LAI": "lai", "LAI_SD": "lai_sd"}
+"""Colour maps of `lai-service`; the others take one that every program knows."""
 
 FLAG_DESCRIPTIONS = {
     predict.INPUT_OUT_OF_DOMAIN: "The reflectance lies outside the definition domain of SL2P",
@@ -136,6 +152,26 @@ def asset_title(
     if band.endswith("_SD") and empty:
         name += " (empty: nothing estimates it)"
     return name[0].upper() + name[1:]
+
+
+def describe_renders(bands: Iterable[str], samples: int = 0) -> dict[str, Any]:
+    """Return `renders` for the output bands that have colours, by asset key.
+
+    Ranges are of the stored numbers, as programs apply them.
+    """
+    renders = {}
+    for band in bands:
+        if band in RANGES:
+            encoding = ENCODINGS[band]
+            low, high = (round(value / encoding.scale) for value in RANGES[band])
+            renders[encoding.key] = {
+                "title": asset_title(band, samples, empty=False),
+                "assets": [encoding.key],
+                "rescale": [[low, high]],
+                "nodata": predict.NO_DATA_ON_DISK,
+                "colormap_name": COLOUR_MAPS.get(band, "ylgn"),
+            }
+    return renders
 
 
 def _band(encoding: Encoding, title: str, grid: Grid, counts: ProductCounts) -> dict[str, Any]:

@@ -23,10 +23,10 @@ import xarray as xr
 from shapely.geometry import shape
 
 from lai_stac import fields
-from lai_stac.assets import COMPONENTS, build_assets
+from lai_stac.assets import COMPONENTS, RENDER_URI, build_assets, describe_renders
 from lai_stac.errors import LaiStacError, OutputError, RasterError
 from lai_stac.facts import LOG, ResultFacts, pixel_m
-from lai_stac.files import write_json
+from lai_stac.files import write_json, write_thumbnail
 from lai_stac.footprint import block_size, bounding_box, inside_mask, outline, to_wgs84
 from lai_stac.product import open_product
 from lai_stac.provenance import (
@@ -37,9 +37,7 @@ from lai_stac.provenance import (
     stamp,
     write_graph,
 )
-from lai_stac.rendering import RENDER_URI, describe_renders
 from lai_stac.statistics import ProductCounts
-from lai_stac.thumbnail import write_thumbnail
 from lai_stac.validation import validate_item
 from lai_udf.cog import write_lai_cogs
 from lai_udf.errors import LaiUdfError

@@ -13,7 +13,8 @@ import functools
 import importlib.resources
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import pystac
@@ -26,7 +27,10 @@ from lai_stac.fields import SCHEMA_URI, UNCERTAINTY_URI
 Schema = Mapping[str, Any]
 CORE_URI = "https://schemas.stacspec.org/v1.1.0/{0}-spec/json-schema/{0}.json"
 _MASK = "{value}"  # for the value in a message, which may be long
-_FORMATS = {"iri-reference": lambda text: True}  # links may hold templates: {z}/{x}/{y}
+_IRI_REFERENCE = Draft7Validator({"format": "iri-reference"})
+_FORMATS = {  # links may hold templates: {z}/{x}/{y}
+    "iri-reference": lambda text: _IRI_REFERENCE.is_valid(re.sub(r"\{\w+\}", "x", text))
+}
 KINDS = {"Feature": "item", "Collection": "collection", "Catalog": "catalog"}
 
 
@@ -100,24 +104,17 @@ def _validate(
         )
     uris = document.get("stac_extensions", [])
     known = {**local_schemas(), **schemas}
-    if unknown == "refuse":
-        _refuse_unknown(document, uris, known)
+    absent = [uri for uri in uris if uri not in known and unknown == "refuse"]
+    if absent:
+        raise UnknownSchemaError(
+            f"{_name(document)}: no local schema for the extension {absent[0]}; nothing is "
+            "fetched: remove it from stac_extensions or pass its schema"
+        )
     validators = _validators(schemas) if schemas else _local_validators()
     for uri in (CORE_URI.format(KINDS[kind]), *uris):
         if uri in validators:
             _check(document, uri, validators[uri])
     _check_order(document)
-
-
-def _refuse_unknown(
-    document: Mapping[str, Any], uris: Sequence[str], known: Mapping[str, Schema]
-) -> None:
-    for uri in uris:
-        if uri not in known:
-            raise UnknownSchemaError(
-                f"{_name(document)}: no local schema for the extension {uri}; nothing is fetched: "
-                "remove it from stac_extensions or pass its schema"
-            )
 
 
 @functools.cache

@@ -28,8 +28,8 @@ from lai_service import Settings
 from lai_service.catalogue.databases import open_catalogue
 from lai_service.ops.browser_build import build_browser
 from lai_service.ops.export import export_catalogue
+from lai_stac.files import write_thumbnail
 from lai_stac.item import build_item, write_item
-from lai_stac.thumbnail import write_thumbnail
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

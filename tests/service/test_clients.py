@@ -21,8 +21,8 @@ from fake_lai import ARGUMENTS, UTM32, fake_layers, write_product
 from numpy.typing import NDArray
 from service.fake_items import TOKEN
 
+from lai_stac.files import write_thumbnail
 from lai_stac.item import build_item, write_item
-from lai_stac.thumbnail import write_thumbnail
 
 pytestmark = [
     # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.

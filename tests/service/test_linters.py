@@ -11,8 +11,8 @@ from fake_lai import ARGUMENTS, fake_layers, write_product
 from linters import ACCEPTED, local_stac_check, needs_node_validator, validate_by_node
 from service.fake_items import TOKEN
 
+from lai_stac.files import write_thumbnail
 from lai_stac.item import build_item, write_item
-from lai_stac.thumbnail import write_thumbnail
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

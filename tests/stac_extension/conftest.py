@@ -7,8 +7,8 @@ import pystac
 import pytest
 from fake_lai import ARGUMENTS, fake_layers, write_product
 
+from lai_stac.files import write_thumbnail
 from lai_stac.item import build_item
-from lai_stac.thumbnail import write_thumbnail
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from lai_stac.errors import OutputError
-from lai_stac.thumbnail import write_thumbnail
+from lai_stac.files import write_thumbnail
 from lai_udf.picture import colour_lai, colour_table, shrink
 
 

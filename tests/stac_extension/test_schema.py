@@ -280,6 +280,26 @@ def test_item_nested_deeper_than_any_reader_follows_is_read():
     validate_item(document)
 
 
+@pytest.mark.parametrize(
+    ("href", "valid"),
+    [
+        ("https://example.com/{z}/{x}/{y}.png", True),  # as the service links its tiles
+        ("../s2/item.json", True),
+        ("https://exa mple.com/item.json", False),
+        ("C:\\item.json", False),
+    ],
+)
+def test_a_link_is_a_reference_or_a_template_of_one(href: str, valid: bool):
+    item = example("item")
+    item["links"].append({"rel": "derived_from", "href": href})
+    if valid:
+        validate_item(item)
+    else:
+        with pytest.raises(InvalidItemError) as refused:
+            validate_item(item)
+        assert refused.value.field == f"links.{len(item['links']) - 1}.href"
+
+
 def test_not_a_number_is_refused():
     document = example("item")
     document["properties"]["laiq:lai_mean"] = float("nan")
