@@ -6,7 +6,7 @@ import pandas as pd
 import xarray as xr
 from affine import Affine
 
-from lai_backend.georeference import georeference
+from lai_backend.grids import georeference
 
 
 def cube_of(values, *, bands=("B",), dates=("2024-06-01",), step=20.0, shift=0.0) -> xr.DataArray:

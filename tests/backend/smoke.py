@@ -365,7 +365,7 @@ def compare(name: str, result: Any, folder: Path) -> str | None:
 
 
 def candidates() -> list[str]:
-    from lai_backend.listing import known_specs
+    from lai_backend.formats import known_specs
 
     return sorted(known_specs())
 

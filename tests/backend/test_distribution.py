@@ -15,15 +15,15 @@ SOURCE = Path(__file__).parents[2] / "udf" / "lai_backend"
 
 
 def test_a_start_without_its_packages_is_one_sentence(tmp_path):
-    blocked = tmp_path / "gunicorn.py"
-    blocked.write_text("raise ModuleNotFoundError('No module named gunicorn', name='gunicorn')")
+    blocked = tmp_path / "waitress.py"
+    blocked.write_text("raise ModuleNotFoundError('No module named waitress', name='waitress')")
     code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from lai_backend.cli import app; app()"
     command = [sys.executable, "-c", code, str(tmp_path), "serve", f"--collections={tmp_path}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
-    assert "gunicorn" in done.stderr
+    assert "waitress" in done.stderr
 
 
 @pytest.mark.network

@@ -62,7 +62,7 @@ def test_an_item_one_pixel_wide_is_read_and_resampled(tmp_path):
 
 def test_a_column_whose_width_nobody_knows_is_refused():
     from lai_backend.errors import ParameterError
-    from lai_backend.georeference import transform_of
+    from lai_backend.grids import transform_of
 
     column = xr.DataArray(np.zeros((3, 1)), {"y": [50, 30, 10], "x": [10]}, ("y", "x"))
     with pytest.raises(ParameterError, match="two rows and columns or more"):

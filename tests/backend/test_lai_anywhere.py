@@ -59,7 +59,7 @@ def test_a_shifted_tile_origin_changes_no_number(cube, origin):
 
 
 def test_sums_of_lai_sd_do_not_depend_on_chunks_or_workers(cube, monkeypatch):
-    monkeypatch.setattr("lai_backend.windows.BLOCK_PX", 64)
+    monkeypatch.setattr("lai_backend.neighborhood.BLOCK_PX", 64)
     ways = [(32, 1, 32), (32, 2, 100), (64, 1, 17), (48, 2, 48), (128, 1, 128)]
     maps = [
         predict(cube, size, threads=threads, chunk=chunk, samples=4, seed=9, bands=["LAI_SD"])

@@ -114,11 +114,11 @@ def tiles_read(monkeypatch) -> list[tuple[int, int]]:
     corners = []
     read = reading._read_band
 
-    def noting(dataset, source, grid, values):
-        column, row = ~dataset.transform * (grid.affine.c, grid.affine.f)
+    def noting(source, grid, values):
         if source.index == 1:
+            column, row = (grid.affine.c - WEST) / STEP, (NORTH - grid.affine.f) / STEP
             corners.append((round(row), round(column)))
-        read(dataset, source, grid, values)
+        read(source, grid, values)
 
     monkeypatch.setattr("lai_backend.reading._read_band", noting)
     monkeypatch.setattr("lai_backend.loading.CHUNK_PX", 32)
@@ -138,7 +138,7 @@ def test_chunks_end_where_tiles_of_the_file_do(tmp_path, rng, tiles_read):
 
 
 def test_windows_that_share_a_chunk_read_it_once(tmp_path, rng, tiles_read, monkeypatch):
-    monkeypatch.setattr("lai_backend.windows.BLOCK_PX", 16)
+    monkeypatch.setattr("lai_backend.neighborhood.BLOCK_PX", 16)
     cube = load(write_bands(tmp_path / "a.tif", rng))
     result = apply_neighborhood(cube, LocalUdf(udfs.IDENTITY), px(16), px(8)).compute()
     assert sorted(tiles_read) == [(0, 0), (0, 32), (32, 0), (32, 32)]

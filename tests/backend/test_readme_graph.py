@@ -164,10 +164,10 @@ def test_means_of_fifty_parcels_are_those_of_zonal(connection, tmp_path):
     means = connection.execute(lai.aggregate_spatial(fields, reducer="mean").flat_graph())
     assert time.perf_counter() - started <= alone + 5
 
-    from lai_backend.vectors import SavedVectors, ZonalValues, read_polygons, write_vectors
+    from lai_backend.vectors import ZonalValues, read_polygons, write_vectors
 
     values = ZonalValues(read_polygons(fields), means)
-    (file,) = write_vectors(SavedVectors(values, "CSV"), tmp_path, "")
+    (file,) = write_vectors(values, "CSV", tmp_path, "")
     table = pd.read_csv(tmp_path / file["name"])
     grid = Grid.of_data_array(cube.isel(t=0), "the cube")
     zones = weigh_zones(squares, f"EPSG:{EPSG}", grid)

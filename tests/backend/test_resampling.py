@@ -7,7 +7,7 @@ import xarray as xr
 from pyproj import Transformer
 
 from lai_backend.errors import ParameterError
-from lai_backend.resampling import resample
+from lai_backend.grids import resample_spatial
 
 
 @pytest.fixture(autouse=True)
@@ -25,24 +25,24 @@ def cube(rng) -> xr.DataArray:
 
 
 def test_average_over_twice_the_pixel_size_is_the_mean_of_four(cube):
-    result = resample(cube, 40, None, "average", "upper-left").compute()
+    result = resample_spatial(cube, 40, None, "average", "upper-left").compute()
     expected = cube.values.reshape(2, 1, 15, 2, 20, 2).mean(axis=(3, 5))
     np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-6)
     assert result.rio.transform().a == 40
 
 
 def test_the_same_grid_changes_nothing(cube):
-    np.testing.assert_array_equal(resample(cube, 0, 32633, "near", "upper-left"), cube)
+    np.testing.assert_array_equal(resample_spatial(cube, 0, 32633, "near", "upper-left"), cube)
 
 
 def test_a_finer_grid_repeats_pixels(cube):
-    result = resample(cube, 10, None, "near", "upper-left")
+    result = resample_spatial(cube, 10, None, "near", "upper-left")
     np.testing.assert_array_equal(result, cube.values.repeat(2, 2).repeat(2, 3))
 
 
 def test_the_grid_starts_at_the_corner_asked_for_and_covers_the_input(cube):
-    west, _, _, north = resample(cube, 190, None, "near", "upper-left").rio.bounds()
-    _, south, east, _ = resample(cube, 190, None, "near", "lower-right").rio.bounds()
+    west, _, _, north = resample_spatial(cube, 190, None, "near", "upper-left").rio.bounds()
+    _, south, east, _ = resample_spatial(cube, 190, None, "near", "lower-right").rio.bounds()
     assert (west, north) == (500_000, 5_600_000)
     assert (east, south) == (500_800, 5_599_400)
 
@@ -50,7 +50,7 @@ def test_the_grid_starts_at_the_corner_asked_for_and_covers_the_input(cube):
 def test_another_projection_keeps_names_places_and_no_data(cube):
     rows = xr.ones_like(cube) * cube["y"]
     rows = rows.where(rows["x"] > 500_400).rio.write_crs("EPSG:32633")
-    moved = resample(rows, 0, "EPSG:4326", "near", "upper-left").compute()
+    moved = resample_spatial(rows, 0, "EPSG:4326", "near", "upper-left").compute()
     assert moved.dims == cube.dims
     assert moved.rio.crs.to_epsg() == 4326
     x, y = np.meshgrid(moved["x"], moved["y"])
@@ -74,4 +74,4 @@ def test_another_projection_keeps_names_places_and_no_data(cube):
 )
 def test_wrong_arguments_are_refused(cube, arguments, sentence):
     with pytest.raises(ParameterError, match=sentence):
-        resample(cube, *arguments)
+        resample_spatial(cube, *arguments)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from lai_backend.engine import Engine
 from lai_backend.errors import ParameterError, ResultError
+from lai_backend.rasters import compute_in_threads
 from lai_backend.saving import SavedResult, write_result
 
 
@@ -36,19 +36,19 @@ def cube(rng) -> xr.DataArray:
 @pytest.mark.parametrize("form", ["GTiff", "netCDF"])
 def test_a_file_that_was_cut_off_is_an_error(cube, small_disk, tmp_path, form):
     with pytest.raises(ResultError, match="Cannot write the result"):
-        write_result(SavedResult(cube, form), tmp_path / "results", False, da.store)
+        write_result(SavedResult(cube, form), tmp_path / "results", False)
     assert list((tmp_path / "results").iterdir()) == []
 
 
 def test_a_label_of_t_that_is_no_date_is_refused(cube, tmp_path):
     odd = cube.assign_coords(t=["spring"])
     with pytest.raises(ParameterError, match="are no dates"):
-        write_result(SavedResult(odd, "GTiff"), tmp_path, False, da.store)
+        write_result(SavedResult(odd, "GTiff"), tmp_path, False)
 
 
 def test_other_labels_of_t_stay_texts_in_netcdf(cube, tmp_path):
     odd = cube.assign_coords(t=["spring"])
-    [asset] = write_result(SavedResult(odd, "netCDF"), tmp_path, False, da.store)
+    [asset] = write_result(SavedResult(odd, "netCDF"), tmp_path, False)
     with xr.open_dataset(tmp_path / asset["name"]) as found:
         assert found["t"].values.tolist() == ["spring"]
         np.testing.assert_array_equal(found["b"], cube.sel(bands="b"))
@@ -57,7 +57,7 @@ def test_other_labels_of_t_stay_texts_in_netcdf(cube, tmp_path):
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b"]])
 def test_bands_of_a_netcdf_are_its_variables_however_many(cube, tmp_path, names):
-    [asset] = write_result(SavedResult(cube.sel(bands=names), "netCDF"), tmp_path, False, da.store)
+    [asset] = write_result(SavedResult(cube.sel(bands=names), "netCDF"), tmp_path, False)
     with xr.open_dataset(tmp_path / asset["name"], decode_coords="all") as found:
         assert list(found.data_vars) == names
         assert found.rio.crs.to_epsg() == 32633
@@ -68,7 +68,7 @@ def test_bands_of_a_netcdf_are_its_variables_however_many(cube, tmp_path, names)
 
 def test_dates_that_are_texts_are_dates(cube, tmp_path):
     text = cube.assign_coords(t=["2024-06-01T00:00:00Z"])
-    [asset] = write_result(SavedResult(text, "GTiff"), tmp_path, False, da.store)
+    [asset] = write_result(SavedResult(text, "GTiff"), tmp_path, False)
     assert asset["name"] == "openEO_2024-06-01Z.tif"
 
 
@@ -81,14 +81,14 @@ def test_dates_that_are_texts_are_dates(cube, tmp_path):
 )
 def test_the_time_of_day_stays_in_names_and_metadata(cube, tmp_path, label, name, moment):
     timed = cube.assign_coords(t=np.array([label], "datetime64[ns]"))
-    [asset] = write_result(SavedResult(timed, "GTiff"), tmp_path, False, da.store)
+    [asset] = write_result(SavedResult(timed, "GTiff"), tmp_path, False)
     assert (asset["name"], asset["datetime"]) == (name, moment)
 
 
 def test_labels_of_t_that_repeat_do_not_overwrite_each_other(cube, tmp_path):
     twice = xr.concat([cube, cube], "t")
     with pytest.raises(ParameterError, match="Labels of t repeat"):
-        write_result(SavedResult(twice, "GTiff"), tmp_path, False, da.store)
+        write_result(SavedResult(twice, "GTiff"), tmp_path, False)
 
 
 def test_after_a_failure_no_thread_writes_into_a_file_that_is_closed(tmp_path):
@@ -109,5 +109,5 @@ def test_after_a_failure_no_thread_writes_into_a_file_that_is_closed(tmp_path):
 
     array = da.zeros(2, chunks=1).map_blocks(fail_second, dtype=float)
     with dask.config.set(num_workers=2), pytest.raises(ValueError, match="second"):
-        Engine(tmp_path / "progress.json").store(array, Target())
+        compute_in_threads(da.store(array, Target(), threading.Lock(), compute=False))
     assert events == ["written"]

@@ -192,8 +192,6 @@ def test_a_cube_with_renamed_dimensions_can_be_saved(tiny, tmp_path, source, tar
     from lai_backend.saving import SavedResult, write_result
 
     renamed = execute(tiny, "rename_dimension", source=source, target=target).chunk()
-    (asset,) = write_result(
-        SavedResult(renamed, "netCDF"), tmp_path, True, lambda array, files: da.store(array, files)
-    )
+    (asset,) = write_result(SavedResult(renamed, "netCDF"), tmp_path, True)
     with xr.open_dataset(tmp_path / asset["name"]) as dataset:
         assert dataset["B04"].sizes["t"] == 3

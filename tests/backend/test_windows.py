@@ -17,7 +17,7 @@ from lai_backend.neighborhood import (
     run_on_cube,
 )
 from lai_backend.udf_runner import LocalUdf
-from lai_backend.window_sizes import parse_windows
+from lai_backend.windows import parse_windows
 
 P1D = [{"dimension": "t", "value": "P1D"}]
 

@@ -10,16 +10,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import flask
+from openeo_driver import errors
 from openeo_driver.backend import BatchJobMetadata, BatchJobResultMetadata, BatchJobs, JobListing
-from openeo_driver.errors import (
-    JobLockedException,
-    JobNotFinishedException,
-    JobNotFoundException,
-    NoDataForUpdateException,
-    OpenEOApiException,
-    ProcessGraphMissingException,
-    PropertyNotEditableException,
-)
 from openeo_driver.users import User
 from openeo_driver.utils import generate_unique_id
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -95,15 +87,11 @@ class LocalBatchJobs(BatchJobs):
     def change_job(self, job_id: str, user_id: str, change: dict[str, Any]) -> None:
         """Change fields of a job that neither waits nor runs; its status and results stay."""
         job = self._job(job_id, user_id)
-        columns: dict[str, Any] = {}
-        if "process" in change:
-            columns["process"] = change.pop("process")
-        if "job_options" in change:
-            columns["options"] = change.pop("job_options") or {}
-        if change:
-            columns["details"] = job.details | change
+        names = {"process": "process", "job_options": "options"}
+        columns = {new: change.pop(old) or {} for old, new in names.items() if old in change}
+        columns |= {"details": job.details | change} if change else {}
         if columns and not self._store.change_job(job.id, IDLE, **columns):
-            raise JobLockedException
+            raise errors.JobLockedException
 
     def cancel_job(self, job_id: str, user_id: str) -> None:
         """Stop a job."""
@@ -132,7 +120,7 @@ class LocalBatchJobs(BatchJobs):
         job = self._job(job_id, user_id)
         outcome = self._supervisor.outcome(job.id) or {}
         if job.status != "finished":
-            raise JobNotFinishedException
+            raise errors.JobNotFinishedException
         folder = self._supervisor.job_folder(job.id) / "results"
         return {
             asset["name"]: {
@@ -150,10 +138,8 @@ class LocalBatchJobs(BatchJobs):
         times = ("datetime", "start_datetime", "end_datetime")
         items = {
             name.rpartition(".")[0]: {
-                "geometry": asset.get("geometry"),
-                "bbox": asset.get("bbox"),
-                "properties": {"datetime": None}
-                | {key: asset[key] for key in times if key in asset},
+                **{key: asset.get(key) for key in ("geometry", "bbox")},
+                "properties": {"datetime": None, **{k: asset[k] for k in times if k in asset}},
                 "assets": {name: asset},
             }
             for name, asset in assets.items()
@@ -168,33 +154,26 @@ class LocalBatchJobs(BatchJobs):
     def _job(self, job_id: str, user_id: str) -> Job:
         job = self._store.job(job_id)
         if job is None or job.user != user_id:
-            raise JobNotFoundException(job_id=job_id)
+            raise errors.JobNotFoundException(job_id=job_id)
         return job
 
     def _describe(self, job: Job) -> BatchJobMetadata:
         outcome = (self._supervisor.outcome(job.id) or {}) if job.status == "finished" else {}
         assets = outcome.get("assets", [])
-        first: dict[str, Any] = assets[0] if assets else {}
-        starts = [a.get("datetime") or a.get("start_datetime") for a in assets]
-        ends = [a.get("datetime") or a.get("end_datetime") for a in assets]
+        first, last = (assets[0], assets[-1]) if assets else ({}, {})
+        same = ("id", "status", "created", "updated", "process", "started", "finished")
         return BatchJobMetadata(
-            id=job.id,
-            status=job.status,
-            created=job.created,
-            updated=job.updated,
-            process=job.process,
-            job_options=job.options or None,
+            **{key: getattr(job, key) for key in same},
             **{key: job.details.get(key) for key in ("title", "description", "plan", "budget")},
+            job_options=job.options or None,
             progress=self._supervisor.progress(job.id) if job.status == "running" else None,
-            started=job.started,
-            finished=job.finished,
             geometry=first.get("geometry"),
             bbox=first.get("bbox"),
             epsg=first.get("proj:epsg"),
             proj_shape=first.get("proj:shape"),
             proj_bbox=first.get("proj:bbox"),
-            start_datetime=parse_instant(starts[0]) if starts else None,
-            end_datetime=parse_instant(ends[-1]) if ends else None,
+            start_datetime=parse_instant(first.get("datetime") or first.get("start_datetime")),
+            end_datetime=parse_instant(last.get("datetime") or last.get("end_datetime")),
         )
 
 
@@ -215,20 +194,20 @@ class JobChange(BaseModel):
 def read_change(body: Json) -> dict[str, Any]:
     """Return the fields of a job that a request body changes, with their new values."""
     if not isinstance(body, dict) or not body:
-        raise NoDataForUpdateException
+        raise errors.NoDataForUpdateException
     for name in body:
         if name not in JobChange.model_fields:
-            raise PropertyNotEditableException(str(name))
+            raise errors.PropertyNotEditableException(str(name))
     try:
         change = JobChange.model_validate(body).model_dump(exclude_unset=True)
     except ValidationError as error:
         wrong = error.errors()[0]
         name = ".".join(map(str, wrong["loc"]))
         message = f"{name} of a job cannot be {wrong['input']!r}: {wrong['msg']}."
-        raise OpenEOApiException(message, "BadRequest", 400) from error
+        raise errors.OpenEOApiException(message, "BadRequest", 400) from error
     if "process" in change:
         if not isinstance((change["process"] or {}).get("process_graph"), dict):
-            raise ProcessGraphMissingException
+            raise errors.ProcessGraphMissingException
         change["process"] = {"process_graph": change["process"]["process_graph"]}
     return {name: value for name, value in change.items() if name != "plan" or value is not None}
 

@@ -1,6 +1,7 @@
 """`lai-backend`: serve an openEO back-end on this machine."""
 
 import os
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,10 @@ def _show_version(wanted: bool) -> None:
             found = version("sentinel2-lai")
         typer.echo(f"lai-backend {found}")
         raise typer.Exit
+
+
+def _resolved(folders: Sequence[Path]) -> tuple[Path, ...]:
+    return tuple(folder.expanduser().resolve() for folder in folders)
 
 
 @app.callback()
@@ -75,8 +80,8 @@ def serve(
     try:
         settings = BackendSettings(
             data_dir=data.expanduser().resolve(),
-            collection_dirs=tuple(folder.expanduser().resolve() for folder in collections),
-            allowed_roots=tuple(folder.expanduser().resolve() for folder in allow or ()),
+            collection_dirs=_resolved(collections),
+            allowed_roots=_resolved(allow or ()),
             host=host,
             port=port,
             user=user,

@@ -5,13 +5,12 @@ openEO description (`cube:dimensions`, band summaries, extent) is completed from
 that another program adds while the server runs are found at the next request.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lai_backend.errors import SourceError
-from lai_backend.files import read_json
+from lai_backend.errors import ParameterError, SourceError
+from lai_backend.files import Json, read_json
 from lai_backend.sources import Scene, is_searchable, read_scene, read_stac
 
 COLLECTION_FILE = "collection.json"
@@ -30,6 +29,15 @@ def find_collections(folders: Sequence[Path]) -> dict[str, Path]:
             if found.setdefault(identifier, path) != path:
                 raise SourceError(f"{path} and {found[identifier]} both describe {identifier!r}.")
     return found
+
+
+def find_collection(folders: Sequence[Path], identifier: Json) -> Path:
+    """Return the file of one collection."""
+    found = find_collections(folders)
+    if identifier not in found:
+        known = ", ".join(found) or "none"
+        raise ParameterError(f"There is no collection {identifier!r}; there are: {known}.")
+    return found[identifier]
 
 
 def read_scenes(collection_file: Path, roots: Sequence[Path]) -> list[Scene]:
@@ -73,25 +81,24 @@ def describe_collection(collection_file: Path, roots: Sequence[Path]) -> dict[st
 
 def read_collection(path: Path) -> dict[str, Any]:
     """Return a collection file."""
-    try:
-        content = read_json(path)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"Cannot read the collection {path}: {error}.") from error
-    if not isinstance(content, dict) or content.get("type") != "Collection" or "id" not in content:
+    content = _read(path)
+    if content.get("type") != "Collection" or "id" not in content:
         raise SourceError(f"{path} is not a STAC collection.")
     return content
 
 
 def _item_files(collection_file: Path) -> Iterator[Path]:
     for path in sorted(collection_file.parent.rglob("*.json")):
-        if path.name == COLLECTION_FILE:
-            continue
-        try:
-            content = read_json(path)
-        except json.JSONDecodeError as error:
-            raise SourceError(f"{path} is not valid JSON: {error}.") from error
-        if isinstance(content, dict) and content.get("type") == "Feature":
+        if path.name != COLLECTION_FILE and _read(path).get("type") == "Feature":
             yield path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"Cannot read {path}: {error}.") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _complete_extent(description: dict[str, Any], scenes: Sequence[Scene]) -> None:

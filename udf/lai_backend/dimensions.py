@@ -13,51 +13,43 @@ import xarray as xr
 
 from lai_backend.errors import ParameterError
 from lai_backend.files import Json
-from lai_backend.georeference import georeference_like
+from lai_backend.grids import check_dimension, georeference_like
 
 
-def apply_process_along(
-    cube: xr.DataArray,
-    process: Callable[..., Any],
+def apply_dimension(
+    data: xr.DataArray,
     dimension: str,
-    target: str | None,
-    context: Json,
+    process: Callable[..., Any],
+    target_dimension: str | None = None,
+    context: Json = None,
 ) -> xr.DataArray:
-    """Apply a process to the values along one dimension.
-
-    Args:
-        cube: any dims.
-        process: child process; gets the values as its parameter `data`.
-        dimension: along which.
-        target: dimension that the values go to; None: the same.
-        context: of the user, for the child process.
+    """Apply a process, which gets the values as its parameter `data`, along one dimension.
 
     Returns:
         Lazy cube. Along the dimension: the labels of the input where there are as many values as
         before and no other target is named, else 0, 1, …; no source dimension where there is
         another target.
     """
-    if dimension not in cube.dims:
-        raise ParameterError(f"There is no dimension {dimension!r}; the cube has {cube.dims}.")
-    final = target or dimension
-    if final != dimension and cube.sizes.get(final, 1) > 1:
+    check_dimension(data, dimension)
+    final = target_dimension or dimension
+    if final != dimension and data.sizes.get(final, 1) > 1:
         raise ParameterError(
-            f"target_dimension {final!r} has {cube.sizes[final]} labels, for each of which there "
+            f"target_dimension {final!r} has {data.sizes[final]} labels, for each of which there "
             "are other values: reduce it first, or name a new dimension."
         )
-    if final != dimension and final in cube.dims:
-        cube = cube.squeeze(final, drop=True)
-    ordered = cube.transpose(..., dimension)
+    if final != dimension and final in data.dims:
+        data = data.squeeze(final, drop=True)
+    ordered = data.transpose(..., dimension)
     labels = ordered[dimension].values
-    values = _call(process, da.asarray(ordered.data), labels, cube.get_axis_num(dimension), context)
+    values = _call(process, da.asarray(ordered.data), labels, data.get_axis_num(dimension), context)
     if final != dimension or values.shape[-1] != len(labels):
         labels = np.arange(values.shape[-1])
     kept = {name: ordered[name] for name in ordered.dims[:-1] if name in ordered.coords}
     dims = (*ordered.dims[:-1], final)
     result = xr.DataArray(values, dims=dims, coords={**kept, final: labels})
-    order = [final if name == dimension else name for name in cube.dims]
+    order = [final if name == dimension else name for name in data.dims]
     result = result.transpose(*order)
-    return georeference_like(result, cube)
+    return georeference_like(result, data)
 
 
 def _call(

@@ -13,81 +13,64 @@ class LaiBackendError(Exception):
     code: ClassVar[str] = "Internal"  # openEO error code
     status: ClassVar[int] = 500  # HTTP status
 
+    def __init_subclass__(cls, code: str = "Internal", status: int = 500) -> None:
+        cls.code, cls.status = code, status
+
 
 class SettingsError(LaiBackendError):
     """The server was started with settings that contradict each other or cannot work."""
 
 
-class GraphError(LaiBackendError):
-    """The process graph cannot be resolved: unknown process, missing node, no result."""
-
-    code, status = "ProcessGraphInvalid", 400
+class GraphError(LaiBackendError, code="ProcessGraphInvalid", status=400):
+    """The process graph cannot be resolved: missing node, no result."""
 
 
-class ParameterError(LaiBackendError):
+class UnknownProcessError(LaiBackendError, code="ProcessUnsupported", status=400):
+    """There is no process of that name."""
+
+
+class ParameterError(LaiBackendError, code="ProcessParameterInvalid", status=400):
     """An argument of a process has a wrong value."""
 
-    code, status = "ProcessParameterInvalid", 400
 
-
-class UnsupportedError(LaiBackendError):
+class UnsupportedError(LaiBackendError, code="FeatureUnsupported", status=501):
     """The request is valid openEO, but this back-end does not do it."""
 
-    code, status = "FeatureUnsupported", 501
 
-
-class NoDataError(LaiBackendError):
+class NoDataError(LaiBackendError, code="NoDataAvailable", status=400):
     """No data lie in the spatial and temporal extent asked for."""
 
-    code, status = "NoDataAvailable", 400
 
-
-class SourceError(LaiBackendError):
+class SourceError(LaiBackendError, code="SourceUnreadable", status=400):
     """A collection, STAC item or raster asset cannot be read."""
 
-    code, status = "SourceUnreadable", 400
 
-
-class AccessError(LaiBackendError):
+class AccessError(LaiBackendError, code="PathNotAllowed", status=403):
     """A path or address lies outside what the operator of the back-end allows."""
 
-    code, status = "PathNotAllowed", 403
 
-
-class ArchiveError(LaiBackendError):
+class ArchiveError(LaiBackendError, code="UdfDependencyInvalid", status=400):
     """A UDF dependency archive cannot be fetched, is broken, or tries to escape its folder."""
 
-    code, status = "UdfDependencyInvalid", 400
 
-
-class UdfError(LaiBackendError):
+class UdfError(LaiBackendError, code="UdfFailed", status=400):
     """The user's code raised an error or broke the contract of UDFs."""
 
-    code, status = "UdfFailed", 400
 
-
-class MemoryLimitError(LaiBackendError):
+class MemoryLimitError(LaiBackendError, code="OutOfMemory", status=400):
     """The job needs more memory than it may have."""
 
-    code, status = "OutOfMemory", 400
 
-
-class BusyError(LaiBackendError):
+class BusyError(LaiBackendError, code="TooManyRequests", status=429):
     """As many synchronous requests as there may be are at work."""
 
-    code, status = "TooManyRequests", 429
 
-
-class ResultError(LaiBackendError):
+class ResultError(LaiBackendError, code="StorageFailure", status=500):
     """The result cannot be written."""
 
-    code, status = "StorageFailure", 500
 
-
-class WorkerError(LaiBackendError):
+class WorkerError(LaiBackendError, code="WorkerDied", status=500):
     """The worker process ended without an outcome: killed, out of memory, or crashed."""
-
-    code, status = "WorkerDied", 500
 
 
 def describe_error(error: BaseException) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""The file formats of results, and results that are no cubes: numbers, texts, lists -> JSON."""
+"""What clients are offered, processes and formats; and results that are no cubes: as JSON."""
 
+import functools
 import logging
 import math
 import re
@@ -8,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from openeo_driver.specs import SPECS_ROOT
+from openeo_processes_dask import specs
 
 from lai_backend.errors import ParameterError, ResultError
-from lai_backend.files import Json, write_json
+from lai_backend.files import Json, read_json, write_json
 
 _log = logging.getLogger(__name__)
-USED_OPTIONS = frozenset({"filename_prefix"})
-"""Format options that have an effect here; the others of the cloud back-ends are ignored."""
 PREFIX = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")
 FORMATS = {"gtiff": "GTiff", "cog": "GTiff", "netcdf": "netCDF"}
 VECTOR_FORMATS = {
@@ -32,6 +33,31 @@ TITLES = {
     "CSV": "CSV, a row per date and polygon",
     "Parquet": "GeoParquet, a row per date and polygon",
 }
+OWN_SPECS = {"apply_neighborhood", "load_collection", "resample_spatial", "run_udf", "save_result"}
+OFFERED = Path(__file__).with_name("offered.json")
+"""Names of the processes that passed the smoke test on a real cube (`tests/backend/smoke.py`)."""
+FOLDERS = ("2.x", "2.x/proposals", "experimental")
+
+
+@functools.cache
+def known_specs() -> dict[str, dict[str, Any]]:
+    """Return every openEO definition at hand, by identifier: what could be offered."""
+    shipped = {
+        spec["id"]: spec
+        for spec in vars(specs).values()
+        if isinstance(spec, dict) and "id" in spec and "parameters" in spec
+    }
+    for folder in reversed(FOLDERS):
+        for path in sorted((SPECS_ROOT / "openeo-processes" / folder).glob("*.json")):
+            if path.stem in OWN_SPECS or path.stem not in shipped:
+                shipped[path.stem] = read_json(path)
+    return shipped
+
+
+@functools.cache
+def process_specs() -> dict[str, dict[str, Any]]:
+    """Return the openEO definition of every process offered, by identifier."""
+    return {name: known_specs()[name] for name in read_json(OFFERED)}
 
 
 def file_formats() -> dict[str, Any]:
@@ -61,15 +87,16 @@ def check_format(name: str, *, vector: bool = False) -> str:
     return offered[str(name).lower()]
 
 
-def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the format options that have an effect; the log names the others."""
-    ignored = sorted(set(options) - USED_OPTIONS)
-    if ignored:
+def read_prefix(options: Mapping[str, Any]) -> str:
+    """Return the start of the names of files, empty if not given; the log names other options."""
+    if ignored := sorted(set(options) - {"filename_prefix"}):
         _log.info("Options of save_result without effect here: %s.", ", ".join(ignored))
-    prefix = options.get("filename_prefix", "openEO")
+    if "filename_prefix" not in options:
+        return ""
+    prefix = options["filename_prefix"]
     if not isinstance(prefix, str) or not PREFIX.match(prefix):
         raise ParameterError(f"filename_prefix {prefix!r} is not a plain file name.")
-    return {name: value for name, value in options.items() if name in USED_OPTIONS}
+    return prefix
 
 
 def write_value(value: object, folder: Path, *, truth: bool = False) -> list[dict[str, Any]]:

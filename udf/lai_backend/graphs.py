@@ -97,8 +97,12 @@ def inline(
     replaced: dict[str, str] = {}
     for name, raw in graph.items():
         node = _check_node(name, raw)
-        node["arguments"] = rename_references(node["arguments"], names, strict=True)
-        node["arguments"] = _substitute(node["arguments"], scope, provided)
+        if unknown := [one for one in references(node["arguments"]) if one not in names]:
+            raise GraphError(
+                f"The process graph refers to a node {unknown[0]!r} that is not there."
+            )
+        renamed = rename_references(node["arguments"], names)
+        node["arguments"] = _substitute(renamed, scope, provided)
         node["arguments"] = _inline_children(node, scope, find_process, depth)
         definition = find_process(node["process_id"], node.pop("namespace", None))
         if definition is None:
@@ -107,7 +111,7 @@ def inline(
         values = _bind_parameters(definition, node["arguments"], node["process_id"])
         inner, below = f"{prefix}{name}__", depth + 1
         body = inline(definition["process_graph"], values, find_process, inner, below, provided)
-        end = next(key for key, one in body.items() if one.get("result"))
+        end = _end(body)
         body[end]["result"] = bool(node.get("result"))
         replaced[prefix + name] = end
         result.update(body)
@@ -129,34 +133,38 @@ def _check_node(name: str, raw: Json) -> dict[str, Any]:
     return node
 
 
-def rename_references(value: Json, names: Mapping[str, str], strict: bool = False) -> Json:
-    """Rename the `from_node` references of one level; child graphs have names of their own."""
+def _replace(value: Json, key: str, new: Callable[[str], Json]) -> Json:
+    """Replace every `{key: name}` of one level; child graphs have names of their own."""
     if isinstance(value, list):
-        return [rename_references(item, names, strict) for item in value]
+        return [_replace(item, key, new) for item in value]
     if not isinstance(value, dict) or "process_graph" in value:
         return value
-    if isinstance(value.get("from_node"), str) and len(value) == 1:
-        target = value["from_node"]
-        if strict and target not in names:
-            raise GraphError(f"The process graph refers to a node {target!r} that is not there.")
-        return {"from_node": names.get(target, target)}
-    return {key: rename_references(item, names, strict) for key, item in value.items()}
+    if len(value) == 1 and isinstance(value.get(key), str):
+        return new(value[key])
+    return {name: _replace(item, key, new) for name, item in value.items()}
+
+
+def rename_references(value: Json, names: Mapping[str, str]) -> Json:
+    """Rename the nodes that some arguments refer to."""
+    return _replace(value, "from_node", lambda name: {"from_node": names.get(name, name)})
+
+
+def references(value: Json) -> list[str]:
+    """Return the names of the nodes that some arguments refer to, child graphs left out."""
+    found: list[str] = []
+    _replace(value, "from_node", found.append)
+    return found
 
 
 def _substitute(value: Json, scope: Mapping[str, Json], provided: frozenset[str]) -> Json:
     """Replace `from_parameter` by values, except those provided while the graph runs."""
-    if isinstance(value, list):
-        return [_substitute(item, scope, provided) for item in value]
-    if not isinstance(value, dict) or "process_graph" in value:
-        return value
-    if isinstance(value.get("from_parameter"), str) and len(value) == 1:
-        name = value["from_parameter"]
-        if name in scope:
-            return copy.deepcopy(scope[name])
-        if name in provided:
-            return value
-        raise ParameterError(f"The process graph needs a value for its parameter {name!r}.")
-    return {key: _substitute(item, scope, provided) for key, item in value.items()}
+
+    def find(name: str) -> Json:
+        if name not in scope and name not in provided:
+            raise ParameterError(f"The process graph needs a value for its parameter {name!r}.")
+        return copy.deepcopy(scope[name]) if name in scope else {"from_parameter": name}
+
+    return _replace(value, "from_parameter", find)
 
 
 def _inline_children(
@@ -205,8 +213,7 @@ def _mark_result(graph: Graph) -> None:
     """Leave one result node: the marked one, or the only node that nothing refers to."""
     marked = [name for name, node in graph.items() if node.get("result")]
     if not marked:
-        used = {name for node in graph.values() for name in references(node["arguments"])}
-        marked = [name for name in graph if name not in used]
+        marked = _unused(graph)
         saves = [name for name in marked if graph[name]["process_id"] == "save_result"]
         marked = saves[-1:] if saves == marked else marked
     if len(marked) != 1:
@@ -215,26 +222,27 @@ def _mark_result(graph: Graph) -> None:
         node["result"] = name == marked[0]
 
 
+def _end(graph: Graph) -> str:
+    """Return the name of the result node."""
+    return next(name for name, node in graph.items() if node["result"])
+
+
+def _unused(graph: Graph) -> list[str]:
+    """Return the nodes that no other refers to."""
+    used = {name for node in graph.values() for name in references(node["arguments"])}
+    return [name for name in graph if name not in used]
+
+
 def _collect_results(graph: Graph) -> Graph:
     """Let the graph end in all its `save_result` nodes, as on the cloud back-ends."""
-    used = {name for node in graph.values() for name in references(node["arguments"])}
-    saves = [name for name, node in graph.items() if node["process_id"] == "save_result"]
-    others = [name for name in saves if not graph[name]["result"] and name not in used]
+    end = _end(graph)
+    saves = [name for name in _unused(graph) if graph[name]["process_id"] == "save_result"]
+    others = [name for name in saves if name != end]
     if not others:
         return graph
-    (end,) = (name for name, node in graph.items() if node["result"])
     graph[end]["result"] = False
     arguments = {"data": {"from_node": end}, "others": [{"from_node": name} for name in others]}
     return {**graph, COLLECTED: {"process_id": COLLECT, "arguments": arguments, "result": True}}
-
-
-def references(value: Json) -> list[str]:
-    """Return the names of the nodes that some arguments refer to, child graphs left out."""
-    if isinstance(value, dict):
-        if isinstance(value.get("from_node"), str) and len(value) == 1:
-            return [value["from_node"]]
-        value = [] if "process_graph" in value else list(value.values())
-    return [name for item in value for name in references(item)] if isinstance(value, list) else []
 
 
 def _lower_node(name: str, node: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The log of a job: JSON lines that `GET /jobs/{id}/logs` serves as they are.
+"""The log of a job, and how far it is: JSON lines that `GET /jobs/{id}/logs` serves as they are.
 
 Our own messages and those of users' code (`openeo.udf.inspect`, `logging`) are kept from the level
 the user chose; libraries speak only when they warn.
@@ -7,10 +7,15 @@ the user chose; libraries speak only when they warn.
 import contextlib
 import json
 import logging
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import dask.callbacks
+
+from lai_backend.files import write_json
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 QUIET = (
@@ -18,6 +23,7 @@ QUIET = (
     *("urllib3", "distributed", "asyncio", "fsspec", "numba", "matplotlib"),
 )
 MAX_MESSAGE = 20_000
+REPORT_EVERY_S = 1.0
 
 
 class JobLogHandler(logging.Handler):
@@ -86,5 +92,21 @@ def append_error(path: Path, message: str) -> None:
 
 
 def _entry(identifier: str, level: str, message: str, seconds: float) -> dict[str, str]:
-    time = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return {"id": identifier, "level": level, "message": message[:MAX_MESSAGE], "time": time}
+    when = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return {"id": identifier, "level": level, "message": message[:MAX_MESSAGE], "time": when}
+
+
+class Progress(dask.callbacks.Callback):
+    """Writes how much of the work is done into a file, at most once a second."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path, self._written = path, 0.0
+
+    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
+        """Report; Dask calls it in one thread."""
+        if time.monotonic() - self._written > REPORT_EVERY_S:
+            self._written = time.monotonic()
+            done = len(state["finished"])
+            total = done + sum(len(state[name]) for name in ("ready", "waiting", "running"))
+            write_json(self._path, {"percent": round(100 * done / total, 1)})

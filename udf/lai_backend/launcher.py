@@ -21,11 +21,10 @@ import psutil
 from lai_backend.files import write_json
 from lai_backend.limits import (
     MAX_PROCESSES,
-    TIME_REMEDY,
+    REMEDY,
     ControlGroup,
     family,
     memory_of,
-    over_limit_sentence,
     process_start,
 )
 from lai_backend.settings import Task
@@ -67,18 +66,22 @@ class Worker:
 
     def excess(self) -> str | None:
         """Return which limit the worker and what it started exceed; None: none."""
-        seconds = None if self.task is None else self.task.seconds
-        if seconds is not None and time.time() > self.since + seconds:
-            return (
-                f"Time ran out: the job took more than the {seconds:g} s it may take and was "
-                f"ended. {TIME_REMEDY}"
-            )
         processes = family(self.pid)
         if len(processes) > MAX_PROCESSES:
             return f"The job had more than the {MAX_PROCESSES} processes it may have and was ended."
-        most = None if self.task is None else self.task.memory_bytes
+        if self.task is None:
+            return None
+        seconds, most = self.task.seconds, self.task.memory_bytes
+        if seconds is not None and time.time() > self.since + seconds:
+            return (
+                f"Time ran out: the job took more than the {seconds:g} s it may take and was "
+                "ended. Use a smaller extent or fewer dates, or a batch job instead of a request."
+            )
         if most is not None and memory_of(processes) > most:
-            return over_limit_sentence(most)
+            return (
+                f"Memory ran out: the job used more than the {most / 2**30:.1f} GiB it may have "
+                f"and was ended. {REMEDY}"
+            )
         return None
 
     def stop(self) -> None:

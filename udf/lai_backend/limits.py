@@ -25,7 +25,6 @@ DEFAULT_SHARE = 0.8
 MIN_BYTES = 2**29  # below this the libraries themselves do not fit
 REMEDY = f"Use smaller windows, fewer dates or a smaller extent, or ask for more ({OPTION})."
 MAX_PROCESSES = 512  # processes and threads of a job
-TIME_REMEDY = "Use a smaller extent or fewer dates, or a batch job instead of a request."
 KILL_ROUNDS = 50
 PR_SET_CHILD_SUBREAPER = 36
 CGROUPS = Path("/sys/fs/cgroup")
@@ -200,14 +199,6 @@ def control_groups_work() -> bool:
         return False
     group.close()
     return True
-
-
-def over_limit_sentence(amount: int) -> str:
-    """Return why a job was ended that used more memory than `amount` bytes."""
-    return (
-        f"Memory ran out: the job used more than the {amount / 2**30:.1f} GiB it may have and was "
-        f"ended. {REMEDY}"
-    )
 
 
 def memory_error_sentence(error: MemoryError) -> str:

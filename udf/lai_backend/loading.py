@@ -31,8 +31,14 @@ from odc.geo.geom import BoundingBox, Geometry
 from odc.geo.xr import xr_coords
 
 from lai_backend.errors import NoDataError, ParameterError
-from lai_backend.extents import TimeSpan, snap_outward, wrapped_boxes
-from lai_backend.georeference import georeference
+from lai_backend.extents import (
+    TimeSpan,
+    parse_spatial_extent,
+    parse_temporal_extent,
+    snap_outward,
+    wrapped_boxes,
+)
+from lai_backend.grids import georeference
 from lai_backend.reading import read_day, read_grid
 from lai_backend.sources import Scene
 
@@ -69,6 +75,20 @@ class Plan:
     def scenes(self) -> tuple[Scene, ...]:
         """All scenes, in order of time."""
         return tuple(scene for scenes in self.days.values() for scene in scenes)
+
+
+def read_request(request: Mapping[str, Any]) -> LoadRequest:
+    """Read the arguments of a loading process, and what `margins` added to them."""
+    bands = request.get("bands")
+    if bands is not None and (not isinstance(bands, list) or not bands):
+        raise ParameterError(f"bands must be a list of names, not {bands!r}.")
+    return LoadRequest(
+        span=parse_temporal_extent(request.get("temporal_extent")),
+        region=parse_spatial_extent(request.get("spatial_extent")),
+        bands=None if bands is None else tuple(str(name) for name in bands),
+        margin_px=int(request.get("margin_px", 0)),
+        pixel=request.get("pixel"),
+    )
 
 
 def plan_cube(scenes: Sequence[Scene], request: LoadRequest, what: str) -> Plan:

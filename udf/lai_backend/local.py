@@ -13,14 +13,14 @@ from openeo.internal.graph_building import as_flat_graph
 from openeo.local import LocalConnection as ClientConnection
 from openeo.metadata import CollectionMetadata
 
-from lai_backend.collections import describe_collection, find_collections
+from lai_backend.collections import describe_collection, find_collection, find_collections
 from lai_backend.errors import ParameterError
 from lai_backend.graphs import prepare_graph
 from lai_backend.margins import add_margins, snap_to_resampling
 from lai_backend.processes import build_registry, evaluate
 from lai_backend.saving import SavedResult
 from lai_backend.settings import Task
-from lai_backend.vectors import SavedVectors, ZonalValues
+from lai_backend.vectors import ZonalValues
 
 
 class LocalConnection(ClientConnection):
@@ -34,21 +34,20 @@ class LocalConnection(ClientConnection):
             allow: further folders that `load_stac` may read.
         """
         super().__init__("local")
-        folders = [folder.resolve() for folder in collections]
-        roots = [*folders, *(folder.resolve() for folder in allow)]
+        roots = tuple(folder.resolve() for folder in (*collections, *allow))
+        folders = roots[: len(collections)]
         self._task = Task(graph={}, collection_dirs=folders, readable_roots=roots)
 
     def list_collections(self) -> list[dict[str, Any]]:
         """Describe all collections."""
-        return [self.describe_collection(name) for name in self._find()]
+        return [
+            self.describe_collection(name) for name in find_collections(self._task.collection_dirs)
+        ]
 
     def describe_collection(self, collection_id: str) -> dict[str, Any]:
         """Describe one collection."""
-        found = self._find()
-        if collection_id not in found:
-            known = ", ".join(found) or "none"
-            raise ParameterError(f"There is no collection {collection_id!r}; there are: {known}.")
-        return describe_collection(found[collection_id], self._task.readable_roots)
+        file = find_collection(self._task.collection_dirs, collection_id)
+        return describe_collection(file, self._task.readable_roots)
 
     def collection_metadata(self, name: str) -> CollectionMetadata:
         """Return what the client needs to know of a collection."""
@@ -71,15 +70,10 @@ class LocalConnection(ClientConnection):
         result = evaluate(add_margins(prepared), build_registry(self._task))
         return _unwrap(result)
 
-    def _find(self) -> dict[str, Path]:
-        return find_collections(tuple(self._task.collection_dirs))
-
 
 def _unwrap(result: Any) -> Any:
     if isinstance(result, list):
         return [_unwrap(one) for one in result]
-    if isinstance(result, SavedVectors):
+    if isinstance(result, SavedResult):
         result = result.data
-    if isinstance(result, SavedResult | ZonalValues):
-        return result.cube
-    return result
+    return result.cube if isinstance(result, ZonalValues) else result

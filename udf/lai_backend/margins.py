@@ -11,6 +11,8 @@ bands of 10 m and of 20 m, loaded for one extent, meet on one grid.
 
 import copy
 
+import networkx as nx
+
 from lai_backend.files import Json
 from lai_backend.graphs import LOADERS, Graph, references, rename_references
 
@@ -34,10 +36,10 @@ def snap_to_resampling(graph: Graph) -> Graph:
 
     It is there where every use of a loaded cube is one `resample_spatial` in the same projection.
     """
-    result = copy.deepcopy(graph)
+    result, links = copy.deepcopy(graph), _links(graph)
     for name, node in graph.items():
         if node["process_id"] in LOADERS:
-            found = {_resolution(graph[user]) for user in _users(graph, name)}
+            found = {_resolution(graph[user]) for user in links.successors(name)}
             if len(found) == 1 and (pixel := found.pop()):
                 result[name]["arguments"]["request"]["pixel"] = pixel
     return result
@@ -52,16 +54,16 @@ def add_margins(graph: Graph) -> Graph:
     Returns:
         The lowered graph with `margin_px` in loading requests and `crop_to_extent` nodes.
     """
-    result = copy.deepcopy(graph)
+    result, links = copy.deepcopy(graph), _links(graph)
     for target, node in graph.items():
         margin = _largest_overlap(node["arguments"].get("overlap"))
         if node["process_id"] != "apply_neighborhood" or not margin:
             continue
-        loaders = _loaders(graph, target)
+        before = nx.ancestors(links, target)
+        loaders = _loaders(graph, links, target)
         extents = [graph[name]["arguments"]["request"].get("spatial_extent") for name in loaders]
         if not extents or extents[0] is None or any(one != extents[0] for one in extents):
             continue
-        before = _upstream(graph, target)
         margin += sum(_reach(graph[name]) for name in before)
         if any(graph[name]["process_id"] == "resample_cube_spatial" for name in before):
             margin *= LARGEST_RATIO  # whatever the pixels of the two cubes
@@ -71,26 +73,23 @@ def add_margins(graph: Graph) -> Graph:
     return result
 
 
-def _loaders(graph: Graph, target: str) -> set[str]:
+def _links(graph: Graph) -> nx.DiGraph:
+    """Return which node feeds which."""
+    links = nx.DiGraph()
+    links.add_nodes_from(graph)
+    links.add_edges_from((used, n) for n in graph for used in references(graph[n]["arguments"]))
+    return links
+
+
+def _loaders(graph: Graph, links: nx.DiGraph, target: str) -> set[str]:
     """Return the loading nodes that feed a neighbourhood and nothing else; none if unclear."""
-    upstream = _upstream(graph, target)
+    upstream = nx.ancestors(links, target)
     loaders = {name for name in upstream if graph[name]["process_id"] in LOADERS}
     for name in upstream:
         fine = name in loaders or _keeps_places(graph, name, loaders)
-        if not fine or not set(_users(graph, name)) <= upstream | {target}:
+        if not fine or not set(links.successors(name)) <= upstream | {target}:
             return set()
     return loaders
-
-
-def _upstream(graph: Graph, target: str) -> set[str]:
-    upstream: set[str] = set()
-    waiting = list(references(graph[target]["arguments"]))
-    while waiting:
-        name = waiting.pop()
-        if name not in upstream:
-            upstream.add(name)
-            waiting += references(graph[name]["arguments"])
-    return upstream
 
 
 def _reach(node: Json) -> int:
@@ -130,10 +129,6 @@ def _resolution(node: Json) -> float | None:
     if not all(isinstance(one, int | float) and one > 0 for one in pair) or pair[0] != pair[1]:
         return None
     return float(pair[0])
-
-
-def _users(graph: Graph, name: str) -> list[str]:
-    return [key for key, node in graph.items() if name in references(node["arguments"])]
 
 
 def _largest_overlap(overlap: Json) -> int:

@@ -4,34 +4,28 @@ Ours replace or add what that library lacks: loading with extents, UDFs with lab
 `apply_neighborhood`, `save_result`.
 """
 
+import functools
 import inspect
 import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from affine import Affine
 from openeo_driver.datacube import DriverVectorCube
 from openeo_pg_parser_networkx import OpenEOProcessGraph, ProcessRegistry
 from openeo_pg_parser_networkx.process_registry import Process
 from openeo_processes_dask import process_implementations, specs
 
-from lai_backend import neighborhood, scl, vectors
+from lai_backend import dimensions, grids, neighborhood, saving, scl, upstream, vectors
 from lai_backend.access import allowed_path, download, is_web_address
-from lai_backend.collections import find_collections, read_collection, read_scenes
-from lai_backend.dimensions import apply_process_along
+from lai_backend.collections import find_collection, read_collection, read_scenes
 from lai_backend.errors import GraphError, NoDataError, ParameterError, SourceError
-from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, snap_outward
 from lai_backend.files import Json
-from lai_backend.formats import check_format
-from lai_backend.georeference import georeference
-from lai_backend.graphs import Graph
-from lai_backend.loading import LoadRequest, load_cube, plan_cube
-from lai_backend.resampling import grid_of, on_grid_of, resample
-from lai_backend.saving import SavedResult
+from lai_backend.graphs import COLLECT, Graph
+from lai_backend.loading import load_cube, plan_cube, read_request
 from lai_backend.settings import Task
 from lai_backend.sources import (
     Scene,
@@ -43,27 +37,35 @@ from lai_backend.sources import (
 )
 from lai_backend.udf_process import CagedUdf, UdfProcess
 from lai_backend.udf_runner import LocalUdf
-from lai_backend.upstream import REPLACEMENTS, resolve_lists
-from lai_backend.vectors import SavedVectors, ZonalValues
 
 _log = logging.getLogger(__name__)
-Udf = dict[str, Any]
-PLAIN: dict[str, Callable[..., Any]] = dict(
-    inspect.getmembers(process_implementations, inspect.isfunction)
-)
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        scl.mask_scl_dilation,
-        scl.to_scl_dilation_mask,
-        vectors.aggregate_spatial,
-        vectors.filter_spatial,
-        vectors.mask_polygon,
-        vectors.vector_buffer,
-        vectors.vector_reproject,
-    )
+Function = Callable[..., Any]
+OURS: dict[str, Function] = {
+    **upstream.REPLACEMENTS,
+    COLLECT: lambda data, others: [data, *others],
+    "crop_to_extent": grids.crop_to_extent,
+    "resample_cube_spatial": grids.on_grid_of,
+    **{
+        function.__name__: function
+        for function in (
+            *(dimensions.apply_dimension, grids.resample_spatial, saving.save_result),
+            *(scl.mask_scl_dilation, scl.to_scl_dilation_mask),
+            *(vectors.aggregate_spatial, vectors.apply_polygon, vectors.filter_spatial),
+            *(vectors.load_geojson, vectors.mask_polygon, vectors.vector_buffer),
+            vectors.vector_reproject,
+        )
+    },
 }
-"""Processes of ours that need to know nothing of the job."""
+"""Processes of ours that need to know nothing of the job, by identifier."""
+OF_UDFS: dict[str, Function] = {
+    "apply": neighborhood.apply_pixels,
+    "apply_dimension": neighborhood.apply_along,
+    "apply_neighborhood": neighborhood.apply_neighborhood,
+    "apply_polygon": vectors.apply_udf_to_polygons,
+    "reduce_dimension": neighborhood.reduce_with_udf,
+    "run_udf": neighborhood.run_on_cube,
+}
+"""What processes do whose child process is a UDF; the second argument is `udf`."""
 
 
 def build_registry(
@@ -76,25 +78,48 @@ def build_registry(
         udfs: process that runs UDFs; None: this one.
         loaded: takes the scenes that loading processes choose.
     """
+
+    def with_udf(function: Function) -> Function:
+        @functools.wraps(function)
+        def call(udf: dict[str, Any], **arguments: Any) -> Any:
+            kind = LocalUdf if udfs is None else functools.partial(CagedUdf, process=udfs)
+            return function(udf=kind(udf["code"], udf["context"]), **arguments)
+
+        return call
+
+    own = Loading(task, [] if loaded is None else loaded)
     registry = plain_registry()
-    own = OwnProcesses(task, udfs, [] if loaded is None else loaded)
-    methods = {
-        name: _as_function(method)
-        for name, method in inspect.getmembers(own, inspect.ismethod)
-        if not name.startswith("_")
-    }
-    for name, function in {**REPLACEMENTS, **FUNCTIONS, **methods}.items():
-        registry[name] = Process(spec={"id": name}, implementation=function)
+    for name, function in {**OURS, **own.processes()}.items():
+        registry[name] = Process(spec={"id": name}, implementation=_on_cubes(function))
+    for name, function in OF_UDFS.items():
+        implementation = with_udf(_on_cubes(function))
+        registry[f"{name}_udf"] = Process(spec={"id": name}, implementation=implementation)
     return registry
 
 
 def plain_registry() -> ProcessRegistry:
     """Return the processes of openeo-processes-dask."""
-    registry = ProcessRegistry(wrap_funcs=[resolve_lists])
-    for name, function in PLAIN.items():
+    registry = ProcessRegistry(wrap_funcs=[upstream.resolve_lists])
+    for name, function in inspect.getmembers(process_implementations, inspect.isfunction):
         if hasattr(specs, name):
             registry[name] = Process(spec=getattr(specs, name), implementation=function)
     return registry
+
+
+def _on_cubes(function: Function) -> Function:
+    """Refuse anything but a raster cube where a process of ours wants one."""
+    cubes = [
+        name for name, kind in inspect.get_annotations(function).items() if kind is xr.DataArray
+    ]
+
+    @functools.wraps(function)
+    def call(**arguments: Any) -> Any:
+        for value in (arguments[name] for name in cubes if name in arguments):
+            if not isinstance(value, xr.DataArray):
+                raise GraphError(f"A raster cube is needed here, not {type(value).__name__}.")
+        return function(**arguments)
+
+    return call
 
 
 class ResultsCache(dict[str, Any]):
@@ -118,7 +143,11 @@ class ResultsCache(dict[str, Any]):
 
 def evaluate(nodes: Graph, registry: ProcessRegistry) -> Any:
     """Evaluate a lowered graph; cubes stay lazy."""
-    graph = OpenEOProcessGraph({"process_graph": nodes})
+    named = {
+        name: {**node, "process_id": node["process_id"] + "_udf" * ("udf" in node["arguments"])}
+        for name, node in nodes.items()
+    }
+    graph = OpenEOProcessGraph({"process_graph": named})
     try:
         call = graph.to_callable(registry, results_cache=ResultsCache(graph))
     except KeyError as error:
@@ -126,231 +155,70 @@ def evaluate(nodes: Graph, registry: ProcessRegistry) -> Any:
     return call()
 
 
-def _as_function(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a method, because the library sets attributes and inspects signatures of functions."""
-
-    def call(**arguments: Any) -> Any:
-        return method(**arguments)
-
-    call.__name__ = method.__name__
-    call.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
-    return call
-
-
 @dataclass(frozen=True)
-class OwnProcesses:
-    """The processes that this back-end brings itself; each public method is one."""
+class Loading:
+    """The processes that read from folders and from the web."""
 
-    _task: Task  # what the worker may read
-    _udfs: UdfProcess | None = None  # process that runs UDFs; None: this one
-    _loaded: list[Scene] = field(default_factory=list)  # the scenes that were chosen
+    task: Task  # what the worker may read
+    loaded: list[Scene]  # takes the scenes that are chosen
 
-    def _call(self, udf: Udf) -> LocalUdf:
-        if self._udfs is None:
-            return LocalUdf(udf["code"], udf["context"])
-        return CagedUdf(udf["code"], udf["context"], process=self._udfs)
+    def processes(self) -> dict[str, Function]:
+        """Return them by identifier."""
+        functions = (self.load_collection, self.load_stac, self.load_url)
+        return {function.__name__: function for function in functions}
 
     def load_collection(self, request: dict[str, Any]) -> xr.DataArray:
         """Load a local collection; see `loading`."""
-        found = find_collections(self._task.collection_dirs)
-        identifier = request.get("id")
-        if identifier not in found:
-            known = ", ".join(found) or "none"
-            raise ParameterError(f"There is no collection {identifier!r}; there are: {known}.")
-        collection, what = read_collection(found[identifier]), f"Collection {identifier!r}"
-        if is_searchable(collection):
-            return self._load(self._search(collection, request), request, what)
-        return self._load(read_scenes(found[identifier], self._task.readable_roots), request, what)
+        file = find_collection(self.task.collection_dirs, request.get("id"))
+        collection, what = read_collection(file), f"Collection {request.get('id')!r}"
+        roots = self.task.readable_roots
+        return self._load(collection, request, what, lambda: read_scenes(file, roots))
 
     def load_stac(self, request: dict[str, Any]) -> xr.DataArray:
         """Load a STAC item, collection or page of items; see `loading`."""
-        href = request.get("url")
+        href, roots = request.get("url"), self.task.readable_roots
         if not isinstance(href, str):
             raise ParameterError("load_stac needs `url`.")
-        roots = self._task.readable_roots
-        content = read_stac(href, roots)
-        if is_searchable(content):
-            return self._load(self._search(content, request), request, href)
-        scenes = [read_scene(item, roots) for item in walk_items(href, roots)]
-        if not scenes:
+
+        def walk() -> list[Scene]:
+            if scenes := [read_scene(item, roots) for item in walk_items(href, roots)]:
+                return scenes
             raise SourceError(f"{href} leads to no STAC item.")
-        return self._load(scenes, request, href)
 
-    def _search(self, collection: Mapping[str, Any], request: dict[str, Any]) -> list[Scene]:
-        """Return the scenes of a collection of a STAC API in the extents of a request."""
-        wanted = _read_request(request)
-        items = {item["id"]: item for item in search_items(collection, wanted.span, wanted.region)}
-        return [read_scene(item, self._task.readable_roots) for item in items.values()]
+        return self._load(read_stac(href, roots), request, href, walk)
 
-    def _load(self, scenes: Sequence[Scene], request: dict[str, Any], what: str) -> xr.DataArray:
+    def _load(
+        self,
+        content: Mapping[str, Any],
+        request: dict[str, Any],
+        what: str,
+        walk: Callable[[], list[Scene]],
+    ) -> xr.DataArray:
+        """Load from a STAC object: by the search of its API, or what `walk` finds."""
+        wanted = read_request(request)
+        if is_searchable(content):
+            items = {item["id"]: item for item in search_items(content, wanted.span, wanted.region)}
+            scenes = [read_scene(item, self.task.readable_roots) for item in items.values()]
+        else:
+            scenes = walk()
         ordered = sorted(scenes, key=lambda scene: (scene.instant, scene.id))
-        wanted = select_scenes(ordered, request.get("properties") or {}, what)
-        plan = plan_cube(wanted, _read_request(request), what)
-        self._loaded.extend(plan.scenes)
+        chosen = select_scenes(ordered, request.get("properties") or {}, what)
+        plan = plan_cube(chosen, wanted, what)
+        self.loaded.extend(plan.scenes)
         cube = load_cube(plan)
         sizes = ", ".join(f"{name} {size}" for name, size in cube.sizes.items())
         _log.info("%s: %s; EPSG %s.", what, sizes, cube.rio.crs.to_epsg())
         return cube
-
-    def run_udf(self, data: xr.DataArray, udf: Udf) -> xr.DataArray:
-        """Run a UDF on a whole cube."""
-        return neighborhood.run_on_cube(as_cube(data), self._call(udf))
-
-    def apply_neighborhood(
-        self, data: xr.DataArray, size: Json, udf: Udf, overlap: Json = None
-    ) -> xr.DataArray:
-        """Run a UDF on overlapping windows."""
-        return neighborhood.apply_neighborhood(as_cube(data), self._call(udf), size, overlap)
-
-    def apply(
-        self,
-        data: xr.DataArray,
-        process: Callable[..., Any] | None = None,
-        context: Json = None,
-        udf: Udf | None = None,
-    ) -> Json:
-        """Run a process or a UDF on every pixel."""
-        if udf is None:
-            return PLAIN["apply"](data=data, process=process, context=context)
-        return neighborhood.apply_pixels(as_cube(data), self._call(udf))
-
-    def apply_dimension(
-        self,
-        data: xr.DataArray,
-        dimension: str,
-        process: Callable[..., Any] | None = None,
-        target_dimension: str | None = None,
-        context: Json = None,
-        udf: Udf | None = None,
-    ) -> Json:
-        """Run a process or a UDF along one dimension."""
-        if udf is not None:
-            call = self._call(udf)
-            return neighborhood.apply_along(as_cube(data), call, dimension, target_dimension)
-        if process is None:
-            raise ParameterError("apply_dimension needs `process`.")
-        return apply_process_along(as_cube(data), process, dimension, target_dimension, context)
-
-    def reduce_dimension(
-        self,
-        data: xr.DataArray,
-        dimension: str,
-        reducer: Callable[..., Any] | None = None,
-        context: Json = None,
-        udf: Udf | None = None,
-    ) -> Json:
-        """Reduce one dimension with a process or a UDF."""
-        if udf is not None:
-            return neighborhood.reduce_with_udf(as_cube(data), self._call(udf), dimension)
-        return PLAIN["reduce_dimension"](
-            data=data, reducer=reducer, dimension=dimension, context=context
-        )
-
-    def rename_labels(
-        self, data: xr.DataArray, dimension: str, target: list[Any], source: list[Any] | None = None
-    ) -> xr.DataArray:
-        """Rename labels; giving a cube the labels it has already changes nothing.
-
-        The specification's `LabelExists` is meant for real clashes; a graph that also runs on
-        back-ends without `apply_metadata` names the bands of a UDF once more after it.
-        """
-        if not source and dimension in data.dims and data[dimension].values.tolist() == target:
-            return data
-        renamed: xr.DataArray = PLAIN["rename_labels"](
-            data=data, dimension=dimension, target=target, source=source or []
-        )
-        return renamed
-
-    def resample_spatial(
-        self,
-        data: xr.DataArray,
-        resolution: Json = 0,
-        projection: Json = None,
-        method: str = "near",
-        align: str = "upper-left",
-    ) -> xr.DataArray:
-        """Bring a cube onto another grid; see `resampling`."""
-        return resample(as_cube(data), resolution, projection, method, align)
-
-    def resample_cube_spatial(
-        self, data: xr.DataArray, target: xr.DataArray, method: str = "near"
-    ) -> xr.DataArray:
-        """Bring a cube onto the pixels of another."""
-        return on_grid_of(as_cube(data), as_cube(target), None, method)
-
-    def crop_to_extent(self, data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
-        """Cut off what was loaded beyond the extent asked for (see `margins.add_margins`)."""
-        region = parse_spatial_extent(request["spatial_extent"])
-        assert region is not None  # only inserted for requests with an extent
-        grid = grid_of(data)
-        wanted = snap_outward(grid, region)
-        left, top = (round(edge) for edge in ~grid.affine * (wanted.affine.c, wanted.affine.f))
-        kept = data.isel(y=slice(top, top + wanted.height), x=slice(left, left + wanted.width))
-        return georeference(kept, data.rio.crs, grid.affine * Affine.translation(left, top))
-
-    def apply_polygon(
-        self,
-        data: xr.DataArray,
-        geometries: Json = None,
-        polygons: Json = None,
-        process: Callable[..., Any] | None = None,
-        mask_value: Json = None,
-        context: Json = None,
-        udf: Udf | None = None,
-    ) -> xr.DataArray:
-        """Run a process or a UDF on the pixels of each polygon."""
-
-        def run(window: xr.DataArray) -> xr.DataArray:
-            if udf is not None:
-                return neighborhood.run_on_cube(window, self._call(udf))
-            if process is None:
-                raise ParameterError("apply_polygon needs `process`.")
-            given = {"x": window.data, "data": window.data, "context": context}
-            return window.copy(data=process(named_parameters=given))
-
-        shapes = polygons if geometries is None else geometries
-        return vectors.apply_polygon(as_cube(data), shapes, run, mask_value, udf is not None)
 
     def load_url(
         self, url: str, format: str, options: dict[str, Any] | None = None
     ) -> DriverVectorCube:
         """Take polygons from a file below the folders allowed, or of the web."""
         if not is_web_address(url):
-            return vectors.read_file(allowed_path(url, self._task.readable_roots), format)
+            return vectors.read_file(allowed_path(url, self.task.readable_roots), format)
         with tempfile.NamedTemporaryFile() as file:
             download(url, file, vectors.MAX_FILE_BYTES)
             return vectors.read_file(Path(file.name), format)
-
-    def load_geojson(self, data: Json, properties: list[str] | None = None) -> DriverVectorCube:
-        """Take polygons from GeoJSON."""
-        return vectors.read_polygons(data)
-
-    def collect_results(self, data: Json, others: list[Json]) -> list[Json]:
-        """Hold the results of several `save_result` (see `graphs.prepare_graph`)."""
-        return [data, *others]
-
-    def save_result(
-        self, data: Json, format: str = "GTiff", options: dict[str, Any] | None = None
-    ) -> SavedResult | SavedVectors:
-        """Say how the result is written; the worker writes it."""
-        if isinstance(data, DriverVectorCube | ZonalValues):
-            return SavedVectors(data, check_format(format, vector=True), dict(options or {}))
-        return SavedResult(as_cube(data), check_format(format), dict(options or {}))
-
-
-def as_saved(result: Json) -> list[SavedResult | SavedVectors]:
-    """Return what a graph ends in as results to write, none if it is a plain value.
-
-    A graph without `save_result` gives cubes as GTiff, polygons as GeoJSON, their values as JSON.
-    """
-    if isinstance(result, xr.DataArray):
-        return [SavedResult(result, "GTiff")]
-    if isinstance(result, DriverVectorCube | ZonalValues):
-        return [SavedVectors(result, "JSON" if isinstance(result, ZonalValues) else "GeoJSON")]
-    if isinstance(result, SavedResult | SavedVectors):
-        return [result]
-    many = isinstance(result, list) and any(map(as_saved, result))
-    return [saved for one in result for saved in as_saved(one)] if many else []
 
 
 def select_scenes(
@@ -379,23 +247,3 @@ def select_scenes(
 def _meets(condition: Mapping[str, Json], value: Json, registry: ProcessRegistry) -> bool:
     graph = OpenEOProcessGraph(dict(condition))  # anew each time: it remembers its results
     return bool(graph.to_callable(registry)(named_parameters={"value": value}))
-
-
-def as_cube(data: Json) -> xr.DataArray:
-    """Return a raster cube; anything else is a `GraphError`."""
-    if not isinstance(data, xr.DataArray):
-        raise GraphError(f"A raster cube is needed here, not {type(data).__name__}.")
-    return data
-
-
-def _read_request(request: dict[str, Any]) -> LoadRequest:
-    bands = request.get("bands")
-    if bands is not None and (not isinstance(bands, list) or not bands):
-        raise ParameterError(f"bands must be a list of names, not {bands!r}.")
-    return LoadRequest(
-        span=parse_temporal_extent(request.get("temporal_extent")),
-        region=parse_spatial_extent(request.get("spatial_extent")),
-        bands=None if bands is None else tuple(str(name) for name in bands),
-        margin_px=int(request.get("margin_px", 0)),
-        pixel=request.get("pixel"),
-    )

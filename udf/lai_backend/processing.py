@@ -6,10 +6,8 @@ it evaluates nothing itself.
 
 import functools
 import os
-import select
 import shutil
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,12 @@ from openeo_driver.util.http import is_http_url
 from lai_backend.collections import describe_collection, find_collections
 from lai_backend.errors import LaiBackendError, ParameterError
 from lai_backend.files import Json
+from lai_backend.formats import process_specs
 from lai_backend.graphs import FindProcess, prepare_graph
 from lai_backend.limits import OPTION as MEMORY_OPTION
 from lai_backend.limits import default_memory, parse_memory
-from lai_backend.listing import process_specs
 from lai_backend.margins import add_margins, snap_to_resampling
-from lai_backend.settings import BackendSettings, Task
+from lai_backend.settings import BackendSettings, Task, WorkerSettings
 from lai_backend.store import Job, Store
 from lai_backend.supervisor import Supervisor
 from lai_backend.validation import Problem, validate_graph
@@ -64,10 +62,8 @@ class LocalProcessing(Processing):
             task = self._make_task(
                 process_graph, env["job_options"] or {}, env["user"].user_id, env["log_level"], True
             )
-        except LaiBackendError as error:
-            raise as_api_error(error) from error
-        try:
-            folder, outcome = self.supervisor.run_now(task, _client_watch())
+            gone = flask.request.environ.get("waitress.client_disconnected", lambda: False)
+            folder, outcome = self.supervisor.run_now(task, gone)
         except LaiBackendError as error:
             raise as_api_error(error) from error
         try:
@@ -94,24 +90,19 @@ class LocalProcessing(Processing):
         single_file: bool,
     ) -> Task:
         settings = self._settings
-        defaults: dict[str, Any] = {}
+        merged: dict[str, Any] = {}
         for node in graph.values():
             stored = self._store.process(user, str(node.get("process_id")))
-            defaults.update((stored or {}).get("default_job_options") or {})
-        prepared = snap_to_resampling(prepare_graph(graph, self._finder(user)))
-        merged = {**defaults, **options}
+            merged |= (stored or {}).get("default_job_options") or {}
+        merged |= options
         most = settings.memory_bytes or default_memory()
         return Task(
-            graph=add_margins(prepared),
+            **settings.model_dump(include=set(WorkerSettings.model_fields)),
+            graph=add_margins(snap_to_resampling(prepare_graph(graph, self._finder(user)))),
             job_options=merged,
-            collection_dirs=[folder.resolve() for folder in settings.collection_dirs],
-            readable_roots=list(settings.readable_roots),
-            threads=settings.threads,
+            readable_roots=settings.readable_roots,
             threads_per_call=_read_cpus(merged.get("task-cpus")),
             seconds=settings.request_seconds if single_file else settings.job_seconds,
-            scratch_bytes=settings.scratch_bytes,
-            network=settings.network,
-            private_network=settings.private_network,
             memory_bytes=min(most, parse_memory(merged.get(MEMORY_OPTION)) or most),
             log_level=log_level,
             single_file=single_file,
@@ -129,22 +120,6 @@ class LocalProcessing(Processing):
             return self._store.process(user, process_id)
 
         return find
-
-
-def _client_watch() -> Callable[[], bool]:
-    """Return a function that says whether the client of this request has hung up."""
-    connection = flask.request.environ.get("gunicorn.socket")
-
-    def gone() -> bool:
-        if connection is None:
-            return False
-        try:
-            readable, _, _ = select.select([connection], [], [], 0)
-            return bool(readable) and not connection.recv(1, socket.MSG_PEEK)
-        except (OSError, ValueError):
-            return True
-
-    return gone
 
 
 def _send(folder: Path, asset: Mapping[str, Any]) -> flask.Response:

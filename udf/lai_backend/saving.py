@@ -1,10 +1,10 @@
 """`save_result`: a lazy cube -> files, and what STAC says about them.
 
-GTiff: one COG per date (`cogs`); netCDF: one file. Files appear whole or not at all.
+GTiff: one COG per date; netCDF: one file. Files appear whole or not at all.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,16 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 from odc.geo.geom import BoundingBox
+from openeo_driver.datacube import DriverVectorCube
 from rasterio.errors import RasterioError
 
-from lai_backend.band_statistics import BandStatistics
-from lai_backend.cogs import StoreBlocks, write_cogs
-from lai_backend.errors import ParameterError, ResultError
-from lai_backend.formats import check_options
-from lai_backend.georeference import georeference, transform_of
-from lai_backend.netcdf import write_netcdf
+from lai_backend.errors import GraphError, ParameterError, ResultError
+from lai_backend.files import Json
+from lai_backend.formats import check_format, read_prefix
+from lai_backend.grids import georeference, transform_of
+from lai_backend.rasters import write_cogs, write_netcdf
 from lai_backend.sources import Scene
-from lai_backend.vectors import SavedVectors, write_vectors
+from lai_backend.vectors import ZonalValues, write_vectors
 
 GTIFF_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 NETCDF_TYPE = "application/x-netcdf"
@@ -33,18 +33,40 @@ PRODUCT_FIELD = "s2:product_uri"
 
 @dataclass(frozen=True)
 class SavedResult:
-    """A cube and how it shall be written; what a process graph ends in."""
+    """What a process graph ends in, and how it shall be written."""
 
-    cube: xr.DataArray  # lazy cube with y and x; t and bands optional
-    format: str  # `GTiff` or `netCDF`
+    data: xr.DataArray | DriverVectorCube | ZonalValues
+    """A lazy cube with y and x, t and bands optional; polygons; or values of polygons."""
+    format: str  # as `formats.check_format` returns it
     options: Mapping[str, Any] = field(default_factory=dict)  # format options of the client
 
 
+def save_result(
+    data: Json, format: str = "GTiff", options: dict[str, Any] | None = None
+) -> SavedResult:
+    """Say how a result is written; the worker writes it."""
+    if not isinstance(data, xr.DataArray | DriverVectorCube | ZonalValues):
+        raise GraphError(f"save_result cannot write {type(data).__name__}.")
+    form = check_format(format, vector=not isinstance(data, xr.DataArray))
+    return SavedResult(data, form, dict(options or {}))
+
+
+def as_saved(result: Json) -> list[SavedResult]:
+    """Return what a graph ends in as results to write, none if it is a plain value.
+
+    A graph without `save_result` gives cubes as GTiff, polygons as GeoJSON, their values as JSON.
+    """
+    if isinstance(result, SavedResult):
+        return [result]
+    if isinstance(result, xr.DataArray | DriverVectorCube | ZonalValues):
+        default = {ZonalValues: "JSON", DriverVectorCube: "GeoJSON"}.get(type(result), "GTiff")
+        return [save_result(result, default)]
+    many = isinstance(result, list) and any(map(as_saved, result))
+    return [saved for one in result for saved in as_saved(one)] if many else []
+
+
 def write_results(
-    results: Sequence[SavedResult | SavedVectors],
-    folder: Path,
-    single_file: bool,
-    store: StoreBlocks,
+    results: Sequence[SavedResult], folder: Path, single_file: bool
 ) -> list[dict[str, Any]]:
     """Write all results of a graph and describe their files; see `write_result`."""
     if single_file and len(results) > 1:
@@ -54,9 +76,8 @@ def write_results(
         )
     assets: list[dict[str, Any]] = []
     for result in results:
-        options = check_options(result.options)
         part = folder / f".part{len(assets)}"
-        described = write_result(replace(result, options=options), part, single_file, store)
+        described = write_result(result, part, single_file)
         taken = {asset["name"] for asset in assets} & {asset["name"] for asset in described}
         if taken:
             raise ParameterError(
@@ -70,34 +91,30 @@ def write_results(
     return assets
 
 
-def write_result(
-    result: SavedResult | SavedVectors, folder: Path, single_file: bool, store: StoreBlocks
-) -> list[dict[str, Any]]:
+def write_result(result: SavedResult, folder: Path, single_file: bool) -> list[dict[str, Any]]:
     """Write a result and describe its files.
 
     Args:
         result: cube or polygons, and format.
         folder: where the files go; made if absent.
         single_file: a synchronous request, which can carry one file only.
-        store: computes the cube.
 
     Returns:
         One dictionary per file: `name`, `type`, `bands`, `datetime` or `start_datetime` and
         `end_datetime`, `bbox`, `geometry`, `proj:epsg`, `proj:shape`, `proj:bbox`.
     """
-    prefix = str(result.options.get("filename_prefix", "openEO"))
+    prefix = read_prefix(result.options)
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(result, SavedVectors):
-        plain = prefix if "filename_prefix" in result.options else ""
-        return write_vectors(result, folder, plain and f"{plain}_")
-    cube = _normalise(result.cube, dated=result.format == "GTiff")
+    if not isinstance(result.data, xr.DataArray):
+        return write_vectors(result.data, result.format, folder, prefix and f"{prefix}_")
+    cube = _normalise(result.data, dated=result.format == "GTiff")
     if result.format == "GTiff" and single_file and cube.sizes["t"] > 1:
         raise ParameterError(
             f"The result has {cube.sizes['t']} dates, a synchronous GTiff request carries "
             "one: use netCDF, reduce t, or run a batch job."
         )
     try:
-        return _write(cube, result.format, folder, prefix, store)
+        return _write(cube, result.format, folder, prefix or "openEO")
     except (OSError, RasterioError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "NetCDF" not in str(error):
             raise
@@ -139,29 +156,20 @@ def _read_dates(labels: npt.NDArray[Any], *, dated: bool) -> npt.NDArray[Any]:
     return np.asarray(dates.dt.tz_localize(None).values, "datetime64[ns]")
 
 
-def _write(
-    cube: xr.DataArray, form: str, folder: Path, prefix: str, store: StoreBlocks
-) -> list[dict[str, Any]]:
+def _write(cube: xr.DataArray, form: str, folder: Path, prefix: str) -> list[dict[str, Any]]:
     dates = cube["t"].values
-    statistics = BandStatistics(cube.shape, store)
-    bands = [str(name) for name in cube["bands"].values]
     if form == "netCDF":
         names, media_type, parts = [f"{prefix}.nc"], NETCDF_TYPE, [slice(None)]
-        write_netcdf(cube, folder / names[0], statistics.store)
+        bands = [write_netcdf(cube, folder / names[0])]
     else:
         names = [f"{prefix}{_name_moment(date)}.tif" for date in dates]
         media_type, parts = GTIFF_TYPE, [slice(one, one + 1) for one in range(len(dates))]
         if len(set(names)) < len(names):
             raise ParameterError(f"Labels of t repeat; one GeoTIFF each needs others: {names}.")
-        write_cogs(cube, [folder / name for name in names], statistics.store)
+        bands = write_cogs(cube, [folder / name for name in names])
     return [
-        {
-            "name": name,
-            "type": media_type,
-            **_describe(cube, dates[part]),
-            "raster:bands": statistics.describe(bands, part),
-        }
-        for name, part in zip(names, parts, strict=True)
+        {"name": name, "type": media_type, **_describe(cube, dates[part]), "raster:bands": layers}
+        for name, part, layers in zip(names, parts, bands, strict=True)
     ]
 
 

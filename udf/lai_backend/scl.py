@@ -14,7 +14,7 @@ import xarray as xr
 from scipy import ndimage
 
 from lai_backend.errors import ParameterError
-from lai_backend.georeference import georeference_like
+from lai_backend.grids import georeference_like
 from lai_backend.margins import SCL_KERNELS_PX
 
 CLEAR = (2, 4, 5, 6, 7)
@@ -74,13 +74,11 @@ def to_scl_dilation_mask(
 
 def mask_scl_dilation(data: xr.DataArray, scl_band_name: str | None = None) -> xr.DataArray:
     """Hide clouds and what surrounds them in all bands of a cube that holds `SCL`."""
-    names = [str(name) for name in data["bands"].values] if "bands" in data.dims else []
-    found = [name for name in names if name == (scl_band_name or "SCL")]
-    if not found:
-        raise ParameterError(
-            f"mask_scl_dilation finds no band {scl_band_name or 'SCL'} in {names}."
-        )
-    hidden = to_scl_dilation_mask(data.sel(bands=found[0], drop=True))
+    name = scl_band_name or "SCL"
+    names = data["bands"].values.tolist() if "bands" in data.dims else []
+    if name not in names:
+        raise ParameterError(f"mask_scl_dilation finds no band {name} in {names}.")
+    hidden = to_scl_dilation_mask(data.sel(bands=name, drop=True))
     return georeference_like(data.where(hidden == 0).transpose(*data.dims), data)
 
 

@@ -14,21 +14,9 @@ import flask
 import openeo_driver.config.load
 import openeo_driver.processgraph
 import openeo_driver.views
-from openeo_driver.backend import (
-    AbstractCollectionCatalog,
-    OpenEoBackendImplementation,
-    UdfRuntimes,
-    UserDefinedProcesses,
-    UserDefinedProcessesListing,
-    UserDefinedProcessMetadata,
-)
+from openeo_driver import backend as driver
+from openeo_driver import errors
 from openeo_driver.config import OpenEoBackendConfig
-from openeo_driver.errors import (
-    CollectionNotFoundException,
-    OpenEOApiException,
-    ProcessGraphNotFoundException,
-    TokenInvalidException,
-)
 from openeo_driver.urlsigning import UrlSigner
 from openeo_driver.users import User
 from shapely.geometry import box, mapping
@@ -39,8 +27,7 @@ from lai_backend.batch_jobs import LocalBatchJobs, replace_job_views
 from lai_backend.collections import describe_collection, find_collections, read_scenes
 from lai_backend.errors import LaiBackendError, SettingsError
 from lai_backend.extents import TimeSpan, parse_instant
-from lai_backend.formats import file_formats
-from lai_backend.listing import process_specs, udf_runtimes
+from lai_backend.formats import file_formats, process_specs
 from lai_backend.processing import LocalProcessing, as_api_error
 from lai_backend.settings import BackendSettings
 from lai_backend.store import Store
@@ -50,20 +37,19 @@ LINK_LIFETIME_S = 7 * 24 * 3600
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 
 
-class Backend(OpenEoBackendImplementation):
+class Backend(driver.OpenEoBackendImplementation):
     """All parts of one back-end."""
 
     def __init__(self, settings: BackendSettings) -> None:
         """Open the registry and put the parts together; `supervisor.start` begins the work."""
-        data_dir = settings.data_dir
         if not settings.private_network:
             refuse_private_addresses()
-        _make_writable(data_dir)
-        shutil.rmtree(data_dir / "requests", ignore_errors=True)  # left by a killed server
-        store = Store(data_dir / "registry.sqlite")
-        self.settings = settings
-        secret = read_secret(data_dir / "secret")
-        password = settings.password or read_secret(data_dir / "password")
+        folder = settings.data_dir
+        _make_writable(folder)
+        shutil.rmtree(folder / "requests", ignore_errors=True)  # left by a killed server
+        store = Store(folder / "registry.sqlite")
+        secret = read_secret(folder / "secret")
+        password = settings.password or read_secret(folder / "password")
         self.account = Account(settings.user, password, secret)
         processing = LocalProcessing(settings, store)
         self.supervisor = Supervisor(settings, store, processing.task_of_job)
@@ -97,11 +83,8 @@ class Backend(OpenEoBackendImplementation):
             if endpoint["path"] == "/jobs/{job_id}":
                 endpoint["methods"] = sorted({*endpoint["methods"], "PATCH"})
         capabilities["endpoints"].append({"path": "/jobs/{job_id}/estimate", "methods": ["GET"]})
-        foreign = {"terms-of-service", "privacy-policy"}
-        capabilities["links"] = [
-            link for link in capabilities["links"] if link["rel"] not in foreign
-        ]
-        return capabilities
+        links, foreign = capabilities["links"], {"terms-of-service", "privacy-policy"}
+        return {**capabilities, "links": [link for link in links if link["rel"] not in foreign]}
 
     def file_formats(self) -> dict[str, Any]:
         """Return the answer to `GET /file_formats`."""
@@ -121,7 +104,7 @@ def _make_writable(folder: Path) -> None:
         ) from error
 
 
-class LocalCatalog(AbstractCollectionCatalog):
+class LocalCatalog(driver.AbstractCollectionCatalog):
     """The collections in the folders of the operator."""
 
     def __init__(self, settings: BackendSettings) -> None:
@@ -167,19 +150,24 @@ class LocalCatalog(AbstractCollectionCatalog):
     def _find(self, collection_id: str) -> Path:
         found = find_collections(self._settings.collection_dirs)
         if collection_id not in found:
-            raise CollectionNotFoundException(collection_id)
+            raise errors.CollectionNotFoundException(collection_id)
         return found[collection_id]
 
 
-class LocalRuntimes(UdfRuntimes):
+class LocalRuntimes(driver.LegacyUdfRuntimes):
     """The Python of this environment."""
+
+    python_libraries = (
+        *("dask", "netCDF4", "numpy", "onnxruntime", "openeo", "pandas", "pyproj", "rasterio"),
+        *("rioxarray", "scipy", "shapely", "xarray"),
+    )
 
     def get_udf_runtimes(self) -> dict[str, Any]:
         """Return the answer to `GET /udf_runtimes`."""
-        return udf_runtimes()
+        return {"Python": self._get_python_udf_runtime_metadata()}
 
 
-class StoredProcess(UserDefinedProcessMetadata):
+class StoredProcess(driver.UserDefinedProcessMetadata):
     """A user-defined process that keeps fields openeo-driver does not know, as job options."""
 
     spec: Mapping[str, Any]
@@ -197,34 +185,34 @@ class StoredProcess(UserDefinedProcessMetadata):
         return {key: value for key, value in self.spec.items() if full or key in short}
 
 
-class StoredProcesses(UserDefinedProcesses):
+class StoredProcesses(driver.UserDefinedProcesses):
     """User-defined processes in the registry."""
 
     def __init__(self, store: Store) -> None:
         super().__init__()
         self._store = store
 
-    def get(self, user_id: str, process_id: str) -> UserDefinedProcessMetadata | None:
+    def get(self, user_id: str, process_id: str) -> driver.UserDefinedProcessMetadata | None:
         """Return one process."""
         spec = self._store.process(user_id, process_id)
         return None if spec is None else StoredProcess.read(spec)
 
-    def list_for_user(self, user_id: str) -> UserDefinedProcessesListing:
+    def list_for_user(self, user_id: str) -> driver.UserDefinedProcessesListing:
         """List the processes of a user."""
         stored = [StoredProcess.read(spec) for spec in self._store.processes_of(user_id)]
-        return UserDefinedProcessesListing(udps=stored)
+        return driver.UserDefinedProcessesListing(udps=stored)
 
     def save(self, user_id: str, process_id: str, spec: dict[str, Any]) -> None:
         """Store a process; predefined ones cannot be replaced."""
         if process_id in process_specs():
             message = f"{process_id!r} is a predefined process; choose another name."
-            raise OpenEOApiException(message, "PredefinedProcessExists", 400)
+            raise errors.OpenEOApiException(message, "PredefinedProcessExists", 400)
         self._store.save_process(user_id, process_id, spec)
 
     def delete(self, user_id: str, process_id: str) -> None:
         """Forget a process."""
         if not self._store.remove_process(user_id, process_id):
-            raise ProcessGraphNotFoundException(process_id)
+            raise errors.ProcessGraphNotFoundException(process_id)
 
 
 def build_app(backend: Backend) -> flask.Flask:
@@ -242,7 +230,7 @@ def build_app(backend: Backend) -> flask.Flask:
     def user_of_token(access_token: str) -> User:
         user = backend.account.user_of(access_token)
         if user is None:
-            raise TokenInvalidException
+            raise errors.TokenInvalidException
         return User(user_id=user, internal_auth_data={"authentication_method": "Basic"})
 
     handler.resolve_basic_access_token = user_of_token

@@ -4,21 +4,30 @@
 """
 
 import ipaddress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from lai_backend.errors import SettingsError
 
 
-@dataclass(frozen=True)
-class BackendSettings:
+class WorkerSettings(BaseModel):
+    """What the operator decides for all workers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    collection_dirs: tuple[Path, ...] = ()  # folders that are searched for `collection.json` files
+    threads: int = 2  # threads of one worker process
+    scratch_bytes: int = 2**30  # space for temporary files of a UDF
+    network: bool = False  # whether UDFs may use the network
+    private_network: bool = False  # whether requests may name addresses of private networks
+
+
+class BackendSettings(WorkerSettings):
     """Settings of one server."""
 
     data_dir: Path  # folder of the back-end: registry, jobs, password; made if absent
-    collection_dirs: tuple[Path, ...] = ()  # folders that are searched for `collection.json` files
     allowed_roots: tuple[Path, ...] = ()
     """Folders below which `load_stac` and archives may read, besides collections and results."""
     host: str = "127.0.0.1"  # address to listen on
@@ -27,17 +36,14 @@ class BackendSettings:
     password: str | None = None
     """Password of the account; None: one is drawn and kept in `data_dir/password`."""
     max_jobs: int = 1  # batch jobs that run at the same time; others wait as `queued`
-    threads: int = 2  # threads of one worker process
     memory_bytes: int | None = None
     """Memory that one job may use; None: see `limits.default_memory`."""
     job_seconds: float = 86_400  # time that one batch job may take
     request_seconds: float = 600  # time that one synchronous request may take
     max_requests: int = 4  # synchronous requests at the same time; others are refused
-    scratch_bytes: int = 2**30  # space for temporary files of a UDF
-    network: bool = False  # whether UDFs may use the network
-    private_network: bool = False  # whether requests may name addresses of private networks
 
-    def __post_init__(self) -> None:
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuse what cannot work, and a public address without a password."""
         if not is_loopback(self.host) and not self.password:
             raise SettingsError(
                 f"Refusing to listen on {self.host} without a password, because clients of this "
@@ -51,40 +57,29 @@ class BackendSettings:
     @property
     def readable_roots(self) -> tuple[Path, ...]:
         """All folders below which a worker may read local files, resolved."""
-        jobs = self.data_dir / "jobs"
-        folders = (*self.collection_dirs, *self.allowed_roots, jobs)
+        folders = (*self.collection_dirs, *self.allowed_roots, self.data_dir / "jobs")
         return tuple(folder.resolve() for folder in folders)
 
 
 def is_loopback(host: str) -> bool:
     """Return whether an address is reachable from this machine only."""
-    if host == "localhost":
-        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
-class Task(BaseModel):
+class Task(WorkerSettings):
     """What a worker process has to do; `task.json` in its job folder."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     graph: dict[str, Any]  # resolved and lowered process graph (see `graphs`)
-    job_options: dict[str, Any] = Field(default_factory=dict)
+    job_options: dict[str, Any] = {}
     """Options of the user; those meant for other back-ends are ignored."""
-    collection_dirs: list[Path] = Field(default_factory=list)  # folders of the local collections
-    readable_roots: list[Path] = Field(default_factory=list)
-    """Folders below which local files may be read."""
-    threads: int = 2  # threads of one worker process
+    readable_roots: tuple[Path, ...] = ()  # folders below which local files may be read
     threads_per_call: int = 1  # threads that one call of the UDF may use (job option `task-cpus`)
     memory_bytes: int | None = None
     """Memory that all processes of the job may use together; None: no limit."""
     seconds: float | None = None  # time that the job may take; None: no limit
-    scratch_bytes: int = 2**30  # space for temporary files of a UDF
-    network: bool = False  # whether UDFs may use the network
-    private_network: bool = False  # whether requests may name addresses of private networks
     log_level: str = "info"  # lowest level that goes into the job log
     single_file: bool = False  # A synchronous request: the result must be one file
 

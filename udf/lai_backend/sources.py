@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
 
 from odc.geo.geom import Geometry
+from pystac.utils import make_absolute_href
 
 from lai_backend.access import allowed_path, check_address, get, is_web_address
 from lai_backend.errors import SourceError
@@ -102,13 +102,8 @@ def read_stac(href: str, roots: Sequence[Path]) -> dict[str, Any]:
 
 def _make_absolute(content: dict[str, Any], base: str) -> None:
     for entry in (*content.get("links", []), *content.get("assets", {}).values()):
-        href = entry.get("href", "")
-        if not href or is_web_address(href) or href.startswith(("file:", "/")):
-            continue
-        if is_web_address(base):
-            entry["href"] = urljoin(base, href)
-        else:
-            entry["href"] = str((Path(base).parent / href).resolve())
+        if href := entry.get("href"):
+            entry["href"] = make_absolute_href(href, base)
     for feature in content.get("features", []):
         _make_absolute(feature, base)
 

@@ -26,12 +26,12 @@ import numpy.typing as npt
 import psutil
 import xarray as xr
 
-from lai_backend.blocks import Block
 from lai_backend.errors import LaiBackendError, MemoryLimitError, ParameterError, UdfError
 from lai_backend.files import Json
 from lai_backend.limits import become_subreaper, kill_descendants
 from lai_backend.sandbox import Cage, cage_command
 from lai_backend.udf_runner import LocalUdf, as_float32
+from lai_backend.windows import Block
 
 _log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 2**34
@@ -171,7 +171,7 @@ class CagedUdf(LocalUdf):
         return xr.DataArray(values, dims=[str(name) for name in described["dims"]], coords=labels)
 
     def run_block(self, values: npt.NDArray[np.float32], block: Block) -> npt.NDArray[np.float32]:
-        """Run the UDF on the windows of a block; see `blocks.run_block`."""
+        """Run the UDF on the windows of a block; see `windows.run_block`."""
         return self._ask("run_block", np.asarray(values), block)[1]
 
     def _ask(self, operation: str, *arguments: object) -> tuple[Json, npt.NDArray[np.float32]]:

@@ -17,14 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
-from openeo.metadata import (
-    Band,
-    BandDimension,
-    CubeMetadata,
-    Dimension,
-    SpatialDimension,
-    TemporalDimension,
-)
+from openeo import metadata
 from openeo.udf import OpenEoUdfException
 from openeo.udf.run_code import extract_udf_dependencies, load_module_from_string, run_udf_code
 from openeo.udf.udf_data import UdfData
@@ -36,6 +29,11 @@ from lai_backend.limits import memory_error_sentence
 _log = logging.getLogger(__name__)
 
 APPLY_METADATA = re.compile(r"^def\s+apply_metadata\s*\(", re.MULTILINE)
+NO_UDF = (
+    "OpenEoUdfException: No UDF found. Define `def apply_datacube(cube: xarray.DataArray, "
+    "context: dict) -> xarray.DataArray` with these annotations, unquoted and without "
+    "`from __future__ import annotations`."
+)
 DEPENDENCY_NAME = re.compile(r"^[A-Za-z0-9._-]+")
 
 
@@ -69,20 +67,19 @@ class LocalUdf:
         Returns:
             Band labels of the result, and whether `t` gets another extent.
         """
-        unchanged = ["", ""]
-        dimensions: list[Dimension] = [
-            TemporalDimension(name, extent=unchanged)
-            if name == "t"
-            else SpatialDimension(name, extent=[])
-            for name in other_dims
-        ]
-        dimensions.append(BandDimension("bands", [Band(name) for name in bands]))
-        metadata = CubeMetadata(dimensions)
         if not APPLY_METADATA.search(self.code):
             return list(bands), False
+        unchanged = ["", ""]
+        dimensions: list[metadata.Dimension] = [
+            metadata.SpatialDimension(name, extent=[]) for name in other_dims if name != "t"
+        ]
+        if "t" in other_dims:
+            dimensions.append(metadata.TemporalDimension("t", extent=unchanged))
+        named = [metadata.Band(name) for name in bands]
+        cube = metadata.CubeMetadata([*dimensions, metadata.BandDimension("bands", named)])
         try:
             apply_metadata = load_module_from_string(self.code)["apply_metadata"]
-            described: CubeMetadata = apply_metadata(metadata, self.context)
+            described: metadata.CubeMetadata = apply_metadata(cube, self.context)
             names = list(described.band_names)  # raises where the dimension is gone
         except Exception as error:
             raise UdfError(f"apply_metadata of the UDF failed: {_sentence(error)}") from error
@@ -97,9 +94,9 @@ class LocalUdf:
                 cubes = run_udf_code(self.code, data).get_datacube_list() or []
         except MemoryError as error:
             raise MemoryLimitError(memory_error_sentence(error)) from error
-        except OpenEoUdfException as error:
-            raise UdfError(_explain_loader(error)) from error
         except Exception as error:
+            if isinstance(error, OpenEoUdfException) and "No UDF found" in str(error):
+                raise UdfError(NO_UDF) from error
             raise UdfError(f"The UDF failed: {_sentence(error)}") from error
         if len(cubes) != 1:
             raise UdfError(f"The UDF must return one data cube, it returned {len(cubes)}.")
@@ -107,7 +104,7 @@ class LocalUdf:
 
     def run_block(self, values: npt.NDArray[np.float32], block: Any) -> npt.NDArray[np.float32]:
         """Run the UDF on the windows of a block."""
-        from lai_backend.blocks import run_block  # which needs this module
+        from lai_backend.windows import run_block  # which needs this module
 
         return run_block(values, block, self)
 
@@ -168,16 +165,6 @@ def _named_like(result: xr.DataArray, window: xr.DataArray) -> xr.DataArray:
 def _sentence(error: Exception) -> str:
     text = str(error) or "no message"
     return f"{type(error).__name__}: {text}"
-
-
-def _explain_loader(error: OpenEoUdfException) -> str:
-    if "No UDF found" not in str(error):
-        return f"The UDF failed: {_sentence(error)}"
-    return (
-        "OpenEoUdfException: No UDF found. Define `def apply_datacube(cube: xarray.DataArray, "
-        "context: dict) -> xarray.DataArray` with these annotations, unquoted and without "
-        "`from __future__ import annotations`."
-    )
 
 
 def as_float32(values: xr.DataArray) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -21,8 +21,7 @@ from openeo_processes_dask.process_implementations.core import process
 
 from lai_backend.errors import ParameterError
 from lai_backend.files import Json
-from lai_backend.georeference import georeference_like
-from lai_backend.resampling import on_grid_of
+from lai_backend.grids import check_dimension, georeference_like, on_grid_of
 
 Process = Callable[..., Any]
 SEASONS = {"season": (3, 12), "tropical-season": (6, 11)}
@@ -59,21 +58,6 @@ def resolve_lists(function: Process) -> Process:
         return resolved(*args, named_parameters=named_parameters, **kwargs)
 
     return call
-
-
-def is_nodata(x: Json) -> Json:
-    """Return where there is no value; upstream answers with one value for a whole array."""
-    return x is None if x is None or isinstance(x, str) else np.isnan(x)
-
-
-def exp(p: Json) -> Json:
-    """Return the exponential; upstream takes its argument by another name than openEO."""
-    return np.exp(p)
-
-
-def euler() -> float:
-    """Return Euler's number, which upstream lists only."""
-    return math.e
 
 
 def array_interpolate_linear(
@@ -120,21 +104,32 @@ def filter_labels(
     data: xr.DataArray, condition: Process, dimension: str, context: Json = None
 ) -> xr.DataArray:
     """Keep the labels that meet a condition; upstream keeps the first, and takes no dates."""
-    if dimension not in data.dims:
-        raise ParameterError(f"There is no dimension {dimension!r}; the cube has {data.dims}.")
+    check_dimension(data, dimension)
+    labels = data[dimension].values
+    if labels.dtype.kind == "M":
+        labels = np.array([f"{label}Z" for label in np.datetime_as_string(labels, unit="s")])
     kept = [
         index
-        for index, label in enumerate(_texts(data[dimension].values))
+        for index, label in enumerate(labels.tolist())
         if condition(named_parameters={"value": label, "context": context})
     ]
     return data.isel({dimension: kept})
 
 
-def _texts(labels: npt.NDArray[Any]) -> list[Any]:
-    """Return labels as openEO has them: dates are texts."""
-    if labels.dtype.kind != "M":
-        return list(labels.tolist())
-    return [f"{label}Z" for label in np.datetime_as_string(labels, unit="s")]
+def rename_labels(
+    data: xr.DataArray, dimension: str, target: list[Any], source: list[Any] | None = None
+) -> xr.DataArray:
+    """Rename labels; giving a cube the labels it has already changes nothing.
+
+    The specification's `LabelExists` is meant for real clashes; a graph that also runs on
+    back-ends without `apply_metadata` names the bands of a UDF once more after it.
+    """
+    if not source and dimension in data.dims and data[dimension].values.tolist() == target:
+        return data
+    renamed: xr.DataArray = process_implementations.rename_labels(
+        data=data, dimension=dimension, target=target, source=source or []
+    )
+    return renamed
 
 
 def aggregate_temporal(
@@ -150,8 +145,7 @@ def aggregate_temporal(
     Upstream makes texts of the labels and refuses intervals that overlap.
     """
     axis = dimension or "t"
-    if axis not in data.dims:
-        raise ParameterError(f"There is no dimension {axis!r}; the cube has {data.dims}.")
+    check_dimension(data, axis)
     spans = [[_instant(edge) for edge in interval] for interval in intervals]
     names = [_instant(label) for label in labels or [start for start, _ in spans]]
     if len(names) != len(spans):
@@ -182,8 +176,7 @@ def aggregate_temporal_period(
     (Open-EO/openeo-processes-dask#27).
     """
     axis = dimension or "t"
-    if axis not in data.dims:
-        raise ParameterError(f"There is no dimension {axis!r}; the cube has {data.dims}.")
+    check_dimension(data, axis)
     starts = np.array([period_start(date, period) for date in pd.DatetimeIndex(data[axis].values)])
     labels = np.unique(starts)
     groups = [np.flatnonzero(starts == label) for label in labels]
@@ -243,7 +236,7 @@ def mask(data: xr.DataArray, mask: xr.DataArray, replacement: Json = None) -> xr
 
     A mask of one band counts for all. Upstream keeps what has the same labels only.
     """
-    mask = on_grid_of(mask, data, "mask")
+    mask = on_grid_of(mask, data, what="mask")
     if "bands" in mask.dims and mask.sizes["bands"] == 1:
         mask = mask.isel(bands=0, drop=True)
     for name in mask.dims:
@@ -265,12 +258,14 @@ def merge_cubes(
     Upstream joins the pixels of different grids into one with gaps, and its calls of a resolver
     fail (Open-EO/openeo-processes-dask#42, #109).
     """
-    cube2 = on_grid_of(cube2, cube1, "cube2 of merge_cubes")
+    cube2 = on_grid_of(cube2, cube1, what="cube2 of merge_cubes")
     shared = [name for name in cube1.dims if name in cube2.dims]
     same_dims = set(cube1.dims) == set(cube2.dims)
     apart = [name for name in shared if not np.isin(cube1[name].values, cube2[name].values).any()]
     if same_dims and apart:
-        merged = _concat(cube1, cube2, str(apart[0]))
+        name = str(apart[0])  # other dates become NaN
+        pair = xr.align(cube1, cube2.transpose(*cube1.dims), join="outer", exclude=[name])
+        merged = xr.concat(pair, name, coords="minimal", compat="override")
     elif overlap_resolver is not None:
         merged = _resolve(cube1, cube2, overlap_resolver, context)
     elif same_dims and all(cube1.indexes[name].equals(cube2.indexes[name]) for name in shared):
@@ -280,13 +275,10 @@ def merge_cubes(
             "OverlapResolverMissing: the cubes of merge_cubes overlap; say with overlap_resolver "
             "what becomes of the two values."
         )
-    return georeference_like(_sort_dates(merged), cube1)
-
-
-def _concat(cube1: xr.DataArray, cube2: xr.DataArray, name: str) -> xr.DataArray:
-    """Put cubes without common labels in one dimension after each other; other dates become NaN."""
-    pair = xr.align(cube1, cube2.transpose(*cube1.dims), join="outer", exclude=[name])
-    return xr.concat(pair, name, coords="minimal", compat="override")
+    dates = merged.indexes.get("t")
+    if isinstance(dates, pd.DatetimeIndex) and not dates.is_monotonic_increasing:
+        merged = merged.sortby("t")
+    return georeference_like(merged, cube1)
 
 
 def _resolve(
@@ -306,18 +298,16 @@ def _resolve(
     return merged
 
 
-def _sort_dates(cube: xr.DataArray) -> xr.DataArray:
-    dated = "t" in cube.dims and cube["t"].dtype.kind == "M"
-    return cube.sortby("t") if dated and not cube.indexes["t"].is_monotonic_increasing else cube
-
-
 REPLACEMENTS: dict[str, Process] = {
-    "e": euler,
+    "e": lambda: math.e,  # upstream lists it only
+    "exp": lambda p: np.exp(p),  # upstream takes its argument by another name
+    # upstream answers with one value for a whole array
+    "is_nodata": lambda x: x is None if x is None or isinstance(x, str) else np.isnan(x),
     **{
         function.__name__: function
         for function in (
-            *(aggregate_temporal, aggregate_temporal_period, apply_kernel, exp, filter_labels),
-            *(array_interpolate_linear, is_nodata, mask, merge_cubes),
+            *(aggregate_temporal, aggregate_temporal_period, apply_kernel, filter_labels),
+            *(array_interpolate_linear, mask, merge_cubes, rename_labels),
         )
     },
 }

@@ -1,17 +1,16 @@
 """Look at a process graph before anyone pays for it; runs no user code and reads no pixels."""
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lai_backend.access import allowed_path, is_web_address
-from lai_backend.errors import LaiBackendError, ParameterError, describe_error
+from lai_backend.errors import LaiBackendError, ParameterError, UnknownProcessError
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent
-from lai_backend.formats import VECTOR_FORMATS, check_format, check_options
-from lai_backend.graphs import COLLECT, FindProcess, Graph, prepare_graph
-from lai_backend.listing import process_specs
-from lai_backend.window_sizes import parse_windows
+from lai_backend.formats import VECTOR_FORMATS, check_format, process_specs, read_prefix
+from lai_backend.graphs import COLLECT, FindProcess, prepare_graph
+from lai_backend.windows import parse_windows
 
 Problem = dict[str, Any]
 ENTRY_POINTS = {"apply_datacube", "apply_hypercube", "apply_timeseries", "apply_vectorcube"}
@@ -34,37 +33,38 @@ def validate_graph(
     try:
         prepared = prepare_graph(graph, find_process)
     except LaiBackendError as error:
-        return [_problem(error)]
-    return list(_check_nodes(prepared, bands_of, roots))
-
-
-def _check_nodes(
-    graph: Graph, bands_of: Mapping[str, Sequence[str]], roots: Sequence[Path]
-) -> Iterator[Problem]:
-    specs = process_specs()
-    for name, node in graph.items():
-        process_id, arguments = node["process_id"], node["arguments"]
-        if process_id == COLLECT:
-            continue
-        if process_id not in specs:
-            message = f"There is no process {process_id!r} (node {name!r})."
-            yield {"code": "ProcessUnsupported", "message": message}
-            continue
+        return [{"code": error.code, "message": str(error)}]
+    problems = []
+    for name, node in prepared.items():
         try:
-            _check_arguments(specs[process_id], arguments)
-            if "request" in arguments:
-                _check_request(arguments["request"], bands_of)
-            address = arguments.get("request", arguments).get("url")
-            if isinstance(address, str) and not is_web_address(address):
-                allowed_path(address, roots)
-            if process_id == "apply_neighborhood":
-                parse_windows(arguments.get("size"), arguments.get("overlap"))
-            if process_id == "save_result":
-                _check_saving(arguments)
-            if "udf" in arguments:
-                check_udf_text(arguments["udf"]["code"])
+            _check_node(node, bands_of, roots)
         except LaiBackendError as error:
-            yield _problem(error, name)
+            problems.append({"code": error.code, "message": f"{error} (node {name!r})"})
+    return problems
+
+
+def _check_node(
+    node: Mapping[str, Any], bands_of: Mapping[str, Sequence[str]], roots: Sequence[Path]
+) -> None:
+    process_id, arguments = node["process_id"], node["arguments"]
+    if process_id == COLLECT:
+        return
+    if process_id not in process_specs():
+        raise UnknownProcessError(f"There is no process {process_id!r}.")
+    _check_arguments(process_specs()[process_id], arguments)
+    if "request" in arguments:
+        _check_request(arguments["request"], bands_of)
+    address = arguments.get("request", arguments).get("url")
+    if isinstance(address, str) and not is_web_address(address):
+        allowed_path(address, roots)
+    if process_id == "apply_neighborhood":
+        parse_windows(arguments.get("size"), arguments.get("overlap"))
+    if process_id == "save_result":  # of cubes or polygons: that is not known yet
+        form = str(arguments.get("format", "GTiff"))
+        check_format(form, vector=form.lower() in VECTOR_FORMATS)
+        read_prefix(arguments.get("options") or {})
+    if "udf" in arguments:
+        check_udf_text(arguments["udf"]["code"])
 
 
 def _check_arguments(spec: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
@@ -77,13 +77,6 @@ def _check_arguments(spec: Mapping[str, Any], arguments: Mapping[str, Any]) -> N
     unknown = given - {parameter["name"] for parameter in spec["parameters"]} - lowered
     if unknown:
         raise ParameterError(f"{spec['id']} has no parameter {', '.join(sorted(unknown))}.")
-
-
-def _check_saving(arguments: Mapping[str, Any]) -> None:
-    """Check format and options; whether cubes or polygons are saved is not known yet."""
-    form = str(arguments.get("format", "GTiff"))
-    check_format(form, vector=form.lower() in VECTOR_FORMATS)
-    check_options(arguments.get("options") or {})
 
 
 def _check_request(request: Mapping[str, Any], bands_of: Mapping[str, Sequence[str]]) -> None:
@@ -117,9 +110,3 @@ def check_udf_text(code: str) -> None:
     takes_udf_data = any(len(node.args.args) == 1 for node in functions)
     if not names & ENTRY_POINTS and not takes_udf_data:
         raise ParameterError("The UDF defines no apply_datacube(cube, context).")
-
-
-def _problem(error: LaiBackendError, node: str | None = None) -> Problem:
-    described = describe_error(error)
-    where = f" (node {node!r})" if node else ""
-    return {"code": described["code"], "message": described["message"] + where}

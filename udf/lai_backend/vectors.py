@@ -7,7 +7,7 @@ belongs to a polygon if its centre lies in it.
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,17 @@ from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 from odc.geo.xr import rasterize
 from openeo.metadata import CollectionMetadata
+from openeo_driver import save_result
 from openeo_driver.datacube import DriverVectorCube
 from openeo_driver.errors import OpenEOApiException
-from openeo_driver.save_result import (
-    AggregatePolygonResultCSV,
-    AggregatePolygonSpatialResult,
-    SaveResult,
-    VectorCubeResult,
-)
 from shapely.geometry.base import BaseGeometry
 
 from lai_backend.errors import ParameterError, SourceError, UnsupportedError
 from lai_backend.extents import snap_outward
 from lai_backend.files import Json
-from lai_backend.georeference import georeference, georeference_like
-from lai_backend.resampling import grid_of
+from lai_backend.grids import georeference, georeference_like, grid_of
+from lai_backend.neighborhood import run_on_cube
+from lai_backend.udf_runner import LocalUdf
 
 Process = Callable[..., Any]
 MAX_BYTES_AT_ONCE = 2**30
@@ -51,16 +47,6 @@ class ZonalValues:
     polygons: DriverVectorCube  # the polygons, in order
     cube: xr.DataArray
     """Dims (geometry, t, bands), in memory; `t` is missing where the cube had none."""
-
-
-@dataclass(frozen=True)
-class SavedVectors:
-    """Polygons or values of polygons, and how they shall be written."""
-
-    data: DriverVectorCube | ZonalValues  # what to write
-    format: str  # A value of `formats.VECTOR_FORMATS`
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Format options of the client; handed to openeo-driver."""
 
 
 def read_polygons(value: Json) -> DriverVectorCube:
@@ -94,6 +80,11 @@ def read_file(path: Path, format: str) -> DriverVectorCube:
     return DriverVectorCube.from_geodataframe(frame, columns_for_cube=[])
 
 
+def load_geojson(data: Json, properties: list[str] | None = None) -> DriverVectorCube:
+    """Take polygons from GeoJSON."""
+    return read_polygons(data)
+
+
 def aggregate_spatial(
     data: xr.DataArray, geometries: Json, reducer: Process, context: Json = None
 ) -> ZonalValues:
@@ -105,7 +96,7 @@ def aggregate_spatial(
     """
     polygons = read_polygons(geometries)
     shapes = _projected(polygons, data)
-    data, _ = _cut_out(data, shapely.box(*shapely.total_bounds(shapes)))
+    data = _cut_out(data, shapely.box(*shapely.total_bounds(shapes)))
     if 0 < data.nbytes <= MAX_BYTES_AT_ONCE:
         data = data.compute()
     ordered = data.transpose(..., "y", "x")
@@ -133,14 +124,12 @@ def _projected(polygons: DriverVectorCube, data: xr.DataArray) -> list[BaseGeome
     return list(frame.to_crs(data.rio.crs.to_wkt()))
 
 
-def _cut_out(
-    data: xr.DataArray, geometry: BaseGeometry
-) -> tuple[xr.DataArray, npt.NDArray[np.bool_]]:
-    """Return the pixels around a polygon, and which of them belong to it."""
+def _cut_out(data: xr.DataArray, geometry: BaseGeometry) -> xr.DataArray:
+    """Return the pixels around a polygon."""
     grid = grid_of(data)
-    y, x, inside = _place(grid, geometry)
+    y, x, _ = _place(grid, geometry)
     corner = grid.affine * grid.affine.translation(x.start, y.start)
-    return georeference(data.isel(y=y, x=x), data.rio.crs, corner), inside
+    return georeference(data.isel(y=y, x=x), data.rio.crs, corner)
 
 
 def _place(grid: GeoBox, geometry: BaseGeometry) -> tuple[slice, slice, npt.NDArray[np.bool_]]:
@@ -176,7 +165,7 @@ def mask_polygon(
 def filter_spatial(data: xr.DataArray, geometries: Json) -> xr.DataArray:
     """Cut a cube to the pixels around polygons, and mask those outside of them."""
     whole = shapely.union_all(_projected(read_polygons(geometries), data))
-    window, _ = _cut_out(data, whole)
+    window = _cut_out(data, whole)
     if 0 in window.shape:
         raise ParameterError("geometries of filter_spatial lie outside the cube.")
     return mask_polygon(window, geometries)
@@ -184,40 +173,37 @@ def filter_spatial(data: xr.DataArray, geometries: Json) -> xr.DataArray:
 
 def apply_polygon(
     data: xr.DataArray,
-    geometries: Json,
-    run: Callable[[xr.DataArray], xr.DataArray],
-    mask_value: Json,
-    one_by_one: bool,
+    process: Process,
+    geometries: Json = None,
+    polygons: Json = None,
+    mask_value: Json = None,
+    context: Json = None,
 ) -> xr.DataArray:
-    """Apply a process to the pixels of each polygon; all others get `mask_value`.
+    """Apply a process pixel by pixel in polygons; other pixels get `mask_value`, or NaN."""
+    inside, fill, _ = _read_fields(data, geometries or polygons, mask_value)
+    window = data.where(inside).transpose(*data.dims)
+    given = {"x": window.data, "data": window.data, "context": context}
+    whole = window.copy(data=process(named_parameters=given))
+    return georeference_like(whole.where(inside, fill).transpose(*whole.dims), data)
 
-    Args:
-        data: the cube.
-        geometries: polygons that do not overlap.
-        run: the process, on a cube that is NaN outside of its polygon.
-        mask_value: of the pixels outside of all polygons; None: no data.
-        one_by_one: a UDF, which sees one polygon at a time and gives back what is in memory; else
-            the process works pixel by pixel, on all of them at once.
-    """
-    shapes = _projected(read_polygons(geometries), data)
-    area = sum(shape.area for shape in shapes)
-    if area - shapely.union_all(shapes).area > 1e-9 * area:
-        raise ParameterError("GeometriesOverlap: polygons of apply_polygon overlap.")
-    inside = _inside(data, geometries)
-    if not inside.any():
-        raise ParameterError("No pixel of the cube lies in the polygons of apply_polygon.")
-    fill = np.nan if mask_value is None else mask_value
-    if not one_by_one:
-        whole = run(data.where(inside).transpose(*data.dims))
-        return georeference_like(whole.where(inside, fill).transpose(*whole.dims), data)
+
+def apply_udf_to_polygons(
+    data: xr.DataArray,
+    udf: LocalUdf,
+    geometries: Json = None,
+    polygons: Json = None,
+    mask_value: Json = None,
+) -> xr.DataArray:
+    """Apply a UDF to the pixels of each polygon, NaN around; others get `mask_value`, or NaN."""
+    _, fill, shapes = _read_fields(data, geometries or polygons, mask_value)
     grid = grid_of(data)
     filled, like = np.empty(0, np.float32), None
     for shape in shapes:
         y, x, kept = _place(grid, shape)
         if not kept.any():
             continue
-        window = _cut_out(data, shape)[0].where(xr.DataArray(kept, dims=("y", "x")))
-        part = run(window.transpose(*data.dims)).transpose(..., "y", "x")
+        window = _cut_out(data, shape).where(xr.DataArray(kept, dims=("y", "x")))
+        part = run_on_cube(window.transpose(*data.dims), udf).transpose(..., "y", "x")
         if like is None:
             like = part
             filled = np.full((*part.shape[:-2], *grid.shape), fill, np.float32)
@@ -228,6 +214,20 @@ def apply_polygon(
     coords = {name: like[name].values for name in like.dims[:-2]}
     coords |= {name: data[name].values for name in ("y", "x")}
     return georeference(xr.DataArray(filled, coords, like.dims), data.rio.crs, grid.affine)
+
+
+def _read_fields(
+    data: xr.DataArray, geometries: Json, mask_value: Json
+) -> tuple[xr.DataArray, float, list[BaseGeometry]]:
+    """Return the pixels in polygons that do not overlap, what the others get, and the polygons."""
+    shapes = _projected(read_polygons(geometries), data)
+    area = sum(shape.area for shape in shapes)
+    if area - shapely.union_all(shapes).area > 1e-9 * area:
+        raise ParameterError("GeometriesOverlap: polygons of apply_polygon overlap.")
+    inside = _inside(data, geometries)
+    if not inside.any():
+        raise ParameterError("No pixel of the cube lies in the polygons of apply_polygon.")
+    return inside, np.nan if mask_value is None else mask_value, shapes
 
 
 def vector_buffer(geometries: Json, distance: float) -> DriverVectorCube:
@@ -244,27 +244,28 @@ def vector_reproject(data: Json, projection: Json) -> DriverVectorCube:
     return read_polygons(data).reproject(projection)
 
 
-def write_vectors(saved: SavedVectors, folder: Path, prefix: str) -> list[dict[str, Any]]:
+def write_vectors(
+    data: DriverVectorCube | ZonalValues, form: str, folder: Path, prefix: str
+) -> list[dict[str, Any]]:
     """Write polygons or their values with the writers of openeo-driver.
 
     Args:
-        saved: what, and how.
+        data: what to write.
+        form: format, a value of `formats.VECTOR_FORMATS`.
         folder: where the file goes; must exist.
         prefix: put before the name of the file.
 
     Returns:
         One dictionary per file: `name`, `type`, `bbox`, `geometry`, and what the writer says.
     """
-    polygons = saved.data if isinstance(saved.data, DriverVectorCube) else saved.data.polygons
+    polygons = data if isinstance(data, DriverVectorCube) else data.polygons
     footprint = shapely.box(*polygons.reproject("EPSG:4326").get_bounding_box())
     described = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         try:
-            written = dict(_writer(saved, Path(scratch)).write_assets(folder / "out"))
+            written = dict(_writer(data, form, Path(scratch)).write_assets(folder / "out"))
         except (OpenEOApiException, NotImplementedError) as error:
-            raise UnsupportedError(
-                f"Polygons cannot be saved as {saved.format}: {error}."
-            ) from error
+            raise UnsupportedError(f"Polygons cannot be saved as {form}: {error}.") from error
     for name, asset in written.items():
         Path(str(asset["href"])).rename(folder / f"{prefix}{name}")
         bands = [{"name": band["name"]} for band in asset.get("bands", [])]
@@ -280,21 +281,24 @@ def write_vectors(saved: SavedVectors, folder: Path, prefix: str) -> list[dict[s
     return described
 
 
-def _writer(saved: SavedVectors, scratch: Path) -> SaveResult:
-    if isinstance(saved.data, DriverVectorCube):
-        return VectorCubeResult(saved.data, saved.format, dict(saved.options))
-    polygons, cube = saved.data.polygons, saved.data.cube
+def _writer(
+    data: DriverVectorCube | ZonalValues, form: str, scratch: Path
+) -> save_result.SaveResult:
+    if isinstance(data, DriverVectorCube):
+        return save_result.VectorCubeResult(data, form)
+    polygons, cube = data.polygons, data.cube
     if "bands" not in cube.dims:
         cube = cube.expand_dims(bands=[NO_BAND], axis=-1)
     bands = [str(name) for name in cube["bands"].values]
-    if saved.format == "GeoJSON":
+    if form == "GeoJSON":
         dims = [name for name in ("geometry", "t", "bands") if name in cube.dims]
         if "t" in cube.dims:
             labels = [f"{date}Z" for date in np.datetime_as_string(cube["t"], "s")]
             cube = cube.assign_coords(t=labels)
         frame = polygons._geometries.reset_index(drop=True)
-        return VectorCubeResult(DriverVectorCube(frame, cube.transpose(*dims)), "GeoJSON")
-    if saved.format == "netCDF" and polygons.get_ids() is None:  # its writer needs some
+        valued = DriverVectorCube(frame, cube.transpose(*dims))
+        return save_result.VectorCubeResult(valued, form)
+    if form == "netCDF" and polygons.get_ids() is None:  # its writer needs some
         frame = polygons._geometries
         ids = [f"feature_{number}" for number in range(len(frame))]
         polygons = DriverVectorCube(frame.assign(id=ids))
@@ -305,9 +309,11 @@ def _writer(saved: SavedVectors, scratch: Path) -> SaveResult:
         }
     )
     _table(cube, bands).to_csv(scratch / "timeseries.csv", index=False)
-    kind = AggregatePolygonResultCSV if "t" in cube.dims else AggregatePolygonSpatialResult
-    result: SaveResult = kind(str(scratch), polygons, metadata)
-    return result.with_format(saved.format, dict(saved.options))
+    kind = save_result.AggregatePolygonSpatialResult
+    if "t" in cube.dims:
+        kind = save_result.AggregatePolygonResultCSV
+    result: save_result.SaveResult = kind(str(scratch), polygons, metadata)
+    return result.with_format(form, {})
 
 
 def _table(cube: xr.DataArray, bands: list[str]) -> pd.DataFrame:

@@ -25,13 +25,12 @@ from typing import Any
 
 from lai_backend.errors import LaiBackendError, MemoryLimitError, describe_error
 from lai_backend.files import read_json, write_json
-from lai_backend.joblog import JobLogHandler
+from lai_backend.joblog import JobLogHandler, Progress
 from lai_backend.limits import memory_error_sentence
 from lai_backend.settings import Task
 
 _log = logging.getLogger("lai_backend.worker")
 OPTIONS_USED = frozenset({"udf-dependency-archives", "task-cpus", "python-memory"})
-TRUTH = {"boolean", "null"}
 GDAL_CACHE_MB = "128"
 """Enough for the tiles in work; GDAL's own choice is 5 % of all memory, for every job."""
 NO_OUTCOME_EXIT = 28  # exit code where the outcome cannot be written: ENOSPC
@@ -98,11 +97,10 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
 
     from lai_backend.access import refuse_private_addresses
     from lai_backend.archives import OPTION, unpack_archives
-    from lai_backend.engine import Engine
     from lai_backend.formats import write_value
-    from lai_backend.processes import as_saved, build_registry, evaluate
+    from lai_backend.processes import build_registry, evaluate
     from lai_backend.sandbox import Cage
-    from lai_backend.saving import derived_from, write_results
+    from lai_backend.saving import as_saved, derived_from, write_results
     from lai_backend.sources import Scene
     from lai_backend.udf_process import UdfProcess
 
@@ -115,7 +113,6 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
     work = Path.cwd()
     unpack_archives(task.job_options.get(OPTION), work, task.readable_roots)
     loaded: list[Scene] = []
-    engine = Engine(folder / "progress.json")
     data = folder.parent.parent  # with the jobs of others, and the password
     cage = Cage(
         work,
@@ -128,13 +125,14 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
     udfs = UdfProcess(cage, task.parallel_calls, folder / "output.txt")
     with (
         contextlib.closing(udfs),
+        Progress(folder / "progress.json"),
         dask.config.set(scheduler="threads", num_workers=task.parallel_calls),
     ):
         if any("udf" in node["arguments"] for node in task.graph.values()):
             udfs.start()  # it imports while the graph is built and files are opened
         result = evaluate(task.graph, build_registry(task, udfs, loaded))
         if saved := as_saved(result):
-            assets = write_results(saved, folder / "results", task.single_file, engine.store)
+            assets = write_results(saved, folder / "results", task.single_file)
         else:
             assets = write_value(result, folder / "results", truth=_is_truth(task.graph))
     return {"assets": assets, "links": derived_from(loaded)}
@@ -142,9 +140,8 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
 
 def _is_truth(graph: dict[str, Any]) -> bool:
     """Return whether a graph ends in a process that answers with true, false or null."""
-    from lai_backend.listing import process_specs
+    from lai_backend.formats import process_specs
 
     (end,) = (node["process_id"] for node in graph.values() if node.get("result"))
     schema = process_specs().get(end, {}).get("returns", {}).get("schema", {})
-    kinds = schema.get("type") if isinstance(schema, dict) else None
-    return set([kinds] if isinstance(kinds, str) else kinds or []) in ({"boolean"}, TRUTH)
+    return isinstance(schema, dict) and schema.get("type") in ("boolean", ["boolean", "null"])
