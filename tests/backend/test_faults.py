@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from openeo.rest import OpenEoApiError
 
 from backend import udfs
 from backend.clients import around, load
+from backend.conftest import TinyCollection
 from lai_backend.settings import Task
 from lai_backend.worker import NO_OUTCOME_EXIT
 
@@ -72,38 +74,58 @@ def test_a_request_that_eats_memory_is_answered_and_leaves_nothing(connection, s
     assert list((server.data / "requests").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("form", "size"),
-    [
-        *[("GTiff", size) for size in (0, 100_000, 1_500_000)],
-        ("netCDF", 100_000),
-    ],
-)
-def test_a_full_disk_fails_the_job_and_leaves_nothing(tiny, tmp_path, form, size):
-    load = {"request": {"id": "TINY", "bands": ["B04", "B08"]}}
-    graph = {
-        "l": {"process_id": "load_collection", "arguments": load, "result": False},
-        "s": {
-            "process_id": "save_result",
-            "arguments": {"data": {"from_node": "l"}, "format": form},
-            "result": True,
-        },
-    }
-    job = tmp_path / "data" / "jobs" / "j"
-    job.mkdir(parents=True)
-    task = Task(graph=graph, collection_dirs=[tiny.folder], readable_roots=[tiny.folder])
-    (job / "task.json").write_text(task.model_dump_json())
-    code = (
-        "import resource, sys; from lai_backend.worker import run_job; "
-        "import openeo_processes_dask.specs; "
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2); run_job(sys.argv[1])"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(job), str(size)], check=False)
-    if done.returncode == 0:
+FULL_DISKS = [*(("GTiff", size) for size in (0, 100_000, 1_500_000)), ("netCDF", 100_000)]
+RUN_EACH = """
+import os, resource, sys
+from lai_backend.worker import run_job
+import openeo_processes_dask.specs
+for job, size in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
+    if not (child := os.fork()):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        run_job(job)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Most of the time of a job is imports: each runs in a fork of one process."""
+
+
+@pytest.fixture(scope="module")
+def on_full_disks(
+    tiny: TinyCollection, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, int], tuple[Path, int]]:
+    """Return folder and exit code of a job by the form of its result and the room for it, bytes."""
+    jobs = []
+    for form, size in FULL_DISKS:
+        load = {"request": {"id": "TINY", "bands": ["B04", "B08"]}}
+        graph = {
+            "l": {"process_id": "load_collection", "arguments": load, "result": False},
+            "s": {
+                "process_id": "save_result",
+                "arguments": {"data": {"from_node": "l"}, "format": form},
+                "result": True,
+            },
+        }
+        jobs.append(tmp_path_factory.mktemp("data") / "jobs" / f"{form}-{size}")
+        jobs[-1].mkdir(parents=True)
+        task = Task(graph=graph, collection_dirs=[tiny.folder], readable_roots=[tiny.folder])
+        (jobs[-1] / "task.json").write_text(task.model_dump_json())
+    words = [
+        str(word) for job, (_, size) in zip(jobs, FULL_DISKS, strict=True) for word in (job, size)
+    ]
+    command = [sys.executable, "-c", RUN_EACH, *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    codes = [int(line) for line in done.stdout.splitlines() if line.lstrip("-").isdigit()]
+    return dict(zip(FULL_DISKS, zip(jobs, codes, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("case", FULL_DISKS)
+def test_a_full_disk_fails_the_job_and_leaves_nothing(on_full_disks, case):
+    job, code = on_full_disks[case]
+    if code == 0:
         error = json.loads((job / "outcome.json").read_text())["error"]
         assert "disk" in error["message"] or "Cannot write the result" in error["message"]
     else:  # the supervisor reports it, see test_crash
-        assert done.returncode == NO_OUTCOME_EXIT
+        assert code == NO_OUTCOME_EXIT
     assert not (job / "results").exists()
 
 
