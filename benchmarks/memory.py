@@ -127,7 +127,7 @@ def largest_requests(size: int) -> dict[str, list[Asked]]:
         large[f"four {kind} of 2048 px"] = [
             ("GET", picture.format(kind) + "&max_size=2048", None)
         ] * 4
-    large["four jp2 of 1024 px"] = [("GET", picture.format("jp2") + "&max_size=1024", None)] * 4
+    large["four jp2 of 512 px"] = [("GET", picture.format("jp2") + "&max_size=512", None)] * 4
     return large
 
 

@@ -20,7 +20,7 @@ from lai_service.errors import BadRequestError
 
 __all__ = ["render_picture"]
 
-MAX_JP2_PX = 1024
+MAX_JP2_PX = 512
 """Longest side of a JPEG 2000, which only GDAL can make."""
 _KINDS = ("PNG", "JPEG", "WEBP")
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
