@@ -43,14 +43,14 @@ _LINE_PX, _MARGIN_PX, _FONT_PX = 22, 8, 13
 _DOT_EVERY = 4
 
 
-def colour_table(size: int = 256) -> npt.NDArray[np.uint8]:
-    """Return the colour map, shape (size, 3) uint8, LAI rising."""
-    stops = np.linspace(0, 1, len(ANCHORS))
-    anchors = np.array(ANCHORS, dtype="float64")
-    at = np.linspace(0, 1, size)
-    return np.stack(
-        [np.rint(np.interp(at, stops, anchors[:, c])) for c in range(3)], axis=1
-    ).astype("uint8")
+def colour_table(
+    size: int = 256, anchors: tuple[tuple[int, int, int], ...] = ANCHORS
+) -> npt.NDArray[np.uint8]:
+    """Return a colour map, shape (size, 3) uint8: that of LAI, rising, or through other anchors."""
+    stops, at = np.linspace(0, 1, len(anchors)), np.linspace(0, 1, size)
+    channels = [np.interp(at, stops, channel) for channel in zip(*anchors, strict=True)]
+    table: npt.NDArray[np.uint8] = np.rint(np.stack(channels, axis=1)).astype("uint8")
+    return table
 
 
 def colour_lai(lai: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -18,11 +18,19 @@ __all__ = ["PublishedAt", "download_job", "publish", "publish_directory", "publi
 
 PATIENCE_S = 600
 """So long the service may take for an answer."""
-_NO_ADDRESS = (
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.InvalidURL,
-    requests.exceptions.MissingSchema,
+_NO_ADDRESS = "that is no address; one reads http://127.0.0.1:8080"
+_WORDS = (
+    (requests.Timeout, f"no word within {PATIENCE_S} s"),
+    (requests.exceptions.SSLError, "it speaks no TLS, or has a certificate that is not trusted"),
+    (
+        requests.ConnectionError,
+        "no connection, or a broken one; is `lai-service serve` running there?",
+    ),
+    (requests.exceptions.InvalidSchema, _NO_ADDRESS),
+    (requests.exceptions.InvalidURL, _NO_ADDRESS),
+    (requests.exceptions.MissingSchema, _NO_ADDRESS),
 )
+"""What requests and urllib3 say in names of classes, in words; the first that fits."""
 
 
 @dataclass(frozen=True)
@@ -102,25 +110,13 @@ def _publish(
             f"{url.rstrip('/')}/publish", json=body, headers=headers, timeout=PATIENCE_S
         )
     except requests.RequestException as error:
-        raise LaiServiceError(f"the service at {url} does not answer: {_why(error)}") from error
+        why = next((words for kind, words in _WORDS if isinstance(error, kind)), str(error))
+        raise LaiServiceError(f"the service at {url} does not answer: {why}") from error
     if answer.status_code == 401:
         raise UnauthorizedError(f"{url} answered 401: {_reason(answer)}")
     if answer.status_code not in (200, 201):
         raise BadRequestError(f"{url} answered {answer.status_code}: {_reason(answer)}")
     return answer
-
-
-def _why(error: requests.RequestException) -> str:
-    """Say in words what requests and urllib3 say in names of classes."""
-    if isinstance(error, requests.Timeout):
-        return f"no word within {PATIENCE_S} s"
-    if isinstance(error, requests.exceptions.SSLError):
-        return "it speaks no TLS, or has a certificate that is not trusted"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection, or a broken one; is `lai-service serve` running there?"
-    if isinstance(error, _NO_ADDRESS):
-        return "that is no address; one reads http://127.0.0.1:8080"
-    return str(error)
 
 
 def _reason(answer: requests.Response) -> str:

@@ -70,22 +70,15 @@ class Style:
 
 def colour_maps() -> ColorMaps:
     """Return the colour maps of the tiles: those of rio-tiler and ours."""
-    greens = colour_table().tolist()
-    lai = {number: (red, green, blue, 255) for number, (red, green, blue) in enumerate(greens)}
-    spread = {number: (*_between(_SPREAD, number / 255), 255) for number in range(256)}
+    lai, spread = (
+        {
+            number: (red, green, blue, 255)
+            for number, (red, green, blue) in enumerate(table.tolist())
+        }
+        for table in (colour_table(), colour_table(anchors=_SPREAD))
+    )
     flags = {number: _flag_colour(number) for number in range(256)}
     return default_maps.register({"lai": lai, "lai_sd": spread, "lai_flags": flags})
-
-
-def _between(anchors: tuple[tuple[int, int, int], ...], share: float) -> tuple[int, int, int]:
-    """Return the colour at a share (0 to 1) of the way through the anchors."""
-    place = share * (len(anchors) - 1)
-    low = min(int(place), len(anchors) - 2)
-    red, green, blue = (
-        round(a + (b - a) * (place - low))
-        for a, b in zip(anchors[low], anchors[low + 1], strict=True)
-    )
-    return red, green, blue
 
 
 def _flag_colour(number: int) -> tuple[int, int, int, int]:

@@ -4,6 +4,7 @@ A tile asks the catalogue for the items that meet it; where several have a pixel
 Beside the tiles a TileJSON and WMTS capabilities, by which QGIS and other clients read them.
 """
 
+import datetime as dt
 import re
 from calendar import monthrange
 from typing import Annotated
@@ -53,12 +54,14 @@ def interval_of(date: str) -> str:
     Raises:
         BadRequestError: it is neither.
     """
-    if not _DAY.fullmatch(date) or not 1 <= int(date[5:7]) <= 12:
+    if not _DAY.fullmatch(date):
         raise BadRequestError(f"date {date!r} is neither a day (2024-06-21) nor a month (2024-06)")
-    days = monthrange(int(date[:4]), int(date[5:7]))[1] if int(date[:4]) else 0
-    first, last = (date, date) if len(date) == 10 else (f"{date}-01", f"{date}-{days:02}")
-    if int(first[8:]) > days or int(first[8:]) < 1:
-        raise BadRequestError(f"date {date!r} does not exist")
+    is_month = len(date) == 7
+    try:
+        first = dt.date.fromisoformat(f"{date}-01" if is_month else date)
+    except ValueError as error:
+        raise BadRequestError(f"date {date!r} does not exist") from error
+    last = first.replace(day=monthrange(first.year, first.month)[1]) if is_month else first
     return f"{first}T00:00:00Z/{last}T23:59:59.999999Z"
 
 
