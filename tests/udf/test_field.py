@@ -299,6 +299,6 @@ def test_windows_are_few_and_hold_the_halo(fields: Path) -> None:
 
 
 def test_the_line_of_a_figure_breaks_at_gaps() -> None:
-    days = pd.Series(pd.to_datetime(["2020-01-01", "2020-01-20", "2020-06-01"]))
-    broken = split_at_gaps(days, pd.DataFrame({"mean": [1.0, 2.0, 3.0]}))
-    assert list(broken["mean"].isna()) == [False, False, True, False]
+    days = pd.to_datetime(["2020-01-01", "2020-01-20", "2020-06-01"])
+    broken = split_at_gaps(pd.DataFrame({"lai": [1.0, 2.0, 3.0]}, index=days))
+    assert list(broken["lai"].isna()) == [False, False, True, False]

@@ -210,9 +210,13 @@ def write_series(
                     progress(rows.stop, source.grid.height)
         finished = {path: directory / SERIES_FILE}
         if picture:
+            from lai_udf.field.plot import draw_curve  # matplotlib
+
             with xr.open_dataset(path, engine="h5netcdf", decode_coords="all") as dataset:
-                drawn = draw_series(dataset, work / PICTURE_FILE)
-            finished[drawn] = directory / PICTURE_FILE
+                means = dataset[list(OUTPUT_BANDS)].mean(("y", "x")).to_dataframe()
+            drawn = draw_curve(means.rename(columns=str.lower), f"Mean LAI, {source.name}")
+            (work / PICTURE_FILE).write_bytes(drawn)
+            finished[work / PICTURE_FILE] = directory / PICTURE_FILE
         move_finished(finished)
     written = list(finished.values())
     if cogs:
@@ -280,32 +284,3 @@ def _describe_file(
             variable.attrs["grid_mapping"] = "spatial_ref"
             if name.startswith("LAI"):
                 variable.attrs["scale_factor"] = STEP
-
-
-def draw_series(dataset: xr.Dataset, path: Path) -> Path:
-    """Draw the mean curve of an area, with both its widths; it breaks at gaps.
-
-    Args:
-        dataset: of `write_series`.
-        path: PNG to write.
-    """
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.figure import Figure
-
-    means = dataset[list(OUTPUT_BANDS)].mean(("y", "x"))
-    times = dataset["t"].values
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.fill_between(times, means["LAI_LOWER"], means["LAI_UPPER"], color="#d9e5d0", lw=0)
-    low, high = (means["LAI"] + sign * 1.96 * means["LAI_SD"] for sign in (-1, 1))
-    axes.fill_between(times, low, high, color="#9cc58c", lw=0)
-    axes.plot(times, means["LAI"], color="#1b6e3c")
-    axes.legend(["field LAI", "another acquisition", "mean LAI"], frameon=False, ncols=3)
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.set_ylabel("LAI, m² m⁻²")
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0)
-    figure.savefig(path, dpi=120)
-    return path
