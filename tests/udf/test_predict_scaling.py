@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 from fake_cubes import SOIL, VEGETATION
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lai_udf.guard import MIN_DATES, ScalingSample, judge_in_time
-from lai_udf.predict import BANDS, LaiInputError, find_wrong_scaling, to_reflectance
+from lai_udf.guard import MIN_DATES, judge_in_time
+from lai_udf.predict import LaiInputError, find_wrong_scaling, to_reflectance
 
 HAZE = np.array([0.16, 0.14, 0.12, 0.11, 0.08, 0.07, 0.06, 0.06, 0.03, 0.02])
 
@@ -104,12 +103,13 @@ def test_a_few_pixels_at_the_edge_of_a_swath_prove_nothing(rng: np.random.Genera
 
 
 def test_a_known_offset_is_doubted_in_no_part_of_a_series(rng: np.random.Generator) -> None:
-    def sample(added: float) -> ScalingSample:
-        values = scene(rng, added).reshape(10, 32, 32)
-        cube = xr.DataArray(values, dims=("bands", "y", "x"), coords={"bands": list(BANDS)})
-        return ScalingSample().add(cube)
-
-    dates = [sample(0.0)] * MIN_DATES + [sample(0.1)] * MIN_DATES
+    dates = [scene(rng)] * MIN_DATES + [scene(rng, 0.1)] * MIN_DATES
     series = dict(enumerate(dates))
     assert judge_in_time(series, offset_is_known=True) == {}
     assert sorted(judge_in_time(series)) == list(range(MIN_DATES, 2 * MIN_DATES))
+
+
+def test_advice_counts_the_scale_that_was_applied(rng: np.random.Generator) -> None:
+    error = find_wrong_scaling(scene(rng) * np.float32(100), scale=0.01)
+    assert error is not None
+    assert float(error.expected or "nan") == 1e-4

@@ -6,7 +6,8 @@ lazy: blocks with a halo are what is computed, when it is computed, and the bloc
 not change the numbers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import xarray as xr
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import describe_variable
 from lai_udf.errors import GridError, MetadataError, name_as_keyword
-from lai_udf.guard import ScalingSample, era, judge_in_time, locate, thinning
+from lai_udf.guard import era, judge_in_time, locate, sample_pixels, thinning
 from lai_udf.predict import (
     BANDS,
     BLOCK_PX,
@@ -39,6 +40,9 @@ CORE_PX = BLOCK_PX - 2 * HALO_PX
 
 MIN_PX, MAX_PX = 256, 2048
 """Blocks of the data between these sides stay as they are."""
+
+Judgement = Callable[[xr.DataArray], dict[int, LaiInputError]]
+"""What is wrong with the scaling of dates of (t, bands, y, x), by number."""
 
 
 def estimate(
@@ -114,7 +118,10 @@ def estimate(
     stated = cube.scaling_is_known or (known and scale is not None)
     groups = _groups(cube) if plausibility != "off" and not stated else []
     work = _estimate_now if array.chunks is None else _estimate_lazily
-    values = work(array, context, options.output_bands(), groups, known)
+    judged = partial(
+        judge_dates, groups=groups, offset_is_known=known, scale=cube.scalings[0].scale
+    )
+    values = work(array, context, options.output_bands(), judged if groups else None)
     return _describe(values, cube, options, options.provenance(bundle), data)
 
 
@@ -162,11 +169,10 @@ def _estimate_now(
     array: xr.DataArray,
     context: Mapping[str, Any],
     bands: tuple[str, ...],
-    groups: list[list[int]],
-    known: bool,
+    judged: Judgement | None,
 ) -> npt.NDArray[np.float32]:
     """Estimate in memory, date by date; (t, bands, y, x)."""
-    wrong = judge_dates(array, groups, known)
+    wrong = judged(array) if judged is not None else {}
     report_wrong(wrong, array.sizes["t"])
     shape = (array.sizes["t"], len(bands), array.sizes["y"], array.sizes["x"])
     result = np.empty(shape, np.float32)
@@ -186,16 +192,21 @@ def _time_of(array: xr.DataArray, date: int) -> str:
 
 
 def judge_dates(
-    array: xr.DataArray, groups: list[list[int]], known: bool
+    array: xr.DataArray,
+    groups: list[list[int]],
+    **known: Any,  # noqa: ANN401
 ) -> dict[int, LaiInputError]:
     """Return what is wrong with the scaling of dates of (t, bands, y, x), by group.
 
-    Where the offset is `known`, the scale alone is judged.
+    Args:
+        array: reflectance.
+        groups: dates that are judged together.
+        **known: see `lai_udf.guard.judge_in_time`.
     """
     wrong: dict[int, LaiInputError] = {}
     for group in groups:
-        samples = {date: ScalingSample().add(array.isel(t=date)) for date in group}
-        wrong |= judge_in_time(samples, offset_is_known=known)
+        samples = {date: sample_pixels(array.isel(t=date)) for date in group}
+        wrong |= judge_in_time(samples, **known)
     return wrong
 
 
@@ -222,8 +233,7 @@ def _estimate_lazily(
     array: xr.DataArray,
     context: Mapping[str, Any],
     bands: tuple[str, ...],
-    groups: list[list[int]],
-    known: bool,
+    judged: Judgement | None,
 ) -> Any:  # noqa: ANN401 (of Dask)
     """Estimate block by block with a halo; (t, bands, y, x)."""
     import dask.array as da
@@ -232,7 +242,7 @@ def _estimate_lazily(
     times = [_time_of(array, date) for date in range(array.sizes["t"])]
     rows, columns = (choose_blocks(array.chunksizes[axis]) for axis in ("y", "x"))
     values = array.data.rechunk({0: 1, 1: -1, 2: rows, 3: columns})
-    verdicts = _judge_lazily(array, groups, known)
+    verdicts = None if judged is None else _judge_lazily(array, judged)
     depth = {axis: HALO_PX if values.numblocks[axis] > 1 else 0 for axis in (2, 3)}
     # The edges of the cube get their halo in `work`: Dask would make it before the first block.
     shared = da.overlap.overlap(values, depth=depth, boundary="none", allow_rechunk=False)
@@ -285,14 +295,12 @@ def choose_blocks(chunks: Sequence[int]) -> tuple[int, ...]:
     return tuple(whole)
 
 
-def _judge_lazily(array: xr.DataArray, groups: list[list[int]], known: bool) -> Any:  # noqa: ANN401 (of Dask)
+def _judge_lazily(array: xr.DataArray, judged: Judgement) -> Any:  # noqa: ANN401 (of Dask)
     """Return whether each date is refused, (t, 1, 1, 1) bool, judged when it is computed.
 
     All pixels are read for it before the first is estimated, and read again then: holding them
     would take the memory of the cube. So the task computes a graph of its own.
     """
-    if not groups:
-        return None
     import dask.array as da
     from dask.delayed import delayed
 
@@ -301,7 +309,7 @@ def _judge_lazily(array: xr.DataArray, groups: list[list[int]], known: bool) -> 
     thin = array[:, :, ::step, ::step]
 
     def decide() -> npt.NDArray[np.bool_]:
-        wrong = judge_dates(thin.compute(scheduler="threads"), groups, known)
+        wrong = judged(thin.compute(scheduler="threads"))
         report_wrong(wrong, count)
         return np.isin(np.arange(count), list(wrong)).reshape(-1, 1, 1, 1)
 

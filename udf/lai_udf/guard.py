@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 from rasterio.windows import Window
 
-from lai_udf.predict import BANDS, LaiError, LaiInputError, find_wrong_scaling, to_reflectance
+from lai_udf.predict import BANDS, LaiError, LaiInputError, find_wrong_scaling
 from lai_udf.scenes.source import SceneSource
 
 OFFSET_DAY = "2022-01-25"
@@ -26,51 +27,27 @@ STRIP_ROWS = 512
 """Rows of a scene that are read at a time."""
 
 SAMPLED_PX = 2**14
-"""Pixels that one window or date adds, about; rows and columns are skipped evenly."""
+"""Pixels that one window or date adds, about."""
+
+Sample = npt.NDArray[np.float32]
+"""Pixels (10 or 11, n): reflectance of `BANDS` and, where there are any, scene classes."""
 
 
-class ScalingSample:
-    """Pixels of a scene, or of all dates of one processing baseline."""
+def sample_pixels(cube: xr.DataArray) -> Sample:
+    """Return pixels of a cube of reflectance (bands, y, x), rows and columns skipped evenly."""
+    labels = [str(label) for label in cube["bands"].values]
+    step = thinning(cube.sizes["y"], cube.sizes["x"])
+    values = cube.transpose("bands", "y", "x")[:, ::step, ::step].values
+    wanted = [*BANDS, *(["SCL"] if "SCL" in labels else [])]
+    sample: Sample = values[[labels.index(band) for band in wanted]].reshape(len(wanted), -1)
+    return sample
 
-    def __init__(self) -> None:
-        self._reflectance: list[np.ndarray] = []
-        self._scene_class: list[np.ndarray] = []
 
-    def add(
-        self, cube: xr.DataArray, scale: float = 1.0, offset: float | None = None
-    ) -> "ScalingSample":
-        """Add pixels of a cube (bands, y, x) of stored values; returns itself."""
-        labels = [str(label) for label in cube["bands"].values]
-        step = thinning(cube.sizes["y"], cube.sizes["x"])
-        sample = cube.transpose("bands", "y", "x")[:, ::step, ::step].values
-        stored = sample[[labels.index(band) for band in BANDS]].reshape(len(BANDS), -1)
-        reflectance = to_reflectance(stored, scale, offset)
-        if stored.dtype.kind != "f" or scale != 1:
-            reflectance[:, (stored == 0).any(axis=0)] = np.nan  # no data of digital numbers
-        self._reflectance.append(reflectance)
-        if "SCL" in labels:
-            self._scene_class.append(sample[labels.index("SCL")].ravel())
-        return self
-
-    @classmethod
-    def join(cls, samples: Iterable["ScalingSample"]) -> "ScalingSample":
-        """Return all pixels of several samples."""
-        joined = cls()
-        for sample in samples:
-            joined._reflectance += sample._reflectance
-            joined._scene_class += sample._scene_class
-        return joined
-
-    def verdict(self, *, offset_is_known: bool) -> LaiInputError | None:
-        """Return what is wrong with the scaling of all pixels together, or None."""
-        if not self._reflectance:
-            return None
-        with_classes = len(self._scene_class) == len(self._reflectance)
-        return find_wrong_scaling(
-            np.concatenate(self._reflectance, axis=1),
-            np.concatenate(self._scene_class) if with_classes else None,
-            offset_is_known=offset_is_known,
-        )
+def join(samples: Iterable[Sample]) -> Sample:
+    """Return all pixels of several samples; without classes where one of them has none."""
+    parts = list(samples)
+    rows = min(len(part) for part in parts)
+    return np.concatenate([part[:rows] for part in parts], axis=1)
 
 
 def thinning(height: int, width: int) -> int:
@@ -86,31 +63,34 @@ def judge(sources: Sequence[SceneSource], *, even_known: bool = False) -> dict[i
         even_known: judge the scale, not the offset, where both are known, too: for scenes of which
             no pixel could be used.
     """
-    samples: dict[tuple[str, bool], dict[int, ScalingSample]] = defaultdict(dict)
+    samples: dict[tuple[str, bool, float], dict[int, Sample]] = defaultdict(dict)
     refused: dict[int, LaiError] = {}
-    for number, source in enumerate(sources):
+    in_time = sorted(enumerate(sources), key=lambda one: one[1].metadata.datetime)
+    for number, source in in_time:
         if source.scaling_is_known and not even_known:
             continue
         baseline = era(source.metadata.processing_baseline, source.metadata.datetime)
-        group = baseline, source.offset_is_known
-        sample = ScalingSample()
+        grid, strips = source.grid, range(0, source.grid.height, STRIP_ROWS)
         try:
-            for start in range(0, source.grid.height, STRIP_ROWS):
-                rows = min(STRIP_ROWS, source.grid.height - start)
-                sample.add(source.read(Window(0, start, source.grid.width, rows)))
+            sample = join(
+                sample_pixels(
+                    source.read(Window(0, start, grid.width, min(STRIP_ROWS, grid.height - start)))
+                )
+                for start in strips
+            )
         except LaiError as error:
             refused[number] = error
         else:
+            group = baseline, source.offset_is_known, source.scalings[0].scale
             samples[group][number] = sample
-    for (_, known), judged in samples.items():
-        in_time = dict(sorted(judged.items(), key=lambda one: sources[one[0]].metadata.datetime))
-        for number, wrong in judge_in_time(in_time, offset_is_known=known).items():
-            refused[number] = locate(wrong, sources[number].name)
+    for (_, known, scale), judged in samples.items():
+        found = judge_in_time(judged, offset_is_known=known, scale=scale)
+        refused |= {number: locate(wrong, sources[number].name) for number, wrong in found.items()}
     return refused
 
 
 def judge_in_time(
-    samples: Mapping[int, ScalingSample], *, offset_is_known: bool = False
+    samples: Mapping[int, Sample], *, offset_is_known: bool = False, scale: float = 1.0
 ) -> dict[int, LaiInputError]:
     """Return the error of each date, by its number, of a series in the order of time.
 
@@ -118,18 +98,19 @@ def judge_in_time(
     changes within a series, all of them together look right.
     """
     numbers = list(samples)
-    joined = ScalingSample.join(samples.values())
-    wrong = joined.verdict(offset_is_known=offset_is_known)
+    pixels = join(samples.values())
+    classes = pixels[len(BANDS)] if len(pixels) > len(BANDS) else None
+    wrong = find_wrong_scaling(
+        pixels[: len(BANDS)], classes, offset_is_known=offset_is_known, scale=scale
+    )
     if wrong is not None:
         return dict.fromkeys(numbers, wrong)
     half = len(numbers) // 2
-    if half < MIN_DATES:
-        return {}
-    wrong_of: dict[int, LaiInputError] = {}
-    for part in (numbers[:half], numbers[half:]):
+    found: dict[int, LaiInputError] = {}
+    for part in (numbers[:half], numbers[half:]) if half >= MIN_DATES else ():
         own = {number: samples[number] for number in part}
-        wrong_of |= judge_in_time(own, offset_is_known=offset_is_known)
-    return wrong_of
+        found |= judge_in_time(own, offset_is_known=offset_is_known, scale=scale)
+    return found
 
 
 def era(baseline: str, datetime: str) -> str:

@@ -645,6 +645,7 @@ def find_wrong_scaling(
     scene_class: np.ndarray | None = None,
     *,
     offset_is_known: bool = False,
+    scale: float = 1.0,
 ) -> LaiInputError | None:
     """Judge the scaling of a whole scene, or of all dates of one processing baseline together.
 
@@ -659,6 +660,7 @@ def find_wrong_scaling(
             NaN = no data.
         scene_class: SCL of the same pixels, if there is one: hidden pixels are left out.
         offset_is_known: by metadata or the caller; the offset is then not judged.
+        scale: by which stored numbers were multiplied; what should be set instead follows from it.
 
     Returns:
         The error that names the parameter to set, or None.
@@ -672,15 +674,15 @@ def find_wrong_scaling(
         return None
     found = f"reflectance from {pixels.min():g} to {pixels.max():g}"
     typical = float(np.median(pixels[BANDS.index("B8A")]))
-    scale = "reflectance_scale"
-    if 10 < typical <= 100:
-        return LaiInputError(f"{found} looks like percent", parameter=scale, expected="0.01")
+    name, percent = "reflectance_scale", 10 < typical <= 100
     if typical > MAX_REFLECTANCE:
         return LaiInputError(
-            f"{found} looks like digital numbers", parameter=scale, expected="0.0001"
+            f"{found} looks like {'percent' if percent else 'digital numbers'}",
+            parameter=name,
+            expected=f"{scale * (1e-2 if percent else 1e-4):g}",
         )
     if float(pixels.max()) < 2e-4:
-        return LaiInputError(f"{found}: the scale is applied twice", parameter=scale, expected="1")
+        return LaiInputError(f"{found}: the scale is applied twice", parameter=name, expected="1")
     if offset_is_known:
         return None
     if float(np.median(pixels.min(axis=0))) < -0.02:
