@@ -14,9 +14,9 @@ from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point
 from lai_udf import predict
 from lai_udf.errors import GeometryError
 from lai_udf.grid import Grid
+from lai_udf.summary import describe_lai
 from lai_udf.zonal import (
     describe_pixels,
-    describe_raster,
     join_pixels,
     repair,
     share_between_grids,
@@ -137,53 +137,32 @@ def test_the_crs_of_the_zones_does_not_matter(crs):
     assert mean_of(there, crs=crs) == pytest.approx(mean_of(geometry), abs=1e-5)
 
 
-def test_a_whole_raster_and_a_zone_around_it_have_the_same_statistics():
+def test_the_summary_of_a_raster_and_a_zone_around_it_have_the_same_statistics():
     rng = np.random.default_rng(1)
-    lai, spread = rng.uniform(0, 6, (2, 100, 100))
+    lai = rng.uniform(0, 6, (100, 100))
     lai[rng.random(lai.shape) < 0.2] = np.nan
-    spread[rng.random(lai.shape) < 0.2] = np.nan  # a layer may have gaps of its own
     flags = rng.choice(np.array([0, 1, 2, 9, 32, 128], np.uint8), lai.shape)
-    how = {"quantiles": (0.05, 0.5, 0.95), "min_valid_share": 0.1}
 
-    whole = describe_raster({"lai": lai, "sd": spread}, flags, **how)
+    whole = describe_lai(lai, flags)
     zones = weigh_zones([box(*GRID.bounds)], 32631, GRID)
-    zone = describe_pixels(take_pixels(zones, {"lai": lai, "sd": spread}, flags), **how)
+    zone = describe_pixels(take_pixels(zones, {"lai": lai}, flags), min_valid_share=0.1)
 
-    for name in ("lai", "sd"):
-        assert whole.mean[name] == pytest.approx(zone.mean[name], abs=1e-9)
-        assert whole.standard_deviation[name] == pytest.approx(
-            zone.standard_deviation[name], abs=1e-9
-        )
-        assert whole.quantiles[name] == pytest.approx(zone.quantiles[name], abs=1e-9)
-    assert whole.valid_share == pytest.approx(zone.valid_share)
-    assert whole.n_effective == pytest.approx(zone.n_effective)
-    assert {b: s[0] for b, s in whole.flag_shares.items()} == pytest.approx(
-        {b: s[0] for b, s in zone.flag_shares.items()}
-    )
+    assert whole["mean"] == pytest.approx(zone.mean["lai"][0], abs=1e-4)
+    assert whole["usable_share"] == pytest.approx(zone.valid_share[0], abs=1e-6)
+    assert whole["in_domain_share"] == pytest.approx(1 - zone.flag_shares[1][0], abs=1e-6)
+    levels = np.quantile(lai[usable_pixels(lai, flags)], (0.05, 0.5, 0.95))
+    assert [whole[name] for name in ("p05", "median", "p95")] == pytest.approx(levels, abs=1e-4)
 
 
-def test_spread_and_quantiles_weigh_pixels_by_their_share():
+def test_the_spread_weighs_pixels_by_their_share():
     # by hand: pixels 1, 1 and half of one 4: mean 8 / 5, variance (1 + 1 + 8) / 2.5 - 1.6^2 ...
     lai = np.full((100, 100), 1.0)
     lai[:, 2] = 4.0
     zones = weigh_zones([parcel(0, 0, 50, 20)], 32631, GRID)
-    statistics = describe_pixels(take_pixels(zones, {"lai": lai}), quantiles=(0, 0.5, 1))
+    statistics = describe_pixels(take_pixels(zones, {"lai": lai}))
     assert statistics.mean["lai"][0] == pytest.approx(4 / 2.5)
     assert statistics.standard_deviation["lai"][0] == pytest.approx(np.sqrt(10 / 2.5 - 1.6**2))
-    assert statistics.quantiles["lai"][0] == pytest.approx([1, 1, 4])
     assert statistics.n_effective[0] == pytest.approx(2.5**2 / 2.25)
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 8), min_size=1, max_size=40), st.lists(st.floats(0, 1), max_size=4))
-def test_quantiles_of_whole_pixels_are_those_of_numpy(values, levels):
-    lai = np.full((100, 100), np.nan)
-    lai[0, : len(values)] = values
-    statistics = describe_pixels(
-        take_pixels(weigh_zones([parcel(0, 0, 20 * len(values), 20)], 32631, GRID), {"lai": lai}),
-        quantiles=levels,
-    )
-    assert statistics.quantiles["lai"][0] == pytest.approx(np.quantile(values, levels), abs=1e-9)
 
 
 def grid_at(longitude: float, latitude: float, zone: int, size: int = 200) -> Grid:

@@ -53,7 +53,6 @@ def observe_zones(
     crs: Any,  # noqa: ANN401  (whatever pyproj reads)
     results: Sequence[LaiResult],
     *,
-    quantiles: Sequence[float] = (),
     exclude_flags: int = UNUSABLE_FLAGS,
     min_valid_share: float = MIN_VALID_SHARE,
     read_more: ReadMore | None = None,
@@ -64,7 +63,6 @@ def observe_zones(
         geometries: as for `lai_udf.zonal.weigh_zones`.
         crs: of the geometries.
         results: see `lai_udf.results.find_results`.
-        quantiles: probabilities, 0-1.
         exclude_flags: bits that make a pixel unusable.
         min_valid_share: least usable share of a zone that has a mean, 0-1.
         read_more: returns further layers of a result in a window, (y, x), by name.
@@ -89,7 +87,6 @@ def observe_zones(
             met=np.unique(pixels.zone),
             statistics=describe_pixels(
                 pixels,
-                quantiles=quantiles,
                 exclude_flags=exclude_flags,
                 min_valid_share=min_valid_share,
             ),

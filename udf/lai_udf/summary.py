@@ -3,8 +3,10 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import open_bundle
@@ -13,11 +15,11 @@ from lai_udf.picture import draw_quicklook
 from lai_udf.predict import INPUT_OUT_OF_DOMAIN
 from lai_udf.run_options import RunOptions
 from lai_udf.scenes.source import SceneSource
-from lai_udf.zonal import describe_raster
+from lai_udf.zonal import usable_pixels
 
 SUMMARY_FILE = "summary.json"
 QUICKLOOK_FILE = "quicklook.png"
-QUANTILES = (0.05, 0.5, 0.95)
+QUANTILES = {"median": 0.5, "p05": 0.05, "p95": 0.95}
 
 
 @dataclass(frozen=True)
@@ -71,21 +73,12 @@ def write_summary(
     cube = read_lai_cogs(folder)
     lai = cube.sel(bands="LAI").values
     flags = cube.sel(bands="LAI_FLAGS").values if "LAI_FLAGS" in cube["bands"] else None
-    found = describe_raster({"lai": lai}, flags, quantiles=QUANTILES, min_valid_share=0.0)
-    low, median, high = (_number(value, 4) for value in found.quantiles["lai"][0])
-    outside = found.flag_shares.get(INPUT_OUT_OF_DOMAIN)
     bundle = open_bundle(options.model)
     summary = Summary(
         id=options.identify(source, bundle).id,
         datetime=source.metadata.datetime,
         product=source.metadata.product_id or source.name,
-        mean=_number(found.mean["lai"][0], 4),
-        median=median,
-        p05=low,
-        p95=high,
-        usable_share=round(float(found.valid_share[0]), 6),
-        valid_share=round(float(np.isfinite(lai).mean()), 6),
-        in_domain_share=None if outside is None else _number(1 - outside[0], 6),
+        **describe_lai(lai, flags),
         cloud_share=None if cloud_share is None else round(cloud_share, 6),
         scaling=source.scaling_text,
     )
@@ -100,5 +93,26 @@ def write_summary(
     return summary
 
 
-def _number(value: float, digits: int) -> float | None:
-    return round(float(value), digits) if np.isfinite(value) else None
+def describe_lai(lai: npt.NDArray[Any], flags: npt.NDArray[Any] | None) -> dict[str, Any]:
+    """Return the statistics of a `Summary`: those of `lai_udf.zonal` over a whole raster.
+
+    Args:
+        lai: (y, x), m2 m-2, NaN = no data.
+        flags: `LAI_FLAGS`, same shape, finite; None where there are none.
+    """
+    usable, valid = usable_pixels(lai, flags), np.isfinite(lai)
+    values = lai[usable].astype("float64")
+    numbers: dict[str, float | None] = dict.fromkeys(("mean", *QUANTILES))
+    if values.size:
+        quantiles = np.quantile(values, list(QUANTILES.values()))
+        found = (values.mean(), *quantiles)
+        numbers = {k: round(float(v), 4) for k, v in zip(numbers, found, strict=True)}
+    outside = None
+    if flags is not None and valid.any():
+        outside = float((flags[valid].astype("uint8") & INPUT_OUT_OF_DOMAIN > 0).mean())
+    return {
+        **numbers,
+        "usable_share": round(float(usable.mean()), 6),
+        "valid_share": round(float(valid.mean()), 6),
+        "in_domain_share": None if outside is None else round(1 - outside, 6),
+    }

@@ -1,4 +1,4 @@
-"""Zonal statistics of LAI: which pixels count, and what they say of polygons or a whole raster.
+"""Zonal statistics of LAI: which pixels count, and what they say of polygons.
 
 A pixel is usable where LAI has a value and none of `lai_udf.predict.UNUSABLE_FLAGS` is set. It
 weighs by the exact share of it inside the polygon (`lai_udf.zones`). Below `MIN_VALID_SHARE` of
@@ -27,7 +27,6 @@ __all__ = [
     "ZonePixels",
     "Zones",
     "describe_pixels",
-    "describe_raster",
     "join_pixels",
     "repair",
     "share_between_grids",
@@ -41,7 +40,7 @@ Index = NDArray[np.intp]
 Layers = Mapping[str, NDArray[Any]]
 
 MIN_VALID_SHARE = 0.5
-"""Where less of a polygon or raster is usable there is no mean, no spread and no quantile."""
+"""Where less of a polygon or raster is usable there is no mean and no spread."""
 
 FLAG_BITS = tuple(1 << bit for bit in range(8))
 LAI = "lai"
@@ -89,8 +88,6 @@ class ZonalStatistics:
     """Weighted mean by layer, in the layer's unit."""
     standard_deviation: Mapping[str, Floats]
     """Weighted, of the pixels about their mean; it is not the error of the mean."""
-    quantiles: Mapping[str, Floats]
-    """Weighted quantiles by layer, (zones, quantiles)."""
     valid_share: Floats
     """Share of the zone's whole area that is usable, 0-1; what lies off the raster is not."""
     pixels: Floats
@@ -139,7 +136,6 @@ def join_pixels(parts: Sequence[ZonePixels]) -> ZonePixels:
 def describe_pixels(
     pixels: ZonePixels,
     *,
-    quantiles: Sequence[float] = (),
     exclude_flags: int = UNUSABLE_FLAGS,
     min_valid_share: float = MIN_VALID_SHARE,
 ) -> ZonalStatistics:
@@ -147,7 +143,6 @@ def describe_pixels(
 
     Args:
         pixels: of one date. A layer may have gaps where LAI has none: its mean is over the rest.
-        quantiles: probabilities, 0-1.
         exclude_flags: bits that make a pixel unusable.
         min_valid_share: least usable share of a zone that has a mean, 0-1.
     """
@@ -156,117 +151,26 @@ def describe_pixels(
     zone, weight = pixels.zone[use], pixels.weight[use]
     total = _add_up(zone, weight, count)
     share = np.nan_to_num(np.minimum(_divide(total, pixels.area_px), 1.0))
-    enough = _is_enough(share, total, min_valid_share)
-    moments = {
-        name: _moments_by_zone(zone, weight, np.asarray(layer[use], np.float64), enough, quantiles)
-        for name, layer in pixels.layers.items()
-    }
+    enough = (share >= min_valid_share - SLIVER) & (total > 0)
+    mean: dict[str, Floats] = {}
+    deviation: dict[str, Floats] = {}
+    for name, layer in pixels.layers.items():
+        values = np.asarray(layer[use], np.float64)
+        known = np.isfinite(values) & enough[zone]
+        own, values, weights = zone[known], values[known], weight[known]
+        area = _add_up(own, weights, count)
+        mean[name] = _divide(_add_up(own, weights * values, count), area)
+        squared = weights * (values - mean[name][own]) ** 2
+        deviation[name] = np.sqrt(_divide(_add_up(own, squared, count), area))
     effective = _divide(total**2, _add_up(zone, weight**2, count))
-    return _statistics(moments, share, total, effective, enough, _flag_shares(pixels, count))
-
-
-def _statistics(
-    moments: Mapping[str, tuple[Floats, Floats, Floats]],
-    share: Floats,
-    total: Floats,
-    effective: Floats,
-    enough: NDArray[np.bool_],
-    flag_shares: Mapping[int, Floats],
-) -> ZonalStatistics:
-    mean, spread, quantiles = ({name: m[i] for name, m in moments.items()} for i in range(3))
-    effective = np.where(enough, effective, 0.0)
-    return ZonalStatistics(mean, spread, quantiles, share, total, effective, flag_shares)
-
-
-def describe_raster(
-    layers: Layers,
-    flags: NDArray[Any] | None = None,
-    inside: NDArray[np.bool_] | None = None,
-    *,
-    quantiles: Sequence[float] = (),
-    exclude_flags: int = UNUSABLE_FLAGS,
-    min_valid_share: float = MIN_VALID_SHARE,
-) -> ZonalStatistics:
-    """Compute the statistics of a raster as of one zone of whole pixels.
-
-    The numbers are those of `describe_pixels` with equal weights, in a third of its memory.
-
-    Args:
-        layers: values by name, `lai` among them, (y, x); NaN = no data.
-        flags: `LAI_FLAGS`, same shape.
-        inside: the pixels that make up the zone; None: all.
-        quantiles: probabilities, 0-1.
-        exclude_flags: bits that make a pixel unusable.
-        min_valid_share: least usable share that has a mean, 0-1.
-    """
-    lai = layers[LAI]
-    inside = np.ones(lai.shape, bool) if inside is None else inside
-    use = usable_pixels(lai, flags, exclude_flags) & inside
-    total, area = np.array([float(use.sum())]), np.array([float(inside.sum())])
-    share = np.nan_to_num(_divide(total, area))
-    enough = _is_enough(share, total, min_valid_share)
-    moments = {name: _moments(layer[use], enough, quantiles) for name, layer in layers.items()}
-    shares: dict[int, Floats] = {}
-    if flags is not None:
-        bits = _bits(flags[np.isfinite(lai) & inside])
-        known = np.array([float(len(bits))])
-        shares = {b: _divide(np.array([float(((bits & b) > 0).sum())]), known) for b in FLAG_BITS}
-    return _statistics(moments, share, total, total, enough, shares)
-
-
-def _is_enough(share: Floats, total: Floats, least: float) -> NDArray[np.bool_]:
-    return (share >= least - SLIVER) & (total > 0)
-
-
-def _moments(
-    values: NDArray[Any], enough: NDArray[np.bool_], quantiles: Sequence[float]
-) -> tuple[Floats, Floats, Floats]:
-    """Return mean, spread, (1,) each, and quantiles (1, n) of values of equal weight."""
-    values = values[np.isfinite(values)]
-    if not (enough[0] and values.size):
-        return np.full(1, np.nan), np.full(1, np.nan), np.full((1, len(quantiles)), np.nan)
-    mean, spread = values.mean(dtype=np.float64), values.std(dtype=np.float64)
-    levels = np.quantile(values.astype(np.float64), quantiles) if len(quantiles) else np.empty(0)
-    return np.array([mean]), np.array([spread]), levels[None]
-
-
-def _moments_by_zone(
-    zone: Index,
-    weight: Floats,
-    values: Floats,
-    enough: NDArray[np.bool_],
-    quantiles: Sequence[float],
-) -> tuple[Floats, Floats, Floats]:
-    """Return mean, spread, (zones,) each, and quantiles (zones, n) of weighted values (k,)."""
-    known = np.isfinite(values) & enough[zone]
-    zone, weight, values = zone[known], weight[known], values[known]
-    total = _add_up(zone, weight, len(enough))
-    mean = _divide(_add_up(zone, weight * values, len(enough)), total)
-    variance = _divide(_add_up(zone, weight * (values - mean[zone]) ** 2, len(enough)), total)
-    return mean, np.sqrt(variance), _quantiles(zone, weight, values, len(enough), quantiles)
-
-
-def _quantiles(
-    zone: Index, weight: Floats, values: Floats, count: int, quantiles: Sequence[float]
-) -> Floats:
-    """Return weighted quantiles, (count, n), NaN for zones without pixels.
-
-    As exactextract computes them: value k of n sorted ones lies at
-    s_k = (k - 1) w_k + (n - 1) (w_1 + … + w_{k-1}), and between them runs a line. With equal
-    weights that is `numpy.quantile`.
-    """
-    result = np.full((count, len(quantiles)), np.nan)
-    if not len(quantiles):
-        return result
-    order = np.lexsort((values, zone))
-    bounds = np.searchsorted(zone[order], np.arange(count + 1))
-    for number in np.unique(zone):
-        own = order[bounds[number] : bounds[number + 1]]
-        w, n = weight[own], len(own)
-        place = np.arange(n) * w + (n - 1) * (np.cumsum(w) - w)
-        levels = np.asarray(quantiles) * place[-1]
-        result[number] = np.interp(levels, place, values[own])
-    return result
+    return ZonalStatistics(
+        mean=mean,
+        standard_deviation=deviation,
+        valid_share=share,
+        pixels=total,
+        n_effective=np.where(enough, effective, 0.0),
+        flag_shares=_flag_shares(pixels, count),
+    )
 
 
 def _flag_shares(pixels: ZonePixels, count: int) -> dict[int, Floats]:
