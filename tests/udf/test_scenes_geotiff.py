@@ -273,13 +273,6 @@ def test_what_is_no_scene_is_refused_with_what_to_give(tmp_path, name):
         read_scene(tmp_path / name)
 
 
-def test_progress_is_told_after_each_band(tmp_path):
-    told = []
-    path = write_multiband(tmp_path / "scene.tif", make_dn())
-    read_scene(path, progress=lambda done, total: told.append((done, total)))
-    assert told == [(n, 10) for n in range(1, 11)]
-
-
 @pytest.mark.shared
 def test_real_chips_read_as_reflectance(shared_data: Path):
     with (shared_data / "chips" / "index.csv").open() as rows:

@@ -213,7 +213,6 @@ def check_cube(
     reflectance_scale: float | None = None,
     reflectance_offset: float | None = None,
     datetime: str | None = None,
-    window_px: int = WINDOW_PX,
     name: str = "the cube",
 ) -> Report:
     """Judge a cube against the contract of the UDF: bands, scaling, grid, chunk geometry.
@@ -223,7 +222,6 @@ def check_cube(
         reflectance_scale: reflectance = value * scale + offset; None: what the cube states.
         reflectance_offset: as above; if it is not stated, it is judged from all dates together.
         datetime: time of a cube that has none.
-        window_px: core of a window.
         name: how messages call it.
     """
     try:
@@ -233,13 +231,13 @@ def check_cube(
         return Report((), tuple(map(str, error.errors)))
     except ProductError as error:
         return Report((), (str(error),))
-    rows, columns = (-(-side // window_px) for side in cube.grid.shape)
+    rows, columns = (-(-side // WINDOW_PX) for side in cube.grid.shape)
     optional = [label for label in cube.planes if label not in BANDS]
     facts = (
         f"{_count(cube.size, 'date')}, {cube.grid.height} x {cube.grid.width} px, "
         f"{cube.planes[BANDS[0]].values.dtype}",
         f"optional bands: {', '.join(optional) or 'none (nominal angles, no cloud mask)'}",
-        f"{_count(rows * columns, 'window')} of {window_px} px",
+        f"{_count(rows * columns, 'window')} of {WINDOW_PX} px",
         f"scaling: {cube.scaling_text}",
     )
     scenes, problems = [], []

@@ -98,9 +98,9 @@ def shrink(
     return np.asarray(mean, dtype="float32")
 
 
-def magnify(picture: npt.NDArray[np.uint8], min_side: int = MIN_SIDE_PX) -> npt.NDArray[np.uint8]:
-    """Repeat the pixels of a small picture, (channel, y, x), up to about `min_side`."""
-    factor = max(1, min_side // max(picture.shape[1:]))
+def magnify(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Repeat the pixels of a small picture, (channel, y, x), up to about `MIN_SIDE_PX`."""
+    factor = max(1, MIN_SIDE_PX // max(picture.shape[1:]))
     return picture.repeat(factor, axis=1).repeat(factor, axis=2)
 
 

@@ -42,12 +42,11 @@ SERIES_INPUT = tuple(band for band in predict.OUTPUT_BANDS if band in series.LAI
 """Output bands that the series is made of."""
 
 
-def lai_udf_code(context: Mapping[str, object], *, version: str = "3.11") -> openeo.UDF:
+def lai_udf_code(context: Mapping[str, object]) -> openeo.UDF:
     """Return the UDF as the client sends it: `predict.py` as it is, with its context.
 
     Args:
         context: keys of `lai_udf.predict.PredictOptions`; a value may be a process `Parameter`.
-        version: Python version asked of the back-end.
 
     Raises:
         lai_udf.predict.LaiInputError: a setting that the UDF would refuse.
@@ -55,9 +54,11 @@ def lai_udf_code(context: Mapping[str, object], *, version: str = "3.11") -> ope
     # A wrong key fails here, not in a paid job; what a parameter will hold is not known yet.
     known = {key: value for key, value in context.items() if not isinstance(value, Parameter)}
     predict.read_settings(known)
-    return openeo.UDF.from_file(
-        predict.__file__, runtime="Python", version=version, context=dict(context)
-    )
+    return _udf(predict.__file__, context)
+
+
+def _udf(path: str, context: Mapping[str, object]) -> openeo.UDF:
+    return openeo.UDF.from_file(path, runtime="Python", version="3.11", context=dict(context))
 
 
 def lai_cube(
@@ -188,9 +189,7 @@ def series_cube(
     known = {key: value for key, value in context.items() if not isinstance(value, Parameter)}
     with renamed_errors():
         settings = series.read_settings(known)
-    udf = openeo.UDF.from_file(
-        series.__file__, runtime="Python", version="3.11", context=dict(context)
-    )
+    udf = _udf(series.__file__, context)
     return _apply_in_windows(cube, udf, size, 0, list(series.output_bands(settings)))
 
 

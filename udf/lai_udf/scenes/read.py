@@ -23,7 +23,7 @@ from lai_udf.scenes.folder import describe_folder, holds_band_files
 from lai_udf.scenes.geotiff import describe_geotiff
 from lai_udf.scenes.metadata import Declaration, Declared
 from lai_udf.scenes.safe import describe_safe
-from lai_udf.scenes.source import Progress, SceneEntry, SceneSource, require_data, require_scheme
+from lai_udf.scenes.source import SceneEntry, SceneSource, require_data, require_scheme
 from lai_udf.scenes.stac import ITEM_SUFFIXES, describe_items, describe_stac, holds_items
 
 RASTER_SUFFIXES = {".tif", ".tiff", ".vrt"}
@@ -166,7 +166,6 @@ def read_scene(
     *,
     window: Window | None = None,
     bbox: Sequence[float] | None = None,
-    progress: Progress | None = None,
     **given: Unpack[Declaration],
 ) -> xr.DataArray:
     """Read a scene, or the part of it in a window or bounding box.
@@ -175,7 +174,6 @@ def read_scene(
         href: see `open_scene`.
         window: part of the grid, in pixels.
         bbox: west, south, east, north in degrees (WGS 84); not together with `window`.
-        progress: called as `progress(done, total)` after each band.
         **given: see `open_scene`.
 
     Returns:
@@ -189,6 +187,6 @@ def read_scene(
     if window is not None and bbox is not None:
         raise GridError("give a window or a bbox, not both")
     source = open_scene(href, **given)
-    scene = source.read(source.window(bbox) if bbox is not None else window, progress)
+    scene = source.read(source.window(bbox) if bbox is not None else window)
     require_data(scene, str(href))
     return scene

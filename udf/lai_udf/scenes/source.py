@@ -37,9 +37,6 @@ LOG = logging.getLogger("lai_udf")
 RESOLUTIONS_M = (20, 10)
 """Sides of a pixel of a scene: 20 m, 10 m bands averaged 2 by 2; or 10 m, 20 m bands repeated."""
 
-Progress = Callable[[int, int], None]
-"""Called as `progress(done, total)` after each band."""
-
 
 @dataclass(frozen=True)
 class SceneSource(Scaled):
@@ -114,12 +111,11 @@ class SceneSource(Scaled):
         parts = [[row, column, height, width], *(band.digest(window) for band in self.bands)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
-    def read(self, window: Window | None = None, progress: Progress | None = None) -> xr.DataArray:
+    def read(self, window: Window | None = None) -> xr.DataArray:
         """Read a window, or all of the scene.
 
         Args:
             window: part of the grid, in pixels; None for the whole scene.
-            progress: called as `progress(done, total)` after each band.
 
         Returns:
             Dims (bands, y, x), float32, y from north to south. Reflectance (unit 1) and angles
@@ -133,22 +129,18 @@ class SceneSource(Scaled):
         grid = self.grid if window is None else self.grid.crop(window, self.name)
         cut = Window(0, 0, grid.width, grid.height) if window is None else window
         values = np.empty((len(self.labels), grid.height, grid.width), np.float32)
-        self.read_into(cut, values, progress)
+        self.read_into(cut, values)
         return grid.to_data_array(values, self.labels, self._attributes())
 
-    def read_into(self, window: Window, out: FloatArray, progress: Progress | None = None) -> None:
+    def read_into(self, window: Window, out: FloatArray) -> None:
         """Read a window into `out`, shape (labels, y, x); as `read` does, without labels."""
         grid = self.grid.crop(window, self.name)
         row, column = self.origin
         moved = Window(window.col_off + column, window.row_off + row, window.width, window.height)
         for number, band in enumerate(self.bands):
             read_band(band, moved, out=out[number])
-            if progress is not None:
-                progress(number + 1, len(self.labels))
         for number, angle in enumerate(self.angles.values(), start=len(self.bands)):
             out[number] = angle.interpolate(grid.x, grid.y)
-            if progress is not None:
-                progress(number + 1, len(self.labels))
 
     def crop(self, window: Window) -> "SceneSource":
         """Return the scene of a window; nothing is read.
