@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 from openeo.udf.run_code import extract_udf_dependencies
@@ -50,33 +51,19 @@ class Report:
     problems: tuple[str, ...]  # what would make the job fail, or its answer wrong; none if good
 
 
-def check_file(
-    path: Path,
-    *,
-    reflectance_scale: float | None = None,
-    reflectance_offset: float | None = None,
-    datetime: str | None = None,
-) -> Report:
+def check_file(path: Path, **given: Any) -> Report:  # noqa: ANN401
     """Check a UDF (.py), a process graph (.json) or a cube (netCDF, Zarr).
 
     Args:
         path: the file.
-        reflectance_scale: of a cube, reflectance = value * scale + offset.
-        reflectance_offset: as above.
-        datetime: time of a cube without dimension `t`.
+        **given: of a cube, see `check_cube`.
 
     Raises:
         ContractError: a kind of file that is not checked, or a text that cannot be read.
         ProductError: a cube that cannot be read.
     """
     if path.suffix.lower() in CUBE_SUFFIXES:
-        return check_cube(
-            open_dataset(path),
-            reflectance_scale=reflectance_scale,
-            reflectance_offset=reflectance_offset,
-            datetime=datetime,
-            name=str(path),
-        )
+        return check_cube(open_dataset(path), **given, name=str(path))
     if path.suffix == ".json":
         from lai_udf.check_graph import check_graph_file  # it builds on this module
 

@@ -1,30 +1,8 @@
 """Errors of lai_udf: one family, each says what is wrong, where, and what to do.
 
-```
-LaiUdfError                      root: lai_udf.predict.LaiError
-├── ProductError                 an input scene cannot be used
-│   ├── SeveralFaultsError       more than one of these
-│   ├── UnreadableProductError   missing, truncated or foreign file; no answer from a server
-│   ├── MetadataError            product metadata are missing, broken or contradict each other
-│   ├── MissingBandError         an input band is not there
-│   ├── UndeclaredScaleError     integer data whose reflectance scale or offset nobody declares
-│   ├── GridError                wrong CRS, wrong pixel size, grids that differ, empty extent
-│   └── EmptySceneError          no pixel holds data in every band
-├── RasterError                  a raster cannot be written or read back
-│   ├── EncodingError            values that the encoding on disk cannot hold
-│   └── OutputNotWritableError   the target folder or disk refuses the files
-├── PolygonFileError             a file of polygons that cannot be used
-├── GeometryError                a polygon or point that cannot be averaged over
-├── OwnPointsError               own field points that cannot be used
-├── IdentityError                time, tile or target of a result, or a folder of another one
-├── LaiGraphError                a process graph that no back-end would treat well
-├── ContractError                a file or cube that `lai-udf check` refuses
-├── PackError                    an archive for a back-end cannot be made
-└── ProductionError              jobs of many areas cannot be planned or run
-```
-
-`predict.py` ships alone; its own `LaiInputError` and, for bundles, `LaiModelError` have the same
-root. What a caller can set is in the fields of the root: `parameter`, `value`, `expected`.
+The root is `lai_udf.predict.LaiError`. `predict.py` ships alone; its own `LaiInputError` and, for
+bundles, `LaiModelError` have the same root. What a caller can set is in the fields of the root:
+`parameter`, `value`, `expected`.
 """
 
 from collections.abc import Callable, Iterator, Sequence

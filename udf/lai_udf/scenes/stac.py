@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -45,8 +45,8 @@ from lai_udf.scenes.labels import LABELS, band_label
 from lai_udf.scenes.metadata import (
     CALLER,
     LEVEL_1C_NAME,
+    Declaration,
     Declared,
-    Offset,
     SceneMetadata,
     baseline_scaling,
     complete_metadata,
@@ -333,18 +333,12 @@ def holds_items(href: str) -> bool:
     return read_document(href).get("type") in {*LINKING, HOLDING}
 
 
-def open_items(
-    href: str,
-    *,
-    reflectance_scale: float | None = None,
-    reflectance_offset: Offset | None = None,
-) -> Iterator[tuple[str, SceneSource]]:
+def open_items(href: str, **given: Unpack[Declaration]) -> Iterator[tuple[str, SceneSource]]:
     """Describe the scenes of a Collection or ItemCollection, each when its turn comes.
 
     Args:
         href: path or href.
-        reflectance_scale: as in `lai_udf.open_scene`, for all of them.
-        reflectance_offset: as above.
+        **given: as in `lai_udf.open_scene`, for all of them.
 
     Yields:
         Id of the Item, which may name a folder, and its scene.
@@ -355,8 +349,7 @@ def open_items(
             that of another one, too.
         ProductError: another of its subclasses, see `lai_udf.errors`.
     """
-    declared = Declared(reflectance_scale, reflectance_offset)
-    for entry in describe_items(href, declared):
+    for entry in describe_items(href, Declared(**given)):
         yield entry.name, entry.open()
 
 
