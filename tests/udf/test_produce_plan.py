@@ -11,9 +11,16 @@ from shapely.geometry import Polygon, box
 
 from lai_udf.errors import ProductionError
 from lai_udf.predict import LaiError
-from lai_udf.produce.areas import SNAP_M, TILE_M, cut_into_tiles
 from lai_udf.produce.order import plan_order
-from lai_udf.produce.plan import Order, estimate, plan_jobs, split_period
+from lai_udf.produce.plan import (
+    SNAP_M,
+    TILE_M,
+    Order,
+    cut_into_tiles,
+    estimate,
+    plan_jobs,
+    split_period,
+)
 from lai_udf.zones import project
 
 APRIL, JULY, AUGUST = dt.date(2024, 4, 1), dt.date(2024, 7, 1), dt.date(2024, 8, 1)

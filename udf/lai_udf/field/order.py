@@ -9,8 +9,7 @@ import geopandas as gpd
 import shapely
 
 from lai_udf.errors import EmptySceneError, GeometryError, UnreadableProductError
-from lai_udf.field.search import COLLECTION, Period, kind_of, search_api
-from lai_udf.field.season import run_season
+from lai_udf.field.season import COLLECTION, Period, kind_of, run_season, search_api
 from lai_udf.field.table import build_table, find_lai, smooth_table, write_tables
 from lai_udf.polygons import LEFT_OUT, read_polygons
 from lai_udf.run import Refusal

@@ -13,9 +13,8 @@ from lai_udf.bundle import open_bundle
 from lai_udf.errors import ProductionError
 from lai_udf.polygons import read_polygons
 from lai_udf.process_graph import COLLECTION, SIDES, lai_from_collection
-from lai_udf.produce.areas import cut_into_tiles
 from lai_udf.produce.manager import Outcome, Producer, Progress
-from lai_udf.produce.plan import Estimate, Order, estimate, plan_jobs
+from lai_udf.produce.plan import Estimate, Order, cut_into_tiles, estimate, plan_jobs
 from lai_udf.produce.table import JobTable, locked
 
 TABLE = "jobs.parquet"  # name of the table in the folder of the results, if no other is given

@@ -1,8 +1,13 @@
-"""Which jobs an order takes: a row per tile and period, without what is there already."""
+"""Which jobs an order takes: a row per tile and period, without what is there already.
+
+Areas are cut into tiles of a fixed grid, so that overlapping areas are produced once.
+"""
 
 import datetime as dt
 import hashlib
 import json
+import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,18 +15,47 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 import shapely
+from shapely.geometry import box
+from shapely.geometry.base import BaseGeometry
 
 from lai_udf.errors import ProductionError
 from lai_udf.process_graph import SIDES, read_geometry
-from lai_udf.produce.areas import AreaTile, cut_into_tiles
 from lai_udf.udp import CREDITS_PER_KM2_AND_DATE
+from lai_udf.zones import MAX_LATITUDE, MIN_LATITUDE, split_by_zone
 
+TILE_M = 20_480.0
+"""Side of a tile: 1024 pixels of 20 m, on a grid that starts at the origin of the UTM zone."""
+SNAP_M = 640.0
+"""Extents grow to multiples of this, so that they do not change with every digit of a polygon."""
 MAX_JOB_DAYS = 92
 """Longest period of a job: a season of a full tile stays below the memory of a worker."""
 DAYS_PER_DATE = 3.0  # sentinel-2 passes every 5 days, and every 2 to 3 where its orbits overlap
 BYTES_PER_PIXEL = 9
 """Four int16 bands and the flags, before compression; other variables add two each."""
 PIXELS_PER_CORE_SECOND = 2.5e6  # of the network at 20 m; loading the bands comes on top
+
+
+@dataclass(frozen=True)
+class AreaTile:
+    """The part of a tile that areas ask for."""
+
+    epsg: int  # UTM zone, such as 32631
+    column: int
+    row: int
+    bounds: tuple[float, float, float, float]
+    """West, south, east, north, metres in the zone: what the areas cover of the tile."""
+    areas: tuple[str, ...]  # names of the areas
+
+    @property
+    def name(self) -> str:
+        """Name of the tile on its grid; other extents of it have the same."""
+        return f"{self.epsg}_{self.column}_{self.row}"
+
+    @property
+    def area_km2(self) -> float:
+        """Area of the extent."""
+        west, south, east, north = self.bounds
+        return (east - west) * (north - south) / 1e6
 
 
 @dataclass(frozen=True)
@@ -53,7 +87,7 @@ def plan_jobs(
     """Return the rows that are missing from a table of jobs.
 
     Args:
-        tiles: see `areas.cut_into_tiles`.
+        tiles: see `cut_into_tiles`.
         order: period and settings.
         known: the table so far; periods that it holds for the same extent and settings are not
             planned again, so that a later order adds new dates only.
@@ -175,7 +209,7 @@ def estimate_graph(graph: Mapping[str, Any]) -> Estimate:
         else:
             west, south, east, north = (float(extent[side]) for side in SIDES)
             east += 360 * (east < west)
-            shape, crs = shapely.box(west, south, east, north), extent.get("crs") or 4326
+            shape, crs = box(west, south, east, north), extent.get("crs") or 4326
         start, end = (dt.date.fromisoformat(str(day)[:10]) for day in period)
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise ProductionError(
@@ -187,3 +221,60 @@ def estimate_graph(graph: Mapping[str, Any]) -> Estimate:
     text = json.dumps(graph)
     pixel_m = 10.0 if '"resolution": 10' in text else 20.0
     return replace(estimate(rows, pixel_m=pixel_m), jobs=1)
+
+
+def cut_into_tiles(areas: gpd.GeoDataFrame) -> list[AreaTile]:
+    """Return the tiles that areas meet, each with the extent that they cover together.
+
+    Args:
+        areas: columns `id` and `geometry`, see `lai_udf.polygons.read_polygons`; they may overlap,
+            cross UTM zones and ±180°.
+
+    Raises:
+        ProductionError: an area lies where UTM does not reach.
+    """
+    covered: dict[tuple[int, int, int], list[BaseGeometry]] = defaultdict(list)
+    names: dict[tuple[int, int, int], list[str]] = defaultdict(list)
+    for name, geometry in zip(areas["id"], areas.geometry, strict=True):
+        found = False
+        for epsg, part in split_by_zone(geometry, areas.crs):
+            for column, row, piece in cut_by_grid(part):
+                found = True
+                covered[epsg, column, row].append(piece)
+                names[epsg, column, row].append(str(name))
+        if not found:
+            raise ProductionError(
+                f"area {name} has nothing between {MIN_LATITUDE:g}° and {MAX_LATITUDE:g}° of "
+                "latitude, where UTM reaches"
+            )
+    return [
+        AreaTile(*key, _snap(covered[key], key), tuple(dict.fromkeys(names[key])))
+        for key in sorted(covered)
+    ]
+
+
+def cut_by_grid(geometry: BaseGeometry) -> Iterator[tuple[int, int, BaseGeometry]]:
+    """Yield column and row of each tile that a projected geometry meets, and its part there."""
+    west, south, east, north = geometry.bounds
+    shapely.prepare(geometry)
+    for column in range(math.floor(west / TILE_M), math.ceil(east / TILE_M)):
+        for row in range(math.floor(south / TILE_M), math.ceil(north / TILE_M)):
+            tile = box(column * TILE_M, row * TILE_M, (column + 1) * TILE_M, (row + 1) * TILE_M)
+            if geometry.intersects(tile):
+                piece = geometry.intersection(tile)
+                if piece.area > 0:
+                    yield column, row, piece
+
+
+def _snap(
+    pieces: list[BaseGeometry], key: tuple[int, int, int]
+) -> tuple[float, float, float, float]:
+    """Return the bounds of the pieces, widened to the snap grid, within the tile."""
+    west, south, east, north = shapely.geometrycollections(pieces).bounds
+    _, column, row = key
+    return (
+        max(math.floor(west / SNAP_M) * SNAP_M, column * TILE_M),
+        max(math.floor(south / SNAP_M) * SNAP_M, row * TILE_M),
+        min(math.ceil(east / SNAP_M) * SNAP_M, (column + 1) * TILE_M),
+        min(math.ceil(north / SNAP_M) * SNAP_M, (row + 1) * TILE_M),
+    )
