@@ -25,9 +25,9 @@ from lai_udf.errors import (
     UndeclaredScaleError,
     UnreadableProductError,
 )
+from lai_udf.identity import RunOptions
 from lai_udf.predict import ANGLES
 from lai_udf.run import run_all
-from lai_udf.run_options import RunOptions
 
 EXPECTED = np.stack([np.where(p == 0, np.nan, p * 1e-4 - 0.1) for p in numbers().values()])
 

@@ -14,9 +14,9 @@ from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point
 from lai_udf import predict
 from lai_udf.errors import GeometryError
 from lai_udf.grid import Grid
-from lai_udf.summary import describe_lai
 from lai_udf.zonal import (
     describe_pixels,
+    describe_raster,
     join_pixels,
     repair,
     share_between_grids,
@@ -143,7 +143,7 @@ def test_the_summary_of_a_raster_and_a_zone_around_it_have_the_same_statistics()
     lai[rng.random(lai.shape) < 0.2] = np.nan
     flags = rng.choice(np.array([0, 1, 2, 9, 32, 128], np.uint8), lai.shape)
 
-    whole = describe_lai(lai, flags)
+    whole = describe_raster(lai, flags)
     zones = weigh_zones([box(*GRID.bounds)], 32631, GRID)
     zone = describe_pixels(take_pixels(zones, {"lai": lai}, flags), min_valid_share=0.1)
 

@@ -19,6 +19,7 @@ from lai_udf.bundle import open_bundle
 from lai_udf.cog import describe_variable
 from lai_udf.errors import GridError, MetadataError, name_as_keyword
 from lai_udf.guard import era, judge_in_time, locate, sample_pixels, thinning
+from lai_udf.identity import RunOptions
 from lai_udf.predict import (
     BANDS,
     BLOCK_PX,
@@ -28,7 +29,6 @@ from lai_udf.predict import (
     LaiInputError,
     apply_datacube,
 )
-from lai_udf.run_options import RunOptions
 from lai_udf.scenes.cubes import Cube, as_cube
 from lai_udf.scenes.labels import SCENE_CLASS_BAND, band_label
 from lai_udf.scenes.metadata import Declared, Offset

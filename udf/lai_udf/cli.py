@@ -194,7 +194,7 @@ def field(
             typer.echo(path)
         return
     from lai_udf.field.order import observe_fields
-    from lai_udf.run_options import RunOptions
+    from lai_udf.identity import RunOptions
     from lai_udf.scenes.metadata import Declared
 
     with show_progress("LAI", "window") as progress:

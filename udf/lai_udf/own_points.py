@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lai_udf.errors import OwnPointsError, RasterError
+from lai_udf.identity import RunOptions
 from lai_udf.results import LaiResult, find_results
 from lai_udf.run import run_scenes
-from lai_udf.run_options import RunOptions
 from lai_udf.scenes.read import open_scenes
 
 COMPARED = ("LAI", "LAI_FLAGS")

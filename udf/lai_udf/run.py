@@ -25,7 +25,7 @@ from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.cog import LaiCogWriter, describe_variable, find_finished, find_result_id
 from lai_udf.errors import EmptySceneError, LaiUdfError, OutputNotWritableError
 from lai_udf.guard import judge
-from lai_udf.identity import ID_TAG, refuse_other_result
+from lai_udf.identity import ID_TAG, RunOptions, refuse_other_result
 from lai_udf.predict import (
     BANDS,
     HALO_PX,
@@ -38,7 +38,6 @@ from lai_udf.predict import (
     find_wrong_scaling,
     prepare_graph,
 )
-from lai_udf.run_options import RunOptions
 from lai_udf.scenes.cubes import as_cube
 from lai_udf.scenes.labels import SCENE_CLASS_BAND
 from lai_udf.scenes.metadata import Declared, Offset

@@ -3,23 +3,17 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import read_lai_cogs
+from lai_udf.identity import RunOptions
 from lai_udf.picture import draw_quicklook
-from lai_udf.predict import INPUT_OUT_OF_DOMAIN
-from lai_udf.run_options import RunOptions
 from lai_udf.scenes.source import SceneSource
-from lai_udf.zonal import usable_pixels
+from lai_udf.zonal import describe_raster
 
 SUMMARY_FILE = "summary.json"
 QUICKLOOK_FILE = "quicklook.png"
-QUANTILES = {"median": 0.5, "p05": 0.05, "p95": 0.95}
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ def write_summary(
         id=options.identify(source, bundle).id,
         datetime=source.metadata.datetime,
         product=source.metadata.product_id or source.name,
-        **describe_lai(lai, flags),
+        **describe_raster(lai, flags),
         cloud_share=None if cloud_share is None else round(cloud_share, 6),
         scaling=source.scaling_text,
     )
@@ -91,28 +85,3 @@ def write_summary(
         )
         move_finished({work / name: folder / name for name in (QUICKLOOK_FILE, SUMMARY_FILE)})
     return summary
-
-
-def describe_lai(lai: npt.NDArray[Any], flags: npt.NDArray[Any] | None) -> dict[str, Any]:
-    """Return the statistics of a `Summary`: those of `lai_udf.zonal` over a whole raster.
-
-    Args:
-        lai: (y, x), m2 m-2, NaN = no data.
-        flags: `LAI_FLAGS`, same shape, finite; None where there are none.
-    """
-    usable, valid = usable_pixels(lai, flags), np.isfinite(lai)
-    values = lai[usable].astype("float64")
-    numbers: dict[str, float | None] = dict.fromkeys(("mean", *QUANTILES))
-    if values.size:
-        quantiles = np.quantile(values, list(QUANTILES.values()))
-        found = (values.mean(), *quantiles)
-        numbers = {k: round(float(v), 4) for k, v in zip(numbers, found, strict=True)}
-    outside = None
-    if flags is not None and valid.any():
-        outside = float((flags[valid].astype("uint8") & INPUT_OUT_OF_DOMAIN > 0).mean())
-    return {
-        **numbers,
-        "usable_share": round(float(usable.mean()), 6),
-        "valid_share": round(float(valid.mean()), 6),
-        "in_domain_share": None if outside is None else round(1 - outside, 6),
-    }

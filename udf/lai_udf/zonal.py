@@ -1,4 +1,4 @@
-"""Zonal statistics of LAI: which pixels count, and what they say of polygons.
+"""Zonal statistics of LAI: which pixels count, and what they say of polygons or a whole raster.
 
 A pixel is usable where LAI has a value and none of `lai_udf.predict.UNUSABLE_FLAGS` is set. It
 weighs by the exact share of it inside the polygon (`lai_udf.zones`). Below `MIN_VALID_SHARE` of
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lai_udf.predict import UNUSABLE_FLAGS
+from lai_udf.predict import INPUT_OUT_OF_DOMAIN, UNUSABLE_FLAGS
 from lai_udf.zones import SLIVER, Zones, repair, share_between_grids, weigh_zones
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "ZonePixels",
     "Zones",
     "describe_pixels",
+    "describe_raster",
     "join_pixels",
     "repair",
     "share_between_grids",
@@ -41,6 +42,9 @@ Layers = Mapping[str, NDArray[Any]]
 
 MIN_VALID_SHARE = 0.5
 """Where less of a polygon or raster is usable there is no mean and no spread."""
+
+QUANTILES = {"median": 0.5, "p05": 0.05, "p95": 0.95}
+"""Of a whole raster."""
 
 FLAG_BITS = tuple(1 << bit for bit in range(8))
 LAI = "lai"
@@ -171,6 +175,31 @@ def describe_pixels(
         n_effective=np.where(enough, effective, 0.0),
         flag_shares=_flag_shares(pixels, count),
     )
+
+
+def describe_raster(lai: NDArray[Any], flags: NDArray[Any] | None) -> dict[str, Any]:
+    """Return the statistics of a whole raster by their names in `lai_udf.summary.Summary`.
+
+    Args:
+        lai: (y, x), m2 m-2, NaN = no data.
+        flags: `LAI_FLAGS`, same shape, finite; None where there are none.
+    """
+    usable, valid = usable_pixels(lai, flags), np.isfinite(lai)
+    values = lai[usable].astype("float64")
+    numbers: dict[str, float | None] = dict.fromkeys(("mean", *QUANTILES))
+    if values.size:
+        quantiles = np.quantile(values, list(QUANTILES.values()))
+        found = (values.mean(), *quantiles)
+        numbers = {k: round(float(v), 4) for k, v in zip(numbers, found, strict=True)}
+    outside = None
+    if flags is not None and valid.any():
+        outside = float((flags[valid].astype("uint8") & INPUT_OUT_OF_DOMAIN > 0).mean())
+    return {
+        **numbers,
+        "usable_share": round(float(usable.mean()), 6),
+        "valid_share": round(float(valid.mean()), 6),
+        "in_domain_share": None if outside is None else round(1 - outside, 6),
+    }
 
 
 def _flag_shares(pixels: ZonePixels, count: int) -> dict[int, Floats]:

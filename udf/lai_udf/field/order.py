@@ -11,9 +11,9 @@ import shapely
 from lai_udf.errors import EmptySceneError, GeometryError, UnreadableProductError
 from lai_udf.field.season import COLLECTION, Period, kind_of, run_season, search_api
 from lai_udf.field.table import build_table, find_lai, smooth_table, write_tables
+from lai_udf.identity import RunOptions
 from lai_udf.polygons import LEFT_OUT, read_polygons
 from lai_udf.run import Refusal
-from lai_udf.run_options import RunOptions
 from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.read import describe
 from lai_udf.zonal import MIN_VALID_SHARE

@@ -25,9 +25,9 @@ from lai_udf.errors import (
     UnreadableProductError,
 )
 from lai_udf.grid import Grid
+from lai_udf.identity import RunOptions
 from lai_udf.predict import HALO_PX
 from lai_udf.run import Refusal, RunReport, run_scenes
-from lai_udf.run_options import RunOptions
 from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.source import SceneEntry, failing_entry
 from lai_udf.scenes.stac import describe_item, read_document
