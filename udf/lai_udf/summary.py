@@ -42,10 +42,11 @@ class Summary:
 
     def lines(self) -> list[str]:
         """Return what a terminal shows."""
-        cloud, domain = (
-            "unknown" if share is None else f"{share:.1%}"
-            for share in (self.cloud_share, self.in_domain_share)
-        )
+        cloud, domain = "unknown (no scene classes)", "unknown"
+        if self.cloud_share is not None:
+            cloud = f"{self.cloud_share:.1%}"
+        if self.in_domain_share is not None:
+            domain = f"{self.in_domain_share:.1%}"
         median = "none" if self.median is None else f"{self.median:.2f}"
         spread = "" if self.p05 is None else f", 5-95 % {self.p05:.2f} to {self.p95:.2f}"
         return [
