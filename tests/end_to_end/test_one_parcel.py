@@ -13,8 +13,7 @@ from pyproj import Transformer
 
 from lai_service import Settings, create_app
 from lai_stac.item import describe
-from lai_training.parcels.means import observe_items
-from lai_training.parcels.read import read_parcels
+from lai_training.parcels.means import observe_items, read_parcels
 from lai_udf import predict
 
 TOKEN = "a-token-of-this-test"

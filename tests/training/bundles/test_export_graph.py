@@ -13,7 +13,7 @@ from lai_training.bundles.graphs_paper import build_paper_graphs
 from lai_training.bundles.model_item import describe_model
 from lai_training.bundles.release import NO_CALIBRATION
 from lai_training.learn.config import FitConfig
-from lai_training.learn.normalisation import measure_normalisation
+from lai_training.learn.pools import measure_normalisation
 from lai_training.learn.run_folder import write_provenance
 from lai_training.networks import PAPER, build_network
 from lai_udf.predict import (

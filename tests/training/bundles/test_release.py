@@ -11,7 +11,7 @@ from lai_training.calibration import correction
 from lai_training.cli import app
 from lai_training.errors import ExportError
 from lai_training.learn.config import FitConfig
-from lai_training.learn.normalisation import measure_normalisation
+from lai_training.learn.pools import measure_normalisation
 from lai_training.learn.run_folder import write_provenance
 from lai_training.networks import build_network
 from lai_udf.bundle import open_bundle

@@ -19,11 +19,11 @@ from lai_training.calibration.width import (
     effective_rows,
     fit_half_widths,
     group_weights,
-    is_inside,
     share_of_groups,
     weighted_quantile,
 )
 from lai_training.calibration.worth import describe_worth
+from lai_training.scores.metrics import coverage
 from lai_udf.predict import BANDS, estimate_field
 
 LEAF = np.array([0.03, 0.06, 0.03, 0.1, 0.3, 0.36, 0.38, 0.4, 0.2, 0.1])
@@ -169,10 +169,8 @@ def test_intervals_hold_what_they_promise_on_site_dates_left_out(rng):
 
     lower, upper = nested_bounds(left_out, 15.0, (0.5, 0.95))
 
-    assert is_inside(rows.measured, lower[0.95], upper[0.95]).mean() == pytest.approx(
-        0.95, abs=0.04
-    )
-    assert is_inside(rows.measured, lower[0.5], upper[0.5]).mean() == pytest.approx(0.5, abs=0.15)
+    assert coverage(rows.measured, lower[0.95], upper[0.95]) == pytest.approx(0.95, abs=0.04)
+    assert coverage(rows.measured, lower[0.5], upper[0.5]) == pytest.approx(0.5, abs=0.15)
 
 
 def test_the_scale_follows_where_errors_are_larger(rng):

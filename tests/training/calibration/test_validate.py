@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lai_training.calibration.pairs import (
-    BANDS,
-    Prediction,
-    list_baselines,
-    predict_normal,
-    predict_sl2p_2_1,
-    predict_sl2p_3_0,
-    read_pairs,
-)
+from lai_training.calibration.measurements import read_pairs
+from lai_training.calibration.predictors import Prediction, predict_baselines, predict_normal
 from lai_training.calibration.report import format_report, write_report
-from lai_training.calibration.uncertainty import central_interval, score_uncertainty
-from lai_training.calibration.validate import draw_rows, limit_accuracy, limit_uncertainty, validate
+from lai_training.calibration.validate import (
+    central_interval,
+    draw_rows,
+    limit_accuracy,
+    limit_uncertainty,
+    score_uncertainty,
+    validate,
+)
 from lai_training.errors import PairsError
 from lai_training.sl2p.processor import predict
+from lai_udf.predict import BANDS
 
 
 def make_pairs(rng: np.random.Generator, n: int = 40) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def test_sl2p_3_0_takes_the_network_of_each_row(rng, tmp_path):
     cosines = np.cos(np.deg2rad([[3.0, 35.0, 120.0]] * len(table)))
     x = np.column_stack([table[bands], cosines])
 
-    lai = predict_sl2p_3_0(table).lai
+    lai = predict_baselines(table)["SL2P 3_0"].lai
 
     for sensor in ("S2A", "S2B"):
         rows = (table["sensor"] == sensor).to_numpy()
@@ -92,7 +92,7 @@ def test_sl2p_3_0_takes_the_network_of_each_row(rng, tmp_path):
 def test_published_scores_of_sl2p_and_peers_are_reproduced(shared_data: Path):
     table = read_pairs(shared_data / "insitu" / "insitu_dev.csv")
 
-    result = validate(table, list_baselines(table), rng=np.random.default_rng(0), replicates=100)
+    result = validate(table, predict_baselines(table), rng=np.random.default_rng(0), replicates=100)
 
     scores = result.accuracy.set_index("predictor")
     assert len(table) == 173
@@ -112,12 +112,10 @@ def test_published_scores_of_sl2p_and_peers_are_reproduced(shared_data: Path):
 def test_a_predictor_joins_sl2p_by_name(rng, tmp_path):
     table = read_pairs(write_pairs(tmp_path, make_pairs(rng)))
     truth = table["lai"].to_numpy()
-    predictors = {
-        "SL2P 2_1": predict_sl2p_2_1,
-        "perfect": lambda pairs: predict_normal(pairs["lai"].to_numpy(), np.full(len(pairs), 0.1)),
-    }
+    perfect = predict_normal(truth, np.full(len(table), 0.1))
+    predictions = predict_baselines(table) | {"perfect": perfect}
 
-    result = validate(table, predictors, rng=rng, replicates=50)
+    result = validate(table, predictions, rng=rng, replicates=50)
 
     perfect = result.accuracy.set_index("predictor").loc["perfect"]
     assert perfect["rmse"] == 0
@@ -130,7 +128,8 @@ def test_a_predictor_joins_sl2p_by_name(rng, tmp_path):
 def test_subsets_partition_the_pairs_and_rare_crops_are_pooled(rng, tmp_path):
     table = read_pairs(write_pairs(tmp_path, make_pairs(rng)))
 
-    subsets = validate(table, {"SL2P": predict_sl2p_2_1}, rng=rng, replicates=10).subsets
+    sl2p = {"SL2P": predict_baselines(table)["SL2P 2_1"]}
+    subsets = validate(table, sl2p, rng=rng, replicates=10).subsets
 
     assert subsets.groupby("by")["n"].sum().to_dict() == dict.fromkeys(
         ["LAI", "source", "region", "site", "crop", "predicted LAI"], 40
@@ -212,12 +211,10 @@ def test_limits_of_coverage_and_crps_are_percentiles_over_the_draws(rng):
 
 def test_uncertainty_is_scored_by_subset_where_it_is_stated(rng, tmp_path):
     table = read_pairs(write_pairs(tmp_path, make_pairs(rng)))
-    predictors = {
-        "SL2P": predict_sl2p_2_1,
-        "wide": lambda pairs: predict_normal(pairs["lai"].to_numpy() + 1, np.full(len(pairs), 1.0)),
-    }
+    wide = predict_normal(table["lai"].to_numpy() + 1, np.full(len(table), 1.0))
+    predictions = {"SL2P": predict_baselines(table)["SL2P 2_1"], "wide": wide}
 
-    result = validate(table, predictors, rng=rng, replicates=20)
+    result = validate(table, predictions, rng=rng, replicates=20)
 
     subsets = result.subsets.set_index("predictor")
     assert subsets.loc["SL2P", "crps"].isna().all()
@@ -232,7 +229,8 @@ def test_uncertainty_is_scored_by_subset_where_it_is_stated(rng, tmp_path):
 
 def test_report_and_tables_are_written_together(rng, tmp_path):
     table = read_pairs(write_pairs(tmp_path, make_pairs(rng)))
-    result = validate(table, {"SL2P 2_1": predict_sl2p_2_1}, rng=rng, replicates=20)
+    sl2p = {"SL2P 2_1": predict_baselines(table)["SL2P 2_1"]}
+    result = validate(table, sl2p, rng=rng, replicates=20)
 
     files = write_report(result, tmp_path / "report")
 

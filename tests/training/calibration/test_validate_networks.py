@@ -8,17 +8,17 @@ import pandas as pd
 import pytest
 
 from lai_training.calibration import correction
-from lai_training.calibration.networks import (
+from lai_training.calibration.measurements import fingerprint, read_pairs
+from lai_training.calibration.predictors import (
     LEFT_OUT_NOTE,
     find_taught,
-    list_networks,
+    predict_by_bundle,
     predict_left_out,
     predict_shipped,
+    predict_spectra,
 )
-from lai_training.calibration.pairs import fingerprint, read_pairs
-from lai_training.calibration.uncertainty import central_interval, score_uncertainty
+from lai_training.calibration.validate import central_interval, score_uncertainty
 from lai_training.errors import PairsError
-from lai_training.scores.emulation import predict_spectra
 from lai_udf.bundle import default_bundle_path
 from lai_udf.predict import load_model
 
@@ -57,13 +57,13 @@ def test_only_site_dates_that_taught_a_bundle_are_left_out(field_table, monkeypa
     monkeypatch.setitem(contract, "calibration", calibration)
     taught = find_taught(field_table, calibration)
 
-    found = list_networks(default_bundle_path(), field_table)
+    found = predict_by_bundle(default_bundle_path(), field_table)
 
     (name,) = [name for name in found if " field" in name]
     assert name.endswith("field, 4 site-dates left out")
-    prediction = found[name](field_table)
-    shipped = predict_shipped(field_table, default_bundle_path(), "field")
-    alone = predict_left_out(field_table[taught], default_bundle_path(), "field")
+    prediction = found[name]
+    shipped = predict_shipped(field_table, default_bundle_path())["field"]
+    alone = predict_left_out(field_table[taught], default_bundle_path())["field"]
     np.testing.assert_array_equal(prediction.lai[~taught], shipped.lai[~taught])
     np.testing.assert_array_equal(prediction.lai[taught], alone.lai)
     np.testing.assert_array_equal(prediction.quantiles[0.025][taught], alone.quantiles[0.025])
@@ -76,16 +76,16 @@ def test_one_site_date_of_its_own_cannot_be_left_out(field_table, monkeypatch) -
     monkeypatch.setitem(contract, "calibration", own)
 
     with pytest.raises(PairsError, match="calibrated on 1 of the site-dates of the table"):
-        list_networks(default_bundle_path(), field_table)
+        predict_by_bundle(default_bundle_path(), field_table)
 
 
 def test_on_other_pairs_a_bundle_is_scored_as_it_ships(field_table) -> None:
     table, bundle = field_table, default_bundle_path()
 
-    found = list_networks(bundle, table)
+    found = predict_by_bundle(bundle, table)
 
     (name,) = [name for name in found if name.endswith("field")]
-    prediction = found[name](table)
+    prediction = found[name]
     bands = predict_spectra(table, bundle, target="field")
     np.testing.assert_allclose(prediction.lai, bands["LAI"])
     np.testing.assert_allclose(prediction.quantiles[0.025], bands["LAI_LOWER"], atol=1e-6)
@@ -99,9 +99,9 @@ def test_on_other_pairs_a_bundle_is_scored_as_it_ships(field_table) -> None:
 def test_the_shipped_network_is_left_out_on_the_development_pairs(shared_data) -> None:
     table = read_pairs(shared_data / "insitu" / "insitu_dev.csv")
 
-    found = list_networks(default_bundle_path(), table)
+    found = predict_by_bundle(default_bundle_path(), table)
 
     assert all(name.endswith("left out") for name in found)
-    prediction = next(iter(found.values()))(table)
+    prediction = next(iter(found.values()))
     assert prediction.note == LEFT_OUT_NOTE
     assert score_uncertainty(table["lai"].to_numpy(), prediction)["coverage_95%"] > 0.86  # LEAF's

@@ -15,9 +15,9 @@ from lai_training.cli import app
 from lai_training.datasets import prepare as prepare_module
 from lai_training.datasets import strips as prepare_strips
 from lai_training.datasets.config import PrepareConfig, StacSearch
-from lai_training.datasets.pool import open_prepared
+from lai_training.datasets.manifest import open_prepared
 from lai_training.datasets.prepare import prepare
-from lai_training.learn.config_files import read_yaml
+from lai_training.learn.config import read_yaml
 from lai_udf.predict import BANDS, NOMINAL_COSINES
 
 REPOSITORY = Path(__file__).parents[3]

@@ -21,10 +21,10 @@ from typer.testing import CliRunner
 
 from lai_training.cli import app
 from lai_training.datasets.config import PrepareConfig
-from lai_training.datasets.pool import open_prepared
+from lai_training.datasets.manifest import open_prepared
 from lai_training.datasets.prepare import prepare
 from lai_training.errors import ConfigError, PrepareError
-from lai_training.learn.config_files import read_yaml
+from lai_training.learn.config import read_yaml
 from lai_udf.errors import OutputNotWritableError
 
 SMALL = {"patch_px": 32, "mask_buffer_px": 2, "least_valid_share": 0.5}

@@ -15,15 +15,14 @@ from lai_training.datasets.prepare import prepare
 from lai_training.errors import ConfigError, FitError, PrepareError
 from lai_training.learn.config import FitConfig, SampleConfig, read_config
 from lai_training.learn.fit import fit
-from lai_training.learn.labels import label_patches
-from lai_training.learn.normalisation import (
+from lai_training.learn.pools import (
+    load_pool,
     measure_normalisation,
     measure_range,
     normalise_by_range,
 )
-from lai_training.learn.pools import load_pool
 from lai_training.learn.run_folder import read_normalisation
-from lai_training.learn.samples import SampleStream, build_batch
+from lai_training.learn.samples import SampleStream, build_batch, label_patches
 from lai_training.networks import MLP
 from lai_udf.predict import NOMINAL_COSINES
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from experiments.spectra.library import spectral_library
-from lai_training.bundles.recalibrate import rewrite_bundle
+from lai_training.bundles.release import rewrite_bundle
 from lai_training.cli import app
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.evaluate import SCALES, Evaluation, evaluate

@@ -8,8 +8,12 @@ from experiments.spectra.library import spectral_library
 from lai_training import sl2p
 from lai_training.learn.augmentation import add_texture, draw_training_masks
 from lai_training.learn.config import SampleConfig
-from lai_training.learn.normalisation import NORMALISATION_LIMIT, measure_normalisation
-from lai_training.learn.pools import make_pool, open_pool
+from lai_training.learn.pools import (
+    NORMALISATION_LIMIT,
+    make_pool,
+    measure_normalisation,
+    open_pool,
+)
 from lai_training.learn.samples import SampleStream, build_batch
 from lai_training.networks import MLP
 from lai_udf.predict import BANDS, FEATURES

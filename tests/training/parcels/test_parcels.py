@@ -35,8 +35,8 @@ from lai_training.parcels.means import (
     missing_parcels,
     observe_items,
     outline_items,
+    read_parcels,
 )
-from lai_training.parcels.read import read_parcels
 from lai_training.parcels.report import score_parcels, write_report
 from lai_training.reporting import read_paper
 from lai_training.simulation.spectral_library import SpectralLibrary

@@ -24,9 +24,15 @@ from lai_training.restore.network import (
     build_body,
     read_spectra,
 )
-from lai_training.restore.residual import CLEAR_LOST, fit_residual_cloud
 from lai_training.restore.samples import Patches, SampleStream, measure_constants
-from lai_training.restore.scenes import Scene, find_valid_vegetation, read_scenes, split_by_place
+from lai_training.restore.scenes import (
+    CLEAR_LOST,
+    Scene,
+    find_valid_vegetation,
+    fit_residual_cloud,
+    read_scenes,
+    split_by_place,
+)
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import BANDS, COARSE_ROWS, FINE_ROWS, exceed_visible, load_model
 from lai_udf.scenes.write import write_scene_geotiff

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lai_training.cli.fit import POOLS
 from lai_training.cli.frame import one_sentence, show_progress
+from lai_training.cli.learn import POOLS
 
 
 def main(

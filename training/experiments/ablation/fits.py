@@ -19,14 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lai_training.errors import ConfigError
 from lai_training.learn.checkpoints import read_history
-from lai_training.learn.config import FitConfig, SampleConfig
-from lai_training.learn.config_files import list_faults, read_yaml
+from lai_training.learn.config import FitConfig, SampleConfig, list_faults, read_yaml
 from lai_training.learn.fit import fit
-from lai_training.learn.labels import label_patches
-from lai_training.learn.normalisation import Floats, Normalisation
-from lai_training.learn.pools import load_pool
+from lai_training.learn.pools import Floats, Normalisation, load_pool
 from lai_training.learn.run_folder import read_normalisation
-from lai_training.learn.samples import build_batch
+from lai_training.learn.samples import build_batch, label_patches
 from lai_training.networks import SPECS
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import BANDS

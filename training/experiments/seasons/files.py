@@ -22,8 +22,7 @@ from experiments.seasons.fields import (
     simulate_season,
 )
 from lai_training import sl2p
-from lai_training.parcels.means import find_items, observe_items
-from lai_training.parcels.read import read_parcels
+from lai_training.parcels.means import find_items, observe_items, read_parcels
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_training.sl2p.scene import SL2P_FILE
 from lai_udf.cog import read_lai_cogs, write_lai_cogs

@@ -1,1 +1,1 @@
-"""Field measurements: read the `pairs`, `calibrate` on them, `validate` against them."""
+"""Field measurements: read them, `calibrate` on them, `validate` against them."""

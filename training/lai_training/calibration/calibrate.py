@@ -19,13 +19,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lai_training.calibration.correction import RECIPES, fit_correction
-from lai_training.calibration.measurements import PAIRS, Floats, Measurements, Texts
-from lai_training.calibration.pairs import fingerprint
+from lai_training.calibration.measurements import (
+    PAIRS,
+    Floats,
+    Measurements,
+    Texts,
+    fingerprint,
+)
 from lai_training.calibration.width import (
     LEVELS,
     fit_half_widths,
     fit_scale,
-    is_inside,
     share_of_groups,
 )
 from lai_training.scores import metrics
@@ -132,15 +136,9 @@ def leave_out(
     return LeftOut(measurements, change, sun)
 
 
-def first_source(measurements: Measurements) -> NDArray[np.bool_]:
-    """Return (n,) bool: rows of the source that decides over the interval: pairs, if any."""
-    rows = measurements.source == PAIRS
-    return rows if rows.any() else np.ones(rows.size, bool)
-
-
 def fit_left_out_scale(left_out: LeftOut, variable: str) -> dict[str, Any]:
     """Fit the scale to errors of rows left out; the deciding source sets its level."""
-    own = first_source(left_out.measurements)
+    own = left_out.measurements.deciding
     order = np.argsort(~own, kind="stable")  # its rows come first
     rows = left_out.take(order)
     names = TERMS if variable == "LAI" else TERMS[:2]
@@ -163,7 +161,7 @@ def calibrate_variable(measurements: Measurements, variable: str) -> tuple[dict[
             "correction": fit_correction(measurements, RECIPES[variable], sun=sun),
             "scale": fit_left_out_scale(kept[name], variable),
         }
-    own = first_source(measurements)
+    own = measurements.deciding
     known = kept["with_sun"]
     scale = entry["with_sun"]["scale"]
     ratio = (known.error / scale_of(known, scale))[own]
@@ -224,31 +222,29 @@ def calibrate(parts: Mapping[str, Measurements]) -> dict[str, Any]:
 
 def score_targets(left_out: LeftOut, entry: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Score either target on field pairs left out; half-widths and scale, too, are refitted."""
-    own = left_out.take(first_source(left_out.measurements))
+    own = left_out.take(left_out.measurements.deciding)
     lower, upper = nested_bounds(left_out, entry["ceiling"])
     truth = own.measurements.measured
     shown = {"sl2p": own.measurements.estimate(sun=own.sun), "field": own.centre}
     scores = {}
     for target, value in shown.items():
-        ends = {
-            level: (np.minimum(lower[level], value), np.maximum(upper[level], value))
+        covered = {
+            level: metrics.coverage(
+                truth, np.minimum(lower[level], value), np.maximum(upper[level], value)
+            )
             for level in lower
         }
-        error = value - truth
-        low, high = ends[0.95]
-        scores[target] = {
-            "rmse": round(float(np.sqrt(np.mean(error**2))), 4),
-            "bias": round(float(error.mean()), 4),
-            "coverage": round(float(is_inside(truth, low, high).mean()), 4),
-            "mean_width": round(float((high - low).mean()), 4),
-            **{
-                f"coverage_{round(100 * level)}": round(
-                    float(is_inside(truth, *ends[level]).mean()), 4
-                )
-                for level in (0.5, 0.68, 0.9)
-            },
-            "rank_width_error": round(metrics.rank_correlation(high - low, np.abs(error)), 4),
+        width = np.maximum(upper[0.95], value) - np.minimum(lower[0.95], value)
+        found = metrics.score(truth, value)
+        own_scores = {
+            "rmse": found.rmse,
+            "bias": found.bias,
+            "coverage": covered[0.95],
+            "mean_width": float(width.mean()),
+            **{f"coverage_{round(100 * level)}": covered[level] for level in (0.5, 0.68, 0.9)},
+            "rank_width_error": metrics.rank_correlation(width, np.abs(value - truth)),
         }
+        scores[target] = {name: round(score, 4) for name, score in own_scores.items()}
     return scores
 
 
@@ -259,14 +255,14 @@ def nested_bounds(
 
     Scale and half-widths of a group, too, are fitted without it.
     """
-    own = first_source(left_out.measurements)
+    own = left_out.measurements.deciding
     group = left_out.measurements.group
     names = group[own]
     ends = {level: np.empty((2, names.size)) for level in levels}
     for name in np.unique(names):
         rest = left_out.take(group != name)
         scale = fit_left_out_scale(rest, "LAI" if ceiling > 1 else "FAPAR")
-        deciding = rest.take(first_source(rest.measurements))
+        deciding = rest.take(rest.measurements.deciding)
         ratio = deciding.error / scale_of(deciding, scale)
         shared = share_of_groups(ratio, deciding.measurements.group)
         halves = fit_half_widths(np.abs(ratio), deciding.measurements.group, shared, levels)

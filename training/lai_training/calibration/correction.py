@@ -22,7 +22,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from lai_training.calibration.measurements import (
@@ -31,7 +30,6 @@ from lai_training.calibration.measurements import (
     WHEAT,
     Floats,
     Measurements,
-    Texts,
 )
 from lai_udf.predict import BANDS
 
@@ -115,7 +113,7 @@ def fit_correction(
     """
     inside = measurements.take(~measurements.outside)
     inputs = gather_inputs(inside, sun=sun)
-    own = inputs[first_rows(inside.source)]
+    own = inputs[inside.deciding]
     centre, spread = own.mean(axis=0), own.std(axis=0)
     factor = np.append(np.ones(len(CORRECTION_BANDS)), [SUN_WEIGHT] * sun)
     factor = factor / np.where(spread > 1e-6, spread, 1.0)  # all angles may be nominal
@@ -133,12 +131,6 @@ def fit_correction(
         "constant": round(recipe.shrinkage * constant, 6),
         "limit": recipe.limit,
     }
-
-
-def first_rows(source: Texts) -> NDArray[np.bool_]:
-    """Return (n,) bool: field pairs, by which a variable is judged; all rows without any."""
-    rows = source == PAIRS
-    return rows if rows.any() else np.ones(rows.size, bool)
 
 
 def round_all(values: Floats) -> list[Any]:

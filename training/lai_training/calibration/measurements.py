@@ -1,13 +1,14 @@
 """Field measurements of a variable beside SL2P's estimate for the place and date.
 
-Input: tables of field pairs (`pairs.read_pairs`), of GROUNDED EO (LAI and FAPAR at forest,
-shrub, grass and crop sites, no place or date given) and of Swiss winter wheat (destructive LAI,
-green cover from photographs). Output: `Measurements`, one form for all of them.
+Input: tables of field pairs (measured LAI beside the reflectance of the place), of GROUNDED EO (LAI
+and FAPAR at forest, shrub, grass and crop sites, no place or date given) and of Swiss winter wheat
+(destructive LAI, green cover from photographs). Output: `Measurements`, one form for all of them.
 
 The residual that a calibration learns is measured minus exact SL2P 2_1, so that it does not depend
 on the network that emulates SL2P.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 from rasterio.warp import transform
 
 from lai_training import sl2p
-from lai_training.calibration.pairs import read_pairs
 from lai_training.errors import PairsError
 from lai_training.simulation.angles import sun_position
 from lai_training.sl2p.tables import load_network
@@ -36,6 +36,17 @@ FILES |= {"green_cover": "eoa_ch_gcc_2022.csv"}
 """Names of the further tables in their folder."""
 FOLDS = 10
 """Of measurements without a site: their folds are random, so their scores are optimistic."""
+REQUIRED_COLUMNS = ("source", "site", "date", "dt_days", "crop", "lai", "green_brown", *BANDS)
+"""Columns that scoring needs; `sensor`, angles and the predictions of peers are optional."""
+
+MAX_DAYS = 5
+"""Greatest distance between field and satellite date, days."""
+NOMINAL_DEG = {
+    "view_zenith": sl2p.NOMINAL_VIEW_ZENITH_DEG,
+    "sun_zenith": sl2p.NOMINAL_SUN_ZENITH_DEG,
+    "rel_azimuth": sl2p.NOMINAL_RELATIVE_AZIMUTH_DEG,
+}
+"""Angles of field pairs where they are missing."""
 
 
 class Table:
@@ -77,6 +88,12 @@ class Measurements(Table):
     source: Texts
     """`PAIRS`, `GROUNDED` or `WHEAT`."""
 
+    @property
+    def deciding(self) -> NDArray[np.bool_]:
+        """Return (n,) bool: rows by which a variable is judged: field pairs, if any."""
+        rows = self.source == PAIRS
+        return rows if rows.any() else np.ones(rows.size, bool)
+
     def estimate(self, *, sun: bool) -> Floats:
         """Return SL2P's estimate with or without angles."""
         return self.sl2p if sun else self.sl2p_nominal
@@ -115,18 +132,79 @@ def gather_further(folder: Path | None) -> Measurements | None:
 
 
 def from_pairs(table: pd.DataFrame) -> Measurements:
-    """Return the LAI of field pairs (`pairs.read_pairs`)."""
-    degrees = table[["view_zenith", "sun_zenith", "rel_azimuth"]].to_numpy("float64")
+    """Return the LAI of field pairs (`read_pairs`)."""
+    dates = table["site_date"].to_numpy(str)
     return _measure(
         table,
         table["lai"].to_numpy("float64"),
         "LAI",
-        np.cos(np.deg2rad(degrees)),
-        group=table["site_date"].to_numpy(str),
-        fold=table["site_date"].to_numpy(str),
+        cosines_of(table),
+        group=dates,
+        fold=dates,
         region=name_regions(table).to_numpy(str),
         source=PAIRS,
     )
+
+
+def read_pairs(path: Path) -> pd.DataFrame:
+    """Read a table of field pairs and return the rows that are scored.
+
+    The filter and the handling of missing angles are those of the reference scores: |dt| of at most
+    5 days, `green_brown` not beginning with b, nominal angles where missing.
+
+    Args:
+        path: CSV file; columns in `REQUIRED_COLUMNS`, reflectance with unit 1, angles in degrees.
+
+    Returns:
+        The scored rows with a new index, `site_date` (site and field date, the unit of the
+        bootstrap) added, angles filled with their nominal values where missing.
+
+    Raises:
+        PairsError: the file is not such a table, or no row passes the filter.
+    """
+    table = _read(path)
+    missing = [name for name in REQUIRED_COLUMNS if name not in table]
+    if missing:
+        raise PairsError(f"{path} lacks the columns {', '.join(missing)}")
+    for name in ("dt_days", "lai", *BANDS):
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise PairsError(f"{path}: column {name} holds text where numbers are needed")
+    brown = table["green_brown"].fillna("").astype(str).str.startswith("b")
+    rows = (table["dt_days"].abs() <= MAX_DAYS) & ~brown & table["lai"].notna()
+    scored = table[rows].reset_index(drop=True)
+    if scored.empty:
+        raise PairsError(
+            f"{path}: none of {len(table)} rows has measured LAI, |dt_days| <= {MAX_DAYS} and "
+            "green vegetation (green_brown not beginning with b)"
+        )
+    values = scored[list(BANDS)].to_numpy()
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise PairsError(f"{path}: no reflectance in {BANDS[column]} of scored row {row + 1}")
+    if values.max() > 2:
+        raise PairsError(
+            f"{path}: reflectance up to {values.max():g}; divide digital numbers by 10000 "
+            "(and subtract 0.1 from processing baseline 04.00 on)"
+        )
+    for name, nominal in NOMINAL_DEG.items():
+        scored[name] = scored[name].fillna(nominal) if name in scored else nominal
+    return scored.assign(site_date=scored["site"] + " " + scored["date"].astype(str))
+
+
+def cosines_of(table: pd.DataFrame) -> Floats:
+    """Return the cosines of the angles of field pairs, (n, 3), in the order of `NOMINAL_DEG`."""
+    return np.asarray(np.cos(np.deg2rad(table[list(NOMINAL_DEG)].to_numpy("float64"))))
+
+
+def sl2p_inputs(table: pd.DataFrame, cosines: Floats) -> Floats:
+    """Return what `sl2p.predict` takes, (n, 11), of a table with a column per band."""
+    bands = load_network("LAI", "2_1", "S2A").inputs[:-3]  # behind them three cosines
+    return np.column_stack([table[list(bands)].to_numpy("float64"), cosines])
+
+
+def fingerprint(site_date: str) -> str:
+    """Return what a site-date is known again by in `model.json`, without naming the place."""
+    return hashlib.sha256(site_date.encode()).hexdigest()[:12]
 
 
 def name_regions(table: pd.DataFrame) -> "pd.Series[str]":
@@ -190,15 +268,14 @@ def _measure(
     region: Texts,
     source: str,
 ) -> Measurements:
-    inputs = load_network("LAI", "2_1", "S2A").inputs[:-3]  # bands; behind them three cosines
-    spectra = table[list(inputs)].to_numpy("float64")
-    nominal = np.broadcast_to(np.array(NOMINAL_COSINES), cosines.shape)
-    with_angles, without = (
-        sl2p.predict(np.column_stack([spectra, angles]), variable=variable)[0].astype("float64")
-        for angles in (cosines, nominal)
+    given, nominal = (
+        sl2p_inputs(table, np.broadcast_to(angles, cosines.shape))
+        for angles in (cosines, NOMINAL_COSINES)
     )
-    # The domain of LAI is used: that of FCOVER is not known.
-    flags = sl2p.predict(np.column_stack([spectra, cosines]))[1]
+    with_angles, without = (
+        sl2p.predict(x, variable=variable)[0].astype("float64") for x in (given, nominal)
+    )
+    flags = sl2p.predict(given)[1]  # the domain of LAI is used: that of FCOVER is not known
     return Measurements(
         measured=measured,
         sl2p=with_angles,

@@ -1,42 +1,40 @@
 """Accuracy against field truth: tables of scores by subset, with a bootstrap by site-date.
 
-Input: field pairs (`pairs.read_pairs`) and named predictors. Output: long tables (one row per
-predictor and subset), which `cli` prints and writes. Rows of one site and date share weather,
-observer and image, so resampling draws whole site-dates.
+Input: field pairs (`measurements.read_pairs`) and predictions by name. Output: long tables (one
+row per predictor and subset), which `report` prints and writes. Rows of one site and date share
+weather, observer and image, so resampling draws whole site-dates.
+
+Nothing is scored that a prediction does not state: a level of which the quantiles are not there, or
+CRPS from a handful of quantiles (two of them give a number that looks like CRPS and is none).
 """
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lai_training.calibration.bootstrap import score_draws
-from lai_training.calibration.measurements import name_regions
-from lai_training.calibration.pairs import Prediction, Predictor
-from lai_training.calibration.uncertainty import (
-    central_interval,
-    score_distribution,
-    score_uncertainty,
-)
+from lai_training.calibration.measurements import Floats, name_regions
+from lai_training.calibration.predictors import Prediction
 from lai_training.scores import metrics
 
-LAI_BINS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, math.inf)
-"""Edges of the bins of measured LAI, m2 m-2, lower edge included."""
+Rows = NDArray[np.intp]
 
+LEVELS = (0.50, 0.68, 0.90, 0.95)
+"""Nominal levels of the central intervals that are scored."""
 CURVE = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Nominal levels of the reliability curve, 5 to 95 %."""
-
+WIDEST_GAP = 0.06
+"""Quantiles farther apart in probability are neither interpolated nor integrated over."""
+LAI_BINS = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, math.inf)
+"""Edges of the bins of measured LAI, m2 m-2, lower edge included."""
 RANK_DRAWS = 500
 """Of the bootstrap that rank correlations are taken of: they are slow."""
-
 SMALLEST_CROP = 5
 """Crops with fewer pairs are pooled."""
-
-_ENDS = ("low", "high")
 
 
 @dataclass(frozen=True)
@@ -63,24 +61,20 @@ class Validation:
 
 def validate(
     pairs: pd.DataFrame,
-    predictors: Mapping[str, Predictor],
+    predictions: Mapping[str, Prediction],
     *,
     rng: np.random.Generator,
     replicates: int = 2000,
 ) -> Validation:
-    """Score predictors on field pairs.
+    """Score predictions of field pairs.
 
     Args:
-        pairs: scored rows as `pairs.read_pairs` returns them.
-        predictors: name -> predictor; a network joins SL2P by being added here.
+        pairs: scored rows as `measurements.read_pairs` returns them.
+        predictions: by the name of who predicts.
         rng: draws the site-dates of the bootstrap; every predictor meets the same draws.
         replicates: number of bootstrap draws.
-
-    Returns:
-        The tables of `Validation`.
     """
     truth = pairs["lai"].to_numpy(dtype=np.float64)
-    predictions = {name: predict(pairs) for name, predict in predictors.items()}
     draws = draw_rows(pairs["site_date"], rng, replicates)
     accuracy, uncertainty, reliability = [], [], []
     for name, prediction in predictions.items():
@@ -90,45 +84,33 @@ def validate(
             scores = score_uncertainty(truth, prediction)
             scores |= limit_uncertainty(truth, prediction, draws)
             uncertainty.append({"predictor": name, **scores, "note": prediction.note})
-            reliability += [{"predictor": name, **row} for row in _trace(truth, prediction)]
+            for level in CURVE:
+                if interval := central_interval(prediction, level):
+                    covered = metrics.coverage(truth, *interval)
+                    reliability.append({"predictor": name, "level": level, "coverage": covered})
     subsets = [
         {"by": by, "subset": subset, "predictor": name}
-        | _score_subset(truth[rows], _take(prediction, rows))
+        | _score_subset(truth[rows], prediction.take(rows))
         for by, subset, rows in _split(pairs)
         for name, prediction in predictions.items()
     ]
     subsets += [
         {"by": "predicted LAI", "subset": subset, "predictor": name}
-        | _score_subset(truth[rows], _take(prediction, rows))
+        | _score_subset(truth[rows], prediction.take(rows))
         for name, prediction in predictions.items()
         for subset, rows in _bins(prediction.lai)
     ]
-    table = pairs[["source", "site", "site_date", "crop", "lai"]].assign(
-        **{name: prediction.lai for name, prediction in predictions.items()}
-    )
+    table = pairs[["source", "site", "site_date", "crop", "lai"]]
     return Validation(
         accuracy=pd.DataFrame(accuracy),
         uncertainty=pd.DataFrame(uncertainty),
         reliability=pd.DataFrame(reliability),
         subsets=pd.DataFrame(subsets),
-        predictions=table,
+        predictions=table.assign(**{name: own.lai for name, own in predictions.items()}),
     )
 
 
-def _take(prediction: Prediction, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Prediction:
-    quantiles = {p: values[rows] for p, values in prediction.quantiles.items()}
-    return Prediction(prediction.lai[rows], quantiles, prediction.note)
-
-
-def _trace(truth: NDArray[np.float64], prediction: Prediction) -> Iterator[dict[str, float]]:
-    """Yield the points of the reliability curve."""
-    for level in CURVE:
-        interval = central_interval(prediction, level)
-        if interval is not None:
-            yield {"level": level, "coverage": metrics.coverage(truth, *interval)}
-
-
-def _score_all(truth: NDArray[np.float64], lai: NDArray[np.float64]) -> dict[str, float]:
+def _score_all(truth: Floats, lai: Floats) -> dict[str, float]:
     scores = metrics.score(truth, lai)
     return {
         "n": scores.n,
@@ -142,11 +124,10 @@ def _score_all(truth: NDArray[np.float64], lai: NDArray[np.float64]) -> dict[str
     }
 
 
-def _score_subset(truth: NDArray[np.float64], prediction: Prediction) -> dict[str, float]:
+def _score_subset(truth: Floats, prediction: Prediction) -> dict[str, float]:
     scores = _score_all(truth, prediction.lai)
     kept = {key: scores[key] for key in ("n", "rmse", "bias", "r2", "within_0.5_or_20%")}
-    interval = central_interval(prediction, 0.95)
-    lower, upper = interval or (np.full_like(truth, np.nan),) * 2
+    lower, upper = central_interval(prediction, 0.95) or (np.full_like(truth, np.nan),) * 2
     return kept | {
         "coverage_95%": metrics.coverage(truth, lower, upper),
         "width_95%": metrics.mean_width(lower, upper),
@@ -171,7 +152,7 @@ def _split(pairs: pd.DataFrame) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
             yield by, str(subset), (names == subset).to_numpy()
 
 
-def _bins(lai: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def _bins(lai: Floats) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Yield (name, rows) of the bins of `LAI_BINS` that hold any."""
     for low, high in itertools.pairwise(LAI_BINS):
         rows = (low <= lai) & (lai < high)
@@ -179,9 +160,59 @@ def _bins(lai: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
             yield f"{low:g}-{high:g}" if high < math.inf else f">= {low:g}", rows
 
 
-def draw_rows(
-    names: "pd.Series[str]", rng: np.random.Generator, replicates: int
-) -> list[NDArray[np.intp]]:
+def score_uncertainty(truth: Floats, prediction: Prediction) -> dict[str, float]:
+    """Score a prediction's central intervals and its distribution.
+
+    Returns:
+        Per level of `LEVELS` that the quantiles give: coverage and mean width; Spearman's rank
+        correlation of the width of the widest of them with the absolute error; CRPS, NaN where
+        the quantiles are too far apart.
+    """
+    scores: dict[str, float] = {}
+    error = np.abs(prediction.lai - truth)
+    ranks = math.nan
+    for level in LEVELS:
+        if interval := central_interval(prediction, level):
+            lower, upper = interval
+            scores[f"coverage_{level:.0%}"] = metrics.coverage(truth, lower, upper)
+            scores[f"width_{level:.0%}"] = metrics.mean_width(lower, upper)
+            ranks = metrics.rank_correlation(upper - lower, error)
+    return scores | {"crps": score_distribution(truth, prediction), "rank_correlation": ranks}
+
+
+def score_distribution(truth: Floats, prediction: Prediction) -> float:
+    """Return the mean CRPS; NaN where the quantiles are too few for a distribution."""
+    gaps = np.diff([0.0, *sorted(prediction.quantiles), 1.0])
+    if max(gaps) > WIDEST_GAP:
+        return math.nan
+    return metrics.crps_quantiles(truth, prediction.quantiles)
+
+
+def central_interval(prediction: Prediction, level: float) -> tuple[Floats, Floats] | None:
+    """Return the bounds of a central interval, interpolated between near neighbours.
+
+    None where the quantiles do not reach as far out as the level, or are too far apart there.
+    """
+    lower, upper = (_interpolate(prediction, p) for p in ((1 - level) / 2, (1 + level) / 2))
+    return None if lower is None or upper is None else (lower, upper)
+
+
+def _interpolate(prediction: Prediction, p: float) -> Floats | None:
+    """Return the quantile of probability p, shape (n,), where its neighbours are near."""
+    known = np.array(sorted(prediction.quantiles))
+    for same in known[np.abs(known - p) < 1e-9]:
+        return prediction.quantiles[same]
+    above = int(np.searchsorted(known, p))
+    if above in (0, known.size) or known[above] - known[above - 1] > WIDEST_GAP:
+        return None
+    low, high = known[above - 1], known[above]
+    weight = (p - low) / (high - low)
+    return np.asarray(
+        prediction.quantiles[low] * (1 - weight) + prediction.quantiles[high] * weight
+    )
+
+
+def draw_rows(names: "pd.Series[str]", rng: np.random.Generator, replicates: int) -> list[Rows]:
     """Draw as many whole site-dates as there are, with replacement; return rows of each draw."""
     clusters, distinct = pd.factorize(names)
     number = len(distinct)
@@ -189,36 +220,44 @@ def draw_rows(
     return [np.repeat(np.arange(clusters.size), draw[clusters]) for draw in counts]
 
 
-def _flat(limits: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Return limits as columns `<score>_low` and `<score>_high`."""
-    ends = [
-        (f"{name}_{end}", v)
-        for name, own in limits.items()
-        for end, v in zip(_ENDS, own, strict=True)
-    ]
-    return dict(ends)
-
-
-def _score_draw(truth: NDArray[np.float64], lai: NDArray[np.float64]) -> dict[str, float]:
-    scores = metrics.score(truth, lai)
-    return {"bias": scores.bias, "rmse": scores.rmse, "r2": scores.correlation_squared}
-
-
-def limit_accuracy(
-    truth: NDArray[np.float64], lai: NDArray[np.float64], draws: Sequence[NDArray[np.intp]]
+def score_draws(
+    score: Callable[[Rows], Mapping[str, float]], draws: Iterable[Rows]
 ) -> dict[str, float]:
+    """Return the 2.5 and 97.5 percentile of each score over draws of rows.
+
+    Args:
+        score: scores by name of some rows; NaN where a draw has none.
+        draws: numbers of the rows, a row as often as it is drawn.
+
+    Returns:
+        `<score>_low` and `<score>_high` of every score that any draw has.
+    """
+    scores = pd.DataFrame([score(rows) for rows in draws]).dropna(axis=1, how="all")
+    limits: dict[str, float] = {}
+    for name, values in scores.items():
+        low, high = np.nanpercentile(values, [2.5, 97.5])
+        limits |= {f"{name}_low": float(low), f"{name}_high": float(high)}
+    return limits
+
+
+def limit_accuracy(truth: Floats, lai: Floats, draws: Sequence[Rows]) -> dict[str, float]:
     """Return the limits of bias, RMSE and r2 over draws of rows."""
-    return _flat(score_draws(lambda rows: _score_draw(truth[rows], lai[rows]), draws))
+
+    def score(rows: Rows) -> dict[str, float]:
+        found = metrics.score(truth[rows], lai[rows])
+        return {"bias": found.bias, "rmse": found.rmse, "r2": found.correlation_squared}
+
+    return score_draws(score, draws)
 
 
 def limit_uncertainty(
-    truth: NDArray[np.float64], prediction: Prediction, draws: Sequence[NDArray[np.intp]]
+    truth: Floats, prediction: Prediction, draws: Sequence[Rows]
 ) -> dict[str, float]:
     """Return the limits of coverage, CRPS and rank correlation over draws of rows."""
     interval = central_interval(prediction, 0.95)
 
-    def score(rows: NDArray[np.intp]) -> dict[str, float]:
-        scores = {"crps": score_distribution(truth[rows], _take(prediction, rows))}
+    def score(rows: Rows) -> dict[str, float]:
+        scores = {"crps": score_distribution(truth[rows], prediction.take(rows))}
         if interval is not None:
             ends = (end[rows] for end in interval)
             scores["coverage_95%"] = metrics.coverage(truth[rows], *ends)
@@ -231,4 +270,4 @@ def limit_uncertainty(
             lambda rows: {"rank_correlation": metrics.rank_correlation(width[rows], error[rows])},
             draws[:RANK_DRAWS],
         )
-    return _flat(limits)
+    return limits

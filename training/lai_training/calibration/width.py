@@ -129,11 +129,6 @@ def share_of_groups(ratio: Floats, group: Texts) -> float:
     return float(np.clip(shared / (shared + within), 0.05, 0.9))
 
 
-def is_inside(measured: Floats, lower: Floats, upper: Floats) -> NDArray[np.bool_]:
-    """Return which measurements lie in their interval, (n,)."""
-    return np.asarray((measured >= lower) & (measured <= upper))
-
-
 def group_weights(group: NDArray[np.int64]) -> Floats:
     """Weigh rows so that a site-date counts as the square root of its rows; mean 1."""
     _, place, count = np.unique(group, return_inverse=True, return_counts=True)

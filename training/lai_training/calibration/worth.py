@@ -14,14 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lai_training.calibration.bootstrap import score_draws
 from lai_training.calibration.calibrate import (
     CEILINGS,
     FADE_BELOW,
     NEW_REGION,
     LeftOut,
     change_of,
-    first_source,
     fit_left_out_scale,
     leave_out,
     nested_bounds,
@@ -36,7 +34,8 @@ from lai_training.calibration.measurements import (
     Table,
     Texts,
 )
-from lai_training.calibration.width import fit_half_widths, is_inside, share_of_groups
+from lai_training.calibration.validate import score_draws
+from lai_training.calibration.width import fit_half_widths, share_of_groups
 from lai_training.scores import metrics
 from lai_udf.calibration import FARTHEST, Errors, fit_effect, interval_of_mean
 from lai_udf.predict import OwnPoints
@@ -101,24 +100,21 @@ def describe_worth(
         scored = _scored(own, ends[0][0.95], ends[1][0.95])
         rows.append(_row(f"{variable}, folds left out", scored, rng))
     rows.append(_row("LAI, crop and site-date means", average(known, crops), rng))
-    for count in OWN_POINTS:
-        rows += _given(f"LAI, {count} own points, regions left out", new, spread, count, rng)
+    given = {f"LAI, {n} own points, regions left out": (new, n) for n in OWN_POINTS}
     known_width = (new.upper - new.estimate) / NEW_REGION
-    narrower = {
-        "lower": np.maximum(new.estimate - known_width, 0),
-        "upper": new.estimate + known_width,
-    }
-    narrow = Scored(**vars(new) | narrower)
-    rows += _given("LAI, 3 own points, widths of known regions", narrow, spread, 3, rng)
+    narrow = _around(new, new.estimate, known_width)
+    given["LAI, 3 own points, widths of known regions"] = (narrow, 3)
+    for what, (scored, count) in given.items():
+        held = give(scored, spread, count, rng)
+        if held is not None:  # else no site-date has enough rows
+            rows.append(_row(what, held, rng))
     return pd.DataFrame(rows)
 
 
-def _given(
-    what: str, scored: Scored, scale: Floats, count: int, rng: np.random.Generator
-) -> list[dict[str, object]]:
-    """Return the line of a number of own points, or none where no site-date has enough rows."""
-    given = give(scored, scale, count, rng)
-    return [] if given is None else [_row(what, given, rng)]
+def _around(scored: Scored, centre: Floats, margin: Floats) -> Scored:
+    """Return the rows with another estimate, and its interval."""
+    ends = {"lower": np.maximum(centre - margin, 0), "upper": centre + margin}
+    return Scored(**vars(scored) | {"estimate": centre} | ends)
 
 
 def _scored(left_out: LeftOut, lower: Floats, upper: Floats) -> Scored:
@@ -129,7 +125,7 @@ def _scored(left_out: LeftOut, lower: Floats, upper: Floats) -> Scored:
 def _plain_bounds(left_out: LeftOut, rows: LeftOut) -> tuple[Floats, Floats]:
     """Return the interval that field pairs teach, for rows of other sources."""
     scale = fit_left_out_scale(left_out, "LAI")
-    own = left_out.take(first_source(left_out.measurements))
+    own = left_out.take(left_out.measurements.deciding)
     half = _half(own, scale, few=True)
     margin = half * scale_of(rows, scale)
     return np.maximum(rows.centre - margin, 0), rows.centre + margin
@@ -154,7 +150,7 @@ def leave_regions_out(lai: Measurements, left_out: LeftOut) -> tuple[Scored, Flo
         change[held] = change_of(only.take(held), correction, sun=True)
         taught = left_out.take(rest)
         scale = fit_left_out_scale(taught, "LAI")
-        half = NEW_REGION * _half(taught.take(first_source(taught.measurements)), scale, few=False)
+        half = NEW_REGION * _half(taught.take(taught.measurements.deciding), scale, few=False)
         own = LeftOut(only, change, sun=True).take(held)
         scales[held] = scale_of(own, scale)
         lower[held] = np.maximum(own.centre - half * scales[held], 0)
@@ -215,16 +211,14 @@ def _effect(errors: Floats, shared: float) -> tuple[float, float]:
 def _shift(scored: Scored, shift: float, factor: float) -> Scored:
     fade = np.clip(scored.estimate / FADE_BELOW, 0, 1)
     centre = np.maximum(scored.estimate + shift * fade, 0)
-    margin = factor * (scored.upper - scored.estimate)
-    lower, upper = np.maximum(centre - margin, 0), centre + margin
-    return Scored(scored.truth, scored.sl2p, centre, lower, upper, scored.group)
+    return _around(scored, centre, factor * (scored.upper - scored.estimate))
 
 
 def _row(what: str, scored: Scored, rng: np.random.Generator) -> dict[str, object]:
     """Score one line of the table."""
     error, width = scored.estimate - scored.truth, scored.upper - scored.lower
     of_sl2p = scored.sl2p - scored.truth
-    inside = is_inside(scored.truth, scored.lower, scored.upper)
+    inside = (scored.lower <= scored.truth) & (scored.truth <= scored.upper)
 
     def score(rows: NDArray[np.intp]) -> dict[str, float]:
         return {
@@ -247,7 +241,7 @@ def _row(what: str, scored: Scored, rng: np.random.Generator) -> dict[str, objec
     limits = score_draws(score, draws)
     row: dict[str, object] = {"what": what, "n": all_rows.size, "groups": len(places)}
     for name, value in score(all_rows).items():
-        low, high = limits.get(name, (np.nan, np.nan))
+        low, high = (limits.get(f"{name}_{end}", np.nan) for end in ("low", "high"))
         row[name] = f"{value:.2f} [{low:.2f}, {high:.2f}]"
     return row
 

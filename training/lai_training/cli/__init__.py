@@ -6,15 +6,9 @@ not be done, with one sentence why; 2: wrong use of the command.
 
 import typer
 
-from lai_training.cli.calibrate import calibrate
-from lai_training.cli.evaluate import card, evaluate
-from lai_training.cli.fit import export, fit
 from lai_training.cli.frame import Commands, VersionOption
-from lai_training.cli.parcels import parcels
-from lai_training.cli.prepare import prepare
-from lai_training.cli.simulate import simulate
-from lai_training.cli.sl2p import sl2p
-from lai_training.cli.validate import validate
+from lai_training.cli.judge import calibrate, card, evaluate, parcels, validate
+from lai_training.cli.learn import export, fit, prepare, simulate, sl2p
 
 app = typer.Typer(
     cls=Commands,

@@ -11,10 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lai_training.datasets.assemble import Part, assemble, list_old_parts, read_part
 from lai_training.datasets.config import PrepareConfig
 from lai_training.datasets.manifest import MANIFEST, Manifest, Skipped, read_manifest
-from lai_training.datasets.product import Identity, write_part
+from lai_training.datasets.parts import (
+    Identity,
+    Part,
+    assemble,
+    list_old_parts,
+    read_part,
+    write_part,
+)
 from lai_training.datasets.products import checksum, choose, list_products, tile_of
 from lai_training.errors import PrepareError
 from lai_udf.errors import ProductError

@@ -5,12 +5,44 @@ that cannot be, is an error that names it.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
-from lai_training.learn.config_files import read_yaml
+from lai_training.errors import ConfigError
 from lai_training.restore.config import RestoreConfig
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def read_yaml(path: Path, kind: type[Config]) -> Config:
+    """Read a YAML file and check it against a model.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value of it is wrong; both are named.
+    """
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        raise ConfigError(f"config {path}: {list_faults(error)}") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"cannot read the config {path}: {reason}") from error
+
+
+def list_faults(error: ValidationError) -> str:
+    """Return what is wrong with which key, in one line; tags of unions are no keys."""
+    faults = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"] if not str(part).endswith(" pool"))
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"unknown key {key}")
+        elif fault["type"] == "missing":
+            faults.append(f"key {key} is missing")
+        else:
+            faults.append(f"{key or 'the file'}: {fault['msg']}, got {fault['input']!r}")
+    return "; ".join(faults)
 
 
 class SampleConfig(BaseModel):

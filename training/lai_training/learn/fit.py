@@ -12,13 +12,15 @@ import keras
 from lai_training.errors import FitError
 from lai_training.learn.checkpoints import BEST, AveragedWeights, KeepRun, StopAt, restore
 from lai_training.learn.config import FitConfig, PreparedConfig
-from lai_training.learn.normalisation import (
+from lai_training.learn.pools import (
     Normalisation,
+    Pool,
+    load_pool,
     measure_normalisation,
     measure_range,
     normalise_by_range,
+    open_real,
 )
-from lai_training.learn.pools import Pool, load_pool, open_real
 from lai_training.learn.recipe import compile_model
 from lai_training.learn.run_folder import (
     refuse_other_config,

@@ -10,11 +10,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from lai_training.datasets.pool import PreparedPool, open_prepared
+from lai_training.datasets.manifest import PreparedPool, open_prepared
 from lai_training.learn.config import PoolConfig, PreparedConfig
 from lai_training.simulation.landscapes import simulate_patches
 from lai_training.simulation.spectral_library import SpectralLibrary, shipped_library
@@ -139,3 +140,52 @@ def open_pool(path: Path) -> Floats:
     """Map a pool of clean patches, shape (n, 10, y, x), float16 or float32 reflectance."""
     pool: Floats = np.load(path, mmap_mode="r")
     return pool
+
+
+NORMALISATION_LIMIT = 8.0
+"""Normalised values are cut here: what lies beyond is no land."""
+
+
+@dataclass(frozen=True, eq=False)
+class Normalisation:
+    """Constants of eq. 1 (section 4.2), frozen in reflectance units for all images."""
+
+    mean: Floats
+    """(10,), reflectance."""
+    std: Floats
+    """(10,), reflectance."""
+
+    def contract(self) -> dict[str, Any]:
+        """Return what `model.json` says of it."""
+        return {
+            "mean": [round(float(value), 6) for value in self.mean],
+            "std": [round(float(value), 6) for value in self.std],
+            "limit": NORMALISATION_LIMIT,
+        }
+
+
+def measure_normalisation(pool: Floats) -> Normalisation:
+    """Return mean and standard deviation per band over every tenth patch of the pool."""
+    some = np.asarray(pool[::10], dtype="float64")
+    return Normalisation(
+        mean=np.nanmean(some, axis=(0, 2, 3)).astype("float32"),
+        std=np.nanstd(some, axis=(0, 2, 3)).astype("float32"),
+    )
+
+
+def normalise_by_range(lowest: ArrayLike, highest: ArrayLike) -> Normalisation:
+    """Return eq. 1 as the paper has it: `lowest` becomes 0, `highest` 1.
+
+    Args:
+        lowest: (10,) reflectance, the smallest 2nd percentile of any image.
+        highest: (10,) reflectance, the largest 98th percentile of any image.
+    """
+    low, high = (np.asarray(limits, dtype="float32") for limits in (lowest, highest))
+    return Normalisation(mean=low, std=high - low)
+
+
+def measure_range(pool: Floats) -> Normalisation:
+    """Return eq. 1 with every tenth patch of the pool taken for an image."""
+    some = np.asarray(pool[::10], dtype="float32")
+    low, high = np.nanpercentile(some, (2, 98), axis=(2, 3))
+    return normalise_by_range(np.nanmin(low, axis=0), np.nanmax(high, axis=0))

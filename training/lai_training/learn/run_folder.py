@@ -20,8 +20,7 @@ import yaml
 from lai_training.datasets.manifest import MANIFEST
 from lai_training.errors import FitError
 from lai_training.learn.config import FitConfig, PoolConfig, PreparedConfig, read_config
-from lai_training.learn.normalisation import Normalisation
-from lai_training.learn.pools import open_real
+from lai_training.learn.pools import Normalisation, open_real
 from lai_training.networks import SPECS, NetworkSpec
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 

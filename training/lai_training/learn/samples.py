@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from lai_training import sl2p
 from lai_training.learn.augmentation import (
     add_noise,
     add_texture,
@@ -23,12 +24,31 @@ from lai_training.learn.augmentation import (
     draw_training_masks,
 )
 from lai_training.learn.config import SampleConfig
-from lai_training.learn.labels import label_patches
-from lai_training.learn.normalisation import Normalisation
+from lai_training.learn.pools import Normalisation
 from lai_training.networks import NetworkSpec
-from lai_udf.predict import FEATURES, build_features, clear_inputs
+from lai_udf.predict import FEATURES, SL2P_ROWS, build_features, clear_inputs
 
 Floats = NDArray[np.float32]
+
+
+def label_patches(clean: Floats, cosines: Floats) -> Floats:
+    """Return SL2P's unclipped LAI (set 2_1) of clean patches.
+
+    Args:
+        clean: (n, 10, y, x) reflectance.
+        cosines: (n, 3), in the order view zenith, sun zenith, relative azimuth.
+
+    Returns:
+        (n, y, x) float32, m2 m-2.
+    """
+    count, _, height, width = clean.shape
+    rows = np.empty((count, height, width, 11), dtype="float32")
+    rows[..., :8] = clean[:, SL2P_ROWS].transpose(0, 2, 3, 1)
+    rows[..., 8:] = cosines[:, None, None, :]
+    value, _ = sl2p.predict(rows.reshape(-1, 11), network="2_1", clip=False)
+    return np.asarray(value, dtype="float32").reshape(count, height, width)
+
+
 Batch = tuple[tuple[Floats, Floats], Floats, Floats]
 """((features, masks), label, weight)."""
 

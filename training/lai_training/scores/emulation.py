@@ -26,11 +26,8 @@ from lai_udf.predict import (
     BANDS,
     HALO_PX,
     LaiInputError,
-    PredictOptions,
     apply_datacube,
-    clear_inputs,
     load_model,
-    predict_lai,
 )
 
 logger = logging.getLogger("lai_training")
@@ -197,41 +194,3 @@ def format_scores(rows: Mapping[str, Mapping[str, Any]]) -> str:
     forms = {"correlation": "{:.4f}", "average distance": "{:.4f}", "MSE": "{:.5f}", "R2": "{:.4f}"}
     forms["RMSE / RMSE of SL2P"] = "{:.3f}"
     return format_markdown(table.rename(columns=columns), forms)
-
-
-def predict_spectra(
-    table: pd.DataFrame,
-    bundle: Path,
-    *,
-    target: str,
-    level: float = 0.95,
-    region: str = "known",
-) -> dict[str, Doubles]:
-    """Run the UDF over uniform patches of single spectra.
-
-    Args:
-        table: field pairs as `lai_training.calibration.pairs.read_pairs` returns them.
-        bundle: model bundle.
-        target: `sl2p` or `field`.
-        level: of the interval.
-        region: `known` or `new`.
-
-    Returns:
-        `LAI`, `LAI_LOWER` and `LAI_UPPER`, (n,) each.
-    """
-    model = load_model(str(bundle))
-    reach, multiple = model.contract["reach_px"], model.contract["window_multiple"]
-    side = -(-(2 * reach + 1) // multiple) * multiple  # nothing beyond the patch is felt inside
-    # The patch stands for endless uniform land: with the overlap declared, no border is seen.
-    settings = PredictOptions(
-        model=str(bundle), target=target, overlap=reach, level=level, region=region
-    )
-    cosines = np.cos(np.deg2rad(table[["view_zenith", "sun_zenith", "rel_azimuth"]].to_numpy()))
-    found: dict[str, list[float]] = {"LAI": [], "LAI_LOWER": [], "LAI_UPPER": []}
-    for spectrum, angles in zip(table[list(BANDS)].to_numpy(), cosines, strict=True):
-        patch = np.broadcast_to(spectrum[:, None, None], (len(BANDS), side, side))
-        inputs = clear_inputs(patch.astype("float32"), angles[:, None, None].astype("float32"))
-        bands = predict_lai(inputs, model, settings)
-        for name, values in found.items():
-            values.append(float(bands[name][side // 2, side // 2]))
-    return {name: np.array(values) for name, values in found.items()}

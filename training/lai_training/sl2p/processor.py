@@ -22,8 +22,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from lai_training.errors import Sl2pError
-from lai_training.sl2p.domain import DomainIndex, load_domain_index
-from lai_training.sl2p.tables import Network, load_network
+from lai_training.sl2p.tables import DomainIndex, Network, load_domain_index, load_network
 from lai_udf.predict import ANGLES
 
 NOMINAL_VIEW_ZENITH_DEG = 0.0

@@ -1,0 +1,314 @@
+"""Commands that judge something: bundles, field measurements, parcels."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lai_training.cli.frame import one_sentence, show_progress
+
+
+def evaluate(
+    networks: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE... [SCENES]",
+            help="Model bundles and folders of runs; last, if given, a folder of scenes (.tif).",
+        ),
+    ],
+    scenes: Annotated[Path | None, typer.Option(help="Folder of real scenes (.tif).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for the report; without it, table 4 is printed.")
+    ] = None,
+    scale: Annotated[Literal["tiny", "small", "full"], typer.Option(help="How much.")] = "small",
+    noise: Annotated[
+        float, typer.Option(min=0, help="Band noise of the printed table; 1 = as measured.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same simulated scenes.")] = 0,
+    series: Annotated[
+        Path | None,
+        typer.Option(help="Cube of a real series with SCL, for pairs of dates and residual cloud."),
+    ] = None,
+    ten_metres: Annotated[
+        Path | None, typer.Option(help="Folder of real scenes at 10 m (.tif), for maps of 10 m.")
+    ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the scores on real imagery into the bundle.")
+    ] = False,
+) -> None:
+    """Score networks against SL2P: the paper's tables and figures, seams, robustness."""
+    from lai_training.evaluation.networks import is_network
+
+    if scenes is None and len(networks) > 1 and not is_network(networks[-1]):
+        *networks, scenes = networks
+    if report is not None:
+        real = {"scenes": scenes, "ten_metres": ten_metres, "series": series}
+        typer.echo(_write_report(networks, real, report, scale, seed, record))
+    elif scenes is not None:
+        _print_scores(networks, scenes, noise)
+    else:
+        raise typer.BadParameter("give --report DIR, or a folder of scenes to print scores of")
+
+
+def _print_scores(paths: list[Path], scenes: Path, noise: float) -> None:
+    """Print the paper's table 4 on real scenes: with angles, without, and with noise."""
+    from lai_training.evaluation.networks import open_networks
+    from lai_training.scores.emulation import find_scenes, format_scores, score_scenes
+
+    cases = {"angles given": (0.0, True), "nominal angles": (0.0, False)}
+    if noise:
+        cases[f"with noise {noise:g}"] = (noise, False)
+    rows = {}
+    with one_sentence(), open_networks(paths) as networks:
+        files = find_scenes(scenes)
+        for network in networks:
+            label = f"{network.name}, " if len(networks) > 1 else ""
+            for title, (level, angles) in cases.items():
+                with show_progress("evaluate", "scene") as progress:
+                    rows[label + title] = score_scenes(
+                        files, network.bundle, noise=level, angles=angles, progress=progress
+                    )
+    typer.echo(format_scores(rows))
+
+
+def _write_report(
+    paths: list[Path],
+    real: dict[str, Path | None],
+    report: Path,
+    scale: str,
+    seed: int,
+    record: bool,
+) -> Path:
+    from lai_training.bundles.release import rewrite_bundle
+    from lai_training.evaluation.evaluate import SCALES
+    from lai_training.evaluation.evaluate import evaluate as measure
+    from lai_training.evaluation.networks import open_networks
+    from lai_training.evaluation.real_imagery import score_real_imagery, summarise
+    from lai_training.evaluation.report import write_report
+    from lai_training.evaluation.scenes import read_real
+    from lai_training.simulation.spectral_library import shipped_library
+
+    with (
+        one_sentence(),
+        show_progress("evaluate", "step") as progress,
+        open_networks(paths) as networks,
+    ):
+        evaluation = measure(
+            networks,
+            shipped_library(),
+            scale=SCALES[scale],
+            seed=seed,
+            real=read_real(real["scenes"]) if real["scenes"] else [],
+            progress=progress,
+        )
+        chapters = score_real_imagery(networks, **real)
+        path = write_report(evaluation, report, chapters)
+        for network in networks if record else ():
+            worth = {"real_imagery": summarise(chapters, network.name)}
+            rewrite_bundle(network.bundle, "metrics", worth, network.bundle)
+        return path
+
+
+def card(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Model bundle.")],
+    output: Annotated[
+        Path | None, typer.Argument(metavar="[OUT.md]", help="File to write; default: print.")
+    ] = None,
+) -> None:
+    """Write the model card of a bundle, from its model.json alone."""
+    from lai_training.bundles.model_card import model_card
+    from lai_udf.atomic import disk_errors, move_finished, work_folder
+    from lai_udf.bundle import open_bundle
+
+    with one_sentence():
+        text = model_card(open_bundle(bundle).description)
+        if output is None:
+            typer.echo(text, nl=False)
+            return
+        with work_folder(output.parent) as work, disk_errors(output.parent):
+            (work / output.name).write_text(text, encoding="utf-8")
+            move_finished({work / output.name: output})
+    typer.echo(output)
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.zip", help="Bundle to calibrate.")],
+    pairs: Annotated[Path, typer.Option(help="Field pairs of LAI, CSV.")],
+    further: Annotated[
+        Path | None,
+        typer.Option(help="Folder of further tables: GROUNDED EO, Swiss winter wheat."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Zip to write. Default: BUNDLE itself.")] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Take the calibration of this bundle instead of fitting one."),
+    ] = None,
+) -> None:
+    """Fit field correction and intervals to field measurements; write them into a bundle.
+
+    The calibration depends on SL2P and the field data alone: the same for every network.
+    """
+    from lai_training.bundles.release import make_calibration, rewrite_bundle
+    from lai_udf.predict import load_model
+
+    with one_sentence():
+        calibration = (
+            make_calibration(pairs, further)
+            if like is None
+            else load_model(str(like)).contract["calibration"]
+        )
+        path = rewrite_bundle(bundle, "calibration", calibration, out or bundle)
+    typer.echo(path)
+
+
+def validate(
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.csv", help="Field pairs.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path(
+        "build/validate"
+    ),
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Bundle; may be repeated. Default: the shipped one.")
+    ] = None,
+    further: Annotated[
+        Path | None,
+        typer.Option(help="Folder of further field tables that teach where a bundle is left out."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+) -> None:
+    """Score SL2P, what else the table holds and networks against field-measured LAI.
+
+    On site-dates that a bundle was calibrated on, its interval and correction are fitted anew
+    without the site-date that is predicted.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    from lai_training.calibration.calibrate import leave_out
+    from lai_training.calibration.measurements import (
+        gather_further,
+        gather_measurements,
+        read_pairs,
+    )
+    from lai_training.calibration.predictors import (
+        is_taught_by_all,
+        predict_baselines,
+        predict_by_bundle,
+    )
+    from lai_training.calibration.report import format_report, write_report
+    from lai_training.calibration.validate import validate as score
+    from lai_training.calibration.worth import describe_worth, measure_floor
+    from lai_udf.bundle import default_bundle_path
+    from lai_udf.predict import BANDS
+
+    with one_sentence():
+        table = read_pairs(pairs)
+        bundles = model or [default_bundle_path()]
+        lai = gather_measurements(pairs, further)
+        own = any(is_taught_by_all(table, bundle) for bundle in bundles)
+        left_out = leave_out(lai["LAI"], "LAI", lai["LAI"].fold, sun=True) if own else None
+        predictions = predict_baselines(table)
+        for bundle in bundles:
+            predictions |= predict_by_bundle(bundle, table, gather_further(further), left_out)
+        result = score(table, predictions, rng=np.random.default_rng(seed))
+        result = replace(result, floor=measure_floor(table, BANDS))
+        if left_out is not None:
+            crops = table["crop"].fillna("unknown").str.casefold().to_numpy(str)
+            others = {name: found for name, found in lai.items() if name != "LAI"}
+            rng = np.random.default_rng(seed)
+            result = replace(result, worth=describe_worth(lai["LAI"], left_out, others, crops, rng))
+        files = write_report(result, out)
+    typer.echo(format_report(result))
+    for path in files:
+        typer.echo(path, err=True)
+
+
+SHOWN = 5
+"""Parcels that are named where many have no row."""
+
+
+def parcels(
+    sources: Annotated[list[Path], typer.Argument(metavar="ITEMS", help="LAI items or folders.")],
+    parcel_file: Annotated[Path, typer.Option("--parcels", help="GeoParquet, GPKG, SHP, GeoJSON.")],
+    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")] = Path(
+        "build/parcels"
+    ),
+    id_column: Annotated[
+        str | None, typer.Option(help="Parcel's id; default: ID_PARCEL, id, name …")
+    ] = None,
+    crop_column: Annotated[
+        str | None, typer.Option(help="Crop code; default: CODE_CULTU, crop.")
+    ] = None,
+    buffer_m: Annotated[float, typer.Option(min=0, help="Metres kept from the border.")] = 0.0,
+    exclude_flags: Annotated[
+        int | None,
+        typer.Option(min=0, max=255, help="Bits of LAI_FLAGS that keep a pixel out; 0: none."),
+    ] = None,
+    correlation: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Of the errors of two pixels of a parcel; default: of the bundle."
+        ),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Parcel calibration; replaces the correlation.")
+    ] = None,
+    smooth: Annotated[
+        int | None,
+        typer.Option(min=1, max=60, help="Curves of this step, days, and seasons as well."),
+    ] = None,
+) -> None:
+    """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
+    from lai_training.parcels.interval import add_interval, read_calibration
+    from lai_training.parcels.means import (
+        find_items,
+        missing_parcels,
+        observe_items,
+        outline_items,
+        read_parcels,
+    )
+    from lai_training.parcels.report import format_report, write_observations, write_report
+    from lai_udf.calibration import shared_error
+    from lai_udf.polygons import LEFT_OUT
+    from lai_udf.predict import UNUSABLE_FLAGS
+
+    exclude = UNUSABLE_FLAGS if exclude_flags is None else exclude_flags
+    with one_sentence():
+        items = find_items(sources)
+        within = outline_items(items)
+        table = read_parcels(
+            parcel_file,
+            id_column=id_column,
+            crop_column=crop_column,
+            inner_buffer_m=buffer_m,
+            within=within,
+        )
+        observed = observe_items(table, items, exclude_flags=exclude)
+        known = read_calibration(calibration) if calibration else None
+        observed = add_interval(observed, correlation, known, shared=shared_error(items))
+        files = [*write_report(observed, out), write_observations(observed, table, out)]
+        if smooth is not None:
+            from lai_training.parcels.curves import write_curves
+
+            files += write_curves(observed, smooth, out)
+    typer.echo(format_report(observed), err=True)
+    _report_gaps(table.attrs[LEFT_OUT], missing_parcels(table, observed))
+    if exclude and observed["lai"].isna().all():
+        typer.echo(
+            "No parcel has a mean: half of it must be free of the flags of --exclude-flags; with "
+            "0 no flag counts.",
+            err=True,
+        )
+    for path in files:
+        typer.echo(path)
+
+
+def _report_gaps(left_out: list[tuple[str, str]], missing: list[str]) -> None:
+    """Print which parcels have no row, and why; a few by name."""
+    for name, reason in left_out[:SHOWN]:
+        typer.echo(f"Parcel {name} is left out: {reason}.", err=True)
+    if len(left_out) > SHOWN:
+        typer.echo(f"{len(left_out) - SHOWN} more are left out.", err=True)
+    if missing:
+        names = ", ".join(missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
+        typer.echo(f"{len(missing)} parcels meet no raster: {names}.", err=True)
