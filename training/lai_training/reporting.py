@@ -5,13 +5,15 @@ The numbers of the paper (Albughdadi et al. 2020, hal-02551143, tables 4 to 9) s
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 
+REPORT = "report.md"
 PAPER = Path(__file__).with_name("paper_tables")
 
 
@@ -70,6 +72,38 @@ def write_files(
         files = {path: folder / path.name for path in sorted(work.iterdir())}
         move_finished(files)
     return list(files.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Chapter:
+    """A chapter of a report."""
+
+    title: str
+    """Its heading, such as `## Seams`."""
+    text: Sequence[str]
+    """Paragraphs, Markdown; empty ones are left out."""
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """By the name of their CSV file."""
+    figures: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
+    """What draws a file, by its name; the text shows it."""
+
+
+def write_report(chapters: Sequence[Chapter], folder: Path) -> Path:
+    """Write `report.md`, a CSV per table and the figures; all files appear, or none.
+
+    Raises:
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    paragraphs = [part for chapter in chapters for part in (chapter.title, *chapter.text) if part]
+    tables = {name: table for each in chapters for name, table in each.tables.items()}
+
+    def draw(work: Path) -> None:
+        for chapter in chapters:
+            for name, draw_figure in chapter.figures.items():
+                draw_figure(work / name)
+
+    write_files(folder, tables, {REPORT: "\n\n".join(paragraphs) + "\n"}, draw)
+    return folder / REPORT
 
 
 def read_paper(name: str) -> pd.DataFrame:

@@ -8,10 +8,9 @@ import onnxruntime
 import pytest
 from fake_cubes import fake_cube
 
-from lai_training.bundles.export import export_onnx, write_bundle
+from lai_training.bundles.export import build_graphs, list_members, write_members
 from lai_training.bundles.graphs_paper import build_paper_graphs
 from lai_training.bundles.model_item import describe_model
-from lai_training.bundles.release import NO_CALIBRATION
 from lai_training.learn.config import FitConfig
 from lai_training.learn.pools import measure_normalisation
 from lai_training.learn.run_folder import write_provenance
@@ -80,13 +79,13 @@ def test_what_a_draw_drops_is_not_computed(paper, tmp_path):
     assert sizes[0] < 0.4 * sizes[1]
 
 
-def test_other_networks_have_the_one_graph(tmp_path):
-    assert list(export_onnx(build_network("mlp"), tmp_path / "mlp.onnx")) == ["model"]
+def test_other_networks_have_the_one_graph():
+    assert list(build_graphs(build_network("mlp"))) == ["model"]
 
 
 @pytest.fixture(scope="module")
-def graphs(paper, tmp_path_factory):
-    return export_onnx(paper, tmp_path_factory.mktemp("onnx") / "model.onnx")
+def graphs(paper):
+    return build_graphs(paper)
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +96,8 @@ def bundles(graphs, land, tmp_path_factory):
     write_provenance(config, measure_normalisation(land), folder)
     paths = []
     for name, kept in (("lean", graphs), ("plain", {"model": graphs["model"]})):
-        description = describe_model(
-            folder, kept, version="1.0.0", calibration=NO_CALIBRATION, metrics={}
-        )
-        paths.append(write_bundle(folder / f"{name}.zip", description, kept))
+        description = describe_model(folder, kept, version="1.0.0")
+        paths.append(write_members(folder / f"{name}.zip", list_members(description, kept)))
     return paths
 
 

@@ -15,11 +15,10 @@ from experiments.spectra.library import spectral_library
 from lai_training.bundles.release import rewrite_bundle
 from lai_training.cli import app
 from lai_training.errors import EvaluationError
-from lai_training.evaluation.evaluate import SCALES, Evaluation, evaluate
-from lai_training.evaluation.figures_maps import draw_ten_metres
+from lai_training.evaluation.activations import read_stages
+from lai_training.evaluation.evaluate import SCALES, evaluate
 from lai_training.evaluation.networks import SL2P, Network, is_network, open_networks, predict_sl2p
-from lai_training.evaluation.real_imagery import Chapter, summarise
-from lai_training.evaluation.report import TABLES
+from lai_training.evaluation.real_imagery import summarise
 from lai_training.evaluation.scenes import (
     REAL,
     Scene,
@@ -32,7 +31,8 @@ from lai_training.evaluation.scenes import (
 from lai_training.evaluation.scores import CLEAN, NOISY, run_case, run_cases, tabulate_borders
 from lai_training.evaluation.seams import GEOMETRIES, measure_seams, measure_shifts
 from lai_training.evaluation.tables import format_images, format_paper_images
-from lai_training.evaluation.ten_metres import CUBIC, SNAP_10M, score_native
+from lai_training.evaluation.ten_metres import CUBIC, SNAP_10M, draw_ten_metres, score_native
+from lai_training.reporting import Chapter
 from lai_training.restore.degradation import degrade
 from lai_training.scores.emulation import compare_with_sl2p
 from lai_training.simulation.spectral_library import SpectralLibrary
@@ -91,7 +91,7 @@ def land_scene(library: SpectralLibrary) -> Scene:
 
 
 @pytest.fixture(scope="module")
-def evaluation(library: SpectralLibrary, scene: xr.DataArray) -> Evaluation:
+def chapters(library: SpectralLibrary, scene: xr.DataArray) -> list[Chapter]:
     scored = np.zeros(scene.shape[1:], dtype=bool)
     scored[16:-16, 16:-16] = True
     real = [Scene("field", REAL, scene, scored)]
@@ -100,16 +100,23 @@ def evaluation(library: SpectralLibrary, scene: xr.DataArray) -> Evaluation:
 
 
 @pytest.fixture(scope="module")
-def report(
-    evaluation: Evaluation,
-    library: SpectralLibrary,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
+def tables(chapters: list[Chapter]) -> dict[str, pd.DataFrame]:
+    return {name: table for each in chapters for name, table in each.tables.items()}
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Network:
+    with open_networks([default_bundle_path()]) as (network,):
+        return network
+
+
+@pytest.fixture(scope="module")
+def report(chapters: list[Chapter], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `lai-train evaluate --report` writes of the evaluation above."""
     folder = tmp_path_factory.mktemp("evaluate") / "report"
     command = ["evaluate", str(default_bundle_path()), "--scale", "tiny", "--report", str(folder)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lai_training.evaluation.evaluate.evaluate", lambda *_, **__: evaluation)
+        patch.setattr("lai_training.evaluation.evaluate.evaluate", lambda *_, **__: chapters)
         result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     return Path(result.stdout.strip())
@@ -192,29 +199,29 @@ def test_a_real_scene_is_scored_as_export_scores_it(scene):
     np.testing.assert_array_equal(ours.estimates[SL2P], theirs["sl2p_noisy"])
 
 
-def test_the_interval_of_the_mean_is_0_373_sigma(evaluation):
-    spread = evaluation.spread.query("sd > 0")  # on uniform land nothing is corrected
+def test_the_interval_of_the_mean_is_0_373_sigma(tables):
+    spread = tables["spread"].query("sd > 0")  # on uniform land nothing is corrected
     ratio = spread["ci"] / spread["sd"]
 
     np.testing.assert_allclose(ratio, 2.045 / np.sqrt(30), rtol=1e-5)  # eq. 9, t two-sided
     assert spread["one_pass_correlation"].min() > 0.5
 
 
-def test_the_shipped_network_stays_with_sl2p_and_leaves_no_seam(evaluation):
-    scores = evaluation.scores.query("against == 'SL2P' and image == 'all'")
+def test_the_shipped_network_stays_with_sl2p_and_leaves_no_seam(tables, shipped):
+    scores = tables["scores"].query("against == 'SL2P' and image == 'all'")
     rmse = scores.set_index(["case", "kind", "network"])["rmse"]
 
     for kind in ("simulated", "real"):
-        name = evaluation.networks[0].name
+        name = shipped.name
         assert rmse["noisy", kind, name] < 0.1  # measured noise, which it hardly takes out
         assert rmse["clean", kind, name] < 0.05
-    seams = evaluation.seams.set_index("cut")["largest"]
+    seams = tables["seams"].set_index("cut")["largest"]
     assert seams["windows of 96 + 16 px"] < 1e-4 < seams["windows of 96 + 0 px"]
 
 
-def test_a_forgotten_offset_is_refused_and_would_cost_half_a_lai(evaluation):
-    offset = evaluation.offset.set_index(["x", "network"])
-    name = evaluation.networks[0].name
+def test_a_forgotten_offset_is_refused_and_would_cost_half_a_lai(tables, shipped):
+    offset = tables["offset"].set_index(["x", "network"])
+    name = shipped.name
 
     assert offset.loc[(0.1, name), "refused"] == 1
     assert "reflectance_offset to -0.1" in offset.loc[(0.1, name), "says"]
@@ -222,32 +229,35 @@ def test_a_forgotten_offset_is_refused_and_would_cost_half_a_lai(evaluation):
     assert offset.loc[(0.0, name), "refused"] == 0
 
 
-def test_holes_cost_sl2p_nothing_and_withheld_angles_do(evaluation):
-    clouds, angles = evaluation.clouds, evaluation.angles.set_index(["x", "network"])["rmse"]
+def test_holes_cost_sl2p_nothing_and_withheld_angles_do(tables):
+    clouds, angles = tables["clouds"], tables["angles"].set_index(["x", "network"])["rmse"]
 
     holes = clouds.query("view == 'holes' and network == @SL2P", local_dict={"SL2P": SL2P})
     assert holes["rmse"].max() == 0
     assert angles["none", SL2P] == 0 < angles["all", SL2P]
 
 
-def test_feature_maps_of_a_body_stay_at_20_m(evaluation):
-    (stages,) = evaluation.stages.values()
+def test_feature_maps_of_a_body_stay_at_20_m(shipped, land_scene):
+    stages = read_stages(shipped, land_scene.image)
 
     metres = [int(re.search(r"at (\d+) m", stage.title)[1]) for stage in stages]
     assert set(metres) == {20}
     assert all(
-        stage.channels.shape[1] * metre == 96 * 20
+        stage.channels.shape[1] * metre == 112 * 20
         for stage, metre in zip(stages, metres, strict=True)
     )
 
 
-def test_the_report_shows_every_figure_and_the_numbers_of_the_tables(report):
+def test_the_report_shows_every_figure_and_the_numbers_of_the_tables(report, tables):
     text = report.read_text(encoding="utf-8")
 
     figures = {path.name for path in report.parent.glob("*.png")}
     assert set(re.findall(r"\]\((\w+\.png)\)", text)) == figures
     assert len(figures) == 6
-    assert {path.stem for path in report.parent.glob("*.csv")} == set(TABLES)
+    assert {path.stem for path in report.parent.glob("*.csv")} == set(tables)
+    assert set(tables) == {
+        "scores", "spread", "borders", "seams", "noise", "angles", "offset", "clouds",
+    }  # fmt: skip
     table = pd.read_csv(report.parent / "scores.csv")
     noisy = table.query("kind == 'real' and case == 'noisy' and image == 'all'").iloc[0]
     assert f"| {noisy['distance']:.4f} |" in text
@@ -255,12 +265,12 @@ def test_the_report_shows_every_figure_and_the_numbers_of_the_tables(report):
         assert len({line.count("|") for line in block.splitlines()}) == 1
 
 
-def test_table_6_shows_the_images_with_draws_first_and_sums_up_the_rest(evaluation):
-    name = evaluation.networks[0].name
-    own = evaluation.scores.query("kind == 'real' and image != 'all' and network == @name")
+def test_table_6_shows_the_images_with_draws_first_and_sums_up_the_rest(tables, shipped):
+    name = shipped.name
+    own = tables["scores"].query("kind == 'real' and image != 'all' and network == @name")
     many = pd.concat([own.assign(image=f"tile {number}") for number in range(20)])
     drawn = (
-        evaluation.spread.query("sd > 0").iloc[:1].assign(kind="real", image="tile 7", network=name)
+        tables["spread"].query("sd > 0").iloc[:1].assign(kind="real", image="tile 7", network=name)
     )
 
     text = format_images(many, drawn, "real", name)
@@ -269,11 +279,11 @@ def test_table_6_shows_the_images_with_draws_first_and_sums_up_the_rest(evaluati
     assert "12 of 20 images" in text
 
 
-def test_long_names_keep_both_ends(evaluation):
-    name = evaluation.networks[0].name
-    own = evaluation.scores.query("kind == 'real' and image != 'all' and network == @name")
+def test_long_names_keep_both_ends(tables, shipped):
+    name = shipped.name
+    own = tables["scores"].query("kind == 'real' and image != 'all' and network == @name")
 
-    text = format_images(own.assign(image="a" * 40 + "b" * 40), evaluation.spread, "real", name)
+    text = format_images(own.assign(image="a" * 40 + "b" * 40), tables["spread"], "real", name)
 
     assert f"| {'a' * 16}...{'b' * 29} |" in text  # 48 characters
 
@@ -306,10 +316,9 @@ def test_what_real_imagery_says_is_written_into_the_bundle(land, tmp_path):
     fine = degrade(np.tile(land[0].astype("float32"), (1, 2, 2)))
     with open_networks([bundle]) as (network,):
         table, _ = score_native({"a": fine}, [network])
-        chapter = Chapter("ten_metres", "", "", table)
-        rewrite_bundle(
-            bundle, "metrics", {"real_imagery": summarise([chapter], network.name)}, bundle
-        )
+        chapter = Chapter("## Ten metres", [], {"ten_metres": table})
+        worth = {"metrics": {"real_imagery": summarise([chapter], network.name)}}
+        rewrite_bundle(bundle, worth, bundle)
 
     metrics = open_bundle(bundle).contract["metrics"]
     lai = table.query("variable == 'LAI'").set_index("method")["distance"]

@@ -1,7 +1,6 @@
 """Bodies that restore spectra: exact without correction, taught by what scenes were before."""
 
 import json
-import zipfile
 
 import keras
 import numpy as np
@@ -9,10 +8,10 @@ import pytest
 from fake_cubes import fake_cube
 
 from lai_training import sl2p
+from lai_training.bundles.export import pack_run, write_members
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.networks import open_networks
 from lai_training.evaluation.ten_metres import CUBIC, DETAIL, interpolate, score_wald
-from lai_training.restore.bundle import pack_run
 from lai_training.restore.config import BodyConfig, RestoreConfig
 from lai_training.restore.degradation import add_measured_noise, cover, degrade, move
 from lai_training.restore.fit import fit_bodies
@@ -168,14 +167,8 @@ def test_moving_a_scene_keeps_its_mean_and_its_contrast(rng):
 
 
 def test_a_run_becomes_a_bundle_that_the_udf_runs_at_both_resolutions(run, scenes, tmp_path):
-    calibration = {"intervals": {"sl2p": {"lai": [0, 8], "lower": [0, 0], "upper": [0, 0]}}}
-    members = pack_run(
-        run, version="1.2.3", calibration=calibration, residual_cloud=None, metrics={}
-    )
-    path = tmp_path / "bundle.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
+    members = pack_run(run, version="1.2.3")
+    path = write_members(tmp_path / "bundle.zip", members)
 
     bundle = open_bundle(path)
     assert (bundle.model_id, bundle.version) == ("sentinel2-lai", "1.2.3")

@@ -1,12 +1,13 @@
-"""Turn a network into ONNX, and a run into a model bundle: a zip of graphs and `model.json`.
+"""Turn a run into the files of a model bundle: its networks as ONNX, and `model.json`.
 
-Beside `model.onnx`, which is the network as it was trained, lie the `paper` network's lean forms
-(`bundles.graphs_paper`): the UDF runs those. `bundles.model_item` writes `model.json`.
+A bundle of contract 1 holds `model.onnx`, the network of the paper as it was trained, and beside it
+the `paper` network's lean forms (`bundles.graphs_paper`), which the UDF runs. One of contract 2
+holds a body for 20 m and one for 10 m, as ONNX and as Keras files to go on training from.
+`bundles.model_item` describes both.
 """
 
 import io
 import json
-import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,76 +15,153 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
 
-from lai_training.bundles.graphs_paper import build_paper_graphs
-from lai_training.bundles.order import canonicalize_graph
-from lai_training.networks import FEATURE_COUNT, PAPER
+from lai_training.bundles.graphs_paper import ENCODERS, build_paper_graphs, fold_norm
+from lai_training.bundles.model_item import Json, describe_bodies, describe_model
+from lai_training.bundles.onnx_graph import Graph, channels_first
+from lai_training.errors import ExportError
+from lai_training.learn.checkpoints import BEST
+from lai_training.networks import ANGLE_SLICE, BAND_COUNT, FEATURE_COUNT, PAPER, SPECS
+from lai_training.restore.fit import PROVENANCE, body_name, is_body_run
+from lai_training.restore.network import BODIES, CONTEXT, READOUT, BodySpec
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bundle has the same bytes, whenever it is made
 
 
-def export_onnx(model: keras.Model, path: Path) -> dict[str, bytes]:
-    """Write the network as ONNX, channels first, and return its graphs by name.
+def pack_run(run: Path, *, version: str, residual_cloud: Json | None = None) -> dict[str, bytes]:
+    """Return the members of a bundle by file name; calibration and scores are still to come.
 
-    `model` is what was written: inputs `features` (n, 14, y, x) and `masks` (1 or n, mask_count),
-    output `lai`, (n, 1, y, x), all float32, with n, y and x free. Further graphs are its lean
-    forms. Needs the TensorFlow backend (the weights may come from any).
-    """
-    features = keras.Input((FEATURE_COUNT, None, None), name="features")
-    masks = keras.Input((model.inputs[1].shape[-1],), name="masks")
-    lai = model([layers.Permute((2, 3, 1))(features), masks])
-    first = keras.Model([features, masks], [layers.Permute((3, 1, 2))(lai)])
-    first(
-        [np.zeros((1, FEATURE_COUNT, 32, 32), "float32"), np.ones((1, masks.shape[1]), "float32")]
-    )
-    with warnings.catch_warnings():  # np.object, inside Keras' bundled tf2onnx shim
-        warnings.simplefilter("ignore", FutureWarning)
-        first.export(path, format="onnx", verbose=False)
-    lean = build_paper_graphs(model) if model.name == PAPER.name else {}
-    return {"model": _name_output(path), **lean}
-
-
-def _name_output(path: Path) -> bytes:
-    """Give an ONNX file its order and its names, free dimensions included, in place."""
-    import onnx
-
-    graph_model = onnx.load(path)
-    graph = graph_model.graph
-    old = graph.output[0].name
-    for node in graph.node:
-        node.output[:] = ["lai" if output == old else output for output in node.output]
-    graph.output[0].name = "lai"
-    canonicalize_graph(graph_model)
-    for value in [*graph.input, *graph.output]:
-        axes = ["n", "channel", "y", "x"] if value.name != "masks" else ["draw", "channel"]
-        for dimension, axis in zip(value.type.tensor_type.shape.dim, axes, strict=True):
-            if not dimension.dim_value:
-                dimension.dim_param = axis
-    onnx.checker.check_model(graph_model)
-    weights: bytes = graph_model.SerializeToString(deterministic=True)
-    path.write_bytes(weights)
-    return weights
-
-
-def write_bundle(path: Path, description: dict[str, Any], graphs: Mapping[str, bytes]) -> Path:
-    """Write the zip, atomically and with the same bytes for the same content.
+    Args:
+        run: folder of a fit, of one network or of both bodies.
+        version: semantic version of the model.
+        residual_cloud: of both bodies, what `restore.scenes.fit_residual_cloud` returned.
 
     Raises:
-        OutputNotWritableError: the folder refuses.
+        ExportError: the folder holds no weights.
+        FitError: it is not that of a run.
     """
-    return write_members(path, list_members(description, graphs))
+    if is_body_run(run):
+        return _pack_bodies(run, version, residual_cloud)
+    if not (run / BEST).exists():
+        raise ExportError(f"{run} holds no {body_name(20)} or {BEST}: fit it first")
+    graphs = build_graphs(keras.models.load_model(run / BEST, compile=False))
+    return list_members(describe_model(run, graphs, version=version), graphs)
 
 
-def list_members(description: dict[str, Any], graphs: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the files of a bundle of contract 1 by name."""
+def _pack_bodies(run: Path, version: str, residual_cloud: Json | None) -> dict[str, bytes]:
+    try:
+        provenance = json.loads((run / PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{run} holds no finished run of both bodies: {error}") from error
+    provenance["config"]["scenes"] = Path(provenance["config"]["scenes"]).name  # not where it lay
+    graphs: dict[str, bytes] = {}
+    readouts: dict[int, list[Any]] = {}
+    for resolution, spec in BODIES.items():
+        body = keras.models.load_model(run / body_name(resolution), compile=False)
+        graphs[spec.graph] = build_body_graph(body, spec)
+        matrix = keras.ops.convert_to_numpy(body.get_layer(READOUT).matrix())
+        readouts[resolution] = matrix.transpose(1, 0, 2).tolist()
+    described = describe_bodies(provenance, graphs, readouts, version, residual_cloud)
+    weights = {body_name(each): (run / body_name(each)).read_bytes() for each in BODIES}
+    return list_members(described, graphs) | weights
+
+
+def export_onnx(model: keras.Model, path: Path) -> dict[str, bytes]:
+    """Write a network of the paper as ONNX, channels first, and return its graphs by name."""
+    graphs = build_graphs(model)
+    path.write_bytes(graphs["model"])
+    return graphs
+
+
+def build_graphs(model: keras.Model) -> dict[str, bytes]:
+    """Return the ONNX graphs of a network of the paper by name.
+
+    `model` is the network: inputs `features` (n, 14, y, x) and `masks` (1 or n, mask_count),
+    output `lai`, (n, 1, y, x), all float32, with n, y and x free. Further graphs are its lean
+    forms.
+    """
+    graph = Graph()
+    widths = np.array(SPECS[model.name].mask_channels, dtype="int64")
+    names = [f"mask{number}" for number in range(widths.size)]
+    graph.add("Split", names, "masks", graph.constant("widths", widths), axis=1)
+    pixel = graph.constant("pixel", np.array([2, 3], dtype="int64"))
+    masks = iter([graph.add("Unsqueeze", f"{name}/factors", name, pixel) for name in names])
+    last = (_add_paper if model.name == PAPER.name else _add_mlp)(graph, model, masks)
+    graph.convolve("lai", last, *channels_first(model.get_layer("lai")))
+    content = graph.finish(
+        model.name,
+        {"features": ("n", FEATURE_COUNT, "y", "x"), "masks": ("draw", int(widths.sum()))},
+        {"lai": ("n", 1, "y", "x")},
+    )
+    lean = build_paper_graphs(model) if model.name == PAPER.name else {}
+    return {"model": content, **lean}
+
+
+def _add_mlp(graph: Graph, model: keras.Model, masks: Any) -> str:  # noqa: ANN401 (an iterator)
+    image = "features"
+    for number, mask in enumerate(masks):
+        name = f"dense{number}"
+        kernel, bias = channels_first(model.get_layer(name))
+        if number == 0:  # it does not see which pixels are valid
+            read = np.zeros((len(kernel), FEATURE_COUNT, 1, 1), dtype="float32")
+            read[:, :BAND_COUNT], read[:, ANGLE_SLICE] = np.split(kernel, [BAND_COUNT], axis=1)
+            kernel = read
+        shown = graph.convolve(name, image, kernel, bias, activation="Relu")
+        image = graph.add("Mul", f"{name}/masked", shown, mask)
+    return image
+
+
+def _add_paper(graph: Graph, model: keras.Model, masks: Any) -> str:  # noqa: ANN401 (an iterator)
+    def add_block(name: str, source: str) -> str:
+        for index in (0, 1):
+            kernel, bias = fold_norm(model, name, index)
+            if source == "features":  # the network gets no angles
+                unseen = FEATURE_COUNT - BAND_COUNT - 1
+                kernel = np.pad(kernel, [(0, 0), (0, unseen), (0, 0), (0, 0)])
+            source = graph.convolve(f"{name}/{index}", source, kernel, bias, activation="Relu")
+        return graph.add("Mul", f"{name}/masked", source, next(masks))
+
+    image, skips = add_block("down0", "features"), []
+    for name in ENCODERS:
+        skips.append(image)
+        image = add_block(name, graph.pool(f"{name}/pool", image))
+    for depth, skip in reversed(list(enumerate(skips))):
+        kernel, bias = (np.asarray(w) for w in model.get_layer(f"up{depth}").get_weights())
+        weights = [
+            graph.constant(f"up{depth}/kernel", kernel.transpose(3, 2, 0, 1)),
+            graph.constant(f"up{depth}/bias", bias),
+        ]
+        image = graph.add("ConvTranspose", f"up{depth}", image, *weights, strides=[2, 2])
+        image = graph.add("Concat", f"skip{depth}", image, skip, axis=1)
+        image = add_block(f"decode{depth}", image)
+    return image
+
+
+def build_body_graph(body: keras.Model, spec: BodySpec) -> bytes:
+    """Return the ONNX graph of a body up to its context, channels first."""
+    graph, hidden = Graph(), "features"
+    for index in range(spec.depth):
+        name = CONTEXT if index == spec.depth - 1 else f"convolution{index}"
+        linear = graph.convolve(f"{name}/linear", hidden, *channels_first(body.get_layer(name)))
+        share = graph.add("Sigmoid", f"{name}/share", linear)
+        hidden = graph.add("Mul", name, linear, share)
+    inputs = {"features": ("n", spec.feature_count, "y", "x")}
+    return graph.finish(body.name, inputs, {CONTEXT: ("n", spec.width, "y", "x")})
+
+
+def list_members(description: Json, graphs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return description and graphs of a bundle by file name."""
     members = {f"{name}.onnx": graph for name, graph in graphs.items()}
     return members | {"model.json": json.dumps(description, indent=1).encode()}
 
 
 def write_members(path: Path, members: Mapping[str, bytes]) -> Path:
-    """Write a zip of files by name, as `write_bundle` does."""
+    """Write a zip of files by name, atomically and with the same bytes for the same content.
+
+    Raises:
+        OutputNotWritableError: the folder refuses.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(members.items()):

@@ -21,9 +21,9 @@ from itertools import product
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from lai_training.bundles.onnx_graph import Floats, Graph
+from lai_training.bundles.onnx_graph import Floats, Graph, channels_first
 from lai_training.networks import BAND_COUNT, FEATURE_COUNT, PAPER
 
 BLOCK_CHANNELS = 16
@@ -51,7 +51,7 @@ def build_paper_graphs(model: keras.Model) -> dict[str, bytes]:
 def build_shared(model: keras.Model) -> bytes:
     """Return the graph of the first block."""
     graph = Graph()
-    (first, bias), second = (_fold_norm(model, "down0", index) for index in (0, 1))
+    (first, bias), second = (fold_norm(model, "down0", index) for index in (0, 1))
     kernel = np.zeros((len(first), FEATURE_COUNT, 3, 3), dtype="float32")
     kernel[:, : BAND_COUNT + 1] = first  # it sees no angles
     read = graph.convolve("read", "features", kernel, bias, activation="Relu")
@@ -66,8 +66,8 @@ def build_draw(model: keras.Model) -> bytes:
     image = graph.add("Gather", "level0", "context", kept[0].index, axis=1)
     levels, ones = [image], [_add_ones(graph)]
     for depth, name in enumerate(ENCODERS):
-        pooled = _add_pool(graph, f"{name}/pool", image)
-        kernel, bias = _fold_norm(model, name, 0)
+        pooled = graph.pool(f"{name}/pool", image)
+        kernel, bias = fold_norm(model, name, 0)
         weights = _read(graph, f"{name}/0", kernel, kept[depth])
         shift = graph.constant(f"{name}/0/bias", bias)
         read = graph.convolve_by(
@@ -75,15 +75,15 @@ def build_draw(model: keras.Model) -> bytes:
         )
         image = _add_second(graph, model, name, read, kept[depth + 1])
         levels.append(image)
-        ones.append(_add_pool(graph, f"{name}/ones", ones[-1]))
+        ones.append(graph.pool(f"{name}/ones", ones[-1]))
     for number, depth in enumerate((3, 2, 1, 0), start=len(ENCODERS)):
         name = f"decode{depth}"
         joined = _add_join(
             graph, model, depth, (image, levels[depth], ones[depth]), (kept[number], kept[depth])
         )
         image = _add_second(graph, model, name, joined, kept[number + 1])
-    kernel, bias = (np.asarray(w, dtype="float32") for w in model.get_layer("lai").get_weights())
-    weights = _read(graph, "head", kernel.transpose(3, 2, 0, 1), kept[-1])
+    kernel, bias = channels_first(model.get_layer("lai"))
+    weights = _read(graph, "head", kernel, kept[-1])
     graph.convolve_by(
         "lai", image, weights, graph.constant("head/bias", bias), side=1, pads=[0] * 4
     )
@@ -95,7 +95,7 @@ def _add_masks(graph: Graph) -> list[Kept]:
     masks = graph.inject("masks", PAPER.mask_count)
     graph.constant("widths", np.array(PAPER.mask_channels, dtype="int64"))
     names = [f"mask{number}" for number in range(len(PAPER.mask_channels))]
-    graph.nodes.append(helper.make_node("Split", [masks, "widths"], names, "masks/split"))
+    graph.add("Split", names, masks, "widths")
     graph.constant("zero", np.zeros(1, dtype="float32"))
     graph.constant("one", np.array([1], dtype="int64"))
     graph.constant("block", np.array([BLOCK_CHANNELS], dtype="int64"))
@@ -113,7 +113,7 @@ def _add_mask(graph: Graph, mask: str) -> Kept:
     least = graph.add("Max", f"{mask}/least", blocks, "one")
     filled = graph.add("Mul", f"{mask}/filled", least, "block")
     factor, index = f"{mask}/factor", f"{mask}/index"
-    graph.nodes.append(helper.make_node("TopK", [mask, filled], [factor, index], f"{mask}/top"))
+    graph.add("TopK", [factor, index], mask, filled)
     return Kept(index, graph.add("Reshape", f"{mask}/column", factor, "column"))
 
 
@@ -135,7 +135,7 @@ def _add_join(
     """
     coarse, skip, ones = sources
     name = f"decode{depth}"
-    kernel, bias = _fold_norm(model, name, 0)
+    kernel, bias = fold_norm(model, name, 0)
     width = len(kernel)
     upwards, shift = (np.asarray(w) for w in model.get_layer(f"up{depth}").get_weights())
     phases = []
@@ -178,7 +178,7 @@ def _compose(upwards: NDArray[np.generic], kernel: Floats, row: int, column: int
 
 def _add_second(graph: Graph, model: keras.Model, name: str, source: str, kept: Kept) -> str:
     """Add the second convolution of a block; it makes the kept channels only."""
-    both = zip(("kernel", "bias"), _fold_norm(model, name, 1), strict=True)
+    both = zip(("kernel", "bias"), fold_norm(model, name, 1), strict=True)
     weights = [
         graph.add(
             "Gather", f"{name}/1/{part}", graph.constant(f"{name}/1/{part}/all", values), kept.index
@@ -203,11 +203,7 @@ def _add_ones(graph: Graph) -> str:
     return graph.add("Expand", "ones", graph.constant("unit", np.ones(1, dtype="float32")), shape)
 
 
-def _add_pool(graph: Graph, name: str, source: str) -> str:
-    return graph.add("MaxPool", name, source, kernel_shape=[2, 2], strides=[2, 2])
-
-
-def _fold_norm(model: keras.Model, block: str, index: int) -> tuple[Floats, Floats]:
+def fold_norm(model: keras.Model, block: str, index: int) -> tuple[Floats, Floats]:
     """Return kernel (out, in, 3, 3) and bias of a convolution, its normalisation folded in."""
     convolution, norm = (
         model.get_layer(block).get_layer(f"{block}_{kind}{index}") for kind in ("conv", "norm")

@@ -1,13 +1,12 @@
 """`model.json` of a bundle: a STAC Item with the machine-learning-model extension (MLM 1.5).
 
-Input: the folder of a run, its ONNX graphs, calibration and scores. Output: what a catalogue
-says of the model, and in its property `lai:contract` the numbers that the UDF runs by: bands,
-normalisation, reach, masks, definition domain, output range, calibration, checksums of the lean
-graphs.
+Input: what a run says of itself, and its ONNX graphs. Output: what a catalogue says of the model,
+and in its property `lai:contract` the numbers that the UDF runs by: bands, normalisation, reach,
+masks, definition domain, output range, checksums. Calibration and scores are filled in later.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +14,15 @@ import numpy as np
 
 from lai_training.errors import ExportError
 from lai_training.learn.run_folder import spec_of
-from lai_training.networks import FEATURE_COUNT, NetworkSpec
-from lai_training.sl2p.tables import load_network
-from lai_udf.predict import ANGLES, BANDS, FEATURES, HALO_PX, OUTPUT_BANDS
+from lai_training.networks import FEATURE_COUNT
+from lai_training.restore.fit import body_name
+from lai_training.restore.network import BODIES, CONTEXT, fold_sl2p
+from lai_training.sl2p.tables import VARIABLES, load_network
+from lai_udf.predict import ANGLES, BANDS, FEATURES, HALO_PX, NEAR_PX, OUTPUT_BANDS
 
 Json = dict[str, Any]
 
-CONTRACT_VERSION = 1
-LAI_OUTPUT: Json = {
-    "name": "lai",
-    "description": "Leaf area index, m2 m-2.",
-    "tasks": ["regression"],
-    "result": {
-        "shape": [-1, 1, -1, -1],
-        "dim_order": ["batch", "channel", "height", "width"],
-        "data_type": "float32",
-    },
-}
+MODEL_ID = "sentinel2-lai"
 EXTENSIONS = (
     "https://stac-extensions.github.io/mlm/v1.5.0/schema.json",
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
@@ -41,39 +32,160 @@ USABLE_FROM, USABLE_UNTIL = "2015-06-23T00:00:00Z", "2035-12-31T00:00:00Z"
 """From the launch of Sentinel-2A; until its successors, presumably, are gone."""
 
 
-def describe_model(
-    run: Path,
-    graphs: Mapping[str, bytes],
-    *,
-    version: str,
-    calibration: Json,
-    metrics: Json,
-) -> Json:
-    """Return `model.json` of a run: a STAC MLM item with the UDF's contract.
+def describe_model(run: Path, graphs: Mapping[str, bytes], *, version: str) -> Json:
+    """Return `model.json` of a network of the paper (contract 1).
 
     Args:
         run: folder of the fit.
-        graphs: what `export.export_onnx` returned.
+        graphs: what `export.build_graphs` returned.
         version: semantic version of the model.
-        calibration: what `lai_training.calibration.calibrate.calibrate` returned.
-        metrics: scores to report.
 
     Raises:
         FitError: the folder holds no run.
     """
     spec, provenance = spec_of(run)
-    weights = graphs["model"]
-    model_id = f"sentinel2-lai-{spec.name}"
+    config = provenance["config"]
     contract = {
-        "version": CONTRACT_VERSION,
+        "version": 1,
+        "features": list(FEATURES),
+        "reach_px": spec.reach_px,
+        "window_multiple": spec.window_multiple,
+        "masks": {"count": spec.mask_count, "rate": spec.dropout_rate},
+        "output": {"minimum": 0.0, "maximum": 8.0, "tolerance": 0.2},
+        "normalisation": provenance["normalisation"],
+    }
+    masks = "A factor per droppable channel; all ones: the point estimate."
+    return _describe(
+        f"{MODEL_ID}-{spec.name}",
+        version,
+        contract,
+        provenance,
+        graphs,
+        {
+            "title": f"Leaf area index from Sentinel-2, {spec.name} network {version}",
+            "mlm:architecture": "UNet" if spec.name != "mlp" else "MLP",
+            "mlm:hyperparameters": {
+                "dropout_rate": spec.dropout_rate,
+                "reach_px": spec.reach_px,
+                **{key: config[key] for key in ("optimizer", "learning_rate", "epochs")},
+                "batch": config["samples"]["batch"],
+            },
+            "mlm:input": [
+                _input(
+                    "features",
+                    "Ten normalised bands, validity, cosines of three angles.",
+                    FEATURE_COUNT,
+                ),
+                {
+                    "name": "masks",
+                    "description": masks,
+                    "bands": [],
+                    "input": _tensor([-1, spec.mask_count], ["batch", "channel"]),
+                },
+            ],
+            "mlm:output": [_output("lai", "Leaf area index, m2 m-2.", 1)],
+        },
+        {"model": "Network weights and graph (ONNX)"},
+    )
+
+
+def describe_bodies(
+    provenance: Json,
+    graphs: Mapping[str, bytes],
+    readouts: Mapping[int, list[Any]],
+    version: str,
+    residual_cloud: Json | None,
+) -> Json:
+    """Return `model.json` of a body for 20 m and one for 10 m (contract 2).
+
+    Args:
+        provenance: of the run.
+        graphs: of both bodies, by `BodySpec.graph`.
+        readouts: by resolution, the linear map behind the context, (pixels, channels, bands).
+        version: semantic version of the model.
+        residual_cloud: rule of flag 128; None: no such flag.
+    """
+    config, variables = provenance["config"], describe_variables()
+    bodies = {
+        str(size): {
+            "graph": spec.graph,
+            "weights": body_name(size),
+            "normalisation": provenance["normalisation"][str(size)],
+            "reach_px": spec.reach_px,
+            "window_multiple": spec.side,
+            "masks": {"count": spec.width, "rate": spec.dropout_rate},
+            "readout": readouts[size],
+        }
+        for size, spec in BODIES.items()
+    }
+    flags: Json = {"cloud_near_px": NEAR_PX, "no_data_near_px": NEAR_PX}
+    contract = {
+        "version": 2,
+        # Of the body of 20 m, where contract 1 has them.
+        **{key: bodies["20"][key] for key in ("reach_px", "window_multiple", "masks")},
+        "bodies": bodies,
+        "variables": variables,
+        "output": {key: variables["LAI"][key] for key in ("minimum", "maximum", "tolerance")},
+        "flags": flags | ({"residual_cloud": residual_cloud} if residual_cloud else {}),
+    }
+    features = (
+        "Ten normalised bands of a 20 m block, detail of the 10 m bands in it (10 m only), share "
+        "of data."
+    )
+    context = (
+        "Context, from which `readout` gives the correction of each pixel of the block; SL2P's "
+        "equations read the corrected spectrum."
+    )
+    return _describe(
+        MODEL_ID,
+        version,
+        contract,
+        provenance,
+        graphs,
+        {
+            "title": f"Leaf area index and four more variables from Sentinel-2, {version}",
+            "mlm:architecture": "CNN",
+            "mlm:hyperparameters": {
+                "optimizer": "adamw",
+                **{
+                    f"{key}_{size}m": config[f"body_{size}m"][key]
+                    for size in BODIES
+                    for key in ("epochs", "steps", "batch", "learning_rate")
+                },
+            },
+            "mlm:input": [
+                _input(f"features_{size}m", features, spec.feature_count)
+                for size, spec in BODIES.items()
+            ],
+            "mlm:output": [
+                _output(f"{CONTEXT}_{size}m", context, spec.width) for size, spec in BODIES.items()
+            ],
+        },
+        {spec.graph: f"Body for {size} m (ONNX)" for size, spec in BODIES.items()},
+    )
+
+
+def _describe(
+    model_id: str,
+    version: str,
+    contract: Json,
+    provenance: Json,
+    graphs: Mapping[str, bytes],
+    properties: Json,
+    titles: Mapping[str, str],
+) -> Json:
+    """Return the item: `properties` of the model and what all models have; assets by `titles`."""
+    contract |= {
         "model_id": model_id,
         "model_version": version,
-        **_promises(spec),
-        "normalisation": provenance["normalisation"],
+        "bands": list(BANDS),
+        "optional_bands": ["SCL", *ANGLES],
+        "output_bands": list(OUTPUT_BANDS),
+        "halo_px": HALO_PX,
         "domain": domain_contract(),
         "graphs": {name: multihash(graph) for name, graph in graphs.items() if name != "model"},
-        "calibration": calibration,
-        "metrics": metrics,
+        "calibration": {},
+        "metrics": {},
         "provenance": provenance,
     }
     return {
@@ -83,38 +195,68 @@ def describe_model(
         "id": f"{model_id}-{version}",
         "geometry": None,
         "properties": {
-            "title": f"Leaf area index from Sentinel-2, {spec.name} network {version}",
+            **properties,
             "datetime": None,
             "start_datetime": USABLE_FROM,
             "end_datetime": USABLE_UNTIL,
             "license": "Apache-2.0",
             "mlm:name": model_id,
-            **_describe_making(spec, provenance["config"]),
-            "mlm:input": _describe_inputs(spec),
-            "mlm:output": [LAI_OUTPUT],
+            "mlm:tasks": ["regression"],
+            "mlm:framework": "ONNX",
+            "mlm:accelerator_constrained": False,
             "lai:contract": contract,
         },
         "links": [],
-        "assets": {"model": _describe_weights(weights)},
+        "assets": {
+            name: {
+                "href": f"./{name}.onnx",
+                "type": "application/octet-stream; application=onnx",
+                "title": title,
+                "roles": ["mlm:model"] if name == "model" else ["mlm:weights"],
+                "mlm:artifact_type": "onnx",
+                "eo:bands": [{"name": band} for band in BANDS],
+                "file:size": len(graphs[name]),
+                "file:checksum": multihash(graphs[name]),
+            }
+            for name, title in titles.items()
+        },
     }
 
 
-def _promises(spec: NetworkSpec) -> Json:
-    """Return the part of the contract that follows from the network and the UDF."""
+def _tensor(shape: Sequence[int], order: Sequence[str]) -> Json:
+    return {"shape": list(shape), "dim_order": list(order), "data_type": "float32"}
+
+
+def _input(name: str, description: str, channels: int) -> Json:
+    tensor = _tensor([-1, channels, -1, -1], ["batch", "bands", "height", "width"])
+    return {"name": name, "description": description, "bands": list(BANDS), "input": tensor}
+
+
+def _output(name: str, description: str, channels: int) -> Json:
+    tensor = _tensor([-1, channels, -1, -1], ["batch", "channel", "height", "width"])
+    return {"name": name, "description": description, "tasks": ["regression"], "result": tensor}
+
+
+def describe_variables() -> Json:
+    """Return SL2P 2_1 of five variables: folded weights, unit and range of the output."""
+    hidden, output, constant = fold_sl2p(dict.fromkeys(VARIABLES, 1.0))
+    nets = {variable: load_network(variable, "2_1") for variable in VARIABLES}
     return {
-        "bands": list(BANDS),
-        "optional_bands": ["SCL", *ANGLES],
-        "features": list(FEATURES),
-        "output_bands": list(OUTPUT_BANDS),
-        "reach_px": spec.reach_px,
-        "halo_px": HALO_PX,
-        "window_multiple": spec.window_multiple,
-        "masks": {"count": spec.mask_count, "rate": spec.dropout_rate},
-        "output": {"minimum": 0.0, "maximum": 8.0, "tolerance": 0.2},
+        variable: {
+            "unit": net.unit,
+            "hidden": hidden[number].tolist(),
+            "output": output[number].tolist(),
+            "constant": float(constant[number]),
+            "minimum": net.minimum,
+            "maximum": net.maximum,
+            "tolerance": net.tolerance,
+            "has_domain": net.domain is not None,
+        }
+        for number, (variable, net) in enumerate(nets.items())
     }
 
 
-def domain_contract() -> dict[str, Any]:
+def domain_contract() -> Json:
     """Return SL2P's definition domain (set 2_1) as the UDF reads it.
 
     Cells are SNAP's numbers 1-10 per band, less one, written as the digits of one number. Raises
@@ -131,62 +273,6 @@ def domain_contract() -> dict[str, Any]:
         "maximum": [float(value) for value in net.domain.maximum],
         "cells": sorted(int(code) for code in codes),
         "source": "SNAP biophysical processor, set 2_1, definition domain of LAI",
-    }
-
-
-def _describe_making(spec: NetworkSpec, config: Json) -> Json:
-    """Return what the MLM extension requires of a model and how it was fitted."""
-    return {
-        "mlm:architecture": "UNet" if spec.name != "mlp" else "MLP",
-        "mlm:tasks": ["regression"],
-        "mlm:framework": "ONNX",
-        "mlm:accelerator_constrained": False,
-        "mlm:hyperparameters": {
-            "dropout_rate": spec.dropout_rate,
-            "reach_px": spec.reach_px,
-            "optimizer": config["optimizer"],
-            "learning_rate": config["learning_rate"],
-            "epochs": config["epochs"],
-            "batch": config["samples"]["batch"],
-        },
-    }
-
-
-def _describe_inputs(spec: NetworkSpec) -> list[Json]:
-    return [
-        {
-            "name": "features",
-            "description": "Ten normalised bands, validity, cosines of three angles.",
-            "bands": list(BANDS),
-            "input": {
-                "shape": [-1, FEATURE_COUNT, -1, -1],
-                "dim_order": ["batch", "bands", "height", "width"],
-                "data_type": "float32",
-            },
-        },
-        {
-            "name": "masks",
-            "description": "A factor per droppable channel; all ones: the point estimate.",
-            "bands": [],
-            "input": {
-                "shape": [-1, spec.mask_count],
-                "dim_order": ["batch", "channel"],
-                "data_type": "float32",
-            },
-        },
-    ]
-
-
-def _describe_weights(weights: bytes) -> Json:
-    return {
-        "href": "./model.onnx",
-        "type": "application/octet-stream; application=onnx",
-        "title": "Network weights and graph (ONNX)",
-        "roles": ["mlm:model"],
-        "mlm:artifact_type": "onnx",
-        "eo:bands": [{"name": band} for band in BANDS],
-        "file:size": len(weights),
-        "file:checksum": multihash(weights),
     }
 
 

@@ -6,6 +6,7 @@ Output: the bytes of a graph whose inputs and outputs are float32 images, channe
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import keras
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -23,9 +24,7 @@ class Graph:
     """An ONNX graph in the making: a method adds an operator and returns its output's name."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
-    """Operators, in order."""
     constants: list[onnx.TensorProto] = field(default_factory=list)
-    """Weights."""
     injected: list[onnx.TensorProto] = field(default_factory=list)
     """Constants without values, see `inject`."""
 
@@ -46,14 +45,18 @@ class Graph:
         self.injected.append(tensor)
         return name
 
-    def add(self, operator: str, output: str, *inputs: str, **attributes: Attribute) -> str:
-        """Add an operator with one output."""
-        node = helper.make_node(operator, inputs, [output], output)
-        node.attribute.extend(
-            helper.make_attribute(key, value) for key, value in attributes.items()
-        )
+    def add(
+        self, operator: str, output: str | Sequence[str], *inputs: str, **attributes: Attribute
+    ) -> str:
+        """Add an operator with one output or several; return the first."""
+        outputs = [output] if isinstance(output, str) else list(output)
+        node = helper.make_node(operator, inputs, outputs, outputs[0], **attributes)  # type: ignore[arg-type]
         self.nodes.append(node)
-        return output
+        return outputs[0]
+
+    def pool(self, output: str, source: str) -> str:
+        """Add the maximum of 2x2 pixels."""
+        return self.add("MaxPool", output, source, kernel_shape=[2, 2], strides=[2, 2])
 
     def convolve(
         self,
@@ -103,3 +106,9 @@ class Graph:
         model.graph.initializer.extend(self.injected)
         content: bytes = model.SerializeToString()
         return content
+
+
+def channels_first(layer: keras.Layer) -> list[Floats]:
+    """Return kernel, (out, in, y, x), and bias of a convolution of Keras."""
+    kernel, bias = (np.asarray(w, dtype="float32") for w in layer.get_weights())
+    return [kernel.transpose(3, 2, 0, 1), bias]

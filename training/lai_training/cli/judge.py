@@ -80,12 +80,11 @@ def _write_report(
     record: bool,
 ) -> Path:
     from lai_training.bundles.release import rewrite_bundle
-    from lai_training.evaluation.evaluate import SCALES
-    from lai_training.evaluation.evaluate import evaluate as measure
+    from lai_training.evaluation import evaluate as measures
     from lai_training.evaluation.networks import open_networks
     from lai_training.evaluation.real_imagery import score_real_imagery, summarise
-    from lai_training.evaluation.report import write_report
     from lai_training.evaluation.scenes import read_real
+    from lai_training.reporting import write_report
     from lai_training.simulation.spectral_library import shipped_library
 
     with (
@@ -93,19 +92,20 @@ def _write_report(
         show_progress("evaluate", "step") as progress,
         open_networks(paths) as networks,
     ):
-        evaluation = measure(
+        imagery = score_real_imagery(networks, **real)
+        chapters = measures.evaluate(
             networks,
             shipped_library(),
-            scale=SCALES[scale],
+            scale=measures.SCALES[scale],
             seed=seed,
             real=read_real(real["scenes"]) if real["scenes"] else [],
+            imagery=imagery,
             progress=progress,
         )
-        chapters = score_real_imagery(networks, **real)
-        path = write_report(evaluation, report, chapters)
+        path = write_report(chapters, report)
         for network in networks if record else ():
-            worth = {"real_imagery": summarise(chapters, network.name)}
-            rewrite_bundle(network.bundle, "metrics", worth, network.bundle)
+            worth = {"metrics": {"real_imagery": summarise(imagery, network.name)}}
+            rewrite_bundle(network.bundle, worth, network.bundle)
         return path
 
 
@@ -117,7 +117,7 @@ def card(
 ) -> None:
     """Write the model card of a bundle, from its model.json alone."""
     from lai_training.bundles.model_card import model_card
-    from lai_udf.atomic import disk_errors, move_finished, work_folder
+    from lai_training.reporting import write_files
     from lai_udf.bundle import open_bundle
 
     with one_sentence():
@@ -125,9 +125,7 @@ def card(
         if output is None:
             typer.echo(text, nl=False)
             return
-        with work_folder(output.parent) as work, disk_errors(output.parent):
-            (work / output.name).write_text(text, encoding="utf-8")
-            move_finished({work / output.name: output})
+        write_files(output.parent, {}, {output.name: text})
     typer.echo(output)
 
 
@@ -157,7 +155,7 @@ def calibrate(
             if like is None
             else load_model(str(like)).contract["calibration"]
         )
-        path = rewrite_bundle(bundle, "calibration", calibration, out or bundle)
+        path = rewrite_bundle(bundle, {"calibration": calibration}, out or bundle)
     typer.echo(path)
 
 

@@ -8,13 +8,16 @@ first layers are taken.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from lai_training.evaluation.figures import DPI, LAI_AXIS, TRUE_COLOUR
 from lai_training.evaluation.networks import Network
+from lai_udf.picture import colour_table
 from lai_udf.predict import (
     PredictOptions,
     build_body_features,
@@ -127,3 +130,45 @@ def _short(name: str) -> str:
     """Return the layer of a tensor: `a/mlp_1/dense0_1/Relu:0` -> `dense0`."""
     layer = name.split("/")[-2] if "/" in name else name
     return layer.removesuffix("_1")
+
+
+def draw_features(
+    name: str, stages: Sequence[Stage], image: xr.DataArray, lai: Float32, path: Path
+) -> None:
+    """Draw four channels of each stage between the image and the LAI (figures 13-16).
+
+    Each channel has its own range from the 1st to the 99th percentile: activations have no unit.
+
+    Args:
+        name: of the network.
+        stages: from `read_stages`.
+        image: (bands, y, x) reflectance, the same scene.
+        lai: (y, x), what the network made of it.
+        path: PNG to write.
+    """
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
+    rows = len(stages) + 1
+    figure = Figure(figsize=(2.1 * CHANNELS + 0.6, 2.2 * rows), layout="constrained")
+    axes = figure.subplots(rows, CHANNELS, squeeze=False)
+    for axis in axes.ravel():
+        axis.set(xticks=[], yticks=[])
+    figure.suptitle(f"{name}: image, LAI, and the four channels of each stage that vary most")
+    colour = np.stack([image.sel(bands=band).values for band in TRUE_COLOUR], axis=-1)
+    axes[0, 0].imshow(np.clip(np.nan_to_num(colour) / 0.25, 0, 1) ** 0.7)
+    axes[0, 0].set_title("image, true colour", fontsize="small")
+    drawn = axes[0, 1].imshow(lai, cmap=ListedColormap(colour_table() / 255), vmin=0, vmax=6)
+    axes[0, 1].set_title("LAI", fontsize="small")
+    for axis in axes[0, 2:]:
+        axis.set_axis_off()
+    scale = axes[0, 2].inset_axes((0.0, 0.05, 0.12, 0.9))
+    figure.colorbar(drawn, cax=scale, label=LAI_AXIS)
+    for line, stage in zip(axes[1:], stages, strict=True):
+        line[0].set_title(stage.title, fontsize="small", loc="left")
+        for axis, channel in zip(line, stage.channels, strict=False):
+            low, high = np.percentile(inner_part(channel), (1, 99))
+            axis.imshow(channel, cmap="gray", vmin=low, vmax=max(high, low + 1e-6))
+        for axis in line[len(stage.channels) :]:
+            axis.set_axis_off()
+    figure.savefig(path, dpi=DPI)

@@ -26,6 +26,7 @@ from scipy.ndimage import uniform_filter
 from lai_training import sl2p
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.networks import Network
+from lai_training.restore.scenes import leave_border
 from lai_training.scores.metrics import rank_correlation
 from lai_udf.predict import INPUT_OUT_OF_DOMAIN, RESIDUAL_CLOUD, apply_datacube
 
@@ -74,7 +75,8 @@ def score_foretelling(cube: xr.DataArray, networks: Sequence[Network]) -> pd.Dat
         errors = np.concatenate([_foretell(own[a], lai[b], m) for a, b, m in pairs])
         size = np.abs(errors)
         spread, level = (
-            np.concatenate([part[a][_leave_border(m)] for a, _, m in pairs]) for part in (sd, own)
+            np.concatenate([part[a][leave_border(m, BORDER_PX)] for a, _, m in pairs])
+            for part in (sd, own)
         )
         rows.append(
             {
@@ -146,15 +148,8 @@ def _foretell(own: Doubles, other: Doubles, pixels: Mask) -> Doubles:
     change = other - own
     share = uniform_filter(pixels.astype("float64"), SMOOTH_PX, mode="nearest")
     smooth = uniform_filter(np.where(pixels, change, 0), SMOOTH_PX, mode="nearest")
-    errors: Doubles = (smooth / np.maximum(share, 1e-6) - change)[_leave_border(pixels)]
+    errors: Doubles = (smooth / np.maximum(share, 1e-6) - change)[leave_border(pixels, BORDER_PX)]
     return errors
-
-
-def _leave_border(pixels: Mask) -> Mask:
-    inner = pixels.copy()
-    inner[:BORDER_PX] = inner[-BORDER_PX:] = False
-    inner[:, :BORDER_PX] = inner[:, -BORDER_PX:] = False
-    return inner
 
 
 def _expect(lai: Doubles, usable: Mask, days: Doubles) -> tuple[Doubles, Mask]:

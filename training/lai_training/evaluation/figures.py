@@ -1,4 +1,4 @@
-"""Figures of an evaluation that are made of points and lines: scatter plots and curves.
+"""What the figures of an evaluation share, and scatter plots.
 
 In: what `evaluate` measured. Out: PNG files. Networks keep colour, marker and line style through
 all figures; SL2P is black and dashed. Density is drawn in viridis, which darkens evenly in grey.
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from lai_training.evaluation.networks import SL2P
@@ -27,6 +26,7 @@ LAI_AXIS = "LAI (m² m⁻²)"
 PIXELS_DRAWN = 20_000
 BIN = 0.05
 DPI = 110
+TRUE_COLOUR = ("B04", "B03", "B02")
 _LOOKS = (
     ("#0072B2", "o", "-"),
     ("#D55E00", "s", "-."),
@@ -122,38 +122,6 @@ def _join(parts: Sequence[Array | None]) -> Array:
     return np.concatenate([part for part in parts if part is not None])
 
 
-def draw_curves(
-    noise: pd.DataFrame, offset: pd.DataFrame, clouds: pd.DataFrame, path: Path
-) -> None:
-    """Draw RMSE against noise, offset and distance to masked pixels, and coverage under noise."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-
-    figure = Figure(figsize=(11, 8), layout="constrained")
-    axes = figure.subplots(2, 2)
-    _lines(axes[0, 0], noise, "rmse")
-    axes[0, 0].set_xlabel("level of band noise (1 = as measured)")
-    calibrated = noise.dropna(subset="coverage")
-    _lines(axes[0, 1], calibrated, "coverage", names=noise["network"])
-    axes[0, 1].axhline(0.95, color="0.6", linewidth=0.8)
-    axes[0, 1].set(xlabel="level of band noise", ylabel="true LAI inside the 95 % interval")
-    axes[0, 1].set_ylim(min(0.8, calibrated["coverage"].min() - 0.02), 1.0)
-    axes[0, 1].yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes[0, 1].set_yticks([0.8, 0.85, 0.9, 0.95, 1.0])
-    _lines(axes[1, 0], offset, "rmse")
-    axes[1, 0].set_xticks([-0.1, -0.05, 0, 0.05, 0.1])
-    axes[1, 0].set_xlabel("offset left in the reflectance; shaded: the guard refuses the scene")
-    _shade_refused(axes[1, 0], offset)
-    _draw_clouds(axes[1, 1], clouds)
-    for axis in (axes[0, 0], axes[1, 0], axes[1, 1]):
-        axis.set_ylabel("RMSE against noise-free SL2P (m² m⁻²)")
-    for axis in axes.ravel():
-        axis.grid(color="0.9")
-    axes[0, 0].legend(fontsize="small")
-    axes[1, 1].legend(fontsize="x-small", ncols=2)
-    figure.savefig(path, dpi=DPI)
-
-
 def look_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return how each network is drawn, by its place among the networks."""
     looks: dict[str, dict[str, Any]] = {}
@@ -162,39 +130,3 @@ def look_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
         looks[name] = {"color": colour, "marker": marker, "linestyle": style}
     looks[SL2P] = {"color": "black", "marker": "x", "linestyle": "--"}
     return looks
-
-
-def _lines(
-    axis: "Axes", table: pd.DataFrame, column: str, names: Iterable[str] | None = None
-) -> None:
-    looks = look_of(table["network"] if names is None else names)
-    for name, own in table.groupby("network", sort=False):
-        axis.plot(own["x"], own[column], label=name, markersize=4, **looks[str(name)])
-    if table.empty:
-        axis.text(0.5, 0.5, "no calibrated network", transform=axis.transAxes, ha="center")
-
-
-def _shade_refused(axis: "Axes", offset: pd.DataFrame) -> None:
-    """Shade from each refused offset half-way to its neighbours."""
-    steps = offset.drop_duplicates("x").sort_values("x")
-    x = steps["x"].to_numpy("float64")
-    middle = (x[1:] + x[:-1]) / 2
-    lows, highs = [x[0], *middle], [*middle, x[-1]]
-    for low, high, refused in zip(lows, highs, steps["refused"], strict=True):
-        if refused:
-            axis.axvspan(low, high, color="0.5", alpha=0.3 * refused, linewidth=0)
-
-
-def _draw_clouds(axis: "Axes", clouds: pd.DataFrame) -> None:
-    looks = look_of(list(clouds["network"]))
-    places = {x: place for place, x in enumerate(sorted(clouds["x"].unique()))}
-    for (view, name), own in clouds.groupby(["view", "network"], sort=False):
-        if view == "holes" and name == SL2P:
-            continue  # the reference itself
-        look = looks[str(name)] | ({"markerfacecolor": "white"} if view == "holes" else {})
-        look |= {"alpha": 0.6} if view == "holes" else {}
-        axis.plot(own["x"].map(places), own["rmse"], label=f"{name}, {view}", markersize=4, **look)
-    labels = [f"{x:g}" if np.isfinite(x) else "more" for x in places]
-    axis.set_xticks(range(len(places)), labels)
-    axis.set_xlabel("distance to the nearest masked pixel, up to (px of 20 m)")
-    axis.set_ylim(bottom=0)

@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from lai_training import sl2p
-from lai_training.errors import EvaluationError
+from lai_training.errors import EvaluationError, ExportError
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import (
     BANDS,
@@ -27,9 +27,6 @@ Float32 = NDArray[np.float32]
 
 SL2P = "SL2P"
 """Name of the teacher's column."""
-
-WEIGHTS = ("body_20m.keras", "best.keras")
-"""What a run folder is evaluated by: the first of these that it holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,23 +145,9 @@ def open_networks(paths: Sequence[Path]) -> Iterator[list[Network]]:
 
 def _export(run: Path, bundle: Path) -> Path:
     """Pack the best weights of a run, without calibration."""
-    weights = next((run / name for name in WEIGHTS if (run / name).exists()), None)
-    if weights is None:
-        raise EvaluationError(f"{run} holds no {' or '.join(WEIGHTS)}: fit it first")
-    import keras  # slow to import, and bundles do without it
+    from lai_training.bundles.export import pack_run, write_members  # Keras: bundles do without
 
-    from lai_training.bundles.export import export_onnx, write_bundle, write_members
-    from lai_training.bundles.model_item import describe_model
-    from lai_training.bundles.release import NO_CALIBRATION
-
-    if weights.name == WEIGHTS[0]:
-        from lai_training.restore.bundle import pack_run
-
-        members = pack_run(
-            run, version="0.0.0", calibration=NO_CALIBRATION, residual_cloud=None, metrics={}
-        )
-        return write_members(bundle, members)
-    model = keras.models.load_model(weights, compile=False)
-    onnx = export_onnx(model, bundle.with_suffix(".onnx"))
-    described = describe_model(run, onnx, version="0.0.0", calibration=NO_CALIBRATION, metrics={})
-    return write_bundle(bundle, described, onnx)
+    try:
+        return write_members(bundle, pack_run(run, version="0.0.0"))
+    except ExportError as error:
+        raise EvaluationError(str(error)) from error

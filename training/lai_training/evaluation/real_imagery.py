@@ -1,66 +1,57 @@
-"""What real imagery says, as chapters of the report: 10 m, pairs of dates, residual cloud.
+"""What real imagery says, as chapters of the report: 10 m, pairs of dates, residual cloud."""
 
-Input: opened bundles, folders of scenes at 20 m and at 10 m, a series cube. Output:
-`Chapter`s, a table each, the one of 10 m with a picture.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lai_training.evaluation.dates import score_foretelling, score_residual_cloud
-from lai_training.evaluation.figures_maps import draw_ten_metres
 from lai_training.evaluation.networks import Network
 from lai_training.evaluation.ten_metres import (
     CUBIC,
     DETAIL,
     SNAP_10M,
+    draw_ten_metres,
     score_native,
     score_wald,
 )
+from lai_training.reporting import Chapter, format_markdown
 from lai_training.restore.scenes import read_scenes
 from lai_training.scores.emulation import find_scenes
 from lai_udf.predict import BANDS
 from lai_udf.scenes.cubes import read_cube
 from lai_udf.scenes.read import read_scene
 
-WALD = (
-    "Wald's protocol: B02 B03 B04 B08 of real scenes at 20 m are kept, the six others averaged to "
-    "40 m; wanted is what SL2P says of the untouched scene. `ratio`: RMSE relative to that of "
-    "cubically interpolated bands. Scenes that a network was fitted on flatter it: fit with places "
-    "left out to compare."
-)
-NATIVE = (
-    "10 m maps of real scenes, averaged to 20 m, against SL2P of the 20 m bands. The mean of "
-    "SL2P's LAI is not the LAI of the mean: about 0.016 of the distance is that. What a map gains "
-    "in detail does not show here, only what it loses; the picture shows the detail."
-)
-PAIRS = (
-    "Pairs of clear dates at most five days apart: RMSE of the estimate of one date against SL2P "
-    "of the other, slow change taken out, relative to SL2P's own. Rank correlation of "
-    "the absolute error with LAI_SD (`sd_rank`) and with LAI itself (`lai_rank`): LAI_SD tells "
-    "where to trust an estimate less only by what it tells beyond LAI."
-)
-CLOUD = (
-    "Residual cloud, from one date alone: pixels whose LAI falls short of its clear neighbours in "
-    "time by more than 0.5 (`bad`), and what is lost of those that do not (`good`)."
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Chapter:
-    """A chapter of the report with one table."""
-
-    name: str
-    """Of its CSV file, and of its picture."""
-    title: str
-    words: str
-    table: pd.DataFrame
-    draw: Callable[[Path], None] | None = None
-    """Draws its picture."""
+WORDS = {
+    "wald": (
+        "Ten metres from real scenes",
+        "Wald's protocol: B02 B03 B04 B08 of real scenes at 20 m are kept, the six others averaged "
+        "to 40 m; wanted is what SL2P says of the untouched scene. `ratio`: RMSE relative to that "
+        "of cubically interpolated bands. Scenes that a network was fitted on flatter it: fit with "
+        "places left out to compare.",
+    ),
+    "ten_metres": (
+        "Ten metres averaged to 20 m",
+        "10 m maps of real scenes, averaged to 20 m, against SL2P of the 20 m bands. The mean of "
+        "SL2P's LAI is not the LAI of the mean: about 0.016 of the distance is that. What a map "
+        "gains in detail does not show here, only what it loses; the picture shows the detail.",
+    ),
+    "dates": (
+        "Real pairs of dates",
+        "Pairs of clear dates at most five days apart: RMSE of the estimate of one date against "
+        "SL2P of the other, slow change taken out, relative to SL2P's own. Rank correlation of "
+        "the absolute error with LAI_SD (`sd_rank`) and with LAI itself (`lai_rank`): LAI_SD tells "
+        "where to trust an estimate less only by what it tells beyond LAI.",
+    ),
+    "residual_cloud": (
+        "Residual cloud",
+        "Residual cloud, from one date alone: pixels whose LAI falls short of its clear neighbours "
+        "in time by more than 0.5 (`bad`), and what is lost of those that do not (`good`).",
+    ),
+}
+"""Title and explanation of a chapter by the name of its table."""
 
 
 def score_real_imagery(
@@ -81,26 +72,26 @@ def score_real_imagery(
     Raises:
         EvaluationError: scenes or series hold nothing to score.
     """
-    chapters = []
+    tables, figures = {}, {}
     if scenes is not None:
-        table = score_wald(read_scenes(scenes), networks)
-        chapters.append(Chapter("wald", "Ten metres from real scenes", WALD, table))
+        tables["wald"] = score_wald(read_scenes(scenes), networks)
     if ten_metres is not None:
         images = {
             path.stem: read_scene(path, resolution=10).sel(bands=list(BANDS)).values
             for path in find_scenes(ten_metres)
         }
-        table, shown = score_native(images, networks)
-
-        def draw(path: Path) -> None:
-            draw_ten_metres(shown, path)
-
-        chapters.append(Chapter("ten_metres", "Ten metres averaged to 20 m", NATIVE, table, draw))
+        tables["ten_metres"], shown = score_native(images, networks)
+        figures["ten_metres"] = {"ten_metres.png": partial(draw_ten_metres, shown)}
     if series is not None:
         cube = read_cube(series).load()
-        pairs, cloud = score_foretelling(cube, networks), score_residual_cloud(cube, networks)
-        chapters.append(Chapter("dates", "Real pairs of dates", PAIRS, pairs))
-        chapters.append(Chapter("residual_cloud", "Residual cloud", CLOUD, cloud))
+        tables["dates"] = score_foretelling(cube, networks)
+        tables["residual_cloud"] = score_residual_cloud(cube, networks)
+    chapters = []
+    for name, table in tables.items():
+        title, words = WORDS[name]
+        own = figures.get(name, {})
+        text = [words, format_markdown(table.round(4)), *(f"![{title}]({file})" for file in own)]
+        chapters.append(Chapter(f"## {title}", text, {name: table}, own))
     return chapters
 
 
@@ -114,7 +105,7 @@ def summarise(chapters: Sequence[Chapter], network: str) -> dict[str, Any]:
         `residual_cloud`: share caught and lost by flag 128 and by SL2P's flag 1. Numbers have four
         digits.
     """
-    tables = {chapter.name: chapter.table for chapter in chapters}
+    tables: dict[str, pd.DataFrame] = {k: v for each in chapters for k, v in each.tables.items()}
     worth: dict[str, Any] = {}
     methods = {"network": network, "regression": DETAIL, "snap_10m": SNAP_10M, "cubic": CUBIC}
     if "wald" in tables:
@@ -128,11 +119,9 @@ def summarise(chapters: Sequence[Chapter], network: str) -> dict[str, Any]:
             key: round(float(own[methods[key]]), 4) for key in ("network", "cubic")
         }
     if "dates" in tables:
-        pairs = tables["dates"].set_index("network")
-        worth["pairs_ratio"] = round(float(pairs["ratio"][network]), 4)
-        worth["pairs_rank"] = {
-            key: round(float(pairs[f"{key}_rank"][network]), 4) for key in ("sd", "lai")
-        }
+        pairs = tables["dates"].set_index("network").round(4)
+        worth["pairs_ratio"] = float(pairs["ratio"][network])
+        worth["pairs_rank"] = {key: float(pairs[f"{key}_rank"][network]) for key in ("sd", "lai")}
     if "residual_cloud" in tables:
         rules = tables["residual_cloud"].set_index("rule")[["caught", "lost"]].round(4)
         names = {"flag_128": f"flag 128 of {network}", "flag_1": "SL2P's flag 1"}

@@ -4,8 +4,9 @@ The reference is always SL2P of the noise-free, cloudless scene with its angles.
 stands the share of true LAI inside the calibrated 95 % interval, for calibrated networks.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lai_training.evaluation.networks import TEACHER, Network, predict_sl2p
+from lai_training.evaluation.figures import DPI, look_of
+from lai_training.evaluation.networks import SL2P, TEACHER, Network, predict_sl2p
 from lai_training.evaluation.scenes import Scene, simulate_one
 from lai_training.evaluation.scores import INTERVAL
 from lai_training.scores.emulation import add_band_noise
@@ -21,8 +23,10 @@ from lai_training.scores.metrics import coverage, score
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES, find_wrong_scaling
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 Float32 = NDArray[np.float32]
-Step = Callable[[], None]
 
 NOISE_LEVELS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
 OFFSETS = (-0.1, -0.05, -0.02, -0.01, 0.0, 0.01, 0.02, 0.05, 0.1)
@@ -39,9 +43,7 @@ DISTANCES_PX = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 CLOUD_COVER = 0.12
 
 
-def vary_noise(
-    scenes: Sequence[Scene], networks: Sequence[Network], step: Step = lambda: None
-) -> pd.DataFrame:
+def vary_noise(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataFrame:
     """Score at several levels of band noise.
 
     Returns:
@@ -51,13 +53,10 @@ def vary_noise(
     for level in NOISE_LEVELS:
         given = [(s, add_band_noise(s.image, level, s.seed)) for s in scenes]
         rows += [{"x": level, **row} for row in _score(given, networks)]
-        step()
     return pd.DataFrame(rows)
 
 
-def withhold_angles(
-    scenes: Sequence[Scene], networks: Sequence[Network], step: Step = lambda: None
-) -> pd.DataFrame:
+def withhold_angles(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataFrame:
     """Score with angle bands withheld, against SL2P with all of them.
 
     Returns:
@@ -70,13 +69,10 @@ def withhold_angles(
             kept = [band for band in scene.image["bands"].values if band not in bands]
             given.append((scene, scene.image.sel(bands=kept)))
         rows += [{"x": title, **row} for row in _score(given, networks)]
-        step()
     return pd.DataFrame(rows)
 
 
-def shift_offset(
-    scenes: Sequence[Scene], networks: Sequence[Network], step: Step = lambda: None
-) -> pd.DataFrame:
+def shift_offset(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataFrame:
     """Score with an offset left in the reflectance.
 
     Returns:
@@ -95,7 +91,6 @@ def shift_offset(
         guard = {"refused": len(told) / len(given), "says": told[0] if told else ""}
         scored = _score(given, networks)
         rows += [{"x": offset, **row, **guard} for row in scored]
-        step()
     return pd.DataFrame(rows)
 
 
@@ -106,7 +101,6 @@ def approach_clouds(
     scenes: int,
     size_px: int,
     seed: int,
-    step: Step = lambda: None,
 ) -> pd.DataFrame:
     """Score by distance to the nearest pixel that the scene classification masks.
 
@@ -132,7 +126,6 @@ def approach_clouds(
             for network in (*networks, TEACHER):
                 lai = network.predict(image)["LAI"][chosen]
                 parts.setdefault((view, network.name), []).append(lai)
-        step()
     reference, distance = np.concatenate(references), np.concatenate(distances)
     rows = []
     nearer = 0.0
@@ -171,3 +164,71 @@ def _refusal(image: xr.DataArray) -> str:
     """Return what the guard of a whole scene says against an image, or nothing."""
     wrong = find_wrong_scaling(image.sel(bands=list(BANDS)).values)
     return str(wrong) if wrong else ""
+
+
+def draw_curves(
+    noise: pd.DataFrame, offset: pd.DataFrame, clouds: pd.DataFrame, path: Path
+) -> None:
+    """Draw RMSE against noise, offset and distance to masked pixels, and coverage under noise."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    axes = figure.subplots(2, 2)
+    _lines(axes[0, 0], noise, "rmse")
+    axes[0, 0].set_xlabel("level of band noise (1 = as measured)")
+    calibrated = noise.dropna(subset="coverage")
+    _lines(axes[0, 1], calibrated, "coverage", names=noise["network"])
+    axes[0, 1].axhline(0.95, color="0.6", linewidth=0.8)
+    axes[0, 1].set(xlabel="level of band noise", ylabel="true LAI inside the 95 % interval")
+    axes[0, 1].set_ylim(min(0.8, calibrated["coverage"].min() - 0.02), 1.0)
+    axes[0, 1].yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes[0, 1].set_yticks([0.8, 0.85, 0.9, 0.95, 1.0])
+    _lines(axes[1, 0], offset, "rmse")
+    axes[1, 0].set_xticks([-0.1, -0.05, 0, 0.05, 0.1])
+    axes[1, 0].set_xlabel("offset left in the reflectance; shaded: the guard refuses the scene")
+    _shade_refused(axes[1, 0], offset)
+    _draw_clouds(axes[1, 1], clouds)
+    for axis in (axes[0, 0], axes[1, 0], axes[1, 1]):
+        axis.set_ylabel("RMSE against noise-free SL2P (m² m⁻²)")
+    for axis in axes.ravel():
+        axis.grid(color="0.9")
+    axes[0, 0].legend(fontsize="small")
+    axes[1, 1].legend(fontsize="x-small", ncols=2)
+    figure.savefig(path, dpi=DPI)
+
+
+def _lines(
+    axis: "Axes", table: pd.DataFrame, column: str, names: Iterable[str] | None = None
+) -> None:
+    looks = look_of(table["network"] if names is None else names)
+    for name, own in table.groupby("network", sort=False):
+        axis.plot(own["x"], own[column], label=name, markersize=4, **looks[str(name)])
+    if table.empty:
+        axis.text(0.5, 0.5, "no calibrated network", transform=axis.transAxes, ha="center")
+
+
+def _shade_refused(axis: "Axes", offset: pd.DataFrame) -> None:
+    """Shade from each refused offset half-way to its neighbours."""
+    steps = offset.drop_duplicates("x").sort_values("x")
+    x = steps["x"].to_numpy("float64")
+    middle = (x[1:] + x[:-1]) / 2
+    lows, highs = [x[0], *middle], [*middle, x[-1]]
+    for low, high, refused in zip(lows, highs, steps["refused"], strict=True):
+        if refused:
+            axis.axvspan(low, high, color="0.5", alpha=0.3 * refused, linewidth=0)
+
+
+def _draw_clouds(axis: "Axes", clouds: pd.DataFrame) -> None:
+    looks = look_of(list(clouds["network"]))
+    places = {x: place for place, x in enumerate(sorted(clouds["x"].unique()))}
+    for (view, name), own in clouds.groupby(["view", "network"], sort=False):
+        if view == "holes" and name == SL2P:
+            continue  # the reference itself
+        look = looks[str(name)] | ({"markerfacecolor": "white"} if view == "holes" else {})
+        look |= {"alpha": 0.6} if view == "holes" else {}
+        axis.plot(own["x"].map(places), own["rmse"], label=f"{name}, {view}", markersize=4, **look)
+    labels = [f"{x:g}" if np.isfinite(x) else "more" for x in places]
+    axis.set_xticks(range(len(places)), labels)
+    axis.set_xlabel("distance to the nearest masked pixel, up to (px of 20 m)")
+    axis.set_ylim(bottom=0)

@@ -7,7 +7,7 @@ reference itself without noise, and what the noise does to a pixel-wise method w
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ from lai_training.scores.emulation import add_band_noise, drop_angles
 from lai_training.scores.metrics import coverage, half_width_of_mean, mean_width, score
 
 Array = NDArray[np.float32]
-Step = Callable[[], None]
 
 SAMPLES = 30
 """Monte-Carlo draws, as in the paper."""
@@ -92,15 +91,9 @@ def run_case(scene: Scene, case: Case, networks: Sequence[Network]) -> Pixels:
     return Pixels(scene, case, predict_sl2p(clean)[scene.scored], estimates, intervals, seconds)
 
 
-def run_cases(
-    scenes: Iterable[Scene], networks: Sequence[Network], step: Step = lambda: None
-) -> list[Pixels]:
+def run_cases(scenes: Iterable[Scene], networks: Sequence[Network]) -> list[Pixels]:
     """Run every case of every scene."""
-    results = []
-    for scene in scenes:
-        results += [run_case(scene, case, networks) for case in CASES]
-        step()
-    return results
+    return [run_case(scene, case, networks) for scene in scenes for case in CASES]
 
 
 def tabulate_scores(results: Sequence[Pixels]) -> pd.DataFrame:
@@ -143,9 +136,7 @@ def _score(members: Sequence[Pixels], name: str, against: str) -> dict[str, Any]
     return row
 
 
-def tabulate_spread(
-    scenes: Sequence[Scene], networks: Sequence[Network], step: Step = lambda: None
-) -> pd.DataFrame:
+def tabulate_spread(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataFrame:
     """Measure the Monte-Carlo spread of each network on each scene.
 
     Returns:
@@ -168,7 +159,6 @@ def tabulate_spread(
             row |= {"ci": float(half_width_of_mean(drawn, SAMPLES).mean())}
             row |= {"one_pass_sd": float(stated.mean())}
             rows.append({**row, "one_pass_correlation": score(drawn, stated).correlation})
-        step()
     return pd.DataFrame(rows)
 
 

@@ -5,8 +5,9 @@ overlap of real neighbours around it, no data beyond the scene), and over the sc
 rows and columns taken away. What differs is an artefact: the land is the same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from lai_training.evaluation.figures import DPI, LAI_AXIS
 from lai_training.evaluation.networks import Network
 
 Float32 = NDArray[np.float32]
-Step = Callable[[], None]
 
 SHIFTS_PX = (1, 2, 3)
+SMALLEST_SEAM, LARGEST_SEAM = 1e-4, 1.0
+"""Range of the colours, LAI."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,13 @@ def predict_in_windows(network: Network, image: xr.DataArray, geometry: Geometry
 
 
 def measure_seams(
-    image: xr.DataArray, networks: Sequence[Network], step: Step = lambda: None
+    image: xr.DataArray, networks: Sequence[Network]
 ) -> tuple[pd.DataFrame, dict[tuple[str, Geometry], Float32]]:
     """Compare windows with the uncut scene.
 
     Args:
         image: (bands, y, x) reflectance; at most 384 px, so that the UDF itself does not cut it.
         networks: who is compared.
-        step: called after each network and geometry.
 
     Returns:
         A table (network, cut, reach_px, mean, p99, largest: of the absolute difference, LAI) and
@@ -91,13 +93,10 @@ def measure_seams(
             difference = predict_in_windows(network, image, geometry) - whole
             maps[network.name, geometry] = difference
             rows.append(_describe(network, geometry.title, difference))
-            step()
     return pd.DataFrame(rows), maps
 
 
-def measure_shifts(
-    image: xr.DataArray, networks: Sequence[Network], step: Step = lambda: None
-) -> pd.DataFrame:
+def measure_shifts(image: xr.DataArray, networks: Sequence[Network]) -> pd.DataFrame:
     """Compare the scene with itself, its first 1 to 3 rows and columns taken away.
 
     Pixels nearer to the border of the scene than the reach of the network are left out: beyond
@@ -114,7 +113,6 @@ def measure_shifts(
             moved = network.predict(image.isel(y=slice(shift, None), x=slice(shift, None)))["LAI"]
             difference = (moved - whole[shift:, shift:])[margin:-margin, margin:-margin]
             rows.append(_describe(network, f"origin moved by {shift} px", difference))
-            step()
     return pd.DataFrame(rows)
 
 
@@ -131,3 +129,35 @@ def _describe(network: Network, cut: str, difference: Float32) -> dict[str, Any]
         "p99": float(np.percentile(size, 99)),
         "largest": float(size.max()),
     }
+
+
+def draw_seams(maps: Mapping[tuple[str, Geometry], Float32], path: Path) -> None:
+    """Draw where LAI of windows differs from LAI of the uncut scene.
+
+    Args:
+        maps: (network, geometry) -> difference (y, x), LAI.
+        path: PNG to write.
+    """
+    from matplotlib.colors import LogNorm
+    from matplotlib.figure import Figure  # slow to import, and only drawn here
+
+    names = list(dict.fromkeys(name for name, _ in maps))
+    figure = Figure(
+        figsize=(3.2 * len(GEOMETRIES) + 1.3, 3.3 * len(names) + 0.4), layout="constrained"
+    )
+    axes = figure.subplots(len(names), len(GEOMETRIES), squeeze=False, sharex=True, sharey=True)
+    for line, name in zip(axes, names, strict=True):
+        for axis, geometry in zip(line, GEOMETRIES, strict=True):
+            size = np.abs(maps[name, geometry])
+            image = axis.imshow(
+                np.maximum(size, SMALLEST_SEAM),
+                norm=LogNorm(SMALLEST_SEAM, LARGEST_SEAM),
+                cmap="magma_r",
+                interpolation="nearest",
+            )
+            worst = float(np.nanmax(size))
+            axis.set_title(f"{name}\n{geometry.title}: largest {worst:.2g}", fontsize="small")
+    figure.supxlabel("column (px of 20 m)", fontsize="medium")
+    figure.supylabel("row (px of 20 m)", fontsize="medium")
+    figure.colorbar(image, ax=axes, label=f"|windows - uncut|, {LAI_AXIS}", shrink=0.8)
+    figure.savefig(path, dpi=DPI)

@@ -1,7 +1,7 @@
 """Tables of an evaluation in Markdown: a column per network, then SL2P, then the paper's own.
 
-In: the tables of `evaluate.Evaluation`. Out: text, cells rounded for reading. The CSV files hold
-what is left out here.
+In: what `evaluation.scores` and others measured. Out: text, cells rounded for reading. The
+CSV files hold what is left out here.
 """
 
 import math
@@ -145,7 +145,9 @@ def format_borders(borders: pd.DataFrame) -> str:
 def pivot(
     table: pd.DataFrame, rows: str, value: str, form: str, *, title: str, row_form: str = "{}"
 ) -> str:
-    """Lay one value out, rows in the order of the table, networks side by side."""
+    """Lay one value out, rows as in the table, networks side by side; nothing of no rows."""
+    if table.empty:
+        return ""
     wide = table.pivot(index=rows, columns="network", values=value)
     wide = wide.loc[table[rows].unique(), order_columns(table)]
     wide.insert(0, title, [row_form.format(key) for key in wide.index])

@@ -9,6 +9,7 @@ cubically interpolated bands.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from scipy import ndimage
 
 from lai_training import sl2p
 from lai_training.errors import EvaluationError
+from lai_training.evaluation.figures import DPI, LAI_AXIS, TRUE_COLOUR
 from lai_training.evaluation.networks import Network
 from lai_training.restore.degradation import degrade
-from lai_training.restore.scenes import Scene, find_valid_vegetation
+from lai_training.restore.scenes import Scene, find_valid_vegetation, leave_border
 from lai_training.sl2p.tables import VARIABLES, list_networks, load_network
+from lai_udf.picture import LAI_RANGE, colour_table
 from lai_udf.predict import BANDS, COARSE_ROWS, FINE_ROWS, apply_datacube, split_blocks
 
 Float32 = NDArray[np.float32]
@@ -177,9 +180,7 @@ def score_native(
     shown: list[Shown] = []
     for name, image in scenes.items():
         coarse = split_blocks(image, 2).mean(axis=0)
-        scored = find_valid_vegetation(coarse)
-        scored[:BORDER_PX] = scored[-BORDER_PX:] = False
-        scored[:, :BORDER_PX] = scored[:, -BORDER_PX:] = False
+        scored = leave_border(find_valid_vegetation(coarse), BORDER_PX)
         if scored.sum() < FEWEST_PX or not np.isfinite(image).all():
             continue
         truth = read_by_sl2p(coarse)
@@ -228,9 +229,39 @@ def _tabulate(errors: Errors) -> pd.DataFrame:
 def _choose(scene: Scene) -> tuple[Float32, NDArray[np.int64]] | None:
     """Return a trimmed image and the flat numbers of its scored pixels, None where too few."""
     height, width = (px // CELL_PX * CELL_PX for px in scene.reflectance.shape[1:])
-    image, scored = scene.reflectance[:, :height, :width], scene.scored[:height, :width].copy()
-    scored[:BORDER_PX] = scored[-BORDER_PX:] = False
-    scored[:, :BORDER_PX] = scored[:, -BORDER_PX:] = False
+    image = scene.reflectance[:, :height, :width]
+    scored = leave_border(scene.scored[:height, :width], BORDER_PX)
     if scored.sum() < FEWEST_PX or not np.isfinite(image).all():
         return None
     return image, np.flatnonzero(scored)[:: max(1, int(scored.sum()) // MOST_PX)]
+
+
+def draw_ten_metres(scenes: Sequence[Shown], path: Path) -> None:
+    """Draw scenes at 10 m: true colour, LAI at 20 m, and of each method at 10 m."""
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+
+    titles = list(scenes[0].lai)
+    size = (2.9 * (len(titles) + 1) + 0.8, 3.0 * len(scenes) + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(scenes), len(titles) + 1, squeeze=False)
+    low, high = LAI_RANGE
+    for line, scene in zip(axes, scenes, strict=True):
+        colour = np.moveaxis(scene.image[[BANDS.index(band) for band in TRUE_COLOUR]], 0, -1)
+        bright = np.percentile(colour, 99)
+        line[0].imshow(np.clip(colour / bright, 0, 1) ** 0.7, interpolation="nearest")
+        line[0].set_ylabel(scene.name[-24:], fontsize="x-small")
+        for axis, title in zip(line[1:], titles, strict=True):
+            drawn = axis.imshow(
+                scene.lai[title],
+                cmap=ListedColormap(colour_table() / 255),
+                vmin=low,
+                vmax=high,
+                interpolation="nearest",
+            )
+    for axis, title in zip(axes[0], ("true colour, 10 m", *titles), strict=True):
+        axis.set_title(title, fontsize="small")
+    for axis in axes.ravel():
+        axis.set(xticks=[], yticks=[])
+    figure.colorbar(drawn, ax=axes, label=LAI_AXIS, shrink=0.5)
+    figure.savefig(path, dpi=DPI)

@@ -45,6 +45,11 @@ class BodySpec:
     """Probability that a channel of the context is dropped in a draw."""
 
     @property
+    def graph(self) -> str:
+        """Return the name of its graph in a bundle."""
+        return "model" if self.resolution == 20 else f"model_{self.resolution}m"
+
+    @property
     def side(self) -> int:
         """Return the pixels along a side of a 20 m block: 1 or 2."""
         return 20 // self.resolution

@@ -22,6 +22,7 @@ from lai_udf.predict import BANDS, exceed_visible
 logger = logging.getLogger("lai_training")
 
 Float32 = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 INDEX = "index.csv"
 
 
@@ -39,17 +40,26 @@ class Scene:
     """Scenes of one place are neighbours and belong into one fold."""
 
 
-def find_valid_vegetation(reflectance: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-    """Return (y, x) bool: clear vegetation where SL2P's LAI has no flag.
-
-    All ten bands, (10, y, x), above 0 and below 0.8, B02 < 0.2, NDVI > 0.3.
-    """
+def is_clear_vegetation(reflectance: NDArray[np.floating[Any]]) -> Mask:
+    """Return (y, x) bool: all ten bands, (10, y, x), in 0 to 0.8, B02 < 0.2, NDVI > 0.3."""
     blue, red, infrared = (reflectance[BANDS.index(band)] for band in ("B02", "B04", "B08"))
     with np.errstate(invalid="ignore"):
-        clear = (reflectance > 0).all(axis=0) & (reflectance < 0.8).all(axis=0) & (blue < 0.2)
+        clear: Mask = (reflectance > 0).all(axis=0) & (reflectance < 0.8).all(axis=0) & (blue < 0.2)
         clear &= infrared - red > 0.3 * (infrared + red)
+    return clear
+
+
+def leave_border(pixels: Mask, width: int) -> Mask:
+    """Return (y, x) bool: the pixels that lie farther than `width` from the border."""
+    inner = np.zeros_like(pixels)
+    inner[width:-width, width:-width] = pixels[width:-width, width:-width]
+    return inner
+
+
+def find_valid_vegetation(reflectance: NDArray[np.floating[Any]]) -> Mask:
+    """Return (y, x) bool: clear vegetation where SL2P's LAI has no flag."""
     flags = sl2p.predict_bands(dict(zip(BANDS, reflectance, strict=True)))[1]
-    valid: NDArray[np.bool_] = clear & (flags == 0)
+    valid: Mask = is_clear_vegetation(reflectance) & (flags == 0)
     return valid
 
 

@@ -19,6 +19,7 @@ from lai_training import sl2p
 from lai_training.errors import EvaluationError
 from lai_training.reporting import format_markdown, read_paper
 from lai_training.restore.degradation import add_measured_noise
+from lai_training.restore.scenes import is_clear_vegetation, leave_border
 from lai_training.scores.metrics import score
 from lai_training.simulation.angles import add_missing_angles
 from lai_udf.errors import ProductError
@@ -40,18 +41,7 @@ def find_clear_vegetation(scene: xr.DataArray) -> NDArray[np.bool_]:
 
     All bands above 0 and below 0.8, B02 < 0.2, NDVI > 0.3; a border of 16 px is left out.
     """
-    reflectance = scene.sel(bands=list(BANDS)).values
-    blue, red, infrared = (reflectance[BANDS.index(band)] for band in ("B02", "B04", "B08"))
-    clear: NDArray[np.bool_] = (
-        np.isfinite(reflectance).all(axis=0)
-        & (reflectance > 0).all(axis=0)
-        & (reflectance < 0.8).all(axis=0)
-        & (blue < 0.2)
-        & (infrared - red > 0.3 * (infrared + red))
-    )
-    inner = np.zeros_like(clear)
-    inner[HALO_PX:-HALO_PX, HALO_PX:-HALO_PX] = True
-    return clear & inner
+    return leave_border(is_clear_vegetation(scene.sel(bands=list(BANDS)).values), HALO_PX)
 
 
 def drop_angles(scene: xr.DataArray) -> xr.DataArray:
