@@ -27,9 +27,9 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 import lai_training
+from lai_training.config_files import read_yaml
 from lai_training.evaluation.networks import open_networks
 from lai_training.evaluation.ten_metres import interpolate, read_by_sl2p, run_at_10m, score_wald
-from lai_training.learn.config import read_yaml
 from lai_training.restore.config import RestoreConfig
 from lai_training.restore.degradation import degrade
 from lai_training.restore.fit import fit_bodies

@@ -25,9 +25,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from lai_training.config_files import read_yaml
 from lai_training.evaluation.ten_metres import score_wald
 from lai_training.learn.checkpoints import BEST
-from lai_training.learn.config import FitConfig, PoolConfig, read_config, read_yaml
+from lai_training.learn.config import FitConfig, PoolConfig, read_config
 from lai_training.learn.fit import fit
 from lai_training.learn.pools import Normalisation, load_pool
 from lai_training.learn.run_folder import read_normalisation

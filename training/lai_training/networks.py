@@ -91,14 +91,7 @@ def open_inputs(
 
 
 def build_network(name: str) -> keras.Model:
-    """Build an untrained network.
-
-    Args:
-        name: a key of `SPECS`.
-
-    Raises:
-        KeyError: for an unknown name.
-    """
+    """Build an untrained network of `SPECS` by its name."""
     return {"paper": build_paper, "mlp": build_mlp}[name]()
 
 

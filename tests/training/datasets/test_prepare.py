@@ -12,12 +12,12 @@ from fake_products import write_raster
 from typer.testing import CliRunner
 
 from lai_training.cli import app
+from lai_training.config_files import read_yaml
+from lai_training.datasets import patches as prepare_patches
 from lai_training.datasets import prepare as prepare_module
-from lai_training.datasets import strips as prepare_strips
 from lai_training.datasets.config import PrepareConfig, StacSearch
-from lai_training.datasets.manifest import open_prepared
+from lai_training.datasets.pool import open_prepared
 from lai_training.datasets.prepare import prepare
-from lai_training.learn.config import read_yaml
 from lai_udf.predict import BANDS, NOMINAL_COSINES
 
 REPOSITORY = Path(__file__).parents[3]
@@ -43,6 +43,13 @@ def archive(tmp_path):
 
 def _by_date(manifest):
     return {product.date: product for product in manifest.products}
+
+
+def _rows(manifest, date):
+    """Return which training patches are those of a date."""
+    counts = {product.date: product.patches.get("train", 0) for product in manifest.products}
+    start = sum(counts[before] for before in list(counts)[: list(counts).index(date)])
+    return slice(start, start + counts[date])
 
 
 def _arrays(out, split="train"):
@@ -91,8 +98,7 @@ def test_angles_of_the_granule_reach_patch_and_label(archive, tmp_path):
 
     pool = open_prepared(tmp_path / "pool", "train")
 
-    rows = pool.manifest.rows("train")
-    of = {date: rows[product.checksum] for date, product in _by_date(pool.manifest).items()}
+    of = {date: _rows(pool.manifest, date) for date in _by_date(pool.manifest)}
     np.testing.assert_allclose(pool.cosines[of["2022-05-26"]], [NOMINAL_COSINES] * 4)
     view, sun, relative = np.degrees(np.arccos(pool.cosines[of["2018-12-20"]])).T
     np.testing.assert_allclose(view, 3, atol=0.1)  # bands at 2 and 4 degrees
@@ -104,19 +110,17 @@ def test_no_cloudy_pixel_is_taught(archive, tmp_path):
     prepare(_config(archive, split={"validation_share": 0}), tmp_path / "pool")
     pool = open_prepared(tmp_path / "pool", "train")
 
-    product = _by_date(pool.manifest)["2022-05-06"]
-    lai = pool.lai[pool.manifest.rows("train")[product.checksum]]
+    rows = _rows(pool.manifest, "2022-05-06")
+    lai = pool.lai[rows]
 
-    assert pool.corners[pool.manifest.rows("train")[product.checksum]].tolist() == [
-        [32, 0], [32, 32],
-    ]  # fmt: skip
+    assert pool.corners[rows].tolist() == [[32, 0], [32, 32]]
     assert np.isnan(lai[:, :2]).all()  # rows 32 and 33 lie within 2 px of cloud
     assert np.isfinite(lai[:, 2:]).all()
 
 
 def test_strips_do_not_show(archive, tmp_path, monkeypatch):
     whole = prepare(_config(archive, mask_buffer_px=7), tmp_path / "whole")
-    monkeypatch.setattr(prepare_strips, "STRIP_ROWS", 32)
+    monkeypatch.setattr(prepare_patches, "STRIP_ROWS", 32)
 
     strips = prepare(_config(archive, mask_buffer_px=7), tmp_path / "strips")
 
@@ -181,7 +185,7 @@ def test_an_interrupted_preparation_goes_on(archive, tmp_path, monkeypatch):
     assert len(written) == 4  # only the third was made anew
     assert resumed == prepare(_config(archive), tmp_path / "whole")
     assert {path.name for path in (tmp_path / "pool").iterdir()} == {
-        "manifest.json", *(r.folder for r in resumed.splits.values() if r.patches),
+        "manifest.json", *(product.folder for product in resumed.products),
     }  # fmt: skip
 
 

@@ -20,11 +20,11 @@ from fake_products import CORNER, write_multiband, write_raster
 from typer.testing import CliRunner
 
 from lai_training.cli import app
+from lai_training.config_files import read_yaml
 from lai_training.datasets.config import PrepareConfig
-from lai_training.datasets.manifest import open_prepared
+from lai_training.datasets.pool import open_prepared
 from lai_training.datasets.prepare import prepare
 from lai_training.errors import ConfigError, PrepareError
-from lai_training.learn.config import read_yaml
 from lai_udf.errors import OutputNotWritableError
 
 SMALL = {"patch_px": 32, "mask_buffer_px": 2, "least_valid_share": 0.5}
@@ -268,7 +268,7 @@ def test_a_damaged_pool_is_not_opened(tmp_path):
     )
     with pytest.raises(PrepareError, match="no patches in the split test"):
         open_prepared(tmp_path / "pool", "test")
-    truncate(tmp_path / "pool" / manifest.splits["train"].folder / "lai.npy")
+    truncate(tmp_path / "pool" / manifest.products[0].folder / "lai.npy")
 
     with pytest.raises(PrepareError, match=r"lai\.npy is missing or damaged"):
         open_prepared(tmp_path / "pool", "train")

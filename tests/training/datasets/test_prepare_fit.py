@@ -9,6 +9,7 @@ from fake_archive import product_name, write_land
 from fake_products import write_raster
 from typer.testing import CliRunner
 
+from lai_training import sl2p
 from lai_training.cli import app
 from lai_training.datasets.config import PrepareConfig
 from lai_training.datasets.prepare import prepare
@@ -22,7 +23,7 @@ from lai_training.learn.pools import (
     normalise_by_range,
 )
 from lai_training.learn.run_folder import read_normalisation
-from lai_training.learn.samples import SampleStream, build_batch, label_patches
+from lai_training.learn.samples import SampleStream, build_batch
 from lai_training.networks import MLP
 from lai_udf.predict import NOMINAL_COSINES
 
@@ -194,7 +195,7 @@ def test_stored_labels_are_those_that_a_fit_makes(pool):
         _experiment(pool)).pool, pool).reflectance)  # fmt: skip
     clean = features[..., :10] * normalisation.std + normalisation.mean
 
-    again = label_patches(clean.transpose(0, 3, 1, 2), features[:, 31, 31, 11:])
+    again, _ = sl2p.predict_patches(clean.transpose(0, 3, 1, 2), features[:, 31, 31, 11:])
 
     seen = weight[..., 0] > 0
     np.testing.assert_allclose(label[seen][..., 0], again[seen], atol=2e-3)

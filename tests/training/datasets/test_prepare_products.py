@@ -12,7 +12,7 @@ from fake_archive import SIZE, make_land_dn, product_name, remove_angles, write_
 from fake_products import write_item, write_multiband, write_raster
 
 from lai_training.datasets.config import Choice, PrepareConfig, StacSearch
-from lai_training.datasets.manifest import open_prepared
+from lai_training.datasets.pool import open_prepared
 from lai_training.datasets.prepare import prepare
 from lai_training.datasets.products import choose, list_products, mgrs_square
 from lai_training.errors import PrepareError

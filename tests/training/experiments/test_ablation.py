@@ -17,8 +17,9 @@ from experiments.ablation.fits import (
     score_model,
     write_tables,
 )
+from lai_training.config_files import read_yaml
 from lai_training.errors import ConfigError
-from lai_training.learn.config import SampleConfig, read_yaml
+from lai_training.learn.config import SampleConfig
 from lai_training.learn.pools import measure_normalisation
 from lai_training.learn.samples import build_batch
 from lai_training.networks import SPECS, build_network

@@ -30,7 +30,6 @@ from lai_training.restore.scenes import (
     find_valid_vegetation,
     fit_residual_cloud,
     read_scenes,
-    split_by_place,
 )
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import BANDS, COARSE_ROWS, FINE_ROWS, exceed_visible, load_model
@@ -214,10 +213,8 @@ def test_scenes_of_one_place_stay_together(scenes, tmp_path):
         write_scene_geotiff(cube.rio.write_crs("EPSG:32631"), tmp_path / f"{seed}.tif")
     (tmp_path / "index.csv").write_text("file,loc_group_3km\n0.tif,1\n1.tif,1\n2.tif,2\n")
     found = read_scenes(tmp_path)
-    folds = split_by_place(found, 2)
 
     assert [scene.place for scene in found] == ["1", "1", "2"]
-    assert sorted(len(fold) for fold in folds) == [1, 2]
 
 
 def test_a_folder_without_scenes_is_refused(tmp_path):

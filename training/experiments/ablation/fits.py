@@ -17,14 +17,16 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from lai_training.config_files import list_faults, read_yaml
 from lai_training.errors import ConfigError
 from lai_training.learn.checkpoints import read_history
-from lai_training.learn.config import FitConfig, SampleConfig, list_faults, read_yaml
+from lai_training.learn.config import FitConfig, SampleConfig
 from lai_training.learn.fit import fit
 from lai_training.learn.pools import Floats, Normalisation, load_pool
 from lai_training.learn.run_folder import read_normalisation
-from lai_training.learn.samples import build_batch, label_patches
+from lai_training.learn.samples import build_batch
 from lai_training.networks import SPECS
+from lai_training.sl2p import predict_patches
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import BANDS
 
@@ -181,7 +183,7 @@ def label_features(features: Floats, normalisation: Normalisation, config: Sampl
     """Return SL2P's LAI of what the network sees, (n, y, x)."""
     count = len(BANDS)
     observed = features[..., :count] * normalisation.std + normalisation.mean
-    lai = label_patches(observed.transpose(0, 3, 1, 2), features[:, 0, 0, count + 1 :])
+    lai, _ = predict_patches(observed.transpose(0, 3, 1, 2), features[:, 0, 0, count + 1 :])
     return np.clip(lai, config.label_low, config.label_high)
 
 

@@ -124,14 +124,10 @@ def _add_join(
     sources: tuple[str, str, str],
     kept: tuple[Kept, Kept],
 ) -> str:
-    """Add one level upwards up to its first ReLU.
+    """Add one level upwards, of `depth` (0 is full resolution), up to its first ReLU.
 
-    Args:
-        graph: what to add to.
-        model: the network.
-        depth: of the level, 0 is full resolution.
-        sources: the coarse image, that of the same level on the way down, and ones.
-        kept: the channels of the first two.
+    `sources` are the coarse image, that of the same level on the way down, and ones; `kept` the
+    channels of the first two.
     """
     coarse, skip, ones = sources
     name = f"decode{depth}"
@@ -162,11 +158,8 @@ def _add_join(
 def _compose(upwards: NDArray[np.generic], kernel: Floats, row: int, column: int) -> Floats:
     """Return the 2x2 kernel (out, coarse, y, x) that makes the fine pixel (row, column) of each.
 
-    Args:
-        upwards: of the transposed convolution, (y, x, middle, coarse) as Keras has it.
-        kernel: of the convolution behind it, (out, middle, 3, 3).
-        row: 0 or 1, within the coarse pixel.
-        column: the same.
+    `upwards` is the kernel of the transposed convolution, (y, x, middle, coarse) as Keras has it,
+    `kernel` that of the convolution behind it, (out, middle, 3, 3); row and column are 0 or 1.
     """
     both = np.zeros((len(kernel), upwards.shape[-1], 2, 2), dtype="float32")
     for y, x in product(range(3), repeat=2):

@@ -35,14 +35,7 @@ ANGLES_GIVEN = (
 
 
 def model_card(description: Json) -> str:
-    """Write the card of a model.
-
-    Args:
-        description: `model.json` of a bundle, opened and verified.
-
-    Returns:
-        Markdown.
-    """
+    """Return the card, Markdown, of `model.json` of a bundle, opened and verified."""
     properties = description["properties"]
     contract = properties["lai:contract"]
     sections = {

@@ -98,12 +98,9 @@ def describe_bodies(
 ) -> Json:
     """Return `model.json` of a body for 20 m and one for 10 m (contract 2).
 
-    Args:
-        provenance: of the run.
-        graphs: of both bodies, by `BodySpec.graph`.
-        readouts: by resolution, the linear map behind the context, (pixels, channels, bands).
-        version: semantic version of the model.
-        residual_cloud: rule of flag 128; None: no such flag.
+    `graphs` are named by `BodySpec.graph`; `readouts`, by resolution, are the linear maps behind
+    the context, (pixels, channels, bands); `residual_cloud` is the rule of flag 128, None: no such
+    flag.
     """
     config, variables = provenance["config"], describe_variables()
     bodies = {

@@ -118,12 +118,8 @@ def leave_out(
 ) -> LeftOut:
     """Correct every row by a fit without the rows of its label.
 
-    Args:
-        measurements: of the variable.
-        variable: its name, of `RECIPES`.
-        labels: (n,) group or region of the rows.
-        sun: whether angles are given.
-        seed: of the fit.
+    `labels`, (n,), are groups or regions; `variable` is a name of `RECIPES`; `sun`: whether angles
+    are given; `seed`: of the fit.
     """
     change = np.zeros(labels.size)
     for label in np.unique(labels):
@@ -192,14 +188,7 @@ def bounds_of(
 
 
 def calibrate(parts: Mapping[str, Measurements]) -> dict[str, Any]:
-    """Calibrate every variable.
-
-    Args:
-        parts: variable -> its measurements; LAI is needed.
-
-    Returns:
-        The `calibration` block of `model.json`.
-    """
+    """Return the `calibration` block of `model.json` of measurements by variable; LAI is needed."""
     variables, scores = {}, {}
     for variable, measurements in parts.items():
         variables[variable], left_out = calibrate_variable(measurements, variable)

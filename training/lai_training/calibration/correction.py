@@ -103,13 +103,9 @@ def fit_correction(
 ) -> dict[str, Any]:
     """Fit the correction of a variable, as `model.json` holds it.
 
-    Only rows inside the definition domain teach it, as only they are corrected.
-
-    Args:
-        measurements: of the variable.
-        recipe: how.
-        sun: whether the sun's zenith is an input; False: SL2P at nominal angles is corrected.
-        seed: of the spectra that the network is fitted to, and of its first weights.
+    Only rows inside the definition domain teach it, as only they are corrected. `sun`: whether the
+    sun's zenith is an input; else SL2P at nominal angles is corrected. `seed`: of the spectra that
+    the network is fitted to, and of its first weights.
     """
     inside = measurements.take(~measurements.outside)
     inputs = gather_inputs(inside, sun=sun)

@@ -102,13 +102,8 @@ class Measurements(Table):
 def gather_measurements(pairs: Path, further: Path | None = None) -> dict[str, Measurements]:
     """Return the measurements of every variable.
 
-    Args:
-        pairs: CSV of field pairs of LAI.
-        further: folder with some of the tables of `FILES`; None = LAI of the pairs
-            alone.
-
-    Raises:
-        PairsError: a table cannot be read.
+    `pairs` is a CSV of field pairs of LAI, `further` a folder with some of the tables of `FILES`;
+    None: LAI of the pairs alone. Raises `PairsError` where a table cannot be read.
     """
     lai = from_pairs(read_pairs(pairs))
     more = gather_further(further)

@@ -165,16 +165,10 @@ def predict_left_out(
     further: Measurements | None = None,
     left_out: LeftOut | None = None,
 ) -> dict[str, Prediction]:
-    """Predict each site-date with correction and interval fitted without it.
+    """Predict each site-date with correction and interval fitted without it, by target.
 
-    Args:
-        table: field pairs.
-        bundle: model bundle, whose LAI is corrected.
-        further: measurements of LAI that teach beside the pairs.
-        left_out: of both, pairs first, if known.
-
-    Returns:
-        By target LAI, and the ends of the conformal intervals of all levels as quantiles.
+    `further` are measurements of LAI that teach beside the pairs of the table; `left_out` is of
+    both, pairs first, if known. Quantiles are the ends of the conformal intervals of all levels.
     """
     if left_out is None:
         pairs = from_pairs(table)
@@ -200,13 +194,7 @@ def predict_left_out(
 def predict_shipped(
     table: pd.DataFrame, bundle: Path, region: str = "known"
 ) -> dict[str, Prediction]:
-    """Predict field pairs with a bundle as it ships, by the UDF: intervals of several levels.
-
-    Args:
-        table: field pairs.
-        bundle: model bundle.
-        region: `known` or `new`.
-    """
+    """Predict field pairs with a bundle as it ships, by target: its intervals of several levels."""
     found = {}
     for target in TARGETS:
         quantiles: dict[float, Floats] = {}
@@ -227,17 +215,10 @@ def predict_shipped(
 def predict_spectra(
     table: pd.DataFrame, bundle: Path, *, target: str, level: float = 0.95, region: str = "known"
 ) -> dict[str, Floats]:
-    """Run the UDF over uniform patches of single spectra.
+    """Run the UDF over uniform patches of the single spectra of field pairs.
 
-    Args:
-        table: field pairs as `measurements.read_pairs` returns them.
-        bundle: model bundle.
-        target: `sl2p` or `field`.
-        level: of the interval.
-        region: `known` or `new`.
-
-    Returns:
-        `LAI`, `LAI_LOWER` and `LAI_UPPER`, (n,) each.
+    Returns `LAI`, and `LAI_LOWER` and `LAI_UPPER` of the level, (n,) each; `target`, `level` and
+    `region` are those of the UDF's context.
     """
     model = load_model(str(bundle))
     reach, multiple = model.contract["reach_px"], model.contract["window_multiple"]

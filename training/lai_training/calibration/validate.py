@@ -66,13 +66,10 @@ def validate(
     rng: np.random.Generator,
     replicates: int = 2000,
 ) -> Validation:
-    """Score predictions of field pairs.
+    """Score predictions of field pairs, by the name of who predicts.
 
-    Args:
-        pairs: scored rows as `measurements.read_pairs` returns them.
-        predictions: by the name of who predicts.
-        rng: draws the site-dates of the bootstrap; every predictor meets the same draws.
-        replicates: number of bootstrap draws.
+    `rng` draws the site-dates of the bootstrap, `replicates` times; every predictor meets the same
+    draws.
     """
     truth = pairs["lai"].to_numpy(dtype=np.float64)
     draws = draw_rows(pairs["site_date"], rng, replicates)
@@ -163,10 +160,9 @@ def _bins(lai: Floats) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 def score_uncertainty(truth: Floats, prediction: Prediction) -> dict[str, float]:
     """Score a prediction's central intervals and its distribution.
 
-    Returns:
-        Per level of `LEVELS` that the quantiles give: coverage and mean width; Spearman's rank
-        correlation of the width of the widest of them with the absolute error; CRPS, NaN where
-        the quantiles are too far apart.
+    Per level of `LEVELS` that the quantiles give: coverage and mean width; Spearman's rank
+    correlation of the width of the widest of them with the absolute error; CRPS, NaN where the
+    quantiles are too far apart.
     """
     scores: dict[str, float] = {}
     error = np.abs(prediction.lai - truth)
@@ -225,12 +221,8 @@ def score_draws(
 ) -> dict[str, float]:
     """Return the 2.5 and 97.5 percentile of each score over draws of rows.
 
-    Args:
-        score: scores by name of some rows; NaN where a draw has none.
-        draws: numbers of the rows, a row as often as it is drawn.
-
-    Returns:
-        `<score>_low` and `<score>_high` of every score that any draw has.
+    `score` gives scores by name of some rows, NaN where a draw has none; a draw holds a row as
+    often as it is drawn. Names are `<score>_low` and `<score>_high`.
     """
     scores = pd.DataFrame([score(rows) for rows in draws]).dropna(axis=1, how="all")
     limits: dict[str, float] = {}

@@ -34,14 +34,9 @@ def fit_scale(
 ) -> dict[str, Any]:
     """Fit the scale of the error; the level is that of the first source in the rows.
 
-    Args:
-        features: name -> (n,), as `lai_udf.predict.work_out_scale` knows them.
-        error: (n,) measured minus centre.
-        group: (n,) whose rows share a part of their error.
-        source: (n,) of the measurements.
-
-    Returns:
-        `constant` and `terms` (name -> `weight`, `range`) of the logarithm of the scale.
+    `features` are named as `lai_udf.predict.work_out_scale` knows them, (n,) each; `error` is
+    measured minus centre; rows of a `group` share a part of their error. Returns `constant` and
+    `terms` (name -> `weight`, `range`) of the logarithm of the scale.
     """
     names = list(features)
     own = source == source[0]
@@ -98,12 +93,9 @@ def fit_half_widths(
 ) -> list[float]:
     """Return the half-widths of the levels in units of the scale.
 
-    Args:
-        ratio: (n,) |error| / scale of rows that took no part in fitting either.
-        group: (n,) whose rows share a part of their error.
-        shared: share of the variance that a group shares.
-        levels: nominal coverage.
-        few: whether the quantiles are raised because the rows are few.
+    `ratio`, (n,), is |error| / scale of rows that took no part in fitting either; rows of a `group`
+    have the part `shared` of their error's variance in common. `few`: whether the quantiles are
+    raised because the rows are few.
     """
     number = np.unique(group, return_inverse=True)[1]
     rows = effective_rows(number, shared / (1 - shared)) if few else np.inf
@@ -151,11 +143,7 @@ def effective_rows(group: NDArray[np.int64], shared_variance: float) -> float:
 def weighted_quantile(values: Floats, weights: Floats, level: float, rows: float) -> float:
     """Return the conformal quantile: the least value with weight share >= level (n + 1) / n.
 
-    Args:
-        values: (n,).
-        weights: (n,), any scale.
-        level: of the quantile.
-        rows: effective n of the finite-sample correction.
+    Weights, (n,), may have any scale; `rows` is the effective n of the finite-sample correction.
     """
     order = np.argsort(values)
     share = np.cumsum(weights[order]) / weights.sum() / (1 + 1 / rows)

@@ -72,12 +72,9 @@ def describe_worth(
 ) -> pd.DataFrame:
     """Return the table.
 
-    Args:
-        lai: measurements of LAI; field pairs come first.
-        left_out: `leave_out` of them by fold.
-        others: variable -> measurements of FAPAR and FCOVER.
-        crops: crop of every field pair.
-        rng: draws own points and bootstraps.
+    `lai` are measurements of LAI, field pairs first, `left_out` is `leave_out` of them by fold,
+    `others` are measurements of FAPAR and FCOVER, `crops` the crop of every field pair; `rng` draws
+    own points and bootstraps.
     """
     pairs = lai.source == PAIRS
     lower, upper = nested_bounds(left_out, CEILINGS["LAI"], (0.95,))

@@ -58,10 +58,10 @@ def prepare(
     ] = None,
 ) -> None:
     """Turn Sentinel-2 L2A products into training patches with SL2P labels."""
+    from lai_training.config_files import read_yaml
     from lai_training.datasets.config import PrepareConfig
     from lai_training.datasets.manifest import MANIFEST, format_manifest
     from lai_training.datasets.prepare import prepare as make_pool
-    from lai_training.learn.config import read_yaml
 
     with one_sentence(), show_progress("prepare", "product") as progress:
         wanted = read_yaml(config, PrepareConfig)

@@ -8,17 +8,17 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from lai_training.config_files import Checked
 
 SPLITS = ("train", "validation", "test")
 Split = Literal["train", "validation", "test"]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class StacSearch(BaseModel):
+class StacSearch(Checked):
     """A search of a STAC API; every Item that it finds is a product."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     api: str
     """Root of the API, such as https://earth-search.aws.element84.com/v1."""
@@ -33,10 +33,8 @@ class StacSearch(BaseModel):
     """Items at most."""
 
 
-class Choice(BaseModel):
+class Choice(Checked):
     """A tile and the dates of it that are wanted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     tile: Annotated[str, Field(pattern=r"^\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]$")]
     """MGRS tile without the leading T, such as 31TCK."""
@@ -46,7 +44,7 @@ class Choice(BaseModel):
     """Where its patches go; none = as `split` of the config decides."""
 
 
-class SplitRule(BaseModel):
+class SplitRule(Checked):
     """How patches are divided into training, validation and test.
 
     `tile_date` keeps all patches of a scene together; the same land may be in two splits at two
@@ -57,18 +55,14 @@ class SplitRule(BaseModel):
     another. The manifest holds the measured share of such patches.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     by: Literal["tile_date", "tile", "date", "patch"] = "tile_date"
     validation_share: Share = 0.25
     test_share: Share = 0.0
     seed: int = 0
 
 
-class PrepareConfig(BaseModel):
+class PrepareConfig(Checked):
     """A pool of real patches."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     sources: tuple[str | StacSearch, ...] = ()
     """SAFE folders, STAC Items (path or http), GeoTIFFs, folders that hold such, searches."""

@@ -1,33 +1,28 @@
 """The manifest of a pool of real patches: what went in, what came out, what was skipped and why.
 
-`manifest.json` is written last, in one move: a folder without it is unfinished, and its files
+`manifest.json` is written last, in one move: a folder without it is unfinished, and its products
 are exactly those that it names. Reading checks it, for people edit JSON.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from lai_training.config_files import Checked
 from lai_training.errors import PrepareError
 
 MANIFEST = "manifest.json"
 ARRAYS = ("reflectance", "lai", "flags", "cosines", "corners")
-"""Arrays of a split, each a file `<split>-<digest>/<array>.npy`; see `datasets.patches.Patches`."""
+"""Arrays of a product, each a file `<folder>/<array>.npy`; see `datasets.patches.Patches`."""
+RECORD = "record.json"
+"""In the folder of a product, a `ProductRecord`."""
 
 Origin = Literal["grid", "scene", "nominal"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ProductRecord(_Record):
+class ProductRecord(Checked):
     """One product that gave patches."""
 
     product_id: str
@@ -42,6 +37,8 @@ class ProductRecord(_Record):
     """Empty where unknown."""
     checksum: str
     """sha256 of metadata and local band files, or of the Item whose bands lie elsewhere."""
+    folder: str
+    """Its patches, in the folder of the pool."""
     grid: str
     angles: dict[str, Origin]
     """Where each angle came from: a grid, one value for the scene, or nominal for lack of any."""
@@ -71,7 +68,7 @@ class ProductRecord(_Record):
         return self.datetime[:10]
 
 
-class Skipped(_Record):
+class Skipped(Checked):
     """One product that gave nothing."""
 
     source: str
@@ -80,7 +77,7 @@ class Skipped(_Record):
     reason: str
 
 
-class Range(_Record):
+class Range(Checked):
     """Constants of eq. 1, frozen in reflectance units."""
 
     bands: tuple[str, ...]
@@ -90,7 +87,7 @@ class Range(_Record):
     """Largest 98th percentile of any image with training patches."""
 
 
-class Leakage(_Record):
+class Leakage(Checked):
     """How much of the land of validation and test was trained on, shares of their patches."""
 
     touching: float
@@ -100,18 +97,17 @@ class Leakage(_Record):
     note: str
 
 
-class SplitRecord(_Record):
-    """One split: how many patches, in which folder."""
+class SplitRecord(Checked):
+    """One split: how many patches of how many products."""
 
     patches: int
     products: int
-    folder: str
 
 
-class Manifest(_Record):
+class Manifest(Checked):
     """All of `manifest.json`."""
 
-    format: Literal["sentinel2-lai prepared pool 1"] = "sentinel2-lai prepared pool 1"
+    format: Literal["sentinel2-lai prepared pool 2"] = "sentinel2-lai prepared pool 2"
     settings: dict[str, Any]
     """The config without its sources."""
     settings_digest: str
@@ -130,15 +126,6 @@ class Manifest(_Record):
     def to_json(self) -> str:
         """Return the text of the file."""
         return json.dumps(self.model_dump(mode="json"), indent=1) + "\n"
-
-    def rows(self, split: str) -> Mapping[str, slice]:
-        """Return, by checksum of the product, which rows of a split are its patches."""
-        rows, start = {}, 0
-        for product in self.products:
-            count = product.patches.get(split, 0)
-            rows[product.checksum] = slice(start, start + count)
-            start += count
-        return rows
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -186,66 +173,3 @@ def format_manifest(manifest: Manifest) -> str:
     if nominal:
         lines.append(f"products that lack an angle (its nominal value stands in): {nominal}")
     return "\n".join(lines)
-
-
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedPool:
-    """One split of a prepared pool; rows of all arrays are the same patches."""
-
-    reflectance: Floats
-    """(n, 10, y, x) float16 reflectance, NaN where masked or without data."""
-    lai: Floats
-    """(n, y, x) float16 label, unclipped; NaN where the reflectance is."""
-    flags: NDArray[np.uint8]
-    """(n, y, x) SNAP's flag bits of the label."""
-    cosines: Floats
-    """(n, 3) float32: cosine of view zenith, sun zenith, relative azimuth."""
-    corners: NDArray[np.int32]
-    """(n, 2) row and column of the patch in its product."""
-    manifest: Manifest
-    """What is known of it."""
-
-
-def open_prepared(folder: Path, split: str) -> PreparedPool:
-    """Open a split of a prepared pool.
-
-    Args:
-        folder: what `lai-train prepare` wrote.
-        split: `train`, `validation` or `test`.
-
-    Raises:
-        PrepareError: the folder holds no finished pool, the split is empty, or files are damaged.
-    """
-    manifest = read_manifest(folder)
-    if manifest is None:
-        raise PrepareError(
-            f"{folder} holds no {MANIFEST}: make the pool with lai-train prepare CONFIG {folder}"
-        )
-    record = manifest.splits.get(split)
-    if record is None or record.patches == 0:
-        filled = {name: found.patches for name, found in manifest.splits.items() if found.patches}
-        raise PrepareError(
-            f"{folder} has no patches in the split {split} (patches: {filled}): prepare more "
-            "products, or set validation_share, test_share or by in split of its config"
-        )
-    return PreparedPool(
-        **{name: open_array(folder, manifest, split, name) for name in ARRAYS}, manifest=manifest
-    )
-
-
-def open_array(folder: Path, manifest: Manifest, split: str, name: str) -> NDArray[Any]:
-    """Map one array of a split; raise `PrepareError` where the file does not fit the manifest."""
-    record = manifest.splits[split]
-    path = folder / record.folder / f"{name}.npy"
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise PrepareError(f"{path} is missing or damaged ({error}): prepare it anew") from error
-    if len(array) != record.patches:
-        raise PrepareError(
-            f"{path} holds {len(array)} patches, the manifest says {record.patches}: prepare anew"
-        )
-    return array

@@ -20,7 +20,6 @@ from scipy.ndimage import distance_transform_edt
 from lai_training import sl2p
 from lai_training.datasets.config import PrepareConfig
 from lai_training.errors import PrepareError
-from lai_training.sl2p.tables import load_network
 from lai_udf.grid import Grid
 from lai_udf.predict import BANDS, PredictOptions, read_values
 from lai_udf.scenes.source import SceneSource
@@ -100,13 +99,9 @@ def cut_strip(
 ) -> Patches:
     """Cut a strip into patches, keep those with enough data, label them.
 
-    Args:
-        reflectance: (10, y, x), NaN in all bands where masked.
-        cosines: (3, y, x).
-        first_row: row of the strip in the product.
-        patch_px: side of a patch.
-        least_valid_share: least share of pixels with data in all bands.
-        lai: (y, x) label to use; None = SL2P with the mean angles of each patch.
+    Reflectance is (10, y, x), NaN in all bands where masked, cosines (3, y, x), `first_row` the row
+    of the strip in the product. Kept are patches of which `least_valid_share` has data in all
+    bands. The label is `lai`, (y, x), or SL2P with the mean angles of each patch.
     """
     valid: Bools = np.asarray(np.isfinite(reflectance).all(axis=0))
     kept = [
@@ -122,31 +117,12 @@ def cut_strip(
 
     patches = cut(np.where(valid, reflectance, np.float32(np.nan))).astype(np.float16)
     angles = cut(cosines).mean(axis=(2, 3), dtype=np.float64).astype(np.float32)
-    label, flags = label_with_flags(patches, angles)
+    lai_of_sl2p, flags = sl2p.predict_patches(patches.astype(np.float32), angles)
+    label = lai_of_sl2p.astype(np.float16)
     if lai is not None:
         label = np.where(np.isnan(label), np.float16(np.nan), cut(lai).astype(np.float16))
     corners = np.array([(first_row + row, column) for row, column in kept], np.int32)
     return Patches(patches, label, flags, angles, corners.reshape(-1, 2))
-
-
-def label_with_flags(patches: Halves, cosines: Floats) -> tuple[Halves, NDArray[np.uint8]]:
-    """Return SL2P's LAI (set 2_1, unclipped) and flags of patches (n, 10, y, x), each (n, y, x).
-
-    Where a patch has no data, LAI is NaN and the flag is 1 (input out of range).
-    """
-    count, _, height, width = patches.shape
-    inputs = load_network("LAI", "2_1", "S2A").inputs
-    bands = [BANDS.index(name) for name in inputs if name in BANDS]
-    lai = np.empty((count, height, width), np.float16)
-    flags = np.empty((count, height, width), np.uint8)
-    for index in range(count):
-        rows = np.empty((height * width, 11), np.float32)
-        rows[:, :8] = patches[index, bands].reshape(8, -1).T
-        rows[:, 8:] = cosines[index]
-        value, bits = sl2p.predict(rows, variable="LAI", network="2_1", clip=False)
-        lai[index] = value.reshape(height, width)
-        flags[index] = bits.reshape(height, width)
-    return lai, flags
 
 
 STRIP_ROWS = 1024
@@ -231,14 +207,10 @@ def read_strips(source: SceneSource, config: PrepareConfig) -> Iterator[Strip]:
 def mask_strip(
     scene: xr.DataArray, rows: slice, first_row: int, lai: Floats | None, buffer_px: int
 ) -> Strip:
-    """Mask a piece of a scene, then keep `rows` of it.
+    """Mask a piece of a scene, (bands, y, x), then keep `rows` of it.
 
-    Args:
-        scene: (bands, y, x) with the rows around that the buffer needs.
-        rows: those that belong to the strip.
-        first_row: of the strip, in the scene.
-        lai: label of the strip, (y, x), where one is given.
-        buffer_px: pixels around clouds, shadows and snow that are masked with them.
+    The others are those around that the buffer of `buffer_px` needs. `first_row` is that of the
+    strip in the scene, `lai` its label, (y, x), where one is given.
     """
     labels = [str(label) for label in scene["bands"].values]
     values = scene.values

@@ -34,13 +34,8 @@ def assign_splits(
 ) -> NDArray[np.str_]:
     """Return the split of each patch of a product, (n,), by a hash of its names.
 
-    Args:
-        rule: what is kept together, and the shares.
-        tile: MGRS tile.
-        date: day of acquisition.
-        product_id: name of the product; it matters for `patch` only.
-        corners: (n, 2) row and column of the patches.
-        prescribed: the split of all of them, whatever the rule.
+    The name of the product matters for the rule `patch` only, with its corners, (n, 2) row and
+    column; `prescribed` is the split of all patches, whatever the rule.
     """
     if prescribed is not None:
         return np.full(len(corners), prescribed)
@@ -65,10 +60,8 @@ def measure_leakage(
 ) -> Leakage:
     """Measure how much of the land of validation and test was trained on.
 
-    Args:
-        places: for each product its tile and grid as one name, and its corners by split.
-        patch_px: side of a patch, so that neighbours are known.
-        note: what the rule means, from `NOTES`.
+    `places` hold for each product its tile and grid as one name, and its corners by split;
+    `patch_px` is the side of a patch, so that neighbours are known.
     """
     trained_places = {
         (name, *corner) for name, splits in places for corner in _list(splits, "train")

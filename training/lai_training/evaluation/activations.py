@@ -45,14 +45,9 @@ class Stage:
 
 
 def read_stages(network: Network, image: xr.DataArray) -> list[Stage]:
-    """Run a network over an image and return channels of chosen layers.
+    """Run a network over (bands, y, x) reflectance; return channels of at most six layers.
 
-    Args:
-        network: whose layers.
-        image: (bands, y, x) reflectance; y and x are cut to multiples of 16.
-
-    Returns:
-        At most six stages, in the order of the data.
+    y and x are cut to multiples of 16; stages are in the order of the data.
     """
     import onnx  # part of the training extra, only needed here and in export
     import onnxruntime
@@ -138,13 +133,7 @@ def draw_features(
     """Draw four channels of each stage between the image and the LAI (figures 13-16).
 
     Each channel has its own range from the 1st to the 99th percentile: activations have no unit.
-
-    Args:
-        name: of the network.
-        stages: from `read_stages`.
-        image: (bands, y, x) reflectance, the same scene.
-        lai: (y, x), what the network made of it.
-        path: PNG to write.
+    `image` is (bands, y, x) reflectance, `lai`, (y, x), what the network made of it.
     """
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure

@@ -41,11 +41,7 @@ def draw_scatter(
 ) -> None:
     """Draw 20,000 random pixels per panel, coloured by density (the paper's figures 5-8).
 
-    Args:
-        results: of one kind of scene.
-        path: PNG to write.
-        against: `SL2P` or `true LAI`.
-        rng: chooses the pixels, the same for every network.
+    `against` is `SL2P` or `true LAI`; `rng` chooses the pixels, the same for every network.
     """
     from matplotlib.figure import Figure  # slow to import, and only drawn here
 

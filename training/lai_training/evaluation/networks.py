@@ -53,19 +53,10 @@ class Network:
         samples: int = 0,
         overlap: int = 0,
     ) -> dict[str, Float32]:
-        """Run the UDF over a scene.
+        """Run the UDF over (bands, y, x) reflectance; return bands by name, (y, x) float32.
 
-        Args:
-            scene: (bands, y, x) reflectance, as `lai_udf.scenes.read.read_scene` gives it.
-            bands: output bands.
-            samples: Monte-Carlo draws, seed 0.
-            overlap: border that the caller trims, px.
-
-        Returns:
-            Output band -> (y, x), float32; NaN = no data.
-
-        Raises:
-            LaiInputError: the UDF refuses the scene.
+        `samples`: Monte-Carlo draws, seed 0; `overlap`: border that the caller trims, px. NaN is no
+        data. Raises `LaiInputError` where the UDF refuses the scene.
         """
         context = {"model": str(self.bundle), "samples": samples, "overlap": overlap}
         values = apply_datacube(scene, {**context, "bands": list(bands)}).values
@@ -118,11 +109,7 @@ def is_network(path: Path) -> bool:
 def open_networks(paths: Sequence[Path]) -> Iterator[list[Network]]:
     """Open bundles and runs; runs become bundles without calibration, in a temporary folder.
 
-    Args:
-        paths: bundles (zip, folder) and run folders, in the order of their columns.
-
-    Yields:
-        The networks, their names unique.
+    Yields the networks in the order of their columns, their names unique.
 
     Raises:
         EvaluationError: nothing to evaluate, or a run that has no weights yet.

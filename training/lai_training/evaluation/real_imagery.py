@@ -63,14 +63,8 @@ def score_real_imagery(
 ) -> list[Chapter]:
     """Return a chapter for each kind of imagery that is given.
 
-    Args:
-        networks: bundles.
-        scenes: folder of real scenes at 20 m.
-        ten_metres: folder of real scenes at 10 m.
-        series: cube (t, bands, y, x) with SCL.
-
-    Raises:
-        EvaluationError: scenes or series hold nothing to score.
+    Folders hold real scenes at 20 m and at 10 m; the series is a cube (t, bands, y, x) with SCL.
+    Raises `EvaluationError` where scenes or series hold nothing to score.
     """
     tables, figures = {}, {}
     if scenes is not None:

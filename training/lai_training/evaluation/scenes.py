@@ -64,15 +64,10 @@ def simulate_held_out(
     seed: int = 0,
     cloud_cover: float = 0.0,
 ) -> list[Scene]:
-    """Simulate noise-free scenes, each on a day of its own.
+    """Simulate noise-free scenes of size_px x size_px pixels of 20 m, each on a day of its own.
 
-    Args:
-        count: scenes.
-        size_px: side, pixels of 20 m.
-        library: spectra that no training pool uses.
-        seed: same seed, same scenes.
-        cloud_cover: share under cloud and its shadow, 0-1; the image then shows the clouds, and
-            SCL says where they are.
+    `library` holds spectra that no training pool uses. `cloud_cover` is the share under cloud and
+    its shadow, 0-1; the image then shows the clouds, and SCL says where they are.
     """
     return [
         simulate_one(number, size_px, library, seed=seed, cloud_cover=cloud_cover)[0]

@@ -45,16 +45,7 @@ GEOMETRIES = (Geometry(224, 16), Geometry(96, 16), Geometry(96, 0))
 
 
 def predict_in_windows(network: Network, image: xr.DataArray, geometry: Geometry) -> Float32:
-    """Run a network window by window, as a back-end does.
-
-    Args:
-        network: who predicts.
-        image: (bands, y, x) reflectance.
-        geometry: of the windows.
-
-    Returns:
-        LAI (y, x) put together from the cores of the windows.
-    """
+    """Return LAI (y, x) of an image run window by window, as a back-end does."""
     core, overlap = geometry.core_px, geometry.overlap_px
     height, width = image.sizes["y"], image.sizes["x"]
     around = image.astype("float32").pad(
@@ -76,15 +67,10 @@ def predict_in_windows(network: Network, image: xr.DataArray, geometry: Geometry
 def measure_seams(
     image: xr.DataArray, networks: Sequence[Network]
 ) -> tuple[pd.DataFrame, dict[tuple[str, Geometry], Float32]]:
-    """Compare windows with the uncut scene.
+    """Compare windows with the uncut scene, at most 384 px, so that the UDF itself does not cut it.
 
-    Args:
-        image: (bands, y, x) reflectance; at most 384 px, so that the UDF itself does not cut it.
-        networks: who is compared.
-
-    Returns:
-        A table (network, cut, reach_px, mean, p99, largest: of the absolute difference, LAI) and
-        the maps of the difference, (y, x).
+    Returns a table (network, cut, reach_px, mean, p99, largest: of the absolute difference, LAI)
+    and the maps of the difference, (y, x).
     """
     rows, maps = [], {}
     for network in networks:
@@ -99,11 +85,8 @@ def measure_seams(
 def measure_shifts(image: xr.DataArray, networks: Sequence[Network]) -> pd.DataFrame:
     """Compare the scene with itself, its first 1 to 3 rows and columns taken away.
 
-    Pixels nearer to the border of the scene than the reach of the network are left out: beyond
-    it, data really are missing.
-
-    Returns:
-        Columns as in the table of `measure_seams`, one row per network and shift.
+    Pixels nearer to the border of the scene than the reach of the network are left out: beyond it,
+    data really are missing. Columns are those of `measure_seams`.
     """
     rows = []
     for network in networks:
@@ -132,12 +115,7 @@ def _describe(network: Network, cut: str, difference: Float32) -> dict[str, Any]
 
 
 def draw_seams(maps: Mapping[tuple[str, Geometry], Float32], path: Path) -> None:
-    """Draw where LAI of windows differs from LAI of the uncut scene.
-
-    Args:
-        maps: (network, geometry) -> difference (y, x), LAI.
-        path: PNG to write.
-    """
+    """Draw where LAI of windows differs from LAI of the uncut scene, (y, x) each."""
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure  # slow to import, and only drawn here
 

@@ -127,12 +127,9 @@ def score_wald(
     *,
     further: Mapping[str, Method] | None = None,
 ) -> pd.DataFrame:
-    """Score methods by Wald's protocol.
+    """Score methods on scenes at 20 m by Wald's protocol.
 
-    Args:
-        scenes: at 20 m, see `restore.scenes.read_scenes`.
-        networks: bundles; those without a network for 10 m are left out.
-        further: methods by name.
+    Bundles without a network for 10 m are left out; `further` are methods by name.
 
     Returns:
         A row per method and variable: `method`, `variable`, `unit`, `n`, `rmse`, `distance`,
@@ -163,17 +160,11 @@ def score_native(
     """Average 10 m maps to 20 m and hold them against SL2P of the 20 m bands.
 
     SL2P is not linear: the mean of its LAI differs from the LAI of the mean by 0.016 on average
-    (real chips), so no method comes nearer than about that.
+    (real chips), so no method comes nearer than about that. Scenes are (10, y, x) at 10 m by name,
+    the 20 m bands repeated in their blocks.
 
-    Args:
-        scenes: (10, y, x) at 10 m by name, the 20 m bands repeated in their blocks.
-        networks: as in `score_wald`.
-
-    Returns:
-        A table as that of `score_wald`, and the scenes of most varied LAI to draw.
-
-    Raises:
-        EvaluationError: no scene has enough clear vegetation.
+    Returns a table as that of `score_wald`, and the scenes of most varied LAI to draw; raises
+    `EvaluationError` where no scene has enough clear vegetation.
     """
     methods = list_methods(networks)
     errors: Errors = {}

@@ -18,14 +18,8 @@ def draw_cosines(
 ) -> Floats:
     """Draw the angles of patches, or take the known; of a share of them the nominal ones.
 
-    Args:
-        count: patches.
-        nominal_share: probability that the angles of a patch are withheld, 0-1.
-        rng: source of randomness.
-        known: cosines of the patches, shape (count, 3); None: drawn as Sentinel-2 sees land.
-
-    Returns:
-        Cosines of view zenith, sun zenith and relative azimuth, shape (count, 3), float32.
+    Returns cosines of view zenith, sun zenith and relative azimuth, (count, 3), float32. `known`
+    are those of the patches; None: drawn as Sentinel-2 sees land.
     """
     view_zenith = np.radians(rng.uniform(0, 12, count))
     sun_zenith = np.radians(rng.uniform(15, 70, count))
@@ -39,18 +33,11 @@ def draw_cosines(
 def add_texture(clean: Floats, config: SampleConfig, rng: np.random.Generator) -> Floats:
     """Give a share of the patches the roughness of real scenes, before they are labelled.
 
-    What varies from pixel to pixel is not always noise: crowns and shadows change the brightness
-    of all bands alike, small things mix other surfaces in, bands are a fraction of a pixel off
-    each other, and a sensor has some noise that nobody asks to remove. SL2P sees all of that, so
-    the network must leave it alone; only what `add_noise` adds afterwards is noise to it.
-
-    Args:
-        clean: (n, 10, y, x) reflectance.
-        config: `grain_share`, and the noise of level 1.
-        rng: source of randomness.
-
-    Returns:
-        (n, 10, y, x), the patches, some of them rougher.
+    What varies from pixel to pixel is not always noise: crowns and shadows change the brightness of
+    all bands alike, small things mix other surfaces in, bands are a fraction of a pixel off each
+    other, and a sensor has some noise that nobody asks to remove. SL2P sees all of that, so the
+    network must leave it alone; only what `add_noise` adds afterwards is noise to it. Patches are
+    (n, 10, y, x) reflectance.
     """
     count, bands, height, width = clean.shape
     pixels = (count, 1, height, width)
@@ -92,15 +79,9 @@ def add_noise(
 def draw_missing(
     shape: tuple[int, int, int], share: float, rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Draw rectangles without data, some of them touching a border.
+    """Draw rectangles without data, some of them touching a border: (n, y, x) bool, no data.
 
-    Args:
-        shape: (n, y, x).
-        share: probability that a patch has one, 0-1.
-        rng: source of randomness.
-
-    Returns:
-        (n, y, x) bool: no data.
+    `share` is the probability that a patch has one, 0-1.
     """
     count, height, width = shape
     missing = np.zeros(shape, dtype=bool)
@@ -114,16 +95,9 @@ def draw_missing(
 def draw_training_masks(
     count: int, spec: NetworkSpec, share: float, rng: np.random.Generator
 ) -> Floats:
-    """Draw dropout masks.
+    """Draw dropout masks: (count, mask_count) float32, 0 = dropped, 1 / (1 - rate) = kept.
 
-    Args:
-        count: patches.
-        spec: how many channels can be dropped, and how probably.
-        share: probability that a patch is seen through a draw, 0-1; the others get ones.
-        rng: source of randomness.
-
-    Returns:
-        Factors, shape (count, mask_count), float32: 0 = dropped, 1 / (1 - rate) = kept.
+    `share` is the probability that a patch is seen through a draw, 0-1; the others get ones.
     """
     kept = rng.random((count, spec.mask_count)) >= spec.dropout_rate
     masks = np.where(kept, 1 / (1 - spec.dropout_rate), 0.0)

@@ -39,15 +39,9 @@ logger = logging.getLogger("lai_training")
 
 
 def restore(model: keras.Model, run: Path, *, steps: int) -> int:
-    """Load the last finished epoch of a run into a compiled model.
+    """Load the last finished epoch of a run into a model; return how many are done.
 
-    Args:
-        model: as it was compiled when the run began.
-        run: folder of the run.
-        steps: batches per epoch.
-
-    Returns:
-        Epochs done, 0 where nothing is there to go on from.
+    The model is compiled as when the run began; `steps` are batches per epoch.
 
     Raises:
         FitError: the backup is damaged or of another network.
@@ -85,19 +79,6 @@ class AveragedWeights(keras.callbacks.SwapEMAWeights):  # type: ignore[misc]
     def __init__(self, *, resumed: bool) -> None:
         super().__init__(swap_on_epoch=True)
         self._ema_weights_in_model = resumed
-
-
-class StopAt(keras.callbacks.Callback):  # type: ignore[misc]
-    """End a fit after the first batch that is done at `moment`, `time.monotonic()`."""
-
-    def __init__(self, moment: float) -> None:
-        super().__init__()
-        self._moment = moment
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Stop where the time is over; the epoch ends here, with its validation and its files."""
-        if time.monotonic() >= self._moment:
-            self.model.stop_training = True
 
 
 class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
@@ -178,11 +159,9 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw training and validation loss over the epochs, on a logarithmic axis.
+    """Draw training and validation loss over the epochs (the paper's figures 3 and 4).
 
-    Args:
-        rows: one per epoch, with `epoch` (from 0), `loss` and `val_loss`; numbers or their text.
-        path: PNG to write.
+    `rows` are those of `history.csv`, numbers or their text.
     """
     from matplotlib.figure import Figure  # slow to import, and only drawn here
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter

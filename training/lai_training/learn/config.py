@@ -5,50 +5,16 @@ that cannot be, is an error that names it.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from lai_training.errors import ConfigError
+from lai_training.config_files import Checked, read_yaml
 from lai_training.restore.config import RestoreConfig
 
-Config = TypeVar("Config", bound=BaseModel)
 
-
-def read_yaml(path: Path, kind: type[Config]) -> Config:
-    """Read a YAML file and check it against a model.
-
-    Raises:
-        ConfigError: the file cannot be read, or a key or value of it is wrong; both are named.
-    """
-    try:
-        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except ValidationError as error:
-        raise ConfigError(f"config {path}: {list_faults(error)}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"cannot read the config {path}: {reason}") from error
-
-
-def list_faults(error: ValidationError) -> str:
-    """Return what is wrong with which key, in one line; tags of unions are no keys."""
-    faults = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"] if not str(part).endswith(" pool"))
-        if fault["type"] == "extra_forbidden":
-            faults.append(f"unknown key {key}")
-        elif fault["type"] == "missing":
-            faults.append(f"key {key} is missing")
-        else:
-            faults.append(f"{key or 'the file'}: {fault['msg']}, got {fault['input']!r}")
-    return "; ".join(faults)
-
-
-class SampleConfig(BaseModel):
+class SampleConfig(Checked):
     """How a clean patch becomes a training sample."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     patch_px: int = Field(64, ge=16, multiple_of=16)
     batch: int = Field(32, ge=2)
@@ -80,20 +46,16 @@ class SampleConfig(BaseModel):
     """SL2P labels are limited to this range; beyond it lies no vegetation."""
 
 
-class PoolConfig(BaseModel):
+class PoolConfig(Checked):
     """A pool of simulated, noise-free patches."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     patches: int = Field(ge=8)
     size_px: int = Field(ge=32)
     seed: int
 
 
-class PreparedConfig(BaseModel):
+class PreparedConfig(Checked):
     """Real patches: a folder that `lai-train prepare` wrote, and one of its splits."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     prepared: str
     """Folder with `manifest.json`; relative to where the command is given."""
@@ -111,10 +73,8 @@ AnyPoolConfig = Annotated[
 ]
 
 
-class FitConfig(BaseModel):
+class FitConfig(Checked):
     """One experiment; a YAML file of `training/configs`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: Literal["paper", "mlp"]
     seed: int

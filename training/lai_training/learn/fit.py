@@ -4,13 +4,13 @@ The folder holds what `learn.run_folder` says of the run, and what `learn.checkp
 every epoch: `best.keras`, `history.csv` and the backup from which a killed run goes on.
 """
 
-from collections.abc import Callable
+import math
 from pathlib import Path
 
 import keras
 
 from lai_training.errors import FitError
-from lai_training.learn.checkpoints import BEST, AveragedWeights, KeepRun, StopAt, restore
+from lai_training.learn.checkpoints import BEST, AveragedWeights, KeepRun, restore
 from lai_training.learn.config import FitConfig, PreparedConfig
 from lai_training.learn.pools import (
     Normalisation,
@@ -21,16 +21,10 @@ from lai_training.learn.pools import (
     normalise_by_range,
     open_real,
 )
-from lai_training.learn.recipe import compile_model
-from lai_training.learn.run_folder import (
-    refuse_other_config,
-    write_provenance,
-)
-from lai_training.learn.samples import SampleStream, steps_for
+from lai_training.learn.recipe import Progress, compile_model, watch_batches
+from lai_training.learn.run_folder import refuse_other_config, write_provenance
+from lai_training.learn.samples import SampleStream
 from lai_training.networks import SPECS, build_network
-
-Progress = Callable[[int, int], None]
-"""Told (done, all)."""
 
 
 def fit(
@@ -38,7 +32,6 @@ def fit(
     run: Path,
     *,
     pools: Path,
-    verbose: int = 0,
     progress: Progress | None = None,
     until: float | None = None,
     workers: int = 1,
@@ -49,7 +42,6 @@ def fit(
         config: the experiment.
         run: folder of the run.
         pools: folder in which simulated pools are kept between runs.
-        verbose: 0 silent, 1 bar, 2 one line an epoch, printed by Keras.
         progress: called with (patches simulated, all), then (batches done, all).
         until: `time.monotonic()` at which the fit ends with what it has; None: when it is done.
         workers: threads that make samples.
@@ -68,7 +60,12 @@ def fit(
     training, held_out = (
         load_pool(pool, pools, progress) for pool in (config.pool, config.validation)
     )
-    refuse_unfit(config, training, held_out)
+    for pool in (training, held_out):
+        if (side := pool.reflectance.shape[-1]) < config.samples.patch_px:
+            raise FitError(
+                f"patches of the pool have {side} px, samples.patch_px is "
+                f"{config.samples.patch_px}: lower it, or make a pool of larger patches"
+            )
     normalisation = _normalise(config, training)
     model = build_network(config.network)
     compile_model(model, config)
@@ -77,35 +74,29 @@ def fit(
         write_provenance(config, normalisation, run)
     if done < config.epochs:
         stream = _stream(training, normalisation, config)
-        held_out_stream = _held_out_stream(held_out, normalisation, config)
+        held_out_stream = _stream(held_out, normalisation, config, held_out=True)
         stream.workers = held_out_stream.workers = workers
-        callbacks = _callbacks(stream, config, run, done, progress)
-        if until is not None:
-            callbacks.append(StopAt(until))
+        set_epoch = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: setattr(stream, "epoch", epoch)
+        )
+        total = config.epochs * config.steps
+        keep = KeepRun(run, epochs_done=done, patches=config.steps * config.samples.batch)
+        # Validation and checkpoints see the averaged weights.
+        averaged = [AveragedWeights(resumed=done > 0)] if config.ema_momentum else []
+        watched = watch_batches(progress, until, done * config.steps, total)
         model.fit(
             stream,
             validation_data=held_out_stream,
             initial_epoch=done,
             epochs=config.epochs,
             shuffle=False,  # a resumed run sees the batches in the same order as a whole one
-            verbose=verbose,
-            callbacks=callbacks,
+            verbose=0,
+            callbacks=[set_epoch, *averaged, *watched, keep],  # they act in this order
         )
     best = run / BEST
     if not best.exists():
         raise FitError(f"{best} is missing though the run is complete: delete {run}, fit anew")
     return best
-
-
-def refuse_unfit(config: FitConfig, *pools: Pool) -> None:
-    """Raise `FitError` where patches cannot be cut from a pool."""
-    for pool in pools:
-        side = pool.reflectance.shape[-1]
-        if side < config.samples.patch_px:
-            raise FitError(
-                f"patches of the pool have {side} px, samples.patch_px is "
-                f"{config.samples.patch_px}: lower it, or make a pool of larger patches"
-            )
 
 
 def _normalise(config: FitConfig, pool: Pool) -> Normalisation:
@@ -118,54 +109,22 @@ def _normalise(config: FitConfig, pool: Pool) -> Normalisation:
     return measure_range(pool.reflectance)
 
 
-def _stream(pool: Pool, normalisation: Normalisation, config: FitConfig) -> SampleStream:
-    """Return the training samples: other ones in every epoch."""
+def _stream(
+    pool: Pool, normalisation: Normalisation, config: FitConfig, *, held_out: bool = False
+) -> SampleStream:
+    """Return training samples, others in every epoch; held out: the same, without dropout."""
+    samples, steps = config.samples, config.steps
+    if held_out:
+        samples = samples.model_copy(update={"masked_draw_share": 0.0})
+        steps = math.ceil(len(pool.reflectance) / samples.batch)
     return SampleStream(
         pool.reflectance,
         normalisation,
         SPECS[config.network],
-        config.samples,
-        steps=config.steps,
-        seed=config.seed,
+        samples,
+        steps=steps,
+        seed=config.seed + held_out,
+        fixed=held_out,
         cosines=pool.cosines,
         lai=pool.lai,
     )
-
-
-def _held_out_stream(pool: Pool, normalisation: Normalisation, config: FitConfig) -> SampleStream:
-    """Return the validation samples: the same in every epoch, without dropout."""
-    return SampleStream(
-        pool.reflectance,
-        normalisation,
-        SPECS[config.network],
-        config.samples.model_copy(update={"masked_draw_share": 0.0}),
-        steps=steps_for(len(pool.reflectance), config.samples),
-        seed=config.seed + 1,
-        fixed=True,
-        cosines=pool.cosines,
-        lai=pool.lai,
-    )
-
-
-def _callbacks(
-    stream: SampleStream, config: FitConfig, run: Path, done: int, progress: Progress | None
-) -> list[keras.callbacks.Callback]:
-    """Return the callbacks, in the order in which they must act at the end of an epoch."""
-    callbacks: list[keras.callbacks.Callback] = [
-        keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: setattr(stream, "epoch", epoch)
-        )
-    ]
-    if config.ema_momentum:  # validation and checkpoints see the averaged weights
-        callbacks.append(AveragedWeights(resumed=done > 0))
-    if progress:
-        batches = iter(range(done * config.steps + 1, config.epochs * config.steps + 1))
-        callbacks.append(
-            keras.callbacks.LambdaCallback(
-                on_train_batch_end=lambda batch, logs: progress(
-                    next(batches), config.epochs * config.steps
-                )
-            )
-        )
-    patches = config.steps * config.samples.batch
-    return [*callbacks, KeepRun(run, epochs_done=done, patches=patches)]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lai_training.datasets.manifest import PreparedPool, open_prepared
+from lai_training.datasets.pool import PreparedPool, open_prepared
 from lai_training.learn.config import PoolConfig, PreparedConfig
 from lai_training.simulation.landscapes import simulate_patches
 from lai_training.simulation.spectral_library import SpectralLibrary, shipped_library
@@ -52,11 +52,7 @@ def load_pool(
 ) -> Pool:
     """Open a pool of real patches, or of simulated ones; simulate those where not there yet.
 
-    Args:
-        config: which pool.
-        pools: folder in which simulated pools are kept.
-        progress: called while patches are simulated.
-        cores: processes that simulate.
+    `pools` is the folder in which simulated pools are kept, `cores` the processes that simulate.
 
     Raises:
         PrepareError: the pool of real patches is missing or damaged.

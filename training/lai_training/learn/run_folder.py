@@ -44,10 +44,7 @@ def refuse_other_config(config: FitConfig, run: Path) -> None:
 def write_provenance(config: FitConfig, normalisation: Normalisation, run: Path) -> None:
     """Write what it takes to repeat the run beside its weights."""
     provenance = {
-        "commit": find_commit(),
-        "backend": keras.backend.backend(),
-        "device": find_device(),
-        "versions": find_versions(),
+        **describe_machine(),
         "normalisation": normalisation.contract(),
         "data": {
             name: _describe_data(pool)
@@ -79,18 +76,18 @@ def _describe_data(config: PoolConfig | PreparedConfig) -> dict[str, Any]:
     }
 
 
-def find_device() -> str:
-    """Return what the backend computes on, in its own words, such as `CPU:0`."""
-    return str(keras.ops.zeros(1).device).rpartition("device:")[2]
-
-
-def find_versions() -> dict[str, str]:
-    """Return the versions of what fits a network; of this project only where it is installed."""
+def describe_machine() -> dict[str, Any]:
+    """Return what a fit runs on: commit, backend, device in its words (`CPU:0`), versions."""
     versions = {}
     for name in ("keras", "numpy", "sentinel2-lai"):
-        with suppress(PackageNotFoundError):
+        with suppress(PackageNotFoundError):  # the project may not be installed
             versions[name] = version(name)
-    return versions
+    return {
+        "commit": find_commit(),
+        "backend": keras.backend.backend(),
+        "device": str(keras.ops.zeros(1).device).rpartition("device:")[2],
+        "versions": versions,
+    }
 
 
 def find_commit() -> str:

@@ -9,8 +9,6 @@ were perfect. Angles are drawn per patch; for a share of the patches they are wi
 the network and SL2P both get the nominal angles, which is what a cube without angle bands means.
 """
 
-import math
-
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -26,27 +24,9 @@ from lai_training.learn.augmentation import (
 from lai_training.learn.config import SampleConfig
 from lai_training.learn.pools import Normalisation
 from lai_training.networks import NetworkSpec
-from lai_udf.predict import FEATURES, SL2P_ROWS, build_features, clear_inputs
+from lai_udf.predict import FEATURES, build_features, clear_inputs
 
 Floats = NDArray[np.float32]
-
-
-def label_patches(clean: Floats, cosines: Floats) -> Floats:
-    """Return SL2P's unclipped LAI (set 2_1) of clean patches.
-
-    Args:
-        clean: (n, 10, y, x) reflectance.
-        cosines: (n, 3), in the order view zenith, sun zenith, relative azimuth.
-
-    Returns:
-        (n, y, x) float32, m2 m-2.
-    """
-    count, _, height, width = clean.shape
-    rows = np.empty((count, height, width, 11), dtype="float32")
-    rows[..., :8] = clean[:, SL2P_ROWS].transpose(0, 2, 3, 1)
-    rows[..., 8:] = cosines[:, None, None, :]
-    value, _ = sl2p.predict(rows.reshape(-1, 11), network="2_1", clip=False)
-    return np.asarray(value, dtype="float32").reshape(count, height, width)
 
 
 Batch = tuple[tuple[Floats, Floats], Floats, Floats]
@@ -58,24 +38,19 @@ def cut_some(
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Cut random patches out of a pool, turned and flipped at random where `augment` says so.
 
-    Args:
-        pool: (n, bands, y, x), or labels as (n, 1, y, x).
-        config: size and number of the patches.
-        rng: source of randomness.
-
-    Returns:
-        Patches, (batch, bands, patch_px, patch_px) float32, and their rows of the pool, (batch,).
+    The pool is (n, bands, y, x), or labels (n, y, x). Returns patches, (batch, ..., patch_px,
+    patch_px) float32, and their rows of the pool, (batch,).
     """
     size = config.patch_px
-    patches = np.empty((config.batch, pool.shape[1], size, size), dtype="float32")
+    patches = np.empty((config.batch, *pool.shape[1:-2], size, size), dtype="float32")
     slack = pool.shape[-1] - size + 1
     sources = rng.integers(0, len(pool), config.batch)
     for index, source in enumerate(sources):
         top, left = rng.integers(0, slack, 2)
-        patch = pool[source, :, top : top + size, left : left + size]
+        patch = pool[source, ..., top : top + size, left : left + size]
         if config.augment:
-            patch = np.rot90(patch, int(rng.integers(4)), axes=(1, 2))
-            patch = patch[:, ::-1] if rng.random() < 0.5 else patch
+            patch = np.rot90(patch, int(rng.integers(4)), axes=(-2, -1))
+            patch = patch[..., ::-1, :] if rng.random() < 0.5 else patch
         patches[index] = patch
     return patches, sources
 
@@ -102,7 +77,7 @@ def build_batch(
         clean = add_texture(clean, config, rng)
     cosines = draw_cosines(count, config.nominal_angle_share, rng, known=cosines)
     if lai is None:
-        lai = label_patches(clean, cosines)
+        lai, _ = sl2p.predict_patches(clean, cosines)
     label = np.nan_to_num(np.clip(lai, config.label_low, config.label_high))
     missing = draw_missing((count, height, width), config.missing_share, rng)
     missing |= np.isnan(clean).any(axis=1) | np.isnan(lai)
@@ -162,15 +137,9 @@ class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
         cosines = None if self._cosines is None else self._cosines[sources]
         lai = None
         if self._lai is not None:  # the same draw cuts, turns and flips in the same way
-            cut, _ = cut_some(self._lai[:, None], config, np.random.default_rng(draw))
-            lai = cut[:, 0]
+            lai, _ = cut_some(self._lai, config, np.random.default_rng(draw))
         return build_batch(clean, normalisation, spec, config, rng, cosines=cosines, lai=lai)
 
     def on_epoch_end(self) -> None:
         """Move on to the draws of the next epoch."""
         self.epoch += 1
-
-
-def steps_for(patches: int, config: SampleConfig) -> int:
-    """Return how many batches hold `patches` samples."""
-    return math.ceil(patches / config.batch)

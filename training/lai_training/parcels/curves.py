@@ -20,15 +20,9 @@ MIN_DATES = 2
 def smooth_parcels(observations: pd.DataFrame, step_days: int) -> pd.DataFrame:
     """Return the curve of every parcel that was seen on two dates at least.
 
-    Args:
-        observations: as `observe_items` returns them.
-        step_days: days from date to date, from the first to the last observation of the parcel.
-
-    Returns:
-        Columns `parcel`, `crop`, `season`, `date` and, lower case, `series.OUTPUT_BANDS`.
-
-    Raises:
-        lai_udf.series.LaiInputError: `step_days` is no number of days.
+    From the first to the last observation of the parcel (`observe_items`), every `step_days` days:
+    columns `parcel`, `crop`, `season`, `date` and, lower case, `series.OUTPUT_BANDS`. Raises
+    `LaiInputError` where `step_days` is no number of days.
     """
     curves = []
     for parcel, own in observations.groupby("parcel"):
@@ -53,11 +47,8 @@ def smooth_parcels(observations: pd.DataFrame, step_days: int) -> pd.DataFrame:
 def describe_seasons(curves: pd.DataFrame) -> pd.DataFrame:
     """Return start, peak, end, length and integral of each parcel and calendar year.
 
-    Args:
-        curves: of `smooth_parcels`.
-
-    Returns:
-        Columns `parcel`, `crop`, `season`, `year` and, lower case, those of `lai_udf.season`.
+    Of the curves of `smooth_parcels`: columns `parcel`, `crop`, `season`, `year` and, lower case,
+    those of `lai_udf.season`.
     """
     rows = []
     for (parcel, year), own in curves.groupby(["parcel", curves["date"].dt.year]):

@@ -95,15 +95,10 @@ def add_interval(
 ) -> pd.DataFrame:
     """Return the observations with `parcel_lower` and `parcel_upper`, m2 m-2.
 
-    Args:
-        observations: as `means.observe_items` returns them.
-        correlation: rho of `shrink`; goes before `shared`.
-        calibration: of parcel means; its interval replaces the pixels'.
-        shared: part of the error variance that all pixels of a parcel have in common, see
-            `lai_udf.calibration.shared_error`; None: all of it.
-
-    Raises:
-        LaiTrainingError: the items hold no intervals, and there is no calibration.
+    `correlation` is the rho of `shrink` and goes before `shared`, the part of the error variance
+    that all pixels of a parcel have in common (`lai_udf.calibration.shared_error`; None: all of
+    it); the interval of a calibration of parcel means replaces the pixels'. Raises
+    `LaiTrainingError` where the items hold no intervals, and there is no calibration.
     """
     if calibration is None and not {"lower", "upper"} <= set(observations.columns):
         raise LaiTrainingError(

@@ -91,12 +91,8 @@ SHORT_NAMES = {"lai_sd": "sd", "lai_lower": "lower", "lai_upper": "upper"}
 def find_items(sources: Sequence[Path]) -> list[LaiResult]:
     """Return the LAI results below some paths, in order of time.
 
-    Args:
-        sources: item folders, item JSON files, GeoTIFFs or folders of openEO job results, or
-            folders of them such as `build/demo`.
-
-    Raises:
-        ParcelsError: one of them holds no LAI.
+    Paths are item folders, item JSON files, GeoTIFFs or folders of openEO job results, or folders
+    of them such as `build/demo`. Raises `ParcelsError` where one of them holds no LAI.
     """
     try:
         return find_results(sources)

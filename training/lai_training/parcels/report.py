@@ -119,16 +119,8 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 def write_report(observations: pd.DataFrame, folder: Path) -> list[Path]:
     """Write observations, tables and figures; all files appear, or none.
 
-    Args:
-        observations: with `parcel_lower` and `parcel_upper`.
-        folder: where to; made if missing.
-
-    Returns:
-        The files: `parcels.csv`, `table7_parcels.csv`, `table9_agreement.csv` and
-        `figure<9...>_<season>.png`.
-
-    Raises:
-        OutputNotWritableError: the folder cannot be written.
+    The files are `parcels.csv`, `table7_parcels.csv`, `table9_agreement.csv` and
+    `figure<9...>_<season>.png`. Raises `OutputNotWritableError` where the folder cannot be written.
     """
 
     def draw(work: Path) -> None:
@@ -147,15 +139,9 @@ def write_report(observations: pd.DataFrame, folder: Path) -> list[Path]:
 
 
 def write_observations(observations: pd.DataFrame, parcels: gpd.GeoDataFrame, folder: Path) -> Path:
-    """Write observations with the polygons of their parcels as GeoParquet, in degrees.
+    """Write `parcels.parquet`: observations with the polygons of their parcels, in degrees.
 
-    Args:
-        observations: a row per parcel and overpass.
-        parcels: with columns `parcel` and `geometry`.
-        folder: where `parcels.parquet` goes.
-
-    Raises:
-        OutputNotWritableError: the folder cannot be written.
+    Raises `OutputNotWritableError` where the folder cannot be written.
     """
     shapes = parcels[["parcel", "geometry"]].to_crs("EPSG:4326")
     table = shapes.merge(observations, on="parcel", validate="1:m")

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from lai_training.config_files import Checked
 
 
-class BodyConfig(BaseModel):
+class BodyConfig(Checked):
     """How one body is fitted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     epochs: int = Field(ge=1)
     steps: int = Field(ge=1)
@@ -29,10 +29,8 @@ class BodyConfig(BaseModel):
     """Shift the patches by fractions of a pixel, as dates are against each other."""
 
 
-class RestoreConfig(BaseModel):
+class RestoreConfig(Checked):
     """One experiment with both bodies."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: Literal["restoring"]
     seed: int

@@ -17,11 +17,10 @@ import pandas as pd
 import yaml
 from keras import ops
 
-from lai_training.learn.checkpoints import StopAt
 from lai_training.learn.config import PoolConfig
 from lai_training.learn.pools import load_pool
-from lai_training.learn.recipe import compiles
-from lai_training.learn.run_folder import find_commit, find_device, find_versions
+from lai_training.learn.recipe import Progress, compiles, schedule_cosine, watch_batches
+from lai_training.learn.run_folder import describe_machine
 from lai_training.restore.config import BodyConfig, RestoreConfig
 from lai_training.restore.network import BODIES, READOUT, BodySpec, attach_head, build_body
 from lai_training.restore.samples import Patches, SampleStream, measure_constants, measure_detail
@@ -30,8 +29,6 @@ from lai_training.sl2p.tables import VARIABLES
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.predict import BANDS
 
-Progress = Callable[[int, int], None]
-"""Told (batches done, all)."""
 PROVENANCE, CONFIG, HISTORY = "provenance.json", "config.yaml", "history.csv"
 SIMULATED_PX, SIMULATED_SEED = 64, 7
 SPREAD_20M = np.full(len(BANDS), 0.01, dtype="float32")
@@ -77,12 +74,13 @@ def fit_bodies(
     Raises:
         OutputNotWritableError: a folder refuses.
     """
-    patches = Patches(scenes, load_simulated(config, pools))
+    simulated = None
+    if config.simulated_patches and config.simulated_share:
+        size = {"patches": config.simulated_patches, "size_px": SIMULATED_PX}
+        simulated = load_pool(PoolConfig(**size, seed=SIMULATED_SEED), pools).reflectance
+    patches = Patches(scenes, simulated)
     provenance: dict[str, Any] = {
-        "commit": find_commit(),
-        "backend": keras.backend.backend(),
-        "device": find_device(),
-        "versions": find_versions(),
+        **describe_machine(),
         "config": config.model_dump(),
         "scenes": [scene.name for scene in scenes],
         "normalisation": {},
@@ -111,14 +109,6 @@ def fit_bodies(
     return run
 
 
-def load_simulated(config: RestoreConfig, pools: Path) -> np.ndarray | None:
-    """Return the simulated patches of an experiment, made where they are not there yet."""
-    if not (config.simulated_patches and config.simulated_share):
-        return None
-    pool = PoolConfig(patches=config.simulated_patches, size_px=SIMULATED_PX, seed=SIMULATED_SEED)
-    return load_pool(pool, pools).reflectance
-
-
 def fit_body(
     config: RestoreConfig,
     patches: Patches,
@@ -136,23 +126,10 @@ def fit_body(
     network = attach_head(body, spec)
     spread = measure_detail(patches.real) if spec.side > 1 else SPREAD_20M
     total = own.epochs * own.steps
-    schedule = keras.optimizers.schedules.CosineDecay(
-        own.learning_rate / 20,
-        decay_steps=total,
-        alpha=0.01,
-        warmup_target=own.learning_rate,
-        warmup_steps=max(1, min(100, total // 10)),
-    )
+    schedule = schedule_cosine(own.learning_rate, total, alpha=0.01, warmup=100)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0)
     network.compile(optimizer, loss=make_loss(own, spread), jit_compile=compiles())
-    callbacks = [StopAt(until)] if until is not None else []
-    if progress:
-        batches = iter(range(1, total + 1))
-        callbacks.append(
-            keras.callbacks.LambdaCallback(
-                on_train_batch_end=lambda batch, logs: progress(next(batches), total)
-            )
-        )
+    callbacks = watch_batches(progress, until, 0, total)
     stream = SampleStream(patches, spec, config, constants)
     stream.workers = workers
     history = network.fit(stream, epochs=own.epochs, shuffle=False, verbose=0, callbacks=callbacks)

@@ -166,14 +166,10 @@ Float32 = NDArray[np.float32]
 
 
 def fold_sl2p(scales: dict[str, float]) -> tuple[Float32, Float32, Float32]:
-    """Return SL2P 2_1 with its normalisation folded into its weights.
+    """Return SL2P 2_1 with its normalisation folded into its weights, outputs in units of `scales`.
 
-    Args:
-        scales: unit of each variable's output.
-
-    Returns:
-        Hidden weights (variables, 5, 12), the last column the bias; output weights (variables, 5);
-        constant (variables,).
+    Hidden weights are (variables, 5, 12), the last column the bias; output weights (variables, 5);
+    constants (variables,).
     """
     hidden, output, constant = [], [], []
     for variable in VARIABLES:

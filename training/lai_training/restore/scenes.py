@@ -96,14 +96,6 @@ def read_scenes(folder: Path, *, smallest_px: int = 48) -> list[Scene]:
     return found
 
 
-def split_by_place(scenes: Sequence[Scene], folds: int, seed: int = 3) -> list[list[Scene]]:
-    """Deal scenes out into folds, no place into two of them."""
-    places = sorted({scene.place for scene in scenes})
-    np.random.default_rng(seed).shuffle(places)
-    fold_of = {place: number % folds for number, place in enumerate(places)}
-    return [[s for s in scenes if fold_of[s.place] == fold] for fold in range(folds)]
-
-
 def _read_places(folder: Path) -> dict[str, str]:
     path = folder / INDEX
     if not path.exists():

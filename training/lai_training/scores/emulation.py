@@ -53,10 +53,7 @@ def drop_angles(scene: xr.DataArray) -> xr.DataArray:
 def add_band_noise(scene: xr.DataArray, level: float, seed: int) -> xr.DataArray:
     """Add noise of the size and band correlation that pairs of real dates show.
 
-    Args:
-        scene: (bands, y, x) reflectance; SCL and angles stay.
-        level: 1 = as measured, see `restore.degradation`.
-        seed: of the noise.
+    Of (bands, y, x), SCL and angles stay; level 1 is as measured, see `restore.degradation`.
     """
     noisy = scene.copy()
     values = scene.sel(bands=list(BANDS)).values.astype("float32")

@@ -23,15 +23,9 @@ SUN_ZENITHS_DEG = (20.0, 65.0)
 def sun_position(
     date: datetime, *, latitude_deg: float, longitude_deg: float
 ) -> tuple[float, float]:
-    """Compute where the sun stands, to about a degree.
+    """Compute where the sun stands, to about a degree: (zenith, azimuth from north), degrees.
 
-    Args:
-        date: time with zone.
-        latitude_deg: degrees north.
-        longitude_deg: degrees east.
-
-    Returns:
-        (zenith, azimuth clockwise from north), degrees.
+    `date` has a zone.
 
     Source: Duffie & Beckman, Solar Engineering of Thermal Processes: Cooper's declination, and the
     equation of time.
@@ -53,16 +47,10 @@ def sun_position(
 
 
 def add_missing_angles(scene: xr.DataArray, seed: int) -> xr.DataArray:
-    """Return a scene with all four angle bands.
+    """Return a scene (bands, y, x) with all four angle bands; those that it has stay.
 
-    Args:
-        scene: (bands, y, x) as `lai_udf.scenes.read.read_scene` gives it; angle bands that it has
-            stay as they are.
-        seed: of the angles that are drawn.
-
-    Returns:
-        The scene and the angle bands that it lacked, degrees, one value for all pixels: the sun's
-        at the time of the scene over its centre (drawn where it states no time), the view's drawn.
+    The others, degrees, are one value for all pixels: the sun's at the time of the scene over its
+    centre (drawn where it states no time), the view's drawn.
     """
     absent = [band for band in ANGLES if band not in scene["bands"].values]
     if not absent:

@@ -93,15 +93,8 @@ def season(
 ) -> tuple[Array, Array]:
     """Shape of the growing season.
 
-    Args:
-        day: day of the year, 1-366; all arrays of one shape.
-        emerges: start of growth, day of the year, and so on.
-        peaks: full cover.
-        ripens: start of drying.
-        ends: harvest or leaf fall.
-
-    Returns:
-        (share of the peak LAI 0-1, share of leaves that are dry 0-1).
+    Args are days of the year, 1-366, of one shape: start of growth, full cover, start of drying,
+    harvest or leaf fall. Returns (share of the peak LAI 0-1, share of leaves that are dry 0-1).
     """
     grown = np.clip((day - emerges) / np.maximum(peaks - emerges, 1), 0, 1)
     grown = grown * grown * (3 - 2 * grown)
@@ -126,17 +119,10 @@ def draw_cover(
     *,
     snow_share: float = 0.0,
 ) -> ParcelCover:
-    """Draw what covers each parcel on a day.
+    """Draw what covers each parcel on a day of the year (1-366, northern temperate zone).
 
-    Args:
-        land_use: `LandUse` of each parcel, shape (parcel,).
-        day_of_year: 1-366, of the northern temperate zone.
-        library: the spectra.
-        rng: source of randomness.
-        snow_share: share of parcels under snow.
-
-    Returns:
-        The cover of each parcel.
+    `land_use` is the `LandUse` of each parcel, (parcel,); `snow_share` the share of them under
+    snow.
     """
     n = len(land_use)
     surface, lai, dry = _grow(land_use, day_of_year, rng)
@@ -166,11 +152,10 @@ def draw_cover(
 def _grow(
     land_use: NDArray[np.uint8], day_of_year: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """Grow the plants of each parcel by their calendar.
+    """Grow the plants of each parcel by their calendar; land without plants is bare.
 
-    Returns:
-        Surface class, LAI (m2 m-2) and share of dry leaves (0-1), shape (parcel,) each; land
-        without plants is bare, its LAI drawn.
+    Returns surface class, LAI (m2 m-2; of bare land drawn) and share of dry leaves (0-1),
+    (parcel,).
     """
     n = len(land_use)
     surface = np.full(n, SurfaceClass.BARE, np.intp)

@@ -37,9 +37,6 @@ from lai_training.simulation.spectral_library import LAI_LEVELS, SpectralLibrary
 
 Float32 = NDArray[np.float32]
 
-ANGLE_NAMES = ("sunZenithAngles", "sunAzimuthAngles", "viewZenithMean", "viewAzimuthMean")
-"""Order of the four angles everywhere below; labels of the CDSE openEO collection."""
-
 _PIXELS_AT_A_TIME = 1 << 14  # their spectra stay in the processor's cache
 
 
@@ -56,7 +53,7 @@ class SimulatedScene:
     scene_classification: NDArray[np.uint8]
     """SCL classes as in Level-2A products, shape (y, x)."""
     angles_deg: Float32
-    """The four angles of `ANGLE_NAMES`, degrees, the same all over the scene."""
+    """The four angles of `ANGLES`, degrees, the same all over the scene."""
     parcel_id: NDArray[np.int32]
     """Parcel of each pixel, shape (y, x)."""
 
@@ -69,21 +66,13 @@ class SimulatedPatches(NamedTuple):
     true_lai: Float32
     """Shape (n, y, x), m2 m-2."""
     angles_deg: Float32
-    """Shape (n, 4), degrees, in the order of `ANGLE_NAMES`."""
+    """Shape (n, 4), degrees, in the order of `ANGLES`."""
 
 
 def draw_angles(n: int, rng: np.random.Generator) -> Float32:
-    """Draw acquisition geometries, shape (n, 4), degrees, in the order of `ANGLE_NAMES`."""
-    angles = np.stack(
-        [
-            rng.uniform(15, 70, n),
-            rng.uniform(0, 360, n),
-            rng.uniform(0, 12, n),
-            rng.uniform(0, 360, n),
-        ],
-        axis=1,
-    )
-    return angles.astype(np.float32)
+    """Draw acquisition geometries, shape (n, 4), degrees, in the order of `ANGLES`."""
+    ranges = ((15, 70), (0, 360), (0, 12), (0, 360))
+    return np.stack([rng.uniform(*limits, n) for limits in ranges], axis=1).astype(np.float32)
 
 
 def _lai_of_pixels(parcels: ParcelMap, cover: ParcelCover, rng: np.random.Generator) -> Float32:
@@ -108,17 +97,7 @@ def _lai_of_pixels(parcels: ParcelMap, cover: ParcelCover, rng: np.random.Genera
 def render(
     parcels: ParcelMap, cover: ParcelCover, library: SpectralLibrary, rng: np.random.Generator
 ) -> tuple[Float32, Float32]:
-    """Give every pixel a spectrum and a true LAI.
-
-    Args:
-        parcels: the map.
-        cover: state of each parcel.
-        library: the spectra that `cover` points to.
-        rng: source of randomness.
-
-    Returns:
-        (reflectance (10, y, x), true LAI (y, x)), float32.
-    """
+    """Give every pixel a spectrum and a true LAI: (10, y, x) and (y, x), float32."""
     height, width = parcels.parcel.shape
     levels = len(LAI_LEVELS)
     value = _lai_of_pixels(parcels, cover, rng)
@@ -174,20 +153,17 @@ def simulate_scene(
     noise: NoiseModel | None = None,
     cloud_cover: float = 0.0,
 ) -> SimulatedScene:
-    """Simulate one acquisition.
+    """Simulate one acquisition of height x width pixels of 20 m.
 
     Args:
-        height: pixels of 20 m.
-        width: pixels of 20 m.
+        height: pixels.
+        width: pixels.
         rng: source of randomness.
         library: the spectra.
         date_of_year: 1-366, of the northern temperate zone.
-        angles_deg: the four angles of `ANGLE_NAMES`; none: drawn.
+        angles_deg: the four angles of `ANGLES`, degrees; none: drawn.
         noise: noise of the observation; none: the default model.
         cloud_cover: share of the scene under cloud, 0-1.
-
-    Returns:
-        The scene.
     """
     noise = noise or NoiseModel()
     clean, true_lai, parcels, cover = _landscape(height, width, rng, library, date_of_year)
@@ -230,23 +206,13 @@ def simulate_patches(
     patches_per_scene: int = 16,
     veiled_share: float = 0.15,
 ) -> SimulatedPatches:
-    """Simulate noise-free patches for training; add noise with `add_noise`.
+    """Simulate `n` noise-free patches of `size` x `size` px for training.
 
     Landscapes of several patches are drawn on random days between March and November and cut up;
     each patch has its own haze, band gains and angles. Thin cloud and deep shadow that a cloud mask
-    would miss count as part of the noise-free spectrum: they are labelled by SL2P like all others.
-
-    Args:
-        n: number of patches.
-        size: side of a patch, pixels of 20 m.
-        rng: source of randomness.
-        library: the spectra.
-        patches_per_scene: patches cut from one landscape (a square number): more is faster,
-            fewer is more varied.
-        veiled_share: share of landscapes under a veil of thin cloud with shadows.
-
-    Returns:
-        The patches, float32.
+    would miss, over `veiled_share` of the landscapes, count as part of the noise-free spectrum:
+    they are labelled by SL2P like all others. `patches_per_scene` (a square number): more is
+    faster, fewer is more varied.
     """
     side = max(int(np.sqrt(min(patches_per_scene, n))), 1)
     per_scene = side * side

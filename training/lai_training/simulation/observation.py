@@ -52,17 +52,10 @@ def add_noise(
     noise_relative: float | Float32 = 0.02,
     noise_absolute: float | Float32 = 0.004,
 ) -> Float32:
-    """Add noise that is independent in each band and pixel.
+    """Add noise that is independent in each band and pixel; reflectance may fall below 0.
 
-    Args:
-        reflectance: any shape, unit 1.
-        rng: source of randomness.
-        noise_relative: standard deviation as a share of the reflectance; a number, or an array
-            that broadcasts (one level per patch: shape (n, 1, 1, 1)).
-        noise_absolute: standard deviation added, unit of reflectance; likewise.
-
-    Returns:
-        Noisy reflectance, float32, same shape; may be slightly negative, as in products.
+    Standard deviations, as a share of the reflectance and in its unit, are numbers or arrays that
+    broadcast (one level per patch: shape (n, 1, 1, 1)).
     """
     noise = rng.standard_normal(reflectance.shape, dtype=np.float32)
     second = rng.standard_normal(reflectance.shape, dtype=np.float32)
@@ -74,15 +67,10 @@ def add_noise(
 
 
 def blur(image: Float32, side: float, shift: tuple[float, float] = (0.0, 0.0)) -> Float32:
-    """Spread each pixel over its neighbours with a separable 3-tap kernel.
+    """Spread each pixel of (..., y, x) over its neighbours with a separable 3-tap kernel.
 
-    Args:
-        image: shape (..., y, x); the edge is repeated.
-        side: share that falls on each neighbour along an axis, 0-0.3.
-        shift: sub-pixel displacement (y, x), pixels: what a band is misregistered by.
-
-    Returns:
-        Blurred image, float32, same shape.
+    `side` is the share that falls on each neighbour along an axis, 0-0.3; `shift` a displacement
+    (y, x) in pixels, by which a band is misregistered. The edge is repeated.
     """
     for axis, offset in ((-2, shift[0]), (-1, shift[1])):
         before = np.float32(side + offset / 2)
@@ -100,16 +88,10 @@ def blur(image: Float32, side: float, shift: tuple[float, float] = (0.0, 0.0)) -
 def spread_points(
     reflectance: Float32, rng: np.random.Generator, *, misregistration_px: float = 0.08
 ) -> Float32:
-    """Blur the bands as the instrument does, each displaced a little.
+    """Blur the bands of (10, y, x) as the instrument does, each displaced a little.
 
-    Args:
-        reflectance: shape (10, y, x), in the order of `BANDS`.
-        rng: source of randomness.
-        misregistration_px: standard deviation of the displacement between bands, pixels of 20 m
-            (Sentinel-2 data quality reports: below 0.3 px of 10 m between bands).
-
-    Returns:
-        Blurred reflectance, float32, same shape.
+    `misregistration_px`: standard deviation of the displacement between bands, pixels of 20 m
+    (Sentinel-2 data quality reports: below 0.3 px of 10 m between bands).
     """
     out = np.empty_like(reflectance)
     base = rng.uniform(0.04, 0.10)
@@ -128,16 +110,10 @@ between molecules and coarse aerosol)."""
 def add_haze_and_gain(
     reflectance: Float32, rng: np.random.Generator, *, haze: float = 0.006, gain: float = 0.02
 ) -> Float32:
-    """Leave what atmospheric correction and calibration leave: an offset and a gain per band.
+    """Leave what atmospheric correction and calibration leave in patches (n, 10, y, x).
 
-    Args:
-        reflectance: patches, shape (n, 10, y, x).
-        rng: source of randomness.
-        haze: standard deviation of the offset in B02, unit of reflectance.
-        gain: standard deviation of the relative gain of each band.
-
-    Returns:
-        Reflectance, float32, same shape; each patch has its own offset and gains.
+    Each patch gets an offset, of standard deviation `haze` in B02 (reflectance), and a gain per
+    band, of relative standard deviation `gain`.
     """
     n = len(reflectance)
     offset = rng.normal(0, haze, (n, 1)).astype(np.float32) * HAZE_SPECTRUM
@@ -162,18 +138,12 @@ def add_clouds(
     shadow_depth: float = 0.65,
     shadow_offset_px: tuple[int, int] = (9, -7),
 ) -> tuple[Float32, Float32, Float32]:
-    """Lay clouds, some of them thin, and their shadows over a scene.
+    """Lay clouds, some of them thin, and their shadows over (10, y, x).
 
-    Args:
-        reflectance: shape (10, y, x).
-        rng: source of randomness.
-        cover: share of the scene under cloud, 0-1.
-        thickest: opacity where the cloud is thickest, 0-1; low: a veil of haze.
-        shadow_depth: share of light that the thickest cloud takes from its shadow.
-        shadow_offset_px: where the shadow of a cloud falls, (y, x) pixels.
-
-    Returns:
-        (reflectance (10, y, x), opacity of clouds 0-1 (y, x), depth of shadow 0-1 (y, x)).
+    `cover` is the share of the scene under cloud, `thickest` the opacity where the cloud is
+    thickest (low: a veil of haze), `shadow_depth` the share of light that it takes from its shadow,
+    which falls `shadow_offset_px` away. Returns reflectance, opacity of clouds and depth of shadow,
+    both 0-1, (y, x).
     """
     height, width = reflectance.shape[-2:]
     field = random_fields(1, height, width, rng, 12.0)[0]
@@ -196,16 +166,7 @@ def classify_land(true_lai: Float32) -> NDArray[np.uint8]:
 def classify_clouds(
     classes: NDArray[np.uint8], opacity: Float32, depth: Float32
 ) -> NDArray[np.uint8]:
-    """Write clouds and their shadows over the classes of the land.
-
-    Args:
-        classes: SCL of the cloudless scene, shape (y, x).
-        opacity: of the cloud, 0-1, shape (y, x), as `add_clouds` returns it.
-        depth: of the shadow, 0-1, shape (y, x), likewise.
-
-    Returns:
-        SCL, shape (y, x).
-    """
+    """Write clouds and their shadows, as `add_clouds` returns them, over the SCL of the land."""
     seen = classes.copy()
     seen[depth > 0.3] = SceneClass.CLOUD_SHADOW
     seen[opacity > 0.02] = SceneClass.THIN_CIRRUS

@@ -73,17 +73,10 @@ class ParcelMap:
 def random_fields(
     count: int, height: int, width: int, rng: np.random.Generator, length_px: float
 ) -> Float32:
-    """Draw smooth Gaussian random fields of mean 0 and sd 1.
+    """Draw smooth Gaussian random fields of mean 0 and sd 1, (count, height, width), float32.
 
-    Args:
-        count: how many.
-        height: pixels.
-        width: pixels.
-        rng: source of randomness.
-        length_px: correlation length (sd of the Gaussian covariance), pixels.
-
-    Returns:
-        float32, shape (count, height, width). The fields are periodic in their size.
+    `length_px` is their correlation length (sd of the Gaussian covariance). They are periodic in
+    their size.
     """
     noise = rng.standard_normal((count, height, width), dtype=np.float32)
     ky = fft.fftfreq(height).astype(np.float32)[:, None]
@@ -97,15 +90,10 @@ def random_fields(
 
 
 def _cut(position: Float32, key: Index, dice: Float32) -> Index:
-    """Number the pieces of a line cut at uneven places.
+    """Number the pieces of lines that are cut at uneven places, (y, x).
 
-    Args:
-        position: along the line in units of the mean piece, shape (y, x).
-        key: which line, shape (y, x): lines are cut independently.
-        dice: table of random numbers in 0-1, length a power of two.
-
-    Returns:
-        Number of the piece, shape (y, x).
+    `position` along the line is in units of the mean piece; `key` tells the lines, which are cut
+    independently; `dice` is a table of random numbers in 0-1, its length a power of two.
     """
     piece = np.floor(position).astype(np.intp)
     start = dice[(key * 7919 + piece * 104_729) & (len(dice) - 1)] * np.float32(0.6)
@@ -131,16 +119,9 @@ def _blocks(
 def draw_parcels(
     height: int, width: int, rng: np.random.Generator, *, block_px: float = 50.0
 ) -> ParcelMap:
-    """Draw a patchwork of parcels.
+    """Draw a patchwork of parcels on height x width pixels of 20 m.
 
-    Args:
-        height: pixels of 20 m.
-        width: pixels of 20 m.
-        rng: source of randomness.
-        block_px: typical distance between blocks of one land use.
-
-    Returns:
-        The map.
+    `block_px` is the typical distance between blocks of one land use.
     """
     block, gap, neighbour = _blocks(height, width, rng, block_px)
     count = int(max(block.max(), neighbour.max())) + 1

@@ -19,12 +19,12 @@ from rasterio.crs import CRS
 
 from lai_training.errors import SimulationError
 from lai_training.simulation.angles import sun_position
-from lai_training.simulation.landscapes import ANGLE_NAMES, SimulatedScene, simulate_scene
+from lai_training.simulation.landscapes import SimulatedScene, simulate_scene
 from lai_training.simulation.observation import NoiseModel
 from lai_training.simulation.spectral_library import SpectralLibrary, shipped_library
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.grid import Grid
-from lai_udf.predict import BANDS
+from lai_udf.predict import ANGLES, BANDS
 from lai_udf.scenes.write import write_scene_geotiff
 
 PIXEL_M = 20.0
@@ -117,13 +117,8 @@ def _grid(height: int, width: int) -> Grid:
 def label_scene(scene: SimulatedScene, date: datetime, seed: int) -> xr.DataArray:
     """Label a simulated scene as `lai_udf.scenes.read.read_scene` labels real ones.
 
-    Args:
-        scene: what was simulated.
-        date: time of acquisition with zone.
-        seed: recorded in `product_id`.
-
-    Returns:
-        dims (bands, y, x), float32: observed reflectance of ten bands, SCL, four angles (degrees).
+    Returns (bands, y, x), float32: observed reflectance of ten bands, SCL, four angles (degrees).
+    `date` has a zone; `seed` is recorded in `product_id`.
     """
     height, width = scene.true_lai.shape
     angles = np.broadcast_to(scene.angles_deg[:, None, None], (4, height, width))
@@ -136,7 +131,7 @@ def label_scene(scene: SimulatedScene, date: datetime, seed: int) -> xr.DataArra
         "product_id": f"simulated-{height}x{width}-seed{seed}-{date:%Y%m%dT%H%M%S}",
         "reflectance_offset_applied": True,
     }
-    return _grid(height, width).to_data_array(values, [*BANDS, "SCL", *ANGLE_NAMES], attributes)
+    return _grid(height, width).to_data_array(values, [*BANDS, "SCL", *ANGLES], attributes)
 
 
 def _write_truth(path: Path, scene: SimulatedScene) -> None:

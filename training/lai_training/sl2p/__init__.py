@@ -13,6 +13,7 @@ from lai_training.sl2p.processor import (
     predict,
     predict_bands,
     predict_image,
+    predict_patches,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "predict",
     "predict_bands",
     "predict_image",
+    "predict_patches",
 ]

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lai_training.errors import Sl2pError
 from lai_training.sl2p.tables import DomainIndex, Network, load_domain_index, load_network
-from lai_udf.predict import ANGLES
+from lai_udf.predict import ANGLES, SL2P_ROWS
 
 NOMINAL_VIEW_ZENITH_DEG = 0.0
 NOMINAL_SUN_ZENITH_DEG = 40.0
@@ -40,6 +40,8 @@ _BLOCK = 1 << 15  # pixels; twelve float32 rows of it are 1.5 MB
 # thread; larger ones of this shape gain nothing from a second, and wait for it on a busy machine
 # (12.6 s instead of 0.7 s for a tile).
 _GEMM = 1 << 12
+
+_PATCHES = 64  # at a time: few enough to fit in memory, enough to hide the call
 
 Floats = NDArray[np.floating[Any]]
 Fill = Callable[[slice, Floats], None]
@@ -114,10 +116,10 @@ def predict_bands(
             of `ANGLE_BANDS` in degrees, of that shape or scalar. Where an angle is absent its
             nominal value stands in: view zenith 0, sun zenith 40, relative azimuth 90 degrees
             (the last unless both azimuths are there). Other names are ignored.
-        variable: as in `predict`.
-        network: as in `predict`.
-        sensor: as in `predict`.
-        clip: as in `predict`.
+        variable: this and what follows as in `predict`.
+        network: `2_1` or `3_0`.
+        sensor: whose network.
+        clip: whether the output is clipped.
 
     Returns:
         The variable and the flag bits, in the shape of the bands.
@@ -162,18 +164,11 @@ def predict_image(
     sensor: str = "S2A",
     clip: bool = True,
 ) -> tuple[Floats, NDArray[np.uint8]]:
-    """Run SL2P on a labelled cube, bands (and angles, where there are any) by name.
+    """Run SL2P on a labelled cube, bands (and angles in degrees, where there are any) by name.
 
-    Args:
-        cube: reflectance with a dimension `bands` whose coordinate holds the band names, such as
-            (bands, y, x); angle bands in degrees as in `predict_bands`.
-        variable: as in `predict`.
-        network: as in `predict`.
-        sensor: as in `predict`.
-        clip: as in `predict`.
-
-    Returns:
-        The variable and the flag bits, in the order of the cube's other dimensions.
+    The cube is reflectance with a dimension `bands` whose coordinate holds the names, such as
+    (bands, y, x). Other arguments and the result are those of `predict_bands`, in the order of the
+    cube's other dimensions.
 
     Raises:
         Sl2pError: the cube has no labelled bands, or a band is missing.
@@ -190,6 +185,28 @@ def predict_image(
         sensor=sensor,
         clip=clip,
     )
+
+
+def predict_patches(
+    patches: NDArray[np.float32], cosines: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Return SL2P's unclipped LAI (set 2_1) and flags of patches, (n, y, x) each.
+
+    Args:
+        patches: (n, 10, y, x) reflectance, bands in the order of `BANDS`.
+        cosines: (n, 3) of view zenith, sun zenith and relative azimuth.
+    """
+    count, _, height, width = patches.shape
+    lai = np.empty((count, height, width), np.float32)
+    flags = np.empty((count, height, width), np.uint8)
+    for start in range(0, count, _PATCHES):
+        some = slice(start, start + _PATCHES)
+        rows = np.empty((*lai[some].shape, 11), dtype=np.float32)
+        rows[..., :8] = patches[some, SL2P_ROWS].transpose(0, 2, 3, 1)
+        rows[..., 8:] = cosines[some, None, None, :]
+        value, bits = predict(rows.reshape(-1, 11), clip=False)
+        lai[some], flags[some] = value.reshape(lai[some].shape), bits.reshape(lai[some].shape)
+    return lai, flags
 
 
 def _fill_cosines(rows: Floats, degrees: Mapping[str, Floats]) -> None:

@@ -96,13 +96,9 @@ def list_networks() -> tuple[tuple[str, str, str], ...]:
 def load_network(variable: str = "LAI", network: str = "2_1", sensor: str = "S2A") -> Network:
     """Return one network.
 
-    Args:
-        variable: one of `VARIABLES`, or SNAP's `LAI_Cab` and `LAI_Cw`.
-        network: `2_1` (one set for S2A, S2B and S2C) or `3_0` (a set per sensor).
-        sensor: one of `SENSORS`; the `_10m` sets take B03, B04 and B08.
-
-    Raises:
-        Sl2pError: there is no such set, or the set has no such variable.
+    `variable` is one of `VARIABLES`, or SNAP's `LAI_Cab` and `LAI_Cw`; `network` is `2_1` (one set
+    for S2A, S2B and S2C) or `3_0` (a set per sensor); `sensor` one of `SENSORS`, of which the
+    `_10m` sets take B03, B04 and B08. Raises `Sl2pError` where there is no such set or variable.
     """
     name = _set_name(network, sensor)
     tables = _read_tables()
@@ -177,14 +173,11 @@ class DomainIndex:
     """Which pairs of halves are in the list, flattened; row 0 and column 0 are False."""
 
     def find_outside(self, spectra: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """Return which spectra lie outside the domain.
+        """Return which spectra, (bands, n) reflectance, lie outside the domain, (n,).
 
-        Args:
-            spectra: reflectance, shape (bands, n); the arithmetic is done in its dtype.
-
-        Returns:
-            Shape (n,); True where a band is outside its box, the cell is not listed, or a band
-            is NaN (the last may be missed: callers flag NaN outputs themselves).
+        True where a band is outside its box, the cell is not listed, or a band is NaN (the last may
+        be missed: callers flag NaN outputs themselves). The arithmetic is done in the dtype of the
+        spectra.
         """
         box = self.domain
         split = _split(box.minimum.size)
