@@ -15,13 +15,14 @@ from lai_training.learn.config import FitConfig, PreparedConfig
 from lai_training.learn.pools import (
     Normalisation,
     Pool,
+    Progress,
     load_pool,
     measure_normalisation,
     measure_range,
     normalise_by_range,
     open_real,
 )
-from lai_training.learn.recipe import Progress, compile_model, watch_batches
+from lai_training.learn.recipe import compile_model, watch_batches
 from lai_training.learn.run_folder import refuse_other_config, write_provenance
 from lai_training.learn.samples import SampleStream
 from lai_training.networks import SPECS, build_network

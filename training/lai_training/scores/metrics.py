@@ -109,9 +109,9 @@ def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     a, b = _pair(first, second)
     if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
-    from scipy import stats  # a second to import, which scores of agreement do without
+    from scipy.stats import rankdata  # a second to import, which scores of agreement do without
 
-    return float(stats.spearmanr(a, b).statistic)
+    return score(rankdata(a), rankdata(b)).correlation
 
 
 def crps_quantiles(reference: ArrayLike, quantiles: Mapping[float, ArrayLike]) -> float:
