@@ -9,7 +9,7 @@ import pytest
 from fake_cubes import fake_cube
 
 from lai_training.bundles.export import build_graphs, list_members, write_members
-from lai_training.bundles.graphs_paper import build_paper_graphs
+from lai_training.bundles.graphs import build_paper_graphs
 from lai_training.bundles.model_item import describe_model
 from lai_training.learn.config import FitConfig
 from lai_training.learn.pools import measure_normalisation

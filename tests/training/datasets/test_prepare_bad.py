@@ -170,7 +170,7 @@ def test_labels_from_elsewhere_take_the_place_of_sl2p(tmp_path):
     )
     manifest = prepare(config, tmp_path / "pool")
 
-    lai = open_prepared(tmp_path / "pool", "train").lai
+    lai = np.array(open_prepared(tmp_path / "pool", "train").lai)
     assert set(np.unique(lai[np.isfinite(lai)])) == {2.5}
     assert np.isnan(lai).sum() == 40 * 40
     assert manifest.products[0].labels == "raster"

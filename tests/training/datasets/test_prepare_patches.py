@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lai_training import sl2p
 from lai_training.datasets.config import SplitRule
 from lai_training.datasets.patches import Histograms, add_buffer, cut_strip, list_corners
-from lai_training.datasets.split import assign_splits, measure_leakage
+from lai_training.datasets.pool import assign_splits, measure_leakage
 from lai_udf.predict import NOMINAL_COSINES
 
 VEGETATION = 4

@@ -128,7 +128,7 @@ def test_simulated_land_resembles_real_chips(shared_data: Path, library: Spectra
     rng = np.random.default_rng(0)
     real = land_statistics(read_real_images(shared_data / "chips")[::2], rng)
 
-    simulated = land_statistics(simulate_patches(48, 64, rng, library).boa_reflectance, rng)
+    simulated = land_statistics(simulate_patches(48, 64, rng, library), rng)
 
     assert (np.abs(simulated.mean - real.mean) < 0.5 * real.sd).all()
     assert (np.abs(np.log(simulated.texture / real.texture)) < np.log(2)).all()

@@ -6,15 +6,13 @@ import xarray as xr
 
 from experiments.spectra.library import spectral_library
 from lai_training import sl2p
-from lai_training.learn.augmentation import add_texture, draw_training_masks
 from lai_training.learn.config import SampleConfig
 from lai_training.learn.pools import (
     NORMALISATION_LIMIT,
     make_pool,
     measure_normalisation,
-    open_pool,
 )
-from lai_training.learn.samples import SampleStream, build_batch
+from lai_training.learn.samples import SampleStream, add_texture, build_batch, draw_training_masks
 from lai_training.networks import MLP
 from lai_udf.predict import BANDS, FEATURES
 
@@ -151,7 +149,7 @@ def test_a_pool_is_the_same_for_the_same_seed_and_leaves_no_traces(tmp_path):
             progress=lambda done, total: calls.append((done, total)),
         )
 
-    one, other = (open_pool(tmp_path / f"{name}.npy") for name in ("a", "b"))
+    one, other = (np.load(tmp_path / f"{name}.npy") for name in ("a", "b"))
     assert one.shape == (8, 10, 32, 32)
     np.testing.assert_array_equal(one, other)
     assert calls == [(8, 8), (8, 8)]
@@ -163,5 +161,5 @@ def test_a_pool_is_the_same_on_any_number_of_cores(tmp_path):
     for cores in (1, 2):
         make_pool(tmp_path / f"{cores}.npy", library, patches=66, size_px=16, seed=5, cores=cores)
 
-    one, two = (open_pool(tmp_path / f"{cores}.npy") for cores in (1, 2))
+    one, two = (np.load(tmp_path / f"{cores}.npy") for cores in (1, 2))
     np.testing.assert_array_equal(one, two)

@@ -24,18 +24,20 @@ from experiments.spectra.library import spectral_library
 from lai_training import sl2p
 from lai_training.cli import app
 from lai_training.errors import LaiTrainingError, ParcelsError
-from lai_training.parcels.crops import NAMES, Season, season_of
 from lai_training.parcels.interval import (
     add_interval,
     read_calibration,
     shrink,
 )
 from lai_training.parcels.means import (
+    NAMES,
+    Season,
     find_items,
     missing_parcels,
     observe_items,
     outline_items,
     read_parcels,
+    season_of,
 )
 from lai_training.parcels.report import score_parcels, write_report
 from lai_training.reporting import read_paper

@@ -206,7 +206,7 @@ def compare_with_real(
     """
     rng = np.random.default_rng(seed)
     real = land_statistics(read_real_images(scenes), rng)
-    simulated = land_statistics(simulate_patches(patches, 64, rng, library).boa_reflectance, rng)
+    simulated = land_statistics(simulate_patches(patches, 64, rng, library), rng)
     found = {SIMULATED: simulated, SCENES: real}
     if pixels is not None:
         found[PIXELS] = spectra_statistics(read_real_pixels(pixels), rng)

@@ -10,7 +10,7 @@ class CropCalendar:
     """A crop of the register, as the simulator grows it."""
 
     code: str
-    """`CODE_CULTU`, see `lai_training.parcels.crops`."""
+    """`CODE_CULTU`, see `lai_training.parcels.means`."""
     days: tuple[float, float, float, float]
     """Day of the year of emergence, full cover, ripening, harvest (or leaf fall)."""
     peak_lai: tuple[float, float]

@@ -1,7 +1,7 @@
 """Turn a run into the files of a model bundle: its networks as ONNX, and `model.json`.
 
 A bundle of contract 1 holds `model.onnx`, the network of the paper as it was trained, and beside it
-the `paper` network's lean forms (`bundles.graphs_paper`), which the UDF runs. One of contract 2
+the `paper` network's lean forms (`bundles.graphs`), which the UDF runs. One of contract 2
 holds a body for 20 m and one for 10 m, as ONNX and as Keras files to go on training from.
 `bundles.model_item` describes both.
 """
@@ -16,9 +16,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from lai_training.bundles.graphs_paper import ENCODERS, build_paper_graphs, fold_norm
+from lai_training.bundles.graphs import (
+    ENCODERS,
+    Graph,
+    build_paper_graphs,
+    channels_first,
+    fold_norm,
+)
 from lai_training.bundles.model_item import Json, describe_bodies, describe_model
-from lai_training.bundles.onnx_graph import Graph, channels_first
 from lai_training.errors import ExportError
 from lai_training.learn.checkpoints import BEST
 from lai_training.networks import ANGLE_SLICE, BAND_COUNT, FEATURE_COUNT, PAPER, SPECS

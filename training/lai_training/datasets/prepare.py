@@ -27,10 +27,9 @@ from lai_training.datasets.manifest import (
     SplitRecord,
     read_manifest,
 )
-from lai_training.datasets.pool import divide, open_array
+from lai_training.datasets.pool import NOTES, divide, measure_leakage, open_array
 from lai_training.datasets.product import Identity, write_part
 from lai_training.datasets.products import checksum, choose, list_products, tile_of
-from lai_training.datasets.split import NOTES, measure_leakage
 from lai_training.errors import PrepareError
 from lai_training.reporting import write_files
 from lai_udf.errors import ProductError

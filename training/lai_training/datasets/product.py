@@ -21,8 +21,8 @@ from lai_training.datasets.patches import (
     list_corners,
     read_strips,
 )
+from lai_training.datasets.pool import assign_splits
 from lai_training.datasets.products import describe_angles
-from lai_training.datasets.split import assign_splits
 from lai_training.errors import PrepareError
 from lai_training.sl2p.processor import Flag
 from lai_udf.atomic import disk_errors, move_finished, work_folder

@@ -74,7 +74,7 @@ def load_pool(
             progress=progress,
             cores=cores,
         )
-    return Pool(open_pool(path))
+    return Pool(np.load(path, mmap_mode="r"))
 
 
 def open_real(config: PreparedConfig) -> PreparedPool:
@@ -127,15 +127,8 @@ def _simulate(path: Path, library: SpectralLibrary, seed: int, start: int) -> in
     pool = np.load(path, mmap_mode="r+")
     rows = pool[start : start + SIMULATED_TOGETHER]
     rng = np.random.default_rng((seed, start))
-    made = simulate_patches(len(rows), rows.shape[-1], rng, library, patches_per_scene=4)
-    rows[...] = made.boa_reflectance
+    rows[...] = simulate_patches(len(rows), rows.shape[-1], rng, library, patches_per_scene=4)
     return len(rows)
-
-
-def open_pool(path: Path) -> Floats:
-    """Map a pool of clean patches, shape (n, 10, y, x), float16 or float32 reflectance."""
-    pool: Floats = np.load(path, mmap_mode="r")
-    return pool
 
 
 NORMALISATION_LIMIT = 8.0

@@ -4,6 +4,7 @@ Input: GeoParquet, GeoPackage, Shapefile or GeoJSON, in any CRS (`lai_udf.polygo
 table with columns `parcel`, `crop` and `geometry`, its polygons valid.
 """
 
+import enum
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from rasterio.windows import Window
 from shapely.geometry import box
 
 from lai_training.errors import ParcelsError
-from lai_training.parcels.crops import season_of
 from lai_training.sl2p.scene import SL2P_FILE
 from lai_udf.errors import LaiUdfError, PolygonFileError
 from lai_udf.grid import Grid
@@ -29,6 +29,58 @@ from lai_udf.polygons import LEFT_OUT, read_polygons
 from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.results import LaiResult, find_results, open_result
 from lai_udf.zonal import ZonalStatistics
+
+
+class Season(enum.StrEnum):
+    """When a crop grows: a figure each (paper, figures 9-12)."""
+
+    WINTER = "winter"
+    SPRING = "spring"
+    SUMMER = "summer"
+    PERENNIAL = "all year"
+
+
+CROPS = {
+    Season.WINTER: {
+        "BDH": "durum winter wheat",
+        "BTH": "soft winter wheat",
+        "CZH": "winter rapeseed",
+        "ORH": "winter barley",
+        "SGH": "winter rye",
+        "TTH": "winter triticale",
+    },
+    Season.SPRING: {
+        "BDP": "durum spring wheat",
+        "BTP": "soft spring wheat",
+        "CZP": "spring rapeseed",
+        "ORP": "spring barley",
+        "BTN": "sugar beet",
+        "PTC": "potato",
+    },
+    Season.SUMMER: {
+        "MID": "sweet maize",
+        "MIE": "silage maize",
+        "MIS": "grain maize",
+        "SOG": "sorghum",
+        "SOJ": "soya",
+        "TRN": "sunflower",
+    },
+    Season.PERENNIAL: {
+        "PPH": "permanent grassland",
+        "J6S": "fallow",
+        "PTR": "temporary grassland",
+        "VRC": "wine grapes",
+    },
+}
+"""Code -> English name, by season."""
+NAMES = {code: name for crops in CROPS.values() for code, name in crops.items()}
+SEASONS = {code: str(season) for season, crops in CROPS.items() for code in crops}
+
+
+def season_of(code: str) -> str:
+    """Return the season of a crop code; `other` for codes outside the table."""
+    return SEASONS.get(code, "other")
+
 
 CROP_COLUMNS = ("code_cultu", "crop", "crop_code")
 """Columns that name a crop, the first that is there, in any case; the register has the first."""

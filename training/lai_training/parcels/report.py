@@ -16,7 +16,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
-from lai_training.parcels.crops import NAMES
+from lai_training.parcels.means import NAMES
 from lai_training.reporting import read_paper, write_files
 from lai_training.scores.metrics import mean_width, score
 

@@ -173,20 +173,12 @@ def fold_sl2p(scales: dict[str, float]) -> tuple[Float32, Float32, Float32]:
     """
     hidden, output, constant = [], [], []
     for variable in VARIABLES:
-        net = load_network(variable, "2_1")
-        scale = 2 / (net.input_max - net.input_min)
-        shift = -net.input_min * scale - 1
-        low, high = (limit / scales[variable] for limit in net.output_range)
-        half = 0.5 * (high - low)
-        bias = net.hidden_bias + net.hidden_weights @ shift
-        hidden.append(np.column_stack([net.hidden_weights * scale, bias]))
-        output.append(net.output_weights * half)
-        constant.append(net.output_bias * half + half + low)
-    return (
-        np.array(hidden, dtype="float32"),
-        np.array(output, dtype="float32"),
-        np.array(constant, dtype="float32"),
-    )
+        own_hidden, own_output, own_constant = load_network(variable, "2_1").fold()
+        hidden.append(own_hidden)
+        output.append(own_output / scales[variable])
+        constant.append(own_constant / scales[variable])
+    made = (np.array(part, dtype="float32") for part in (hidden, output, constant))
+    return next(made), next(made), next(made)
 
 
 _FOLDED = fold_sl2p(VARIABLE_SCALES)

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from lai_training.learn.augmentation import draw_cosines, draw_missing
 from lai_training.learn.pools import NORMALISATION_LIMIT
+from lai_training.learn.samples import draw_cosines, draw_missing
 from lai_training.restore.config import RestoreConfig
 from lai_training.restore.degradation import add_measured_noise, cover, degrade, move
 from lai_training.restore.network import BodySpec, read_spectra

@@ -45,7 +45,7 @@ class Scores:
 
 def score(reference: ArrayLike, predicted: ArrayLike) -> Scores:
     """Score predictions against a reference of the same shape."""
-    truth, guess = _pair(reference, predicted)
+    truth, guess = _finite(reference, predicted)
     n = truth.size
     if n == 0:
         return Scores(0, *(math.nan,) * 7)
@@ -74,7 +74,7 @@ def agreement_ratio(
 
     The defaults are the criterion of the Copernicus Global Land Service, 0.5 or 20 %.
     """
-    truth, guess = _pair(reference, predicted)
+    truth, guess = _finite(reference, predicted)
     allowed = np.maximum(absolute, relative * np.abs(truth))
     return _mean(np.abs(guess - truth) <= allowed)
 
@@ -87,7 +87,7 @@ def gcos_agreement_ratio(
     Threshold: 20 % where the reference is at least 0.5, else 0.1; goal: 10 %, else 0.05.
     """
     relative = {"threshold": 0.2, "goal": 0.1}[level]
-    truth, guess = _pair(reference, predicted)
+    truth, guess = _finite(reference, predicted)
     allowed = relative * np.maximum(truth, 0.5)  # continuous: 20 % of 0.5 is 0.1
     return _mean(np.abs(guess - truth) <= allowed)
 
@@ -106,7 +106,7 @@ def mean_width(lower: ArrayLike, upper: ArrayLike) -> float:
 
 def rank_correlation(first: ArrayLike, second: ArrayLike) -> float:
     """Return Spearman's rank correlation, such as of interval width with absolute error."""
-    a, b = _pair(first, second)
+    a, b = _finite(first, second)
     if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
     from scipy.stats import rankdata  # a second to import, which scores of agreement do without
@@ -134,7 +134,7 @@ def crps_quantiles(reference: ArrayLike, quantiles: Mapping[float, ArrayLike]) -
 
 def pinball_loss(reference: ArrayLike, quantile: ArrayLike, probability: float) -> float:
     """Return the mean pinball loss of one predicted quantile."""
-    truth, guess = _pair(reference, quantile)
+    truth, guess = _finite(reference, quantile)
     excess = truth - guess
     return _mean(np.maximum(probability * excess, (probability - 1) * excess))
 
@@ -152,11 +152,6 @@ def half_width_of_mean(
 
 def _mean(values: NDArray[Any]) -> float:
     return float(np.mean(values)) if values.size else math.nan
-
-
-def _pair(first: ArrayLike, second: ArrayLike) -> tuple[Doubles, Doubles]:
-    a, b = _finite(first, second)
-    return a, b
 
 
 def _finite(*arrays: ArrayLike) -> list[Doubles]:

@@ -15,7 +15,6 @@ LAI it blurs the tie between angles and spectrum, which SL2P hardly uses (0.11 L
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,17 +55,6 @@ class SimulatedScene:
     """The four angles of `ANGLES`, degrees, the same all over the scene."""
     parcel_id: NDArray[np.int32]
     """Parcel of each pixel, shape (y, x)."""
-
-
-class SimulatedPatches(NamedTuple):
-    """Noise-free training patches."""
-
-    boa_reflectance: Float32
-    """Shape (n, 10, y, x)."""
-    true_lai: Float32
-    """Shape (n, y, x), m2 m-2."""
-    angles_deg: Float32
-    """Shape (n, 4), degrees, in the order of `ANGLES`."""
 
 
 def draw_angles(n: int, rng: np.random.Generator) -> Float32:
@@ -205,8 +193,8 @@ def simulate_patches(
     *,
     patches_per_scene: int = 16,
     veiled_share: float = 0.15,
-) -> SimulatedPatches:
-    """Simulate `n` noise-free patches of `size` x `size` px for training.
+) -> Float32:
+    """Simulate `n` noise-free patches for training, (n, 10, size, size).
 
     Landscapes of several patches are drawn on random days between March and November and cut up;
     each patch has its own haze, band gains and angles. Thin cloud and deep shadow that a cloud mask
@@ -217,11 +205,10 @@ def simulate_patches(
     side = max(int(np.sqrt(min(patches_per_scene, n))), 1)
     per_scene = side * side
     clean = np.empty((n, 10, size, size), np.float32)
-    true_lai = np.empty((n, size, size), np.float32)
     for start in range(0, n, per_scene):
         count = min(per_scene, n - start)
         day = rng.triangular(30, 175, 345)
-        image, lai, _, _ = _landscape(side * size, side * size, rng, library, day)
+        image = _landscape(side * size, side * size, rng, library, day)[0]
         if rng.random() < veiled_share:
             image, _, _ = add_clouds(
                 image,
@@ -232,6 +219,4 @@ def simulate_patches(
             )
         tiles = image.reshape(10, side, size, side, size).transpose(1, 3, 0, 2, 4)
         clean[start : start + count] = tiles.reshape(per_scene, 10, size, size)[:count]
-        tiles = lai.reshape(side, size, side, size).transpose(0, 2, 1, 3)
-        true_lai[start : start + count] = tiles.reshape(per_scene, size, size)[:count]
-    return SimulatedPatches(add_haze_and_gain(clean, rng), true_lai, draw_angles(n, rng))
+    return add_haze_and_gain(clean, rng)

@@ -11,10 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import rasterio
+import rioxarray  # noqa: F401  (the accessor `rio`)
 import xarray as xr
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from lai_training.errors import SimulationError
@@ -136,26 +135,9 @@ def label_scene(scene: SimulatedScene, date: datetime, seed: int) -> xr.DataArra
 
 def _write_truth(path: Path, scene: SimulatedScene) -> None:
     """Write true LAI and parcel numbers, whole or not at all."""
-    grid = _grid(*scene.true_lai.shape)
-    bands: dict[str, NDArray[np.float32]] = {
-        "true_lai": scene.true_lai,
-        "parcel": scene.parcel_id.astype(np.float32),
-    }
+    labels = ["true_lai", "parcel"]
+    values = np.stack([scene.true_lai, scene.parcel_id.astype(np.float32)])
+    truth = _grid(*scene.true_lai.shape).to_data_array(values, labels, {"long_name": labels})
     with work_folder(path.parent) as work, disk_errors(path.parent):
-        finished = work / path.name
-        with rasterio.open(
-            finished,
-            "w",
-            driver="GTiff",
-            height=grid.height,
-            width=grid.width,
-            count=len(bands),
-            dtype="float32",
-            crs=grid.crs,
-            transform=grid.transform,
-            compress="deflate",
-            predictor=3,
-        ) as dataset:
-            dataset.write(np.stack(list(bands.values())))
-            dataset.descriptions = tuple(bands)
-        move_finished({finished: path})
+        truth.rio.to_raster(work / path.name, compress="deflate", predictor=3)
+        move_finished({work / path.name: path})

@@ -235,20 +235,9 @@ class _FoldedNetwork:
 
 
 def _fold(net: Network, domain: DomainIndex | None, dtype: np.dtype[Any]) -> _FoldedNetwork:
-    """Fold 2 (x - min) / (max - min) - 1 and 0.5 (y + 1) (max - min) + min into the weights."""
     working = np.dtype(np.float32 if dtype == np.float32 else np.float64)
-    scale = 2 / (net.input_max - net.input_min)
-    shift = -net.input_min * scale - 1
-    bias = net.hidden_bias + net.hidden_weights @ shift
-    low, high = net.output_range
-    half = 0.5 * (high - low)
-    return _FoldedNetwork(
-        net=net,
-        domain=domain,
-        hidden=np.column_stack([net.hidden_weights * scale, bias]).astype(working),
-        output=(net.output_weights * half).astype(working),
-        output_bias=net.output_bias * half + half + low,
-    )
+    hidden, output, constant = net.fold()
+    return _FoldedNetwork(net, domain, hidden.astype(working), output.astype(working), constant)
 
 
 def _run(

@@ -80,6 +80,18 @@ class Network:
     domain: Domain | None
     """None for FCOVER 2_1, whose tables hold no domain: its inputs are never flagged."""
 
+    def fold(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """Return the weights with 2 (x - min) / (max - min) - 1 and the output's range in them.
+
+        Hidden weights (5, inputs + 1), the last column the bias; output weights (5,); constant.
+        """
+        scale = 2 / (self.input_max - self.input_min)
+        bias = self.hidden_bias + self.hidden_weights @ (-self.input_min * scale - 1)
+        low, high = self.output_range
+        half = 0.5 * (high - low)
+        hidden = np.column_stack([self.hidden_weights * scale, bias])
+        return hidden, self.output_weights * half, self.output_bias * half + half + low
+
 
 def list_networks() -> tuple[tuple[str, str, str], ...]:
     """Return every (network version, sensor, variable) that has a table."""
