@@ -110,8 +110,7 @@ def describe_worth(
 
 def _around(scored: Scored, centre: Floats, margin: Floats) -> Scored:
     """Return the rows with another estimate, and its interval."""
-    ends = {"lower": np.maximum(centre - margin, 0), "upper": centre + margin}
-    return Scored(**vars(scored) | {"estimate": centre} | ends)
+    return Scored(scored.truth, scored.sl2p, centre, *_ends(centre, margin), scored.group)
 
 
 def _scored(left_out: LeftOut, lower: Floats, upper: Floats) -> Scored:
@@ -123,9 +122,11 @@ def _plain_bounds(left_out: LeftOut, rows: LeftOut) -> tuple[Floats, Floats]:
     """Return the interval that field pairs teach, for rows of other sources."""
     scale = fit_left_out_scale(left_out, "LAI")
     own = left_out.take(left_out.measurements.deciding)
-    half = _half(own, scale, few=True)
-    margin = half * scale_of(rows, scale)
-    return np.maximum(rows.centre - margin, 0), rows.centre + margin
+    return _ends(rows.centre, _half(own, scale, few=True) * scale_of(rows, scale))
+
+
+def _ends(centre: Floats, margin: Floats) -> tuple[Floats, Floats]:
+    return np.maximum(centre - margin, 0), centre + margin
 
 
 def _half(own: LeftOut, scale: Mapping[str, Any], *, few: bool) -> float:
@@ -140,7 +141,7 @@ def leave_regions_out(lai: Measurements, left_out: LeftOut) -> tuple[Scored, Flo
     pairs = lai.source == PAIRS
     regions = np.where(pairs | np.isin(lai.region, lai.region[pairs]), lai.region, "")
     only = lai.take(pairs)
-    change, lower, upper, scales = (np.zeros(only.sl2p.size) for _ in range(4))
+    change, margins, scales = (np.zeros(only.sl2p.size) for _ in range(3))
     for region in np.unique(only.region):
         held, rest = only.region == region, regions != region
         correction = fit_correction(lai.take(rest), RECIPES["LAI"], sun=True)
@@ -150,9 +151,9 @@ def leave_regions_out(lai: Measurements, left_out: LeftOut) -> tuple[Scored, Flo
         half = NEW_REGION * _half(taught.take(taught.measurements.deciding), scale, few=False)
         own = LeftOut(only, change, sun=True).take(held)
         scales[held] = scale_of(own, scale)
-        lower[held] = np.maximum(own.centre - half * scales[held], 0)
-        upper[held] = own.centre + half * scales[held]
-    return _scored(LeftOut(only, change, sun=True), lower, upper), scales
+        margins[held] = half * scales[held]
+    corrected = LeftOut(only, change, sun=True)
+    return _scored(corrected, *_ends(corrected.centre, margins)), scales
 
 
 def average(scored: Scored, crops: Texts) -> Scored:

@@ -196,22 +196,14 @@ def _draw_crop(panel: Any, own: pd.DataFrame) -> None:  # noqa: ANN401  (untyped
         color="0.87",
         label="95 % interval of a parcel",
     )
-    style: dict[str, dict[str, Any]] = {
-        "truth": {"color": "tab:blue", "ls": ":", "lw": 2, "label": "truth"},
-        "sl2p": {
-            "color": "black",
-            "ls": "--",
-            "lw": 1.3,
-            "marker": "s",
-            "ms": 6,
-            "mfc": "none",
-            "label": "SL2P",
-        },
-        "lai": {"color": "tab:red", "lw": 1.5, "marker": "o", "ms": 3.5, "label": "network"},
+    styles: dict[str, tuple[str, dict[str, Any]]] = {
+        "truth": ("truth", {"color": "tab:blue", "ls": ":", "lw": 2}),
+        "sl2p": ("SL2P", {"color": "black", "ls": "--", "lw": 1.3, "marker": "s", "mfc": "none"}),
+        "lai": ("network", {"color": "tab:red", "lw": 1.5, "marker": "o", "ms": 3.5}),
     }
-    for name, how in style.items():
+    for name, (label, style) in styles.items():
         if name in means:
-            panel.plot(days, means[name], **how)
+            panel.plot(days, means[name], label=label, **style)
     panel.grid(alpha=0.25)
 
 
