@@ -4,7 +4,7 @@ The reference is always SL2P of the noise-free, cloudless scene with its angles.
 stands the share of true LAI inside the calibrated 95 % interval, for calibrated networks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +49,9 @@ def vary_noise(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataF
     Returns:
         Columns x (level; 1 = as measured), network, n, rmse, bias, coverage.
     """
-    rows = []
-    for level in NOISE_LEVELS:
-        given = [(s, add_band_noise(s.image, level, s.seed)) for s in scenes]
-        rows += [{"x": level, **row} for row in _score(given, networks)]
-    return pd.DataFrame(rows)
+    return _score_steps(
+        scenes, networks, NOISE_LEVELS, lambda s, level: add_band_noise(s.image, level, s.seed)
+    )
 
 
 def withhold_angles(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataFrame:
@@ -62,14 +60,11 @@ def withhold_angles(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.
     Returns:
         Columns as in `vary_noise`; x names what is withheld.
     """
-    rows = []
-    for title, bands in WITHHELD.items():
-        given = []
-        for scene in scenes:
-            kept = [band for band in scene.image["bands"].values if band not in bands]
-            given.append((scene, scene.image.sel(bands=kept)))
-        rows += [{"x": title, **row} for row in _score(given, networks)]
-    return pd.DataFrame(rows)
+
+    def withhold(scene: Scene, title: str) -> xr.DataArray:
+        return scene.image.sel(bands=~scene.image["bands"].isin(WITHHELD[title]))
+
+    return _score_steps(scenes, networks, WITHHELD, withhold)
 
 
 def shift_offset(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataFrame:
@@ -79,18 +74,35 @@ def shift_offset(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.Dat
         Columns as in `vary_noise`, and `refused`: share of the scenes that the guard of whole
         scenes refuses; `says`: the first sentence of its refusal, or nothing.
     """
-    rows = []
+
+    def shift(scene: Scene, offset: float) -> xr.DataArray:
+        image = scene.image.copy()
+        image.loc[{"bands": list(BANDS)}] = image.sel(bands=list(BANDS)) + np.float32(offset)
+        return image
+
+    guard = {}
     for offset in OFFSETS:
-        given = []
-        for scene in scenes:
-            image = scene.image.copy()
-            image.loc[{"bands": list(BANDS)}] = image.sel(bands=list(BANDS)) + np.float32(offset)
-            given.append((scene, image))
-        refusals = [_refusal(image) for _, image in given]
-        told = [text for text in refusals if text]
-        guard = {"refused": len(told) / len(given), "says": told[0] if told else ""}
-        scored = _score(given, networks)
-        rows += [{"x": offset, **row, **guard} for row in scored]
+        found = [
+            find_wrong_scaling(shift(scene, offset).sel(bands=list(BANDS)).values)
+            for scene in scenes
+        ]
+        told = [str(wrong) for wrong in found if wrong]
+        guard[offset] = {"refused": len(told) / len(found), "says": told[0] if told else ""}
+    table = _score_steps(scenes, networks, OFFSETS, shift)
+    return table.join(pd.DataFrame(guard).T.infer_objects(), on="x")
+
+
+def _score_steps(
+    scenes: Sequence[Scene],
+    networks: Sequence[Network],
+    steps: Iterable[Any],
+    change: Callable[[Scene, Any], xr.DataArray],
+) -> pd.DataFrame:
+    """Score at every step x of what is changed in the images."""
+    rows = []
+    for x in steps:
+        given = [(scene, change(scene, x)) for scene in scenes]
+        rows += [{"x": x, **row} for row in _score(given, networks)]
     return pd.DataFrame(rows)
 
 
@@ -158,12 +170,6 @@ def _score(
         row = {"network": network.name, "n": found.n, "rmse": found.rmse, "bias": found.bias}
         rows.append({**row, "coverage": covered})
     return rows
-
-
-def _refusal(image: xr.DataArray) -> str:
-    """Return what the guard of a whole scene says against an image, or nothing."""
-    wrong = find_wrong_scaling(image.sel(bands=list(BANDS)).values)
-    return str(wrong) if wrong else ""
 
 
 def draw_curves(

@@ -85,22 +85,15 @@ def inject_detail(degraded: Float32) -> Float32:
     return image
 
 
-def read_by_sl2p(image: Float32) -> dict[str, NDArray[np.floating[Any]]]:
-    """Return what SL2P 2_1 says of (10, y, x) at nominal angles, clipped, by variable."""
+def read_by_sl2p(
+    image: Float32, network: str = "2_1", sensor: str = "S2A"
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return what a set of SL2P says of (10, y, x) at nominal angles, clipped, by variable."""
     bands = dict(zip(BANDS, image, strict=True))
+    known = [name for name in VARIABLES if (network, sensor, name) in list_networks()]
     return {
-        variable: sl2p.predict_bands(bands, variable=variable, network="2_1")[0]
-        for variable in VARIABLES
-    }
-
-
-def read_by_snap_10m(image: Float32) -> dict[str, NDArray[np.floating[Any]]]:
-    """Return what SNAP's network of three 10 m bands says; LAI, FAPAR and FCOVER exist."""
-    bands = dict(zip(BANDS, image, strict=True))
-    known = [v for v in VARIABLES if ("3_0", "S2A_10m", v) in list_networks()]
-    return {
-        variable: sl2p.predict_bands(bands, variable=variable, network="3_0", sensor="S2A_10m")[0]
-        for variable in known
+        name: sl2p.predict_bands(bands, variable=name, network=network, sensor=sensor)[0]
+        for name in known
     }
 
 
@@ -195,7 +188,7 @@ def list_methods(networks: Sequence[Network]) -> dict[str, Method]:
     methods: dict[str, Method] = {
         CUBIC: lambda image: read_by_sl2p(interpolate(image)),
         DETAIL: lambda image: read_by_sl2p(inject_detail(image)),
-        SNAP_10M: read_by_snap_10m,
+        SNAP_10M: lambda image: read_by_sl2p(image, "3_0", "S2A_10m"),
     }
     return methods | {each.name: run_at_10m(each) for each in networks if "bodies" in each.contract}
 

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from lai_training.errors import Sl2pError
 
 Variable = Literal["LAI", "FAPAR", "FCOVER", "CCC", "CWC"]
-NetworkVersion = Literal["2_1", "3_0"]
 
 VARIABLES: tuple[Variable, ...] = ("LAI", "FAPAR", "FCOVER", "CCC", "CWC")
 """Leaf area index, absorbed PAR, green cover, canopy chlorophyll and water content."""
