@@ -153,7 +153,7 @@ class Catalogue(ABC):
 
     @abstractmethod
     def _checked(self, document: Document) -> Document:
-        """Return an item as it is given back later; raise InvalidItemError where it cannot be."""
+        """Return an item as it is given back later, or raise InvalidItemError."""
 
     @abstractmethod
     def _store_items(
@@ -163,7 +163,7 @@ class Catalogue(ABC):
         items: list[Document],
         old: Mapping[str, Document],
     ) -> None:
-        """Store items that were checked; `old` holds those that they replace."""
+        """Store checked items, or raise InvalidItemError; `old` holds those that they replace."""
 
     @abstractmethod
     def _drop_item(self, connection: Connection, collection_id: str, item_id: str) -> None:
@@ -258,11 +258,11 @@ class Catalogue(ABC):
         items = [self._checked({**document, "collection": collection_id}) for document in documents]
         with self._writing(collection_id) as connection:
             self._collection(connection, collection_id)
-            old = self._items(connection, collection_id, [item["id"] for item in items])
+            ids = [str(item.get("id")) for item in items]
+            old = self._items(connection, collection_id, ids)
             known, written = dict(old), list[Written]()
             changed: dict[str, Document] = {}
-            for item in items:
-                key = item["id"]
+            for key, item in zip(ids, items, strict=True):
                 what = f"item {key} of collection {collection_id}"
                 written.append(_outcome(mode, known.get(key), item, what))
                 if written[-1] != "unchanged":

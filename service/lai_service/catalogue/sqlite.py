@@ -27,6 +27,7 @@ from lai_service.catalogue.search_sql import (
 )
 from lai_service.catalogue.sqlite_connections import Connections
 from lai_service.catalogue.sqlite_schema import (
+    NOTHING,
     check_version,
     compute_extent,
     create_tables,
@@ -131,9 +132,7 @@ class SqliteCatalogue(Catalogue):
         return {item["id"]: item for item in found}
 
     def _checked(self, document: Document) -> Document:
-        item = {"geometry": None, **document}
-        row_of(item)
-        return item
+        return {"geometry": None, **document}  # read when it is stored, once
 
     def _store_items(
         self,
@@ -142,11 +141,12 @@ class SqliteCatalogue(Catalogue):
         items: list[Document],
         old: Mapping[str, Document],
     ) -> None:
+        extents = []
         for item in items:
             row, box = row_of(item)
+            extents.append((*row[2:4], *(box or NOTHING[2:])))
             if item["id"] in old and row_of(old[item["id"]])[0][2:5] != row[2:5]:
                 forget_extent(connection, collection_id)  # it had another time or place
-            widen_extent(connection, collection_id, (*row[2:4], *(box or ())))
             (key,) = connection.execute(
                 "insert into items (collection, id, t0, t1, geometry, props, rest) "
                 "values (?, ?, ?, ?, ?, ?, ?) on conflict (collection, id) do update set "
@@ -154,9 +154,13 @@ class SqliteCatalogue(Catalogue):
                 "props = excluded.props, rest = excluded.rest returning pk",
                 row,
             ).fetchone()
-            connection.execute("delete from items_rtree where pk = ?", (key,))
-            if box is not None:
-                connection.execute("insert into items_rtree values (?, ?, ?, ?, ?)", (key, *box))
+            if box is None:
+                connection.execute("delete from items_rtree where pk = ?", (key,))
+            else:
+                connection.execute(
+                    "insert or replace into items_rtree values (?, ?, ?, ?, ?)", (key, *box)
+                )
+        widen_extent(connection, collection_id, extents)
 
     def _drop_item(self, connection: Connection, collection_id: str, item_id: str) -> None:
         forget_extent(connection, collection_id)

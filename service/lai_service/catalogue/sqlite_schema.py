@@ -9,6 +9,7 @@ the row goes too, and the next reader has it made anew from all items.
 
 import json
 import math
+from collections.abc import Iterable
 
 from lai_service.catalogue.cql2_sql import INDEXED
 from lai_service.catalogue.items import Document, dump_json, facts_of
@@ -17,6 +18,7 @@ from lai_service.catalogue.times import from_microseconds
 from lai_service.errors import SettingsError
 
 __all__ = [
+    "NOTHING",
     "check_version",
     "compute_extent",
     "create_tables",
@@ -140,7 +142,7 @@ def document_of(collection: str, geometry: str | None, props: str, rest: str) ->
 Extent = tuple[float, ...]
 """Earliest start and latest end (microseconds since 1970 UTC), west, east, south, north (degrees);
 infinite the wrong way round where there is nothing."""
-_NOTHING: Extent = (math.inf, -math.inf) * 3
+NOTHING: Extent = (math.inf, -math.inf) * 3
 
 
 def extent_document(extent: Extent) -> Document:
@@ -163,19 +165,21 @@ def kept_extent(connection: Connection, collection_id: str) -> Extent | None:
     return extent
 
 
-def keep_extent(connection: Connection, collection_id: str, extent: Extent = _NOTHING) -> None:
+def keep_extent(connection: Connection, collection_id: str, extent: Extent = NOTHING) -> None:
     """Write down the extent of a collection."""
     connection.execute(
         "insert or replace into extents values (?, ?, ?, ?, ?, ?, ?)", (collection_id, *extent)
     )
 
 
-def widen_extent(connection: Connection, collection_id: str, extent: Extent) -> None:
-    """Widen the extent of a collection, where one is kept, by time and box of an item."""
+def widen_extent(connection: Connection, collection_id: str, extents: Iterable[Extent]) -> None:
+    """Widen the extent of a collection, where one is kept, by those of some items."""
+    edges = list(zip(NOTHING, *extents, strict=True))
+    ends = [max(edge) if number % 2 else min(edge) for number, edge in enumerate(edges)]
     connection.execute(
         "update extents set t0 = min(t0, ?), t1 = max(t1, ?), west = min(west, ?), "
         "east = max(east, ?), south = min(south, ?), north = max(north, ?) where collection = ?",
-        (*extent, *_NOTHING[len(extent) :], collection_id),
+        (*ends, collection_id),
     )
 
 
@@ -191,4 +195,4 @@ def compute_extent(connection: Connection, collection_id: str) -> Extent:
         "from items i left join items_rtree r using (pk) where i.collection = ?",
         (collection_id,),
     ).fetchone()
-    return tuple(_NOTHING[n] if edge is None else edge for n, edge in enumerate(found))
+    return tuple(NOTHING[n] if edge is None else edge for n, edge in enumerate(found))
