@@ -20,7 +20,7 @@ from stac_fastapi.extensions.fields import FieldsExtension
 from stac_fastapi.extensions.filter import FilterConformanceClasses, FilterExtension
 from stac_fastapi.extensions.pagination import TokenPaginationExtension
 from stac_fastapi.extensions.query import QueryExtension
-from stac_fastapi.extensions.sort import SearchSortExtension
+from stac_fastapi.extensions.sort import SearchSortExtension, SortConformanceClasses
 from stac_fastapi.types.config import ApiSettings
 from stac_fastapi.types.extension import ApiExtension
 from starlette.exceptions import HTTPException
@@ -174,15 +174,6 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"code": "BadRequest", "description": text}, 400)
 
 
-def _sort_extension() -> SearchSortExtension:
-    extension = SearchSortExtension()
-    extension.conformance_classes = [
-        *extension.conformance_classes,
-        "https://api.stacspec.org/v1.0.0/item-search#sort",  # what pystac-client looks for
-    ]
-    return extension
-
-
 def _filter_extension(catalogue: Catalogue) -> FilterExtension:
     return FilterExtension(
         client=FiltersClient(catalogue=catalogue),
@@ -221,7 +212,12 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
     )
     searching: list[ApiExtension] = [
         _filter_extension(catalogue),
-        _sort_extension(),
+        SearchSortExtension(
+            conformance_classes=[
+                SortConformanceClasses.ITEM_SEARCH_SORT,
+                "https://api.stacspec.org/v1.0.0/item-search#sort",  # pystac-client looks for it
+            ]
+        ),
         FieldsExtension(),
         QueryExtension(),
         TokenPaginationExtension(),

@@ -22,7 +22,7 @@ from lai_service.api.fields import Fields
 from lai_service.api.limits import check_json, route_path
 from lai_service.api.queryables import queryables
 from lai_service.catalogue.cql2_text import filter_from_query, filter_from_text
-from lai_service.catalogue.port import Catalogue, Document, Page, Search, SortKey
+from lai_service.catalogue.port import Catalogue, Document, Search, SortKey
 from lai_service.catalogue.times import interval_from_text
 from lai_service.errors import BadRequestError, FilterError
 
@@ -44,10 +44,9 @@ def parse_json(text: str | None, what: str) -> Any:  # noqa: ANN401 (JSON can be
         return None
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadRequestError(f"{what} is not JSON: {error}") from error
-    try:
         check_json(value)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BadRequestError(f"{what} is not JSON: {error}") from error
     except ValueError as error:
         raise BadRequestError(str(error)) from error
     return value
@@ -256,16 +255,11 @@ class StacClient(BaseCoreClient):
             "links": _page_links(request, base, page.next_token, body),
             "numberReturned": len(features),
         }
-        matched = self._matched(search, page)
+        is_all = page.next_token is None and search.token is None
+        matched = len(page.items) if is_all else self.catalogue.quick_count(search)
         if matched is not None:
             answer["numberMatched"] = matched
         return JSONResponse(answer, media_type=_GEOJSON)
-
-    def _matched(self, search: Search, page: Page) -> int | None:
-        """Return how many items match where that is cheap to say."""
-        if page.next_token is None and search.token is None:
-            return len(page.items)
-        return self.catalogue.quick_count(search)
 
 
 def _page_links(

@@ -103,15 +103,12 @@ def _number_in(value: object) -> float | None:
 
 def _term(name: str, operator: str, value: object) -> dict[str, Any]:
     reference = {"property": name}
-    number = _number_in(value)
-    if number is not None and operator in _QUERY_OPERATORS:
-        # pystac-client and addresses give numbers as text: compared as both, whichever it is
-        sides = [_term(name, operator, side) for side in (number, {"text": value})]
-        return {"op": "or", "args": sides}
-    if isinstance(value, Mapping) and value.keys() == {"text"}:
-        value = value["text"]
     if operator in _QUERY_OPERATORS:
-        return {"op": _QUERY_OPERATORS[operator], "args": [reference, value]}
+        # pystac-client and addresses give numbers as text: compared as both, whichever it is
+        number = _number_in(value)
+        sides = [value] if number is None else [number, value]
+        terms = [{"op": _QUERY_OPERATORS[operator], "args": [reference, side]} for side in sides]
+        return terms[0] if len(terms) == 1 else {"op": "or", "args": terms}
     if operator == "in":
         return {"op": "in", "args": [reference, value]}
     if operator in _QUERY_PATTERNS:

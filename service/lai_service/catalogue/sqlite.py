@@ -94,12 +94,12 @@ class SqliteCatalogue(Catalogue):
 
     def _with_extent(self, connection: Connection, document: Document) -> Document:
         extent = kept_extent(connection, document["id"])
-        if extent is None:
+        if extent is None and self._read_only:
             extent = compute_extent(connection, document["id"])
-            if not self._read_only:
-                with self._connections.writing() as writer:
-                    extent = compute_extent(writer, document["id"])
-                    keep_extent(writer, document["id"], extent)
+        elif extent is None:
+            with self._connections.writing() as writer:
+                extent = compute_extent(writer, document["id"])
+                keep_extent(writer, document["id"], extent)
         return {**document, "extent": {**document.get("extent", {}), **extent_document(extent)}}
 
     def _store_collection(self, connection: Connection, document: Document, is_new: bool) -> None:
