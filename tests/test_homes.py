@@ -34,7 +34,7 @@ KNOWN: set[str] = set()
 
 
 def is_flag_number(node: ast.AST) -> bool:
-    """Tell `flags & 32`, `32 | 64`: a bit operation with a literal of LAI_FLAGS."""
+    """Recognise `flags & 32`, `32 | 64`: a bit operation with a literal of LAI_FLAGS."""
     if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr)):
         return False
     sides = (node.left, node.right)
@@ -45,7 +45,7 @@ def is_flag_number(node: ast.AST) -> bool:
 
 
 def is_band_list(node: ast.AST) -> bool:
-    """Tell a literal that spells half of the input bands, or all output bands but one."""
+    """Recognise a literal that spells half of the input bands, or all output bands but one."""
     if not isinstance(node, ast.List | ast.Tuple | ast.Set):
         return False
     words = {part.value for part in node.elts if isinstance(part, ast.Constant)}
@@ -55,7 +55,7 @@ def is_band_list(node: ast.AST) -> bool:
 
 
 def is_scaling(node: ast.AST) -> bool:
-    """Tell `values * scale + offset`, `(values + offset) * scale` and their inverses."""
+    """Recognise `values * scale + offset`, `(values + offset) * scale` and their inverses."""
     if not isinstance(node, ast.BinOp):
         return False
     additive = isinstance(node.op, ast.Add | ast.Sub)

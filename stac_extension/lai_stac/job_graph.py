@@ -102,7 +102,7 @@ def read_series(process_graph: Document) -> Document | None:
 
 
 def _loaded(process_graph: Document) -> str:
-    """Say which dates a graph loads."""
+    """Return which dates a graph loads."""
     for node in _nodes(process_graph):
         extent = (node.get("arguments") or {}).get("temporal_extent")
         if node["process_id"].startswith("load_") and isinstance(extent, list):

@@ -41,7 +41,7 @@ def write_bands(path, rng, *, step=STEP, nodata=0.0, dtype="uint16", **profile):
 
 
 def warp(scene, grid) -> np.ndarray:
-    """Let GDAL's warper do it."""
+    """Read by GDAL's warper."""
     values = np.full((2, *grid.shape), np.nan, "float32")
     with rasterio.open(scene.bands["B04"].href) as dataset:
         for number, layer in enumerate(values, 1):

@@ -22,7 +22,7 @@ _only = {"public": False}
 
 
 def refuse_private_addresses() -> None:
-    """Let this process read public addresses only, from now on."""
+    """Restrict this process to public addresses, from now on."""
     _only["public"] = True
 
 

@@ -234,7 +234,7 @@ def _unused(graph: Graph) -> list[str]:
 
 
 def _collect_results(graph: Graph) -> Graph:
-    """Let the graph end in all its `save_result` nodes, as on the cloud back-ends."""
+    """Make the graph end in all its `save_result` nodes, as on the cloud back-ends."""
     end = _end(graph)
     saves = [name for name in _unused(graph) if graph[name]["process_id"] == "save_result"]
     others = [name for name in saves if name != end]

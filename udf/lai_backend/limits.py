@@ -91,7 +91,7 @@ def process_start(pid: int) -> str:
 
 
 def become_subreaper() -> None:
-    """Let orphans that descend from this process become its children (Linux)."""
+    """Make orphans that descend from this process its children (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 

@@ -44,7 +44,7 @@ class SavedResult:
 def save_result(
     data: Json, format: str = "GTiff", options: dict[str, Any] | None = None
 ) -> SavedResult:
-    """Say how a result is written; the worker writes it."""
+    """Record how a result is written; the worker writes it."""
     if not isinstance(data, xr.DataArray | DriverVectorCube | ZonalValues):
         raise GraphError(f"save_result cannot write {type(data).__name__}.")
     form = check_format(format, vector=not isinstance(data, xr.DataArray))

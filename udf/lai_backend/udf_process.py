@@ -66,7 +66,7 @@ class UdfProcess:
                 self._start()
 
     def ask(self, operation: str, *arguments: object) -> tuple[Json, npt.NDArray[np.float32]]:
-        """Let the process do something and return its answer."""
+        """Have the process do something, and return its answer."""
         self.start()
         lane = self._lanes.get()
         try:

@@ -115,7 +115,7 @@ _CALLED: set[str] = set()
 
 @contextmanager
 def _first_call_alone(code: str) -> Iterator[None]:
-    """Let the first call of a UDF finish before the next, so that threads share what it loads."""
+    """Finish the first call of a UDF before the next, so that threads share what it loads."""
     if code in _CALLED:
         yield
         return

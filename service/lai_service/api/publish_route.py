@@ -24,7 +24,7 @@ OUTCOME = "LAI-Publish-Outcome"
 
 
 def _kind(body: object) -> str:
-    """Tell the bodies apart, so that a fault is told of the one that was meant."""
+    """Distinguish the bodies, so that a fault is reported for the one that was meant."""
     given = body if isinstance(body, dict) else getattr(body, "__dict__", {})
     return next((kind for kind in ("results", "cogs") if kind in given), "item")
 

@@ -262,7 +262,7 @@ def _observed(
 
 
 def _why_nothing(catalogue: Catalogue, places: list[Place], asked: TimeSeriesRequest) -> str:
-    """Say why no item matches: wrong place, swapped coordinates, or wrong time and filter."""
+    """Return why no item matches: wrong place, swapped coordinates, or wrong time and filter."""
     anywhere = _search(places, TimeSeriesRequest(geometry={}))
     if catalogue.count(anywhere):
         return "there are items here, but none of that time, collection and filter"

@@ -72,7 +72,7 @@ def request_of(search: Search) -> Document:
 
 
 def _said(node: Any) -> Any:  # noqa: ANN401 (CQL2 JSON that passed the white list)
-    """Say a filter in operators that pgstac knows."""
+    """Write a filter in operators that pgstac knows."""
     if isinstance(node, bool):
         return _TRUE if node else _FALSE
     if not isinstance(node, Mapping) or "op" not in node:
@@ -108,7 +108,7 @@ def _said(node: Any) -> Any:  # noqa: ANN401 (CQL2 JSON that passed the white li
 
 
 def _computed(node: Any) -> Document:  # noqa: ANN401
-    """Say a side of a calculation, in brackets and as a number, which pgstac 0.10 leaves out."""
+    """Write a side of a calculation, in brackets and as a number, which pgstac 0.10 leaves out."""
     if isinstance(node, Mapping) and node.get("op") in ARITHMETIC:
         node = {"op": node["op"], "args": [_computed(arg) for arg in node["args"]]}
     return {"op": NUMBER, "args": [node]}

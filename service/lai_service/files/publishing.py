@@ -199,7 +199,7 @@ class Publisher:
         return _Plan(_stored(item, collection, digest), collection, files, digest)
 
     def _with_known_items(self, item: Document) -> Document:
-        """Let links to items beside this one, `../<id>/<id>.json`, name those of the catalogue."""
+        """Turn links to items beside this one, `../<id>/<id>.json`, to those of the catalogue."""
         links = item.get("links", [])
         beside = {
             number: found[1]
@@ -284,7 +284,7 @@ def _read_item(folder: Path) -> Document:
 
 
 def _not_one_item(folder: Path, found: list[Path]) -> str:
-    """Say what a folder holds in place of one item, and what to give."""
+    """Report what a folder holds in place of one item, and what to give."""
     if found:
         names = ", ".join(path.name for path in found)
         return f"{folder} holds several STAC items ({names}); give each a folder with its files"

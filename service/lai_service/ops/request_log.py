@@ -117,7 +117,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def configure_logging(kind: LogFormat) -> None:
-    """Let all loggers of the process write to standard error in one format."""
+    """Make all loggers of the process write to standard error in one format."""
     text = logging.Formatter("%(asctime)s %(name)s %(message)s")
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonFormatter() if kind == "json" else text)

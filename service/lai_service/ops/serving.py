@@ -44,7 +44,7 @@ def hold_port(host: str, port: int) -> socket.socket:
 
 
 def _share_memory() -> None:
-    """Let the threads share two heaps of glibc: each would keep what its largest request took."""
+    """Make the threads share two heaps of glibc: each would keep what its largest request took."""
     with suppress(OSError, AttributeError):  # no glibc
         ctypes.CDLL(None).mallopt(_ARENAS, 2)
 

@@ -99,7 +99,7 @@ def vegetation_spectra(
 
 
 def _widen(canopy: CanopyParameters, rng: np.random.Generator) -> CanopyParameters:
-    """Let half of the canopies have paler leaves and brighter soil than the laws of SL2P give.
+    """Give half of the canopies paler leaves and brighter soil than the laws of SL2P give.
 
     Real 20 m pixels of equal SL2P LAI are brighter in the red and at the red edge than the laws.
     """
@@ -175,7 +175,7 @@ def leafless_spectra(surface_class: SurfaceClass, n: int, rng: np.random.Generat
 
 
 def deviate(spectra: Array, rng: np.random.Generator, spread: float) -> Array:
-    """Let each surface deviate from its model: all bands together, and each band by itself.
+    """Make each surface deviate from its model: all bands together, and each band by itself.
 
     All bands together most of all: clumps of leaves and rows cast shadow, slopes face the sun.
     """
