@@ -41,7 +41,26 @@ def apply_dimension(
         data = data.squeeze(final, drop=True)
     ordered = data.transpose(..., dimension)
     labels = ordered[dimension].values
-    values = _call(process, da.asarray(ordered.data), labels, data.get_axis_num(dimension), context)
+    before = da.asarray(ordered.data)
+    values = da.asarray(
+        process(
+            before,
+            positional_parameters={"data": 0},
+            named_parameters={"context": context or {}},
+            axis=before.ndim - 1,
+            keepdims=False,
+            source_transposed_axis=data.get_axis_num(dimension),
+            context=context or {},
+            dim_labels=labels,
+        )
+    )
+    if values.shape == before.shape[:-1]:  # one value, without the axis, counts as one label
+        values = values[..., np.newaxis]
+    if values.shape[:-1] != before.shape[:-1]:
+        raise ParameterError(
+            f"The process of apply_dimension returned shape {values.shape} for values of shape "
+            f"{before.shape}; it may change the length of the last axis only."
+        )
     if final != dimension or values.shape[-1] != len(labels):
         labels = np.arange(values.shape[-1])
     kept = {name: ordered[name] for name in ordered.dims[:-1] if name in ordered.coords}
@@ -50,28 +69,3 @@ def apply_dimension(
     order = [final if name == dimension else name for name in data.dims]
     result = result.transpose(*order)
     return georeference_like(result, data)
-
-
-def _call(
-    process: Callable[..., Any], values: da.Array, labels: Any, source_axis: Any, context: Json
-) -> da.Array:
-    """Run a process along the last axis; one value without that axis counts as one label."""
-    result = process(
-        values,
-        positional_parameters={"data": 0},
-        named_parameters={"context": context or {}},
-        axis=values.ndim - 1,
-        keepdims=False,
-        source_transposed_axis=source_axis,
-        context=context or {},
-        dim_labels=labels,
-    )
-    array: da.Array = da.asarray(result)
-    if array.shape == values.shape[:-1]:
-        array = array[..., np.newaxis]
-    if array.shape[:-1] != values.shape[:-1]:
-        raise ParameterError(
-            f"The process of apply_dimension returned shape {array.shape} for values of shape "
-            f"{values.shape}; it may change the length of the last axis only."
-        )
-    return array

@@ -4,7 +4,6 @@ The server resolves a graph (user-defined processes are in its registry) and han
 it evaluates nothing itself.
 """
 
-import functools
 import os
 import shutil
 from collections.abc import Mapping
@@ -43,7 +42,10 @@ class LocalProcessing(Processing):
 
     def get_process_registry(self, api_version: Any) -> ProcessRegistry:
         """Return the predefined processes."""
-        return _driver_registry()
+        registry = ProcessRegistry(target_version="2.0.0-rc.1")
+        for spec in process_specs().values():
+            registry.add_spec(spec)
+        return registry
 
     def validate(self, process_graph: dict[str, Any], env: Any = None) -> list[Problem]:
         """Return what is wrong with a process graph."""
@@ -155,11 +157,3 @@ def _user_of_request() -> str | None:
         return str(handler.get_user_from_bearer_token(flask.request).user_id)
     except OpenEOApiException:
         return None
-
-
-@functools.cache
-def _driver_registry() -> ProcessRegistry:
-    registry = ProcessRegistry(target_version="2.0.0-rc.1")
-    for spec in process_specs().values():
-        registry.add_spec(spec)
-    return registry

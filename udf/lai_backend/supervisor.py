@@ -6,6 +6,7 @@ server carries on: jobs whose worker lives are watched further, the others becom
 reason.
 """
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -58,7 +59,11 @@ class Supervisor:
         warm_up()
         for job in self._store.jobs_in("running"):
             if job.pid is not None:
-                self._workers[job.id] = self._take_over(job, job.pid)
+                task = None
+                with contextlib.suppress(OSError, ValueError):
+                    task = Task.model_validate(read_json(self.job_folder(job.id) / "task.json"))
+                since, group = (job.started or job.updated).timestamp(), ControlGroup(job.id)
+                self._workers[job.id] = Worker(job.pid, job.pid_started or "", group, task, since)
         self._thread.start()
 
     def stop(self) -> None:
@@ -185,15 +190,6 @@ class Supervisor:
             if reason is not None:
                 self._ended[name] = reason
                 worker.stop()
-
-    def _take_over(self, job: Job, pid: int) -> Worker:
-        """Return the worker of a job that an earlier server started."""
-        try:
-            task = Task.model_validate(read_json(self.job_folder(job.id) / "task.json"))
-        except (OSError, ValueError):
-            task = None
-        since = (job.started or datetime.now(UTC)).timestamp()
-        return Worker(pid, job.pid_started or "", ControlGroup(job.id), task, since)
 
     def _start_job(self, job: Job) -> None:
         folder = self.job_folder(job.id)

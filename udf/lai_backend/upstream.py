@@ -24,8 +24,11 @@ from lai_backend.files import Json
 from lai_backend.grids import check_dimension, georeference_like, on_grid_of
 
 Process = Callable[..., Any]
-SEASONS = {"season": (3, 12), "tropical-season": (6, 11)}
-"""Months in a period, and the month in which one of them starts."""
+FREQUENCIES = {
+    **{"hour": "h", "day": "D", "week": "W-SAT"},
+    **{"month": "M", "season": "Q-NOV", "year": "Y"},
+}
+"""Of pandas."""
 DECADES = {"decade": 0, "decade-ad": 1}  # last digit of the first year
 SEPARATE = "__cubes__"
 """Dimension of two cubes that are merged without a resolver although all their labels are equal."""
@@ -186,25 +189,18 @@ def aggregate_temporal_period(
 def period_start(date: pd.Timestamp, period: str) -> np.datetime64:
     """Return the first instant of the period that a date lies in; weeks start on Sunday."""
     day = date.normalize()
-    if period in SEASONS:
-        length, first = SEASONS[period]
-        month = day.replace(day=1) - pd.DateOffset(months=(day.month - first) % length)
-        return np.datetime64(month, "ns")
-    if period in DECADES:
-        year = day.year - (day.year - DECADES[period]) % 10
-        return np.datetime64(pd.Timestamp(year, 1, 1), "ns")
-    starts = {
-        "hour": date.floor("h"),
-        "day": day,
-        "week": day - pd.Timedelta(days=(day.dayofweek + 1) % 7),
-        "dekad": day.replace(day=min((day.day - 1) // 10, 2) * 10 + 1),
-        "month": day.replace(day=1),
-        "year": day.replace(month=1, day=1),
-    }
-    if period not in starts:
-        known = ", ".join([*starts, *SEASONS, *DECADES])
+    if period in FREQUENCIES:
+        start = date.to_period(FREQUENCIES[period]).start_time
+    elif period == "dekad":
+        start = day.replace(day=min((day.day - 1) // 10, 2) * 10 + 1)
+    elif period == "tropical-season":  # of May to October, and of November to April
+        start = day.replace(day=1) - pd.DateOffset(months=(day.month - 11) % 6)
+    elif period in DECADES:
+        start = pd.Timestamp(day.year - (day.year - DECADES[period]) % 10, 1, 1)
+    else:
+        known = ", ".join([*FREQUENCIES, "dekad", "tropical-season", *DECADES])
         raise ParameterError(f"There is no period {period!r}; use {known}.")
-    return np.datetime64(starts[period], "ns")
+    return np.datetime64(start, "ns")
 
 
 def _reduce_groups(
