@@ -50,17 +50,8 @@ def write_files(
 ) -> list[Path]:
     """Write a report: `<name>.csv` per table, texts by file name, figures; all appear, or none.
 
-    Args:
-        folder: where to; made if missing.
-        tables: by name.
-        texts: by file name.
-        draw: writes figures into the folder that it is given.
-
-    Returns:
-        The files, in the order of their names.
-
-    Raises:
-        OutputNotWritableError: the folder or disk refuses.
+    `draw` writes figures into the folder that it is given. Returns the files, in the order of their
+    names; raises `OutputNotWritableError` where the folder or disk refuses.
     """
     with work_folder(folder) as work, disk_errors(folder):
         for name, table in tables.items():

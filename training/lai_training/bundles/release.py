@@ -45,17 +45,10 @@ def release(
 ) -> Path:
     """Make a calibrated, scored bundle of a run, and its model card beside it (`.md`).
 
-    Args:
-        run: folder of a finished run.
-        bundle: zip to write.
-        version: semantic version of the model.
-        pairs: CSV of field pairs for the calibration.
-        further: folder of further field measurements, see `measurements.gather_measurements`.
-        scenes: folder of GeoTIFF scenes to score the emulation on; None = no such scores.
-        progress: called with (scenes done, all), once for each of `SCENE_CASES`.
-
-    Returns:
-        The bundle, verified.
+    `pairs` is a CSV of field pairs for the calibration, `further` a folder of further field
+    measurements (`measurements.gather_measurements`), `scenes` a folder of GeoTIFF scenes to score
+    the emulation on; None = no such scores. `progress` is called with (scenes done, all), once for
+    each of `SCENE_CASES`. Returns the bundle, verified.
 
     Raises:
         ExportError: the run is not finished.
@@ -101,12 +94,9 @@ def make_calibration(pairs: Path, further: Path | None = None) -> dict[str, Any]
 
 
 def rewrite_bundle(bundle: Path, parts: Mapping[str, Mapping[str, Any]], out: Path) -> Path:
-    """Write a bundle with other parts of its contract, and its card beside it.
+    """Write a bundle with other parts of its contract, and its card beside it; may be itself.
 
-    Args:
-        bundle: zip or folder.
-        parts: `calibration`, which is replaced; `metrics`, scores by name, which are added.
-        out: zip to write; may be `bundle`.
+    Parts are `calibration`, which is replaced, and `metrics`, scores by name, which are added.
 
     Raises:
         LaiModelError: the bundle cannot be opened.

@@ -113,13 +113,11 @@ def scale_of(left_out: LeftOut, scale: Mapping[str, Any]) -> Floats:
     return np.asarray(found[0], dtype="float64")
 
 
-def leave_out(
-    measurements: Measurements, variable: str, labels: Texts, *, sun: bool, seed: int = 0
-) -> LeftOut:
+def leave_out(measurements: Measurements, variable: str, labels: Texts, *, sun: bool) -> LeftOut:
     """Correct every row by a fit without the rows of its label.
 
     `labels`, (n,), are groups or regions; `variable` is a name of `RECIPES`; `sun`: whether angles
-    are given; `seed`: of the fit.
+    are given.
     """
     change = np.zeros(labels.size)
     for label in np.unique(labels):
@@ -127,7 +125,7 @@ def leave_out(
         rest, own = measurements.take(~held), measurements.take(held)
         if own.outside.all():
             continue
-        correction = fit_correction(rest, RECIPES[variable], sun=sun, seed=seed)
+        correction = fit_correction(rest, RECIPES[variable], sun=sun)
         change[held] = change_of(own, correction, sun=sun)
     return LeftOut(measurements, change, sun)
 

@@ -98,14 +98,11 @@ RECIPES = {
 }
 
 
-def fit_correction(
-    measurements: Measurements, recipe: Recipe, *, sun: bool, seed: int = 0
-) -> dict[str, Any]:
+def fit_correction(measurements: Measurements, recipe: Recipe, *, sun: bool) -> dict[str, Any]:
     """Fit the correction of a variable, as `model.json` holds it.
 
     Only rows inside the definition domain teach it, as only they are corrected. `sun`: whether the
-    sun's zenith is an input; else SL2P at nominal angles is corrected. `seed`: of the spectra that
-    the network is fitted to, and of its first weights.
+    sun's zenith is an input; else SL2P at nominal angles is corrected.
     """
     inside = measurements.take(~measurements.outside)
     inputs = gather_inputs(inside, sun=sun)
@@ -115,7 +112,7 @@ def fit_correction(
     factor = factor / np.where(spread > 1e-6, spread, 1.0)  # all angles may be nominal
     features = (inputs - centre) * factor
     process = fit_process(features, inside, recipe, sun=sun)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)  # of spectra to fit the network to, and of its first weights
     spectra, weights = draw_surroundings(features, rng)
     hidden, output, constant = fit_units(spectra, process(spectra), weights, recipe.units, rng)
     on_inputs = hidden[:, :-1] * factor

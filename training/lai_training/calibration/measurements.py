@@ -142,20 +142,13 @@ def from_pairs(table: pd.DataFrame) -> Measurements:
 
 
 def read_pairs(path: Path) -> pd.DataFrame:
-    """Read a table of field pairs and return the rows that are scored.
+    """Read a CSV of field pairs (`REQUIRED_COLUMNS`) and return the rows that are scored.
 
-    The filter and the handling of missing angles are those of the reference scores: |dt| of at most
-    5 days, `green_brown` not beginning with b, nominal angles where missing.
-
-    Args:
-        path: CSV file; columns in `REQUIRED_COLUMNS`, reflectance with unit 1, angles in degrees.
-
-    Returns:
-        The scored rows with a new index, `site_date` (site and field date, the unit of the
-        bootstrap) added, angles filled with their nominal values where missing.
-
-    Raises:
-        PairsError: the file is not such a table, or no row passes the filter.
+    Reflectance has unit 1, angles are in degrees. The filter and the handling of missing angles are
+    those of the reference scores: |dt| of at most 5 days, `green_brown` not beginning with b,
+    nominal angles where missing. The rows have a new index, and `site_date` (site and field date,
+    the unit of the bootstrap). Raises `PairsError` where the file is not such a table, or no row
+    passes.
     """
     table = _read(path)
     missing = [name for name in REQUIRED_COLUMNS if name not in table]

@@ -191,15 +191,13 @@ def predict_left_out(
     return found
 
 
-def predict_shipped(
-    table: pd.DataFrame, bundle: Path, region: str = "known"
-) -> dict[str, Prediction]:
+def predict_shipped(table: pd.DataFrame, bundle: Path) -> dict[str, Prediction]:
     """Predict field pairs with a bundle as it ships, by target: its intervals of several levels."""
     found = {}
     for target in TARGETS:
         quantiles: dict[float, Floats] = {}
         for level in SHIPPED_LEVELS:
-            bands = predict_spectra(table, bundle, target=target, level=level, region=region)
+            bands = predict_spectra(table, bundle, target=target, level=level)
             quantiles[round((1 - level) / 2, 6)] = bands["LAI_LOWER"]
             quantiles[round((1 + level) / 2, 6)] = bands["LAI_UPPER"]
         lai = bands["LAI"]
@@ -213,20 +211,18 @@ def predict_shipped(
 
 
 def predict_spectra(
-    table: pd.DataFrame, bundle: Path, *, target: str, level: float = 0.95, region: str = "known"
+    table: pd.DataFrame, bundle: Path, *, target: str, level: float = 0.95
 ) -> dict[str, Floats]:
     """Run the UDF over uniform patches of the single spectra of field pairs.
 
-    Returns `LAI`, and `LAI_LOWER` and `LAI_UPPER` of the level, (n,) each; `target`, `level` and
-    `region` are those of the UDF's context.
+    Returns `LAI`, and `LAI_LOWER` and `LAI_UPPER` of the level, (n,) each; `target` and `level`
+    are those of the UDF's context.
     """
     model = load_model(str(bundle))
     reach, multiple = model.contract["reach_px"], model.contract["window_multiple"]
     side = -(-(2 * reach + 1) // multiple) * multiple  # nothing beyond the patch is felt inside
     # The patch stands for endless uniform land: with the overlap declared, no border is seen.
-    settings = PredictOptions(
-        model=str(bundle), target=target, overlap=reach, level=level, region=region
-    )
+    settings = PredictOptions(model=str(bundle), target=target, overlap=reach, level=level)
     found: dict[str, list[float]] = {"LAI": [], "LAI_LOWER": [], "LAI_UPPER": []}
     for spectrum, angles in zip(table[list(BANDS)].to_numpy(), cosines_of(table), strict=True):
         patch = np.broadcast_to(spectrum[:, None, None], (len(BANDS), side, side))

@@ -47,6 +47,8 @@ FEWEST_ROWS = 4
 FEWEST_OF_A_MEAN = 3
 POINT_ROWS = 9
 """Pixels that stand for a field point in `interval_of_mean`."""
+NEAREST = 0.01
+"""Reflectance: spectra that differ by less are alike."""
 DRAWS = 50
 REPLICATES = 1000
 
@@ -244,23 +246,23 @@ def _row(what: str, scored: Scored, rng: np.random.Generator) -> dict[str, objec
     return row
 
 
-def measure_floor(table: pd.DataFrame, bands: tuple[str, ...], nearest: float = 0.01) -> str:
+def measure_floor(table: pd.DataFrame, bands: tuple[str, ...]) -> str:
     """Return what no estimate from these spectra can beat, in a sentence.
 
-    Points of one site and date whose spectra differ by less than `nearest` (root mean square over
+    Points of one site and date whose spectra differ by less than `NEAREST` (root mean square over
     bands) and whose LAI differs anyway; and what the measurements state of themselves.
     """
     differences = []
     for _, own in table.groupby("site_date"):
         spectra, lai = own[list(bands)].to_numpy(float), own["lai"].to_numpy(float)
         apart = np.sqrt(((spectra[:, None] - spectra) ** 2).mean(axis=2))
-        first, second = np.nonzero(np.triu(apart < nearest, k=1))
+        first, second = np.nonzero(np.triu(apart < NEAREST, k=1))
         differences += list(lai[first] - lai[second])
     text = "No two points of a date have spectra alike."
     if differences:
         sd = float(np.sqrt(np.mean(np.square(differences)) / 2))
         text = (
-            f"{len(differences)} pairs of points of one date with spectra less than {nearest:g} "
+            f"{len(differences)} pairs of points of one date with spectra less than {NEAREST:g} "
             f"apart differ in measured LAI by a standard deviation of {sd:.2f} each: a floor "
             "below which no RMSE on these data means anything."
         )

@@ -59,13 +59,7 @@ class Found:
 def prepare(config: PrepareConfig, out: Path, *, progress: Progress | None = None) -> Manifest:
     """Make a pool of the products of `config`, or add to the one that is there.
 
-    Args:
-        config: sources, choice, patches, split.
-        out: folder of the pool; made if missing.
-        progress: called with (products done, all).
-
-    Returns:
-        The manifest, as written to `out`.
+    `progress` is called with (products done, all). Returns the manifest, as written to `out`.
 
     Raises:
         PrepareError: no source, no product that gives a patch, or `out` holds a pool of other

@@ -116,12 +116,9 @@ def approach_clouds(
 ) -> pd.DataFrame:
     """Score by distance to the nearest pixel that the scene classification masks.
 
-    Twice: `clouds`, the scene as seen, with thin cloud beyond the mask; and `holes`, the same
-    mask over land without clouds, where all that is missing is neighbours.
-
-    Returns:
-        Columns view (`clouds`, `holes`), x (upper end of the bin, px; inf: beyond), network, n,
-        rmse, bias.
+    Twice: `clouds`, the scene as seen, with thin cloud beyond the mask; and `holes`, the same mask
+    over land without clouds, where all that is missing is neighbours. Columns are view, x (upper
+    end of the bin, px; inf: beyond), network, n, rmse, bias.
     """
     parts: dict[tuple[str, str], list[Float32]] = {}
     references, distances = [], []

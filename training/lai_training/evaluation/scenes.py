@@ -57,28 +57,23 @@ class Scene:
 
 
 def simulate_held_out(
-    count: int,
-    size_px: int,
-    library: SpectralLibrary,
-    *,
-    seed: int = 0,
-    cloud_cover: float = 0.0,
+    count: int, size_px: int, library: SpectralLibrary, *, seed: int = 0
 ) -> list[Scene]:
-    """Simulate noise-free scenes of size_px x size_px pixels of 20 m, each on a day of its own.
+    """Simulate noise-free, cloudless scenes of size_px x size_px pixels, each on a day of its own.
 
-    `library` holds spectra that no training pool uses. `cloud_cover` is the share under cloud and
-    its shadow, 0-1; the image then shows the clouds, and SCL says where they are.
+    `library` holds spectra that no training pool uses.
     """
-    return [
-        simulate_one(number, size_px, library, seed=seed, cloud_cover=cloud_cover)[0]
-        for number in range(count)
-    ]
+    return [simulate_one(number, size_px, library, seed=seed)[0] for number in range(count)]
 
 
 def simulate_one(
     number: int, size_px: int, library: SpectralLibrary, *, seed: int, cloud_cover: float = 0.0
 ) -> tuple[Scene, xr.DataArray]:
-    """Simulate scene `number`; return it and the same land without its clouds."""
+    """Simulate scene `number`; return it and the same land without its clouds.
+
+    `cloud_cover` is the share under cloud and its shadow, 0-1; the image then shows the clouds, and
+    SCL says where they are.
+    """
     month, day = DAYS[number % len(DAYS)]
     date = datetime(2020, month, day, 10, 56, 21, tzinfo=UTC)
     rng = np.random.default_rng((seed, number, 20))

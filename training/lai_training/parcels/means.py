@@ -94,20 +94,16 @@ def read_parcels(
     inner_buffer_m: float = 0.0,
     within: gpd.GeoSeries | None = None,
 ) -> gpd.GeoDataFrame:
-    """Read parcels from a vector file.
+    """Read parcels from a vector file (`lai_udf.polygons.read_polygons`).
 
-    Args:
-        path: see `lai_udf.polygons.read_polygons`.
-        id_column: name of the parcel, unique; None: see `lai_udf.polygons.ID_COLUMNS`.
-        crop_column: crop code; None: see `CROP_COLUMNS`.
-        inner_buffer_m: metres to keep away from the border, where pixels are mixed.
-        within: with a CRS; parcels outside its bounds are not read (`means.outline_items`), as
-            the register of a country holds ten million.
+    The name of a parcel is in `id_column` (None: see `lai_udf.polygons.ID_COLUMNS`), its crop code
+    in `crop_column` (None: see `CROP_COLUMNS`). `inner_buffer_m` metres are kept away from the
+    border, where pixels are mixed. Parcels outside the bounds of `within`, with a CRS
+    (`outline_items`), are not read, as the register of a country holds ten million.
 
-    Returns:
-        Columns `parcel` (text), `crop` (text, empty where unknown), `geometry`; the file's CRS, or
-        a metric one if a buffer is asked for. What has no area, or is eaten up by the buffer, is
-        left out and listed in `attrs["left_out"]`, name and reason.
+    Returns columns `parcel` (text), `crop` (text, empty where unknown), `geometry`; the file's CRS,
+    or a metric one if a buffer is asked for. What has no area, or is eaten up by the buffer, is
+    left out and listed in `attrs["left_out"]`, name and reason.
 
     Raises:
         ParcelsError: it cannot be read, lacks a column or CRS, names a parcel twice, or has none

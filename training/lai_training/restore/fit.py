@@ -57,22 +57,12 @@ def fit_bodies(
     until: float | None = None,
     workers: int = 1,
 ) -> Path:
-    """Fit both bodies and write the run.
+    """Fit both bodies to real scenes and write the run; return its folder.
 
-    Args:
-        config: the experiment.
-        scenes: real scenes to learn from.
-        run: folder of the run.
-        pools: folder in which simulated pools are kept between runs.
-        progress: told (batches done, all) of each body.
-        until: `time.monotonic()` at which the fit ends with what it has; None: when it is done.
-        workers: threads that make samples.
-
-    Returns:
-        The folder of the run.
-
-    Raises:
-        OutputNotWritableError: a folder refuses.
+    `pools` is the folder in which simulated pools are kept between runs. `progress` is told
+    (batches done, all) of each body; at `until`, a `time.monotonic()`, the fit ends with what it
+    has; `workers` are threads that make samples. Raises `OutputNotWritableError` where a folder
+    refuses.
     """
     simulated = None
     if config.simulated_patches and config.simulated_share:

@@ -24,6 +24,8 @@ logger = logging.getLogger("lai_training")
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 INDEX = "index.csv"
+SMALLEST_PX = 48
+"""Of 20 m."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +65,11 @@ def find_valid_vegetation(reflectance: NDArray[np.floating[Any]]) -> Mask:
     return valid
 
 
-def read_scenes(folder: Path, *, smallest_px: int = 48) -> list[Scene]:
-    """Read every scene of a folder whose sides have at least `smallest_px` pixels of 20 m.
+def read_scenes(folder: Path) -> list[Scene]:
+    """Read the GeoTIFFs and SAFE products of a folder with sides of `SMALLEST_PX` or more.
 
-    Args:
-        folder: with `*.tif` or `*.SAFE`; `index.csv` with the columns `file` and `loc_group_3km`
-            says which scenes are neighbours, else every scene is a place of its own.
-        smallest_px: smaller scenes are left out.
-
-    Raises:
-        EvaluationError: the folder holds no scene that can be read.
+    `index.csv` with the columns `file` and `loc_group_3km` says which scenes are neighbours, else
+    every scene is a place of its own. Raises `EvaluationError` where no scene can be read.
     """
     from lai_udf.scenes.read import read_scene  # fits on packed scenes do without GDAL
 
@@ -85,12 +82,12 @@ def read_scenes(folder: Path, *, smallest_px: int = 48) -> list[Scene]:
             logger.warning("%s skipped: %s", path.name, error)
             continue
         reflectance = cube.sel(bands=list(BANDS)).values.astype("float32")
-        if min(reflectance.shape[1:]) >= smallest_px:
+        if min(reflectance.shape[1:]) >= SMALLEST_PX:
             scored = find_valid_vegetation(reflectance)
             found.append(Scene(path.name, reflectance, scored, places.get(path.name, path.name)))
     if not found:
         raise EvaluationError(
-            f"{folder} holds no scene of {smallest_px} px or more: give a folder of GeoTIFFs or "
+            f"{folder} holds no scene of {SMALLEST_PX} px or more: give a folder of GeoTIFFs or "
             "products"
         )
     return found

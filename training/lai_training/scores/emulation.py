@@ -65,19 +65,14 @@ def add_band_noise(scene: xr.DataArray, level: float, seed: int) -> xr.DataArray
 def compare_with_sl2p(
     scene: xr.DataArray, bundle: Path, *, noise: float = 0.0, angles: bool = False, seed: int = 0
 ) -> dict[str, NDArray[np.floating[Any]]]:
-    """Run SL2P and a bundle on the same pixels, at the same angles.
+    """Run SL2P and a bundle on the same pixels of (bands, y, x) reflectance, at the same angles.
 
-    Args:
-        scene: (bands, y, x) reflectance.
-        bundle: model bundle.
-        noise: level of band noise added first; 1 = as measured on real dates.
-        angles: give both of them angles, of the scene or of `add_missing_angles`; else the
-            angle bands are dropped, and both take the nominal ones.
-        seed: of the noise and of drawn angles.
+    Noise of the level (1 = as measured on real dates) is added first; `seed` is that of the noise
+    and of drawn angles. With `angles`, both get those of the scene or of `add_missing_angles`; else
+    the angle bands are dropped, and both take the nominal ones.
 
-    Returns:
-        `sl2p` of the noise-free scene, `sl2p_noisy` and `network` of the noisy one; (n,) each,
-        over the clear vegetated pixels.
+    Returns `sl2p` of the noise-free scene, `sl2p_noisy` and `network` of the noisy one; (n,) each,
+    over the clear vegetated pixels.
     """
     clean = add_missing_angles(scene, seed) if angles else drop_angles(scene)
     noisy = add_band_noise(clean, noise, seed)
@@ -108,17 +103,12 @@ def score_scenes(
 ) -> dict[str, Any]:
     """Score a bundle against SL2P over many scenes; a scene that cannot be read is skipped.
 
-    Args:
-        paths: GeoTIFFs, in the order that gives each its noise.
-        bundle: model bundle.
-        noise: as in `compare_with_sl2p`.
-        angles: as in `compare_with_sl2p`.
-        progress: called with (scenes done, all).
+    GeoTIFFs come in the order that gives each its noise; `noise` and `angles` are as in
+    `compare_with_sl2p`; `progress` is called with (scenes done, all).
 
-    Returns:
-        Scores of `lai_training.scores.metrics.score` over all pixels together and, with noise,
-        `rmse_sl2p` and `rmse_ratio`: RMSE against the SL2P of the noise-free scene, of SL2P
-        itself and relative to it.
+    Returns scores of `lai_training.scores.metrics.score` over all pixels together and, with noise,
+    `rmse_sl2p` and `rmse_ratio`: RMSE against the SL2P of the noise-free scene, of SL2P itself and
+    relative to it.
 
     Raises:
         EvaluationError: no scene has a clear vegetated pixel.

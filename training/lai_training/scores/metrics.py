@@ -67,15 +67,10 @@ def score(reference: ArrayLike, predicted: ArrayLike) -> Scores:
     )
 
 
-def agreement_ratio(
-    reference: ArrayLike, predicted: ArrayLike, *, absolute: float = 0.5, relative: float = 0.2
-) -> float:
-    """Return the share of pairs within max(absolute, relative * reference).
-
-    The defaults are the criterion of the Copernicus Global Land Service, 0.5 or 20 %.
-    """
+def agreement_ratio(reference: ArrayLike, predicted: ArrayLike) -> float:
+    """Return the share of pairs within 0.5 or 20 %: as the Copernicus Global Land Service asks."""
     truth, guess = _finite(reference, predicted)
-    allowed = np.maximum(absolute, relative * np.abs(truth))
+    allowed = np.maximum(0.5, 0.2 * np.abs(truth))
     return _mean(np.abs(guess - truth) <= allowed)
 
 

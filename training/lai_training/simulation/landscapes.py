@@ -36,6 +36,8 @@ from lai_training.simulation.spectral_library import LAI_LEVELS, SpectralLibrary
 
 Float32 = NDArray[np.float32]
 
+VEILED_SHARE = 0.15
+"""Of the landscapes of patches, under a veil of thin cloud with shadows."""
 _PIXELS_AT_A_TIME = 1 << 14  # their spectra stay in the processor's cache
 
 
@@ -192,13 +194,12 @@ def simulate_patches(
     library: SpectralLibrary,
     *,
     patches_per_scene: int = 16,
-    veiled_share: float = 0.15,
 ) -> Float32:
     """Simulate `n` noise-free patches for training, (n, 10, size, size).
 
     Landscapes of several patches are drawn on random days between March and November and cut up;
     each patch has its own haze, band gains and angles. Thin cloud and deep shadow that a cloud mask
-    would miss, over `veiled_share` of the landscapes, count as part of the noise-free spectrum:
+    would miss, over `VEILED_SHARE` of the landscapes, count as part of the noise-free spectrum:
     they are labelled by SL2P like all others. `patches_per_scene` (a square number): more is
     faster, fewer is more varied.
     """
@@ -209,7 +210,7 @@ def simulate_patches(
         count = min(per_scene, n - start)
         day = rng.triangular(30, 175, 345)
         image = _landscape(side * size, side * size, rng, library, day)[0]
-        if rng.random() < veiled_share:
+        if rng.random() < VEILED_SHARE:
             image, _, _ = add_clouds(
                 image,
                 rng,

@@ -19,6 +19,13 @@ SHARP_BANDS = ("B02", "B03", "B04", "B08")
 """Bands measured at 10 m: their means over 20 m blur less than the 20 m bands."""
 
 
+MISREGISTRATION_PX = 0.08
+"""Standard deviation of the displacement between bands, pixels of 20 m (Sentinel-2 data quality
+reports: below 0.3 px of 10 m between bands)."""
+SHADOW_OFFSET_PX = (9, -7)
+"""Where the shadow of a cloud falls, (y, x)."""
+
+
 class SceneClass(enum.IntEnum):
     """Classes of the scene classification layer (SCL) that are simulated.
 
@@ -85,19 +92,13 @@ def blur(image: Float32, side: float, shift: tuple[float, float] = (0.0, 0.0)) -
     return image
 
 
-def spread_points(
-    reflectance: Float32, rng: np.random.Generator, *, misregistration_px: float = 0.08
-) -> Float32:
-    """Blur the bands of (10, y, x) as the instrument does, each displaced a little.
-
-    `misregistration_px`: standard deviation of the displacement between bands, pixels of 20 m
-    (Sentinel-2 data quality reports: below 0.3 px of 10 m between bands).
-    """
+def spread_points(reflectance: Float32, rng: np.random.Generator) -> Float32:
+    """Blur the bands of (10, y, x) as the instrument does, each displaced a little."""
     out = np.empty_like(reflectance)
     base = rng.uniform(0.04, 0.10)
     for position, band in enumerate(BANDS):
         side = base if band in SHARP_BANDS else base + 0.05
-        offset = np.clip(rng.normal(0, misregistration_px, 2), -side, side)
+        offset = np.clip(rng.normal(0, MISREGISTRATION_PX, 2), -side, side)
         out[position] = blur(reflectance[position], side, (offset[0], offset[1]))
     return out
 
@@ -136,13 +137,12 @@ def add_clouds(
     cover: float,
     thickest: float = 1.0,
     shadow_depth: float = 0.65,
-    shadow_offset_px: tuple[int, int] = (9, -7),
 ) -> tuple[Float32, Float32, Float32]:
     """Lay clouds, some of them thin, and their shadows over (10, y, x).
 
     `cover` is the share of the scene under cloud, `thickest` the opacity where the cloud is
     thickest (low: a veil of haze), `shadow_depth` the share of light that it takes from its shadow,
-    which falls `shadow_offset_px` away. Returns reflectance, opacity of clouds and depth of shadow,
+    which falls `SHADOW_OFFSET_PX` away. Returns reflectance, opacity of clouds and depth of shadow,
     both 0-1, (y, x).
     """
     height, width = reflectance.shape[-2:]
@@ -151,7 +151,7 @@ def add_clouds(
     edge = np.float32(np.quantile(field, 1 - cover))
     thickness = np.clip((field - edge) / np.float32(0.5), 0, 1)
     opacity = thickness * np.float32(thickest)
-    depth = np.roll(thickness, shadow_offset_px, (0, 1)) * (1 - opacity)
+    depth = np.roll(thickness, SHADOW_OFFSET_PX, (0, 1)) * (1 - opacity)
     lit = reflectance * (1 - np.float32(shadow_depth) * depth)
     bright = CLOUD_BRIGHTNESS[:, None, None] * (1 + np.float32(0.05) * field)
     return (lit * (1 - opacity) + bright * opacity).astype(np.float32), opacity, depth

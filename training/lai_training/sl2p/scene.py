@@ -61,23 +61,13 @@ def write_sl2p(
     sensor: str = "S2A",
     progress: Progress | None = None,
 ) -> Path:
-    """Run SL2P over a scene and write values and flags.
+    """Run SL2P over a scene, strip by strip, and write values and flags into a GeoTIFF.
 
     Angles are the scene's where it has them, else nominal. Values that cannot be surface
     reflectance are no data; no other pixel is masked: SNAP does not either, and the scene classes
-    are the caller's to apply.
-
-    Args:
-        source: the scene, as `lai_udf.scenes.read.open_scene` describes it.
-        output: GeoTIFF to write; an existing file is replaced, its folder made if missing.
-        variables: for each, a band of its name and one with `_FLAGS` appended (SNAP's bits).
-            All bands are float32; NaN is no data, where the flags are 1.
-        network: as in `sl2p.predict`.
-        sensor: as in `sl2p.predict`.
-        progress: called after every strip.
-
-    Returns:
-        `output`.
+    are the caller's to apply. For each variable there is a band of its name and one with `_FLAGS`
+    appended (SNAP's bits), float32; NaN is no data, where the flags are 1. An existing file is
+    replaced. `network` and `sensor` are those of `sl2p.predict`.
 
     Raises:
         Sl2pError: there is no such network or variable.
@@ -119,18 +109,9 @@ def write_sl2p_series(
 ) -> list[Path]:
     """Run SL2P over every date of a cube: `sl2p.tif` where `lai-udf run` puts the LAI of the date.
 
-    That is where `lai-train parcels` looks for it; without a run, a folder named by the time.
-
-    Args:
-        data: cube as `lai_udf.estimate` takes it.
-        directory: where the folders of the dates are, or go: `20240601T103629`.
-        network: as in `sl2p.predict`.
-        sensor: as in `sl2p.predict`.
-        progress: called after each date.
-        **declared: what the cube does not state, see `lai_udf.open_scene`.
-
-    Returns:
-        The files of the dates that hold data.
+    That is where `lai-train parcels` looks for it; without a run, a folder named by the time, such
+    as `20240601T103629`. The cube is as `lai_udf.estimate` takes it; what it does not state is
+    declared as for `lai_udf.open_scene`. Returns the files of the dates that hold data.
 
     Raises:
         Sl2pError: a band is missing, or there is no such network.
