@@ -21,8 +21,8 @@ from keras import layers, ops
 
 from experiments.spectra.library import spectral_library
 from lai_training.learn.config import FitConfig, SampleConfig
+from lai_training.learn.fit import compile_model
 from lai_training.learn.pools import Normalisation
-from lai_training.learn.recipe import compile_model
 from lai_training.learn.samples import SampleStream
 from lai_training.networks import FEATURE_COUNT, SPECS, build_network
 from lai_training.simulation.landscapes import simulate_scene

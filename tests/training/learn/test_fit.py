@@ -17,10 +17,9 @@ from typer.testing import CliRunner
 
 from lai_training.cli import app
 from lai_training.errors import ConfigError, FitError
-from lai_training.learn.checkpoints import KeepRun, read_history
+from lai_training.learn.checkpoints import KeepRun, full_precision, read_history
 from lai_training.learn.config import FitConfig, read_any_config, read_config
-from lai_training.learn.fit import fit
-from lai_training.learn.recipe import compile_model, full_precision
+from lai_training.learn.fit import compile_model, fit
 from lai_training.learn.run_folder import read_normalisation
 from lai_training.networks import build_network
 

@@ -11,6 +11,10 @@ In a run folder, written by `KeepRun`:
 An epoch's files are written in a work folder and moved into place when all of them are complete,
 the backup last: a kill at any moment leaves the files of some finished epoch. The backup itself
 says how far it got (steps of the optimizer), so no two files can disagree about it.
+
+Mixed precision multiplies in bfloat16 and keeps weights and outputs in float32. The policy is set
+layer by layer, on a network that is already built, instead of for the process: what is saved has
+the float32 form, so nothing behind the fit need know how it was fitted.
 """
 
 import csv
@@ -18,7 +22,8 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +31,6 @@ from typing import Any
 import keras
 
 from lai_training.errors import FitError
-from lai_training.learn.recipe import full_precision
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 
 BEST = "best.keras"
@@ -34,6 +38,9 @@ HISTORY = "history.csv"
 CURVES = "loss.png"
 RATE = "patches_per_s"
 BACKUP = Path("backup") / "latest.weights.h5"
+
+HALF = "mixed_bfloat16"
+FULL = "float32"
 
 logger = logging.getLogger("lai_training")
 
@@ -185,3 +192,24 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=100)
+
+
+def set_precision(model: keras.Model, policy: str) -> None:
+    """Let every layer but inputs and outputs compute with `policy`; weights are float32 in both."""
+    last = set(model.output_names)
+    for layer in model._flatten_layers(include_self=False):
+        if not isinstance(layer, keras.layers.InputLayer) and layer.name not in last:
+            layer.dtype_policy = policy
+
+
+@contextmanager
+def full_precision(model: keras.Model) -> Iterator[keras.Model]:
+    """Give a model that is fitted in bfloat16 its float32 form for as long as it is saved."""
+    mixed = any(layer.dtype_policy.name == HALF for layer in model.layers)
+    if mixed:
+        set_precision(model, FULL)
+    try:
+        yield model
+    finally:
+        if mixed:
+            set_precision(model, HALF)

@@ -5,12 +5,20 @@ every epoch: `best.keras`, `history.csv` and the backup from which a killed run 
 """
 
 import math
+import time
 from pathlib import Path
 
 import keras
 
 from lai_training.errors import FitError
-from lai_training.learn.checkpoints import BEST, AveragedWeights, KeepRun, restore
+from lai_training.learn.checkpoints import (
+    BEST,
+    HALF,
+    AveragedWeights,
+    KeepRun,
+    restore,
+    set_precision,
+)
 from lai_training.learn.config import FitConfig, PreparedConfig
 from lai_training.learn.pools import (
     Normalisation,
@@ -22,7 +30,6 @@ from lai_training.learn.pools import (
     normalise_by_range,
     open_real,
 )
-from lai_training.learn.recipe import compile_model, watch_batches
 from lai_training.learn.run_folder import refuse_other_config, write_provenance
 from lai_training.learn.samples import SampleStream
 from lai_training.networks import SPECS, build_network
@@ -129,3 +136,80 @@ def _stream(
         cosines=pool.cosines,
         lai=pool.lai,
     )
+
+
+def compile_model(model: keras.Model, config: FitConfig) -> None:
+    """Give the model its optimizer, loss and precision."""
+    total = config.epochs * config.steps
+    rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
+    if config.schedule == "cosine":
+        rate = schedule_cosine(config.learning_rate, total, alpha=1e-3, warmup=500)
+    smoothing = {}
+    if config.ema_momentum:
+        smoothing = {"use_ema": True, "ema_momentum": config.ema_momentum}
+    if config.optimizer == "adamw":
+        decay = {"weight_decay": config.weight_decay, "clipnorm": 1.0}
+        optimizer = keras.optimizers.AdamW(rate, **decay, **smoothing)
+    else:
+        optimizer = keras.optimizers.RMSprop(rate, **smoothing)
+    if config.mixed_precision:
+        set_precision(model, HALF)
+    huber = keras.losses.Huber(config.huber_delta) if config.huber_delta else None
+    model.compile(
+        optimizer=optimizer,
+        loss=huber or keras.losses.MeanSquaredError(),
+        weighted_metrics=["mae"],
+        jit_compile=compiles(),
+    )
+
+
+def schedule_cosine(
+    rate: float, total: int, *, alpha: float, warmup: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Return a rate that rises over at most `warmup` of `total` batches, then falls to `alpha`."""
+    return keras.optimizers.schedules.CosineDecay(
+        rate / 20,
+        decay_steps=total,
+        alpha=alpha,
+        warmup_target=rate,
+        warmup_steps=max(1, min(warmup, total // 10)),
+    )
+
+
+def compiles() -> bool:
+    """Return whether the backend must compile a step: JAX is slow without, others gain nothing."""
+    return bool(keras.backend.backend() == "jax")
+
+
+def watch_batches(
+    progress: Progress | None, until: float | None, done: int, total: int
+) -> list[keras.callbacks.Callback]:
+    """Return callbacks that count batches from `done` on, and end a fit when its time is over.
+
+    `until` is a `time.monotonic()`: the first batch done after it is the last; the epoch ends
+    there, with its validation and its files.
+    """
+    callbacks: list[keras.callbacks.Callback] = []
+    if progress:
+        batches = iter(range(done + 1, total + 1))
+        callbacks.append(
+            keras.callbacks.LambdaCallback(
+                on_train_batch_end=lambda batch, logs: progress(next(batches), total)
+            )
+        )
+    if until is not None:
+        callbacks.append(StopAt(until))
+    return callbacks
+
+
+class StopAt(keras.callbacks.Callback):  # type: ignore[misc]
+    """End a fit after the first batch that is done at `moment`, `time.monotonic()`."""
+
+    def __init__(self, moment: float) -> None:
+        super().__init__()
+        self._moment = moment
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop where the time is over."""
+        if time.monotonic() >= self._moment:
+            self.model.stop_training = True

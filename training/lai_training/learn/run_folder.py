@@ -22,7 +22,7 @@ from lai_training.errors import FitError
 from lai_training.learn.config import FitConfig, PoolConfig, PreparedConfig, read_config
 from lai_training.learn.pools import Normalisation, open_real
 from lai_training.networks import SPECS, NetworkSpec
-from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_training.reporting import write_files
 
 CONFIG = "config.yaml"
 PROVENANCE = "provenance.json"
@@ -56,10 +56,7 @@ def write_provenance(config: FitConfig, normalisation: Normalisation, run: Path)
         PROVENANCE: json.dumps(provenance, indent=2),
         CONFIG: yaml.safe_dump(config.model_dump(), sort_keys=False),
     }
-    with work_folder(run) as work, disk_errors(run):
-        for name, text in texts.items():
-            (work / name).write_text(text, encoding="utf-8")
-        move_finished({work / name: run / name for name in texts})
+    write_files(run, {}, texts)
 
 
 def _describe_data(config: PoolConfig | PreparedConfig) -> dict[str, Any]:

@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lai_training.errors import LaiTrainingError
-from lai_udf.atomic import move_finished, work_folder
+from lai_training.reporting import write_files
 from lai_udf.calibration import interval_of_mean
 
 Floats = NDArray[np.float64]
@@ -55,9 +55,7 @@ class ParcelCalibration:
 
     def write(self, path: Path) -> Path:
         """Write it as JSON, whole or not at all."""
-        with work_folder(path.parent) as work:
-            (work / path.name).write_text(json.dumps(asdict(self), indent=1) + "\n")
-            move_finished({work / path.name: path})
+        write_files(path.parent, {}, {path.name: json.dumps(asdict(self), indent=1) + "\n"})
         return path
 
 

@@ -18,8 +18,8 @@ import yaml
 from keras import ops
 
 from lai_training.learn.config import PoolConfig
+from lai_training.learn.fit import compiles, schedule_cosine, watch_batches
 from lai_training.learn.pools import Progress, load_pool
-from lai_training.learn.recipe import compiles, schedule_cosine, watch_batches
 from lai_training.learn.run_folder import describe_machine
 from lai_training.restore.config import BodyConfig, RestoreConfig
 from lai_training.restore.network import BODIES, READOUT, BodySpec, attach_head, build_body
