@@ -4,12 +4,22 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from lai_udf import frame
 
 PROGRAM = "lai-train"
 VersionOption = frame.version_option(PROGRAM)
+FurtherOption = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True,
+        help="Folder of further field tables that teach: GROUNDED EO, Swiss winter wheat.",
+    ),
+]
 
 
 class Commands(frame.commands_of(PROGRAM, "training")):  # type: ignore[misc]

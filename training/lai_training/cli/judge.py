@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lai_training.cli.frame import one_sentence, show_progress
+from lai_training.cli.frame import FurtherOption, one_sentence, show_progress
 
 
 def evaluate(
@@ -56,8 +56,7 @@ def _print_scores(paths: list[Path], scenes: Path, noise: float) -> None:
     from lai_training.scores.emulation import find_scenes, format_scores, score_scenes
 
     cases = {"angles given": (0.0, True), "nominal angles": (0.0, False)}
-    if noise:
-        cases[f"with noise {noise:g}"] = (noise, False)
+    cases |= {f"with noise {noise:g}": (noise, False)} if noise else {}
     rows = {}
     with one_sentence(), open_networks(paths) as networks:
         files = find_scenes(scenes)
@@ -132,10 +131,7 @@ def card(
 def calibrate(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE.zip", help="Bundle to calibrate.")],
     pairs: Annotated[Path, typer.Option(help="Field pairs of LAI, CSV.")],
-    further: Annotated[
-        Path | None,
-        typer.Option(help="Folder of further tables: GROUNDED EO, Swiss winter wheat."),
-    ] = None,
+    further: FurtherOption = None,
     out: Annotated[Path | None, typer.Option(help="Zip to write. Default: BUNDLE itself.")] = None,
     like: Annotated[
         Path | None,
@@ -167,10 +163,7 @@ def validate(
     model: Annotated[
         list[Path] | None, typer.Option(help="Bundle; may be repeated. Default: the shipped one.")
     ] = None,
-    further: Annotated[
-        Path | None,
-        typer.Option(help="Folder of further field tables that teach where a bundle is left out."),
-    ] = None,
+    further: FurtherOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> None:
     """Score SL2P, what else the table holds and networks against field-measured LAI.

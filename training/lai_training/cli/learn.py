@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from lai_training.cli.frame import one_sentence, show_progress
+from lai_training.cli.frame import FurtherOption, one_sentence, show_progress
 
 OVERPASS = time(10, 56, 21, tzinfo=UTC)
 """When Sentinel-2 passes over the simulated place."""
@@ -124,10 +124,7 @@ def export(
     scenes: Annotated[
         Path | None, typer.Option(exists=True, help="Folder of real scenes (.tif) to score on.")
     ] = None,
-    further: Annotated[
-        Path | None,
-        typer.Option(exists=True, help="Folder of further field tables, as for `calibrate`."),
-    ] = None,
+    further: FurtherOption = None,
 ) -> None:
     """Turn a finished run into a calibrated, scored model bundle."""
     from lai_training.bundles.release import release
