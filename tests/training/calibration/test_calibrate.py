@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lai_training.calibration import correction
+from lai_training.calibration import correction, worth
 from lai_training.calibration.calibrate import (
     LeftOut,
     calibrate_variable,
@@ -215,7 +215,9 @@ def test_a_calibrated_variable_is_what_the_udf_reads(rng):
     assert image.shape[0] == len(BANDS)
 
 
-def test_what_a_calibration_is_worth_is_scored_without_what_is_scored(rng):
+def test_what_a_calibration_is_worth_is_scored_without_what_is_scored(rng, monkeypatch):
+    monkeypatch.setattr(worth, "REPLICATES", 40)
+    monkeypatch.setattr(worth, "DRAWS", 20)
     rows = make_measurements(rng, bias=1.2, groups=8, each=6)
     left_out = leave_out(rows, "LAI", rows.fold, sun=True)
     crops = np.full(rows.sl2p.size, "wheat")
