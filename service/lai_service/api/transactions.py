@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import attr
+import jsonpatch
 from fastapi import Body, FastAPI
 from stac_fastapi.extensions.bulk_transactions import BulkTransactionMethod, Items
 from stac_fastapi.extensions.transaction.transaction import TransactionConformanceClasses
@@ -19,7 +20,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from lai_service.api.documents import served_collection, served_item, without_map_link
-from lai_service.api.patches import patched
 from lai_service.catalogue.port import Catalogue, Document, WriteMode, Written
 from lai_service.errors import BadRequestError, InvalidItemError, PatchError
 from lai_service.files.hrefs import check_files, has_files, read_stored_hrefs
@@ -125,7 +125,7 @@ class Transactions(ApiExtension):
         base = get_base_url(request)
 
         def changed(old: Document) -> Document:
-            item = self._item(patched(old, patch), collection_id, base)
+            item = self._item(_patched(old, patch), collection_id, base)
             check_files(item, self.data)
             return item
 
@@ -163,7 +163,7 @@ class Transactions(ApiExtension):
         base = get_base_url(request)
 
         def changed(old: Document) -> Document:
-            document = self._collection(patched(old, patch), base)
+            document = self._collection(_patched(old, patch), base)
             if document["id"] != collection_id:
                 raise PatchError("a patch cannot change the id of a collection")
             return document
@@ -246,3 +246,41 @@ def _created(document: Document) -> Response:
 def _check_same(document: Document, name: str) -> None:
     if document.get("id") != name:
         raise BadRequestError(f"the body has id {document.get('id')!r}, not {name!r}")
+
+
+def _patched(document: Document, patch: dict[str, Any] | list[Any]) -> Document:
+    """Apply a merge patch (RFC 7396) or a JSON patch (RFC 6902).
+
+    Args:
+        document: not changed.
+        patch: an object is a merge patch, a list is a JSON patch.
+
+    Raises:
+        PatchError: an operation is malformed, or the patch does not fit.
+    """
+    if isinstance(patch, dict):
+        return _merged(document, patch)
+    for operation in patch:
+        if not isinstance(operation, dict) or not isinstance(operation.get("path"), str):
+            raise PatchError(f"a JSON patch is a list of operations with a path, not {operation!r}")
+    try:
+        result = jsonpatch.apply_patch(document, patch)
+    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException) as error:
+        raise PatchError(f"the patch cannot be applied: {error}") from error
+    if not isinstance(result, dict):
+        raise PatchError("the patch does not leave a document")
+    return result
+
+
+def _merged(old: Document, patch: Document) -> Document:
+    """Apply a merge patch (RFC 7396): null removes, objects merge, all else replaces."""
+    merged = dict(old)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            inner = merged.get(key)
+            merged[key] = _merged(inner if isinstance(inner, dict) else {}, value)
+        else:
+            merged[key] = value
+    return merged
