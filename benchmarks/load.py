@@ -69,7 +69,7 @@ class Ledger:
     def fault(self, text: str) -> None:
         """Write down a broken promise."""
         with self.lock:
-            self.faults.append(" ".join(text.split())[:300])
+            self.faults.append(" ".join(text.split())[:3000])
 
     def next_version(self, item_id: str) -> int:
         """Return a version that was never sent, and note that it is."""
@@ -300,7 +300,7 @@ def report(site: Site, ledger: Ledger) -> bool:
     log = site.log.read_text(errors="replace")
     for words in ("database is locked", "Traceback"):
         if words in log:
-            ledger.fault(f"the server's log holds {words!r}: {log[log.index(words) :][-1500:]}")
+            ledger.fault(f"the log holds {words!r}: {log[log.index(words) :][:3000]}")
     for fault in ledger.faults[:20]:
         print("FAULT:", fault)
     print(

@@ -1,7 +1,8 @@
 """A crash at any point of publishing leaves nothing or everything, and repair the rest."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from lai_service.errors import CatalogueBusyError
 from lai_service.files import storage
 from lai_service.files.published_files import PublishedFiles
 from lai_service.files.publishing import Publisher, PublishRequest
+from lai_service.ops import repair
 from lai_service.ops.repair import repair_data
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
@@ -119,5 +121,27 @@ def test_repair_finds_nothing_where_nothing_broke(
 ) -> None:
     publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
     publisher.publish(PublishRequest(directory=make_result()))
+    report = repair_data(catalogue, settings.data)
+    assert (report.removed, report.broken) == ((), ())
+
+
+def test_repair_goes_on_where_an_item_was_deleted_meanwhile(
+    make_result: Make,
+    settings: Settings,
+    catalogue: Catalogue,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
+    publisher.publish(PublishRequest(directory=make_result()))
+    held = storage.locked
+
+    @contextmanager
+    def late(data: Path, collection_id: str, item_id: str) -> Iterator[None]:
+        with held(data, collection_id, item_id):
+            catalogue.remove_item(collection_id, item_id)
+            storage.remove_item_files(data, collection_id, item_id)
+            yield
+
+    monkeypatch.setattr(repair, "locked", late)
     report = repair_data(catalogue, settings.data)
     assert (report.removed, report.broken) == ((), ())

@@ -76,6 +76,8 @@ def _clear(catalogue: Catalogue, data: Path, folder: Path, dry_run: bool) -> lis
     """Remove the versions of one item that the catalogue does not name."""
     collection_id, item_id = folder.relative_to(data).parts
     with locked(data, collection_id, item_id):  # nobody publishes this item meanwhile
+        if not folder.is_dir():  # its item was deleted before
+            return []
         page = catalogue.search(Search(collections=(collection_id,), ids=(item_id,), limit=1))
         used = {(data / file).parent for item in page.items for file in _files(item)}
         orphans = [path for path in sorted(folder.iterdir()) if path not in used]
