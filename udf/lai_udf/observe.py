@@ -7,6 +7,7 @@ UTM zones it was cut into: ground that several rasters hold counts once.
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,15 @@ from lai_udf.zonal import (
     describe_pixels,
     join_pixels,
     share_between_grids,
+    stack_pixels,
     take_pixels,
     weigh_zones,
 )
 
 Layers = Mapping[str, NDArray[Any]]
 ReadMore = Callable[[LaiResult, Window], Layers]
+_TOGETHER = 100_000
+"""Pixels from which on the overpasses read so far are described: small zones cost calls."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,13 @@ def observe_zones(
         RasterError: a result cannot be read, or does not state its time.
     """
     known: dict[tuple[Grid, ...], list[Zones]] = {}
+    describe = partial(
+        describe_pixels,
+        exclude_flags=exclude_flags,
+        min_valid_share=min_valid_share,
+    )
+    batch: list[tuple[list[LaiResult], ZonePixels]] = []
+    size = 0
     for group in group_overpasses(results):
         by_grid: dict[Grid, list[LaiResult]] = {}
         for result in group:
@@ -80,17 +91,27 @@ def observe_zones(
         if grids not in known:
             known[grids] = _weigh(geometries, crs, grids)
         taken = zip(known[grids], by_grid.values(), strict=True)
-        pixels = join_pixels([_take(zones, own, read_more) for zones, own in taken])
-        yield Observation(
-            results=tuple(group),
-            datetime=group[0].datetime,
-            met=np.unique(pixels.zone),
-            statistics=describe_pixels(
-                pixels,
-                exclude_flags=exclude_flags,
-                min_valid_share=min_valid_share,
-            ),
-        )
+        parts = [_take(zones, own, read_more) for zones, own in taken]
+        pixels = parts[0] if len(parts) == 1 else join_pixels(parts)
+        if batch and (size > _TOGETHER or not pixels.has_layers_of(batch[0][1])):
+            yield from _describe(batch, describe)
+            batch, size = [], 0
+        batch.append((group, pixels))
+        size += len(pixels.zone) + len(pixels.area_px)
+    if batch:
+        yield from _describe(batch, describe)
+
+
+def _describe(
+    batch: Sequence[tuple[list[LaiResult], ZonePixels]],
+    describe: Callable[[ZonePixels], ZonalStatistics],
+) -> Iterator[Observation]:
+    """Compute the statistics of overpasses at once: the zones of each are zones of their own."""
+    together, zones = stack_pixels([pixels for _, pixels in batch])
+    found = describe(together)
+    for (group, pixels), own in zip(batch, zones, strict=True):
+        met = np.unique(pixels.zone)
+        yield Observation(tuple(group), group[0].datetime, met, found.of_zones(own))
 
 
 def _weigh(

@@ -10,6 +10,7 @@ the shares once per grid, `take_pixels` picks those of one date, `describe_pixel
 of several grids, as of a parcel across two UTM zones, are joined before by `join_pixels`.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ __all__ = [
     "join_pixels",
     "repair",
     "share_between_grids",
+    "stack_pixels",
     "take_pixels",
     "usable_pixels",
     "weigh_zones",
@@ -83,6 +85,11 @@ class ZonePixels:
     area_px: Floats
     """Area of the whole zones in pixels, shape (zones,)."""
 
+    def has_layers_of(self, other: "ZonePixels") -> bool:
+        """Return whether the same is known of these pixels as of others."""
+        known = (self.flags is None) == (other.flags is None)
+        return known and self.layers.keys() == other.layers.keys()
+
 
 @dataclass(frozen=True, eq=False)
 class ZonalStatistics:
@@ -100,6 +107,16 @@ class ZonalStatistics:
     """Pixels of equal weight that average independent errors as well: (sum w)^2 / sum w^2."""
     flag_shares: Mapping[int, Floats]
     """By bit of `LAI_FLAGS`: share of the area with LAI on which it is set; empty without flags."""
+
+    def of_zones(self, zones: slice) -> "ZonalStatistics":
+        """Return the statistics of some of the zones."""
+        cut: dict[str, Any] = {
+            name: value[zones]
+            if isinstance(value, np.ndarray)
+            else {key: each[zones] for key, each in value.items()}
+            for name, value in vars(self).items()
+        }
+        return ZonalStatistics(**cut)
 
 
 def take_pixels(zones: Zones, layers: Layers, flags: NDArray[Any] | None = None) -> ZonePixels:
@@ -135,6 +152,27 @@ def join_pixels(parts: Sequence[ZonePixels]) -> ZonePixels:
         flags=np.concatenate(flags) if len(flags) == len(parts) else None,
         area_px=np.sum([part.area_px for part in parts], axis=0),
     )
+
+
+def stack_pixels(dates: Sequence[ZonePixels]) -> tuple[ZonePixels, list[slice]]:
+    """Put the pixels of several dates together, each date with zones of its own.
+
+    Args:
+        dates: with the same layers, all or none with flags; see `ZonePixels.has_layers_of`.
+
+    Returns:
+        The pixels, and the zones of each date.
+    """
+    ends = np.cumsum([0, *(len(date.area_px) for date in dates)])
+    flags = [date.flags for date in dates if date.flags is not None]
+    stacked = ZonePixels(
+        zone=np.concatenate([date.zone + n for date, n in zip(dates, ends, strict=False)]),
+        weight=np.concatenate([date.weight for date in dates]),
+        layers={n: np.concatenate([date.layers[n] for date in dates]) for n in dates[0].layers},
+        flags=np.concatenate(flags) if flags else None,
+        area_px=np.concatenate([date.area_px for date in dates]),
+    )
+    return stacked, [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
 
 
 def describe_pixels(
