@@ -168,7 +168,7 @@ for low, high in ((0, 2), (2, 4), (4, 6), (6, 15)):
 # of Belgian fields; set `LAI_NOTEBOOK_SERIES` to a cube of yours (netCDF or Zarr, ten bands and SCL).
 
 # %%
-from lai_training.evaluation.dates import score_foretelling  # noqa: E402
+from lai_training.evaluation.dates import score_date_prediction  # noqa: E402
 from lai_training.evaluation.networks import open_networks  # noqa: E402
 from lai_udf import read_cube  # noqa: E402
 from lai_udf.bundle import default_bundle_path  # noqa: E402
@@ -179,7 +179,7 @@ print(f"fields: RMSE {left_out['rmse']:.2f}, rank correlation of the interval's 
 print(f"  {left_out['rank_width_error']:.2f}: the width hardly tells which field is off")
 if mine := os.environ.get("LAI_NOTEBOOK_SERIES"):
     with open_networks([default_bundle_path()]) as networks:
-        print(score_foretelling(read_cube(mine).load(), networks).round(3).to_string(index=False))
+        print(score_date_prediction(read_cube(mine).load(), networks).round(3).to_string(index=False))
 
 # %% [markdown]
 # ## What to use

@@ -34,7 +34,7 @@ def make_match(
 
 
 def foretold(errors: list[float], day: float = DAY) -> tuple[float, float]:
-    return fit_effect(errors_of([make_match(e) for e in errors], TAUGHT), 0.5).foretell(day)
+    return fit_effect(errors_of([make_match(e) for e in errors], TAUGHT), 0.5).predict(day)
 
 
 def test_one_point_shifts_by_its_share_and_more_points_by_more() -> None:
@@ -59,7 +59,7 @@ def test_other_dates_are_told_less_the_farther_they_are() -> None:
 
 def test_an_uncertain_point_weighs_less() -> None:
     sure, unsure = (
-        fit_effect(errors_of([make_match(1.0, sd=sd)], TAUGHT), 0.5).foretell(DAY)[0]
+        fit_effect(errors_of([make_match(1.0, sd=sd)], TAUGHT), 0.5).predict(DAY)[0]
         for sd in (0.05, 2.0)
     )
 

@@ -1,7 +1,7 @@
 """Extents of a request, and how they meet a pixel grid.
 
-Comes in: the `spatial_extent` and `temporal_extent` of openEO (bounding box or GeoJSON, dates or
-date-times, half open). Goes out: `odc.geo` geometries, grids and instants. A spatial extent is
+Input: the `spatial_extent` and `temporal_extent` of openEO (bounding box or GeoJSON, dates or
+date-times, half open). Output: `odc.geo` geometries, grids and instants. A spatial extent is
 snapped outward to the pixels it touches; nothing is resampled for it.
 """
 

@@ -209,7 +209,7 @@ def leave_points_out(
     for number, match in enumerate(matches):
         others = np.arange(len(matches)) != number
         effect = fit_effect(errors.take(others), shared)
-        mean, variance = effect.foretell(match.day)
+        mean, variance = effect.predict(match.day)
         after[number] = before[number] - mean * scale * fade(match.estimated, taught)
         widths[number] = 2 * half * np.sqrt(variance + 1 - shared)
     report |= {

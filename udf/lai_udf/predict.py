@@ -1012,7 +1012,7 @@ class OwnPoints:
     decay_days: float
     """Days after which the correlation has fallen to 1/e."""
 
-    def foretell(self, day: float) -> tuple[float, float]:
+    def predict(self, day: float) -> tuple[float, float]:
         """Return mean and variance of the shared error of a day (best linear prediction)."""
         near = self.shared * np.exp(-np.abs(self.days - day) / self.decay_days)
         return float(near @ self.weights), float(self.shared - near @ self.inverse @ near)
@@ -1203,7 +1203,7 @@ def relate_to_field(
                 value=settings.calibration,
                 expected="left out where the cube has no dates",
             )
-        mean, variance = load_own_points(settings.calibration, model).foretell(day)
+        mean, variance = load_own_points(settings.calibration, model).predict(day)
         # Own points say how leaves are off, so bare soil, which has none, is not shifted.
         fade = np.clip(centre / np.float32(taught["fade_below"]), 0, 1)
         shift = np.float32(mean * taught["typical_scale"]) * fade
@@ -1291,7 +1291,7 @@ def suspect_residual_cloud(spectrum: np.ndarray, contract: dict[str, Any]) -> np
 
 
 def exceed_visible(spectrum: np.ndarray, rule: dict[str, Any]) -> np.ndarray:
-    """Return by how much the visible exceeds what other bands foretell, (y, x) of (10, y, x).
+    """Return by how much the visible exceeds what other bands predict, (y, x) of (10, y, x).
 
     Logarithms: the mean over `visible`, less `constant` and the `weights` times those of `bands`.
     """

@@ -1,6 +1,6 @@
 """A simulated season over parcels: the same fields on many dates, with their true LAI.
 
-Input: a size, a seed and dates. Goes out, folder by folder, what a user of `lai-train parcels`
+Input: a size, a seed and dates. Output, folder by folder: what a user of `lai-train parcels`
 has: `parcels.gpkg` in the layout of the French register, a LAI item folder per date with SL2P
 beside it, and, what nobody else has, `truth.csv`, the mean true LAI of every parcel and date.
 

@@ -82,7 +82,7 @@ def interpolate(days: Floats, lai: Floats, seen: Bools, date: int, max_gap: floa
 def leave_out(
     days: Floats, bands: dict[str, Floats], given: Bools, blocks: bool
 ) -> Iterator[tuple[Bools, list[int], float]]:
-    """Yield (dates that are kept, dates to foretell, longest gap): single dates, or blocks."""
+    """Yield (dates that are kept, dates to predict, longest gap): single dates, or blocks."""
     clear = np.isin(bands["SCL"], CLEAR).mean(axis=1) > MIN_CLEAR_SHARE
     targets = np.flatnonzero(clear & given)
     if not blocks:
@@ -96,7 +96,7 @@ def leave_out(
                 yield given & ~inside, found, MAX_BLOCK_GAP_DAYS
 
 
-def foretell(
+def predict(
     method: Method,
     days: Floats,
     bands: dict[str, Floats],
@@ -183,7 +183,7 @@ def report_real(real: RealSeries, bands: dict[str, Floats]) -> None:
         print("|---|---|---|---|---|---|")
         for name, method in METHODS.items():
             told = [
-                [foretell(method, real.days, bands, part, b, unflagged) for b in (False, True)]
+                [predict(method, real.days, bands, part, b, unflagged) for b in (False, True)]
                 for part in (every, *halves)
             ]
             (single, blocks), *thin = told

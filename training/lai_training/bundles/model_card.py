@@ -85,7 +85,7 @@ def _worth(contract: Json) -> str:
     rows: list[tuple[str, str, str]] = []
     if ratio := found.get("pairs_ratio"):
         rows.append(
-            ("20 m LAI foretells another date within 5 days: RMSE / SL2P's", f"{ratio:.2f}", "1")
+            ("20 m LAI predicts another date within 5 days: RMSE / SL2P's", f"{ratio:.2f}", "1")
         )
     if rank := found.get("pairs_rank"):
         title = "the absolute error of that with `LAI_SD`: rank correlation"
@@ -102,7 +102,9 @@ def _worth(contract: Json) -> str:
         rows.append((title, f"{distance['network']:.3f}", cubic))
     if cloud := found.get("residual_cloud"):
         shares = {name: f"{own['caught']:.0%} at {own['lost']:.1%}" for name, own in cloud.items()}
-        title = "pixels spoilt by cloud that SCL missed: caught by flag 128, at good pixels lost"
+        title = (
+            "pixels contaminated by cloud that SCL missed: caught by flag 128, at good pixels lost"
+        )
         rows.append((title, shares["flag_128"], f"SL2P's flag 1: {shares['flag_1']}"))
     for target, own in contract["calibration"].get("scores_left_out_site_dates", {}).items():
         title = f"LAI of fields, target `{target}`, site-dates left out: RMSE (m² m⁻²)"
@@ -132,7 +134,7 @@ def _misses(found: Json) -> list[str]:
             "training data below: places left out score somewhat worse."
         )
     if found.get("residual_cloud", {}).get("flag_128", {}).get("caught", 1) < 0.6:
-        lines.append("Flag 128 misses about half of what residual cloud spoils.")
+        lines.append("Flag 128 misses about half of the pixels that residual cloud contaminates.")
     return lines
 
 
@@ -322,7 +324,7 @@ def _failures(contract: Json) -> str:
         "al. 2023, 281 sites), dense canopies saturate, and senescent leaves are hardly seen.",
         "Haze and thin cloud that the scene classification misses are taken for land"
         + (
-            "; flag 128 marks about half of what they spoil, no shadow, and some clear land."
+            "; flag 128 marks about half of these pixels, no shadow, and some clear land."
             if "residual_cloud" in contract.get("flags", {})
             else "."
         ),

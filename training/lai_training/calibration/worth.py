@@ -205,7 +205,7 @@ def _effect(errors: Floats, shared: float) -> tuple[float, float]:
     effect: OwnPoints = fit_effect(
         Errors(bounded, np.full(errors.size, 1 - shared), np.zeros(errors.size)), shared
     )
-    return effect.foretell(0.0)
+    return effect.predict(0.0)
 
 
 def _shift(scored: Scored, shift: float, factor: float) -> Scored:

@@ -1,4 +1,4 @@
-"""What real series say of a network: foretelling another date, and cloud that SCL missed.
+"""What real series say of a network: prediction of another date, and cloud that SCL missed.
 
 Input: a cube (t, bands, y, x) with SCL and angles (`lai_udf.read_cube`) and bundles. Output:
 tables. Definitions:
@@ -40,7 +40,7 @@ VEGETATED, BARE = 4, 5
 SEEN_CLASSES = (2, 4, 5, 6, 7)
 
 
-def score_foretelling(cube: xr.DataArray, networks: Sequence[Network]) -> pd.DataFrame:
+def score_date_prediction(cube: xr.DataArray, networks: Sequence[Network]) -> pd.DataFrame:
     """Return a row per network.
 
     Returns:
@@ -72,7 +72,7 @@ def score_foretelling(cube: xr.DataArray, networks: Sequence[Network]) -> pd.Dat
         estimates[network.name] = (own, sd)
     rows: list[dict[str, Any]] = []
     for name, (own, sd) in estimates.items():
-        errors = np.concatenate([_foretell(own[a], lai[b], m) for a, b, m in pairs])
+        errors = np.concatenate([_predict(own[a], lai[b], m) for a, b, m in pairs])
         size = np.abs(errors)
         spread, level = (
             np.concatenate([part[a][leave_border(m, BORDER_PX)] for a, _, m in pairs])
@@ -143,7 +143,7 @@ def _read_series(cube: xr.DataArray) -> tuple[Doubles, NDArray[np.uint8], Mask, 
     return lai, flags, clear, days
 
 
-def _foretell(own: Doubles, other: Doubles, pixels: Mask) -> Doubles:
+def _predict(own: Doubles, other: Doubles, pixels: Mask) -> Doubles:
     """Return the errors of an estimate of one date as SL2P of the other, slow change taken out."""
     change = other - own
     share = uniform_filter(pixels.astype("float64"), SMOOTH_PX, mode="nearest")

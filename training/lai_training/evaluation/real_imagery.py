@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lai_training.evaluation.dates import score_foretelling, score_residual_cloud
+from lai_training.evaluation.dates import score_date_prediction, score_residual_cloud
 from lai_training.evaluation.networks import Network
 from lai_training.evaluation.ten_metres import (
     CUBIC,
@@ -78,7 +78,7 @@ def score_real_imagery(
         figures["ten_metres"] = {"ten_metres.png": partial(draw_ten_metres, shown)}
     if series is not None:
         cube = read_cube(series).load()
-        tables["dates"] = score_foretelling(cube, networks)
+        tables["dates"] = score_date_prediction(cube, networks)
         tables["residual_cloud"] = score_residual_cloud(cube, networks)
     chapters = []
     for name, table in tables.items():

@@ -1,6 +1,6 @@
 """What an experiment is: one YAML file of `training/configs`, checked and frozen.
 
-Comes in: the path of a YAML file. Goes out: a `FitConfig`; a key that is not known, or a value
+Input: the path of a YAML file. Output: a `FitConfig`; a key that is not known, or a value
 that cannot be, is an error that names it.
 """
 

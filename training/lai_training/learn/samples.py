@@ -1,7 +1,7 @@
 """Training samples: simulated patches -> noisy, partly missing features and SL2P labels.
 
-Comes in: a pool of noise-free patches, shape (n, 10, y, x), read when it is asked for, so that no
-data set need fit in memory. Goes out: batches for Keras. Every batch is a function of (seed, epoch,
+Input: a pool of noise-free patches, shape (n, 10, y, x), read when it is asked for, so that no
+data set need fit in memory. Output: batches for Keras. Every batch is a function of (seed, epoch,
 index) alone, so a resumed run sees what an uninterrupted one would: all functions draw from the
 generator given, in a fixed order.
 

@@ -23,8 +23,8 @@ class BodyConfig(Checked):
     noise_level: float = Field(0.0, ge=0)
     """Size of the noise on patches, 1 = as measured on real scenes; drawn from 0 to 1.5 of it."""
     strength: float = Field(1.0, gt=0, le=1)
-    """Share of the learnt correction that is kept: less foretells other dates less well, and
-    differs less from SL2P."""
+    """Share of the learnt correction that is kept: with less, other dates are predicted less
+    well, and LAI differs less from SL2P."""
     moved: bool = False
     """Shift the patches by fractions of a pixel, as dates are against each other."""
 

@@ -1,6 +1,6 @@
 """How well a bundle emulates SL2P on real scenes, and what it says of field spectra.
 
-Comes in: a bundle (any network) and scenes or field pairs. Goes out: scores and predictions. The
+Input: a bundle (any network) and scenes or field pairs. Output: scores and predictions. The
 bundle is run by the UDF's own code, so what is scored is what ships.
 """
 
