@@ -1,5 +1,6 @@
 """What `lai-backend serve` says to one who starts it wrongly; no server runs here."""
 
+import fcntl
 import logging
 import subprocess
 import sys
@@ -60,6 +61,19 @@ def test_a_folder_without_collections_is_told(tmp_path, caplog):
     with pytest.raises(SettingsError), caplog.at_level(logging.WARNING):
         start(BackendSettings(data_dir=tmp_path / "file", collection_dirs=(tmp_path,)))
     assert f"No collection.json lies below {tmp_path}" in caplog.text
+
+
+def test_a_second_server_leaves_the_requests_of_the_first_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("lai_backend.serving.LOCK_PATIENCE_S", 0)
+    at_work = tmp_path / "requests" / "one"
+    at_work.mkdir(parents=True)
+
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SettingsError, match="another --data"):
+            start(BackendSettings(collection_dirs=(), data_dir=tmp_path, port=0))
+
+    assert at_work.is_dir()
 
 
 def test_processes_load_without_asking_for_an_extra():

@@ -3,7 +3,6 @@
 The server answers, stores and supervises; it evaluates no process graph and runs no user code.
 """
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,7 +45,6 @@ class Backend(driver.OpenEoBackendImplementation):
             refuse_private_addresses()
         folder = settings.data_dir
         _make_writable(folder)
-        shutil.rmtree(folder / "requests", ignore_errors=True)  # left by a killed server
         store = Store(folder / "registry.sqlite")
         secret = read_secret(folder / "secret")
         password = settings.password or read_secret(folder / "password")

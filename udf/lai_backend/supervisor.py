@@ -55,7 +55,8 @@ class Supervisor:
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
 
     def start(self) -> None:
-        """Take over the jobs of an earlier server and begin to watch."""
+        """Take over the jobs of an earlier server and begin to watch; the data folder is locked."""
+        shutil.rmtree(self.settings.data_dir / "requests", ignore_errors=True)  # of a killed server
         warm_up()
         for job in self._store.jobs_in("running"):
             if job.pid is not None:
