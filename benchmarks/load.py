@@ -252,7 +252,7 @@ def check(site: Site, ledger: Ledger, when: str) -> set[str]:
 
 
 def load_for(site: Site, ledger: Ledger, seconds: float, writers: int, readers: int) -> None:
-    """Let writers and readers work side by side, then look at what they left."""
+    """Run writers and readers side by side, then look at what they left."""
     with serving(site):
         with session() as http:
             Client(site, ledger, http, random.Random(0), "first").publish(SHARED)

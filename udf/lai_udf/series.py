@@ -973,7 +973,7 @@ def output_names(settings: SeriesOptions) -> tuple[str, ...]:
 
 
 def apply_metadata(metadata: CubeMetadata, context: dict) -> CubeMetadata:  # type: ignore[type-arg]
-    """Tell the back-end the labels of the output bands, and that the dates are others."""
+    """Return the metadata of the cube with the output bands and the dates of the series."""
     settings = read_settings(context)
     described = copy.deepcopy(metadata).rename_labels("bands", list(output_bands(settings)))
     days = settings.list_dates()

@@ -168,7 +168,7 @@ def _install(url: str) -> str:
 
 
 def _register_queryables(connection: psycopg.Connection) -> None:
-    """Tell pgstac the types of our properties, which of them to index, and our operator."""
+    """Register the types of our properties, which of them to index, and our operator."""
     cursor = connection.execute("select name, definition, property_index_type from queryables")
     known = {name: (definition, index) for name, definition, index in cursor}
     for name, definition in PROPERTIES.items():

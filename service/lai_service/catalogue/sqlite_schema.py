@@ -184,7 +184,7 @@ def widen_extent(connection: Connection, collection_id: str, extents: Iterable[E
 
 
 def forget_extent(connection: Connection, collection_id: str) -> None:
-    """Let the next reader have the extent made anew."""
+    """Mark the extent as unknown: the next reader computes it anew."""
     connection.execute("delete from extents where collection = ?", (collection_id,))
 
 

@@ -80,7 +80,7 @@ def _use(contract: Json) -> str:
 
 
 def _worth(contract: Json) -> str:
-    """Say what real imagery and field measurements say, misses included."""
+    """Return what real imagery and field measurements say, misses included."""
     found = contract.get("metrics", {}).get("real_imagery", {})
     rows: list[tuple[str, str, str]] = []
     if ratio := found.get("pairs_ratio"):
@@ -192,7 +192,7 @@ def _bodies(contract: Json) -> str:
 
 
 def _body_data(provenance: Json) -> str:
-    """Say what both bodies were taught, from the provenance of their run."""
+    """Return what both bodies were trained on, from the provenance of their run."""
     config, scenes = provenance["config"], provenance.get("scenes", ())
     return (
         f"{len(scenes)} real scenes at 20 m and, for {config['simulated_share']:.0%} of the "

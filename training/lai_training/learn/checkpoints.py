@@ -195,7 +195,7 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def set_precision(model: keras.Model, policy: str) -> None:
-    """Let every layer but inputs and outputs compute with `policy`; weights are float32 in both."""
+    """Make every layer but inputs and outputs compute with `policy`; weights stay float32."""
     last = set(model.output_names)
     for layer in model._flatten_layers(include_self=False):
         if not isinstance(layer, keras.layers.InputLayer) and layer.name not in last:

@@ -43,7 +43,7 @@ def body_name(resolution: int) -> str:
 
 
 def is_body_run(run: Path) -> bool:
-    """Tell whether a folder is a finished run of both bodies."""
+    """Return whether a folder is a finished run of both bodies."""
     return all((run / body_name(resolution)).exists() for resolution in BODIES)
 
 

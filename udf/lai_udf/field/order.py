@@ -140,7 +140,7 @@ def _order(
     job_options: Path | None,
     collection: str | None,
 ) -> list[Refusal]:
-    """Let an openEO back-end compute; jobs of earlier runs are not repeated. Return what failed."""
+    """Compute on an openEO back-end; jobs of earlier runs are not repeated. Return what failed."""
     from lai_udf.produce import order
 
     settings = {"target": options.target, "samples": options.samples, "seed": options.seed}
