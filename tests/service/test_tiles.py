@@ -48,6 +48,22 @@ def test_algorithms_of_titiler_are_not_on_offer(client: TestClient, href: str) -
     assert "algorithm_params" not in client.get("/api").text
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        *({"bidx": "-1"}, {"bidx": "9" * 20}, {"nodata": "NaN"}, {"nodata": "inf"}),
+        *({"p": "9" * 20}, {"histogram_bins": "0"}, {"c": "x", "categorical": "true"}),
+    ],
+    ids=str,
+)
+def test_values_that_titiler_cannot_use_are_refused(
+    client: TestClient, href: str, values: dict[str, str]
+) -> None:
+    answer = client.get("/cog/statistics", params={"url": href, **values})
+    assert answer.status_code == 400
+    assert answer.json()["description"]
+
+
 def _tile(lon: float, lat: float, zoom: int) -> tuple[int, int]:
     import morecantile
 

@@ -4,18 +4,19 @@
 else, in particular any other address, is refused before GDAL sees it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
-from fastapi import APIRouter, Depends, FastAPI, Query
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query
+from fastapi.routing import APIRoute
 from rasterio.errors import RasterioError, RasterioIOError
 from rio_tiler.errors import RioTilerError, TileOutsideBounds
 from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from titiler.core.dependencies import create_colormap_dependency
 from titiler.core.factory import TilerFactory
 
@@ -65,9 +66,25 @@ def _raster_path(
     return str(published_raster(url, get_base_url(request), request.app.state.data))
 
 
+class _Route(APIRoute):
+    """Refuses values that titiler hands on unchecked (`bidx`, `nodata`, `p`, `histogram_bins`)."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                raise HTTPException(400, f"a parameter cannot be used: {error}") from error
+
+        return answer
+
+
 @cache  # the same for every application, and most of the time of making one
 def _titiler() -> APIRouter:
     factory = TilerFactory(
+        router=APIRouter(route_class=_Route),
         router_prefix=PREFIX,
         path_dependency=_raster_path,
         colormap_dependency=create_colormap_dependency(colour_maps()),
