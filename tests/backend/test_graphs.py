@@ -26,6 +26,19 @@ def around(process, **arguments):
     return {"process_id": "apply_neighborhood", "arguments": {**base, **arguments}}
 
 
+def cycle(*names):
+    """Return nodes that each refer to the next one, the last to the first."""
+    followers = [*names[1:], names[0]]
+    return {
+        name: {
+            "process_id": "absolute",
+            "arguments": {"x": {"from_node": follower}},
+            "result": i == 0,
+        }
+        for i, (name, follower) in enumerate(zip(names, followers, strict=True))
+    }
+
+
 def prepare(graph, processes=None, margins=False):
     known = processes or {}
     prepared = prepare_graph(graph, lambda name, namespace: known.get(name))
@@ -162,6 +175,9 @@ def test_child_processes_without_a_udf_stay_as_they_are():
         ({}, GraphError, "one result node"),
         ({"a": LOAD, "b": LOAD}, GraphError, "one result node"),
         ({"a": {"arguments": {}}}, GraphError, "no process_id"),
+        (cycle("a"), GraphError, "cycle: a, a"),
+        (cycle("a", "b"), GraphError, "cycle: "),
+        ({"a": {**LOAD, "arguments": {"id": {"from_node": 1}}}}, GraphError, "a name, not 1"),
         (
             {"a": {"process_id": "load_collection", "arguments": {"id": {"from_parameter": "x"}}}},
             ParameterError,

@@ -40,3 +40,12 @@ def test_items_elsewhere_need_leave(local, tmp_path):
     node = {"process_id": "load_stac", "arguments": {"url": str(tmp_path / "item.json")}}
     with pytest.raises(AccessError, match="outside the folders"):
         local.execute({"l": node | {"result": True}})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [({"x": 1}, "add: .*'y'"), ({"x": 1, "y": 2, "z": 3}, "add: .*'z'")],
+)
+def test_arguments_that_a_process_cannot_take_are_named(local, arguments, sentence):
+    with pytest.raises(ParameterError, match=sentence):
+        local.execute({"a": {"process_id": "add", "arguments": arguments, "result": True}})

@@ -12,6 +12,7 @@ Two steps, neither of which runs user code:
 
 import copy
 from collections.abc import Callable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from lai_backend.errors import GraphError, ParameterError, UnsupportedError
@@ -86,7 +87,7 @@ def inline(
         provided: parameters that an enclosing process gives while it runs.
 
     Returns:
-        A new flat graph; exactly one node is marked as the result.
+        A new flat graph without cycles; exactly one node is marked as the result.
     """
     if depth > MAX_DEPTH:
         raise GraphError(f"User-defined processes call each other more than {MAX_DEPTH} deep.")
@@ -119,6 +120,14 @@ def inline(
             raise GraphError(f"The process graph has more than {MAX_NODES} nodes.")
     for node in result.values():
         node["arguments"] = rename_references(node["arguments"], replaced)
+    try:
+        TopologicalSorter(
+            {n: references(node["arguments"]) for n, node in result.items()}
+        ).prepare()
+    except CycleError as error:
+        raise GraphError(
+            f"Nodes refer to each other in a cycle: {', '.join(error.args[1])}."
+        ) from None
     _mark_result(result)
     return result
 
@@ -139,7 +148,9 @@ def _replace(value: Json, key: str, new: Callable[[str], Json]) -> Json:
         return [_replace(item, key, new) for item in value]
     if not isinstance(value, dict) or "process_graph" in value:
         return value
-    if len(value) == 1 and isinstance(value.get(key), str):
+    if len(value) == 1 and key in value:
+        if not isinstance(value[key], str):
+            raise GraphError(f"{key} must be a name, not {value[key]!r}.")
         return new(value[key])
     return {name: _replace(item, key, new) for name, item in value.items()}
 

@@ -99,11 +99,26 @@ def build_registry(
 
 def plain_registry() -> ProcessRegistry:
     """Return the processes of openeo-processes-dask."""
-    registry = ProcessRegistry(wrap_funcs=[upstream.resolve_lists])
+    registry = ProcessRegistry(wrap_funcs=[_named, upstream.resolve_lists])
     for name, function in inspect.getmembers(process_implementations, inspect.isfunction):
         if hasattr(specs, name):
             registry[name] = Process(spec=getattr(specs, name), implementation=function)
     return registry
+
+
+def _named(function: Function) -> Function:
+    """Refuse arguments that a process does not have, and calls without those that it needs."""
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ParameterError(f"{function.__name__.strip('_')}: {error}.") from error
+        return function(*args, **kwargs)
+
+    return call
 
 
 def _on_cubes(function: Function) -> Function:
