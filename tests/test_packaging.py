@@ -2,12 +2,14 @@
 
 import re
 import tomllib
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 LOCKS = ("requirements.lock", "requirements-test.lock", "requirements-docs.lock")
@@ -85,3 +87,23 @@ def test_the_lock_holds_what_the_wheel_asks_for(pyproject: dict[str, Any]) -> No
     assert wanted | {lowest(line)[0] for line in extras["service"]} <= pinned(LOCKS[0]).keys()
     everything = {lowest(line)[0] for lines in extras.values() for line in lines}
     assert everything <= pinned(LOCKS[1]).keys()
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-test.lock"])
+def test_a_lock_holds_what_its_packages_ask_for_in_turn(lock: str) -> None:
+    names = {canonicalize_name(name) for name in pinned(lock)}
+    missing = {
+        f"{name} asks for {wanted.name}"
+        for name in names
+        for wanted in map(Requirement, _requires(name))
+        if (wanted.marker is None or wanted.marker.evaluate({"extra": ""}))
+        and canonicalize_name(wanted.name) not in names
+    }
+    assert not missing
+
+
+def _requires(name: str) -> list[str]:
+    try:
+        return requires(name) or []
+    except PackageNotFoundError:  # of another platform, or of a Python that is not this one
+        return []
