@@ -5,8 +5,9 @@ import openeo
 import pytest
 
 from backend import udfs
+from backend.clients import BOX
 from backend.udfs import px
-from lai_backend.errors import AccessError, ParameterError
+from lai_backend.errors import AccessError, GraphError, ParameterError
 
 pytestmark = pytest.mark.filterwarnings(
     # openeo_processes_dask.specs leaves the files it reads open
@@ -49,3 +50,22 @@ def test_items_elsewhere_need_leave(local, tmp_path):
 def test_arguments_that_a_process_cannot_take_are_named(local, arguments, sentence):
     with pytest.raises(ParameterError, match=sentence):
         local.execute({"a": {"process_id": "add", "arguments": arguments, "result": True}})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"spatial_extent": {**BOX, "west": "a"}},
+        {"spatial_extent": {**BOX, "east": float("1e999")}},
+        {"spatial_extent": {"type": "Polygon", "coordinates": []}},
+        {"properties": 5},
+        {"properties": {"eo:cloud_cover": {"process_graph": {"n": {"process_id": "nothing"}}}}},
+    ],
+    ids=str,
+)
+def test_extents_and_conditions_of_a_wrong_form_are_refused(local, options):
+    arguments = {"id": "TINY", "spatial_extent": None, "temporal_extent": None, **options}
+    with pytest.raises((GraphError, ParameterError)):
+        local.execute(
+            {"l": {"process_id": "load_collection", "arguments": arguments, "result": True}}
+        )

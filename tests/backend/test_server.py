@@ -147,3 +147,58 @@ def test_items_of_a_collection_are_found_by_time(server):
     assert [item["id"][-10:] for item in everything] == ["2024-06-01", "2024-06-11", "2024-06-21"]
     some = requests.get(f"{address}?datetime=2024-06-05/2024-06-20&limit=5", timeout=10).json()
     assert [item["properties"]["datetime"][:10] for item in some["features"]] == ["2024-06-11"]
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("datetime=2024-06-11", 1),
+        ("datetime=2024-06-11T10:20:30Z", 1),
+        ("datetime=2024-06-11T10:20:31Z", 0),
+        ("datetime=2024-06-01/2024-06-11", 2),
+        ("datetime=../2024-06-11T10:20:30Z", 2),
+        ("datetime=2024-06-02/..", 2),
+        ("bbox=15,50,16,51", 3),
+        ("bbox=0,0,1,1", 0),
+        ("limit=2", 2),
+        *(("limit=x", None), ("limit=0", None), ("limit=-1", None)),
+        *(("bbox=1,2", None), ("bbox=a,b,c,d", None), ("datetime=zz", None)),
+    ],
+)
+def test_items_are_those_asked_for_or_the_request_is_refused(server, query, count):
+    import requests
+
+    answer = requests.get(f"{server.url}/openeo/1.2/collections/TINY/items?{query}", timeout=10)
+    if count is None:
+        assert (answer.status_code, answer.json()["code"]) == (400, "ProcessParameterInvalid")
+    else:
+        assert len(answer.json()["features"]) == count
+
+
+ADD = {"process_graph": {"a": {"process_id": "add", "arguments": {"x": 1, "y": 2}}}}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/process_graphs/odd", [1]),
+        ("PUT", "/process_graphs/odd", {"process_graph": [1]}),
+        ("PUT", "/process_graphs/odd", {**ADD, "parameters": [{"label": "x"}]}),
+        ("PUT", "/process_graphs/odd", {**ADD, "default_job_options": 5}),
+        ("POST", "/jobs", {"process": ADD, "title": [1]}),
+        ("POST", "/jobs", {"process": ADD, "job_options": "x"}),
+        ("POST", "/result", {"process": ADD, "job_options": "x"}),
+    ],
+)
+def test_bodies_of_a_wrong_form_are_refused(connection, method, path, body):
+    answer = connection.request(method, path, json=body, check_error=False)
+    assert answer.status_code == 400, answer.text
+
+
+@pytest.mark.parametrize("body", ["[" * 50_000 + "]" * 50_000, '{"process_graph": "x"}'])
+def test_validation_answers_whatever_the_body(server, body):
+    import requests
+
+    address = f"{server.url}/openeo/1.2/validation"
+    answer = requests.post(address, body, headers={"Content-Type": "application/json"}, timeout=10)
+    assert "ProcessGraphInvalid" in answer.text

@@ -44,6 +44,8 @@ class LocalBatchJobs(BatchJobs):
         job_options: dict[str, Any] | None = None,
     ) -> BatchJobMetadata:
         """Register a job; it waits for `start_job`."""
+        texts = {name: metadata.get(name) for name in ("title", "description")}
+        _checked({**texts, "job_options": job_options})
         now = datetime.now(UTC)
         name = generate_unique_id("j")
         job = Job(name, user.user_id, "created", process, job_options or {}, metadata, now, now)
@@ -191,6 +193,17 @@ class JobChange(BaseModel):
     job_options: dict[str, Any] | None = None  # all options of the job; null: none
 
 
+def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return these fields of a job; a value of a wrong type is refused by its name."""
+    try:
+        return JobChange.model_validate(fields).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = ".".join(map(str, wrong["loc"]))
+        message = f"{name} of a job cannot be {wrong['input']!r}: {wrong['msg']}."
+        raise errors.OpenEOApiException(message, "BadRequest", 400) from error
+
+
 def read_change(body: Json) -> dict[str, Any]:
     """Return the fields of a job that a request body changes, with their new values."""
     if not isinstance(body, dict) or not body:
@@ -198,13 +211,7 @@ def read_change(body: Json) -> dict[str, Any]:
     for name in body:
         if name not in JobChange.model_fields:
             raise errors.PropertyNotEditableException(str(name))
-    try:
-        change = JobChange.model_validate(body).model_dump(exclude_unset=True)
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        name = ".".join(map(str, wrong["loc"]))
-        message = f"{name} of a job cannot be {wrong['input']!r}: {wrong['msg']}."
-        raise errors.OpenEOApiException(message, "BadRequest", 400) from error
+    change = _checked(body)
     if "process" in change:
         if not isinstance((change["process"] or {}).get("process_graph"), dict):
             raise errors.ProcessGraphMissingException

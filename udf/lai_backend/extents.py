@@ -10,7 +10,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import shapely
@@ -53,6 +53,15 @@ def parse_temporal_extent(value: Json) -> TimeSpan:
     return TimeSpan(start, end)
 
 
+def parse_stac_interval(text: str) -> TimeSpan:
+    """Read `datetime` of a STAC request: a time, a day or an interval, whose ends lie inside."""
+    start, slash, end = text.partition("/")
+    last = end if slash else start
+    until = parse_instant(last or "..")
+    length = timedelta(days=1) if len(last) == len("2024-06-01") else timedelta.resolution
+    return TimeSpan(parse_instant(start or ".."), None if until is None else until + length)
+
+
 def parse_instant(value: Json) -> datetime | None:
     """Read an RFC 3339 date or date-time; without a zone it is UTC; null and `..` are open."""
     if value is None or value == "..":
@@ -80,10 +89,13 @@ def parse_spatial_extent(value: Json) -> Geometry | None:
     if missing:
         raise ParameterError(f"spatial_extent lacks {', '.join(missing)}.")
     crs = parse_crs(value.get("crs") or "EPSG:4326")
-    west, south, east, north = (float(value[side]) for side in ("west", "south", "east", "north"))
+    try:
+        west, south, east, north = (float(value[s]) for s in ("west", "south", "east", "north"))
+    except (TypeError, ValueError):
+        raise ParameterError(f"The sides of spatial_extent must be numbers: {value!r}.") from None
     if crs.geographic and -180 <= east < west <= 180 and east + 360 - west < 180:
         east += 360  # across the antimeridian
-    if east <= west or north <= south:
+    if not (west < east < math.inf and south < north < math.inf):
         raise ParameterError(
             f"The spatial extent is empty: west {west}, south {south}, east {east}, north {north}."
         )
@@ -121,9 +133,12 @@ def _parse_geojson(value: dict[str, Any]) -> Geometry:
     if value["type"] == "Feature":
         return _parse_geojson(value.get("geometry") or {"type": "null geometry"})
     try:
-        return Geometry(value, crs="EPSG:4326")
+        geometry = Geometry(value, crs="EPSG:4326")
     except Exception as error:
         raise ParameterError(f"spatial_extent is not valid GeoJSON: {error}.") from error
+    if geometry.is_empty:
+        raise ParameterError("spatial_extent is an empty geometry.")
+    return geometry
 
 
 def snap_outward(grid: GeoBox, region: Geometry, margin_px: int = 0) -> GeoBox:

@@ -60,6 +60,8 @@ def prepare_graph(graph: Mapping[str, Any], find_process: FindProcess) -> Graph:
     Returns:
         A flat graph of predefined processes with exactly one result node.
     """
+    if not isinstance(graph, Mapping):
+        raise GraphError("The process graph must be an object of nodes.")
     try:
         resolved = inline(graph, {}, find_process)
         lowered = {name: _lower_node(name, node) for name, node in resolved.items()}
@@ -199,12 +201,24 @@ def _inline_children(
     return {key: visit(item) for key, item in node["arguments"].items()}
 
 
+def check_definition(process_id: str, definition: Mapping[str, Any]) -> None:
+    """Refuse a user-defined or remote process whose graph, parameters or options are none."""
+    if not isinstance(definition.get("process_graph"), Mapping):
+        raise GraphError(f"The process {process_id!r} has no process graph.")
+    parameters = definition.get("parameters") or []
+    if not isinstance(parameters, list) or not all(
+        isinstance(one, Mapping) and isinstance(one.get("name"), str) for one in parameters
+    ):
+        raise GraphError(f"The parameters of {process_id!r} must be a list of objects with a name.")
+    if not isinstance(definition.get("default_job_options") or {}, Mapping):
+        raise GraphError(f"default_job_options of {process_id!r} must be an object.")
+
+
 def _bind_parameters(
     definition: Mapping[str, Any], arguments: Mapping[str, Any], process_id: str
 ) -> dict[str, Any]:
     """Return the value of every parameter of a user-defined process: given, or its default."""
-    if not isinstance(definition.get("process_graph"), Mapping):
-        raise GraphError(f"The process {process_id!r} has no process graph.")
+    check_definition(process_id, definition)
     values: dict[str, Any] = {}
     for parameter in definition.get("parameters") or []:
         name = parameter["name"]

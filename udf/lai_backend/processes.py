@@ -247,6 +247,8 @@ def select_scenes(
             scene without that property does not meet it.
         what: the source as the user named it, for messages.
     """
+    if not isinstance(conditions, Mapping):
+        raise ParameterError(f"properties must be an object of conditions, not {conditions!r}.")
     left = list(scenes)
     for name, condition in conditions.items():
         if not isinstance(condition, Mapping) or "process_graph" not in condition:
@@ -261,4 +263,7 @@ def select_scenes(
 
 def _meets(condition: Mapping[str, Json], value: Json, registry: ProcessRegistry) -> bool:
     graph = OpenEOProcessGraph(dict(condition))  # anew each time: it remembers its results
-    return bool(graph.to_callable(registry)(named_parameters={"value": value}))
+    try:
+        return bool(graph.to_callable(registry)(named_parameters={"value": value}))
+    except (KeyError, TypeError) as error:
+        raise ParameterError(f"properties: a condition cannot be tested: {error}.") from error

@@ -92,6 +92,8 @@ class LocalProcessing(Processing):
         single_file: bool,
     ) -> Task:
         settings = self._settings
+        if not isinstance(options, Mapping):
+            raise ParameterError(f"job_options must be an object, not {options!r}.")
         merged: dict[str, Any] = {}
         for node in graph.values():
             stored = self._store.process(user, str(node.get("process_id")))

@@ -18,15 +18,16 @@ from openeo_driver import errors
 from openeo_driver.config import OpenEoBackendConfig
 from openeo_driver.urlsigning import UrlSigner
 from openeo_driver.users import User
-from shapely.geometry import box, mapping
+from shapely.geometry import Polygon, box, mapping
 
 from lai_backend.access import get, refuse_private_addresses
 from lai_backend.accounts import Account, read_secret
 from lai_backend.batch_jobs import LocalBatchJobs, replace_job_views
 from lai_backend.collections import describe_collection, find_collections, read_scenes
-from lai_backend.errors import LaiBackendError, SettingsError
-from lai_backend.extents import TimeSpan, parse_instant
+from lai_backend.errors import GraphError, LaiBackendError, ParameterError, SettingsError
+from lai_backend.extents import parse_spatial_extent, parse_stac_interval, wrapped_boxes
 from lai_backend.formats import file_formats, process_specs
+from lai_backend.graphs import check_definition
 from lai_backend.processing import LocalProcessing, as_api_error
 from lai_backend.settings import BackendSettings
 from lai_backend.store import Store
@@ -121,8 +122,11 @@ class LocalCatalog(driver.AbstractCollectionCatalog):
         self, collection_id: str, parameters: dict[str, Any]
     ) -> dict[str, Any]:
         """Return the items of a collection in folders, without their files: what there is, when."""
-        start, _, end = str(parameters.get("datetime") or "..").partition("/")
-        span = TimeSpan(parse_instant(start), parse_instant(end or start if end else ".."))
+        span = parse_stac_interval(str(parameters.get("datetime") or ".."))
+        boxes = _boxes(parameters.get("bbox"))
+        limit = str(parameters.get("limit") or 1000)
+        if not limit.isdecimal() or int(limit) == 0:
+            raise ParameterError(f"limit must be a whole number above 0, not {limit!r}.")
         features: list[dict[str, Any]] = [
             {
                 "type": "Feature",
@@ -137,9 +141,9 @@ class LocalCatalog(driver.AbstractCollectionCatalog):
             }
             for scene in read_scenes(self._find(collection_id), self._settings.readable_roots)
             if span.contains(scene.instant)
+            and (not boxes or (scene.bbox and any(box(*scene.bbox).intersects(b) for b in boxes)))
         ]
-        limit = int(parameters.get("limit", 1000))
-        return {"type": "FeatureCollection", "features": features[:limit]}
+        return {"type": "FeatureCollection", "features": features[: int(limit)]}
 
     def load_collection(self, collection_id: str, load_params: Any, env: Any) -> Any:
         """Not used: workers load."""
@@ -150,6 +154,20 @@ class LocalCatalog(driver.AbstractCollectionCatalog):
         if collection_id not in found:
             raise errors.CollectionNotFoundException(collection_id)
         return found[collection_id]
+
+
+def _boxes(text: str | None) -> list[Polygon]:
+    """Read `bbox` of a STAC request, degrees; two boxes across the antimeridian, none for none."""
+    if not text:
+        return []
+    sides = text.split(",")
+    if len(sides) not in (4, 6):
+        raise ParameterError(f"bbox must be four or six numbers, not {text!r}.")
+    corners = (*sides[:2], *sides[len(sides) // 2 :][:2])
+    region = parse_spatial_extent(
+        dict(zip(("west", "south", "east", "north"), corners, strict=True))
+    )
+    return [box(*bounds) for bounds in wrapped_boxes(region)] if region else []
 
 
 class LocalRuntimes(driver.LegacyUdfRuntimes):
@@ -205,6 +223,7 @@ class StoredProcesses(driver.UserDefinedProcesses):
         if process_id in process_specs():
             message = f"{process_id!r} is a predefined process; choose another name."
             raise errors.OpenEOApiException(message, "PredefinedProcessExists", 400)
+        check_definition(process_id, spec)
         self._store.save_process(user_id, process_id, spec)
 
     def delete(self, user_id: str, process_id: str) -> None:
@@ -224,6 +243,17 @@ def build_app(backend: Backend) -> flask.Flask:
     replace_job_views(app, backend.jobs)
     handler = app.extensions["auth_handler"]
     handler.build_basic_access_token = backend.account.make_token
+
+    @app.before_request
+    def check_body() -> None:
+        if flask.request.method not in ("POST", "PUT") or not flask.request.is_json:
+            return
+        try:
+            body = flask.request.get_json()
+        except RecursionError:
+            raise GraphError("The body is nested too deeply.") from None
+        if not isinstance(body, dict):
+            raise ParameterError("The body must be a JSON object.")
 
     def user_of_token(access_token: str) -> User:
         user = backend.account.user_of(access_token)
