@@ -152,6 +152,33 @@ def test_of_the_products_of_one_day_what_is_usable_is_averaged(cube: xr.DataArra
     )
 
 
+def test_of_the_products_of_one_day_the_one_suspected_of_cloud_is_left_out(
+    cube: xr.DataArray,
+) -> None:
+    cloudy = cube.isel(t=[20, 40]).copy()
+    cloudy.loc[{"bands": "LAI"}] *= 0.4
+    cloudy.loc[{"bands": ["B02", "B04"]}] += 0.1
+    cloudy.loc[{"bands": "LAI_FLAGS"}] = series.RESIDUAL_CLOUD
+    both = smooth(xr.concat([cube, cloudy], "t").sortby("t"), **SEASON)
+    for name, values in smooth(cube, **SEASON).items():
+        np.testing.assert_allclose(both[name], values, atol=1e-5)
+    alone = smooth(xr.concat([cube.drop_isel(t=[20, 40]), cloudy], "t"), dates="observed")
+    assert (alone["REJECTED"].sel(t=cloudy["t"]) == 1).all()
+
+
+def test_dates_may_be_those_of_xarray_pandas_or_text(cube: xr.DataArray) -> None:
+    times = cube["t"][5:30:8]
+    expected = smooth(cube, dates=[str(day)[:10] for day in times.values])
+    xr.testing.assert_identical(smooth(cube, dates=times), expected)
+    xr.testing.assert_identical(smooth(cube, dates=times.to_index()), expected)
+
+    grid = smooth(cube, step_days=5)
+    ends = {"start": cube["t"].min(), "end": cube["t"].max()}
+    xr.testing.assert_identical(smooth(cube, step_days=np.int64(5), **ends), grid)
+    texts = cube.assign_coords(t=cube["t"].dt.strftime("%Y-%m-%d"))
+    xr.testing.assert_identical(smooth(texts, step_days=5), grid)
+
+
 def _estimated(seed: int) -> tuple[xr.Dataset, xr.Dataset]:
     """Return a cube of five dates, of which one is hazy, and its LAI."""
     reflectance = fake_cube(np.random.default_rng(seed), 24, dates=5)

@@ -406,6 +406,10 @@ def read_observations(days: np.ndarray, bands: Mapping[str, np.ndarray]) -> Obse
     }
     looks, (days, starts, day_of) = usable, np.unique(days, return_index=True, return_inverse=True)
     if len(days) < len(looks):
+        # A look suspected of cloud is left out where another one of the day is less so.
+        least = np.minimum.reduceat(np.where(usable, log_odds, np.inf), starts)[day_of]
+        usable, has_spectrum = (part & (log_odds <= least) for part in (usable, has_spectrum))
+        margins = {band: np.where(usable, margin, np.nan) for band, margin in margins.items()}
         lai, factor, log_odds = (
             average_looks(part, usable, starts) for part in (lai, factor, log_odds)
         )
@@ -644,7 +648,8 @@ def smooth_pixels(
 
     Args:
         days: (t,) days since 1970, ascending; equal ones are looks at one day, of which the usable
-            ones are averaged pixel by pixel: they are no independent observations.
+            ones least suspected of cloud by their flags are averaged pixel by pixel: they are no
+            independent observations.
         bands: LAI and what else there is of `LAI_BANDS` and, in reflectance, `EVIDENCE_BANDS`;
             (t, n) each, NaN = no data.
         targets: (u,) days since 1970, ascending.

@@ -51,8 +51,9 @@ def smooth(
 
     Args:
         lai: `LAI`, better with `LAI_FLAGS`, `LAI_LOWER`, `LAI_UPPER`; dims `t` or `time`, and any
-            others; variables, or a dimension `bands`. Of dates of one day the usable pixels are
-            averaged: two products of one acquisition tell no more than one.
+            others; variables, or a dimension `bands`. Of dates of one day the usable pixels least
+            suspected of cloud by their flags are averaged: two products of one acquisition tell
+            no more than one.
         dates: output dates, or `observed`: those of the data.
         step_days: instead: one date every so many days from `start` to `end`, by default from the
             first to the last date of the data.
@@ -95,8 +96,12 @@ def smooth(
         "reflectance_scale": 1.0 if scale is None else float(scale),
         "reflectance_offset": offset,
         "step_days": step_days,
-        "dates": dates if isinstance(dates, str) or dates is None else list(map(str, dates)),
+        "dates": dates,
     }
+    if dates is not None and not isinstance(dates, str):
+        context["dates"] = list(map(str, getattr(dates, "values", dates)))  # of xarray or pandas
+    numbers = {key: value.item() for key, value in context.items() if isinstance(value, np.generic)}
+    context |= numbers
     with renamed_errors():
         days = series.read_days(labels)  # first: the grid is made of them
         if step_days is not None:
@@ -104,8 +109,9 @@ def smooth(
                 raise series.LaiInputError(
                     "LAI has no date, which step_days needs as start and end"
                 )
-            context["start"] = str(labels.min() if start is None else start)
-            context["end"] = str(labels.max() if end is None else end)
+            for key, given, choose in (("start", start, np.min), ("end", end, np.max)):
+                found = choose(days).astype("datetime64[D]") if given is None else given
+                context[key] = str(getattr(found, "values", found))
         settings = series.read_settings(context)
         targets = series.list_targets(days, settings)
     observed, names = settings.dates == OBSERVED, series.output_names(settings)
