@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pystac
 import pytest
+import rasterio
 import rioxarray
 import xarray as xr
 from fake_cubes import ANGLE_DEGREES, fake_cube, to_digital_numbers, with_bands
@@ -222,6 +223,48 @@ def test_each_band_keeps_its_own_scaling() -> None:
         (data["B05"] * 2).astype("uint16").assign_attrs(scale_factor=5e-5, add_offset=-0.1)
     )
     np.testing.assert_allclose(lai_udf.estimate(data)["LAI"].values, truth, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "parameter"),
+    [({"scale": 1e-4, "offset": -0.1}, "scale"), ({"offset": -1000}, "offset")],
+)
+def test_what_was_decoded_on_opening_is_not_scaled_again(
+    given: dict[str, Any], parameter: str
+) -> None:
+    stored = cube_dataset(scale_factor=1e-4, add_offset=-0.1, _FillValue=np.uint16(0))
+    decoded = xr.decode_cf(stored)
+    with pytest.raises(MetadataError, match="decoded on opening") as caught:
+        lai_udf.estimate(decoded, **given)
+    assert caught.value.parameter == parameter
+    truth = lai_udf.estimate(stored)["LAI"].values
+    harmless = lai_udf.estimate(decoded, scale=1.0, offset=0.0)["LAI"].values
+    np.testing.assert_allclose(harmless, truth, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", [{}, {"band_as_variable": True}, {"mask_and_scale": True}])
+def test_rioxarray_lists_a_scaling_for_each_band(tmp_path: Path, how: dict[str, Any]) -> None:
+    path = write_geotiff(tmp_path)
+    truth = lai_udf.predict_scene(lai_udf.read_scene(path)).sel(bands="LAI").values
+    with rasterio.open(path, "r+") as file:
+        file.scales = [1e-4 if name in BANDS else 1.0 for name in file.descriptions]
+        file.offsets = [-0.1] * len(BANDS) + [0.0] * (file.count - len(BANDS))
+    lai = lai_udf.estimate(rioxarray.open_rasterio(path, **how))
+    np.testing.assert_allclose(lai["LAI"].values, truth, atol=1e-4)
+    assert "not stated" not in lai.attrs["scaling"]
+
+
+def test_a_single_pixel_needs_its_size_and_has_no_surroundings(cube: xr.DataArray) -> None:
+    whole = lai_udf.estimate(cube)
+    at = {"y": [50], "x": [20]}
+    with pytest.raises(GridError, match="resolution"):
+        lai_udf.estimate(cube.isel(at))
+    one = lai_udf.estimate(cube.isel(at), resolution=20)
+    left, bottom, right, top = one.rio.bounds()
+    assert (right - left, top - bottom) == (20, 20)
+    assert (left + 10, bottom + 10) == (cube["x"].values[20], cube["y"].values[50])
+    assert (one["LAI_FLAGS"] & 64 > 0).all()
+    np.testing.assert_allclose(one["LAI"], whole["LAI"].isel(at), rtol=0.3)
 
 
 def test_rioxarray_of_a_geotiff_is_taken(tmp_path: Path) -> None:

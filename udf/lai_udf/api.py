@@ -71,7 +71,8 @@ def estimate(
             Scale, offset and no data are read from its attributes.
         target: `sl2p`, what SNAP would say, or `field`, corrected to field measurements.
         variables: of `LAI`, `FAPAR`, `FCOVER`, `CCC`, `CWC`.
-        resolution: side of a pixel, m: 20 or 10; None: that of the grid.
+        resolution: side of a pixel, m: 20 or 10; None: that of the grid. A cube of a single pixel
+            needs it, and is estimated without its surroundings (flag 64).
         region: `known`, or `new` for regions unlike those of the field data.
         level: of the interval.
         calibration: file of own field points, for `target="field"`.
@@ -96,7 +97,8 @@ def estimate(
             Dask the scaling is judged when they are computed.
     """
     try:
-        cube = as_cube(data, Declared(scale, offset, bands=tuple(bands or ())))
+        declared = Declared(scale, offset, bands=tuple(bands or ()))
+        cube = as_cube(data, declared, pixel_m=resolution)
         options = RunOptions(
             model=None if model is None else Path(model),
             target=target,

@@ -84,7 +84,9 @@ class Grid:
             raise GridError(f"{where} has no pixel")
         steps = [step for step in (_step(x, where), -_step(y, where)) if step]
         if not steps and pixel is None:
-            raise GridError(f"{where}: one pixel has no size: give a window of more")
+            raise GridError(
+                f"{where}: one pixel has no size: give a window of more, or its resolution"
+            )
         width = steps[0] if steps else float(pixel or 0)
         height = steps[-1] if steps else width
         if width <= 0 or height <= 0:

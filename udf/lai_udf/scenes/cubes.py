@@ -237,7 +237,11 @@ def read_cube(
 
 
 def as_cube(
-    data: xr.Dataset | xr.DataArray, declared: Declared | None = None, *, name: str = "the cube"
+    data: xr.Dataset | xr.DataArray,
+    declared: Declared | None = None,
+    *,
+    name: str = "the cube",
+    pixel_m: float | None = None,
 ) -> Cube:
     """Read the labels of a cube, whoever made it; values are not touched.
 
@@ -246,6 +250,7 @@ def as_cube(
             such a DataArray.
         declared: scale, offset, time and names of bands that go before those of the data.
         name: how messages call it.
+        pixel_m: side of a pixel, of which coordinates of a single one tell nothing.
 
     Raises:
         MissingBandError: no band has a name that we know, or one is missing.
@@ -275,7 +280,7 @@ def as_cube(
     with faults.collect():
         times, bands = _times(data, bands, declared, name)
     with faults.collect():
-        grid, bands = find_grid(bands, data, crs, name)
+        grid, bands = find_grid(bands, data, crs, name, pixel_m)
         if crs is not None:
             grid.require_metric(RESOLUTIONS_M, name)
     with faults.collect():
@@ -323,6 +328,8 @@ def _band_planes(
             variables = list(data.data_vars.values())
             named = names_in_order(declared.bands, len(variables), name, "variables")
             places = label_once(named or [str(key) for key in data.data_vars], name)
+            if not places:  # rioxarray's `band_as_variable` calls them band_1, band_2, …
+                places = label_once([str(v.attrs.get("long_name")) for v in variables], name)
             return {label: variables[i] for label, i in places.items()}
         data = stacked[0].assign_attrs({**data.attrs, **stacked[0].attrs})
     if "bands" not in data.dims:
@@ -330,9 +337,26 @@ def _band_planes(
             f"{name} has no dimension of bands, only {', '.join(map(str, data.dims))}: "
             f"name the variables {' '.join(BANDS)}, or give one variable with a dimension `bands`"
         )
+    planes = {}
+    for label, i in label_once(_names_of_bands(data, declared, name), name).items():
+        plane = data.isel(bands=i).drop_vars("bands", errors="ignore")
+        plane.attrs |= _scaling_of_one(data.attrs, data.sizes["bands"], i)
+        plane.encoding |= _scaling_of_one(data.encoding, data.sizes["bands"], i)
+        planes[label] = plane
+    return planes
+
+
+def _scaling_of_one(
+    stated: Mapping[Any, Any],  # of xarray: attributes or encoding
+    size: int,
+    position: int,
+) -> dict[str, float]:
+    """Return the scaling of one band of `size` where rioxarray lists them, as they differ."""
+    listed = {"scale_factor": "scales", "add_offset": "offsets"}
     return {
-        label: data.isel(bands=i).drop_vars("bands", errors="ignore")
-        for label, i in label_once(_names_of_bands(data, declared, name), name).items()
+        ours: float(stated[theirs][position])
+        for ours, theirs in listed.items()
+        if np.size(stated.get(theirs, ())) == size > 1
     }
 
 
@@ -436,6 +460,7 @@ def _plane(
     if stated is None and band.dtype.kind != "f":
         found = _by_baseline(data, size) or [None]
     elif stated is None and band.encoding.get("scale_factor") is not None:
+        _refuse_scaling_twice(band, declared, f"{name}, band {label}")
         found = [Scaling(1.0, 0.0, True, "decoded on opening")]
     dates = [""] * len(found)
     if isinstance(declared.reflectance_offset, Mapping):
@@ -448,6 +473,29 @@ def _plane(
     )
     scale = next((one.scale for one in scalings if one.scale != 1), 1.0)
     return Plane(band, scalings, tuple(no_data_numbers(nodata, band.dtype, scale)))
+
+
+def _refuse_scaling_twice(band: xr.DataArray, declared: Declared, where: str) -> None:
+    """Raise `MetadataError` where scale or offset are declared that xarray has applied already."""
+    offset = declared.reflectance_offset
+    offsets = offset.values() if isinstance(offset, Mapping) else [offset or 0.0]
+    for parameter, attribute, value, declares in (
+        (
+            "reflectance_scale",
+            "scale_factor",
+            declared.reflectance_scale,
+            declared.reflectance_scale not in (None, 1),
+        ),
+        ("reflectance_offset", "add_offset", offset, any(offsets)),
+    ):
+        applied = band.encoding.get(attribute)
+        if declares and applied not in (None, 0 if attribute == "add_offset" else 1):
+            raise MetadataError(
+                f"{where} was decoded on opening ({attribute} {applied:g})",
+                parameter=parameter,
+                value=value,
+                expected="nothing, or open the data with mask_and_scale=False",
+            )
 
 
 def _date_texts(times: npt.NDArray[np.datetime64] | None, size: int) -> list[str]:

@@ -78,9 +78,13 @@ def _parse(value: object, name: str) -> CRS | None:
 
 
 def find_grid(
-    bands: dict[str, xr.DataArray], data: xr.Dataset | xr.DataArray, crs: CRS | None, name: str
+    bands: dict[str, xr.DataArray],
+    data: xr.Dataset | xr.DataArray,
+    crs: CRS | None,
+    name: str,
+    pixel: float | None = None,
 ) -> tuple[Grid, dict[str, xr.DataArray]]:
-    """Return the grid of bands, and the bands north up on it.
+    """Return the grid of bands, and the bands north up on it; `pixel` is the side of a lone one.
 
     Raises:
         GridError: no dims y and x, no coordinates, uneven ones, or bands of different grids.
@@ -102,7 +106,7 @@ def find_grid(
     rows = slice(None, None, -1 if len(y) > 1 and y[0] < y[-1] else 1)
     columns = slice(None, None, -1 if len(x) > 1 and x[0] > x[-1] else 1)
     transform = _stated_transform(data)
-    grid = Grid.of_coordinates(x[columns], y[rows], crs, name)
+    grid = Grid.of_coordinates(x[columns], y[rows], crs, name, pixel)
     if transform is not None and len(y) > 1 and len(x) > 1:
         grid = _of_corners(grid, transform)
     turned = {
