@@ -33,6 +33,7 @@ from lai_service.api.access import OPEN_READS, TokenGuard
 from lai_service.api.aggregations import Aggregations
 from lai_service.api.caching import PictureCaching
 from lai_service.api.collection_search import collection_search_extension
+from lai_service.api.head import HeadAsGet
 from lai_service.api.limits import BodyLimit
 from lai_service.api.problems import problem
 from lai_service.api.publish_route import add_publish
@@ -118,6 +119,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
         compresslevel=5,
         exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, "image/*"),  # COGs keep ranges
     )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(BodyLimit, open_paths=OPEN_READS, max_body_bytes=settings.max_body_bytes)
     if settings.read_only:
         app.add_middleware(TokenGuard, tokens=(), closed="the data root is read-only")

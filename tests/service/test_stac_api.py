@@ -34,3 +34,12 @@ def test_management_routes_tell_the_state(filled: TestClient) -> None:
     filled.get("/collections/lai/items/item-001")
     text = filled.get("/_mgmt/metrics").text
     assert 'route="/collections/{collection_id}/items/{item_id}",status="200"} 1.0' in text
+
+
+def test_head_is_answered_as_get_without_a_body(filled: TestClient) -> None:
+    for path in ("/", "/collections", "/search", "/_mgmt/ping", "/map/", "/collections/none"):
+        whole, head = filled.get(path), filled.head(path)
+        assert (head.status_code, head.content) == (whole.status_code, b"")
+        assert head.headers["content-length"] == whole.headers["content-length"]
+    assert 'method="HEAD",route="/collections"' in filled.get("/_mgmt/metrics").text
+    assert filled.head("/publish").status_code == 405

@@ -64,6 +64,10 @@ def test_values_that_titiler_cannot_use_are_refused(
     assert answer.json()["description"]
 
 
+def test_a_box_without_width_is_refused(client: TestClient, href: str) -> None:
+    assert client.get("/cog/bbox/1,1,1,1.png", params={"url": href}).status_code == 400
+
+
 def _tile(lon: float, lat: float, zoom: int) -> tuple[int, int]:
     import morecantile
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query
 from fastapi.routing import APIRoute
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError, RasterioIOError
 from rio_tiler.errors import RioTilerError, TileOutsideBounds
 from stac_fastapi.types.requests import get_base_url
@@ -67,7 +68,7 @@ def _raster_path(
 
 
 class _Route(APIRoute):
-    """Refuses values that titiler hands on unchecked (`bidx`, `nodata`, `p`, `histogram_bins`)."""
+    """Refuses values that titiler hands on unchecked: `bidx`, `nodata`, `colormap`, a box, …."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
@@ -77,6 +78,8 @@ class _Route(APIRoute):
                 return await handler(request)
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 raise HTTPException(400, f"a parameter cannot be used: {error}") from error
+            except CPLE_BaseError as error:  # an area without width, for one
+                raise HTTPException(400, "GDAL cannot read such an area or size") from error
 
         return answer
 
