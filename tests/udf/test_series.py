@@ -158,14 +158,12 @@ def test_order_of_dates_does_not_matter(rng: np.random.Generator) -> None:
     )
 
 
-def test_two_looks_at_one_day_count_as_two(rng: np.random.Generator) -> None:
+def test_two_looks_at_one_day_count_as_one(rng: np.random.Generator) -> None:
     cube = fake_series(rng)
     twice = xr.concat([cube, cube.isel(t=[30])], "t")
     day = {"dates": [str(cube["t"].values[30])[:10]]}
 
-    assert (
-        band(apply_datacube(twice, day), "LAI_SD") < band(apply_datacube(cube, day), "LAI_SD")
-    ).all()
+    np.testing.assert_allclose(apply_datacube(twice, day), apply_datacube(cube, day), atol=1e-5)
 
 
 def test_one_date_gives_itself_with_a_wide_interval_and_nothing_far_off(
