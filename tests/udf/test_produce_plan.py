@@ -1,6 +1,7 @@
 """Areas become tiles, tiles and a period become jobs, and nothing is planned twice."""
 
 import datetime as dt
+import json
 from pathlib import Path
 
 import geopandas as gpd
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import Polygon, box
+from typer.testing import CliRunner
 
+from lai_udf.cli import app
 from lai_udf.errors import ProductionError
 from lai_udf.predict import LaiError
 from lai_udf.produce.order import plan_order
@@ -170,3 +173,15 @@ def test_a_plan_writes_nothing(tmp_path: Path) -> None:
     rows, _ = plan_order(areas, APRIL, JULY, tmp_path / "out", {"variables": ["LAI", "CCC"]})
     assert len(rows) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_period_that_is_empty_is_told_by_the_names_of_the_options(tmp_path):
+    areas = tmp_path / "areas.geojson"
+    square = [[1.0, 43.5], [1.1, 43.5], [1.1, 43.6], [1.0, 43.6], [1.0, 43.5]]
+    geometry = {"type": "Polygon", "coordinates": [square]}
+    feature = {"type": "Feature", "properties": {}, "geometry": geometry}
+    areas.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    period = ["--from", "2025-01-01", "--to", "2024-01-01"]
+    result = CliRunner().invoke(app, ["produce", str(areas), str(tmp_path / "out"), *period])
+    assert result.exit_code == 1
+    assert "--to must be a day after 2025-01-01" in result.output

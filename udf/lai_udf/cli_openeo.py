@@ -8,6 +8,7 @@ import typer
 from tqdm import tqdm
 
 from lai_udf import cli_options as option
+from lai_udf.frame import one_sentence
 
 CDSE = "https://openeo.dataspace.copernicus.eu"
 
@@ -58,7 +59,8 @@ def produce(
     }
     settings |= {key: value for key, value in given.items() if value is not None}
     period = start.date(), end.date()
-    rows, estimate = order.plan_order(areas, *period, output, settings)
+    with one_sentence(option.PROGRAM, {"start": "--from", "end": "--to"}):
+        rows, estimate = order.plan_order(areas, *period, output, settings)
     for line in estimate.lines():
         typer.echo(line, err=True)
     if dry_run:
