@@ -259,6 +259,8 @@ def test_a_single_pixel_needs_its_size_and_has_no_surroundings(cube: xr.DataArra
     at = {"y": [50], "x": [20]}
     with pytest.raises(GridError, match="resolution"):
         lai_udf.estimate(cube.isel(at))
+    with pytest.raises(GridError, match="by lists"):
+        lai_udf.estimate(cube.isel(y=50, x=20), resolution=20)
     one = lai_udf.estimate(cube.isel(at), resolution=20)
     left, bottom, right, top = one.rio.bounds()
     assert (right - left, top - bottom) == (20, 20)

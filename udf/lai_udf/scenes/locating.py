@@ -91,7 +91,10 @@ def find_grid(
     """
     image = next((band for band in bands.values() if {"y", "x"} <= set(band.dims)), None)
     if image is None:
-        raise GridError(f"{name}: no band has the dimensions y and x")
+        raise GridError(
+            f"{name}: no band has the dimensions y and x: select a single pixel by lists, as in "
+            'sel(y=[…], x=[…], method="nearest")'
+        )
     for label, band in bands.items():
         sizes = {dim: band.sizes[dim] for dim in ("y", "x") if dim in band.dims}
         if any(size != image.sizes[dim] for dim, size in sizes.items()):
