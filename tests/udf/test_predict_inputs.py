@@ -95,6 +95,13 @@ def test_zero_is_no_data_in_integer_cubes_only(cube: xr.DataArray, known: str) -
     assert np.argwhere(np.isnan(lai)).tolist() == [[5, 6]]
 
 
+@pytest.mark.parametrize("dim", ["t", "y", "x"])
+def test_an_empty_chunk_comes_back_empty(known: str, dim: str) -> None:
+    cube = fake_cube(np.random.default_rng(2), (16, 16), dates=2)
+    lai = apply_datacube(cube.isel({dim: slice(0)}), {"model": known})
+    assert lai.sizes[dim] == 0
+
+
 def test_window_without_data_is_flagged_and_not_an_error(cube: xr.DataArray, known: str) -> None:
     result = apply_datacube(cube * np.float32(np.nan), {"model": known})
 

@@ -1509,6 +1509,8 @@ def predict_window(dates: xarray.DataArray, model: Model, settings: PredictOptio
     result = np.empty(shape, dtype="float32")
     for number, label in enumerate(passed, start=len(estimated)):
         result[:, number] = values[:, labels.index(label)]
+    if not result.size:  # a chunk without pixels or dates
+        return result
     side = 20 // settings.resolution
     lacking = (0, 0)  # rows and columns of the first 20 m block that lie before the window
     if side > 1:
