@@ -93,7 +93,7 @@ for job, size in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
 def on_full_disks(
     tiny: TinyCollection, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[str, int], tuple[Path, int]]:
-    """Return folder and exit code of a job by the form of its result and the room for it, bytes."""
+    """Return folder and exit code of a job, by format of its result and free space in bytes."""
     jobs = []
     for form, size in FULL_DISKS:
         load = {"request": {"id": "TINY", "bands": ["B04", "B08"]}}

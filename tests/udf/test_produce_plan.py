@@ -184,4 +184,4 @@ def test_a_period_that_is_empty_is_told_by_the_names_of_the_options(tmp_path):
     period = ["--from", "2025-01-01", "--to", "2024-01-01"]
     result = CliRunner().invoke(app, ["produce", str(areas), str(tmp_path / "out"), *period])
     assert result.exit_code == 1
-    assert "--to must be a day after 2025-01-01" in result.output
+    assert "--to must be a day after 2025-01-01" in " ".join(result.output.split())

@@ -20,7 +20,7 @@ PATIENCE_S = 600
 """So long the service may take for an answer."""
 _NO_ADDRESS = "that is no address; one reads http://127.0.0.1:8080"
 _WORDS = (
-    (requests.Timeout, f"no word within {PATIENCE_S} s"),
+    (requests.Timeout, f"no response after {PATIENCE_S} s"),
     (requests.exceptions.SSLError, "it speaks no TLS, or has a certificate that is not trusted"),
     (
         requests.ConnectionError,
