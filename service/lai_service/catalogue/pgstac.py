@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 from psycopg.types.json import Jsonb
 from pypgstac.db import PgstacDB
-from pypgstac.hydration import hydrate_py
+from pypgstac.hydration import dehydrate, hydrate_py
 from pypgstac.load import Loader, Methods
 
 from lai_service.catalogue.cql2_sql import Sql, value_of
@@ -134,12 +134,36 @@ class PgstacCatalogue(Catalogue):
     ) -> None:
         if items:
             assert isinstance(connection, psycopg.Connection)
+            self._check_assets(connection, collection_id, items)
             loader = Loader(PgstacDB(pool=self._pool, connection=connection))
             method = Methods.delsert if old else Methods.insert
             try:
                 loader.load_items(iter(items), method, chunksize=len(items))
             except TypeError as error:  # of orjson
                 raise InvalidItemError(f"pgstac cannot store the item: {error}") from error
+
+    def _check_assets(
+        self, connection: Connection, collection_id: str, items: list[Document]
+    ) -> None:
+        """Raise InvalidItemError where pgstac would give back other assets than it was given.
+
+        It stores what differs from `item_assets` of the collection, and takes null, `[]`, a truth
+        value beside a number and an object beside a plain value for no difference, or a wrong one.
+        """
+        query = "select base_item from current_base_item(%s)"
+        ((base,),) = connection.execute(query, (collection_id,))
+        base = {"assets": base["assets"]} if base and "assets" in base else {}
+        for item in items:
+            given = {"assets": item["assets"]} if "assets" in item else {}
+            try:
+                kept = hydrate_py(base, dehydrate(base, given))
+            except (AttributeError, TypeError):  # a key is looked up in a plain value
+                kept = {}
+            if dump_json(kept) != dump_json(given):
+                raise InvalidItemError(
+                    f"item {item['id']}: pgstac cannot store its assets beside `item_assets` "
+                    "of the collection: null, [], or values of another kind"
+                )
 
     def _drop_item(self, connection: Connection, collection_id: str, item_id: str) -> None:
         connection.execute("select delete_item(%s, %s)", (item_id, collection_id))
