@@ -43,3 +43,19 @@ def test_any_shape_is_drawn(shape: tuple[int, int]) -> None:
     image = Image.open(io.BytesIO(png))
     assert image.width >= 460
     assert max(image.size) < 1200
+
+
+def test_letters_that_the_font_lacks_are_drawn_without_their_marks(lai: np.ndarray) -> None:
+    assert draw_quicklook(lai, None, "Zürich, Łódź 6 m²") == draw_quicklook(
+        lai, None, "Zurich, odz 6 m2"
+    )
+
+
+def test_a_long_title_is_drawn_whole(lai: np.ndarray) -> None:
+    short, long = (
+        Image.open(io.BytesIO(draw_quicklook(lai, None, "LAI", name * 12)))
+        for name in ("a", "wide ")
+    )
+    assert short.width < long.width
+    right = np.asarray(long)[:60, -8:]
+    assert (right == 255).all()

@@ -5,6 +5,7 @@ evenly, so the order of LAI survives in greyscale, in print and for colour-blind
 """
 
 import io
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -146,10 +147,13 @@ def draw_quicklook(
 
 def _compose(image: Image.Image, title: str, subtitle: str) -> bytes:
     """Return the image with two lines above it and the legend below, as a PNG."""
-    width = max(image.width, _MIN_WIDTH_PX) + 2 * _MARGIN_PX
+    font = ImageFont.load_default(_FONT_PX)
+    title, subtitle = _drawable(title), _drawable(subtitle)
+    texts = max(font.getlength(title), font.getlength(subtitle))
+    width = max(image.width, _MIN_WIDTH_PX, int(texts) + 1) + 2 * _MARGIN_PX
     above = _MARGIN_PX + _LINE_PX * (2 if subtitle else 1)
     sheet = Image.new("RGB", (width, above + image.height + 2 * _LINE_PX + 2 * _MARGIN_PX), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_PX)
+    pen = ImageDraw.Draw(sheet)
     pen.text((_MARGIN_PX, _MARGIN_PX), title, "black", font)
     if subtitle:
         pen.text((_MARGIN_PX, _MARGIN_PX + _LINE_PX), subtitle, (90, 90, 90), font)
@@ -159,7 +163,7 @@ def _compose(image: Image.Image, title: str, subtitle: str) -> bytes:
     x = _write(pen, _MARGIN_PX, y, f"LAI {low:g}", font)
     bar = Image.fromarray(np.repeat(colour_table(140)[None], 12, axis=0))
     sheet.paste(bar, (x, y + 2))
-    _write(pen, x + bar.width + 6, y, f"{high:g} m² m⁻² and more", font)
+    _write(pen, x + bar.width + 6, y, f"{high:g} m2 m-2 and more", font)
     x, y = _MARGIN_PX, y + _LINE_PX
     for colour, text in (
         (NO_DATA, "no data"),
@@ -171,6 +175,11 @@ def _compose(image: Image.Image, title: str, subtitle: str) -> bytes:
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _drawable(text: str) -> str:
+    """Return a text in ASCII: Pillow's own font, the same on every machine, has no other glyphs."""
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
 
 
 def _write(pen: ImageDraw.ImageDraw, x: int, y: int, text: str, font: Any) -> int:  # noqa: ANN401
