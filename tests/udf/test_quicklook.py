@@ -53,7 +53,7 @@ def test_letters_that_the_font_lacks_are_drawn_without_their_marks(lai: np.ndarr
 
 def test_a_long_title_is_drawn_whole(lai: np.ndarray) -> None:
     short, long = (
-        Image.open(io.BytesIO(draw_quicklook(lai, None, "LAI", name * 12)))
+        Image.open(io.BytesIO(draw_quicklook(lai, None, "LAI", name * 40)))
         for name in ("a", "wide ")
     )
     assert short.width < long.width
