@@ -93,8 +93,6 @@ def samples(bench: Bench) -> Iterator[Row]:
         one = bench.seconds("predict_memory", bundle, side, 0, 2)
         many = bench.seconds("predict_memory", bundle, side, 30, 1)
         yield Row(f"30 samples, {name} network", "18 passes", f"{many / one:.1f} passes")
-    different = float(bench.work("pruned_difference", bench.paper)["largest"])
-    yield Row("  and drawn the plain way, paper", "1e-4", f"{different:.1e}")
 
 
 def files(bench: Bench) -> Iterator[Row]:

@@ -10,21 +10,20 @@ def write_untrained(network: str, path: Path) -> Path:
     """Write a bundle of contract 1: random weights, else what the default bundle states."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from lai_training.bundles.export import build_graphs, list_members, write_members
+    from lai_training.bundles.export import build_graph, list_members, write_members
     from lai_training.networks import SPECS, build_network
     from lai_udf.bundle import default_bundle_path
     from lai_udf.predict import read_bundle
 
-    graphs = build_graphs(build_network(network))
+    graph = build_graph(build_network(network))
     description = copy.deepcopy(read_bundle(str(default_bundle_path()))[0])
-    sums = {name: "1220" + hashlib.sha256(graph).hexdigest() for name, graph in graphs.items()}
     description["assets"] = {"model": description["assets"]["model"]}
-    description["assets"]["model"]["file:checksum"] = sums.pop("model")
+    description["assets"]["model"]["file:checksum"] = "1220" + hashlib.sha256(graph).hexdigest()
     spec, contract = SPECS[network], description["properties"]["lai:contract"]
     contract["version"] = 1
     contract["normalisation"] = contract.pop("bodies")["20"]["normalisation"]
     del contract["variables"], contract["flags"]
-    contract["graphs"] = sums
+    contract["graphs"] = {}
     contract["masks"] = {"count": spec.mask_count, "rate": spec.dropout_rate}
     contract["reach_px"], contract["window_multiple"] = spec.reach_px, spec.window_multiple
-    return write_members(path, list_members(description, graphs))
+    return write_members(path, list_members(description, {"model": graph}))

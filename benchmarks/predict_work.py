@@ -237,27 +237,12 @@ def block_features(bundle: str, side: int) -> tuple[Any, np.ndarray]:
     return model, build_features(inputs, model.contract)
 
 
-def pruned_difference(bundle: str) -> Facts:
-    """Compare draws from what they share, or pruned, with a pass of the whole network each."""
-    from dataclasses import replace
-
-    from lai_udf.predict import draw_masks, run_network
-
-    model, features = block_features(bundle, 128)
-    plain = replace(model, graphs={"model": model.graphs["model"]})
-    masks = draw_masks(model.contract, 30, 0)
-    ours, theirs = (run_network(features, one, masks) for one in (model, plain))
-    worst = max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
-    return {"largest": worst}
-
-
 def runtimes(bundle: str) -> Facts:
     """Time the point estimate of a block with what is installed, one thread."""
     model, features = block_features(bundle, 416)
-    graph, block = model.graph("point" if "point" in model.graphs else "model"), features[None]
-    inputs = {"features": block}
-    if "point" not in model.graphs:
-        inputs["masks"] = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
+    graph = model.graph("model")
+    ones = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
+    inputs = {"features": features[None], "masks": ones}
     expected, facts = graph(**inputs)[0], Facts()
 
     def measure(name: str, run: Callable[[], np.ndarray]) -> None:
@@ -273,7 +258,7 @@ def runtimes(bundle: str) -> Facts:
     with contextlib.suppress(ImportError):
         import openvino
 
-        content = model.graphs["point" if "point" in model.graphs else "model"]
+        content = model.graphs["model"]
         for precision in ("f32", "bf16"):
             how = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": 1}
             network = openvino.Core().read_model(content)
@@ -292,7 +277,6 @@ WORK: dict[str, Callable[..., Facts]] = {
         sl2p_files,
         dask_workers,
         batch_job,
-        pruned_difference,
         runtimes,
     )
 }

@@ -311,8 +311,7 @@ class Model:
 
     graphs: dict[str, bytes]
     """ONNX. Contract 2: those of `bodies`. Contract 1: `model`, features (n, 14, y, x) and masks
-    (1, count) -> lai[, lai_sd], (n, 1, y, x); or, where it has them, `shared`, features ->
-    context, and `draw`, context -> lai, which is pruned when its masks are known."""
+    (1, count) -> lai[, lai_sd], (n, 1, y, x)."""
     contract: dict[str, Any]
     """`lai:contract` of `model.json`."""
     domain_bits: np.ndarray
@@ -391,23 +390,13 @@ def require_model(model: Model, settings: PredictOptions) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def prepare_graph(content: bytes, masks: bytes = b"") -> Graph:
-    """Make an ONNX graph ready to run. It takes one thread: blocks are what runs in parallel.
-
-    Args:
-        content: the graph.
-        masks: for a graph that is pruned by its masks, their values, float32.
-    """
+def prepare_graph(content: bytes) -> Graph:
+    """Make an ONNX graph ready to run. It takes one thread: blocks are what runs in parallel."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.enable_mem_pattern = False  # windows come in several sizes: patterns would pile up
-    if masks:
-        values = onnxruntime.OrtValue.ortvalue_from_numpy(np.frombuffer(masks, "float32"))
-        options.add_external_initializers(["masks"], [values])
-        share_memory()
-        options.add_session_config_entry("session.use_env_allocators", "1")
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(**inputs: np.ndarray) -> list[np.ndarray]:
@@ -415,16 +404,6 @@ def prepare_graph(content: bytes, masks: bytes = b"") -> Graph:
         return outputs
 
     return run
-
-
-@functools.cache
-def share_memory() -> None:
-    """Make memory that the graphs of all draws work in: each by itself would keep 100 MB."""
-    import onnxruntime as ort
-
-    kind = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR
-    arena = ort.OrtMemoryInfo("Cpu", kind, 0, ort.OrtMemType.DEFAULT)
-    ort.create_and_register_allocator(arena, None)
 
 
 def count_threads() -> int:
@@ -945,23 +924,13 @@ def run_network(
         masks: (samples, count); without rows the spread is what the network itself estimates,
             NaN where it does not.
     """
-    block = features[None]
+    block, run = features[None], model.graph("model")
     ones = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
-    lai, *spread = model.graph("model")(features=block, masks=ones)
+    lai, *spread = run(features=block, masks=ones)
     if len(masks):
-        spread = [np.std(list(iterate_passes(block, model, masks)), axis=0, ddof=1)]
+        draws = [run(features=block, masks=mask[None])[0] for mask in masks]
+        spread = [np.std(draws, axis=0, ddof=1)]
     return lai[0, 0], spread[0][0, 0] if spread else np.full_like(lai[0, 0], np.nan)
-
-
-def iterate_passes(block: np.ndarray, model: Model, masks: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield LAI (1, 1, y, x) of each draw: of a network pruned for it, or of the whole one."""
-    pruned = "draw" in model.graphs
-    shared = model.graph("shared")(features=block)[0] if pruned else None
-    for mask in masks:
-        if pruned:
-            yield prepare_graph(model.graphs["draw"], mask.tobytes())(context=shared)[0]
-        else:
-            yield model.graph("model")(features=block, masks=mask[None])[0]
 
 
 def find_outside_domain(reflectance: np.ndarray, model: Model) -> np.ndarray:

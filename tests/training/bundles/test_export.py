@@ -11,13 +11,21 @@ import pystac
 import pytest
 from pystac.extensions.mlm import MLMExtension
 
-from lai_training.bundles.export import build_graphs, export_onnx, list_members, write_members
+from lai_training.bundles.export import (
+    build_body_graph,
+    build_graph,
+    list_members,
+    write_members,
+)
 from lai_training.bundles.model_item import describe_model, domain_contract
 from lai_training.errors import FitError
 from lai_training.learn.config import FitConfig
 from lai_training.learn.pools import measure_normalisation
 from lai_training.learn.run_folder import write_provenance
 from lai_training.networks import SPECS, build_network
+from lai_training.restore.fit import body_name
+from lai_training.restore.network import BODIES, BodySpec
+from lai_udf.bundle import default_bundle_path
 from lai_udf.predict import BANDS, load_model
 
 CONFIG = {
@@ -33,13 +41,13 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, land):
-    """(Keras model, ONNX graphs, run folder) of a network with random weights."""
+    """(Keras model, ONNX graph, run folder) of a network with random weights."""
     folder = tmp_path_factory.mktemp("mlp")
     keras.utils.set_random_seed(5)
     model = build_network("mlp")
     config = FitConfig.model_validate({"network": "mlp", **CONFIG})
     write_provenance(config, measure_normalisation(land), folder)
-    return model, build_graphs(model), folder
+    return model, build_graph(model), folder
 
 
 def _run(weights: bytes, features: np.ndarray, masks: np.ndarray) -> list[np.ndarray]:
@@ -49,19 +57,19 @@ def _run(weights: bytes, features: np.ndarray, masks: np.ndarray) -> list[np.nda
 
 @pytest.mark.parametrize("shape", [(1, 14, 36, 20), (2, 14, 4, 44), (1, 14, 28, 28)])
 def test_onnx_says_what_keras_says(exported, rng, shape):
-    model, graphs, _ = exported
+    model, graph, _ = exported
     features = rng.standard_normal(shape, dtype="float32")
     masks = rng.choice([0, 1 / 0.9], (1, model.inputs[1].shape[-1])).astype("float32")
 
-    (lai,) = _run(graphs["model"], features, masks)
+    (lai,) = _run(graph, features, masks)
 
     expected = np.asarray(model([features.transpose(0, 2, 3, 1), masks]))
     np.testing.assert_allclose(lai, expected.transpose(0, 3, 1, 2), atol=1e-5)
 
 
 def test_inputs_outputs_and_free_dimensions_have_names(exported):
-    model, graphs, _ = exported
-    session = onnxruntime.InferenceSession(graphs["model"], providers=["CPUExecutionProvider"])
+    model, graph, _ = exported
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
     assert [given.name for given in session.get_inputs()] == ["features", "masks"]
     assert [given.shape for given in session.get_inputs()] == [
@@ -73,13 +81,12 @@ def test_inputs_outputs_and_free_dimensions_have_names(exported):
 
 
 def _describe(exported) -> dict:
-    _, graphs, run = exported
-    return describe_model(run, graphs, version="1.2.3")
+    _, graph, run = exported
+    return describe_model(run, graph, version="1.2.3")
 
 
 def test_model_json_is_an_item_that_pystac_and_mlm_read(exported):
-    _, graphs, _ = exported
-    weights = graphs["model"]
+    _, weights, _ = exported
     item = pystac.Item.from_dict(_describe(exported))
     mlm = MLMExtension.ext(item)
 
@@ -130,19 +137,27 @@ def test_the_definition_domain_is_that_of_snap():
     assert np.all(np.array(domain["minimum"]) < np.array(domain["maximum"]))
 
 
-def test_the_same_network_is_the_same_bytes_whenever_it_is_exported(exported, tmp_path):
-    model, graphs, _ = exported
+def test_the_same_network_is_the_same_bytes_whenever_it_is_exported(exported):
+    model, graph, _ = exported
 
-    assert export_onnx(model, tmp_path / "again.onnx") == graphs
-    assert (tmp_path / "again.onnx").read_bytes() == graphs["model"]
+    assert build_graph(model) == graph
+
+
+@pytest.mark.parametrize("spec", BODIES.values(), ids=str)
+def test_weights_of_the_shipped_bundle_are_exported_to_its_bytes(spec: BodySpec, tmp_path):
+    with zipfile.ZipFile(default_bundle_path()) as bundle:
+        weights = bundle.extract(body_name(spec.resolution), tmp_path)
+        graph = bundle.read(f"{spec.graph}.onnx")
+
+    assert build_body_graph(keras.models.load_model(weights, compile=False), spec) == graph
 
 
 def test_the_same_content_is_the_same_bytes_and_the_udf_opens_them(exported, tmp_path):
-    _, graphs, _ = exported
+    _, graph, _ = exported
     description = _describe(exported)
 
     one, other = (
-        write_members(tmp_path / name / "b.zip", list_members(description, graphs))
+        write_members(tmp_path / name / "b.zip", list_members(description, {"model": graph}))
         for name in ("one", "other")
     )
 
@@ -155,8 +170,8 @@ def test_the_same_content_is_the_same_bytes_and_the_udf_opens_them(exported, tmp
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(FitError, match="is not the folder of a run"):
-        describe_model(tmp_path, {}, version="1.0.0")
+        describe_model(tmp_path, b"", version="1.0.0")
 
     (tmp_path / "provenance.json").write_text('{"config": {"network": "resnet"}}')
     with pytest.raises(FitError, match="holds the network resnet; known are paper, mlp"):
-        describe_model(tmp_path, {}, version="1.0.0")
+        describe_model(tmp_path, b"", version="1.0.0")

@@ -1,8 +1,7 @@
 """Turn a run into the files of a model bundle: its networks as ONNX, and `model.json`.
 
-A bundle of contract 1 holds `model.onnx`, the network of the paper as it was trained, and beside it
-the `paper` network's lean forms (`bundles.graphs`), which the UDF runs. One of contract 2
-holds a body for 20 m and one for 10 m, as ONNX and as Keras files to go on training from.
+A bundle of contract 1 holds `model.onnx`, a network of the paper. One of contract 2 holds a body
+for 20 m and one for 10 m, as ONNX and as Keras files to go on training from.
 `bundles.model_item` describes both.
 """
 
@@ -16,13 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from lai_training.bundles.graphs import (
-    ENCODERS,
-    Graph,
-    build_paper_graphs,
-    channels_first,
-    fold_norm,
-)
+from lai_training.bundles.graphs import Graph, channels_first, fold_norm
 from lai_training.bundles.model_item import Json, describe_bodies, describe_model
 from lai_training.errors import ExportError
 from lai_training.learn.checkpoints import BEST
@@ -50,8 +43,8 @@ def pack_run(run: Path, *, version: str, residual_cloud: Json | None = None) -> 
         return _pack_bodies(run, version, residual_cloud)
     if not (run / BEST).exists():
         raise ExportError(f"{run} holds no {body_name(20)} or {BEST}: fit it first")
-    graphs = build_graphs(keras.models.load_model(run / BEST, compile=False))
-    return list_members(describe_model(run, graphs, version=version), graphs)
+    graph = build_graph(keras.models.load_model(run / BEST, compile=False))
+    return list_members(describe_model(run, graph, version=version), {"model": graph})
 
 
 def _pack_bodies(run: Path, version: str, residual_cloud: Json | None) -> dict[str, bytes]:
@@ -72,19 +65,11 @@ def _pack_bodies(run: Path, version: str, residual_cloud: Json | None) -> dict[s
     return list_members(described, graphs) | weights
 
 
-def export_onnx(model: keras.Model, path: Path) -> dict[str, bytes]:
-    """Write a network of the paper as ONNX, channels first, and return its graphs by name."""
-    graphs = build_graphs(model)
-    path.write_bytes(graphs["model"])
-    return graphs
+def build_graph(model: keras.Model) -> bytes:
+    """Return the ONNX graph of a network of the paper, channels first.
 
-
-def build_graphs(model: keras.Model) -> dict[str, bytes]:
-    """Return the ONNX graphs of a network of the paper by name.
-
-    `model` is the network: inputs `features` (n, 14, y, x) and `masks` (1 or n, mask_count),
-    output `lai`, (n, 1, y, x), all float32, with n, y and x free. Further graphs are its lean
-    forms.
+    Inputs are `features` (n, 14, y, x) and `masks` (1 or n, mask_count), output is `lai`,
+    (n, 1, y, x), all float32, with n, y and x free.
     """
     graph = Graph()
     widths = np.array(SPECS[model.name].mask_channels, dtype="int64")
@@ -94,13 +79,11 @@ def build_graphs(model: keras.Model) -> dict[str, bytes]:
     masks = iter([graph.add("Unsqueeze", f"{name}/factors", name, pixel) for name in names])
     last = (_add_paper if model.name == PAPER.name else _add_mlp)(graph, model, masks)
     graph.convolve("lai", last, *channels_first(model.get_layer("lai")))
-    content = graph.finish(
+    return graph.finish(
         model.name,
         {"features": ("n", FEATURE_COUNT, "y", "x"), "masks": ("draw", int(widths.sum()))},
         {"lai": ("n", 1, "y", "x")},
     )
-    lean = build_paper_graphs(model) if model.name == PAPER.name else {}
-    return {"model": content, **lean}
 
 
 def _add_mlp(graph: Graph, model: keras.Model, masks: Any) -> str:  # noqa: ANN401 (an iterator)
@@ -128,7 +111,7 @@ def _add_paper(graph: Graph, model: keras.Model, masks: Any) -> str:  # noqa: AN
         return graph.add("Mul", f"{name}/masked", source, next(masks))
 
     image, skips = add_block("down0", "features"), []
-    for name in ENCODERS:
+    for name in ("down1", "down2", "down3", "bottom"):
         skips.append(image)
         image = add_block(name, graph.pool(f"{name}/pool", image))
     for depth, skip in reversed(list(enumerate(skips))):

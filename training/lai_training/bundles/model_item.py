@@ -32,12 +32,12 @@ USABLE_FROM, USABLE_UNTIL = "2015-06-23T00:00:00Z", "2035-12-31T00:00:00Z"
 """From the launch of Sentinel-2A; until its successors, presumably, are gone."""
 
 
-def describe_model(run: Path, graphs: Mapping[str, bytes], *, version: str) -> Json:
+def describe_model(run: Path, graph: bytes, *, version: str) -> Json:
     """Return `model.json` of a network of the paper (contract 1).
 
     Args:
         run: folder of the fit.
-        graphs: what `export.build_graphs` returned.
+        graph: what `export.build_graph` returned.
         version: semantic version of the model.
 
     Raises:
@@ -60,7 +60,7 @@ def describe_model(run: Path, graphs: Mapping[str, bytes], *, version: str) -> J
         version,
         contract,
         provenance,
-        graphs,
+        {"model": graph},
         {
             "title": f"Leaf area index from Sentinel-2, {spec.name} network {version}",
             "mlm:architecture": "UNet" if spec.name != "mlp" else "MLP",
