@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from lai_stac.errors import LaiStacError
     from lai_stac.extension import LaiQualityExtension
     from lai_stac.facts import ResultFacts
-    from lai_stac.files import write_thumbnail
+    from lai_stac.files import write_model_item, write_thumbnail
     from lai_stac.item import build_item, describe, describe_cube, write_item
     from lai_stac.job_items import describe_job
-    from lai_stac.model import write_model_item
     from lai_stac.validation import validate_collection, validate_item
 
 __all__ = [
@@ -61,7 +60,7 @@ _HOME = {
     "validate_item": "validation",
     "write_collection": "collection",
     "write_item": "item",
-    "write_model_item": "model",
+    "write_model_item": "files",
     "write_thumbnail": "files",
 }
 

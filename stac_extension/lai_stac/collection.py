@@ -16,8 +16,8 @@ import shapely
 
 from lai_stac import fields
 from lai_stac.errors import DescriptionError
+from lai_stac.fields import Validation
 from lai_stac.files import write_json
-from lai_stac.objects import Validation
 from lai_stac.validation import validate_collection
 from lai_udf.longitudes import Bounds, bounding_box, split_box
 

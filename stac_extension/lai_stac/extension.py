@@ -24,9 +24,7 @@ from pystac.extensions.base import (
 from pystac.extensions.hooks import ExtensionHooks
 from pystac.serialization.identify import STACJSONDescription, STACVersionID
 
-from lai_stac.fields import FIELDS, SCHEMA_URI, UNCERTAINTY_URI, Field
-from lai_stac.migration import OLD_URI, migrated
-from lai_stac.objects import OBJECTS
+from lai_stac.fields import FIELDS, OBJECTS, OLD_URI, SCHEMA_URI, UNCERTAINTY_URI, Field, migrated
 
 __all__ = ["LAIQ_EXTENSION_HOOKS", "UNC_EXTENSION_HOOKS"]
 __all__ += ["LaiQualityExtension", "SummariesExtensionOfFields", "UncertaintyExtension"]

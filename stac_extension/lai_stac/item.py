@@ -25,18 +25,18 @@ from shapely.geometry import shape
 from lai_stac import fields
 from lai_stac.assets import COMPONENTS, RENDER_URI, build_assets, describe_renders
 from lai_stac.errors import LaiStacError, OutputError, RasterError
-from lai_stac.facts import LOG, ResultFacts, pixel_m
-from lai_stac.files import write_json, write_thumbnail
-from lai_stac.footprint import block_size, bounding_box, inside_mask, outline, to_wgs84
-from lai_stac.product import open_product
-from lai_stac.provenance import (
-    model_contract,
+from lai_stac.facts import (
+    LOG,
+    ResultFacts,
     model_fields,
+    pixel_m,
     processing_fields,
     source_links,
     stamp,
     write_graph,
 )
+from lai_stac.files import write_json, write_thumbnail
+from lai_stac.product import block_size, bounding_box, inside_mask, open_product, outline, to_wgs84
 from lai_stac.statistics import ProductCounts
 from lai_stac.validation import validate_item
 from lai_udf.cog import write_lai_cogs
@@ -87,7 +87,6 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
     product = counts.describe(cloud_known=known.scene_classification)
     if rasters.is_series:
         product = product.without(fields.FLAG_FRACTIONS)
-    contract = model_contract(known.model)
     item = pystac.Item(
         id=known.item_id(grid, sorted({name for b in bands if (name := b.split("_")[0]) != "GAP"})),
         geometry=geometry,
@@ -95,16 +94,9 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
         datetime=utc(known.datetime),
         properties={
             **_common_fields(known, grid, geometry),
-            **processing_fields(
-                contract,
-                target=known.target,
-                samples=known.samples,
-                resolution_m=pixel_m(grid),
-                job_metadata=known.job_metadata,
-                series=known.series,
-            ),
+            **processing_fields(known, pixel_m(grid)),
             **_uncertainty_fields(known),
-            **model_fields(known.model, known.target, known.samples),
+            **model_fields(known),
             **product.values,
             "renders": describe_renders(bands, known.samples),
         },
@@ -123,15 +115,7 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
     assets = build_assets(rasters, counts, samples=known.samples, level=known.level)
     for key, asset in assets.items():
         item.add_asset(key, asset)
-    item.add_links(
-        source_links(
-            known.model,
-            model_href=known.model_href,
-            scene_href=known.scene_href,
-            job_metadata=known.job_metadata,
-            items=known.derived_from,
-        )
-    )
+    item.add_links(source_links(known))
     if known.process_graph is not None:
         item.add_link(write_graph(known.process_graph, directory))
     validate_item(item)

@@ -19,7 +19,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lai_stac.errors import DescriptionError
-from lai_stac.job_graph import read_series
 from lai_udf.identity import PRODUCT
 
 Document = Mapping[str, Any]
@@ -28,6 +27,9 @@ RESULTS_FILE = "job-results.json"
 """Name under which the openEO client stores the metadata of the results."""
 JOB_FILE = "job.json"
 """Name under which we look for the description of the job, with its process graph."""
+
+SERIES_BAND = "GAP_DAYS"
+"""A UDF whose text knows this band smooths LAI over time, see `lai_udf.series`."""
 
 DAY_IN_NAME = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?!\d)")
 FARTHEST_INPUT = dt.timedelta(hours=12)
@@ -302,3 +304,25 @@ def _read(path: Path) -> Document:
     if not isinstance(document, dict):
         raise DescriptionError(f"{path.name} is no JSON object")
     return document
+
+
+def read_series(process_graph: Document) -> Document | None:
+    """Return the context of the UDF that smooths LAI over time; None where there is none."""
+    for node in nodes_of(process_graph):
+        arguments = node.get("arguments") or {}
+        if node["process_id"] == "run_udf" and SERIES_BAND in str(arguments.get("udf")):
+            context: Document = arguments.get("context") or {}
+            return context
+    return None
+
+
+def nodes_of(graph: object) -> Iterator[Document]:
+    """Yield every node of a graph and its sub-graphs."""
+    if isinstance(graph, Mapping):
+        if isinstance(graph.get("process_id"), str):
+            yield graph
+        for value in graph.values():
+            yield from nodes_of(value)
+    elif isinstance(graph, list):
+        for value in graph:
+            yield from nodes_of(value)

@@ -19,10 +19,10 @@ import pystac
 from lai_stac import fields
 from lai_stac.cog_items import describe_cogs
 from lai_stac.errors import DescriptionError, LaiStacError
+from lai_stac.facts import GRAPH_FILE
+from lai_stac.fields import migrated
 from lai_stac.item import build_item, write_item
-from lai_stac.job_graph import read_settings
-from lai_stac.migration import migrated
-from lai_stac.provenance import GRAPH_FILE
+from lai_stac.job_items import read_settings
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.identity import PRODUCT
 from lai_udf.results import open_result

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lai_stac.counts import ValueCounts
+from lai_stac.statistics import ValueCounts
 
 STEP = 0.001
 

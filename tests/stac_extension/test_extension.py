@@ -17,7 +17,7 @@ from lai_stac.extension import (
     LaiQualityExtension,
     UncertaintyExtension,
 )
-from lai_stac.objects import Calibration, Requirement, Validation
+from lai_stac.fields import Calibration, Requirement, Validation
 from lai_stac.validation import validate_collection, validate_item
 
 HOME = Path(__file__).parents[2] / "stac_extension"

@@ -9,7 +9,7 @@ from pyproj import Geod, Transformer
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from lai_stac.footprint import block_size, bounding_box, outline, to_wgs84
+from lai_stac.product import block_size, bounding_box, outline, to_wgs84
 
 PIXEL_M, SIDE_PX = 200.0, 120
 GEOD = Geod(ellps="WGS84")

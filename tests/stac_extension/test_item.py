@@ -19,8 +19,8 @@ from rasterio.warp import transform as transform_points
 
 from lai_stac import fields
 from lai_stac.errors import DescriptionError, LaiStacError, OutputError, RasterError
-from lai_stac.footprint import bounding_box, outline, to_wgs84
 from lai_stac.item import build_item, describe, describe_cube, write_item
+from lai_stac.product import bounding_box, outline, to_wgs84
 from lai_stac.validation import validate_item
 from lai_udf import predict
 from lai_udf.bundle import open_bundle

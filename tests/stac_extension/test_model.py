@@ -9,8 +9,8 @@ import pytest
 from fake_lai import ARGUMENTS
 
 from lai_stac.errors import DescriptionError
+from lai_stac.files import write_model_item
 from lai_stac.item import build_item, write_item
-from lai_stac.model import write_model_item
 from lai_udf.bundle import default_bundle_path, open_bundle
 
 

@@ -13,7 +13,7 @@ from jsonschema_rs import Draft7Validator
 import lai_stac
 from lai_stac import fields
 from lai_stac.errors import InvalidItemError, UnknownSchemaError
-from lai_stac.migration import RENAMED, migrated
+from lai_stac.fields import RENAMED, migrated
 from lai_stac.validation import local_schemas, validate_collection, validate_item
 
 HOME = Path(__file__).parents[2] / "stac_extension"

@@ -48,7 +48,7 @@ from lai_service.files.storage import (
     stage,
 )
 from lai_service.files.validation import validate_document
-from lai_stac.migration import migrated
+from lai_stac.fields import migrated
 from lai_stac.upgrade import is_other_result
 from lai_udf.grid import Grid
 
