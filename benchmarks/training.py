@@ -109,9 +109,7 @@ def measure_matrix_speed(clock: Clock, size: int = 1024, products: int = 20) -> 
     return size**3 / min(seconds)
 
 
-def measure(
-    network: str, device: str, *, patch: int, batch: int, steps: int, mixed: bool = False
-) -> Throughput:
+def measure(network: str, device: str, *, patch: int, batch: int, steps: int) -> Throughput:
     """Time one network: making samples, fitting, both; the first batch of each is not counted."""
     samples = SampleConfig.model_validate({"patch_px": patch, "batch": batch, "grain_share": 0.6})
     pool = np.random.default_rng(0).random((POOL_PATCHES, 10, patch, patch)).astype("float16")
@@ -128,7 +126,6 @@ def measure(
             "steps": steps,
             "learning_rate": 1e-4,
             "huber_delta": 0.5,
-            "mixed_precision": mixed,
         }
     )
     model = build_network(network)
@@ -211,7 +208,6 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=64, help="side of a patch, px")
     parser.add_argument("--batch", type=int, default=16, help="patches per step")
     parser.add_argument("--steps", type=int, default=10, help="steps per measurement")
-    parser.add_argument("--mixed", action="store_true", help="multiply in bfloat16")
     given = parser.parse_args()
     size = {"patch": given.patch, "batch": given.batch, "steps": given.steps}
     device, other = ("GPU", "CPU") if find_gpu() else ("CPU", "GPU")
@@ -221,7 +217,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     for name in given.networks:
-        row = measure(name, device, mixed=given.mixed, **size)
+        row = measure(name, device, **size)
         print(
             f"| {name} | {device} | {row.macs_per_pixel:,.0f} | {row.making:.0f} "
             f"| {row.fitting:.1f} | {row.both:.1f} | {row.bound:.0f} "

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from lai_training.bundles.release import release
-from lai_training.calibration import correction, worth
+from lai_training.calibration import correction
 from lai_training.calibration import validate as validation
 from lai_training.cli import app
 from lai_training.errors import ExportError
@@ -40,8 +40,6 @@ def _fit_in_few_steps():
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(correction, "STEPS", 15)
         monkeypatch.setattr(correction, "MIXTURES", 50)
-        monkeypatch.setattr(worth, "REPLICATES", 40)
-        monkeypatch.setattr(worth, "DRAWS", 3)
         draw = validation.draw_rows
         monkeypatch.setattr(validation, "draw_rows", lambda names, rng, _: draw(names, rng, 40))
         yield

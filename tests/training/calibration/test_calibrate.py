@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from lai_training.calibration import correction, worth
+from experiments import worth
+from experiments.worth import describe_worth
+from lai_training.calibration import correction
 from lai_training.calibration.calibrate import (
     LeftOut,
     calibrate_variable,
@@ -22,7 +24,6 @@ from lai_training.calibration.width import (
     share_of_groups,
     weighted_quantile,
 )
-from lai_training.calibration.worth import describe_worth
 from lai_training.scores.metrics import coverage
 from lai_udf.predict import BANDS, estimate_field
 

@@ -67,7 +67,6 @@ def test_every_variant_of_the_ablations_that_ship_is_a_valid_experiment(path):
 
     assert all(other != default for other in others)
     assert default.samples.augment
-    assert not default.mixed_precision
 
 
 def test_a_wrong_variant_is_named_before_anything_is_fitted(tmp_path):

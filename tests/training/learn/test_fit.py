@@ -17,11 +17,10 @@ from typer.testing import CliRunner
 
 from lai_training.cli import app
 from lai_training.errors import ConfigError, FitError
-from lai_training.learn.checkpoints import KeepRun, full_precision, read_history
+from lai_training.learn.checkpoints import KeepRun, read_history
 from lai_training.learn.config import FitConfig, read_any_config, read_config
-from lai_training.learn.fit import compile_model, fit
+from lai_training.learn.fit import fit
 from lai_training.learn.run_folder import read_normalisation
-from lai_training.networks import build_network
 
 # Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -227,30 +226,3 @@ def test_a_damaged_backup_is_named(tmp_path, pools):
 
     with pytest.raises(FitError, match=r"cannot go on from .*latest\.weights\.h5"):
         fit(FitConfig.model_validate(EXPERIMENT), tmp_path / "run", pools=pools)
-
-
-def test_mixed_precision_leaves_no_trace_in_what_is_saved(tmp_path):
-    keep = KeepRun(tmp_path, epochs_done=0)
-    keep.set_model(build_network("mlp"))
-    compile_model(keep.model, FitConfig.model_validate({**EXPERIMENT, "mixed_precision": True}))
-
-    keep.model.optimizer.build(keep.model.trainable_variables)
-
-    keep.on_epoch_end(0, {"loss": 1.0, "val_loss": 0.3})
-
-    best = keras.models.load_model(tmp_path / "best.keras")
-    assert {layer.dtype_policy.name for layer in best.layers} == {"float32"}
-    assert {weight.dtype for weight in best.weights} == {"float32"}
-
-
-def test_fitting_in_mixed_precision_multiplies_in_bfloat16():
-    model = build_network("mlp")
-
-    compile_model(model, FitConfig.model_validate({**EXPERIMENT, "mixed_precision": True}))
-
-    assert model.get_layer("dense0").compute_dtype == "bfloat16"
-    assert model.get_layer("dense0").kernel.dtype == "float32"
-    assert model.get_layer("lai").compute_dtype == "float32"
-    with full_precision(model):
-        assert model.get_layer("dense0").compute_dtype == "float32"
-    assert model.get_layer("dense0").compute_dtype == "bfloat16"

@@ -33,12 +33,11 @@ def main(
             options=options,
             progress=progress,
         )
-        files = [result.calibration.write(out / "parcel_calibration.json")]
-        files += write_report(result.observations, out / "report")
+        files = write_report(result.observations, out / "report")
     typer.echo(format_report(result.observations), err=True)
     typer.echo(
-        f"\nThe pixels' own intervals, averaged (what lai-train parcels gives without a "
-        f"calibration), hold {result.pixel_coverage:.1%} of the true means; shrunk by the "
+        "\nThe pixels' own intervals, averaged (lai-train parcels, where a bundle states no shared "
+        f"error), hold {result.pixel_coverage:.1%} of the true means; shrunk by the "
         f"correlation of pixel errors in the other seasons, {result.correlation:.2f}, "
         f"{result.shrunk_coverage:.1%}.",
         err=True,

@@ -4,13 +4,14 @@ Its shape over LAI and its sides are the data's, which takes hundreds of parcels
 parcel share a part of their error and weigh as the square root of their number.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from lai_training.calibration.width import group_weights, weighted_quantile
 from lai_training.errors import LaiTrainingError
-from lai_training.parcels.interval import ParcelCalibration
 
 Floats = NDArray[np.float64]
 
@@ -18,6 +19,29 @@ KNOTS = np.array([0.0, 1.0, 2.0, 3.5, 5.0, 8.0])
 """LAI at which the scale is fitted."""
 SCALE_PRIOR = 12.0
 """Rows' worth of trust in the overall error where a stretch of LAI holds few pairs."""
+
+
+@dataclass(frozen=True)
+class ParcelCalibration:
+    """Offsets of the 95 % interval of a parcel mean, tabulated over LAI."""
+
+    level: float
+    """Nominal coverage."""
+    lai: list[float]
+    """Knots, m2 m-2."""
+    lower: list[float]
+    """Offset of the lower end at each knot, not above 0, m2 m-2."""
+    upper: list[float]
+    """Offset of the upper end at each knot, not below 0, m2 m-2."""
+    parcels: int
+    """Parcels it was fitted on."""
+    data: str
+    """Where their LAI is known from."""
+
+    def interval(self, lai: Floats) -> tuple[Floats, Floats]:
+        """Return (lower, upper) for parcel means (n,), m2 m-2; NaN where LAI is NaN."""
+        lower, upper = (np.interp(lai, self.lai, offsets) for offsets in (self.lower, self.upper))
+        return np.maximum(lai + lower, 0.0), lai + upper
 
 
 def fit_calibration(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from lai_training import sl2p
-from lai_training.calibration.calibrate import CEILINGS, LeftOut, leave_out, nested_bounds
+from lai_training.calibration.calibrate import CEILINGS, leave_out, nested_bounds
 from lai_training.calibration.measurements import (
     PAIRS,
     Floats,
@@ -90,7 +90,6 @@ def predict_by_bundle(
     bundle: Path,
     table: pd.DataFrame,
     further: Measurements | None = None,
-    left_out: LeftOut | None = None,
 ) -> dict[str, Prediction]:
     """Predict with a bundle, by each target that it was calibrated for.
 
@@ -98,7 +97,6 @@ def predict_by_bundle(
         bundle: model bundle, a zip or folder.
         table: field pairs as `measurements.read_pairs` returns them.
         further: measurements of LAI that teach beside the pairs where the bundle is fitted anew.
-        left_out: of the table and `further`, if known: it takes a minute.
 
     Returns:
         Name -> prediction. The name states how many site-dates of the table are left out, because
@@ -121,7 +119,7 @@ def predict_by_bundle(
         )
     ending = f", {own} site-dates left out" if own else ""
     if taught.all():
-        ending, found = ", left out", predict_left_out(table, bundle, further, left_out)
+        ending, found = ", left out", predict_left_out(table, bundle, further)
     else:
         found = predict_shipped(table[~taught], bundle)
         if own:
@@ -136,11 +134,6 @@ def find_taught(table: pd.DataFrame, calibration: Mapping[str, Any]) -> NDArray[
     """Return which rows belong to site-dates that a bundle was calibrated on, (n,)."""
     known = set(calibration.get("site_dates", ()))
     return np.array([fingerprint(name) in known for name in table["site_date"]])
-
-
-def is_taught_by_all(table: pd.DataFrame, bundle: Path) -> bool:
-    """Return whether a bundle was calibrated on every site-date of a table."""
-    return bool(find_taught(table, load_model(str(bundle)).contract["calibration"]).all())
 
 
 def _merge(left_out: Prediction, shipped: Prediction, taught: NDArray[np.bool_]) -> Prediction:
@@ -163,17 +156,15 @@ def predict_left_out(
     table: pd.DataFrame,
     bundle: Path,
     further: Measurements | None = None,
-    left_out: LeftOut | None = None,
 ) -> dict[str, Prediction]:
     """Predict each site-date with correction and interval fitted without it, by target.
 
-    `further` are measurements of LAI that teach beside the pairs of the table; `left_out` is of
-    both, pairs first, if known. Quantiles are the ends of the conformal intervals of all levels.
+    `further` are measurements of LAI that teach beside the pairs of the table. Quantiles are the
+    ends of the conformal intervals of all levels.
     """
-    if left_out is None:
-        pairs = from_pairs(table)
-        everything = pairs if further is None else Measurements.join([pairs, further])
-        left_out = leave_out(everything, "LAI", everything.fold, sun=True)
+    pairs = from_pairs(table)
+    everything = pairs if further is None else Measurements.join([pairs, further])
+    left_out = leave_out(everything, "LAI", everything.fold, sun=True)
     levels = {p: round(1 - 2 * p, 3) for p in PROBABILITIES[: len(PROBABILITIES) // 2]}
     lower, upper = nested_bounds(left_out, CEILINGS["LAI"], tuple(levels.values()))
     own = left_out.take(left_out.measurements.source == PAIRS)

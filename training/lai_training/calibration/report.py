@@ -20,11 +20,6 @@ _CRITERIA = ("LAI", "predicted LAI", "source", "region", "site", "crop")
 _DASH = "-"
 _MARKS = "osD^vP*X<>hd"
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
-_EXPLAIN_WORTH = (
-    'Of `target="field"`, SL2P beside it; fitted without what is scored, bootstrap by group in '
-    "brackets. Folds of GROUNDED EO are random, since it names no site: optimistic. Own points are "
-    "drawn from a site-date, of which the rest is scored."
-)
 _EXPLAIN_UNCERTAINTY = (
     "Share of measurements inside the intervals of each level, and their mean width; CRPS, the "
     "lower the better, in m2 m-2; rank correlation of the width of the 95 % interval with the "
@@ -51,11 +46,7 @@ def format_report(validation: Validation) -> str:
     if not validation.uncertainty.empty:
         parts += ["## Stated uncertainty", _EXPLAIN_UNCERTAINTY]
         parts += [format_markdown(_format_uncertainty(validation.uncertainty))]
-    if validation.floor:
-        parts += ["## Floor", validation.floor]
-    if not validation.worth.empty:
-        parts += ["## What the calibration is worth", _EXPLAIN_WORTH]
-        parts += [format_markdown(validation.worth)]
+    parts += ["## Floor", validation.floor]
     for criterion in _CRITERIA:
         rows = validation.subsets[validation.subsets["by"] == criterion]
         parts += [f"## By {criterion}", "RMSE, bias:"]

@@ -11,7 +11,7 @@ CRPS from a handful of quantiles (two of them give a number that looks like CRPS
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lai_training.calibration.measurements import Floats, name_regions
 from lai_training.calibration.predictors import Prediction
 from lai_training.scores import metrics
+from lai_udf.predict import BANDS
 
 Rows = NDArray[np.intp]
 
@@ -35,6 +36,8 @@ RANK_DRAWS = 500
 """Of the bootstrap that rank correlations are taken of: they are slow."""
 SMALLEST_CROP = 5
 """Crops with fewer pairs are pooled."""
+NEAREST = 0.01
+"""Reflectance: spectra that differ by less are alike."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,8 @@ class Validation:
     width of the 95 % interval and CRPS, NaN where none is stated."""
     predictions: pd.DataFrame
     """One row per pair: site-date, measured LAI and each predictor's LAI."""
-    worth: pd.DataFrame = field(default_factory=pd.DataFrame)
-    """What the calibration is worth (`worth.describe_worth`); empty where it was not requested."""
-    floor: str = ""
-    """What no estimate from these spectra can beat (`worth.measure_floor`)."""
+    floor: str
+    """What no estimate from these spectra can beat (`measure_floor`)."""
 
 
 def validate(
@@ -104,6 +105,7 @@ def validate(
         reliability=pd.DataFrame(reliability),
         subsets=pd.DataFrame(subsets),
         predictions=table.assign(**{name: own.lai for name, own in predictions.items()}),
+        floor=measure_floor(pairs),
     )
 
 
@@ -263,3 +265,29 @@ def limit_uncertainty(
             draws[:RANK_DRAWS],
         )
     return limits
+
+
+def measure_floor(table: pd.DataFrame) -> str:
+    """Return what no estimate from these spectra can beat, in a sentence.
+
+    Points of one site and date whose spectra differ by less than `NEAREST` (root mean square over
+    bands) and whose LAI differs anyway; and what the measurements state of themselves.
+    """
+    differences = []
+    for _, own in table.groupby("site_date"):
+        spectra, lai = own[list(BANDS)].to_numpy(float), own["lai"].to_numpy(float)
+        apart = np.sqrt(((spectra[:, None] - spectra) ** 2).mean(axis=2))
+        first, second = np.nonzero(np.triu(apart < NEAREST, k=1))
+        differences += list(lai[first] - lai[second])
+    text = "No two points of a date have spectra alike."
+    if differences:
+        sd = float(np.sqrt(np.mean(np.square(differences)) / 2))
+        text = (
+            f"{len(differences)} pairs of points of one date with spectra less than {NEAREST:g} "
+            f"apart differ in measured LAI by a standard deviation of {sd:.2f} each: a floor "
+            "below which no RMSE on these data means anything."
+        )
+    if "lai_sd" in table and table["lai_sd"].notna().any():
+        stated = table["lai_sd"].dropna()
+        text += f" {stated.size} measurements state their own: {stated.median():.2f} (median)."
+    return text

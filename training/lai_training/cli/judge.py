@@ -36,7 +36,7 @@ def evaluate(
         bool, typer.Option("--record", help="Write the scores on real imagery into the bundle.")
     ] = False,
 ) -> None:
-    """Score networks against SL2P: the paper's tables and figures, seams, robustness."""
+    """Score networks against SL2P: the paper's tables and figures, true LAI, real imagery."""
     from lai_training.evaluation.networks import is_network
 
     if scenes is None and len(networks) > 1 and not is_network(networks[-1]):
@@ -171,43 +171,20 @@ def validate(
     On site-dates that a bundle was calibrated on, its interval and correction are fitted anew
     without the site-date that is predicted.
     """
-    from dataclasses import replace
-
     import numpy as np
 
-    from lai_training.calibration.calibrate import leave_out
-    from lai_training.calibration.measurements import (
-        gather_further,
-        gather_measurements,
-        read_pairs,
-    )
-    from lai_training.calibration.predictors import (
-        is_taught_by_all,
-        predict_baselines,
-        predict_by_bundle,
-    )
+    from lai_training.calibration.measurements import gather_further, read_pairs
+    from lai_training.calibration.predictors import predict_baselines, predict_by_bundle
     from lai_training.calibration.report import format_report, write_report
     from lai_training.calibration.validate import validate as score
-    from lai_training.calibration.worth import describe_worth, measure_floor
     from lai_udf.bundle import default_bundle_path
-    from lai_udf.predict import BANDS
 
     with one_sentence():
         table = read_pairs(pairs)
-        bundles = model or [default_bundle_path()]
-        lai = gather_measurements(pairs, further)
-        own = any(is_taught_by_all(table, bundle) for bundle in bundles)
-        left_out = leave_out(lai["LAI"], "LAI", lai["LAI"].fold, sun=True) if own else None
-        predictions = predict_baselines(table)
-        for bundle in bundles:
-            predictions |= predict_by_bundle(bundle, table, gather_further(further), left_out)
+        predictions, more = predict_baselines(table), gather_further(further)
+        for bundle in model or [default_bundle_path()]:
+            predictions |= predict_by_bundle(bundle, table, more)
         result = score(table, predictions, rng=np.random.default_rng(seed))
-        result = replace(result, floor=measure_floor(table, BANDS))
-        if left_out is not None:
-            crops = table["crop"].fillna("unknown").str.casefold().to_numpy(str)
-            others = {name: found for name, found in lai.items() if name != "LAI"}
-            rng = np.random.default_rng(seed)
-            result = replace(result, worth=describe_worth(lai["LAI"], left_out, others, crops, rng))
         files = write_report(result, out)
     typer.echo(format_report(result))
     for path in files:
@@ -241,16 +218,13 @@ def parcels(
             min=0, max=1, help="Of the errors of two pixels of a parcel; default: of the bundle."
         ),
     ] = None,
-    calibration: Annotated[
-        Path | None, typer.Option(help="Parcel calibration; replaces the correlation.")
-    ] = None,
     smooth: Annotated[
         int | None,
         typer.Option(min=1, max=60, help="Curves of this step, days, and seasons as well."),
     ] = None,
 ) -> None:
     """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
-    from lai_training.parcels.interval import add_interval, read_calibration
+    from lai_training.parcels.interval import add_interval
     from lai_training.parcels.means import (
         find_items,
         missing_parcels,
@@ -275,8 +249,7 @@ def parcels(
             within=within,
         )
         observed = observe_items(table, items, exclude_flags=exclude)
-        known = read_calibration(calibration) if calibration else None
-        observed = add_interval(observed, correlation, known, shared=shared_error(items))
+        observed = add_interval(observed, correlation, shared=shared_error(items))
         files = [*write_report(observed, out), write_observations(observed, table, out)]
         if smooth is not None:
             from lai_training.parcels.curves import write_curves

@@ -11,18 +11,9 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
-from lai_training.evaluation.activations import draw_features, read_stages
 from lai_training.evaluation.figures import draw_scatter
 from lai_training.evaluation.networks import SL2P, Network
-from lai_training.evaluation.robustness import (
-    approach_clouds,
-    draw_curves,
-    shift_offset,
-    vary_noise,
-    withhold_angles,
-)
 from lai_training.evaluation.scenes import SIMULATED, Scene, largest, simulate_held_out
 from lai_training.evaluation.scores import (
     CASES,
@@ -35,14 +26,12 @@ from lai_training.evaluation.scores import (
     tabulate_scores,
     tabulate_spread,
 )
-from lai_training.evaluation.seams import draw_seams, measure_seams, measure_shifts
 from lai_training.evaluation.tables import (
     format_borders,
     format_images,
     format_paper_images,
     format_table_4,
     format_truth,
-    pivot,
 )
 from lai_training.reporting import Chapter
 from lai_training.simulation.spectral_library import SpectralLibrary
@@ -75,22 +64,6 @@ BORDERS = (
     "B8A within 3x3 px. Inside: all others. A network that smears edges does worse at borders than "
     "SL2P of the same noisy image."
 )
-SEAMS = (
-    "A scene is run uncut, in windows as openEO cuts it (core + overlap on each side), and with "
-    "its first rows and columns taken away. Given is the 99th percentile of the absolute "
-    "difference of LAI. Windows with enough overlap must not differ. A moved origin moves the "
-    "grid of the poolings, which every network that pools feels. An empty cell: the scene is too "
-    "small for the reach of the network."
-)
-CLOUDS = (
-    "**Distance to the nearest masked pixel** (px, up to). `clouds`: the scene as seen, with thin "
-    "cloud beyond the mask, which SL2P sees too. `holes`: the same mask over cloudless land, where "
-    "all that is missing is neighbours."
-)
-FEATURES = (
-    "A stage is the last layer of a stretch of one resolution. Shown are the four channels that "
-    "vary most, each stretched from its 1st to its 99th percentile."
-)
 
 
 @dataclass(frozen=True)
@@ -101,18 +74,14 @@ class Scale:
     """Simulated scenes."""
     size_px: int
     """Their side."""
-    curve_scenes: int
-    """Of them, those that the robustness curves are made of."""
-    seam_px: int
-    """Side of the scene that is cut; a larger one than 384 px the UDF cuts by itself."""
     drawn_real: int
     """Real scenes, those with most pixels, of which thirty draws are made."""
 
 
 SCALES = {
-    "tiny": Scale(scenes=1, size_px=96, curve_scenes=1, seam_px=128, drawn_real=1),
-    "small": Scale(scenes=4, size_px=192, curve_scenes=2, seam_px=384, drawn_real=6),
-    "full": Scale(scenes=10, size_px=384, curve_scenes=4, seam_px=384, drawn_real=78),
+    "tiny": Scale(scenes=1, size_px=96, drawn_real=1),
+    "small": Scale(scenes=4, size_px=192, drawn_real=6),
+    "full": Scale(scenes=10, size_px=384, drawn_real=78),
 }
 """`small` takes some minutes on two cores, `tiny` is for tests."""
 
@@ -141,17 +110,12 @@ def evaluate(
     simulated = simulate_held_out(scale.scenes, scale.size_px, library, seed=seed)
     pixels = run_cases([*simulated, *real], networks)
     drawn = [*simulated, *largest(real, scale.drawn_real)]
-    some, shown = simulated[: scale.curve_scenes], simulated[min(1, len(simulated) - 1)].image
-    cut = simulate_held_out(1, scale.seam_px, library, seed=seed + 2)[0].image
     scores, rng = tabulate_scores(pixels), np.random.default_rng(seed)
     steps: list[Callable[[], Sequence[Chapter]]] = [
         lambda: [_introduce(networks, scale, seed, pixels)],
         lambda: _compare(networks, pixels, scores, tabulate_spread(drawn, networks), rng),
         lambda: imagery,
         lambda: [_compare_with_truth(pixels, scores, rng), _compare_at_borders(pixels)],
-        lambda: [_cut_and_move(cut, networks)],
-        lambda: [_disturb(some, networks, library, scale, seed)],
-        lambda: [_show_channels(networks, shown)],
     ]
     chapters: list[Chapter] = []
     for number, make in enumerate(steps, start=1):
@@ -241,81 +205,3 @@ def _compare_with_truth(
 def _compare_at_borders(pixels: Sequence[Pixels]) -> Chapter:
     table = tabulate_borders(pixels)
     return Chapter("## Borders of parcels", [BORDERS, format_borders(table)], {"borders": table})
-
-
-def _cut_and_move(image: xr.DataArray, networks: Sequence[Network]) -> Chapter:
-    seams, maps = measure_seams(image, networks)
-    table = pd.concat([seams, measure_shifts(image, networks)], ignore_index=True)
-    text = [
-        SEAMS,
-        pivot(table, "cut", "p99", "{:.2g}", title="cut"),
-        "Largest difference anywhere:",
-        pivot(table, "cut", "largest", "{:.2g}", title="cut"),
-        "![Maps of the seams](seams.png)",
-    ]
-    figures = {"seams.png": partial(draw_seams, maps)}
-    return Chapter("## Seams and the origin of tiles", text, {"seams": table}, figures)
-
-
-def _disturb(
-    scenes: Sequence[Scene],
-    networks: Sequence[Network],
-    library: SpectralLibrary,
-    scale: Scale,
-    seed: int,
-) -> Chapter:
-    """Return the chapter on noise, withheld angles, offsets and clouds."""
-    clouds = approach_clouds(
-        library, networks, scenes=scale.curve_scenes, size_px=scale.size_px, seed=seed
-    )
-    noise, offset = vary_noise(scenes, networks), shift_offset(scenes, networks)
-    angles, calibrated = withhold_angles(scenes, networks), noise.dropna(subset="coverage")
-    covered = pivot(calibrated, "x", "coverage", "{:.1%}", title="level", row_form="{:g}")
-    text = [
-        "RMSE against SL2P of the noise-free, cloudless scene with all its angles.",
-        "**Band noise** (1 = as pairs of real dates show it, correlated between bands)",
-        pivot(noise, "x", "rmse", "{:.3f}", title="level", row_form="{:g}"),
-        *(["Share of true LAI inside the calibrated 95 % interval:", covered] if covered else []),
-        "**Angles withheld** (nominal ones take their place, for SL2P too)",
-        pivot(angles, "x", "rmse", "{:.3f}", title="withheld"),
-        "**An offset left in the reflectance**: bias of LAI. "
-        "+0.1 is the offset of processing baseline 04.00 forgotten, -0.1 the same taken off twice.",
-        pivot(offset, "x", "bias", "{:+.2f}", title="offset", row_form="{:+g}"),
-        *_describe_guard(offset),
-        CLOUDS,
-    ]
-    for view in ("clouds", "holes"):
-        own, title = clouds[clouds["view"] == view], f"{view}, px"
-        table = pivot(own, "x", "rmse", "{:.3f}", title=title, row_form="{:g}")
-        text.append(table.replace("| inf |", "| more |"))
-    return Chapter(
-        "## Robustness",
-        [*text, "![Robustness curves](robustness.png)"],
-        {"noise": noise, "angles": angles, "offset": offset, "clouds": clouds},
-        {"robustness.png": partial(draw_curves, noise, offset, clouds)},
-    )
-
-
-def _describe_guard(offset: pd.DataFrame) -> list[str]:
-    """Return what the UDF's guard says of each offset."""
-    steps = offset.drop_duplicates("x")
-    told, silent = [], []
-    for x, refused, says in zip(steps["x"], steps["refused"], steps["says"], strict=True):
-        if refused:
-            told.append(f"- {x:+g} ({refused:.0%} of the scenes refused): {says}")
-        elif x:
-            silent.append(f"{x:+g}")
-    return [
-        "The guard of whole scenes refuses:\n\n" + "\n".join(told) if told else "",
-        f"The guard lets pass: {', '.join(silent)}." if silent else "",
-    ]
-
-
-def _show_channels(networks: Sequence[Network], image: xr.DataArray) -> Chapter:
-    text, figures = [FEATURES], {}
-    for number, network in enumerate(networks, start=1):
-        file, lai = f"features_{number}.png", network.predict(image)["LAI"]
-        stages = read_stages(network, image)
-        text.append(f"![Feature maps of {network.name}]({file})")
-        figures[file] = partial(draw_features, network.name, stages, image, lai)
-    return Chapter("## Feature maps (figures 13-16)", text, figures=figures)

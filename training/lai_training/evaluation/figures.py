@@ -1,13 +1,11 @@
 """What the figures of an evaluation share, and scatter plots.
 
-In: what `evaluate` measured. Out: PNG files. Networks keep colour, marker and line style through
-all figures; SL2P is black and dashed. Density is drawn in viridis, which darkens evenly in grey.
+Density is drawn in viridis, which darkens evenly in grey.
 """
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +25,6 @@ PIXELS_DRAWN = 20_000
 BIN = 0.05
 DPI = 110
 TRUE_COLOUR = ("B04", "B03", "B02")
-_LOOKS = (
-    ("#0072B2", "o", "-"),
-    ("#D55E00", "s", "-."),
-    ("#009E73", "^", ":"),
-    ("#CC79A7", "D", (0, (5, 1))),
-    ("#E69F00", "v", (0, (3, 1, 1, 1))),
-)  # colours of Okabe and Ito, told apart by colour-blind readers
 
 
 def draw_scatter(
@@ -116,13 +107,3 @@ def _short(case: Case) -> str:
 
 def _join(parts: Sequence[Array | None]) -> Array:
     return np.concatenate([part for part in parts if part is not None])
-
-
-def look_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return how each network is drawn, by its place among the networks."""
-    looks: dict[str, dict[str, Any]] = {}
-    networks = [name for name in dict.fromkeys(names) if name != SL2P]
-    for name, (colour, marker, style) in zip(networks, itertools.cycle(_LOOKS), strict=False):
-        looks[name] = {"color": colour, "marker": marker, "linestyle": style}
-    looks[SL2P] = {"color": "black", "marker": "x", "linestyle": "--"}
-    return looks

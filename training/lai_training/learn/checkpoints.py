@@ -11,10 +11,6 @@ In a run folder, written by `KeepRun`:
 An epoch's files are written in a work folder and moved into place when all of them are complete,
 the backup last: a kill at any moment leaves the files of some finished epoch. The backup itself
 says how far it got (steps of the optimizer), so no two files can disagree about it.
-
-Mixed precision multiplies in bfloat16 and keeps weights and outputs in float32. The policy is set
-layer by layer, on a network that is already built, instead of for the process: what is saved has
-the float32 form, so nothing behind the fit need know how it was fitted.
 """
 
 import csv
@@ -22,8 +18,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,9 +33,6 @@ HISTORY = "history.csv"
 CURVES = "loss.png"
 RATE = "patches_per_s"
 BACKUP = Path("backup") / "latest.weights.h5"
-
-HALF = "mixed_bfloat16"
-FULL = "float32"
 
 logger = logging.getLogger("lai_training")
 
@@ -134,8 +126,7 @@ class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
         with work_folder(self._run) as work, disk_errors(self._run):
             if losses["val_loss"] < self._best:
                 self._best = losses["val_loss"]
-                with full_precision(self.model):
-                    self.model.save(work / BEST)
+                self.model.save(work / BEST)
                 files[work / BEST] = self._run / BEST
             _write_rows(work / HISTORY, self._rows)
             if CURVES in kept:
@@ -192,24 +183,3 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=100)
-
-
-def set_precision(model: keras.Model, policy: str) -> None:
-    """Make every layer but inputs and outputs compute with `policy`; weights stay float32."""
-    last = set(model.output_names)
-    for layer in model._flatten_layers(include_self=False):
-        if not isinstance(layer, keras.layers.InputLayer) and layer.name not in last:
-            layer.dtype_policy = policy
-
-
-@contextmanager
-def full_precision(model: keras.Model) -> Iterator[keras.Model]:
-    """Give a model that is fitted in bfloat16 its float32 form for as long as it is saved."""
-    mixed = any(layer.dtype_policy.name == HALF for layer in model.layers)
-    if mixed:
-        set_precision(model, FULL)
-    try:
-        yield model
-    finally:
-        if mixed:
-            set_precision(model, HALF)

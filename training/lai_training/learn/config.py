@@ -93,8 +93,6 @@ class FitConfig(Checked):
     ema_momentum: float | None = Field(None, gt=0, lt=1)
     huber_delta: float | None = Field(None, gt=0)
     """m2 m-2; None = mean squared error, as in the paper."""
-    mixed_precision: bool = False
-    """Multiply in bfloat16; weights, outputs and what is written stay float32."""
 
 
 def read_config(path: Path) -> FitConfig:

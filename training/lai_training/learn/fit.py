@@ -11,14 +11,7 @@ from pathlib import Path
 import keras
 
 from lai_training.errors import FitError
-from lai_training.learn.checkpoints import (
-    BEST,
-    HALF,
-    AveragedWeights,
-    KeepRun,
-    restore,
-    set_precision,
-)
+from lai_training.learn.checkpoints import BEST, AveragedWeights, KeepRun, restore
 from lai_training.learn.config import FitConfig, PreparedConfig
 from lai_training.learn.pools import (
     Normalisation,
@@ -139,7 +132,7 @@ def _stream(
 
 
 def compile_model(model: keras.Model, config: FitConfig) -> None:
-    """Give the model its optimizer, loss and precision."""
+    """Give the model its optimizer and loss."""
     total = config.epochs * config.steps
     rate: float | keras.optimizers.schedules.LearningRateSchedule = config.learning_rate
     if config.schedule == "cosine":
@@ -152,8 +145,6 @@ def compile_model(model: keras.Model, config: FitConfig) -> None:
         optimizer = keras.optimizers.AdamW(rate, **decay, **smoothing)
     else:
         optimizer = keras.optimizers.RMSprop(rate, **smoothing)
-    if config.mixed_precision:
-        set_precision(model, HALF)
     huber = keras.losses.Huber(config.huber_delta) if config.huber_delta else None
     model.compile(
         optimizer=optimizer,

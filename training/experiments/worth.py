@@ -1,17 +1,20 @@
-"""What a calibration is worth to a user: figures of a validation beside those of predictors.
+"""What is a calibration worth to a user? `python -m experiments.worth PAIRS.csv --further FOLDER`.
 
-Input: measurements of LAI and of other variables. Output: one table. Everything is fitted
-without what it is scored on: site-dates, folds, parcels, or whole regions. Intervals in brackets
-are bootstraps by group. Half-widths for new regions are those of the other regions' site-dates left
-out, times `NEW_REGION`.
+Input: measurements of LAI and of other variables. Output: one table, of `target="field"` with SL2P
+beside it. Everything is fitted without what it is scored on: site-dates, folds, parcels, or whole
+regions; folds of GROUNDED EO are random, since it names no site: optimistic. Own points are drawn
+from a site-date, of which the rest is scored. Intervals in brackets are bootstraps by group.
+Half-widths for new regions are those of the other regions' site-dates left out, times `NEW_REGION`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import typer
 from numpy.typing import NDArray
 
 from lai_training.calibration.calibrate import (
@@ -33,9 +36,13 @@ from lai_training.calibration.measurements import (
     Measurements,
     Table,
     Texts,
+    gather_measurements,
+    read_pairs,
 )
 from lai_training.calibration.validate import score_draws
 from lai_training.calibration.width import fit_half_widths, share_of_groups
+from lai_training.cli.frame import FurtherOption, one_sentence
+from lai_training.reporting import format_markdown
 from lai_training.scores import metrics
 from lai_udf.calibration import FARTHEST, Errors, fit_effect, interval_of_mean
 from lai_udf.predict import OwnPoints
@@ -47,8 +54,6 @@ FEWEST_ROWS = 4
 FEWEST_OF_A_MEAN = 3
 POINT_ROWS = 9
 """Pixels that stand for a field point in `interval_of_mean`."""
-NEAREST = 0.01
-"""Reflectance: spectra that differ by less are alike."""
 DRAWS = 50
 REPLICATES = 1000
 
@@ -246,27 +251,20 @@ def _row(what: str, scored: Scored, rng: np.random.Generator) -> dict[str, objec
     return row
 
 
-def measure_floor(table: pd.DataFrame, bands: tuple[str, ...]) -> str:
-    """Return what no estimate from these spectra can beat, in a sentence.
+def main(
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS.csv", help="Field pairs.")],
+    further: FurtherOption = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of own points and bootstrap.")] = 0,
+) -> None:
+    """Print what a calibration on field pairs is worth where it was not fitted."""
+    with one_sentence():
+        measured = gather_measurements(pairs, further)
+        lai = measured.pop("LAI")
+        crops = read_pairs(pairs)["crop"].fillna("unknown").str.casefold().to_numpy(str)
+        left_out = leave_out(lai, "LAI", lai.fold, sun=True)
+        table = describe_worth(lai, left_out, measured, crops, np.random.default_rng(seed))
+    typer.echo(format_markdown(table))
 
-    Points of one site and date whose spectra differ by less than `NEAREST` (root mean square over
-    bands) and whose LAI differs anyway; and what the measurements state of themselves.
-    """
-    differences = []
-    for _, own in table.groupby("site_date"):
-        spectra, lai = own[list(bands)].to_numpy(float), own["lai"].to_numpy(float)
-        apart = np.sqrt(((spectra[:, None] - spectra) ** 2).mean(axis=2))
-        first, second = np.nonzero(np.triu(apart < NEAREST, k=1))
-        differences += list(lai[first] - lai[second])
-    text = "No two points of a date have spectra alike."
-    if differences:
-        sd = float(np.sqrt(np.mean(np.square(differences)) / 2))
-        text = (
-            f"{len(differences)} pairs of points of one date with spectra less than {NEAREST:g} "
-            f"apart differ in measured LAI by a standard deviation of {sd:.2f} each: a floor "
-            "below which no RMSE on these data means anything."
-        )
-    if "lai_sd" in table and table["lai_sd"].notna().any():
-        stated = table["lai_sd"].dropna()
-        text += f" {stated.size} measurements state their own: {stated.median():.2f} (median)."
-    return text
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -4,6 +4,7 @@ The reference is always SL2P of the noise-free, cloudless scene with its angles.
 stands the share of true LAI inside the calibrated 95 % interval, for calibrated networks.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lai_training.evaluation.figures import DPI, look_of
+from lai_training.evaluation.figures import DPI
 from lai_training.evaluation.networks import SL2P, TEACHER, Network, predict_sl2p
 from lai_training.evaluation.scenes import Scene, simulate_one
 from lai_training.evaluation.scores import INTERVAL
@@ -41,6 +42,13 @@ WITHHELD: dict[str, tuple[str, ...]] = {
 DISTANCES_PX = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 """Upper ends of the bins of distance to the nearest masked pixel; beyond them is one more bin."""
 CLOUD_COVER = 0.12
+_LOOKS = (
+    ("#0072B2", "o", "-"),
+    ("#D55E00", "s", "-."),
+    ("#009E73", "^", ":"),
+    ("#CC79A7", "D", (0, (5, 1))),
+    ("#E69F00", "v", (0, (3, 1, 1, 1))),
+)  # colours of Okabe and Ito, told apart by colour-blind readers
 
 
 def vary_noise(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataFrame:
@@ -235,3 +243,13 @@ def _draw_clouds(axis: "Axes", clouds: pd.DataFrame) -> None:
     axis.set_xticks(range(len(places)), labels)
     axis.set_xlabel("distance to the nearest masked pixel, up to (px of 20 m)")
     axis.set_ylim(bottom=0)
+
+
+def look_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return how each network is drawn, by its place among the networks."""
+    looks: dict[str, dict[str, Any]] = {}
+    networks = [name for name in dict.fromkeys(names) if name != SL2P]
+    for name, (colour, marker, style) in zip(networks, itertools.cycle(_LOOKS), strict=False):
+        looks[name] = {"color": colour, "marker": marker, "linestyle": style}
+    looks[SL2P] = {"color": "black", "marker": "x", "linestyle": "--"}
+    return looks

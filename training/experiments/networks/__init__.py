@@ -1,0 +1,1 @@
+"""What else is asked of networks: seams, robustness, feature maps."""
