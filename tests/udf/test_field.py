@@ -24,6 +24,7 @@ from lai_udf.cli import app
 from lai_udf.cog import read_lai_cogs
 from lai_udf.field.plot import split_at_gaps
 from lai_udf.field.season import find_windows, kind_of, merge
+from lai_udf.field.table import smooth_table
 from lai_udf.grid import Grid
 from lai_udf.predict import HALO_PX
 from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
@@ -60,7 +61,8 @@ def fields(tmp_path: Path) -> Path:
 
 def run(fields: Path, source: object, out: Path, known: str, *more: str) -> tuple[int, str, str]:
     period = ["--from", "2024-06-01", "--to", "2024-07-01"]
-    options = ["--source", str(source), "--model", known, *period, *more]
+    model = ["--model", known] if known else []
+    options = ["--source", str(source), *model, *period, *more]
     result = CliRunner().invoke(app, ["field", str(fields), str(out), *options])
     return result.exit_code, result.stdout, result.stderr
 
@@ -133,6 +135,54 @@ def test_again_there_is_nothing_to_do_and_new_dates_are_added(
     assert all(path.stat().st_mtime_ns == time for path, time in made.items())
     table = pd.read_csv(tmp_path / "out" / "fields.csv")
     assert list(table[table["field"] == "a"]["date"])[-1] == "2024-06-21"
+
+
+@pytest.mark.parametrize(
+    "other", [("--target", "field"), ("--level", "0.8"), ("--scale", "1.1", "--offset", "0")]
+)
+def test_results_of_other_settings_in_the_folder_are_left_out(
+    season: Path, fields: Path, tmp_path: Path, known: str, other: tuple[str, ...]
+) -> None:
+    run(fields, season, tmp_path / "out", known, *other)
+    code, _, stderr = run(fields, season, tmp_path / "out", known)
+    assert code == 0, stderr
+    run(fields, season, tmp_path / "alone", known)
+    found, expected = (pd.read_csv(tmp_path / name / "fields.csv") for name in ("out", "alone"))
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_own_points_and_the_level_go_into_the_means_of_fields(
+    season: Path, fields: Path, tmp_path: Path
+) -> None:
+    code, _, stderr = run(fields, season, tmp_path / "out", "", "--target", "field")
+    assert code == 0, stderr
+    before = pd.read_csv(tmp_path / "out" / "fields.csv").dropna(subset="mean")
+    inside = gpd.read_file(fields).geometry[0].representative_point()
+    points, calibration = tmp_path / "points.csv", tmp_path / "points.json"
+    high = before["mean"].iloc[0] + 2
+    day = before["date"].iloc[0]
+    points.write_text(f"lon,lat,date,lai\n{inside.x},{inside.y},{day},{high}\n")
+    over = ["--over", str(tmp_path / "out" / "lai")]
+    done = CliRunner().invoke(app, ["calibrate", str(points), str(calibration), *over])
+    assert done.exit_code == 0, done.stderr
+    more = ("--target", "field", "--calibration", str(calibration), "--level", "0.8")
+    code, _, stderr = run(fields, season, tmp_path / "out", "", *more)
+    assert code == 0, stderr
+    after = pd.read_csv(tmp_path / "out" / "fields.csv").dropna(subset="mean")
+    assert after["mean"].iloc[0] > before["mean"].iloc[0] + 0.2
+    assert ((after["upper"] - after["lower"]) < (before["upper"] - before["lower"])).all()
+
+
+def test_a_mean_that_does_not_fit_its_season_is_marked() -> None:
+    days = pd.date_range("2024-04-01", periods=12, freq="8D", tz="UTC")
+    means = np.linspace(1.0, 4.0, 12)
+    means[6] = 0.2
+    table = pd.DataFrame(
+        {"field": "a", "datetime": days, "mean": means, "lower": means - 1, "upper": means + 1}
+    )
+    marked, smoothed = smooth_table(table)
+    assert list(np.flatnonzero(marked["rejected"])) == [6]
+    assert smoothed["lai"].between(0.9, 4.1).all()
 
 
 def test_a_smoothed_series_lies_beside(

@@ -14,6 +14,7 @@ from fake_products import write_multiband
 from fake_runs import run, write_scene
 from typer.testing import CliRunner
 
+from lai_stac import describe_runs
 from lai_udf.cli import app
 from lai_udf.cog import read_lai_cogs
 from lai_udf.errors import IdentityError
@@ -133,6 +134,18 @@ def test_files_say_what_made_them(scene: Path, tmp_path: Path) -> None:
     assert tags["MODEL_CHECKSUM"].startswith("1220")
     assert (tags["TARGET"], tags["SAMPLES"], tags["SEED"]) == ("sl2p", "2", "4")
     assert tags["DATETIME"].startswith("2022-10-05T11:54:11")
+
+
+def test_files_hold_the_settings_that_differ_from_the_defaults(scene: Path, tmp_path: Path) -> None:
+    options = RunOptions(target="field", level=0.9, region="new", plausibility="off")
+    paths = run_scene(open_scene(scene), tmp_path / "out", options)
+    with rasterio.open(paths["lai_lower"]) as dataset:
+        tags = dataset.tags()
+    assert (tags["LEVEL"], tags["REGION"], tags["PLAUSIBILITY"]) == ("0.9", "new", "off")
+
+    (item,) = describe_runs([tmp_path / "out"])
+    assets = json.loads(item.read_text())["assets"]
+    assert assets["lai_lower"]["unc:confidence_level"] == 0.9
 
 
 def test_scene_in_memory_keeps_grid_time_and_provenance(scene: Path) -> None:

@@ -67,6 +67,40 @@ def test_a_cube_of_reflectance_is_estimated_first(tmp_path: Path) -> None:
     assert found["LAI"].notnull().mean() > 0.9
 
 
+def test_an_offset_may_change_within_a_cube(tmp_path: Path) -> None:
+    reflectance = fake_cube(np.random.default_rng(3), 24, dates=4)
+    times = np.datetime64("2022-01-15", "ns") + np.arange(4) * np.timedelta64(5, "D")
+    cube = reflectance.assign_coords(t=times).rio.write_crs("EPSG:32633")
+    later = xr.where(cube["t"] >= np.datetime64("2022-01-25"), 1000, 0)
+    for name, stored in (("before.nc", cube * 1e4), ("across.nc", cube * 1e4 + later)):
+        stored.transpose(*cube.dims).rio.write_crs("EPSG:32633").to_dataset("bands").to_netcdf(
+            tmp_path / name, engine="h5netcdf"
+        )
+    given = {"before.nc": ["0"], "across.nc": ["2015-06-23=0", "2022-01-25=-0.1"]}
+    for name, offsets in given.items():
+        options = [word for offset in offsets for word in ("--offset", offset)]
+        code, _, stderr = run(
+            tmp_path / name,
+            tmp_path / f"{name}.out",
+            "--dates",
+            "observed",
+            "--scale",
+            1e-4,
+            *options,
+        )
+        assert code == 0, stderr
+    before, across = (open_series(tmp_path / f"{name}.out") for name in given)
+    np.testing.assert_allclose(before["LAI"], across["LAI"], atol=1e-3)
+
+
+def test_a_cube_of_lai_is_smoothed_at_its_level(cube: xr.DataArray, tmp_path: Path) -> None:
+    stated = cube.to_dataset("bands").assign_attrs(level=0.8, target="field")
+    stated.to_netcdf(tmp_path / "lai.nc", engine="h5netcdf")
+    run(tmp_path / "lai.nc", tmp_path / "out", *GRID)
+    found = open_series(tmp_path / "out")
+    assert (found.attrs["level"], found.attrs["target"]) == ("0.8", "field")
+
+
 def test_results_on_disk_are_smoothed_and_written_as_cogs(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, stdout, stderr = run(results, out, "--start", "2024-03-31", "--step-days", "30", "--cogs")

@@ -190,6 +190,15 @@ def _estimated(seed: int) -> tuple[xr.Dataset, xr.Dataset]:
     return cube, estimate(cube)
 
 
+def test_the_level_is_that_of_the_estimate_unless_another_is_given() -> None:
+    cube, _ = _estimated(8)
+    lai = estimate(cube, level=0.8)
+    found = smooth(lai, step_days=5)
+    assert found.attrs["series_level"] == 0.8
+    xr.testing.assert_identical(found, smooth(lai, step_days=5, level=0.8))
+    assert np.abs(found["LAI_UPPER"] - smooth(lai, step_days=5, level=0.95)["LAI_UPPER"]).max() > 0
+
+
 @pytest.mark.parametrize("bands", [list(BANDS), ["B02", "B04", "B8A", "B11"]])
 def test_evidence_is_used_whatever_its_names_and_order(bands: list[str]) -> None:
     cube, lai = _estimated(4)

@@ -363,7 +363,7 @@ def _describe(
         "source": f"{provenance['model_id']} {provenance['model_version']}",
         "scaling": cube.scaling_text,
         "scene_classes": "used" if SCENE_CLASS_BAND in cube.planes else "none: cloud is unknown",
-        **{key: provenance[key] for key in ("model_checksum", "target", "samples", "seed")},
+        **provenance,
     }
     located: xr.Dataset = dataset
     return located

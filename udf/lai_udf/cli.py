@@ -57,11 +57,9 @@ def run(
     variables: option.Variables = "LAI",
     bands: Annotated[str | None, typer.Option(help="Output bands, comma-separated.")] = None,
     resolution: option.Resolution = 20,
-    region: Annotated[
-        Literal["known", "new"], typer.Option(help="Interval for known or for new regions.")
-    ] = "known",
-    level: Annotated[float, typer.Option(help="Level of the interval.")] = 0.95,
-    calibration: Annotated[Path | None, typer.Option(help="File of own field points.")] = None,
+    region: option.Region = "known",
+    level: option.Level = 0.95,
+    calibration: option.Calibration = None,
     scale: option.Scale = None,
     offset: option.DatedOffset = None,
     datetime: option.Datetime = None,
@@ -162,6 +160,9 @@ def field(
     model: option.Model = None,
     target: option.Target = "sl2p",
     samples: option.Samples = 0,
+    region: option.Region = "known",
+    level: option.Level = 0.95,
+    calibration: option.Calibration = None,
     scale: option.Scale = None,
     offset: option.DatedOffset = None,
     min_valid_share: Annotated[
@@ -180,14 +181,16 @@ def field(
     """
     from lai_udf.field.memory import Memory
 
+    interval = [region, level, str(calibration)]
     given = {
         "fields": str(fields.resolve()),
         "source": source,
         "period": [str(start.date()), str(end.date())],
-        "options": [id_column, collection, str(model), target, samples, scale, offset],
+        "options": [id_column, collection, str(model), target, samples, *interval, scale, offset],
         "tables": [min_valid_share, smooth],
     }
-    memory = Memory(output, given, [fields, Path(source), *([model] if model else [])])
+    files = [path for path in (model, calibration) if path is not None]
+    memory = Memory(output, given, [fields, Path(source), *files])
     if (known := memory.recall()) is not None:
         typer.echo(f"{option.PROGRAM}: nothing is new since the last run", err=True)
         for path in known:
@@ -206,7 +209,14 @@ def field(
             output,
             id_column=id_column,
             collection=collection,
-            options=RunOptions(model=model, target=target, samples=samples),
+            options=RunOptions(
+                model=model,
+                target=target,
+                samples=samples,
+                region=region,
+                level=level,
+                calibration=calibration,
+            ),
             declared=Declared(scale, option.read_offset(offset)),
             min_valid_share=min_valid_share,
             smooth_days=smooth,
@@ -260,7 +270,7 @@ def series(
     cogs: Annotated[bool, typer.Option("--cogs", help="COGs of each date as well.")] = False,
     picture: Annotated[bool, typer.Option("--picture", help="Draw the mean curve.")] = False,
     scale: option.Scale = None,
-    offset: option.Offset = None,
+    offset: option.DatedOffset = None,
 ) -> None:
     """Smooth LAI over time: clouds rejected, gaps filled, mowing and harvest kept.
 
@@ -272,7 +282,7 @@ def series(
 
     if dates is not None and (step, start, end) != (None, None, None):
         raise typer.BadParameter("give dates, or a grid by --step-days, --start and --end")
-    given = open_series_input(source, scale, offset)
+    given = open_series_input(source, scale, option.read_offset(offset))
     context: dict[str, Any] = {"max_gap_days": max_gap_days}
     if dates is None:
         days = given.times.astype("datetime64[D]")

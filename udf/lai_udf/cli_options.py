@@ -12,12 +12,17 @@ SOME_REFUSED = 3
 PASSWORD_VARIABLE = "LAI_UDF_PASSWORD"
 
 Model = Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")]
-Target = Annotated[
-    Literal["sl2p", "field"], typer.Option(help="What SNAP would say, or field LAI.")
-]
+Target = Annotated[Literal["sl2p", "field"], typer.Option(help="SL2P as in SNAP, or field LAI.")]
 Samples = Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = single pass.")]
 Variables = Annotated[str, typer.Option(help="Of LAI, FAPAR, FCOVER, CCC, CWC; comma-separated.")]
 Resolution = Annotated[int, typer.Option(help="Side of a pixel, m: 20 or 10.")]
+Region = Annotated[
+    Literal["known", "new"], typer.Option(help="Interval for known or for new regions.")
+]
+Level = Annotated[float, typer.Option(help="Level of the interval.")]
+Calibration = Annotated[
+    Path | None, typer.Option(help="File of own field points, made by `lai-udf calibrate`.")
+]
 Scale = Annotated[float | None, typer.Option(help="Reflectance per digital number.")]
 Offset = Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")]
 DatedOffset = Annotated[

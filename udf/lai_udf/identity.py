@@ -137,8 +137,8 @@ class RunOptions:
         """Return the bands that come out."""
         return output_bands(self.variables) if self.bands is None else self.bands
 
-    def provenance(self, bundle: Bundle) -> dict[str, str | int]:
-        """Return what describes a result: model and settings."""
+    def provenance(self, bundle: Bundle) -> dict[str, Any]:
+        """Return what describes a result: model and settings, those of `settings` as well."""
         return {
             "model_id": bundle.model_id,
             "model_version": bundle.version,
@@ -146,14 +146,29 @@ class RunOptions:
             "target": self.target,
             "samples": self.samples,
             "seed": self.seed,
+            **self.settings(),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        """Return what else changes the numbers and is not at its default; own points by sha256."""
+        points = None
+        if self.calibration is not None:
+            points = hashlib.sha256(self.calibration.read_bytes()).hexdigest()
+        given = {
+            "region": self.region,
+            "level": self.level,
+            "plausibility": self.plausibility,
+            "calibration": points,
+        }
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None and value != DEFAULT_SETTINGS.get(name)
         }
 
     def identify(self, source: SceneSource, bundle: Bundle) -> ResultIdentity:
         """Return the identity of the result of a scene."""
         sources = [source_name(source.metadata.product_id or source.name)]
-        points = None
-        if self.calibration is not None:
-            points = hashlib.sha256(self.calibration.read_bytes()).hexdigest()
         scaling = source.scaling_text
         return ResultIdentity(
             datetime=source.metadata.datetime,
@@ -168,13 +183,7 @@ class RunOptions:
             resolution=source.resolution_m,
             samples=self.samples,
             seed=self.seed,
-            settings={
-                "region": self.region,
-                "level": self.level,
-                "plausibility": self.plausibility,
-                "calibration": points,
-                "scaling": scaling if CALLER in scaling else None,
-            },
+            settings={**self.settings(), "scaling": scaling if CALLER in scaling else None},
         )
 
 

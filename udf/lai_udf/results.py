@@ -39,6 +39,8 @@ SAME_OVERPASS = dt.timedelta(minutes=10)
 _DAY = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?:T(\d{2}):?(\d{2}):?(\d{2}))?(?!\d)")
 _SETTING_TAGS = ("MODEL_ID", "MODEL_VERSION", "TARGET", "SAMPLES")
 _SETTING_FIELDS = ("laiq:model_id", "laiq:model_version", "laiq:target", "unc:samples")
+_FURTHER_TAGS = ("REGION", "LEVEL", "CALIBRATION", "PLAUSIBILITY")
+"""Written where they are not at their defaults."""
 _FORMER = {"unc:samples": "laiq:mc_samples"}
 """Names of fields in items of lai-quality 1.0.0."""
 
@@ -85,11 +87,12 @@ class LaiResult:
 
     @cached_property
     def settings(self) -> tuple[str, ...]:
-        """What tells results of one date apart that must not be mixed: model, target, draws."""
+        """What tells results of one date apart that must not be mixed: model, target, interval."""
         own = self.properties
         told = [own.get(name, own.get(_FORMER.get(name, ""))) for name in _SETTING_FIELDS]
         tagged = [self.tags.get(name) for name in _SETTING_TAGS]
         values = [str(said or tag or "") for said, tag in zip(told, tagged, strict=True)]
+        values += [self.tags.get(name, "") for name in _FURTHER_TAGS]
         return (*values, f"{abs(self.grid.transform.a):g} m")
 
     def read(

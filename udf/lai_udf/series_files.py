@@ -132,7 +132,8 @@ def _open_cube(source: Path, scale: float | None, offset: Any) -> SeriesInput:  
         bands = {**split_bands(reflectance), **split_bands(lai)}
         attributes, crs = {str(k): str(v) for k, v in lai.attrs.items()}, lai.rio.crs
     else:
-        attributes, crs = {}, find_crs(dataset, str(source))
+        attributes = {key: str(dataset.attrs[key]) for key in KEPT_TAGS if key in dataset.attrs}
+        crs = find_crs(dataset, str(source))
     attributes["input"] = source.name
     time = find_time(bands)
     ordered = {
@@ -186,6 +187,8 @@ def write_series(
         OutputNotWritableError: the folder or disk refuses.
         lai_udf.predict.LaiInputError: dates that the series does not reach, or a wrong setting.
     """
+    if picture:
+        from lai_udf.field.plot import draw_curve  # matplotlib: missing, it is missed at once
     context = {"level": float(source.attributes.get("level", 0.95))} | context
     with renamed_errors():
         settings = series.read_settings(context)
@@ -210,8 +213,6 @@ def write_series(
                     progress(rows.stop, source.grid.height)
         finished = {path: directory / SERIES_FILE}
         if picture:
-            from lai_udf.field.plot import draw_curve  # matplotlib
-
             with xr.open_dataset(path, engine="h5netcdf", decode_coords="all") as dataset:
                 means = dataset[list(OUTPUT_BANDS)].mean(("y", "x")).to_dataframe()
             drawn = draw_curve(means.rename(columns=str.lower), f"Mean LAI, {source.name}")

@@ -41,7 +41,7 @@ def smooth(
     evidence: xr.Dataset | xr.DataArray | None = None,
     scale: float | None = None,
     offset: Offset | None = None,
-    level: float = 0.95,
+    level: float | None = None,
     max_gap_days: float = series.MAX_GAP_DAYS,
 ) -> xr.Dataset:
     """Smooth LAI over time, pixel by pixel, and give it on a grid of dates.
@@ -64,7 +64,8 @@ def smooth(
             of `lai`, which may hold them, too.
         scale: reflectance = value * scale + offset; None: what the evidence states, or 1.
         offset: as above, or None: what it states, or 0.
-        level: of the incoming and outgoing bounds.
+        level: of the incoming and outgoing bounds; None: what `lai` states (attribute `level`), or
+            0.95.
         max_gap_days: no value where the nearest usable date is further away.
 
     Returns:
@@ -90,6 +91,7 @@ def smooth(
             parameter="offset", value=offset, expected="one number where not all bands are given"
         )
     labels = bands["LAI"][time].values
+    level = float(lai.attrs.get("level", 0.95)) if level is None else level
     context: dict[str, Any] = {
         "level": level,
         "max_gap_days": max_gap_days,

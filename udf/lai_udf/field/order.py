@@ -10,9 +10,10 @@ import shapely
 
 from lai_udf.errors import EmptySceneError, GeometryError, UnreadableProductError
 from lai_udf.field.season import COLLECTION, Period, kind_of, run_season, search_api
-from lai_udf.field.table import build_table, find_lai, smooth_table, write_tables
+from lai_udf.field.table import build_table, choose_comparable, find_lai, smooth_table, write_tables
 from lai_udf.identity import RunOptions
 from lai_udf.polygons import LEFT_OUT, read_polygons
+from lai_udf.predict import LaiInputError
 from lai_udf.run import Refusal
 from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.read import describe
@@ -90,7 +91,7 @@ def observe_fields(
     period, kind, results = Period(start, end), kind_of(source), directory / RESULTS
     if kind == "openeo":
         login = (user, password)
-        report.refused = _order(
+        report.refused, folders = _order(
             fields_file, source, period, results, options, login, job_options, collection
         )
     else:
@@ -99,10 +100,12 @@ def observe_fields(
             if kind == "stac"
             else describe(source, declared)
         )
-        report.refused, report.made, report.kept = run_season(
+        report.refused, folders, report.kept = run_season(
             entries, fields, period, results, options, progress
         )
-    found = [result for result in find_lai(results) if period.holds(result.datetime.isoformat())]
+        report.made = len(folders) - report.kept
+    comparable = choose_comparable(find_lai(results), folders)
+    found = [result for result in comparable if period.holds(result.datetime.isoformat())]
     if not found:
         for refusal in report.refused:
             raise refusal.error
@@ -117,7 +120,9 @@ def observe_fields(
     report.missed = [name for name in fields["id"] if name not in met]
     if not met:
         raise GeometryError(f"no field of {fields_file} lies within a scene of {source}")
-    smoothed = None if smooth_days is None else smooth_table(table, smooth_days)
+    smoothed = None
+    if smooth_days is not None:
+        table, smoothed = smooth_table(table, smooth_days, options.level)
     report.files = write_tables(table, fields, directory, smoothed)
     return report
 
@@ -139,11 +144,22 @@ def _order(
     login: tuple[str | None, str | None],
     job_options: Path | None,
     collection: str | None,
-) -> list[Refusal]:
-    """Compute on an openEO back-end; jobs of earlier runs are not repeated. Return what failed."""
+) -> tuple[list[Refusal], list[Path]]:
+    """Compute on an openEO back-end; jobs of earlier runs are not repeated.
+
+    Returns:
+        What failed; folders of what is there, made with these settings.
+    """
     from lai_udf.produce import order
 
-    settings = {"target": options.target, "samples": options.samples, "seed": options.seed}
+    if options.calibration is not None:
+        raise LaiInputError(
+            parameter="calibration",
+            value=str(options.calibration),
+            expected="no file where an openEO back-end computes: it does not have it",
+        )
+    names = ("target", "samples", "seed", "region", "level")
+    settings = {name: getattr(options, name) for name in names}
     if collection is not None:
         settings["collection"] = collection
     if options.model is not None:
@@ -157,7 +173,8 @@ def _order(
         settings=settings,
         job_options=order.read_job_options(job_options) if job_options else None,
     )
-    return [
+    refused = [
         Refusal(title, UnreadableProductError(f"the job ended as {status}"))
         for title, status in outcome.failed.items()
     ]
+    return refused, [directory / title for title in outcome.finished]

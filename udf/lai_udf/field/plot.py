@@ -24,7 +24,8 @@ def draw_field(name: str, table: pd.DataFrame, curve: pd.DataFrame | None = None
     """
     seen = table[np.isfinite(table["mean"])]
     days = pd.DatetimeIndex(pd.to_datetime(seen["datetime"]).dt.tz_localize(None))
-    points = pd.Series(seen["mean"].to_numpy(), index=days)
+    points = pd.DataFrame({"lai": seen["mean"].to_numpy()}, index=days)
+    points["rejected"] = seen["rejected"].to_numpy() == 1 if "rejected" in seen else False
     if curve is not None and len(curve):
         line = curve.set_index(pd.DatetimeIndex(pd.to_datetime(curve["date"])))
     else:
@@ -36,14 +37,15 @@ def draw_field(name: str, table: pd.DataFrame, curve: pd.DataFrame | None = None
     return draw_curve(line, title, points)
 
 
-def draw_curve(curve: pd.DataFrame, title: str = "", points: pd.Series | None = None) -> bytes:
+def draw_curve(curve: pd.DataFrame, title: str = "", points: pd.DataFrame | None = None) -> bytes:
     """Draw LAI over time as a PNG.
 
     Args:
         curve: `lai`, and what there is of `lai_lower`, `lai_upper` (of LAI in the field) and
             `lai_sd` (of another acquisition), by time; NaN breaks the line.
         title: above it.
-        points: means of single dates, by time.
+        points: `lai`, the means of single dates, by time; `rejected`: those that the curve leaves
+            out.
     """
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.add_subplot()
@@ -52,18 +54,22 @@ def draw_curve(curve: pd.DataFrame, title: str = "", points: pd.Series | None = 
         axes.fill_between(curve.index, low, high, color=BAND, alpha=0.35, lw=0, label="field LAI")
     if "lai_sd" in curve:
         low, high = (curve["lai"] + sign * 1.96 * curve["lai_sd"] for sign in (-1, 1))
-        label = "another acquisition"
+        label = "another acquisition, 95 %"
         axes.fill_between(curve.index, low, high, color=BAND, alpha=0.6, lw=0, label=label)
     axes.plot(curve.index, curve["lai"], color=LINE, linewidth=1.2, label="LAI")
     if points is not None:
-        axes.scatter(points.index, points, color=LINE, s=14, label="mean of a date")
+        for rejected, label in ((False, "mean of a date"), (True, "rejected: cloud or outlier")):
+            some = points[points["rejected"] == rejected]
+            colour = "none" if rejected else LINE
+            if len(some):
+                axes.scatter(some.index, some["lai"], 14, colour, edgecolors=LINE, label=label)
     axes.set_ylabel("LAI (m² m⁻²)")
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(mdates.AutoDateLocator())  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(mdates.DateFormatter("%-d %b\n%Y"))  # type: ignore[no-untyped-call]
     axes.grid(alpha=0.3)
     if len(curve):
-        axes.legend(loc="upper right", frameon=False)
+        figure.legend(loc="outside lower center", ncols=5, frameon=False)
     axes.set_title(title, size=10, loc="left")
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)

@@ -128,7 +128,7 @@ def run_season(
     directory: Path,
     options: RunOptions,
     progress: Progress | None = None,
-) -> tuple[list[Refusal], int, int]:
+) -> tuple[list[Refusal], list[Path], int]:
     """Predict LAI around fields for the scenes of a period.
 
     Args:
@@ -140,7 +140,7 @@ def run_season(
         progress: called after each window of a scene.
 
     Returns:
-        Scenes that were not run; how many results were made now, and how many there were.
+        Scenes that were not run; folders of the results; how many of them were there before.
     """
     refused: list[Refusal] = []
     skipped: list[Path] = []
@@ -155,7 +155,7 @@ def run_season(
             progress=progress,
             skipped=skipped.append,
         )
-    return refused + report.refused, len(report.folders) - len(skipped), len(skipped)
+    return refused + report.refused, report.folders, len(skipped)
 
 
 def _cut(

@@ -1,19 +1,22 @@
 """Rows of fields and dates: CSV to read, GeoParquet with the geometries, a figure of each field."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from lai_udf import series
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.calibration import interval_of_mean, shared_error
 from lai_udf.errors import RasterError
+from lai_udf.field.plot import draw_field
 from lai_udf.observe import Observation, observe_zones
 from lai_udf.results import LaiResult, find_results
+from lai_udf.smoothing import smooth
 from lai_udf.zonal import FLAG_BITS, MIN_VALID_SHARE
 
 CSV = "fields.csv"
@@ -35,6 +38,24 @@ def find_lai(directory: Path) -> list[LaiResult]:
         return find_results([directory])
     except RasterError:
         return []
+
+
+def choose_comparable(results: Sequence[LaiResult], folders: Iterable[Path]) -> list[LaiResult]:
+    """Return the results of a run, and those of earlier ones that differ in their time alone.
+
+    Args:
+        results: all that lie in a folder, of other settings or another stated scaling as well.
+        folders: of the run.
+    """
+    ran = set(folders)
+    own = {each.path: each for each in results if ran & {each.path, *each.path.parents}}
+    settings = {each.settings for each in own.values()}
+    times = {each.datetime for each in own.values()}
+    return [
+        each
+        for each in results
+        if each.path in own or (each.settings in settings and each.datetime not in times)
+    ]
 
 
 def build_table(
@@ -98,39 +119,50 @@ def _row(name: str, zone: int, one: Observation) -> dict[str, Any]:
     return row
 
 
-def smooth_table(table: pd.DataFrame, step_days: int = 5) -> pd.DataFrame:
-    """Return the series of each field on a regular grid of dates, gaps filled where they may be.
+def smooth_table(
+    table: pd.DataFrame, step_days: int = 5, level: float = 0.95
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Smooth the means of each field over time, gaps filled where they may be.
 
     Args:
         table: see `build_table`.
-        step_days: of the grid.
+        step_days: of the grid of dates.
+        level: of the bounds.
+
+    Returns:
+        The table with a column `rejected` (1 where a mean does not fit the course of the others,
+        empty where there is none); the series on the grid.
     """
-    import xarray as xr
-
-    from lai_udf.smoothing import smooth
-
-    parts = []
+    rejected, parts = pd.Series(np.nan, table.index), []
     for name, own in table.groupby("field"):
         seen = own[np.isfinite(own["mean"])]
         if len(seen) < 2:
             continue
-        times = pd.to_datetime(seen["datetime"]).dt.tz_localize(None).to_numpy("datetime64[ns]")
-        bands = {"LAI": "mean", "LAI_LOWER": "lower", "LAI_UPPER": "upper"}
-        cube = xr.Dataset(
-            {
-                band: (("time", "y", "x"), seen[column].to_numpy("float32")[:, None, None])
-                for band, column in bands.items()
-                if column in seen
-            },
-            coords={"time": times},
-        )
-        result = smooth(cube, step_days=step_days).isel(y=0, x=0).to_dataframe().reset_index()
-        parts.append(result.assign(field=name, date=result["time"].dt.date.astype(str)))
+        means = _as_cube(seen)
+        observed = smooth(means, dates="observed", level=level)
+        rejected[seen.index] = observed["REJECTED"].values.ravel()
+        result = smooth(means, step_days=step_days, level=level).isel(y=0, x=0)
+        rows = result.to_dataframe().reset_index()
+        parts.append(rows.assign(field=name, date=rows["time"].dt.date.astype(str)))
+    table = table.assign(rejected=rejected.astype("Int64"))
     if not parts:
-        return pd.DataFrame()
-    joined = pd.concat(parts, ignore_index=True)
+        return table, pd.DataFrame()
     kept = ["field", "date", *series.OUTPUT_BANDS]
-    return joined[kept].rename(columns=str.lower)
+    return table, pd.concat(parts, ignore_index=True)[kept].rename(columns=str.lower)
+
+
+def _as_cube(rows: pd.DataFrame) -> xr.Dataset:
+    """Return the means of a field as a cube of one pixel."""
+    bands = {"LAI": "mean", "LAI_LOWER": "lower", "LAI_UPPER": "upper"}
+    times = pd.to_datetime(rows["datetime"]).dt.tz_localize(None).to_numpy("datetime64[ns]")
+    return xr.Dataset(
+        {
+            band: (("time", "y", "x"), rows[column].to_numpy("float32")[:, None, None])
+            for band, column in bands.items()
+            if column in rows
+        },
+        coords={"time": times},
+    )
 
 
 def write_tables(
@@ -144,8 +176,6 @@ def write_tables(
     Raises:
         OutputNotWritableError: the folder or disk refuses.
     """
-    from lai_udf.field.plot import draw_field
-
     shapes = fields.set_index("id").geometry
     located = gpd.GeoDataFrame(
         table, geometry=[shapes[name] for name in table["field"]], crs=fields.crs

@@ -112,7 +112,10 @@ def produce(
         manager = Producer(table, create, poll_s=poll_s, progress=progress)
         for name, connection in connections.items():
             manager.add_backend(name, connection=connection, parallel_jobs=parallel_jobs)
-        return manager.run()
+        outcome = manager.run()
+        own = set(table.df.loc[table.df["settings"] == digest, "title"])
+        outcome.finished = [title for title in outcome.finished if title in own]
+        return outcome
 
 
 def table_path(directory: Path) -> Path:
