@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,6 +199,22 @@ def test_line_has_one_target_and_the_newest_model(writer: TestClient, make_resul
     assert {other["model_version"] for other in answer["others"]} == {"0.9.0", "0.11.0"}
     unknown = writer.get(f"/timeseries?lon={lon}&lat={lat}&target=other")
     assert (unknown.status_code, "field" in unknown.json()["description"]) == (404, True)
+
+
+def test_line_has_intervals_of_one_level(writer: TestClient, make_result: Make) -> None:
+    for number, level in enumerate((0.95, 0.8)):
+        folder = make_result(f"lai_{number}", f"2024-06-{number + 1:02d}T10:00:00Z")
+        file = folder / f"lai_{number}.json"
+        item = json.loads(file.read_text())
+        item["assets"]["lai_lower"]["unc:confidence_level"] = level
+        file.write_text(json.dumps(item))
+        answer = writer.post("/publish", json={"directory": str(folder), "collection": "all"})
+        assert answer.status_code == 201, answer.text
+    lon, lat = lonlat(20.5, 30.5)
+    answer = writer.get("/timeseries", params={"lon": lon, "lat": lat}).json()
+    assert len(answer["observations"]) == 1
+    assert answer["settings"]["level"] == 0.95
+    assert [other["level"] for other in answer["others"]] == [0.8]
 
 
 def test_filter_of_an_address_chooses_the_items(published: TestClient) -> None:

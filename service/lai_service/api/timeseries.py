@@ -232,7 +232,9 @@ def _read(
         pixel = float(settings.resolution.removesuffix(" m"))
         rows = [narrowed(own, shared, pixel) for own in rows]
     smooth = asked.smooth if observed else None  # a series is smooth
-    smoothed = None if smooth is None else [smooth_place(own, smooth) for own in rows]
+    smoothed = (
+        None if smooth is None else [smooth_place(own, smooth, settings.level) for own in rows]
+    )
     return Series(places, rows, settings, others, _INTERVALS[shared is not None], smoothed)
 
 

@@ -23,6 +23,7 @@ from lai_service.catalogue.port import Document
 from lai_service.errors import BadRequestError, NotFoundError
 from lai_service.files.hrefs import is_relative
 from lai_service.files.pixels import grid_of, physical
+from lai_stac.fields import CONFIDENCE_LEVEL
 from lai_udf.cog import ENCODINGS
 from lai_udf.longitudes import bounding_box
 from lai_udf.observe import Observation as Overpass
@@ -81,6 +82,8 @@ class ResultGroup:
     """Monte-Carlo draws."""
     resolution: str
     """Such as `20 m`."""
+    level: float = 0.95
+    """Of the interval, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,10 @@ class PublishedResult(LaiResult):
     @cached_property
     def chosen_by(self) -> ResultGroup:
         """What tells it from results that must not stand in one line with it."""
-        model, version, target, samples, resolution = self.settings
-        return ResultGroup(target, model, version, samples, resolution)
+        model, version, target, samples, *_, resolution = self.settings
+        lower = self.item["assets"].get("lai_lower", {})
+        level = float(lower.get(CONFIDENCE_LEVEL, 0.95))
+        return ResultGroup(target, model, version, samples, resolution, level)
 
     def read(
         self, bands: Sequence[str], window: Window | None = None
@@ -176,7 +181,8 @@ def choose(
 
     def rank(kind: ResultGroup) -> tuple[Any, ...]:
         newest = tuple(int(number) for number in re.findall(r"\d+", kind.model_version))
-        return kind.target == "sl2p", kind.resolution == "20 m", newest, kinds[kind], kind.model
+        usual = kind.target == "sl2p", kind.resolution == "20 m", kind.level == 0.95
+        return *usual, newest, kinds[kind], kind.model
 
     best = max(fit, key=rank)
     others = sorted((kind for kind in kinds if kind != best), key=_name)

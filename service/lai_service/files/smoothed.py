@@ -38,7 +38,9 @@ class SmoothedPlace:
     """Of each observation: taken for cloud, haze or shadow, and left out of the curve."""
 
 
-def smooth_place(observations: Sequence[Observation], step_days: int) -> SmoothedPlace:
+def smooth_place(
+    observations: Sequence[Observation], step_days: int, level: float = 0.95
+) -> SmoothedPlace:
     """Smooth the mean LAI of a place.
 
     Without spectra about two thirds of the clouds that the scene classes missed are found; mowing
@@ -47,6 +49,7 @@ def smooth_place(observations: Sequence[Observation], step_days: int) -> Smoothe
     Args:
         observations: of one place, in order of time.
         step_days: of the grid, from 1 to `MAX_STEP_DAYS`.
+        level: of the bounds.
     """
     from lai_udf.series import OUTPUT_BANDS, smooth_series  # xarray takes half a second to import
 
@@ -58,11 +61,12 @@ def smooth_place(observations: Sequence[Observation], step_days: int) -> Smoothe
         for name in ("lai", "lower", "upper")
     }
     bands = {"LAI_LOWER": columns["lower"], "LAI_UPPER": columns["upper"]}
-    seen = smooth_series(times, columns["lai"], bands=bands, dates="observed")
+    seen = smooth_series(times, columns["lai"], bands=bands, level=level, dates="observed")
     found = smooth_series(
         times,
         columns["lai"],
         bands=bands,
+        level=level,
         step_days=step_days,
         start=min(times),
         end=max(times),
