@@ -210,7 +210,7 @@ SUMMER = {
 
 
 def test_a_series_is_a_second_udf_over_all_dates_of_a_window() -> None:
-    lai = lai_from_collection(None, **SUMMER, step_days=10, reflectance_offset=-1000)
+    lai = lai_from_collection(None, **SUMMER, step_days=10, reflectance_offset=-1000, level=0.8)
     first, second = find(lai, "apply_neighborhood")
     contexts = [
         next(iter(node["process"]["process_graph"].values()))["arguments"]["context"]
@@ -224,7 +224,9 @@ def test_a_series_is_a_second_udf_over_all_dates_of_a_window() -> None:
         "period": ["2023-06-01", "2023-07-01"],
         "reflectance_scale": 1e-4,
         "reflectance_offset": -1000,
+        "level": 0.8,
     }
+    assert contexts[0]["level"] == 0.8
     assert all(entry["dimension"] != "t" for entry in second["size"])
     targets = [node["target"] for node in find(lai, "rename_labels")]
     assert targets[0] == ["LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS", *passed]

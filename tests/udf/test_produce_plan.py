@@ -156,7 +156,15 @@ def test_the_estimate_grows_with_area_and_period() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"target": "snap"}, {"variables": ["NDVI"]}, {"resolution": 60}, {"step_days": 0}]
+    "settings",
+    [
+        {"target": "snap"},
+        {"variables": ["NDVI"]},
+        {"resolution": 60},
+        {"step_days": 0},
+        {"level": 2},
+        {"region": "mars"},
+    ],
 )
 def test_a_wrong_setting_fails_before_anything_is_planned(
     settings: dict[str, object], tmp_path: Path

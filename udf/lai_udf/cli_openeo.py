@@ -26,6 +26,8 @@ def produce(
     target: option.Target = "sl2p",
     variables: option.Variables = "LAI",
     resolution: option.Resolution = 20,
+    region: option.Region = "known",
+    level: option.Level = 0.95,
     step_days: Annotated[
         int | None, typer.Option(min=1, help="Gap-filled series with a date every so many days.")
     ] = None,
@@ -44,6 +46,7 @@ def produce(
     survives a kill: the same command goes on where it was, and with a later `--to` adds the new
     dates only. Then publish: `lai-service publish --jobs OUTPUT/jobs.parquet`.
     """
+    from lai_udf.identity import DEFAULT_SETTINGS
     from lai_udf.produce import order
 
     settings: dict[str, Any] = {
@@ -56,8 +59,14 @@ def produce(
         "reflectance_scale": scale,
         "reflectance_offset": offset,
         "step_days": step_days,
+        "region": region,
+        "level": level,
     }
-    settings |= {key: value for key, value in given.items() if value is not None}
+    settings |= {
+        key: value
+        for key, value in given.items()
+        if value is not None and value != DEFAULT_SETTINGS.get(key)
+    }
     period = start.date(), end.date()
     with one_sentence(option.PROGRAM, {"start": "--from", "end": "--to"}):
         rows, estimate = order.plan_order(areas, *period, output, settings)

@@ -311,16 +311,15 @@ def lai_from_collection(
     else:
         if isinstance(auxiliary_bands, Parameter) or isinstance(temporal_extent, Parameter):
             raise LaiGraphError("step_days needs bands and dates that are known beforehand")
-        scaling: dict[str, Any] = {"reflectance_scale": reflectance_scale}
-        if "reflectance_offset" in settings:
-            scaling["reflectance_offset"] = settings["reflectance_offset"]
+        shared: dict[str, Any] = {"reflectance_scale": reflectance_scale}
+        shared |= {key: settings[key] for key in ("reflectance_offset", "level") if key in settings}
         days = list_series_dates(temporal_extent, step_days)
         passed = [*series.EVIDENCE_BANDS, *(["SCL"] if "SCL" in auxiliary_bands else [])]
         settings = {"bands": SERIES_INPUT, **settings, "pass_through": passed}
         lai = lai_cube(cube, reflectance_scale=reflectance_scale, **settings)
         period = [str(day)[:10] for day in temporal_extent]
         size = int(settings.get("size", WINDOW_PX))
-        lai = series_cube(lai, size=size, dates=days, period=period, **scaling)
+        lai = series_cube(lai, size=size, dates=days, period=period, **shared)
     if polygon is not None:
         lai = lai.mask_polygon(polygon)
     return lai.filter_bbox(spatial_extent) if isinstance(spatial_extent, dict) else lai
