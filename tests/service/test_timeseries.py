@@ -315,7 +315,9 @@ def test_interval_of_a_field_mean_keeps_only_what_pixels_share(
 def test_plot_breaks_where_nothing_was_seen() -> None:
     days = ["2022-05-01", "2022-05-11", "2024-05-01", "2024-05-11"]
     rows = [
-        observations.Observation("i", "lai", f"{day}T10:00:00+00:00", 2.0, 1.0, 3.0, 0.1, 1.0, 9.0)
+        observations.Observation(
+            "i", "lai", f"{day}T10:00:00+00:00", 2.0, 1.0, 3.0, 0.1, 1.0, 9.0, 0
+        )
         for day in days
     ]
     times, lai = plots.lines(rows)[:2]

@@ -180,7 +180,7 @@ def test_a_mean_that_does_not_fit_its_season_is_marked() -> None:
     table = pd.DataFrame(
         {"field": "a", "datetime": days, "mean": means, "lower": means - 1, "upper": means + 1}
     )
-    marked, smoothed = smooth_table(table)
+    marked, smoothed = smooth_table(table, table)
     assert list(np.flatnonzero(marked["rejected"])) == [6]
     assert smoothed["lai"].between(0.9, 4.1).all()
 

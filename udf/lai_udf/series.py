@@ -44,6 +44,9 @@ MASKED_SCENE_CLASSES = (3, 8, 9, 10, 11)
 WATER_SCENE_CLASS = 6
 MIN_REFLECTANCE, MAX_REFLECTANCE = -0.2, 2.0
 
+IMPOSSIBLE_FLAGS = OUTPUT_TOO_LOW
+"""Bits that take a value out of a series, and a pixel out of a parcel's mean that goes into one;
+others make it noisier or likelier a cloud. To leave those out costs more than they do harm."""
 DOUBTFUL_SCENE_CLASSES = (2, 7)  # dark, unclassified
 MIN_LAI, MAX_LAI = -0.5, 20.0  # beyond, a value is no LAI
 MAX_DATES = 10_000
@@ -377,7 +380,7 @@ def read_observations(days: np.ndarray, bands: Mapping[str, np.ndarray]) -> Obse
     with np.errstate(invalid="ignore"):
         usable = (lai >= MIN_LAI) & (lai <= MAX_LAI)
     flags = np.nan_to_num(bands["LAI_FLAGS"]).astype(int) if "LAI_FLAGS" in bands else 0 * usable
-    usable &= flags & OUTPUT_TOO_LOW == 0
+    usable &= flags & IMPOSSIBLE_FLAGS == 0
     factor = np.where(flags & (CLOUD_NEAR | NO_DATA_NEAR), NEAR_MASK_NOISE, 1.0)
     # Too high is what SL2P makes of the densest crops: without them a peak would be cut off.
     factor = np.maximum(factor, np.where(flags & OUTPUT_TOO_HIGH, TOO_HIGH_NOISE, 1))

@@ -7,6 +7,7 @@ through clouds and gaps. Lazy where the data are of Dask: blocks of y and x, all
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from lai_udf.series import EVIDENCE_BANDS, FALL, LAI_BANDS, OBSERVED, REJECTED
 
 TIME_NAMES = ("t", "time")
 NEW_TIME = "new_time"
+PARCEL_BANDS = {"lai": "LAI", "lower": "LAI_LOWER", "upper": "LAI_UPPER", "flags": "LAI_FLAGS"}
+"""Band of a series by column of a table of parcels."""
 LONG_NAMES = {
     "LAI": "leaf area index",
     "LAI_SD": "standard deviation of another acquisition about the series",
@@ -134,6 +137,42 @@ def smooth(
         smoothed[name].attrs = {"long_name": LONG_NAMES[name], "units": unit_of(name)}
     smoothed.attrs = dict(lai.attrs) | {"series_level": level}
     return smoothed
+
+
+def smooth_parcel(
+    times: Sequence[object] | np.ndarray,
+    means: Mapping[str, Any],
+    step_days: int,
+    level: float = 0.95,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Smooth the means of a parcel, from its first date with a mean to its last.
+
+    Args:
+        times: of the means, (t,); anything numpy reads as a date.
+        means: `lai` and what there is of `lower`, `upper` (m2 m-2, NaN = none) and `flags` (those
+            of most of the parcel), (t,) each, as `lai_udf.observe.observe_zones` gives them with
+            `exclude_flags=series.IMPOSSIBLE_FLAGS`: pixels count here as in a series of their own.
+        step_days: of the grid of dates.
+        level: of the bounds.
+
+    Returns:
+        `time` and the bands of `series.OUTPUT_BANDS`, of no date where there is no mean; and
+        `REJECTED` of the means, (t,): 1, 0, or NaN where there is none.
+
+    Raises:
+        LaiInputError: `step_days` is no number of days.
+    """
+    bands = {PARCEL_BANDS[name]: np.asarray(values, float) for name, values in means.items()}
+    lai = bands.pop("LAI")
+    seen = series.read_days(times)[np.isfinite(lai)].astype("datetime64[D]")
+    if not len(seen):
+        empty = {name: np.zeros(0) for name in ("time", *series.OUTPUT_BANDS)}
+        return empty, np.full(len(lai), np.nan)
+    start, end = str(seen.min()), str(seen.max())
+    with renamed_errors():
+        smoothed = partial(series.smooth_series, times, lai, bands=bands, level=level)
+        curve = smoothed(step_days=step_days, start=start, end=end)
+        return curve, smoothed(dates=OBSERVED)[REJECTED]
 
 
 def split_bands(

@@ -108,6 +108,14 @@ class ZonalStatistics:
     flag_shares: Mapping[int, Floats]
     """By bit of `LAI_FLAGS`: share of the area with LAI on which it is set; empty without flags."""
 
+    @property
+    def flags(self) -> Index:
+        """Bits that are set on at least half of the area with LAI; 0 without flags."""
+        found = np.zeros(self.pixels.shape, np.intp)
+        for bit, share in self.flag_shares.items():
+            found |= np.where(share >= MIN_VALID_SHARE, bit, 0)
+        return found
+
     def of_zones(self, zones: slice) -> "ZonalStatistics":
         """Return the statistics of some of the zones."""
         cut: dict[str, Any] = {

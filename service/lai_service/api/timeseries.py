@@ -67,8 +67,9 @@ class _Options(BaseModel):
     """Id or version of the model, or `id@version`; the newest if not given."""
     resolution: float | None = Field(default=None, gt=0)
     """Pixel size, metres; 20 where there is one if not given."""
-    exclude_flags: int = Field(default=UNUSABLE_FLAGS, ge=0, le=255)
-    """Bits of LAI_FLAGS that make a pixel unusable."""
+    exclude_flags: int | None = Field(default=None, ge=0, le=255)
+    """Bits of LAI_FLAGS that make a pixel unusable; if not given, those of all statistics (249) for
+    observations, and impossible LAI alone (8) for a curve, which weighs the rest."""
     min_valid_fraction: float = Field(default=MIN_VALID_SHARE, ge=0, le=1)
     """Least usable share of a place that has a mean."""
     smooth: int | None = Field(default=None, ge=1, le=MAX_STEP_DAYS)
@@ -216,7 +217,7 @@ def _read(
     asked: TimeSeriesRequest,
     bundles: tuple[Path, ...],
 ) -> Series:
-    found = (result_of(item, data, asked.exclude_flags) for item in items)
+    found = (result_of(item, data) for item in items)
     results = [result for result in found if result is not None]
     if not results:
         raise NotFoundError("the items here have no LAI raster that lies in this service")
@@ -224,17 +225,24 @@ def _read(
     observed = [result for result in results if "gap_days" not in result.item["assets"]]
     results = observed or results
     chosen, settings, others = choose(results, asked.target, asked.model, asked.resolution)
-    rows = _observed(chosen, places, asked)
+    shared = shared_error(settings, bundles)
+
+    def read(unusable: int) -> list[list[Observation]]:
+        exclude = unusable if asked.exclude_flags is None else asked.exclude_flags
+        rows = _observed(chosen, places, exclude, asked.min_valid_fraction)
+        if shared is None:
+            return rows
+        pixel = float(settings.resolution.removesuffix(" m"))
+        return [narrowed(own, shared, pixel) for own in rows]
+
+    rows, smoothed = read(UNUSABLE_FLAGS), None
     if not any(rows):
         raise NotFoundError("no pixel of any item lies in the place")
-    shared = shared_error(settings, bundles)
-    if shared is not None:
-        pixel = float(settings.resolution.removesuffix(" m"))
-        rows = [narrowed(own, shared, pixel) for own in rows]
-    smooth = asked.smooth if observed else None  # a series is smooth
-    smoothed = (
-        None if smooth is None else [smooth_place(own, smooth, settings.level) for own in rows]
-    )
+    if asked.smooth is not None and observed:  # a series is smooth
+        from lai_udf.series import IMPOSSIBLE_FLAGS  # imports xarray
+
+        counted = read(IMPOSSIBLE_FLAGS)
+        smoothed = [smooth_place(own, asked.smooth, settings.level) for own in counted]
     return Series(places, rows, settings, others, _INTERVALS[shared is not None], smoothed)
 
 
@@ -245,9 +253,9 @@ _INTERVALS = {
 
 
 def _key(
-    results: Sequence[PublishedResult], places: list[Place], asked: TimeSeriesRequest
+    results: Sequence[PublishedResult], places: list[Place], exclude_flags: int, least: float
 ) -> bytes:
-    digest = hashlib.sha256(f"{asked.exclude_flags} {asked.min_valid_fraction}".encode())
+    digest = hashlib.sha256(f"{exclude_flags} {least}".encode())
     for result in results:
         digest.update(str(result.path).encode())
     for place in places:
@@ -257,10 +265,9 @@ def _key(
 
 @cachetools.cached(_KEPT, key=_key, lock=Lock())
 def _observed(
-    results: Sequence[PublishedResult], places: list[Place], asked: TimeSeriesRequest
+    results: Sequence[PublishedResult], places: list[Place], exclude_flags: int, least: float
 ) -> list[list[Observation]]:
-    geometries = [place.geometry for place in places]
-    return observe(results, geometries, asked.exclude_flags, asked.min_valid_fraction)
+    return observe(results, [place.geometry for place in places], exclude_flags, least)
 
 
 def _why_nothing(catalogue: Catalogue, places: list[Place], asked: TimeSeriesRequest) -> str:

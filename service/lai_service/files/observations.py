@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from lai_udf.cog import ENCODINGS
 from lai_udf.longitudes import bounding_box
 from lai_udf.observe import Observation as Overpass
 from lai_udf.observe import observe_zones
+from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.results import FLAGS, LaiResult, group_overpasses
 from lai_udf.zonal import usable_pixels
 
@@ -66,6 +67,8 @@ class Observation:
     """Share of the place's area with usable pixels, 0 to 1."""
     pixels: float
     """Area of the usable part, in pixels."""
+    flags: int
+    """Bits of LAI_FLAGS that are set on at least half of the place's area with LAI."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class PublishedResult(LaiResult):
 
     item: Document
     """The item as stored."""
-    exclude_flags: int
+    exclude_flags: int = UNUSABLE_FLAGS
     """Bits that make a pixel unusable."""
 
     @cached_property
@@ -123,7 +126,7 @@ class PublishedResult(LaiResult):
         return found
 
 
-def result_of(item: Document, data: Path, exclude_flags: int) -> PublishedResult | None:
+def result_of(item: Document, data: Path) -> PublishedResult | None:
     """Return the result that an item describes; None where it has no LAI raster here.
 
     Raises:
@@ -142,7 +145,7 @@ def result_of(item: Document, data: Path, exclude_flags: int) -> PublishedResult
     properties = item["properties"]
     moment = properties.get("datetime") or properties["start_datetime"]
     grid = grid_of(path)
-    return PublishedResult(path.parent, files, grid, {}, properties, moment, item, exclude_flags)
+    return PublishedResult(path.parent, files, grid, {}, properties, moment, item)
 
 
 def choose(
@@ -215,6 +218,7 @@ def observe(
             than `MAX_READ_PIXELS`.
         RasterError, RasterioError: a raster is gone or damaged.
     """
+    results = [replace(result, exclude_flags=exclude_flags) for result in results]
     groups = group_overpasses(results)
     pixel = min(abs(result.grid.transform.a) for result in results)
     found: list[list[Observation]] = [[] for _ in places]
@@ -313,6 +317,7 @@ def _observation(overpass: Overpass, place: int) -> Observation:
         datetime=properties.get("datetime") or properties["start_datetime"],
         valid_fraction=float(statistics.valid_share[place]),
         pixels=float(statistics.pixels[place]),
+        flags=int(statistics.flags[place]),
         **means,
     )
 

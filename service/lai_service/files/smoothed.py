@@ -47,33 +47,20 @@ def smooth_place(
     and harvest stay.
 
     Args:
-        observations: of one place, in order of time.
+        observations: of one place, in order of time, with the pixels that count in a series
+            (`lai_udf.series.IMPOSSIBLE_FLAGS`).
         step_days: of the grid, from 1 to `MAX_STEP_DAYS`.
         level: of the bounds.
     """
-    from lai_udf.series import OUTPUT_BANDS, smooth_series  # xarray takes half a second to import
+    from lai_udf.series import OUTPUT_BANDS  # xarray takes half a second to import
+    from lai_udf.smoothing import PARCEL_BANDS, smooth_parcel
 
-    if not any(one.lai is not None for one in observations):
-        return SmoothedPlace([], [False] * len(observations))
     times = [one.datetime[:10] for one in observations]
-    columns = {
-        name: np.array([getattr(one, name) for one in observations], dtype="float64")
-        for name in ("lai", "lower", "upper")
-    }
-    bands = {"LAI_LOWER": columns["lower"], "LAI_UPPER": columns["upper"]}
-    seen = smooth_series(times, columns["lai"], bands=bands, level=level, dates="observed")
-    found = smooth_series(
-        times,
-        columns["lai"],
-        bands=bands,
-        level=level,
-        step_days=step_days,
-        start=min(times),
-        end=max(times),
-    )
+    means = {name: [getattr(one, name) for one in observations] for name in PARCEL_BANDS}
+    found, rejected = smooth_parcel(times, means, step_days, level)
     rows = zip(found["time"], *(found[name] for name in OUTPUT_BANDS), strict=True)
     dates = [SmoothedDate(str(day), *map(_number, values)) for day, *values in rows]
-    return SmoothedPlace(dates, [bool(one) for one in seen["REJECTED"] == 1])
+    return SmoothedPlace(dates, [bool(one) for one in rejected == 1])
 
 
 def _number(value: float) -> float | None:

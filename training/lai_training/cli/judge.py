@@ -224,6 +224,8 @@ def parcels(
     ] = None,
 ) -> None:
     """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
+    import pandas as pd
+
     from lai_training.parcels.interval import add_interval
     from lai_training.parcels.means import (
         find_items,
@@ -233,6 +235,7 @@ def parcels(
         read_parcels,
     )
     from lai_training.parcels.report import format_report, write_observations, write_report
+    from lai_udf import series
     from lai_udf.calibration import shared_error
     from lai_udf.polygons import LEFT_OUT
     from lai_udf.predict import UNUSABLE_FLAGS
@@ -248,13 +251,18 @@ def parcels(
             inner_buffer_m=buffer_m,
             within=within,
         )
-        observed = observe_items(table, items, exclude_flags=exclude)
-        observed = add_interval(observed, correlation, shared=shared_error(items))
+
+        def observe(exclude_flags: int) -> pd.DataFrame:
+            found = observe_items(table, items, exclude_flags=exclude_flags)
+            return add_interval(found, correlation, shared=shared_error(items))
+
+        observed = observe(exclude)
         files = [*write_report(observed, out), write_observations(observed, table, out)]
         if smooth is not None:
             from lai_training.parcels.curves import write_curves
 
-            files += write_curves(observed, smooth, out)
+            counted = observe(series.IMPOSSIBLE_FLAGS if exclude_flags is None else exclude_flags)
+            files += write_curves(counted, smooth, out)
     typer.echo(format_report(observed), err=True)
     _report_gaps(table.attrs[LEFT_OUT], missing_parcels(table, observed))
     if exclude and observed["lai"].isna().all():

@@ -1,6 +1,7 @@
 """The curve of each parcel through clouds and gaps, and its season: `lai_udf.series`.
 
-In: a row per parcel and overpass (`parcels.means`). Out: a row per parcel and date of a regular
+In: a row per parcel and overpass (`parcels.means`, with the pixels that count in a series:
+`exclude_flags=series.IMPOSSIBLE_FLAGS`). Out: a row per parcel and date of a regular
 grid, and a row per parcel and calendar year. Means have no spectra here: clouds that the scene
 classes missed are found by LAI and time alone.
 """
@@ -12,7 +13,8 @@ import xarray as xr
 
 from lai_training.reporting import write_files
 from lai_udf.seasons import season
-from lai_udf.series import OUTPUT_BANDS, smooth_series
+from lai_udf.series import OUTPUT_BANDS
+from lai_udf.smoothing import PARCEL_BANDS, smooth_parcel
 
 MIN_DATES = 2
 
@@ -26,15 +28,11 @@ def smooth_parcels(observations: pd.DataFrame, step_days: int) -> pd.DataFrame:
     """
     curves = []
     for parcel, own in observations.groupby("parcel"):
-        seen = own[own["lai"].notna()]
-        if len(seen) < MIN_DATES:
+        if own["lai"].count() < MIN_DATES:
             continue
-        times = seen["datetime"].dt.tz_localize(None).to_numpy("datetime64[D]")
-        parts = [part for part in ("lower", "upper") if part in seen]
-        bands = {f"LAI_{part.upper()}": seen[part].to_numpy(float) for part in parts}
-        ends = {"start": str(times.min()), "end": str(times.max())}
-        lai = seen["lai"].to_numpy(float)
-        found = smooth_series(times, lai, bands=bands, step_days=step_days, **ends)
+        times = own["datetime"].dt.tz_localize(None).to_numpy("datetime64[D]")
+        means = {column: own[column] for column in PARCEL_BANDS if column in own}
+        found, _ = smooth_parcel(times, means, step_days)
         curve = pd.DataFrame({band.lower(): found[band] for band in OUTPUT_BANDS})
         curve.insert(0, "date", pd.to_datetime(found["time"]))
         for position, name in enumerate(("crop", "season")):

@@ -175,8 +175,8 @@ def observe_items(
         Columns `parcel`, `crop`, `season`, `item`, `datetime` (UTC), `lai`, `lower`, `upper`,
         `sd` and `sl2p` where there are such layers, further variables by asset key, `spread`
         (standard deviation of LAI inside the parcel), `valid_fraction`, `n_effective`,
-        `area_px` (usable area in pixels of 20 m); a row for
-        every parcel that meets a raster of the overpass; ordered by parcel and time.
+        `area_px` (usable area in pixels of 20 m), `flags` (those of at least half of its LAI); a
+        row for every parcel that meets a raster of the overpass; ordered by parcel and time.
 
     Raises:
         ParcelsError: an item cannot be read or does not state its time, or no parcel meets any.
@@ -227,6 +227,7 @@ def _tabulate(statistics: ZonalStatistics, pixel_m: float) -> pd.DataFrame:
             "valid_fraction": statistics.valid_share,
             "n_effective": statistics.n_effective,
             "area_px": statistics.pixels * (pixel_m / 20) ** 2,
+            "flags": statistics.flags,
         }
     )
 

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import geopandas as gpd
@@ -17,6 +18,7 @@ from lai_udf.predict import LaiInputError
 from lai_udf.run import Refusal
 from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.read import describe
+from lai_udf.series import IMPOSSIBLE_FLAGS
 from lai_udf.zonal import MIN_VALID_SHARE
 
 RESULTS = "lai"
@@ -115,14 +117,16 @@ def observe_fields(
             value=str(fields_file),
             expected="polygons within the scenes",
         )
-    table = build_table(fields, found, min_valid_share=min_valid_share)
+    build = partial(build_table, fields, found, min_valid_share=min_valid_share)
+    table = build()
     met = set() if table.empty else set(table["field"])
     report.missed = [name for name in fields["id"] if name not in met]
     if not met:
         raise GeometryError(f"no field of {fields_file} lies within a scene of {source}")
     smoothed = None
     if smooth_days is not None:
-        table, smoothed = smooth_table(table, smooth_days, options.level)
+        counted = build(exclude_flags=IMPOSSIBLE_FLAGS)
+        table, smoothed = smooth_table(table, counted, smooth_days, options.level)
     report.files = write_tables(table, fields, directory, smoothed)
     return report
 

@@ -7,7 +7,6 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from lai_udf import series
 from lai_udf.atomic import disk_errors, move_finished, work_folder
@@ -15,8 +14,9 @@ from lai_udf.calibration import interval_of_mean, shared_error
 from lai_udf.errors import RasterError
 from lai_udf.field.plot import draw_field
 from lai_udf.observe import Observation, observe_zones
+from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.results import LaiResult, find_results
-from lai_udf.smoothing import smooth
+from lai_udf.smoothing import PARCEL_BANDS, smooth_parcel
 from lai_udf.zonal import FLAG_BITS, MIN_VALID_SHARE
 
 CSV = "fields.csv"
@@ -63,6 +63,7 @@ def build_table(
     results: Sequence[LaiResult],
     *,
     min_valid_share: float = MIN_VALID_SHARE,
+    exclude_flags: int = UNUSABLE_FLAGS,
 ) -> pd.DataFrame:
     """Return a row for each field and overpass: field, date, mean, interval, valid share, flags.
 
@@ -70,16 +71,22 @@ def build_table(
         fields: columns `id` and `geometry`, with a CRS.
         results: LAI on disk.
         min_valid_share: least usable share of a field that has a mean, 0-1.
+        exclude_flags: bits that make a pixel unusable.
 
     Returns:
         Sorted by field and time. `mean`, `lower`, `upper` in m2 m-2, empty where too little of the
         field is usable; the bounds are those of the mean, of which the error that all pixels
         share stays (where the shipped bundle made the results; else they are means of the
-        pixels'); `valid_share` 0-1; `flag_<bit>`: share of the field's LAI that has it.
+        pixels'); `valid_share` 0-1; `flag_<bit>`: share of the field's LAI that has it; `flags`:
+        the bits that half of it has.
     """
     rows: list[dict[str, Any]] = []
     observed = observe_zones(
-        list(fields.geometry), fields.crs, results, min_valid_share=min_valid_share
+        list(fields.geometry),
+        fields.crs,
+        results,
+        exclude_flags=exclude_flags,
+        min_valid_share=min_valid_share,
     )
     for one in observed:
         rows += [_row(fields["id"].iloc[zone], zone, one) for zone in one.met]
@@ -111,6 +118,7 @@ def _row(name: str, zone: int, one: Observation) -> dict[str, Any]:
     row["spread"] = round(float(statistics.standard_deviation["lai"][zone]), 6)
     row["valid_share"] = round(float(statistics.valid_share[zone]), 6)
     row["pixels"] = round(float(statistics.pixels[zone]), 3)
+    row["flags"] = int(statistics.flags[zone])
     if statistics.flag_shares:
         row |= {
             f"flag_{bit}": round(float(statistics.flag_shares[bit][zone]), 6) for bit in FLAG_BITS
@@ -120,12 +128,14 @@ def _row(name: str, zone: int, one: Observation) -> dict[str, Any]:
 
 
 def smooth_table(
-    table: pd.DataFrame, step_days: int = 5, level: float = 0.95
+    table: pd.DataFrame, counted: pd.DataFrame, step_days: int = 5, level: float = 0.95
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Smooth the means of each field over time, gaps filled where they may be.
 
     Args:
         table: see `build_table`.
+        counted: the same with the pixels that count in a series
+            (`exclude_flags=series.IMPOSSIBLE_FLAGS`).
         step_days: of the grid of dates.
         level: of the bounds.
 
@@ -134,35 +144,16 @@ def smooth_table(
         empty where there is none); the series on the grid.
     """
     rejected, parts = pd.Series(np.nan, table.index), []
-    for name, own in table.groupby("field"):
-        seen = own[np.isfinite(own["mean"])]
-        if len(seen) < 2:
+    for name, own in counted.rename(columns={"mean": "lai"}).groupby("field"):
+        means = {column: own[column] for column in PARCEL_BANDS if column in own}
+        if means["lai"].count() < 2:
             continue
-        means = _as_cube(seen)
-        observed = smooth(means, dates="observed", level=level)
-        rejected[seen.index] = observed["REJECTED"].values.ravel()
-        result = smooth(means, step_days=step_days, level=level).isel(y=0, x=0)
-        rows = result.to_dataframe().reset_index()
-        parts.append(rows.assign(field=name, date=rows["time"].dt.date.astype(str)))
+        times = own["datetime"].astype(str).to_numpy()
+        found, rejected[own.index] = smooth_parcel(times, means, step_days, level)
+        columns = {band.lower(): found[band] for band in series.OUTPUT_BANDS}
+        parts.append(pd.DataFrame({"field": name, "date": found["time"].astype(str), **columns}))
     table = table.assign(rejected=rejected.astype("Int64"))
-    if not parts:
-        return table, pd.DataFrame()
-    kept = ["field", "date", *series.OUTPUT_BANDS]
-    return table, pd.concat(parts, ignore_index=True)[kept].rename(columns=str.lower)
-
-
-def _as_cube(rows: pd.DataFrame) -> xr.Dataset:
-    """Return the means of a field as a cube of one pixel."""
-    bands = {"LAI": "mean", "LAI_LOWER": "lower", "LAI_UPPER": "upper"}
-    times = pd.to_datetime(rows["datetime"]).dt.tz_localize(None).to_numpy("datetime64[ns]")
-    return xr.Dataset(
-        {
-            band: (("time", "y", "x"), rows[column].to_numpy("float32")[:, None, None])
-            for band, column in bands.items()
-            if column in rows
-        },
-        coords={"time": times},
-    )
+    return table, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def write_tables(
