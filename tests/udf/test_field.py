@@ -166,10 +166,12 @@ def test_own_points_and_the_level_go_into_the_means_of_fields(
     done = CliRunner().invoke(app, ["calibrate", str(points), str(calibration), *over])
     assert done.exit_code == 0, done.stderr
     more = ("--target", "field", "--calibration", str(calibration), "--level", "0.8")
+    more += ("--variables", "LAI,FAPAR")
     code, _, stderr = run(fields, season, tmp_path / "out", "", *more)
     assert code == 0, stderr
     after = pd.read_csv(tmp_path / "out" / "fields.csv").dropna(subset="mean")
     assert after["mean"].iloc[0] > before["mean"].iloc[0] + 0.2
+    assert after["fapar"].between(0, 1).all()
     assert ((after["upper"] - after["lower"]) < (before["upper"] - before["lower"])).all()
 
 

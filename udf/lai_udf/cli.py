@@ -160,6 +160,8 @@ def field(
     model: option.Model = None,
     target: option.Target = "sl2p",
     samples: option.Samples = 0,
+    variables: option.Variables = "LAI",
+    resolution: option.Resolution = 20,
     region: option.Region = "known",
     level: option.Level = 0.95,
     calibration: option.Calibration = None,
@@ -181,12 +183,12 @@ def field(
     """
     from lai_udf.field.memory import Memory
 
-    interval = [region, level, str(calibration)]
+    settings = [target, samples, variables, resolution, region, level, str(calibration)]
     given = {
         "fields": str(fields.resolve()),
         "source": source,
         "period": [str(start.date()), str(end.date())],
-        "options": [id_column, collection, str(model), target, samples, *interval, scale, offset],
+        "options": [id_column, collection, str(model), *settings, scale, offset],
         "tables": [min_valid_share, smooth],
     }
     files = [path for path in (model, calibration) if path is not None]
@@ -198,6 +200,7 @@ def field(
         return
     from lai_udf.field.order import observe_fields
     from lai_udf.identity import RunOptions
+    from lai_udf.predict import VARIABLES
     from lai_udf.scenes.metadata import Declared
 
     with show_progress("LAI", "window") as progress:
@@ -213,11 +216,13 @@ def field(
                 model=model,
                 target=target,
                 samples=samples,
+                variables=option.choose_names(variables, "--variables", tuple(VARIABLES)),
+                resolution=resolution,
                 region=region,
                 level=level,
                 calibration=calibration,
             ),
-            declared=Declared(scale, option.read_offset(offset)),
+            declared=Declared(scale, option.read_offset(offset), resolution=resolution),
             min_valid_share=min_valid_share,
             smooth_days=smooth,
             user=user,

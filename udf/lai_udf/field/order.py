@@ -162,8 +162,9 @@ def _order(
             value=str(options.calibration),
             expected="no file where an openEO back-end computes: it does not have it",
         )
-    names = ("target", "samples", "seed", "region", "level")
+    names = ("target", "samples", "seed", "resolution", "region", "level")
     settings = {name: getattr(options, name) for name in names}
+    settings["variables"] = list(options.variables)
     if collection is not None:
         settings["collection"] = collection
     if options.model is not None:
