@@ -31,7 +31,8 @@ import requests
 
 from lai_service import Settings
 from lai_service.catalogue.databases import open_catalogue
-from lai_service.catalogue.port import Catalogue, Document, Search, SortKey
+from lai_service.catalogue.items import Document
+from lai_service.catalogue.port import Catalogue, Search, SortKey
 
 TOKEN = "benchmark-token"
 BARS = {

@@ -148,7 +148,7 @@ def serve(settings: Settings, port: int) -> None:
 def repair_again_and_again(settings: Settings, port: int) -> None:
     """Repair the data root until killed, as `lai-service repair` does once."""
     from lai_service.catalogue.databases import open_catalogue
-    from lai_service.ops.repair import repair_data
+    from lai_service.ops.upkeep import repair_data
 
     catalogue = open_catalogue(settings)
     while True:

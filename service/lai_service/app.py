@@ -29,13 +29,16 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from lai_service.api.access import OPEN_READS, TokenGuard
 from lai_service.api.aggregations import Aggregations
-from lai_service.api.caching import PictureCaching
 from lai_service.api.collection_search import collection_search_extension
-from lai_service.api.head import HeadAsGet
-from lai_service.api.limits import BodyLimit
-from lai_service.api.problems import problem
+from lai_service.api.middleware import (
+    OPEN_READS,
+    BodyLimit,
+    HeadAsGet,
+    PictureCaching,
+    TokenGuard,
+    problem,
+)
 from lai_service.api.publish_route import add_publish
 from lai_service.api.stac_api import FiltersClient, SearchBody, StacClient
 from lai_service.api.timeseries import add_timeseries
@@ -44,17 +47,14 @@ from lai_service.catalogue.databases import open_catalogue
 from lai_service.catalogue.port import Catalogue
 from lai_service.errors import LaiServiceError, SettingsError, StorageFullError
 from lai_service.files.hrefs import DATA_ROUTE
-from lai_service.files.openeo_results import ResultsPublisher
+from lai_service.files.intake import Intake
 from lai_service.files.published_files import PublishedFiles
-from lai_service.files.publishing import Publisher
 from lai_service.ops.request_log import Metrics, RequestLog
 from lai_service.settings import Settings, read_settings, warn_of_unknown_variables
 from lai_service.web.browser import add_browser
 from lai_service.web.map_page import add_map_page
 from lai_service.web.mosaic import add_mosaic
 from lai_service.web.tiles import PREFIX, add_tiles
-
-__all__ = ["create_app"]
 
 _log = logging.getLogger("lai_service")
 
@@ -76,7 +76,8 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     if settings is None:
         settings = read_settings()
         warn_of_unknown_variables()
-    tokens, roots = settings.tokens(), settings.roots()
+    tokens = settings.tokens()
+    settings.check_roots()
     if settings.is_writable():
         settings.data.mkdir(parents=True, exist_ok=True)
     elif not settings.data.is_dir():
@@ -102,8 +103,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     add_tiles(app, settings.data)
-    publisher = Publisher(catalogue, settings.data, roots, settings.default_collection)
-    add_publish(app, publisher, ResultsPublisher(catalogue, settings))
+    add_publish(app, Intake(catalogue, settings))
     metrics = Metrics()
     app.add_api_route("/_mgmt/metrics", metrics.response, include_in_schema=False)
     add_timeseries(app, catalogue, settings.data, settings.models)

@@ -6,21 +6,54 @@ does not wait for GDAL and titiler.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from lai_service.errors import SettingsError
+from lai_service.errors import LaiServiceError, SettingsError
+from lai_udf.frame import version_option
 
 try:
-    from lai_service.ops.cli_frame import Commands, DataOption, VersionOption, settings_of
+    from lai_service.settings import Settings, read_settings
 except ModuleNotFoundError as missing:
     raise SystemExit(
         f"lai-service: {missing.name} is not installed; it comes with the extra 'service': "
         "pip install 'sentinel2-lai[service]'"
     ) from missing
 
-__all__ = ["app"]
+
+class Commands(TyperGroup):
+    """The commands; a fault that their user can mend is one sentence and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (typer keeps its context class private)
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of our output went away: typer knows what to do
+        except (LaiServiceError, OSError) as error:
+            sentence = str(error)
+            if isinstance(error, OSError) and error.filename:
+                sentence = f"{error.filename}: {error.strerror}"
+            typer.echo(f"lai-service: {sentence}", err=True)
+            raise typer.Exit(1) from error
+
+
+def settings_of(data: Path | None, **given: object) -> Settings:
+    """Read the settings of a command; `data` is its `--data`, None where it was not given.
+
+    Raises:
+        SettingsError: a setting makes no sense.
+    """
+    return read_settings(**{key: value for key, value in {"data": data, **given}.items() if value})
+
+
+DataOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Data root (LAI_SERVICE_DATA).")
+]
+VersionOption = version_option("lai-service")
+
 
 app = typer.Typer(
     cls=Commands,
@@ -32,7 +65,7 @@ app = typer.Typer(
 
 
 @app.callback()
-def main(version: VersionOption = False) -> None:
+def main(version: VersionOption = False) -> None:  # type: ignore[valid-type]
     """Take the options that belong to no command."""
 
 
@@ -94,7 +127,7 @@ def publish(
 
     What is there already stays as it is: the same command goes on after an interruption.
     """
-    from lai_service.ops.publish_many import publish_many
+    from lai_service.ops.client import publish_many
     from lai_service.ops.sources import find_sources, folders_of_table
 
     paths = [*(sources or []), *(folders_of_table(jobs) if jobs else [])]
@@ -139,7 +172,7 @@ def repair(
 ) -> None:
     """Remove files that no item names, make summaries anew; lists items whose files are gone."""
     from lai_service.catalogue.databases import open_catalogue
-    from lai_service.ops.repair import repair_data
+    from lai_service.ops.upkeep import repair_data
 
     settings = settings_of(data)
     report = repair_data(open_catalogue(settings, make=False), settings.data, dry_run=dry_run)
@@ -172,7 +205,7 @@ def upgrade(
                 failed.append((str(folder), str(error)))
     else:
         from lai_service.catalogue.databases import open_catalogue
-        from lai_service.ops.upgrade import upgrade_catalogue
+        from lai_service.ops.upkeep import upgrade_catalogue
 
         settings = settings_of(data)
         catalogue = open_catalogue(settings, make=False)

@@ -1,23 +1,5 @@
 """Everything that the service refuses, and the HTTP status of each refusal."""
 
-__all__ = [
-    "BadRequestError",
-    "BrokenFileError",
-    "CatalogueBusyError",
-    "ConflictError",
-    "FilterError",
-    "ForbiddenPathError",
-    "InvalidItemError",
-    "LaiServiceError",
-    "NotFoundError",
-    "PatchError",
-    "SettingsError",
-    "StorageFullError",
-    "TooLargeError",
-    "UnauthorizedError",
-    "WritesOffError",
-]
-
 
 class LaiServiceError(Exception):
     """Base of every error of this package; its text is one sentence for the caller."""

@@ -16,8 +16,6 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from lai_service.errors import SettingsError
 from lai_service.ops.request_log import LogFormat
 
-__all__ = ["Settings", "read_settings", "warn_of_unknown_variables"]
-
 _log = logging.getLogger("lai_service")
 _PREFIX = "LAI_SERVICE_"
 
@@ -89,19 +87,14 @@ class Settings(BaseSettings):
         there = next(path for path in (self.data, *self.data.absolute().parents) if path.exists())
         return not self.read_only and os.access(there, os.W_OK)
 
-    def roots(self) -> tuple[Path, ...]:
-        """Return the folders that may be published from.
-
-        Raises:
-            SettingsError: one of them is no folder, so that nothing could ever come from it.
-        """
+    def check_roots(self) -> None:
+        """Raise SettingsError where a root is no folder: nothing could ever come from it."""
         for root in self.allowed_roots:
             if not root.is_dir():
                 raise SettingsError(
                     f"{root} is no folder; --allow (LAI_SERVICE_ALLOWED_ROOTS) names those that "
                     "may be published from"
                 )
-        return self.allowed_roots
 
     def tokens(self) -> tuple[str, ...]:
         """Return the tokens that may write.

@@ -17,9 +17,10 @@ from pydantic import SecretStr
 from service.fake_items import collection, numbered_item, stac_item
 
 from lai_service import Settings
-from lai_service.catalogue.cql2_text import filter_from_text
+from lai_service.catalogue.cql2 import filter_from_text
 from lai_service.catalogue.databases import open_catalogue
-from lai_service.catalogue.port import Catalogue, Document, Search, SortKey
+from lai_service.catalogue.items import Document
+from lai_service.catalogue.port import Catalogue, Search, SortKey
 from lai_service.errors import (
     BadRequestError,
     ConflictError,

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from service.fake_items import collection, stac_item
 
+from lai_service.catalogue.cql2 import filter_from_text
 from lai_service.catalogue.cql2_sql import INDEXED
-from lai_service.catalogue.cql2_text import filter_from_text
 from lai_service.catalogue.port import Catalogue, Search
 from lai_service.errors import BadRequestError, InvalidItemError, SettingsError
 

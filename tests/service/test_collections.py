@@ -10,7 +10,7 @@ from service.fake_items import collection, numbered_item, publish
 from lai_service import Settings
 from lai_service.catalogue.new_collection import collection_name
 from lai_service.catalogue.port import Catalogue
-from lai_service.ops.repair import repair_data
+from lai_service.ops.upkeep import repair_data
 from lai_stac.validation import validate_collection
 
 Make = Callable[..., Path]

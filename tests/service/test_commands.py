@@ -17,10 +17,10 @@ from lai_service.catalogue.port import Catalogue, all_items
 from lai_service.catalogue.sqlite import SqliteCatalogue
 from lai_service.cli import app
 from lai_service.errors import LaiServiceError
-from lai_service.files.publishing import Publisher, PublishRequest
+from lai_service.files.publishing import Publisher
 from lai_service.ops.browser_build import build_browser, fields_config
 from lai_service.ops.export import export_catalogue
-from lai_service.ops.repair import repair_data
+from lai_service.ops.upkeep import repair_data
 from lai_service.settings import warn_of_unknown_variables
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
@@ -48,8 +48,8 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def filled(environment: Settings, catalogue: Catalogue, make_result: Make) -> Settings:
     publisher = Publisher(catalogue, environment.data, environment.allowed_roots)
-    publisher.publish(PublishRequest(directory=make_result()))
-    publisher.publish(PublishRequest(directory=make_result("other", "2024-07-01T10:00:00Z")))
+    publisher.publish(make_result())
+    publisher.publish(make_result("other", "2024-07-01T10:00:00Z"))
     return environment
 
 
@@ -161,9 +161,7 @@ def test_export_follows_items_that_are_replaced_and_removed_meanwhile(
 ) -> None:
     found = list(all_items(catalogue))
     publisher = Publisher(catalogue, filled.data, filled.allowed_roots)
-    publisher.publish(
-        PublishRequest(directory=make_result("other", "2024-07-01T10:00:00Z", offset=1.0))
-    )
+    publisher.publish(make_result("other", "2024-07-01T10:00:00Z", offset=1.0))
     catalogue.remove_item("lai", "lai_s2_32tpu_20240621")
     monkeypatch.setattr("lai_service.ops.export.all_items", lambda *_: found)
     assert export_catalogue(catalogue, filled, tmp_path / "static") == 1
@@ -187,10 +185,8 @@ def test_repair_does_not_blame_an_item_that_is_replaced_meanwhile(
 ) -> None:
     found = list(all_items(catalogue))
     publisher = Publisher(catalogue, filled.data, filled.allowed_roots)
-    publisher.publish(
-        PublishRequest(directory=make_result("other", "2024-07-01T10:00:00Z", offset=1.0))
-    )
-    monkeypatch.setattr("lai_service.ops.repair.all_items", lambda *_: found)
+    publisher.publish(make_result("other", "2024-07-01T10:00:00Z", offset=1.0))
+    monkeypatch.setattr("lai_service.ops.upkeep.all_items", lambda *_: found)
     assert repair_data(catalogue, filled.data).broken == ()
 
 

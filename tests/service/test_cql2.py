@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from service.fake_items import collection, numbered_item
 
+from lai_service.catalogue.cql2 import filter_from_query, filter_from_text
 from lai_service.catalogue.cql2_sql import glob_of
-from lai_service.catalogue.cql2_text import filter_from_query, filter_from_text
 from lai_service.catalogue.port import Catalogue, Search
 from lai_service.errors import FilterError
 
@@ -299,7 +299,7 @@ def test_long_filter_is_answered_or_refused(filled: Catalogue) -> None:
 def test_hostile_text_within_the_limits_does_not_kill_the_process() -> None:
     # cql2 0.6.0 overflows its native stack on some 3000 brackets; the limits stay far from that.
     script = """
-from lai_service.catalogue.cql2_text import MAX_NESTING, MAX_TERMS, MAX_TEXT, filter_from_text
+from lai_service.catalogue.cql2 import MAX_NESTING, MAX_TERMS, MAX_TEXT, filter_from_text
 from lai_service.errors import FilterError
 n, t = MAX_NESTING, MAX_TERMS
 for text in ["(" * n + "a=1" + ")" * n, "not " * (t - 1) + "a=1", "a=" + "+".join("1" * (t - 2)),

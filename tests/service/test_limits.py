@@ -155,7 +155,7 @@ def test_pipe_among_the_files_is_refused_at_once(writer: TestClient, make_result
 def test_raster_larger_than_any_tile_is_refused(
     writer: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lai_service.files.rasters.MAX_RASTER_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr("lai_service.files.storage.MAX_RASTER_PIXELS", 64 * 64 - 1)
     folder = make_result()
     for kind in ("directory", "cogs", "results"):
         answer = writer.post("/publish", json={kind: str(folder)})

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lai_service import Settings
 from lai_service.cli import app
-from lai_service.files import openeo_results, process_graph
+from lai_service.files import intake
 from lai_udf.bundle import Bundle
 from lai_udf.cog import write_lai_cogs
 from lai_udf.predict import OUTPUT_BANDS
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecatio
 def _model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Know the model of the fake jobs in place of the shipped one."""
     bundle = Bundle(Path("seamless-0.1.0.zip"), MODEL)
-    monkeypatch.setattr(openeo_results, "open_bundle", lambda path=None: bundle)
+    monkeypatch.setattr(intake, "open_bundle", lambda path=None: bundle)
 
 
 @pytest.fixture
@@ -54,10 +54,7 @@ def test_every_date_of_a_job_is_published_and_found(writer: TestClient, results:
     assert [link["href"].startswith("s3://eodata/Sentinel-2/") for link in sources] == [True]
 
 
-def test_process_graph_is_a_file_that_the_item_links(
-    writer: TestClient, results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(process_graph, "_SMALL", 10)
+def test_process_graph_is_a_file_that_the_item_links(writer: TestClient, results: Path) -> None:
     item = writer.post("/publish", json={"results": str(results)}).json()["features"][0]
     assert "processing:expression" not in item["properties"]
     (link,) = [link for link in item["links"] if link["rel"] == "processing-expression"]

@@ -11,7 +11,7 @@ from titiler.core.resources.enums import ImageType
 from titiler.core.utils import render_image
 
 from lai_service.errors import BadRequestError
-from lai_service.web.pictures import MAX_JP2_PX, render_picture
+from lai_service.web.tiles import MAX_JP2_PX, render_picture
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Invalid type:rio_tiler.errors.InvalidDatatypeWarning",

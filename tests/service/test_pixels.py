@@ -12,8 +12,13 @@ from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from lai_service.files.pixels import grid_of, physical, stored
-from lai_service.files.tiff_window import UnsupportedTiffLayout, read_tiff_window
+from lai_service.files.pixels import (
+    UnsupportedTiffLayout,
+    grid_of,
+    physical,
+    read_tiff_window,
+    stored,
+)
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

@@ -13,8 +13,8 @@ from service.fake_items import cog_bytes, edit_item, publish, stored_files
 
 from lai_service import Settings
 from lai_service.api.documents import MAP_EXTENSION
+from lai_service.catalogue.items import validate_document
 from lai_service.catalogue.port import Catalogue
-from lai_service.files.validation import validate_document
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

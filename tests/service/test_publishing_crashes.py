@@ -14,9 +14,9 @@ from lai_service.catalogue.port import Catalogue
 from lai_service.errors import CatalogueBusyError
 from lai_service.files import storage
 from lai_service.files.published_files import PublishedFiles
-from lai_service.files.publishing import Publisher, PublishRequest
-from lai_service.ops import repair
-from lai_service.ops.repair import repair_data
+from lai_service.files.publishing import Publisher
+from lai_service.ops import upkeep
+from lai_service.ops.upkeep import repair_data
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -38,7 +38,7 @@ def test_crash_at_any_step_leaves_nothing_or_everything(
     catalogue: Catalogue,
 ) -> None:
     publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
-    publisher.publish(PublishRequest(directory=make_result()))
+    publisher.publish(make_result())
     before, item_before = stored_files(settings), catalogue.item("lai", ITEM)
     updated = make_result(offset=1.0)
 
@@ -55,7 +55,7 @@ def test_crash_at_any_step_leaves_nothing_or_everything(
         else:
             broken.setattr(catalogue, "put_items", die)
         with pytest.raises(SimulatedCrashError):
-            publisher.publish(PublishRequest(directory=updated))
+            publisher.publish(updated)
     monkeypatch.undo()
 
     assert catalogue.item("lai", ITEM) == item_before
@@ -64,7 +64,7 @@ def test_crash_at_any_step_leaves_nothing_or_everything(
     assert report.removed
     assert not report.broken
     assert stored_files(settings) == before
-    assert publisher.publish(PublishRequest(directory=updated)).outcome == "updated"
+    assert publisher.publish(updated).outcome == "updated"
 
 
 def test_files_stay_where_the_item_was_stored_and_the_answer_was_lost(
@@ -79,7 +79,7 @@ def test_files_stay_where_the_item_was_stored_and_the_answer_was_lost(
     monkeypatch.setattr(catalogue, "put_items", store_and_lose_the_answer)
     publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
     with pytest.raises(CatalogueBusyError):
-        publisher.publish(PublishRequest(directory=make_result()))
+        publisher.publish(make_result())
 
     report = repair_data(catalogue, settings.data)
     assert (report.removed, report.broken) == ((), ())
@@ -95,7 +95,7 @@ def test_files_go_where_the_item_was_not_stored(
     monkeypatch.setattr(catalogue, "put_items", refuse)
     publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
     with pytest.raises(CatalogueBusyError):
-        publisher.publish(PublishRequest(directory=make_result()))
+        publisher.publish(make_result())
     assert stored_files(settings) == []
 
 
@@ -120,7 +120,7 @@ def test_repair_finds_nothing_where_nothing_broke(
     make_result: Make, settings: Settings, catalogue: Catalogue
 ) -> None:
     publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
-    publisher.publish(PublishRequest(directory=make_result()))
+    publisher.publish(make_result())
     report = repair_data(catalogue, settings.data)
     assert (report.removed, report.broken) == ((), ())
 
@@ -132,7 +132,7 @@ def test_repair_goes_on_where_an_item_was_deleted_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     publisher = Publisher(catalogue, settings.data, settings.allowed_roots)
-    publisher.publish(PublishRequest(directory=make_result()))
+    publisher.publish(make_result())
     held = storage.locked
 
     @contextmanager
@@ -142,6 +142,6 @@ def test_repair_goes_on_where_an_item_was_deleted_meanwhile(
             storage.remove_item_files(data, collection_id, item_id)
             yield
 
-    monkeypatch.setattr(repair, "locked", late)
+    monkeypatch.setattr(upkeep, "locked", late)
     report = repair_data(catalogue, settings.data)
     assert (report.removed, report.broken) == ((), ())

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from service.fake_items import collection, numbered_item, stac_item
 
 from lai_service.catalogue import sqlite as catalogue_sqlite
-from lai_service.catalogue.port import Document, Search, SortKey
+from lai_service.catalogue.items import Document
+from lai_service.catalogue.port import Search, SortKey
 from lai_service.catalogue.sqlite import SqliteCatalogue
-from lai_service.catalogue.sqlite_schema import compute_extent, extent_document
+from lai_service.catalogue.sqlite_file import compute_extent, extent_document
 from lai_service.errors import CatalogueBusyError
 
 

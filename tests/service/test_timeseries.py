@@ -19,7 +19,7 @@ from service.fake_items import ORIGIN
 
 from lai_service import Settings
 from lai_service.api import timeseries
-from lai_service.files import observations, parcel_interval
+from lai_service.files import curves, observations
 from lai_service.files.observations import observe
 from lai_service.files.pixels import physical
 from lai_service.web import plots
@@ -293,7 +293,7 @@ def test_parcels_far_apart_are_read_apart(
 def test_interval_of_a_field_mean_keeps_only_what_pixels_share(
     writer: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parcel_interval, "_shared_by_model", lambda paths: {("m", "1.0.0"): 0.25})
+    monkeypatch.setattr(curves, "_shared_by_model", lambda paths: {("m", "1.0.0"): 0.25})
     facts = {"laiq:target": "field", "laiq:model_id": "m"}
     for number, version in enumerate(("1.0.0", "0.9.0")):
         folder = make_result(

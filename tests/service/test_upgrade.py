@@ -15,7 +15,7 @@ from lai_service import Settings, create_app
 from lai_service.catalogue.databases import open_catalogue
 from lai_service.catalogue.port import all_items
 from lai_service.cli import app
-from lai_service.ops.upgrade import upgrade_catalogue
+from lai_service.ops.upkeep import upgrade_catalogue
 from lai_stac.upgrade import is_current, upgrade_folder
 from lai_stac.validation import validate_item
 

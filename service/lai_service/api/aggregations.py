@@ -21,10 +21,9 @@ from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
 
 from lai_service.api.stac_api import SearchBody, parse_json, search_of
-from lai_service.catalogue.port import Bucket, Catalogue, Document, Search
+from lai_service.catalogue.items import Document
+from lai_service.catalogue.port import Bucket, Catalogue, Search
 from lai_service.errors import BadRequestError
-
-__all__ = ["Aggregations"]
 
 _TENTHS = (*(number / 10 for number in range(10)), 1.000001)  # 1 belongs to the last class
 _LAI_EDGES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 20.0)

@@ -12,11 +12,9 @@ from stac_fastapi.extensions.collection_search.request import BaseCollectionSear
 from stac_fastapi.extensions.free_text import FreeTextConformanceClasses
 from stac_fastapi.extensions.free_text.request import FreeTextExtensionGetRequest
 
-from lai_service.catalogue.cql2_operators import EVER_US, geometry_of
-from lai_service.catalogue.port import Document, Search
-from lai_service.catalogue.times import to_microseconds
-
-__all__ = ["collection_search_extension", "is_found"]
+from lai_service.catalogue.cql2 import EVER_US, geometry_of
+from lai_service.catalogue.items import Document, to_microseconds
+from lai_service.catalogue.port import Search
 
 
 @attr.s

@@ -8,26 +8,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
-from starlette.datastructures import Headers
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lai_service.api.problems import problem
-from lai_service.errors import BadRequestError, TooLargeError
-
-__all__ = [
-    "MAX_DEPTH",
-    "MAX_PICTURE_PX",
-    "MAX_READ_BYTES",
-    "MAX_VERTICES",
-    "BodyLimit",
-    "check_json",
-    "check_picture",
-    "known_query",
-    "route_path",
-    "turns",
-]
+from lai_service.errors import BadRequestError
 
 MAX_DEPTH = 48
 """Deepest nesting of JSON in a body that is read; SQLite's parser takes some 50 levels."""
@@ -43,40 +26,6 @@ MAX_PICTURE_PX = 2048
 _SIZES = ("width", "height", "max_size", "tilesize", "buffer", "padding", "histogram_bins")
 _MAX_REPEATED = 8
 _MAX_EXPRESSION = 200
-
-
-class BodyLimit:
-    """ASGI middleware that refuses large bodies, and smaller ones where anybody may send them.
-
-    Args:
-        app: the application behind.
-        open_paths: paths whose POST needs no token; their bodies have `MAX_READ_BYTES` at most.
-        max_body_bytes: largest body of any request; a larger one is answered 413.
-    """
-
-    def __init__(self, app: ASGIApp, open_paths: frozenset[str], max_body_bytes: int) -> None:
-        self._app = app
-        self._max = max_body_bytes
-        self._open_paths = open_paths
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer that its body is too large."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        is_open = route_path(scope) in self._open_paths
-        limit = min(MAX_READ_BYTES, self._max) if is_open else self._max
-        declared = Headers(scope=scope).get("content-length", "")
-        app: ASGIApp = RequestBodyLimitMiddleware(self._app, limit)  # counts what is not declared
-        if declared.isdecimal() and int(declared) > limit:
-            app = problem(TooLargeError(f"the body has more than {limit} bytes"))
-        await app(scope, receive, send)
-
-
-def route_path(scope: Scope) -> str:
-    """Return the path of a request below the root of the service."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
 
 
 def check_json(value: object) -> None:

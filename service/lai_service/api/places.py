@@ -11,8 +11,6 @@ from lai_service.errors import BadRequestError
 from lai_udf.errors import LaiUdfError
 from lai_udf.zonal import repair
 
-__all__ = ["MAX_PLACES", "Place", "read_places"]
-
 MAX_PLACES = 1000
 """Most features of a FeatureCollection."""
 

@@ -17,17 +17,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lai_service.api.collection_search import is_found
-from lai_service.api.documents import page_link, served_collection, served_item
-from lai_service.api.fields import Fields
-from lai_service.api.limits import check_json, route_path
-from lai_service.api.queryables import queryables
-from lai_service.catalogue.cql2_text import filter_from_query, filter_from_text
-from lai_service.catalogue.port import Catalogue, Document, Search, SortKey
-from lai_service.catalogue.times import interval_from_text
+from lai_service.api.documents import Fields, page_link, served_collection, served_item
+from lai_service.api.limits import check_json
+from lai_service.api.middleware import route_path
+from lai_service.catalogue.cql2 import filter_from_query, filter_from_text
+from lai_service.catalogue.items import Document, interval_from_text
+from lai_service.catalogue.port import Catalogue, Search, SortKey
+from lai_service.catalogue.queryables import queryables
 from lai_service.errors import BadRequestError, FilterError
-
-__all__ = ["FiltersClient", "SearchBody", "StacClient", "parse_json", "search_of"]
-
 
 _GEOJSON = "application/geo+json"
 MAX_PAGE = 1000

@@ -20,12 +20,21 @@ from starlette.responses import JSONResponse, Response
 from lai_service.api.limits import check_json, known_query, turns
 from lai_service.api.places import Place, read_places
 from lai_service.api.stac_api import parse_json, search_of
-from lai_service.catalogue.port import Catalogue, Document, Search, SortKey, all_items
+from lai_service.catalogue.items import Document
+from lai_service.catalogue.port import Catalogue, Search, SortKey, all_items
 from lai_service.errors import (
     BadRequestError,
     BrokenFileError,
     CatalogueBusyError,
     NotFoundError,
+)
+from lai_service.files.curves import (
+    MAX_STEP_DAYS,
+    SmoothedDate,
+    SmoothedPlace,
+    narrowed,
+    shared_error,
+    smooth_place,
 )
 from lai_service.files.observations import (
     MAX_PIXELS,
@@ -36,14 +45,10 @@ from lai_service.files.observations import (
     observe,
     result_of,
 )
-from lai_service.files.parcel_interval import narrowed, shared_error
-from lai_service.files.smoothed import MAX_STEP_DAYS, SmoothedDate, SmoothedPlace, smooth_place
 from lai_udf.errors import LaiUdfError
 from lai_udf.longitudes import cut
 from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.zonal import MIN_VALID_SHARE
-
-__all__ = ["Series", "TimeSeriesRequest", "add_timeseries", "time_series"]
 
 MAX_ITEMS = 5000
 MAX_ROWS = 200_000

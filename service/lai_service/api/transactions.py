@@ -20,13 +20,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from lai_service.api.documents import served_collection, served_item, without_map_link
-from lai_service.catalogue.port import Catalogue, Document, WriteMode, Written
+from lai_service.catalogue.items import Document, checked_id, validate_document
+from lai_service.catalogue.port import Catalogue, WriteMode, Written
 from lai_service.errors import BadRequestError, InvalidItemError, PatchError
 from lai_service.files.hrefs import check_files, has_files, read_stored_hrefs
 from lai_service.files.storage import locked, locked_collection, remove_item_files
-from lai_service.files.validation import validate_document
-
-__all__ = ["Transactions", "checked_id"]
 
 Sent = Annotated[Document, Body(description="STAC item or collection")]
 Patch = Annotated[
@@ -36,25 +34,6 @@ _COLLECTIONS = "/collections"
 _COLLECTION = "/collections/{collection_id}"
 _ITEMS = f"{_COLLECTION}/items"
 _ITEM = f"{_ITEMS}/{{item_id}}"
-_FORBIDDEN = frozenset("/\\:?#[]@!$&'\"()*+,;=%<>{}|^`\x00\n\r\t ")
-
-
-def checked_id(value: object, what: str) -> str:
-    """Return an id that can stand in an address and in a folder name.
-
-    Raises:
-        InvalidItemError: empty, longer than 200 characters, `.`-led, or with a reserved character.
-    """
-    if not isinstance(value, str) or value.startswith("."):
-        raise InvalidItemError(f"{what} needs an id: a text that does not start with a dot")
-    if not 0 < len(value.encode("utf-8", "surrogatepass")) <= 200:  # a file name has 255 at most
-        raise InvalidItemError(f"{what} needs an id of 1 to 200 bytes")
-    bad = sorted(one for one in set(value) if one in _FORBIDDEN or not one.isprintable())
-    if bad:
-        raise InvalidItemError(f"{what} id {value!r} holds {bad[0]!r}; use letters, digits, _ - .")
-    return value
-
-
 _MANY_LOCKS = 100
 
 

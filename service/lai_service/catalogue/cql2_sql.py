@@ -23,7 +23,7 @@ from typing import Any
 
 import shapely
 
-from lai_service.catalogue.cql2_operators import (
+from lai_service.catalogue.cql2 import (
     ARRAY,
     SPATIAL,
     TEMPORAL,
@@ -31,21 +31,8 @@ from lai_service.catalogue.cql2_operators import (
     instant_of,
     sides_of,
 )
-from lai_service.catalogue.times import DAY_US, to_microseconds
+from lai_service.catalogue.items import DAY_US, to_microseconds
 from lai_service.errors import FilterError
-
-__all__ = [
-    "ARITHMETIC",
-    "INDEXED",
-    "Sql",
-    "box_to_sql",
-    "checked_text",
-    "filter_to_sql",
-    "geometry_to_sql",
-    "glob_of",
-    "joined",
-    "value_of",
-]
 
 INDEXED = (
     "laiq:lai_mean",

@@ -5,8 +5,6 @@ from lai_service.catalogue.sqlite import SqliteCatalogue
 from lai_service.errors import SettingsError
 from lai_service.settings import Settings
 
-__all__ = ["open_catalogue"]
-
 
 def open_catalogue(settings: Settings, *, make: bool = True) -> Catalogue:
     """Open the catalogue: pgstac where `database_url` is set, the SQLite file otherwise.

@@ -1,16 +1,75 @@
-"""What a catalogue reads out of an item before it stores it: id, time and footprint."""
+"""Items as they come in: their id, validity, time and footprint, checked before they are stored.
+
+Times are integers: microseconds since 1970 in UTC, what the catalogue compares and stores.
+"""
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
 
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from lai_service.catalogue.times import to_microseconds
 from lai_service.errors import InvalidItemError
+from lai_stac import validation
+from lai_stac.errors import LaiStacError
 
-__all__ = ["Document", "ItemFacts", "dump_json", "facts_of"]
+DAY_US = 86_400_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_microseconds(text: str) -> int:
+    """Read an RFC 3339 time or date; one without a zone is UTC.
+
+    Args:
+        text: such as `2024-06-21T10:36:31.024Z` or `2024-06-21`.
+
+    Returns:
+        Microseconds since 1970-01-01T00:00:00Z.
+
+    Raises:
+        ValueError: the text is neither a time nor a date.
+    """
+    try:
+        time = datetime.fromisoformat(text.strip().upper())
+    except ValueError:
+        raise ValueError(f"{text!r} is not an RFC 3339 time or date") from None
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_microseconds(value: int) -> str:
+    """Write microseconds since 1970 as RFC 3339, without a fraction where there is none."""
+    return (_EPOCH + timedelta(microseconds=value)).isoformat().replace("+00:00", "Z")
+
+
+def interval_from_text(text: str | None) -> tuple[int | None, int | None]:
+    """Read the `datetime` parameter of a STAC search.
+
+    Args:
+        text: one time, or `start/end` where either end may be `..` or empty.
+
+    Returns:
+        Start and end in microseconds, inclusive; None is open.
+
+    Raises:
+        ValueError: more than one slash, an unreadable end, both ends open, or start after end.
+    """
+    if text is None:
+        return None, None
+    parts = text.split("/")
+    if len(parts) > 2:
+        raise ValueError(f"datetime {text!r} has more than one slash")
+    ends = [None if part in ("", "..") else to_microseconds(part) for part in parts]
+    start, end = (ends[0], ends[-1])
+    if start is None and end is None:
+        raise ValueError(f"datetime {text!r} is open at both ends; leave the parameter out")
+    if start is not None and end is not None and start > end:
+        raise ValueError(f"datetime {text!r} starts after it ends")
+    return start, end
+
 
 Document = dict[str, Any]
 """A STAC item or collection, as `json.loads` gives it."""
@@ -101,3 +160,45 @@ def dump_json(value: object) -> str:
     except UnicodeEncodeError as error:
         raise InvalidItemError("the document holds half a surrogate pair") from error
     return text
+
+
+def validate_document(
+    document: Document, kind: Literal["item", "collection"], unknown: Literal["refuse", "skip"]
+) -> None:
+    """Check a document against the core, our extension and the others it declares.
+
+    Args:
+        document: STAC 1.1, or 1.0, which is checked as 1.1: that admits what 1.0 admits.
+        kind: what it has to be.
+        unknown: what to do about an extension without a local schema.
+
+    Raises:
+        InvalidItemError: naming the first field that breaks a rule.
+    """
+    if str(document.get("stac_version", "")).startswith("1.0."):
+        document = {**document, "stac_version": "1.1.0"}
+    check = validation.validate_item if kind == "item" else validation.validate_collection
+    try:
+        check(document, unknown=unknown)
+    except LaiStacError as error:
+        text = " ".join(str(error).split())
+        raise InvalidItemError(text if len(text) <= 500 else f"{text[:497]}...") from error
+
+
+_FORBIDDEN = frozenset("/\\:?#[]@!$&'\"()*+,;=%<>{}|^`\x00\n\r\t ")
+
+
+def checked_id(value: object, what: str) -> str:
+    """Return an id that can stand in an address and in a folder name.
+
+    Raises:
+        InvalidItemError: empty, longer than 200 characters, `.`-led, or with a reserved character.
+    """
+    if not isinstance(value, str) or value.startswith("."):
+        raise InvalidItemError(f"{what} needs an id: a text that does not start with a dot")
+    if not 0 < len(value.encode("utf-8", "surrogatepass")) <= 200:  # a file name has 255 at most
+        raise InvalidItemError(f"{what} needs an id of 1 to 200 bytes")
+    bad = sorted(one for one in set(value) if one in _FORBIDDEN or not one.isprintable())
+    if bad:
+        raise InvalidItemError(f"{what} id {value!r} holds {bad[0]!r}; use letters, digits, _ - .")
+    return value

@@ -11,11 +11,9 @@ from typing import Any
 import pystac
 import pystac.errors
 
-from lai_service.catalogue.port import Document
+from lai_service.catalogue.items import Document
 from lai_stac.collection import build_collection
 from lai_stac.errors import LaiStacError
-
-__all__ = ["collection_for", "collection_name", "remade", "widened"]
 
 _AT_ONCE = 500
 

@@ -15,16 +15,14 @@ import psycopg
 from psycopg.types.json import Jsonb, set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from lai_service.api.queryables import PROPERTIES
 from lai_service.catalogue.cql2_sql import INDEXED
+from lai_service.catalogue.queryables import PROPERTIES
 from lai_service.errors import (
     CatalogueBusyError,
     ConflictError,
     LaiServiceError,
     SettingsError,
 )
-
-__all__ = ["NUMBER", "NUMBERS", "Pool", "errors", "open_pool", "prepare_schema"]
 
 NUMBERS = frozenset(INDEXED)
 """Properties that pgstac indexes as numbers; it cannot store a text there."""

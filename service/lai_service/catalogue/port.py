@@ -16,20 +16,6 @@ from lai_service.catalogue.cql2_sql import Sql
 from lai_service.catalogue.items import Document, dump_json
 from lai_service.errors import ConflictError, InvalidItemError, NotFoundError
 
-__all__ = [
-    "QUICK_MS",
-    "Bucket",
-    "Catalogue",
-    "Connection",
-    "Document",
-    "Page",
-    "Search",
-    "SortKey",
-    "WriteMode",
-    "Written",
-    "all_items",
-]
-
 QUICK_MS = 5
 """So long may it take to say how many items there are beside those on the page."""
 

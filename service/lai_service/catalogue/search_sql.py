@@ -11,7 +11,7 @@ import json
 
 import shapely
 
-from lai_service.catalogue.cql2_operators import read_geometry
+from lai_service.catalogue.cql2 import read_geometry
 from lai_service.catalogue.cql2_sql import (
     INDEXED,
     Sql,
@@ -23,8 +23,6 @@ from lai_service.catalogue.cql2_sql import (
 )
 from lai_service.catalogue.port import Search, SortKey
 from lai_service.errors import BadRequestError
-
-__all__ = ["conditions_of", "next_token", "order_of", "place_of", "read_token", "start_after"]
 
 _LATEST_FIRST = (SortKey("datetime", descending=True),)
 

@@ -25,9 +25,9 @@ from lai_service.catalogue.search_sql import (
     place_of,
     start_after,
 )
-from lai_service.catalogue.sqlite_connections import Connections
-from lai_service.catalogue.sqlite_schema import (
+from lai_service.catalogue.sqlite_file import (
     NOTHING,
+    Connections,
     check_version,
     compute_extent,
     create_tables,
@@ -40,8 +40,6 @@ from lai_service.catalogue.sqlite_schema import (
     widen_extent,
 )
 from lai_service.errors import ConflictError, FilterError, SettingsError
-
-__all__ = ["SqliteCatalogue"]
 
 _CROWD = 5000
 """From so many candidates on, a search walks along its sort order instead of collecting them."""

@@ -12,23 +12,8 @@ import re
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from lai_service.catalogue.port import Document
+from lai_service.catalogue.items import Document
 from lai_service.errors import ForbiddenPathError, InvalidItemError
-
-__all__ = [
-    "DATA_ROUTE",
-    "MADE_LINKS",
-    "MAP_ROUTE",
-    "check_files",
-    "has_files",
-    "is_relative",
-    "is_safe_path",
-    "item_href",
-    "item_named",
-    "read_stored_hrefs",
-    "served_href",
-    "stored_href",
-]
 
 DATA_ROUTE = "data"
 """Published files are served under this path of the service."""

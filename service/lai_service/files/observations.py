@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from shapely.geometry.base import BaseGeometry
 
-from lai_service.catalogue.port import Document
+from lai_service.catalogue.items import Document
 from lai_service.errors import BadRequestError, NotFoundError
 from lai_service.files.hrefs import is_relative
 from lai_service.files.pixels import grid_of, physical
@@ -31,8 +31,6 @@ from lai_udf.observe import observe_zones
 from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.results import FLAGS, LaiResult, group_overpasses
 from lai_udf.zonal import usable_pixels
-
-__all__ = ["LAYERS", "MAX_PIXELS", "Observation", "ResultGroup", "choose", "observe", "result_of"]
 
 MAX_PIXELS = 1_000_000
 """Most pixels of the box around places that are read together, and of one place."""

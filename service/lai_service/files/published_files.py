@@ -1,15 +1,21 @@
 """Published files over HTTP, with Range requests; a file that goes meanwhile is 404."""
 
 import os
+import re
 from typing import Any
 
 from fastapi.staticfiles import StaticFiles
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from lai_service.api.caching import FOR_EVER, is_versioned
+_FOR_EVER = "public, max-age=31536000, immutable"
+"""`Cache-Control` of a file whose path holds a digest."""
+_VERSIONED = re.compile(r"/[0-9a-f]{16}/[^/]+$")
 
-__all__ = ["PublishedFiles"]
+
+def _is_versioned(path: str) -> bool:
+    """Return whether a path holds the digest of its file."""
+    return _VERSIONED.search(path) is not None
 
 
 class PublishedFiles(StaticFiles):
@@ -32,8 +38,8 @@ class PublishedFiles(StaticFiles):
         response = super().file_response(full_path, stat_result, scope, status_code)
         if isinstance(response, FileResponse):
             response = _RemovableFile(full_path, status_code=status_code, stat_result=stat_result)
-        if is_versioned(str(full_path)):
-            response.headers["Cache-Control"] = FOR_EVER
+        if _is_versioned(str(full_path)):
+            response.headers["Cache-Control"] = _FOR_EVER
         return response
 
 

@@ -16,14 +16,11 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict, model_validator
-
-from lai_service.api.transactions import checked_id
+from lai_service.catalogue.items import Document, checked_id, validate_document
 from lai_service.catalogue.new_collection import collection_for, collection_name, widened
-from lai_service.catalogue.port import Catalogue, Document, Search, Written, all_items
+from lai_service.catalogue.port import Catalogue, Search, Written, all_items
 from lai_service.errors import (
     ConflictError,
     ForbiddenPathError,
@@ -38,45 +35,20 @@ from lai_service.files.hrefs import (
     stored_links,
 )
 from lai_service.files.observations import LAYERS
-from lai_service.files.process_graph import FILE, detach_process_graph
-from lai_service.files.rasters import check_cog
 from lai_service.files.storage import (
+    check_cog,
     file_digest,
     locked,
     resolve_below,
     source_folder,
     stage,
 )
-from lai_service.files.validation import validate_document
 from lai_stac.fields import migrated
 from lai_stac.upgrade import is_other_result
 from lai_udf.grid import Grid
 
-__all__ = ["PublishRequest", "Published", "Publisher", "load_json"]
-
 _log = logging.getLogger("lai_service")
 _ITEM_BESIDE = re.compile(r"\.\./([^/]+)/\1\.json")
-
-
-class PublishRequest(BaseModel):
-    """Body of `POST /publish`: an item with the folder of its files, or such a folder alone."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    item: dict[str, Any] | None = None
-    """STAC item whose asset hrefs are relative to `root`."""
-    root: Path | None = None
-    """Folder of the item's files, below an allowed root of the service."""
-    directory: Path | None = None
-    """Folder below an allowed root that holds `<id>.json` beside its files."""
-    collection: str | None = None
-    """Collection to publish into; else the item's own, else the default one."""
-
-    @model_validator(mode="after")
-    def _one_of_both(self) -> "PublishRequest":
-        if (self.directory is None) == (self.item is None) or (self.item and self.root is None):
-            raise ValueError("give either 'directory', or 'item' together with its 'root'")
-        return self
 
 
 @dataclass(frozen=True)
@@ -93,7 +65,7 @@ class Published:
 class _Plan:
     item: Document
     collection: str
-    files: dict[str, Path | bytes]
+    files: dict[str, Path]
     digest: str
 
 
@@ -119,8 +91,15 @@ class Publisher:
         self._roots = allowed_roots
         self._default_collection = default_collection
 
-    def publish(self, request: PublishRequest) -> Published:
+    def publish(
+        self, folder: Path, item: Document | None = None, collection: str | None = None
+    ) -> Published:
         """Publish one item with its files.
+
+        Args:
+            folder: of its files, below an allowed root.
+            item: hrefs of its assets are relative to the folder; else it is the one in there.
+            collection: to publish into; else the item's own, else the default one.
 
         Raises:
             ForbiddenPathError: a path or href leaves the allowed roots.
@@ -129,7 +108,8 @@ class Publisher:
             ConflictError: another result has the same id.
             CatalogueBusyError: the catalogue stayed locked.
         """
-        plan = self._plan(request)
+        folder = source_folder(folder, self._roots)
+        plan = self._plan(item or _read_item(folder), folder, collection)
         item_id = plan.item["id"]
         target = self._data / plan.collection / item_id / plan.digest
         with locked(self._data, plan.collection, item_id):
@@ -178,23 +158,19 @@ class Publisher:
         if item is None or not any(a["href"].startswith(prefix) for a in item["assets"].values()):
             shutil.rmtree(target, ignore_errors=True)
 
-    def _plan(self, request: PublishRequest) -> _Plan:
-        item, folder = self._read(request)
+    def _plan(self, item: Document, folder: Path, collection: str | None) -> _Plan:
         item = migrated(item)
         checked_id(item.get("id"), "an item")
-        named = request.collection or item.get("collection")
+        named = collection or item.get("collection")
         collection = checked_id(
             named or collection_name(self._default_collection, item), "a collection"
         )
         item = _with_collection(self._with_known_items(item), collection)
         validate_document(item, "item", unknown="refuse")
-        files: dict[str, Path | bytes] = dict(self._asset_files(item, folder))
+        files = self._asset_files(item, folder)
         for name, path in self._linked_files(item, folder).items():
             if files.setdefault(name, path) != path:
                 raise InvalidItemError(f"an asset and a link of {item['id']} both name {name}")
-        item, graph = detach_process_graph(item)
-        if graph is not None and files.setdefault(FILE, graph) != graph:
-            raise InvalidItemError(f"a file of {item['id']} has the name {FILE} of its graph")
         digest = _digest_of(files)
         return _Plan(_stored(item, collection, digest), collection, files, digest)
 
@@ -217,13 +193,6 @@ class Publisher:
             for number, link in enumerate(links)
         ]
         return {**item, "links": named}
-
-    def _read(self, request: PublishRequest) -> tuple[Document, Path]:
-        if request.item is not None and request.root is not None:
-            return request.item, source_folder(request.root, self._roots)
-        assert request.directory is not None
-        folder = source_folder(request.directory, self._roots)
-        return _read_item(folder), folder
 
     def _asset_files(self, item: Document, folder: Path) -> dict[str, Path]:
         if not item.get("assets"):
@@ -369,13 +338,9 @@ def _check_file_fields(path: Path, asset: Document, what: str) -> None:
         raise InvalidItemError(f"{what} does not have the checksum that the item says")
 
 
-def _digest_of(files: dict[str, Path | bytes]) -> str:
+def _digest_of(files: dict[str, Path]) -> str:
     """Return a short name for the content of the files, the same for the same bytes."""
-    digests = {
-        name: hashlib.sha256(one).hexdigest() if isinstance(one, bytes) else file_digest(one)
-        for name, one in files.items()
-    }
-    lines = [f"{name} {digest}\n" for name, digest in sorted(digests.items())]
+    lines = [f"{name} {file_digest(path)}\n" for name, path in sorted(files.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 

@@ -1,14 +1,14 @@
-"""Files below the data root: safe paths, staging, and the step that makes them public.
+"""Files below the data root: safe paths, checks of rasters, staging, and the step to publish them.
 
 Published files lie in `<data>/<collection>/<item>/<digest>/`, where the digest is of their bytes.
 A new version is staged in a hidden folder beside it, flushed to disk, and renamed into place in
 one step; the item that points to it is stored after that. So a crash leaves the old version
 complete or the new one complete, and at worst a folder that no item names, which `repair` removes.
+A raster is published where it is a cloud-optimised GeoTIFF in the place that its item says.
 """
 
 import fcntl
 import hashlib
-import io
 import os
 import shutil
 import uuid
@@ -16,17 +16,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
+import rasterio
+from rasterio.crs import CRS
+from rasterio.errors import RasterioError
+from rasterio.warp import transform_bounds
+from rio_cogeo.cogeo import cog_validate
 
-__all__ = [
-    "file_digest",
-    "locked",
-    "locked_collection",
-    "remove_item_files",
-    "resolve_below",
-    "source_folder",
-    "stage",
-]
+from lai_service.catalogue.items import Document
+from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
+from lai_udf.grid import Grid
+from lai_udf.longitudes import box_holds
 
 _STAGING = ".staging-"
 
@@ -108,13 +107,13 @@ def _flock(data: Path, name: str, kind: int) -> Iterator[None]:
         yield
 
 
-def stage(target: Path, files: Mapping[str, Path | bytes]) -> bool:
+def stage(target: Path, files: Mapping[str, Path]) -> bool:
     """Copy files into a folder that appears complete or not at all.
 
     Args:
         target: folder to make; where it exists already, nothing is copied (its name is the digest
             of its content).
-        files: source file, or content, of each name inside the folder.
+        files: source file of each name inside the folder.
 
     Returns:
         Whether the folder was made.
@@ -126,10 +125,7 @@ def stage(target: Path, files: Mapping[str, Path | bytes]) -> bool:
     staging.mkdir()
     try:
         for name, source in files.items():
-            with (
-                io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as read,
-                (staging / name).open("xb") as write,
-            ):
+            with source.open("rb") as read, (staging / name).open("xb") as write:
                 shutil.copyfileobj(read, write, 1024 * 1024)
                 write.flush()
                 os.fsync(write.fileno())
@@ -161,3 +157,88 @@ def _sync_folder(folder: Path) -> None:
 def remove_item_files(data: Path, collection_id: str, item_id: str | None) -> None:
     """Remove the files of an item, or of a whole collection where `item_id` is None."""
     shutil.rmtree(data / collection_id / (item_id or ""), ignore_errors=True)
+
+
+MAX_RASTER_PIXELS = 150_000_000
+"""Most pixels of a raster: a tile of Sentinel-2 at 10 m has 121 million."""
+MAX_BANDS = 64
+
+GDAL_ENVIRONMENT = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+    "VRT_VIRTUAL_OVERVIEWS": "NO",
+    "GDAL_CACHEMAX": 64 * 1024 * 1024,
+}
+"""GDAL looks at the one file it is given: no side files, no network; it keeps 64 MB of blocks."""
+
+_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_TOLERANCE_DEG = 0.01
+
+
+def is_tiff(path: Path) -> bool:
+    """Return whether a file starts as a TIFF; a VRT or a text never reaches GDAL."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in _MAGIC
+
+
+def check_size(path: Path, what: str) -> None:
+    """Check that a raster is not larger than anything that this product has.
+
+    Raises:
+        InvalidItemError: it has more than `MAX_RASTER_PIXELS` pixels, or is no GeoTIFF.
+    """
+    if not is_tiff(path):
+        raise InvalidItemError(f"{what} is not a GeoTIFF")
+    try:
+        with rasterio.Env(**GDAL_ENVIRONMENT), rasterio.open(path, driver="GTiff") as raster:
+            width, height, bands = raster.width, raster.height, raster.count
+    except RasterioError as error:
+        raise InvalidItemError(f"{what} cannot be read as a GeoTIFF: {error}") from error
+    if width * height > MAX_RASTER_PIXELS or bands > MAX_BANDS:
+        raise InvalidItemError(
+            f"{what} has {bands} bands of {width} x {height} pixels; at most {MAX_BANDS} of "
+            f"{MAX_RASTER_PIXELS} pixels are taken: publish it in parts"
+        )
+
+
+def check_cog(path: Path, item: Document, what: str) -> Grid:
+    """Check that a file is a cloud-optimised GeoTIFF that lies where its item says; return where.
+
+    Args:
+        path: the file.
+        item: its item; `bbox` (degrees) and `proj:code` are compared where present.
+        what: name of the asset, for the message.
+
+    Raises:
+        InvalidItemError: not a GeoTIFF, not cloud-optimised, no CRS, another CRS, another place.
+    """
+    check_size(path, what)
+    try:
+        with rasterio.Env(**GDAL_ENVIRONMENT):
+            valid, errors, warnings = cog_validate(path, strict=True, quiet=True)
+            if not valid:
+                reason = "; ".join([*errors, *warnings])
+                raise InvalidItemError(f"{what} is not a cloud-optimised GeoTIFF: {reason}")
+            with rasterio.open(path, driver="GTiff") as raster:
+                _check_place(raster, item, what)
+                return Grid.of_dataset(raster)
+    except RasterioError as error:
+        raise InvalidItemError(f"{what} cannot be read as a GeoTIFF: {error}") from error
+
+
+def _check_place(raster: rasterio.DatasetReader, item: Document, what: str) -> None:
+    if raster.crs is None:
+        raise InvalidItemError(f"{what} has no coordinate reference system")
+    code = item.get("properties", {}).get("proj:code")
+    if code and CRS.from_user_input(code) != raster.crs:
+        raise InvalidItemError(f"{what} is in {raster.crs.to_string()}, its item says {code}")
+    bbox = item.get("bbox")
+    if not bbox:
+        return
+    covered = transform_bounds(raster.crs, "EPSG:4326", *raster.bounds)
+    half = len(bbox) // 2
+    if not box_holds(covered, (*bbox[:2], *bbox[half : half + 2]), _TOLERANCE_DEG):
+        box = [round(number, 4) for number in covered]
+        raise InvalidItemError(f"{what} covers {box}, the item's bbox {bbox} is not inside that")

@@ -17,8 +17,6 @@ from pathlib import Path
 
 from lai_service.errors import LaiServiceError
 
-__all__ = ["BROWSER_VERSION", "build_browser", "cache_folder", "fields_config", "is_built"]
-
 BROWSER_VERSION = "4.0.1"
 _PACKAGE = f"@radiantearth/stac-browser@{BROWSER_VERSION}"
 _OL_STAC = "ol-stac@1.1.0"

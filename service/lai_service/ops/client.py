@@ -1,11 +1,15 @@
-"""Ask a running service to publish a folder: an item, or the results of an openEO job."""
+"""Ask a running service to publish folders: items, COGs, or the results of openEO jobs."""
 
 import json
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import requests
+from tqdm import tqdm
 
 from lai_service.errors import BadRequestError, LaiServiceError, UnauthorizedError
 from lai_service.ops.sources import Source, find_sources
@@ -14,7 +18,6 @@ from lai_stac.job_results import JOB_FILE
 if TYPE_CHECKING:
     import openeo  # a slow import that `lai-service publish` does without
 
-__all__ = ["PublishedAt", "download_job", "publish", "publish_directory", "publish_results"]
 
 PATIENCE_S = 600
 """So long the service may take for an answer."""
@@ -124,3 +127,52 @@ def _reason(answer: requests.Response) -> str:
         return str(answer.json()["description"])
     except (ValueError, KeyError, TypeError):
         return answer.text[:300]
+
+
+_AT_ONCE = 2  # as many as the service takes in at once
+
+
+def publish_many(
+    sources: Sequence[Source],
+    url: str,
+    token: str | None,
+    collection: str | None,
+    write: Callable[[str], object],
+) -> bool:
+    """Publish folders and report each.
+
+    Args:
+        sources: what to publish.
+        url: address of the service.
+        token: bearer token.
+        collection: collection to publish into.
+        write: takes a line for each item.
+
+    Returns:
+        Whether all of them were taken; refusals are printed to standard error.
+
+    Raises:
+        LaiServiceError: the service does not answer, or refuses the token.
+    """
+
+    def one(source: Source) -> list[PublishedAt] | BadRequestError:
+        try:
+            return publish(source, url, token, collection)
+        except BadRequestError as error:
+            return error
+
+    refused = 0
+    show = len(sources) > 1 and sys.stderr.isatty()
+    with ThreadPoolExecutor(_AT_ONCE) as senders:
+        answers = senders.map(one, sources)
+        pairs = zip(sources, answers, strict=True)
+        for source, answer in tqdm(pairs, total=len(sources), unit="folder", disable=not show):
+            if isinstance(answer, BadRequestError):
+                refused += 1
+                tqdm.write(f"lai-service: {source.folder}: {answer}", file=sys.stderr)
+                continue
+            for published in answer:
+                write(f"{published.outcome}: {published.address}")
+    if refused and len(sources) > 1:
+        tqdm.write(f"lai-service: {refused} of {len(sources)} were refused", file=sys.stderr)
+    return not refused

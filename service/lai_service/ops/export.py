@@ -15,13 +15,12 @@ import shutil
 import uuid
 from pathlib import Path
 
-from lai_service.catalogue.port import Catalogue, Document, Search, all_items
+from lai_service.catalogue.items import Document
+from lai_service.catalogue.port import Catalogue, Search, all_items
 from lai_service.errors import BrokenFileError, ConflictError, NotFoundError
 from lai_service.files.hrefs import is_relative, item_named
 from lai_service.files.storage import locked
 from lai_service.settings import Settings
-
-__all__ = ["export_catalogue"]
 
 
 def export_catalogue(

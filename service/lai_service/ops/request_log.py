@@ -12,8 +12,6 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["LogFormat", "Metrics", "RequestLog", "configure_logging"]
-
 LogFormat = Literal["text", "json"]
 
 _log = logging.getLogger("lai_service.requests")

@@ -12,8 +12,6 @@ from fastapi import FastAPI
 
 from lai_service.errors import SettingsError
 
-__all__ = ["hold_port", "serve_forever"]
-
 _ARENAS = -8  # M_ARENA_MAX of malloc.h
 _log = logging.getLogger("lai_service")
 

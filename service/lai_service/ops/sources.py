@@ -16,8 +16,6 @@ from typing import Literal
 from lai_service.errors import LaiServiceError
 from lai_stac.job_results import RESULTS_FILE
 
-__all__ = ["Source", "find_sources", "folders_of_table"]
-
 Kind = Literal["results", "cogs", "directory"]
 
 

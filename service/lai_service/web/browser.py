@@ -20,8 +20,6 @@ from lai_service.ops.browser_build import cache_folder, fields_config, is_built
 from lai_service.settings import Settings
 from lai_service.web.colours import STYLES
 
-__all__ = ["add_browser"]
-
 HOSTED = "https://radiantearth.github.io/stac-browser/#/external/"
 
 

@@ -25,8 +25,6 @@ from lai_udf.predict import (
     VARIABLES,
 )
 
-__all__ = ["RENDER", "STYLES", "Style", "colour_maps", "renders_of"]
-
 RENDER = "https://stac-extensions.github.io/render/v2.0.0/schema.json"
 """The render extension, by which a client asks for tiles in our colours."""
 

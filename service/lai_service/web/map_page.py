@@ -19,8 +19,6 @@ from lai_service.web.map_styles import qml
 from lai_service.web.mosaic import MIN_ZOOM, CollectionQuery
 from lai_udf.picture import ANCHORS, LAI_RANGE
 
-__all__ = ["add_map_page"]
-
 MAX_DAYS_ITEMS = 3000
 """More items than this are offered by month, which the catalogue counts at once."""
 

@@ -7,8 +7,6 @@ from xml.sax.saxutils import quoteattr
 
 from lai_service.web.colours import STYLES, colour_maps
 
-__all__ = ["qml"]
-
 _STOPS = 11
 _SCALE = 0.001
 """m2 m-2 per stored number, as the limits of the tiles are in stored numbers."""

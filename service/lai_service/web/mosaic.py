@@ -27,12 +27,10 @@ from lai_service.api.stac_api import search_of
 from lai_service.catalogue.port import Catalogue, Search
 from lai_service.errors import BadRequestError
 from lai_service.files.hrefs import is_relative
-from lai_service.files.rasters import GDAL_ENVIRONMENT
+from lai_service.files.storage import GDAL_ENVIRONMENT
 from lai_service.settings import Settings
 from lai_service.web.colours import STYLES, colour_maps
 from lai_service.web.tiles import PICTURES_AT_ONCE
-
-__all__ = ["MIN_ZOOM", "PREFIX", "add_mosaic", "interval_of"]
 
 PREFIX = "/mosaic"
 MIN_ZOOM, MAX_ZOOM = 6, 15

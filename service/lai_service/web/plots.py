@@ -9,10 +9,8 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lai_service.files.curves import SmoothedPlace
 from lai_service.files.observations import Observation
-from lai_service.files.smoothed import SmoothedPlace
-
-__all__ = ["GAP", "lines", "plot_series"]
 
 GAP = timedelta(days=45)
 """Over a longer time without a value no line is drawn."""

@@ -5,8 +5,6 @@ Any property of an item may be filtered; these are the ones worth offering in a 
 
 from typing import Any
 
-__all__ = ["PROPERTIES", "queryables"]
-
 _FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
 _LAI = {"type": "number", "minimum": 0}
 
