@@ -142,6 +142,15 @@ def test_every_variable_of_make_in_the_documents_exists() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
+def test_each_command_has_a_line_of_help_that_is_not_cut(script: str) -> None:
+    (entry,) = entry_points(group="console_scripts", name=script)
+    group = typer.main.get_command(entry.load())
+    assert isinstance(group, typer.core.TyperGroup)
+    for name, command in group.commands.items():
+        assert not command.get_short_help_str().endswith("..."), name
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_every_command_in_the_documents_answers_help(script: str) -> None:
     """The script is run once as its user would; its commands are asked in this process."""
     path = Path(sys.executable).with_name(script)

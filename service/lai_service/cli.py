@@ -82,7 +82,10 @@ def serve(
         typer.Option(metavar="FOLDER", help="Folder that may be published from; repeatable."),
     ] = None,
 ) -> None:
-    """Serve the catalogue; writes need LAI_SERVICE_TOKEN."""
+    """Serve the catalogue over HTTP.
+
+    Writing needs LAI_SERVICE_TOKEN.
+    """
     from lai_service.ops.request_log import configure_logging
     from lai_service.settings import warn_of_unknown_variables
 
@@ -123,7 +126,9 @@ def publish(
         str | None, typer.Option(metavar="ID", help="Collection to publish into.")
     ] = None,
 ) -> None:
-    """Publish items, COGs and openEO jobs through a running service; prints the addresses.
+    """Publish results through a running service.
+
+    Results are items, COGs and openEO jobs; prints their addresses.
 
     What is there already stays as it is: the same command goes on after an interruption.
     """
@@ -142,7 +147,10 @@ def browser(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build again.")] = False,
     folder: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Where to put it.")] = None,
 ) -> None:
-    """Build STAC Browser from npm (node 20); `serve` then shows it at /browser."""
+    """Build STAC Browser (needs node 20).
+
+    From npm; `serve` then shows it at /browser.
+    """
     from lai_service.ops.browser_build import build_browser, cache_folder
 
     typer.echo(str(build_browser(folder or cache_folder(), rebuild=rebuild)))
@@ -156,7 +164,10 @@ def export(
     data: DataOption = None,
     files: Annotated[bool, typer.Option(help="Copy the rasters too.")] = True,
 ) -> None:
-    """Write the whole catalogue as plain STAC files that any web server can show."""
+    """Write the catalogue as static STAC files.
+
+    Any web server can show them.
+    """
     from lai_service.catalogue.databases import open_catalogue
     from lai_service.ops.export import export_catalogue
 
@@ -170,7 +181,10 @@ def repair(
     data: DataOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would go.")] = False,
 ) -> None:
-    """Remove files that no item names, make summaries anew; lists items whose files are gone."""
+    """Repair files and summaries.
+
+    Removes files that no item names, makes summaries anew, and lists items whose files are gone.
+    """
     from lai_service.catalogue.databases import open_catalogue
     from lai_service.ops.upkeep import repair_data
 
@@ -192,7 +206,10 @@ def upgrade(
     ] = None,
     data: DataOption = None,
 ) -> None:
-    """Describe items of an earlier release anew: the ids, fields and numbers of today."""
+    """Upgrade items of an earlier release.
+
+    They get the ids, fields and numbers of today.
+    """
     from lai_stac.upgrade import upgrade_folder
     from lai_udf.predict import LaiError
 
@@ -223,7 +240,10 @@ def backup(
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="New SQLite file.")],
     data: DataOption = None,
 ) -> None:
-    """Copy the catalogue's database while the service runs; restoring is copying it back."""
+    """Copy the database while the service runs.
+
+    Restoring is copying it back.
+    """
     from lai_service.catalogue.databases import open_catalogue
     from lai_service.catalogue.sqlite import SqliteCatalogue
 

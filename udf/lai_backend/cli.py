@@ -72,7 +72,10 @@ def serve(
         bool, typer.Option(help="Let requests name addresses of private networks.")
     ] = False,
 ) -> None:
-    """Serve the openEO API until interrupted; prints the address when ready."""
+    """Serve the openEO API until interrupted.
+
+    Prints the address when ready.
+    """
     from lai_backend.errors import LaiBackendError
     from lai_backend.limits import parse_memory
     from lai_backend.settings import BackendSettings

@@ -76,7 +76,9 @@ def run(
         bool, typer.Option("--overwrite", help="Compute what is finished already.")
     ] = False,
 ) -> None:
-    """Predict LAI of scenes: a folder for each, with COGs, quicklook.png and summary.json.
+    """Predict LAI of scenes, a folder for each.
+
+    In it are COGs, quicklook.png and summary.json.
 
     The folder is named by the identity of the result, so no result replaces another. A scene that
     is refused does not stop the others: it is named at the end, and the exit code is 3.
@@ -176,7 +178,9 @@ def field(
     job_options: option.JobOptions = None,
     user: option.User = None,
 ) -> None:
-    """Estimate LAI of fields over a season: fields.csv, fields.parquet, a figure for each field.
+    """Estimate the LAI of fields over a season.
+
+    Writes fields.csv, fields.parquet and a figure for each field.
 
     Run again, it adds new dates only. A scene that is refused is named at the end, and the exit
     code is 3; so is a field that no scene meets.
@@ -277,7 +281,9 @@ def series(
     scale: option.Scale = None,
     offset: option.DatedOffset = None,
 ) -> None:
-    """Smooth LAI over time: clouds rejected, gaps filled, mowing and harvest kept.
+    """Smooth LAI over time and fill its gaps.
+
+    Clouds are rejected, mowing and harvest kept.
 
     With the reflectance of a cube clouds are found by their spectra; of results alone, LAI and
     flags have to do. `series.nc` holds LAI, its two widths (LAI_SD: another acquisition; LAI_LOWER
@@ -320,7 +326,9 @@ def calibrate(
     ],
     model: option.Model = None,
 ) -> None:
-    """Fit the error that all pixels of a date share to own points, for --calibration.
+    """Calibrate LAI by points of your own.
+
+    Fits the error that all pixels of a date share, for --calibration.
 
     A few points of a date shift LAI and narrow its interval there and then; points of other dates
     count the less the more days lie between. What they are worth is told by leaving points out.

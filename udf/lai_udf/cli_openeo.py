@@ -40,7 +40,9 @@ def produce(
     poll: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 60,
     dry_run: Annotated[bool, typer.Option(help="Print the plan, and run nothing.")] = False,
 ) -> None:
-    """Produce LAI of many areas: plan, run, follow and download a batch job for each tile.
+    """Produce LAI of many areas on back-ends.
+
+    Plans, runs, follows and downloads a batch job for each tile.
 
     Areas are cut into tiles of 20 km on the grid of their UTM zone. The table of jobs in OUTPUT
     survives a kill: the same command goes on where it was, and with a later `--to` adds the new
@@ -115,7 +117,10 @@ def graph(
         str | None, typer.Option(help="Address of results to compare the benchmark with.")
     ] = None,
 ) -> None:
-    """Write the user-defined process `sentinel2_lai`, its catalogue records and its benchmark."""
+    """Write the openEO process and its records.
+
+    The user-defined process `sentinel2_lai`, its catalogue records and its benchmark.
+    """
     from lai_udf.bundle import DEFAULT_BUNDLE
     from lai_udf.check_graph import read_graph
     from lai_udf.produce.plan import estimate_graph
@@ -136,7 +141,10 @@ def check(
     offset: option.Offset = None,
     datetime: option.Datetime = None,
 ) -> None:
-    """Find what a back-end would stumble over in a UDF, graph or cube, before a job is paid."""
+    """Check a UDF, graph or cube for a back-end.
+
+    Finds what a back-end would stumble over, before a job is paid.
+    """
     from lai_udf.check import check_file
 
     report = check_file(path, reflectance_scale=scale, reflectance_offset=offset, datetime=datetime)
@@ -160,7 +168,10 @@ def pack(
     runtime: Annotated[bool, typer.Option(help="Fetch the ONNX Runtime as well.")] = True,
     measure: Annotated[bool, typer.Option(help="Run the UDF, for its memory.")] = True,
 ) -> None:
-    """Pack model and runtime for a cloud back-end, with job options and checksums."""
+    """Pack model and runtime for a back-end.
+
+    Job options and checksums lie beside the archives.
+    """
     from lai_udf.bundle import open_bundle
     from lai_udf.pack import pack as pack_files
     from lai_udf.pack import upload_archives

@@ -36,7 +36,10 @@ def evaluate(
         bool, typer.Option("--record", help="Write the scores on real imagery into the bundle.")
     ] = False,
 ) -> None:
-    """Score networks against SL2P: the paper's tables and figures, true LAI, real imagery."""
+    """Score networks against SL2P.
+
+    The tables and figures of the paper, true LAI, real imagery.
+    """
     from lai_training.evaluation.networks import is_network
 
     if scenes is None and len(networks) > 1 and not is_network(networks[-1]):
@@ -114,7 +117,10 @@ def card(
         Path | None, typer.Argument(metavar="[OUT.md]", help="File to write; default: print.")
     ] = None,
 ) -> None:
-    """Write the model card of a bundle, from its model.json alone."""
+    """Write the model card of a bundle.
+
+    Everything in it comes from `model.json`.
+    """
     from lai_training.bundles.model_card import model_card
     from lai_training.reporting import write_files
     from lai_udf.bundle import open_bundle
@@ -138,7 +144,9 @@ def calibrate(
         typer.Option(help="Take the calibration of this bundle instead of fitting one."),
     ] = None,
 ) -> None:
-    """Fit field correction and intervals to field measurements; write them into a bundle.
+    """Fit the field correction and intervals.
+
+    Fitted to field measurements, and written into a bundle.
 
     The calibration depends on SL2P and the field data alone: the same for every network.
     """
@@ -166,7 +174,9 @@ def validate(
     further: FurtherOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
 ) -> None:
-    """Score SL2P, what else the table holds and networks against field-measured LAI.
+    """Score networks against field measurements.
+
+    Beside them SL2P, and what else the table holds.
 
     On site-dates that a bundle was calibrated on, its interval and correction are fitted anew
     without the site-date that is predicted.
@@ -223,7 +233,10 @@ def parcels(
         typer.Option(min=1, max=60, help="Curves of this step, days, and seasons as well."),
     ] = None,
 ) -> None:
-    """Average LAI over parcels, with interval and valid fraction; tables 7-9, figures 9-12."""
+    """Average LAI over parcels.
+
+    With interval and valid fraction; the tables 7-9 and figures 9-12 of the paper.
+    """
     import pandas as pd
 
     from lai_training.parcels.interval import add_interval

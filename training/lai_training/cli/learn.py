@@ -29,7 +29,10 @@ def simulate(
     ] = datetime(2020, 6, 8),
     clouds: Annotated[float, typer.Option(min=0, max=90, help="Share under cloud, percent.")] = 0.0,
 ) -> None:
-    """Simulate a Sentinel-2 scene; beside it `<name>_truth.tif` holds the true LAI."""
+    """Simulate a Sentinel-2 scene.
+
+    Beside it `<name>_truth.tif` holds the true LAI.
+    """
     from lai_training.simulation.simulate import simulate as simulate_files
 
     with one_sentence():
@@ -57,7 +60,10 @@ def prepare(
         ),
     ] = None,
 ) -> None:
-    """Turn Sentinel-2 L2A products into training patches with SL2P labels."""
+    """Cut training patches from L2A products.
+
+    Their labels are those of SL2P.
+    """
     from lai_training.config_files import read_yaml
     from lai_training.datasets.config import PrepareConfig
     from lai_training.datasets.manifest import MANIFEST, format_manifest
@@ -87,7 +93,7 @@ def fit(
         typer.Option(help="Folder of real scenes; only for configs that learn from scenes."),
     ] = None,
 ) -> None:
-    """Fit a network, or go on with a fit that was interrupted."""
+    """Fit a network, or go on with a fit."""
     from lai_training.learn.config import FitConfig, read_any_config
 
     folder = run or Path("runs") / config.stem
@@ -126,7 +132,10 @@ def export(
     ] = None,
     further: FurtherOption = None,
 ) -> None:
-    """Turn a finished run into a calibrated, scored model bundle."""
+    """Export a finished run as a model bundle.
+
+    The bundle is calibrated and scored.
+    """
     from lai_training.bundles.release import release
 
     with one_sentence(), show_progress("export", "scene") as progress:
@@ -164,7 +173,9 @@ def sl2p(
         typer.Option(help="Time of a scene that does not state it: 2021-06-24T10:30:31Z."),
     ] = None,
 ) -> None:
-    """Run SL2P, the networks of SNAP, over a scene: values and SNAP's flag bits.
+    """Run SL2P, the networks of SNAP, over a scene.
+
+    Writes its values and the flag bits of SNAP.
 
     Of a cube: LAI of every date, where `lai-udf run` puts that of the network.
     """
