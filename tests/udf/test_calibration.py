@@ -274,3 +274,9 @@ def test_points_are_compared_with_a_result_and_own_points_reach_its_scene(
     assert before + 0.5 < after < 4.4
     assert "row 4 not used" in told
     assert "row 5 not used" in told
+
+    again = ["--over", str(tmp_path / "own"), "--over", str(tmp_path / "plain")]
+    call("calibrate", str(points), own + "2", *again, "--model", str(bundle))
+    assert Path(own + "2").read_text("utf-8") == Path(own).read_text("utf-8")
+    with pytest.raises(OwnPointsError):
+        match_points(read_points(points), find_results([tmp_path / "own"]))

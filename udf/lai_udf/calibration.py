@@ -79,28 +79,33 @@ def match_points(
 
     Args:
         points: measurements.
-        results: LAI with `target="field"`.
+        results: LAI with `target="field"`; those of another target, or that own points corrected
+            already, are left out.
 
     Raises:
-        OwnPointsError: a result is of another target.
+        OwnPointsError: there are results, and none of them can be used.
         RasterError: a result cannot be read, or does not tell its time.
     """
-    for result in results:
-        target = result.properties.get("laiq:target") or result.tags.get("TARGET")
-        if target not in (None, "field"):
-            raise OwnPointsError(
-                f'{result.path} holds target "{target}": own points correct field LAI, so run the '
-                "scene with the target field"
-            )
+    usable = [result for result in results if _is_field_lai(result)]
+    if results and not usable:
+        raise OwnPointsError(
+            f"{results[0].path} holds SL2P's LAI, or LAI that own points corrected already: run "
+            "the scene with the target field, and without a calibration"
+        )
     found: list[Match] = []
     refused: list[Refused] = []
     for point in points:
-        match = _match(point, results)
+        match = _match(point, usable)
         if isinstance(match, Match):
             found.append(match)
         else:
             refused.append(Refused(point.row, match))
     return found, refused
+
+
+def _is_field_lai(result: LaiResult) -> bool:
+    target = result.properties.get("laiq:target") or result.tags.get("TARGET")
+    return target in (None, "field") and "CALIBRATION" not in result.tags
 
 
 def _match(point: Point, results: Sequence[LaiResult]) -> Match | str:
