@@ -241,6 +241,9 @@ def processing_fields(known: ResultFacts, resolution_m: float) -> dict[str, Any]
     meant = (
         "as SL2P (SNAP) would estimate it" if known.target == "sl2p" else "corrected to field LAI"
     )
+    if known.settings.get("calibration"):
+        meant += " and to points of the date"
+    new = " for regions without field data" if known.settings.get("region") == "new" else ""
     draws = f"; {known.samples} Monte-Carlo dropout draws" if known.samples else ""
     draws += (
         f"; smoothed over time, clouds rejected and gaps filled, from {series}" if series else ""
@@ -250,7 +253,7 @@ def processing_fields(known: ResultFacts, resolution_m: float) -> dict[str, Any]
         "processing:lineage": (
             f"Leaf area index, {meant}, from Sentinel-2 L2A surface reflectance at "
             f"{resolution_m:g} m by the network {name} {number}{draws}; interval calibrated on "
-            f"field measurements{' of single dates' if series else ''}."
+            f"field measurements{' of single dates' if series else ''}{new}."
         ),
         "processing:software": {
             **dict(job.get("processing:software", {})),

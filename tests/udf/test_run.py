@@ -144,8 +144,9 @@ def test_files_hold_the_settings_that_differ_from_the_defaults(scene: Path, tmp_
     assert (tags["LEVEL"], tags["REGION"], tags["PLAUSIBILITY"]) == ("0.9", "new", "off")
 
     (item,) = describe_runs([tmp_path / "out"])
-    assets = json.loads(item.read_text())["assets"]
-    assert assets["lai_lower"]["unc:confidence_level"] == 0.9
+    document = json.loads(item.read_text())
+    assert document["assets"]["lai_lower"]["unc:confidence_level"] == 0.9
+    assert "regions without field data" in document["properties"]["processing:lineage"]
 
 
 def test_scene_in_memory_keeps_grid_time_and_provenance(scene: Path) -> None:
