@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lai_training.errors import ExportError
 from lai_training.learn.run_folder import spec_of
 from lai_training.networks import FEATURE_COUNT
@@ -262,13 +260,11 @@ def domain_contract() -> Json:
     net = load_network("LAI", "2_1", "S2A")
     if net.domain is None:
         raise ExportError("SL2P 2_1 LAI has no definition domain table")
-    digits = 10 ** np.arange(7, -1, -1)
-    codes = (net.domain.cells.astype("int64") - 1) @ digits
     return {
         "bands": list(net.inputs[:-3]),
         "minimum": [float(value) for value in net.domain.minimum],
         "maximum": [float(value) for value in net.domain.maximum],
-        "cells": sorted(int(code) for code in codes),
+        "cells": sorted(net.domain.codes.tolist()),
         "source": "SNAP biophysical processor, set 2_1, definition domain of LAI",
     }
 

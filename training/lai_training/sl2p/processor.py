@@ -22,7 +22,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from lai_training.errors import Sl2pError
-from lai_training.sl2p.tables import DomainIndex, Network, load_domain_index, load_network
+from lai_training.sl2p.tables import Network, load_network
 from lai_udf.predict import ANGLES, SL2P_ROWS
 
 NOMINAL_VIEW_ZENITH_DEG = 0.0
@@ -97,7 +97,7 @@ def predict(
     def fill(part: slice, rows: Floats) -> None:
         rows[:] = table[part].T
 
-    model = _fold(net, load_domain_index(variable, network, sensor), table.dtype)
+    model = _fold(net, table.dtype)
     return _run(model, fill, table.shape[0], clip)
 
 
@@ -151,7 +151,7 @@ def predict_bands(
             row[:] = column[part]
         _fill_cosines(rows[-3:], {k: v[part] if v.ndim else v for k, v in degrees.items()})
 
-    model = _fold(net, load_domain_index(variable, network, sensor), np.result_type(*columns))
+    model = _fold(net, np.result_type(*columns))
     value, flags = _run(model, fill, columns[0].size, clip)
     return value.reshape(shape), flags.reshape(shape)
 
@@ -225,7 +225,6 @@ class _FoldedNetwork:
     """A network with normalisation folded into its weights, in the dtype of the computation."""
 
     net: Network
-    domain: DomainIndex | None
     hidden: Floats
     """Shape (5, inputs + 1); the last column is the bias, met by a row of ones."""
     output: Floats
@@ -234,10 +233,10 @@ class _FoldedNetwork:
     """Added in that dtype too: a Python float never widens an array."""
 
 
-def _fold(net: Network, domain: DomainIndex | None, dtype: np.dtype[Any]) -> _FoldedNetwork:
+def _fold(net: Network, dtype: np.dtype[Any]) -> _FoldedNetwork:
     working = np.dtype(np.float32 if dtype == np.float32 else np.float64)
     hidden, output, constant = net.fold()
-    return _FoldedNetwork(net, domain, hidden.astype(working), output.astype(working), constant)
+    return _FoldedNetwork(net, hidden.astype(working), output.astype(working), constant)
 
 
 def _run(
@@ -257,9 +256,9 @@ def _run(
         with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinite inputs
             _evaluate(model, rows[:, :n], hidden[:, :n], value[part])
         flags[part] = _flag_and_clip(model.net, value[part], clip)
-        if model.domain is not None:
-            bands = rows[: model.domain.domain.minimum.size, :n]
-            flags[part] |= model.domain.find_outside(bands)  # True is 1, INPUT_OUT_OF_RANGE
+        if model.net.domain is not None:
+            bands = rows[: model.net.domain.minimum.size, :n]
+            flags[part] |= model.net.domain.find_outside(bands)  # True is 1, INPUT_OUT_OF_RANGE
     return value, flags
 
 

@@ -1,8 +1,7 @@
 """The published SL2P tables: which networks exist, their weights, and where they were trained.
 
 Input: `coefficients.json` beside this file (provenance inside). Output: frozen `Network`
-objects in the notation of SNAP, nothing folded or rounded, and their definition domain as a fast
-look-up.
+objects in the notation of SNAP, nothing folded or rounded, and their definition domain.
 
 SNAP cuts the box of each band into ten parts, and a spectrum is inside when its tuple of cell
 numbers is in a published list. SNAP compares the tuples as strings joined without separator; no
@@ -44,6 +43,41 @@ class Domain:
     """Upper corner of the box, reflectance, shape (bands,)."""
     cells: NDArray[np.uint8]
     """Occupied cells, shape (n, bands), each number from 1 to 10."""
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """Return the occupied cells as numbers whose digits are those of the cell, less one."""
+        digits = 10 ** np.arange(self.minimum.size - 1, -1, -1)
+        return np.asarray((self.cells.astype(np.int64) - 1) @ digits)
+
+    @functools.cached_property
+    def _occupied(self) -> NDArray[np.uint8]:
+        """Return a bit per code, packed: a look-up that fits into the cache."""
+        codes = self.codes
+        bits = np.zeros(10**self.minimum.size // 8 + 1, dtype=np.uint8)
+        np.bitwise_or.at(bits, codes >> 3, (1 << (codes & 7)).astype(np.uint8))
+        return bits
+
+    def find_outside(self, spectra: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+        """Return which spectra, (bands, n) reflectance, lie outside the domain, (n,).
+
+        True where a band is outside its box or NaN, or the cell is not listed. The arithmetic is
+        done in the dtype of the spectra.
+        """
+        inside = np.ones(spectra.shape[1], dtype=bool)
+        code = np.zeros(spectra.shape[1], dtype=np.int32)
+        for values, low, high in zip(spectra, self.minimum, self.maximum, strict=True):
+            lowest, width = spectra.dtype.type(low), spectra.dtype.type(high - low)
+            # SNAP's order of operations, so that values on a border fall into SNAP's cell.
+            cell = values - lowest
+            cell *= 10
+            cell /= width
+            cell += 1
+            inside &= (values >= lowest) & (cell < 11)
+            code *= 10
+            code += np.where(inside, cell, 1).astype(np.int32) - 1
+        inside &= (self._occupied[code >> 3] >> (code & 7) & 1).astype(bool)
+        return ~inside
 
 
 @dataclass(frozen=True)
@@ -167,86 +201,3 @@ def _read_tables() -> dict[str, Any]:
     file = importlib.resources.files("lai_training.sl2p") / "coefficients.json"
     tables: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return tables
-
-
-_RADIX_BITS = 4  # cells 0 to 11 fit one hexadecimal digit
-
-
-@dataclass(frozen=True)
-class DomainIndex:
-    """A domain whose cell tuples are split in two halves, each numbered by a small table."""
-
-    domain: Domain
-    """The published box and cells."""
-    number_of_half: tuple[NDArray[np.int32], NDArray[np.int32]]
-    """Per half: packed cell numbers -> row (or column) of `occupied`, 0 where no cell has them."""
-    occupied: NDArray[np.bool_]
-    """Which pairs of halves are in the list, flattened; row 0 and column 0 are False."""
-
-    def find_outside(self, spectra: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
-        """Return which spectra, (bands, n) reflectance, lie outside the domain, (n,).
-
-        True where a band is outside its box, the cell is not listed, or a band is NaN (the last may
-        be missed: callers flag NaN outputs themselves). The arithmetic is done in the dtype of the
-        spectra.
-        """
-        box = self.domain
-        split = _split(box.minimum.size)
-        outside = np.zeros(spectra.shape[1], dtype=bool)
-        packed = np.zeros((2, spectra.shape[1]), dtype=np.uint16)
-        for band, values in enumerate(spectra):
-            lowest, highest = spectra.dtype.type(box.minimum[band]), box.maximum[band]
-            outside |= values < lowest
-            # SNAP's order of operations, so that values on a border fall into SNAP's cell.
-            cell = values - lowest
-            cell *= 10
-            cell /= spectra.dtype.type(highest - box.minimum[band])
-            cell += 1
-            np.clip(cell, 0, 11, out=cell)  # 0 and 11 are in no list
-            half = packed[0 if band < split else 1]
-            half <<= _RADIX_BITS
-            with np.errstate(invalid="ignore"):  # NaN
-                half |= cell.astype(np.uint16)
-        first, second = (
-            table.take(half) for table, half in zip(self.number_of_half, packed, strict=True)
-        )
-        first += second
-        outside |= ~self.occupied.take(first)
-        return outside
-
-
-@functools.cache
-def load_domain_index(variable: str, network: str, sensor: str) -> DomainIndex | None:
-    """Return the look-up of one network, None where SNAP ships no domain (FCOVER 2_1)."""
-    domain = load_network(variable, network, sensor).domain
-    return None if domain is None else index_domain(domain)
-
-
-def index_domain(domain: Domain) -> DomainIndex:
-    """Number the distinct halves of the cell tuples and mark the pairs that occur."""
-    split = _split(domain.minimum.size)
-    numbers, places = [], []
-    for half in (domain.cells[:, :split], domain.cells[:, split:]):
-        packed = _pack(half)
-        distinct, place = np.unique(packed, return_inverse=True)
-        number = np.zeros(1 << (_RADIX_BITS * 4), dtype=np.int32)
-        number[distinct] = np.arange(1, distinct.size + 1)
-        numbers.append(number)
-        places.append(place + 1)
-    columns = int(numbers[1].max()) + 1
-    occupied = np.zeros((int(numbers[0].max()) + 1, columns), dtype=bool)
-    occupied[places[0], places[1]] = True
-    numbers[0] *= columns  # so that the sum of the two numbers is the flat index
-    return DomainIndex(domain, (numbers[0], numbers[1]), occupied.ravel())
-
-
-def _split(bands: int) -> int:
-    return (bands + 1) // 2
-
-
-def _pack(cells: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """Pack up to four cell numbers, shape (n, bands), into one integer in base 16."""
-    packed = np.zeros(cells.shape[0], dtype=np.uint16)
-    for column in cells.T:
-        packed = (packed << _RADIX_BITS) | column
-    return packed
