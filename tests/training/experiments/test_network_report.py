@@ -8,11 +8,13 @@ import pytest
 from fake_networks import Blur, Filter, made_up
 
 from experiments.networks.activations import read_stages
+from experiments.networks.borders import find_contrasts, tabulate_borders
 from experiments.networks.report import describe
 from experiments.networks.seams import GEOMETRIES, measure_seams, measure_shifts
 from experiments.spectra.library import spectral_library
 from lai_training.evaluation.networks import SL2P, Network, open_networks
 from lai_training.evaluation.scenes import Scene, simulate_held_out
+from lai_training.evaluation.scores import run_cases
 from lai_training.reporting import Chapter, write_report
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.bundle import default_bundle_path
@@ -53,6 +55,23 @@ def chapters(library: SpectralLibrary, shipped: Network) -> list[Chapter]:
 @pytest.fixture(scope="module")
 def tables(chapters: list[Chapter]) -> dict[str, pd.DataFrame]:
     return {name: table for each in chapters for name, table in each.tables.items()}
+
+
+def test_edges_of_real_scenes_are_a_tenth_of_their_pixels(scene):
+    scored = np.ones(scene.shape[1:], dtype=bool)
+    stripes = scene.copy()
+    stripes.values[:] = 0.1 + 0.2 * (np.arange(48) // 24)
+
+    assert find_contrasts(scene, scored).mean() == pytest.approx(0.1, abs=0.01)
+    assert np.nonzero(find_contrasts(stripes, scored).all(axis=0))[0].tolist() == [23, 24]
+
+
+def test_a_network_that_smears_edges_is_worse_at_borders(land_scene):
+    results = run_cases([land_scene], [made_up(Blur, 1)])
+
+    table = tabulate_borders(results).set_index(["case", "where", "network"])["rmse"]
+    assert table["clean", "border", "Blur"] > 2 * table["clean", "inside", "Blur"]
+    assert table["clean", "border", SL2P] == 0
 
 
 def test_windows_leave_a_seam_only_where_the_overlap_is_shorter_than_the_reach(land_scene):
@@ -115,4 +134,4 @@ def test_the_report_shows_every_figure_and_holds_every_table(chapters, tables, t
     assert set(re.findall(r"\]\((\w+\.png)\)", report.read_text("utf-8"))) == figures
     assert len(figures) == 3
     assert {path.stem for path in tmp_path.glob("*.csv")} == set(tables)
-    assert set(tables) == {"seams", "noise", "angles", "offset", "clouds"}
+    assert set(tables) == {"borders", "seams", "noise", "angles", "offset", "clouds"}

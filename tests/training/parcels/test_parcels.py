@@ -16,7 +16,7 @@ from rasterio.crs import CRS
 from shapely.geometry import LineString, box
 from typer.testing import CliRunner
 
-from experiments.seasons.benchmark import run_benchmark
+from experiments.seasons.benchmark import cover_truth, run_benchmark
 from experiments.seasons.fields import season_dates
 from experiments.seasons.files import measure_correlation, read_season, write_season
 from experiments.seasons.fit import fit_calibration
@@ -35,7 +35,7 @@ from lai_training.parcels.means import (
     read_parcels,
     season_of,
 )
-from lai_training.parcels.report import score_parcels, write_report
+from lai_training.parcels.report import write_report
 from lai_training.reporting import read_paper
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_training.sl2p.scene import write_sl2p_series
@@ -178,7 +178,7 @@ def test_coverage_has_limits_that_know_of_dates_sharing_their_errors() -> None:
     by_parcel = rows.assign(parcel=np.arange(200) // 20)
     by_date = rows.assign(parcel=np.arange(200) % 20)
 
-    clustered, spread = (score_parcels(table) for table in (by_parcel, by_date))
+    clustered, spread = (cover_truth(table) for table in (by_parcel, by_date))
 
     assert clustered["coverage"] == spread["coverage"] == pytest.approx(0.9)
     assert clustered["coverage_low"] < 0.8
@@ -525,7 +525,7 @@ def test_the_benchmark_judges_other_fields_than_it_calibrates_on(
     calibrated, judged = (read_season(tmp_path / name) for name in ("calibration0", "judged"))
     assert not calibrated["truth"].equals(judged["truth"])
     assert 0 < result.correlation <= 1
-    total = score_parcels(result.observations)
+    total = cover_truth(result.observations)
     assert 0.75 < total["coverage"] <= 1
     files = write_report(result.observations, tmp_path / "report")
     assert all(file.stat().st_size > 0 for file in files)

@@ -11,6 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from experiments.networks.activations import draw_features, read_stages
+from experiments.networks.borders import tabulate_borders
 from experiments.networks.robustness import (
     approach_clouds,
     draw_curves,
@@ -21,10 +22,16 @@ from experiments.networks.robustness import (
 from experiments.networks.seams import draw_seams, measure_seams, measure_shifts
 from lai_training.evaluation.networks import Network
 from lai_training.evaluation.scenes import Scene, simulate_held_out
-from lai_training.evaluation.tables import pivot
-from lai_training.reporting import Chapter
+from lai_training.evaluation.scores import CASES, run_cases
+from lai_training.evaluation.tables import order_columns
+from lai_training.reporting import Chapter, format_markdown
 from lai_training.simulation.spectral_library import SpectralLibrary
 
+BORDERS = (
+    "RMSE against SL2P of the noise-free image. Border: the tenth of the pixels with the strongest "
+    "contrast in B8A within 3x3 px. Inside: all others. A network that smears edges does worse at "
+    "borders than SL2P of the same noisy image."
+)
 SEAMS = (
     "A scene is run uncut, in windows as openEO cuts it (core + overlap on each side), and with "
     "its first rows and columns taken away. Given is the 99th percentile of the absolute "
@@ -67,6 +74,7 @@ def describe(
     some = simulate_held_out(scenes, size_px, library, seed=seed)
     cut = simulate_held_out(1, cut_px, library, seed=seed + 2)[0].image
     steps: list[Callable[[], Chapter]] = [
+        lambda: compare_at_borders(some, networks),
         lambda: cut_and_move(cut, networks),
         lambda: disturb(some, networks, library, seed),
         lambda: show_channels(networks, some[-1].image),
@@ -77,6 +85,15 @@ def describe(
         if progress:
             progress(number, len(steps))
     return chapters
+
+
+def compare_at_borders(scenes: Sequence[Scene], networks: Sequence[Network]) -> Chapter:
+    """Return the chapter on borders."""
+    table = tabulate_borders(run_cases(scenes, networks))
+    titles = {case.key: case.title for case in CASES}
+    rows = table["case"].map(titles) + ", " + table["where"]
+    shown = pivot(table.assign(row=rows), "row", "rmse", "{:.4f}", title="input, place")
+    return Chapter("## Borders of parcels", [BORDERS, shown], {"borders": table})
 
 
 def cut_and_move(image: xr.DataArray, networks: Sequence[Network]) -> Chapter:
@@ -111,6 +128,9 @@ def disturb(
         "RMSE against SL2P of the noise-free, cloudless scene with all its angles.",
         "**Band noise** (1 = as pairs of real dates show it, correlated between bands)",
         pivot(noise, "x", "rmse", "{:.3f}", title="level", row_form="{:g}"),
+        "The same against the true LAI. Networks learn what SL2P would say of noise-free land, so "
+        "they inherit its errors; only under noise may they come closer to it than SL2P does.",
+        pivot(noise, "x", "rmse_truth", "{:.3f}", title="level", row_form="{:g}"),
         *(["Share of true LAI inside the calibrated 95 % interval:", covered] if covered else []),
         "**Angles withheld** (nominal ones take their place, for SL2P too)",
         pivot(angles, "x", "rmse", "{:.3f}", title="withheld"),
@@ -156,3 +176,15 @@ def show_channels(networks: Sequence[Network], image: xr.DataArray) -> Chapter:
         text.append(f"![Feature maps of {network.name}]({file})")
         figures[file] = partial(draw_features, network.name, stages, image, lai)
     return Chapter("## Feature maps (figures 13-16)", text, figures=figures)
+
+
+def pivot(
+    table: pd.DataFrame, rows: str, value: str, form: str, *, title: str, row_form: str = "{}"
+) -> str:
+    """Lay one value out, rows as in the table, networks side by side; nothing of no rows."""
+    if table.empty:
+        return ""
+    wide = table.pivot(index=rows, columns="network", values=value)
+    wide = wide.loc[table[rows].unique(), order_columns(table)]
+    wide.insert(0, title, [row_form.format(key) for key in wide.index])
+    return format_markdown(wide, dict.fromkeys(order_columns(table), form))

@@ -18,7 +18,6 @@ from scipy import ndimage
 from lai_training.evaluation.figures import DPI
 from lai_training.evaluation.networks import SL2P, TEACHER, Network, predict_sl2p
 from lai_training.evaluation.scenes import Scene, simulate_one
-from lai_training.evaluation.scores import INTERVAL
 from lai_training.scores.emulation import add_band_noise
 from lai_training.scores.metrics import coverage, score
 from lai_training.simulation.spectral_library import SpectralLibrary
@@ -42,6 +41,7 @@ WITHHELD: dict[str, tuple[str, ...]] = {
 DISTANCES_PX = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 """Upper ends of the bins of distance to the nearest masked pixel; beyond them is one more bin."""
 CLOUD_COVER = 0.12
+INTERVAL = ("LAI_LOWER", "LAI_UPPER")
 _LOOKS = (
     ("#0072B2", "o", "-"),
     ("#D55E00", "s", "-."),
@@ -55,7 +55,8 @@ def vary_noise(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataF
     """Score at several levels of band noise.
 
     Returns:
-        Columns x (level; 1 = as measured), network, n, rmse, bias, coverage.
+        Columns x (level; 1 = as measured), network, n, rmse, bias, rmse_truth and coverage (of
+        true LAI).
     """
     return _score_steps(
         scenes, networks, NOISE_LEVELS, lambda s, level: add_band_noise(s.image, level, s.seed)
@@ -161,7 +162,9 @@ def _score(
 ) -> list[dict[str, Any]]:
     """Score networks and SL2P on images that were tampered with."""
     reference = np.concatenate([predict_sl2p(scene.image)[scene.scored] for scene, _ in given])
-    truth = [scene.true_lai[scene.scored] for scene, _ in given if scene.true_lai is not None]
+    truth = np.concatenate(
+        [scene.true_lai[scene.scored] for scene, _ in given if scene.true_lai is not None]
+    )
     rows = []
     for network in (*networks, TEACHER):
         parts = [
@@ -169,11 +172,10 @@ def _score(
             for scene, image in given
         ]
         lai, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
-        known = network.calibrated and len(truth) == len(given)
-        covered = coverage(np.concatenate(truth), lower, upper) if known else np.nan
-        found = score(reference, lai)
+        covered = coverage(truth, lower, upper) if network.calibrated else np.nan
+        found, beside = score(reference, lai), score(truth, lai).rmse
         row = {"network": network.name, "n": found.n, "rmse": found.rmse, "bias": found.bias}
-        rows.append({**row, "coverage": covered})
+        rows.append({**row, "rmse_truth": beside, "coverage": covered})
     return rows
 
 

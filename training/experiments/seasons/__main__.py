@@ -17,7 +17,7 @@ def main(
     target: Annotated[Literal["sl2p", "field"], typer.Option(help="What LAI means.")] = "sl2p",
 ) -> None:
     """Calibrate parcel intervals on two simulated seasons and judge them on a third."""
-    from experiments.seasons.benchmark import run_benchmark
+    from experiments.seasons.benchmark import run_benchmark, score_truth
     from lai_training.parcels.report import format_report, write_report
     from lai_training.simulation.spectral_library import shipped_library
     from lai_udf.run import RunOptions
@@ -35,6 +35,7 @@ def main(
         )
         files = write_report(result.observations, out / "report")
     typer.echo(format_report(result.observations), err=True)
+    typer.echo("\nAgainst the truth\n" + score_truth(result.observations).to_string(), err=True)
     typer.echo(
         "\nThe pixels' own intervals, averaged (lai-train parcels, where a bundle states no shared "
         f"error), hold {result.pixel_coverage:.1%} of the true means; shrunk by the "

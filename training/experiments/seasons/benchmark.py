@@ -3,6 +3,7 @@
 Seasons have different fields, so that no field that is scored took part in the calibration.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from experiments.seasons.fields import season_dates
 from experiments.seasons.files import read_season, write_season
 from experiments.seasons.fit import ParcelCalibration, fit_calibration
 from lai_training.parcels.interval import shrink
-from lai_training.scores.metrics import coverage
+from lai_training.scores.metrics import coverage, score
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.run import RunOptions
 
 CALIBRATION_SEASONS = 2
 """One season holds some hundred canopies, too few for the tails of the error."""
+REPLICATES = 1000
+"""Draws of the bootstrap."""
 Progress = Callable[[int, int], None]
 
 
@@ -94,6 +97,36 @@ def run_benchmark(
         pixel_coverage=_coverage_of_shrunk(judged, 1.0),
         shrunk_coverage=_coverage_of_shrunk(judged, correlation),
     )
+
+
+def cover_truth(observations: pd.DataFrame) -> dict[str, float]:
+    """Return the share of true means inside their intervals, and its limits over parcels.
+
+    `coverage_low` and `coverage_high` are the 95 % limits of a bootstrap by parcel: its dates share
+    their errors.
+    """
+    group = observations.dropna(subset=["lai", "truth"])
+    inside = group["truth"].between(group["parcel_lower"], group["parcel_upper"])
+    parcels = inside.groupby(group["parcel"]).agg(["sum", "count"]).to_numpy(float)
+    if not len(parcels):
+        return dict.fromkeys(("coverage", "coverage_low", "coverage_high"), math.nan)
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(len(parcels), np.full(len(parcels), 1 / len(parcels)), REPLICATES)
+    held, seen = (draws @ parcels).T
+    low, high = np.percentile(held / seen, [2.5, 97.5])
+    return {"coverage": inside.mean(), "coverage_low": low, "coverage_high": high}
+
+
+def score_truth(observations: pd.DataFrame) -> pd.DataFrame:
+    """Return RMSE and bias of network and SL2P against the truth, and its coverage, by season."""
+    rows = []
+    for name, own in [*observations.groupby("season", sort=False), ("all", observations)]:
+        row: dict[str, object] = {"season": name, "n": int(own["lai"].count())}
+        for column in ("lai", "sl2p"):
+            found = score(own["truth"].where(own["lai"].notna()), own[column])
+            row |= {f"rmse_{column}": found.rmse, f"bias_{column}": found.bias}
+        rows.append({**row, **cover_truth(own)})
+    return pd.DataFrame(rows)
 
 
 def _coverage_of_shrunk(judged: pd.DataFrame, correlation: float) -> float:

@@ -38,7 +38,7 @@ def evaluate(
 ) -> None:
     """Score networks against SL2P.
 
-    The tables and figures of the paper, true LAI, real imagery.
+    The tables and figures of the paper, real imagery.
     """
     from lai_training.evaluation.networks import is_network
 

@@ -1,4 +1,4 @@
-"""Evaluate networks: the paper's tables and figures, and the questions that it left open.
+"""Evaluate networks: the paper's tables and figures, and what real imagery says.
 
 In: opened networks, a spectral library, and real scenes where there are some. Out: chapters of a
 report (`lai_training.reporting`), for readers who know the paper (Albughdadi et al. 2020,
@@ -13,25 +13,20 @@ import numpy as np
 import pandas as pd
 
 from lai_training.evaluation.figures import draw_scatter
-from lai_training.evaluation.networks import SL2P, Network
+from lai_training.evaluation.networks import Network
 from lai_training.evaluation.scenes import SIMULATED, Scene, largest, simulate_held_out
 from lai_training.evaluation.scores import (
     CASES,
-    CLEAN,
-    NOISY,
     SAMPLES,
     Pixels,
     run_cases,
-    tabulate_borders,
     tabulate_scores,
     tabulate_spread,
 )
 from lai_training.evaluation.tables import (
-    format_borders,
     format_images,
     format_paper_images,
     format_table_4,
-    format_truth,
 )
 from lai_training.reporting import Chapter
 from lai_training.simulation.spectral_library import SpectralLibrary
@@ -51,18 +46,6 @@ TABLE_4 = (
 IMAGES = (
     "Layout of the paper, one table per network. Angles are given, no noise is added. "
     f"The {SAMPLES} draws are what sigma costs: the paper's 18 s are one draw."
-)
-TRUTH = (
-    "What was on the ground is known here. Networks learn what SL2P would say of noise-free land, "
-    "so they inherit its errors; only under noise may they come closer to the truth than SL2P "
-    "does. The interval is the one calibrated on field pairs: its coverage of the simulated truth "
-    "is a check, not what it was made for."
-)
-BORDERS = (
-    "RMSE against SL2P of the noise-free image. Border: within 1 px of another parcel; in real "
-    "scenes, whose parcels nobody knows, the tenth of the pixels with the strongest contrast in "
-    "B8A within 3x3 px. Inside: all others. A network that smears edges does worse at borders than "
-    "SL2P of the same noisy image."
 )
 
 
@@ -115,7 +98,6 @@ def evaluate(
         lambda: [_introduce(networks, scale, seed, pixels)],
         lambda: _compare(networks, pixels, scores, tabulate_spread(drawn, networks), rng),
         lambda: imagery,
-        lambda: [_compare_with_truth(pixels, scores, rng), _compare_at_borders(pixels)],
     ]
     chapters: list[Chapter] = []
     for number, make in enumerate(steps, start=1):
@@ -134,7 +116,6 @@ def _kinds_of(pixels: Sequence[Pixels]) -> list[str]:
 def _introduce(
     networks: Sequence[Network], scale: Scale, seed: int, pixels: Sequence[Pixels]
 ) -> Chapter:
-    uncalibrated = [network.name for network in networks if not network.calibrated]
     counts: dict[str, dict[str, int]] = {kind: {} for kind in _kinds_of(pixels)}
     for result in pixels:
         counts[result.scene.kind][result.scene.name] = int(result.scene.scored.sum())
@@ -152,7 +133,6 @@ def _introduce(
         f"{scale.size_px} x {scale.size_px} px, seed {seed}; landscapes and spectra are "
         "not those that networks were trained on. Real scenes without angle bands are given the "
         "sun's angles by time and place, and view angles drawn within the swath.",
-        f"Not calibrated, so without intervals: {', '.join(uncalibrated)}." if uncalibrated else "",
     ]
     return Chapter("# Evaluation of networks against SL2P", text)
 
@@ -178,7 +158,7 @@ def _compare(
     figures = {}
     for kind in kinds:
         own = [result for result in pixels if result.scene.kind == kind]
-        figures[f"scatter_{kind}.png"] = partial(draw_scatter, own, against=SL2P, rng=rng)
+        figures[f"scatter_{kind}.png"] = partial(draw_scatter, own, rng=rng)
     title = "## Table 4: networks against SL2P, all images together"
     chapters = [Chapter(title, text, {"scores": scores, "spread": spread}, figures)]
     for number, kind in enumerate(kinds, start=5):
@@ -189,19 +169,3 @@ def _compare(
         title = f"## Table {number}: image by image, {kind} scenes"
         chapters.append(Chapter(title, [IMAGES, *images, format_paper_images(number)]))
     return chapters
-
-
-def _compare_with_truth(
-    pixels: Sequence[Pixels], scores: pd.DataFrame, rng: np.random.Generator
-) -> Chapter:
-    known = [result for result in pixels if result.true_lai is not None]
-    figure = "![Estimates against true LAI](scatter_truth.png)"
-    text = [TRUTH, *(format_truth(scores, case) for case in (CLEAN, NOISY)), figure]
-    draw = partial(draw_scatter, known, against="true LAI", rng=rng)
-    title = "## Against the true LAI of simulated scenes"
-    return Chapter(title, text, figures={"scatter_truth.png": draw})
-
-
-def _compare_at_borders(pixels: Sequence[Pixels]) -> Chapter:
-    table = tabulate_borders(pixels)
-    return Chapter("## Borders of parcels", [BORDERS, format_borders(table)], {"borders": table})

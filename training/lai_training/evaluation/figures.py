@@ -27,12 +27,10 @@ DPI = 110
 TRUE_COLOUR = ("B04", "B03", "B02")
 
 
-def draw_scatter(
-    results: Sequence[Pixels], path: Path, *, against: str, rng: np.random.Generator
-) -> None:
+def draw_scatter(results: Sequence[Pixels], path: Path, *, rng: np.random.Generator) -> None:
     """Draw 20,000 random pixels per panel, coloured by density (the paper's figures 5-8).
 
-    `against` is `SL2P` or `true LAI`; `rng` chooses the pixels, the same for every network.
+    `rng` chooses the pixels, the same for every network.
     """
     from matplotlib.figure import Figure  # slow to import, and only drawn here
 
@@ -43,12 +41,12 @@ def draw_scatter(
     drawn: PathCollection | None = None
     for line, case in zip(axes, rows, strict=True):
         members = [result for result in results if result.case is case]
-        truth = _join([m.reference if against == SL2P else m.true_lai for m in members])
+        truth = np.concatenate([member.reference for member in members])
         chosen = rng.permutation(truth.size)[:PIXELS_DRAWN]
         for axis, name in zip(line, names, strict=True):
-            estimate = _join([member.estimates[name] for member in members])
-            if name == SL2P and against == SL2P and not case.noise:
-                _say_reference(axis)
+            estimate = np.concatenate([member.estimates[name] for member in members])
+            if name == SL2P and not case.noise:
+                _name_reference(axis)
                 continue
             drawn = _scatter(axis, truth[chosen], estimate[chosen])
             found = score(truth, estimate)
@@ -61,8 +59,7 @@ def draw_scatter(
                 va="top",
                 fontsize="x-small",
             )
-    title = f"{SL2P} {LAI_AXIS} of the noise-free image" if against == SL2P else f"true {LAI_AXIS}"
-    figure.supxlabel(title, fontsize="medium")
+    figure.supxlabel(f"{SL2P} {LAI_AXIS} of the noise-free image", fontsize="medium")
     figure.supylabel(f"estimated {LAI_AXIS}", fontsize="medium")
     if drawn is not None:
         figure.colorbar(drawn, ax=axes, label=f"pixels per {BIN} x {BIN} of LAI", shrink=0.8)
@@ -94,7 +91,7 @@ def _scatter(axis: "Axes", truth: Array, estimate: Array) -> "PathCollection":
     return drawn
 
 
-def _say_reference(axis: "Axes") -> None:
+def _name_reference(axis: "Axes") -> None:
     axis.set_axis_off()
     axis.set_aspect("equal")
     text = "SL2P of this input\nis the reference"
@@ -103,7 +100,3 @@ def _say_reference(axis: "Axes") -> None:
 
 def _short(case: Case) -> str:
     return "band noise" if case.noise else case.title
-
-
-def _join(parts: Sequence[Array | None]) -> Array:
-    return np.concatenate([part for part in parts if part is not None])

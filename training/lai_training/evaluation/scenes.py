@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lai_training.errors import EvaluationError
 from lai_training.scores.emulation import find_clear_vegetation, find_scenes
@@ -50,8 +49,6 @@ class Scene:
     """(y, x): clear vegetation, 16 px from the border."""
     true_lai: Float32 | None = None
     """(y, x), m2 m-2, simulated scenes only."""
-    near_border: Mask | None = None
-    """(y, x): within 1 px of another parcel; in real scenes, where contrast is strongest."""
     seed: int = 0
     """Of the noise that is added to it."""
 
@@ -98,31 +95,9 @@ def simulate_one(
         image=image,
         scored=find_clear_vegetation(cloudless),
         true_lai=made.true_lai,
-        near_border=find_borders(made.parcel_id),
         seed=seed * 1000 + number,
     )
     return scene, cloudless
-
-
-def find_borders(parcel_id: NDArray[np.int32]) -> Mask:
-    """Return (y, x) bool: a pixel of another parcel lies within the 3x3 around."""
-    lowest = ndimage.minimum_filter(parcel_id, 3)
-    highest = ndimage.maximum_filter(parcel_id, 3)
-    found: Mask = lowest != highest
-    return found
-
-
-def find_contrasts(image: xr.DataArray, scored: Mask) -> Mask:
-    """Return (y, x) bool: the tenth of the scored pixels with the strongest contrast around.
-
-    Contrast is the standard deviation of B8A within 3x3 px: edges that no map of parcels knows.
-    """
-    infrared = image.sel(bands="B8A").values.astype("float64")
-    mean = ndimage.uniform_filter(infrared, 3)
-    contrast = ndimage.uniform_filter(infrared**2, 3) - mean**2
-    least = max(np.quantile(contrast[scored], 0.9), 1e-10)  # less is rounding
-    found: Mask = contrast > least
-    return found
 
 
 def read_real(folder: Path) -> list[Scene]:
@@ -144,9 +119,8 @@ def read_real(folder: Path) -> list[Scene]:
             continue
         scored = find_clear_vegetation(image)
         if scored.any():
-            edges = find_contrasts(image, scored)
             image = add_missing_angles(image, number)
-            scenes.append(Scene(path.stem, REAL, image, scored, near_border=edges, seed=number))
+            scenes.append(Scene(path.stem, REAL, image, scored, seed=number))
     if not scenes:
         raise EvaluationError(
             f"none of {len(paths)} scenes has clear vegetation {HALO_PX} px from its border: give "

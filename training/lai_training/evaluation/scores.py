@@ -5,7 +5,6 @@ at the angles of the case. `SL2P` as an estimate is SL2P of what the network was
 reference itself without noise, and what the noise does to a pixel-wise method with it.
 """
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,16 +15,15 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from lai_training.evaluation.networks import SL2P, TEACHER, Network, predict_sl2p
+from lai_training.evaluation.networks import TEACHER, Network, predict_sl2p
 from lai_training.evaluation.scenes import Scene
 from lai_training.scores.emulation import add_band_noise, drop_angles
-from lai_training.scores.metrics import coverage, half_width_of_mean, mean_width, score
+from lai_training.scores.metrics import half_width_of_mean, score
 
 Array = NDArray[np.float32]
 
 SAMPLES = 30
 """Monte-Carlo draws, as in the paper."""
-INTERVAL = ("LAI_LOWER", "LAI_UPPER")
 
 
 @dataclass(frozen=True)
@@ -56,15 +54,8 @@ class Pixels:
     """SL2P of the noise-free scene, m2 m-2."""
     estimates: dict[str, Array]
     """Network name, or `SL2P`, -> LAI, m2 m-2."""
-    intervals: dict[str, tuple[Array, Array]]
-    """Calibrated networks only -> lower and upper bound of LAI, m2 m-2."""
     seconds: dict[str, float]
     """Processor time of one pass over the whole image, which other work does not lengthen."""
-
-    @property
-    def true_lai(self) -> Array | None:
-        """What was there, m2 m-2; None for real scenes."""
-        return None if self.scene.true_lai is None else self.scene.true_lai[self.scene.scored]
 
 
 def prepare(scene: Scene, case: Case) -> tuple[xr.DataArray, xr.DataArray]:
@@ -78,17 +69,14 @@ def run_case(scene: Scene, case: Case, networks: Sequence[Network]) -> Pixels:
     """Run all networks and SL2P over a scene."""
     clean, given = prepare(scene, case)
     estimates: dict[str, Array] = {}
-    intervals: dict[str, tuple[Array, Array]] = {}
     seconds: dict[str, float] = {}
     for network in (*networks, TEACHER):
         network.warm_up()
         start = time.process_time()
-        bands = network.predict(given, ("LAI", *INTERVAL))
+        lai = network.predict(given)["LAI"]
         seconds[network.name] = time.process_time() - start
-        estimates[network.name], lower, upper = (band[scene.scored] for band in bands.values())
-        if network.calibrated:
-            intervals[network.name] = (lower, upper)
-    return Pixels(scene, case, predict_sl2p(clean)[scene.scored], estimates, intervals, seconds)
+        estimates[network.name] = lai[scene.scored]
+    return Pixels(scene, case, predict_sl2p(clean)[scene.scored], estimates, seconds)
 
 
 def run_cases(scenes: Iterable[Scene], networks: Sequence[Network]) -> list[Pixels]:
@@ -97,12 +85,11 @@ def run_cases(scenes: Iterable[Scene], networks: Sequence[Network]) -> list[Pixe
 
 
 def tabulate_scores(results: Sequence[Pixels]) -> pd.DataFrame:
-    """Score every network per kind of scene and case, over all pixels and per image.
+    """Score every network against SL2P per kind of scene and case, all pixels and per image.
 
     Returns:
-        Columns kind, case, against (`SL2P` or `true LAI`), image (`all` or a name), network, the
-        fields of `metrics.Scores`, coverage and mean_width of the calibrated 95 % interval (of
-        true LAI only), seconds and pixels_timed of the pass.
+        Columns kind, case, image (`all` or a name), network, the fields of `metrics.Scores`,
+        seconds and pixels_timed of the pass.
     """
     rows = []
     groups: dict[tuple[str, str, str], list[Pixels]] = {}
@@ -111,29 +98,15 @@ def tabulate_scores(results: Sequence[Pixels]) -> pd.DataFrame:
             key = (result.scene.kind, result.case.key, image)
             groups.setdefault(key, []).append(result)
     for (kind, case, image), members in groups.items():
-        where = {"kind": kind, "case": case, "image": image}
+        reference = np.concatenate([member.reference for member in members])
         for name in members[0].estimates:
-            for against in ("SL2P", "true LAI"):
-                if against == "SL2P" or members[0].true_lai is not None:
-                    rows.append({**where, "network": name, **_score(members, name, against)})
+            estimate = np.concatenate([member.estimates[name] for member in members])
+            row: dict[str, Any] = {"kind": kind, "case": case, "image": image, "network": name}
+            row |= asdict(score(reference, estimate))
+            row["seconds"] = sum(member.seconds[name] for member in members)
+            row["pixels_timed"] = sum(member.scene.scored.size for member in members)
+            rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _score(members: Sequence[Pixels], name: str, against: str) -> dict[str, Any]:
-    estimate = np.concatenate([member.estimates[name] for member in members])
-    truths = [m.reference if against == "SL2P" else m.true_lai for m in members]
-    reference = np.concatenate([truth for truth in truths if truth is not None])
-    row: dict[str, Any] = {"against": against, **asdict(score(reference, estimate))}
-    row |= {"coverage": math.nan, "mean_width": math.nan}
-    if against == "true LAI" and name in members[0].intervals:
-        lower, upper = (
-            np.concatenate([member.intervals[name][side] for member in members]) for side in (0, 1)
-        )
-        row |= {"coverage": coverage(reference, lower, upper)}
-        row |= {"mean_width": mean_width(lower, upper)}
-    row["seconds"] = sum(member.seconds[name] for member in members)
-    row["pixels_timed"] = sum(member.scene.scored.size for member in members)
-    return row
 
 
 def tabulate_spread(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataFrame:
@@ -160,39 +133,3 @@ def tabulate_spread(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.
             row |= {"one_pass_sd": float(stated.mean())}
             rows.append({**row, "one_pass_correlation": score(drawn, stated).correlation})
     return pd.DataFrame(rows)
-
-
-def tabulate_borders(results: Sequence[Pixels]) -> pd.DataFrame:
-    """Score at borders (see `Scene.near_border`) and away from them, against noise-free SL2P.
-
-    Returns:
-        Columns kind, case, where (`border`, `inside`), network, n, rmse, ratio (of the RMSE to
-        that of SL2P given the same input; NaN where SL2P is the reference itself).
-    """
-    rows = []
-    known = [result for result in results if result.scene.near_border is not None]
-    for kind, case in dict.fromkeys((result.scene.kind, result.case) for result in known):
-        members = [r for r in known if r.case is case and r.scene.kind == kind]
-        border = np.concatenate([_near(member) for member in members])
-        reference = np.concatenate([member.reference for member in members])
-        for where, chosen in (("border", border), ("inside", ~border)):
-            scores = {
-                name: score(
-                    reference[chosen],
-                    np.concatenate([member.estimates[name] for member in members])[chosen],
-                )
-                for name in members[0].estimates
-            }
-            base = scores[SL2P].rmse
-            for name, own in scores.items():
-                row = {"kind": kind, "case": case.key, "where": where, "network": name}
-                ratio = own.rmse / base if base > 0 else math.nan
-                rows.append({**row, "n": own.n, "rmse": own.rmse, "ratio": ratio})
-    return pd.DataFrame(rows)
-
-
-def _near(result: Pixels) -> NDArray[np.bool_]:
-    near = result.scene.near_border
-    if near is None:
-        raise ValueError(f"{result.scene.name} has no parcels")
-    return near[result.scene.scored]

@@ -36,14 +36,6 @@ SPREAD: Rows = (
     ("one_pass_correlation", "r of the one-pass sigma with it", "{:.3f}"),
 )
 SPEED: Rows = (("speed", "inference, s of processor time per million pixels", "{:.2f}"),)
-TRUTH: Rows = (
-    ("rmse", "RMSE", "{:.3f}"),
-    ("bias", "bias", "{:+.3f}"),
-    ("correlation", "correlation r", "{:.3f}"),
-    ("r_squared", "R²", "{:.3f}"),
-    ("coverage", "true LAI inside the 95 % interval", "{:.1%}"),
-    ("mean_width", "mean width of the interval", "{:.2f}"),
-)
 PAPER_COLUMNS = {"MLP": "paper: MLP", "UNet": "paper: UNet"}
 """Columns of the paper's own table 4: T31TCK, six dates of 2017, against SNAP."""
 PAPER_TABLES = {5: "T30TYM, 2017", 6: "T30TYT, 2018"}
@@ -67,7 +59,7 @@ def order_columns(table: pd.DataFrame) -> list[str]:
 
 def format_table_4(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, case: Case) -> str:
     """Return scores against SL2P over all images of a kind; nothing where there are none."""
-    chosen = _choose(scores, kind=kind, case=case.key, against="SL2P", image="all").copy()
+    chosen = _choose(scores, kind=kind, case=case.key, image="all").copy()
     if chosen.empty:
         return ""
     rmse = dict(zip(chosen["network"], chosen["rmse"], strict=True))
@@ -86,15 +78,9 @@ def _paper() -> pd.DataFrame:
     return means.reset_index().replace({"network": PAPER_COLUMNS})
 
 
-def format_truth(scores: pd.DataFrame, case: Case) -> str:
-    """Return scores against the true LAI of simulated scenes."""
-    chosen = _choose(scores, case=case.key, against="true LAI", image="all")
-    return f"**{case.title.capitalize()}**\n\n{lay_out(chosen, TRUTH, order_columns(chosen))}"
-
-
 def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: str) -> str:
     """Return the scores of one network image by image, as the paper's tables 5 and 6."""
-    own = _choose(scores, kind=kind, network=name, against="SL2P", case=CLEAN.key)
+    own = _choose(scores, kind=kind, network=name, case=CLEAN.key)
     own = own[own["image"] != "all"]
     drawn = _choose(spread, kind=kind, network=name)[["image", "sd", "ci", "seconds_draws"]]
     merged = own.merge(drawn, on="image", how="left")
@@ -133,25 +119,6 @@ def _format_images(table: pd.DataFrame) -> str:
     titles = {"n": "pixels", **dict(zip(columns, IMAGE_FORMS, strict=True))}
     shown = table[["image", *titles]].rename(columns=titles)
     return format_markdown(shown.assign(image=shown["image"].map(_shorten)), IMAGE_FORMS)
-
-
-def format_borders(borders: pd.DataFrame) -> str:
-    """Return RMSE at borders and away from them, a row per kind of scene, case and place."""
-    titles = {"clean": "angles given", "nominal": "angles not given", "noisy": "band noise"}
-    rows = borders["kind"] + ", " + borders["case"].map(titles) + ", " + borders["where"]
-    return pivot(borders.assign(row=rows), "row", "rmse", "{:.4f}", title="scenes, input, place")
-
-
-def pivot(
-    table: pd.DataFrame, rows: str, value: str, form: str, *, title: str, row_form: str = "{}"
-) -> str:
-    """Lay one value out, rows as in the table, networks side by side; nothing of no rows."""
-    if table.empty:
-        return ""
-    wide = table.pivot(index=rows, columns="network", values=value)
-    wide = wide.loc[table[rows].unique(), order_columns(table)]
-    wide.insert(0, title, [row_form.format(key) for key in wide.index])
-    return format_markdown(wide, dict.fromkeys(order_columns(table), form))
 
 
 def lay_out(table: pd.DataFrame, rows: Rows, names: Sequence[str]) -> str:

@@ -1,19 +1,14 @@
 """Tables 7 to 9 and figures 9 to 12 of the paper, for any parcels, beside the paper's own numbers.
 
-Input: observations (`means.observe_items`), with `truth` where it is known. Output: what
-there is per crop (tables 7 and 8), agreement with SL2P per crop and season (table 9), and a figure
-per season with a panel per crop: the network in red, SL2P in black.
-
-The paper scores the network against SL2P only; here the truth and the coverage of the interval
-stand beside it where they are known.
+Input: observations (`means.observe_items`). Output: what there is per crop (tables 7 and 8),
+agreement with SL2P per crop and season (table 9), and a figure per season with a panel per crop:
+the network in red, SL2P in black.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 
 from lai_training.parcels.means import NAMES
@@ -23,8 +18,6 @@ from lai_training.scores.metrics import mean_width, score
 SEASON_ORDER = ("winter", "spring", "summer", "all year", "other")
 AGREEMENT = ("correlation", "distance", "mse", "r_squared")
 """Columns of table 9."""
-REPLICATES = 1000
-"""Draws of the bootstrap."""
 
 
 def count_parcels(observations: pd.DataFrame) -> pd.DataFrame:
@@ -64,22 +57,13 @@ def score_parcels(observations: pd.DataFrame) -> dict[str, Any]:
     """Score parcel means.
 
     Returns:
-        Number of observations; network against SL2P (`bias_sl2p` and `AGREEMENT`); where the truth
-        is known RMSE and bias of both against it, share of it inside the parcel interval with the
-        95 % limits of a bootstrap by parcel (`coverage_low`, `coverage_high`: its dates share
-        their errors); mean width of the interval.
+        Number of observations; network against SL2P (`bias_sl2p` and `AGREEMENT`); mean width of
+        the interval.
     """
     row: dict[str, Any] = {"n": int(observations["lai"].count())}
     if "sl2p" in observations:
         against = score(observations["sl2p"], observations["lai"])
         row |= {name: getattr(against, name) for name in AGREEMENT} | {"bias_sl2p": against.bias}
-    if "truth" in observations:
-        truth = observations["truth"].where(observations["lai"].notna())
-        for name, prefix in (("lai", ""), ("sl2p", "sl2p_")):
-            if name in observations:
-                found = score(truth, observations[name])
-                row |= {f"{prefix}rmse_truth": found.rmse, f"{prefix}bias_truth": found.bias}
-        row |= _cover(observations.assign(truth=truth).dropna(subset=["truth"]))
     row["width"] = mean_width(observations["parcel_lower"], observations["parcel_upper"])
     return row
 
@@ -89,19 +73,6 @@ def _score_groups(observations: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return pd.DataFrame(
         [{**dict(zip(by, key, strict=True)), **score_parcels(own)} for key, own in groups]
     )
-
-
-def _cover(group: pd.DataFrame) -> dict[str, float]:
-    """Return the share of true means inside their intervals, and its limits over parcels."""
-    inside = group["truth"].between(group["parcel_lower"], group["parcel_upper"])
-    parcels = inside.groupby(group["parcel"]).agg(["sum", "count"]).to_numpy(float)
-    if not len(parcels):
-        return dict.fromkeys(("coverage", "coverage_low", "coverage_high"), math.nan)
-    rng = np.random.default_rng(0)
-    draws = rng.multinomial(len(parcels), np.full(len(parcels), 1 / len(parcels)), REPLICATES)
-    held, seen = (draws @ parcels).T
-    low, high = np.percentile(held / seen, [2.5, 97.5])
-    return {"coverage": inside.mean(), "coverage_low": low, "coverage_high": high}
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
@@ -183,7 +154,7 @@ def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
 
 def _draw_crop(panel: Any, own: pd.DataFrame) -> None:  # noqa: ANN401  (untyped matplotlib axes)
     """Draw the mean curves of one crop, over the dates on which half of its parcels are seen."""
-    shown = ["lai", "parcel_lower", "parcel_upper", "sl2p", "truth"]
+    shown = ["lai", "parcel_lower", "parcel_upper", "sl2p"]
     by_date = own.dropna(subset=["lai"]).groupby("datetime")
     means = by_date[[name for name in shown if name in own]].mean()
     seen = by_date["parcel"].nunique() >= 0.5 * own["parcel"].nunique()
@@ -197,7 +168,6 @@ def _draw_crop(panel: Any, own: pd.DataFrame) -> None:  # noqa: ANN401  (untyped
         label="95 % interval of a parcel",
     )
     styles: dict[str, tuple[str, dict[str, Any]]] = {
-        "truth": ("truth", {"color": "tab:blue", "ls": ":", "lw": 2}),
         "sl2p": ("SL2P", {"color": "black", "ls": "--", "lw": 1.3, "marker": "s", "mfc": "none"}),
         "lai": ("network", {"color": "tab:red", "lw": 1.5, "marker": "o", "ms": 3.5}),
     }
