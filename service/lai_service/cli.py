@@ -192,6 +192,8 @@ def repair(
     report = repair_data(open_catalogue(settings, make=False), settings.data, dry_run=dry_run)
     for path in report.removed:
         typer.echo(f"{'would remove' if dry_run else 'removed'} {path}")
+    if not report.removed and not report.broken:
+        typer.echo("nothing to repair")
     for name in report.broken:
         typer.echo(f"files missing: {name}", err=True)
     if report.broken:
@@ -226,9 +228,11 @@ def upgrade(
 
         settings = settings_of(data)
         catalogue = open_catalogue(settings, make=False)
-        failed = upgrade_catalogue(
+        done, failed = upgrade_catalogue(
             catalogue, settings.data, lambda old, new: typer.echo(f"{old} -> {new}")
         )
+        if not done and not failed:
+            typer.echo("nothing to upgrade")
     for name, reason in failed:
         typer.echo(f"not upgraded: {name}: {reason}", err=True)
     if failed:

@@ -24,6 +24,8 @@ BAD_SEARCHES = {
     "negative limit": "limit=-1",
     "limit of words": "limit=ten",
     "empty sort": "sortby=-",
+    "sort by what no item has": "sortby=-laiq:lai_maen",
+    "bbox and no geometry": "bbox=0,0,1,1&intersects={}",
     "both places": 'bbox=0,0,1,1&intersects={"type":"Point","coordinates":[0,0]}',
 }
 

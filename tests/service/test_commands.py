@@ -202,6 +202,7 @@ def test_repair_removes_what_no_item_names_and_reports_what_is_missing(filled: S
     assert orphan.is_dir()
     assert run(app, ["repair"]).exit_code == 0
     assert not orphan.exists()
+    assert run(app, ["repair", "--dry-run"]).stdout == "nothing to repair\n"
     next(filled.data.glob("lai/other/*/lai.tif")).unlink()
     done = run(app, ["repair"])
     assert (done.exit_code, "lai/other lai" in done.stderr) == (1, True)

@@ -133,7 +133,7 @@ def test_what_is_kept_of_a_series_holds_no_geometry_and_no_array(
     for key, rows in timeseries._KEPT.items():
         assert len(key) == 32
         values = {type(value) for own in rows for row in own for value in astuple(row)}
-        assert values <= {str, float, type(None)}
+        assert values <= {str, float, int, type(None)}
     assert timeseries._KEPT.maxsize < 10**6
 
 

@@ -44,7 +44,7 @@ def test_preview_and_tiles_are_pictures(client: TestClient, href: str) -> None:
 
 def test_algorithms_of_titiler_are_not_on_offer(client: TestClient, href: str) -> None:
     asked = {"url": href, "algorithm": "toGrayscale", "algorithm_params": "null"}
-    assert client.get("/cog/preview.png", params={**asked, "rescale": "0,6000"}).status_code == 200
+    assert client.get("/cog/preview.png", params={**asked, "rescale": "0,6000"}).status_code == 400
     assert "algorithm_params" not in client.get("/api").text
 
 
@@ -62,6 +62,27 @@ def test_values_that_titiler_cannot_use_are_refused(
     answer = client.get("/cog/statistics", params={"url": href, **values})
     assert answer.status_code == 400
     assert answer.json()["description"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/cog/preview.png?url={}&colormap=lai&colour_map=lai",
+        "/cog/info?url={}&band=1",
+        "/cog/preview.jp2?url={}&max_size=1024",
+        "/map/dates?collection=lai&year=2024",
+        "/map/colours?x=1",
+    ],
+)
+def test_parameters_that_a_route_lacks_are_refused(
+    client: TestClient, href: str, path: str
+) -> None:
+    assert client.get(path.format(href)).status_code == 400
+
+
+def test_preview_is_there_as_jpeg_2000_too(client: TestClient, href: str) -> None:
+    answer = client.get("/cog/preview.jp2", params={"url": href})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/jp2")
 
 
 def test_a_box_without_width_is_refused(client: TestClient, href: str) -> None:

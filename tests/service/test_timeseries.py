@@ -394,6 +394,24 @@ def test_item_that_is_replaced_or_deleted_while_it_is_read_is_read_again(
     assert looked == [3, 2]
 
 
+def test_item_that_is_replaced_whenever_it_is_read_is_read_all_the_same(
+    published: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    def change_first(results: list, *given: object) -> object:
+        looked.append(len(results))
+        item = results[0].item
+        folder = make_result(item["id"], item["properties"]["datetime"], offset=len(looked))
+        published.post("/publish", json={"directory": str(folder)})
+        return observe(results, *given)
+
+    monkeypatch.setattr(timeseries, "observe", change_first)
+    lon, lat = lonlat(20.5, 30.5)
+    answer = published.get(f"/timeseries?lon={lon}&lat={lat}")
+    assert (answer.status_code, looked) == (200, [3])
+
+
 def test_raster_that_is_damaged_is_told_without_its_path(
     published: TestClient, settings: Settings
 ) -> None:

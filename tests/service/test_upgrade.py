@@ -93,7 +93,7 @@ def test_upgrading_again_changes_nothing(first_edition):
     before = items_of(first_edition)
     again = CliRunner().invoke(app, ["upgrade", "--data", str(data)])
     assert again.exit_code == 0
-    assert not again.stdout
+    assert again.stdout == "nothing to upgrade\n"
     assert items_of(first_edition) == before
 
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any
 
+from fastapi.dependencies.models import Dependant
 from starlette.requests import Request
 
 from lai_service.errors import BadRequestError
@@ -18,10 +19,12 @@ MAX_VALUES = 50_000
 """Most values in a body: objects, lists and what they hold, a position being one."""
 MAX_READ_BYTES = 1024 * 1024
 """Largest body of a request that needs no token."""
-MAX_VERTICES = 10_000
+MAX_VERTICES = 8_000
 """Most vertices of a geometry."""
 MAX_PICTURE_PX = 2048
 """Longest side of a picture."""
+MAX_JP2_PX = 512
+"""Longest side of a JPEG 2000, whose encoders let no other thread run."""
 
 _SIZES = ("width", "height", "max_size", "tilesize", "buffer", "padding", "histogram_bins")
 _MAX_REPEATED = 8
@@ -64,12 +67,14 @@ def check_picture(request: Request) -> None:
     """Check how large a picture or a list of bands a request for tiles asks for.
 
     Raises:
-        BadRequestError: a side is longer than `MAX_PICTURE_PX`, or too many bands or terms.
+        BadRequestError: a side is longer than `MAX_PICTURE_PX`, of a JPEG 2000 than `MAX_JP2_PX`,
+            or too many bands or terms.
     """
     asked = {**request.query_params, **request.path_params}
+    limit = MAX_JP2_PX if asked.get("format") == "jp2" else MAX_PICTURE_PX
     for name in _SIZES:
-        if name in asked and _number(asked[name], name) > MAX_PICTURE_PX:
-            raise BadRequestError(f"{name} is {asked[name]}, more than {MAX_PICTURE_PX}")
+        if name in asked and _number(asked[name], name) > limit:
+            raise BadRequestError(f"{name} is {asked[name]}, more than {limit}")
     for name in dict.fromkeys(request.query_params):
         if len(request.query_params.getlist(name)) > _MAX_REPEATED:
             raise BadRequestError(f"{name} is given more than {_MAX_REPEATED} times")
@@ -84,11 +89,18 @@ def known_query(request: Request) -> None:
     Raises:
         BadRequestError: it lacks one.
     """
-    known = [field.alias for field in request.scope["route"].dependant.query_params]
+    known = list(dict.fromkeys(_names(request.scope["route"].dependant)))
     for name in request.query_params:
         if name not in known:
             text = ", ".join(known) or "none"
             raise BadRequestError(f"{name!r} is no parameter of this request; it has {text}")
+
+
+def _names(dependant: Dependant) -> Iterator[str]:
+    """Yield the parameters of the query that a route, and what it depends on, takes."""
+    yield from (field.alias for field in dependant.query_params)
+    for one in dependant.dependencies:
+        yield from _names(one)
 
 
 def _number(text: Any, name: str) -> int:  # noqa: ANN401 (a parameter as given)

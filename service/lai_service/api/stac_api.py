@@ -23,7 +23,7 @@ from lai_service.api.middleware import route_path
 from lai_service.catalogue.cql2 import filter_from_query, filter_from_text
 from lai_service.catalogue.items import Document, interval_from_text
 from lai_service.catalogue.port import Catalogue, Search, SortKey
-from lai_service.catalogue.queryables import queryables
+from lai_service.catalogue.queryables import PROPERTIES, queryables
 from lai_service.errors import BadRequestError, FilterError
 
 _GEOJSON = "application/geo+json"
@@ -60,7 +60,7 @@ def search_of(**values: Any) -> Search:  # noqa: ANN401 (parameters of many type
     Raises:
         BadRequestError: a value makes no sense; FilterError for filters.
     """
-    if values.get("bbox") and values.get("intersects"):
+    if values.get("bbox") and values.get("intersects") is not None:
         raise BadRequestError("bbox and intersects exclude each other; give one")
     try:
         start, end = interval_from_text(values.get("datetime"))
@@ -147,7 +147,7 @@ class SearchBody(BaseSearchPostRequest):
         if not isinstance(values, dict):
             raise ValueError("the body must be a JSON object")
         check_json(values)
-        if values.get("intersects") and values.get("bbox") is not None:
+        if values.get("intersects") is not None and values.get("bbox") is not None:
             raise ValueError("intersects and bbox exclude each other")
         if "fields" in values and values["fields"] is None:
             raise ValueError("fields must be an object with include and exclude")
@@ -244,6 +244,7 @@ class StacClient(BaseCoreClient):
         self, request: Request, search: Search, fields: Fields, body: Document | None = None
     ) -> Response:
         base = get_base_url(request)
+        self._check_order(search)
         page = self.catalogue.search(search)
         features = [fields.apply(served_item(document, base)) for document in page.items]
         answer = {
@@ -257,6 +258,15 @@ class StacClient(BaseCoreClient):
         if matched is not None:
             answer["numberMatched"] = matched
         return JSONResponse(answer, media_type=_GEOJSON)
+
+    def _check_order(self, search: Search) -> None:
+        """Refuse to sort by what no item has: a misspelt name would go unnoticed."""
+        for key in search.sort:
+            name = key.field.removeprefix("properties.")
+            absent = {"op": "isNull", "args": [{"property": name}]}
+            there = {"op": "not", "args": [absent]}
+            if name not in PROPERTIES and not self.catalogue.count(Search(filter=there)):
+                raise BadRequestError(f"no item has the property {name!r} of sortby")
 
 
 def _page_links(

@@ -179,10 +179,10 @@ def time_series(
             "once: give a shorter time or fewer places"
         )
     seen: list[object] = []
-    while len(seen) < _ATTEMPTS:  # an item may be replaced while it is read
+    while len(seen) < _ATTEMPTS:  # an item may be removed, or its grid changed, while it is read
         items = list(all_items(catalogue, search))
         try:
-            return _read(items, data, places, asked, bundles)
+            return _read(catalogue, items, data, places, asked, bundles)
         except (LaiUdfError, RasterioError) as error:
             versions = [item["assets"] for item in items]
             if seen.count(versions) > 1:  # nobody replaces them: they are damaged
@@ -195,9 +195,7 @@ def time_series(
 
 def _search(places: list[Place], asked: TimeSeriesRequest) -> Search:
     geometries = [cut(place.geometry) for place in places]
-    _west, _south, _east, _north = shapely.total_bounds(geometries)
-    near = [geometry for geometry in geometries if _span(geometry) <= _MAX_EXTENT_DEG]
-    if len(near) < len(geometries):
+    if any(_span(geometry) > _MAX_EXTENT_DEG for geometry in geometries):
         raise BadRequestError(
             f"a place spans more than {_MAX_EXTENT_DEG:g} degrees (at most {MAX_PIXELS} pixels are "
             "read); give a field, not a country"
@@ -216,13 +214,20 @@ def _span(geometry: shapely.Geometry) -> float:
 
 
 def _read(
+    catalogue: Catalogue,
     items: list[Document],
     data: Path,
     places: list[Place],
     asked: TimeSeriesRequest,
     bundles: tuple[Path, ...],
 ) -> Series:
-    found = (result_of(item, data) for item in items)
+    def latest(item: Document) -> Document | None:
+        try:
+            return catalogue.item(item["collection"], item["id"])
+        except NotFoundError:
+            return None
+
+    found = (result_of(item, data, latest) for item in items)
     results = [result for result in found if result is not None]
     if not results:
         raise NotFoundError("the items here have no LAI raster that lies in this service")

@@ -114,6 +114,8 @@ def read_geometry(node: Mapping[str, Any]) -> BaseGeometry:
                     shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)
                 )
             )
+        elif not isinstance(node.get("type"), str):
+            raise ValueError("it has no type, such as Polygon")
         else:
             geometry = shape(dict(node))
         if geometry.is_empty or not geometry.is_valid:

@@ -5,9 +5,11 @@ there, so that a parcel has the same mean in every tool. Here items become resul
 series has one target, model and resolution only.
 """
 
+from __future__ import annotations
+
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.errors import RasterioError
 from rasterio.windows import Window
 from shapely.geometry.base import BaseGeometry
 
@@ -93,6 +96,8 @@ class PublishedResult(LaiResult):
 
     item: Document
     """The item as stored."""
+    renewed: Callable[[], PublishedResult | None]
+    """Return the version that has taken its place; None where there is none."""
     exclude_flags: int = UNUSABLE_FLAGS
     """Bits that make a pixel unusable."""
 
@@ -107,8 +112,17 @@ class PublishedResult(LaiResult):
     def read(
         self, bands: Sequence[str], window: Window | None = None
     ) -> dict[str, NDArray[np.float64]]:
-        """Read bands; where no pixel is usable, nothing but flags and LAI."""
+        """Read bands of the version that is there now; without usable pixels flags and LAI only."""
         assert window is not None
+        try:
+            return self._read(bands, window)
+        except RasterioError:
+            newer = self.renewed()
+            if newer is None or (newer.grid, {*newer.files}) != (self.grid, {*self.files}):
+                raise
+            return replace(newer, exclude_flags=self.exclude_flags).read(bands, window)
+
+    def _read(self, bands: Sequence[str], window: Window) -> dict[str, NDArray[np.float64]]:
         found = {
             band: physical(self.files[band][0], window)
             for band in (_LAI, FLAGS)
@@ -124,8 +138,15 @@ class PublishedResult(LaiResult):
         return found
 
 
-def result_of(item: Document, data: Path) -> PublishedResult | None:
+def result_of(
+    item: Document, data: Path, latest: Callable[[Document], Document | None]
+) -> PublishedResult | None:
     """Return the result that an item describes; None where it has no LAI raster here.
+
+    Args:
+        item: as stored.
+        data: data root.
+        latest: gives the item as it is stored by now, None where it is gone.
 
     Raises:
         RasterioError: the raster is gone or damaged.
@@ -142,8 +163,19 @@ def result_of(item: Document, data: Path) -> PublishedResult | None:
     path = files[_LAI][0]
     properties = item["properties"]
     moment = properties.get("datetime") or properties["start_datetime"]
-    grid = grid_of(path)
-    return PublishedResult(path.parent, files, grid, {}, properties, moment, item)
+
+    def renewed() -> PublishedResult | None:
+        newer = latest(item)
+        is_other = newer is not None and newer["assets"] != item["assets"]
+        return result_of(newer, data, latest) if newer and is_other else None
+
+    try:
+        grid = grid_of(path)
+    except RasterioError:
+        if (newer := renewed()) is None:
+            raise
+        return newer
+    return PublishedResult(path.parent, files, grid, {}, properties, moment, item, renewed)
 
 
 def choose(

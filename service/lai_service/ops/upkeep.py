@@ -107,7 +107,7 @@ def _files(item: Document) -> list[str]:
 
 def upgrade_catalogue(
     catalogue: Catalogue, data: Path, done: Callable[[str, str], object] = lambda old, new: None
-) -> list[tuple[str, str]]:
+) -> tuple[int, list[tuple[str, str]]]:
     """Describe every item of an earlier release anew; safe while the service runs.
 
     Args:
@@ -116,21 +116,21 @@ def upgrade_catalogue(
         done: told the old and the new name, `collection/item`, of each item.
 
     Returns:
-        Name of each item that stays as it was, and why.
+        How many items were upgraded; name of each that stays as it was, and why.
     """
-    upgraded = False
+    upgraded = 0
     failed: list[tuple[str, str]] = []
     old = [item for item in all_items(catalogue) if is_ours(item) and not is_current(item)]
     for item in old:
         name = f"{item['collection']}/{item['id']}"
         try:
             done(name, _upgrade(catalogue, data, item))
-            upgraded = True
+            upgraded += 1
         except (LaiServiceError, LaiStacError, OSError) as error:
             failed.append((name, str(error)))
     if upgraded:
         repair_data(catalogue, data)  # summaries no longer count what went
-    return failed
+    return upgraded, failed
 
 
 def _upgrade(catalogue: Catalogue, data: Path, item: Document) -> str:

@@ -8,11 +8,12 @@ from collections import Counter
 from importlib import resources
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 
+from lai_service.api.limits import known_query
 from lai_service.catalogue.port import Catalogue, Search, all_items
 from lai_service.web.colours import STYLES
 from lai_service.web.map_styles import qml
@@ -35,7 +36,7 @@ def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
     def page() -> FileResponse:
         return FileResponse(folder / "index.html")
 
-    @app.get("/map/dates", tags=["Map"])
+    @app.get("/map/dates", tags=["Map"], dependencies=[Depends(known_query)])
     def dates(collection: CollectionQuery) -> dict[str, object]:
         """Return the days (or, of very many items, the months) on which a collection has items."""
         extent = catalogue.collection(collection)["extent"]["spatial"]["bbox"][0]
@@ -48,13 +49,13 @@ def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
         found = [{"date": day, "items": days[day]} for day in sorted(days)]
         return {"unit": "day", "bbox": extent, "dates": found}
 
-    @app.get("/map/colours", tags=["Map"])
+    @app.get("/map/colours", tags=["Map"], dependencies=[Depends(known_query)])
     def colours() -> dict[str, object]:
         """Return the colour scale of LAI: its ends in m2 m-2 and colours from low to high."""
         scale = ["#{:02x}{:02x}{:02x}".format(*anchor) for anchor in ANCHORS]
         return {"range": LAI_RANGE, "unit": "m² m⁻²", "colours": scale, "min_zoom": MIN_ZOOM}
 
-    @app.get("/styles/{asset}.qml", tags=["Map"])
+    @app.get("/styles/{asset}.qml", tags=["Map"], dependencies=[Depends(known_query)])
     def style(asset: str) -> Response:
         """Return the style of an asset for QGIS."""
         if asset not in STYLES:

@@ -130,7 +130,7 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
             "bounds": extent,
         }
 
-    @app.get(f"{PREFIX}/WMTSCapabilities.xml", tags=["Mosaic"])
+    @app.get(f"{PREFIX}/WMTSCapabilities.xml", tags=["Mosaic"], dependencies=[known])
     def capabilities(
         request: Request, collection: CollectionQuery, date: DateQuery, asset: AssetQuery = "lai"
     ) -> Response:

@@ -34,7 +34,7 @@ from titiler.core.factory import TilerFactory
 from titiler.core.resources.enums import ImageType
 from titiler.core.utils import render_image, rescale_array
 
-from lai_service.api.limits import check_picture, turns
+from lai_service.api.limits import MAX_JP2_PX, check_picture, known_query, turns
 from lai_service.api.middleware import problem
 from lai_service.errors import BadRequestError, BrokenFileError, ForbiddenPathError
 from lai_service.files.hrefs import DATA_ROUTE, is_safe_path
@@ -115,6 +115,7 @@ def add_tiles(app: FastAPI, data: Path) -> None:
         prefix=PREFIX,
         tags=["Tiles"],
         dependencies=[
+            Depends(known_query),
             Depends(check_picture),
             Depends(turns(PICTURES_AT_ONCE), scope="function"),
         ],
@@ -141,8 +142,6 @@ def _answer(status: int) -> Callable[[Request, Exception], JSONResponse]:
     return handler
 
 
-MAX_JP2_PX = 512
-"""Longest side of a JPEG 2000, which only GDAL can make."""
 _KINDS = ("PNG", "JPEG", "WEBP")
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
@@ -158,8 +157,7 @@ def render_picture(
 ) -> tuple[bytes, str]:
     """Return a picture and its media type, pixel for pixel that of titiler's `render_image`.
 
-    Raises:
-        BadRequestError: a JPEG 2000 of more than `MAX_JP2_PX` a side.
+    A JPEG 2000 of more than `MAX_JP2_PX` a side is made smaller.
     """
     if rescale:
         image.rescale(rescale)
@@ -168,8 +166,9 @@ def render_picture(
     if output_format is None:
         output_format = ImageType.jpeg if image.mask.all() else ImageType.png
     kind = output_format.driver
-    if kind == "JP2OpenJPEG" and max(image.width, image.height) > MAX_JP2_PX:
-        raise BadRequestError(f"a JPEG 2000 has at most {MAX_JP2_PX} pixels a side; use PNG")
+    excess = max(image.width, image.height) / MAX_JP2_PX
+    if kind == "JP2OpenJPEG" and excess > 1:
+        image = image.resize(round(image.height / excess), round(image.width / excess))
     channels = _channels(image, colormap, kind, add_mask)
     if channels is None:
         return render_image(image, colormap, output_format, add_mask, **options)
