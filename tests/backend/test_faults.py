@@ -60,16 +60,16 @@ def test_a_broken_udf_fails_the_job_with_a_sentence_and_leaves_nothing(
     found = finish(job)
     assert re.search(sentence, found), found
     assert not (server.data / "jobs" / job.job_id / "results").exists()
-    with pytest.raises(OpenEoApiError, match="JobNotFinished"):
+    with pytest.raises(OpenEoApiError) as caught:
         job.get_results().get_metadata()
+    assert caught.value.code == "JobNotFinished"
 
 
 def test_a_request_that_eats_memory_is_answered_and_leaves_nothing(connection, server, tmp_path):
     cube = around(load(connection), udfs.EATS_MEMORY)
-    with pytest.raises(
-        OpenEoApiError, match=r"used more than the 1\.0 GiB it may have|memory ran out"
-    ):
+    with pytest.raises(OpenEoApiError) as caught:
         cube.download(tmp_path / "x.nc", format="netCDF", job_options={"python-memory": "1g"})
+    assert caught.value.code == "OutOfMemory"
     assert not (tmp_path / "x.nc").exists()
     assert list((server.data / "requests").iterdir()) == []
 
@@ -183,8 +183,9 @@ def test_no_data_in_the_extent_fails_the_job_with_a_sentence(connection):
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", ".hidden", "a\\b", ""])
 def test_file_names_do_not_leave_the_results(connection, tmp_path, name):
     cube = load(connection).save_result("netCDF", options={"filename_prefix": name})
-    with pytest.raises(OpenEoApiError, match="not a plain file name"):
+    with pytest.raises(OpenEoApiError) as caught:
         cube.download(tmp_path / "x")
+    assert caught.value.code == "ProcessParameterInvalid"
 
 
 def test_formats_are_names_not_paths(connection, tmp_path):
@@ -193,8 +194,9 @@ def test_formats_are_names_not_paths(connection, tmp_path):
         "l": {"process_id": "load_collection", "arguments": {"id": "TINY", "bands": ["B04"]}},
         "s": {"process_id": "save_result", "arguments": node, "result": True},
     }
-    with pytest.raises(OpenEoApiError, match="cannot write"):
+    with pytest.raises(OpenEoApiError) as caught:
         connection.download(graph, tmp_path / "x")
+    assert caught.value.code == "FormatUnsuitable"
 
 
 def test_results_of_a_job_are_its_files_only(connection, server):

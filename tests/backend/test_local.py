@@ -33,13 +33,13 @@ def test_a_cube_of_the_client_is_computed_here(local, tiny):
 
 def test_collections_are_described_for_the_client(local):
     assert [one["id"] for one in local.list_collections()] == ["TINY"]
-    with pytest.raises(ParameterError, match="there are: TINY"):
+    with pytest.raises(ParameterError):
         local.load_collection("OTHER")
 
 
 def test_items_elsewhere_need_leave(local, tmp_path):
     node = {"process_id": "load_stac", "arguments": {"url": str(tmp_path / "item.json")}}
-    with pytest.raises(AccessError, match="outside the folders"):
+    with pytest.raises(AccessError):
         local.execute({"l": node | {"result": True}})
 
 

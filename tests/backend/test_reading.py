@@ -96,7 +96,7 @@ def test_a_truncated_jpeg_2000_file_is_an_error_and_no_surface(tmp_path, rng):
     assert np.isfinite(whole).mean() > 0.8
     content = (tmp_path / "a.jp2").read_bytes()
     (tmp_path / "a.jp2").write_bytes(content[: len(content) * 4 // 5])
-    with pytest.raises(SourceError, match=r"Cannot read the asset .*a\.jp2"):
+    with pytest.raises(SourceError):
         reading.read_day([scene], ["B04"], grid)
 
 

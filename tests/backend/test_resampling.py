@@ -63,15 +63,15 @@ def test_another_projection_keeps_names_places_and_no_data(cube):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "sentence"),
+    "arguments",
     [
-        ((20, None, "guess", "upper-left"), "no resampling method"),
-        ((20, None, "near", "middle"), "align"),
-        ((-1, None, "near", "upper-left"), "resolution"),
-        (([10], None, "near", "upper-left"), "resolution"),
-        ((20, "EPSG:99999", "near", "upper-left"), "not a coordinate reference system"),
+        (20, None, "guess", "upper-left"),
+        (20, None, "near", "middle"),
+        (-1, None, "near", "upper-left"),
+        ([10], None, "near", "upper-left"),
+        (20, "EPSG:99999", "near", "upper-left"),
     ],
 )
-def test_wrong_arguments_are_refused(cube, arguments, sentence):
-    with pytest.raises(ParameterError, match=sentence):
+def test_wrong_arguments_are_refused(cube, arguments):
+    with pytest.raises(ParameterError):
         resample_spatial(cube, *arguments)

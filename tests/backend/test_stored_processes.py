@@ -28,8 +28,9 @@ def test_user_defined_process_is_stored_described_and_executed(connection, tmp_p
         assert connection.validate_process_graph(result.save_result("netCDF")) == []
         assert np.unique(download(result, tmp_path)) == [expected]
     connection.user_defined_process("five").delete()
-    with pytest.raises(OpenEoApiError, match="five"):
+    with pytest.raises(OpenEoApiError) as caught:
         connection.user_defined_process("five").describe()
+    assert caught.value.http_status_code == 404
 
 
 def test_a_parameter_of_a_stored_process_reaches_the_udf_through_its_parent(connection, tmp_path):

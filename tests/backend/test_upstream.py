@@ -102,7 +102,7 @@ def test_a_resolver_combines_what_overlaps_and_leaves_the_rest(tiny, resolver, e
 
 
 def test_an_overlap_without_a_resolver_is_refused():
-    with pytest.raises(ParameterError, match="overlap_resolver"):
+    with pytest.raises(ParameterError):
         upstream.merge_cubes(
             cube_of(np.ones((2, 2)), bands="AB"), cube_of(np.ones((2, 2)), bands="BC")
         )
