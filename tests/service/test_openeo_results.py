@@ -95,20 +95,20 @@ def test_metadata_and_job_may_come_with_the_request(writer: TestClient, results:
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "reason"),
+    ("body", "status"),
     [
-        ({"results": "/etc"}, 403, "may read: `lai-service serve --allow FOLDER`"),
-        ({"results": "{root}/missing"}, 404, "does not exist"),
-        ({"results": "{root}/job/.."}, 422, "cannot read job-results.json"),
-        ({"results": "{root}/job", "item": {}}, 400, "item"),
-        ({"results": "{root}/job", "job": {}}, 422, "no process graph"),
-        ({"results": "{root}/job", "collection": "../x"}, 422, "id"),
-        ({}, 400, "give either"),
+        ({"results": "/etc"}, 403),
+        ({"results": "{root}/missing"}, 404),
+        ({"results": "{root}/job/.."}, 422),
+        ({"results": "{root}/job", "item": {}}, 400),
+        ({"results": "{root}/job", "job": {}}, 422),
+        ({"results": "{root}/job", "collection": "../x"}, 422),
+        ({}, 400),
     ],
     ids=["foreign folder", "no folder", "no results", "two things", "no graph", "bad id", "none"],
 )
 def test_bad_request_stores_nothing(
-    body, status, reason, writer: TestClient, results: Path, settings: Settings
+    body, status, writer: TestClient, results: Path, settings: Settings
 ) -> None:
     root = settings.allowed_roots[0]
     filled = {k: v.format(root=root) if isinstance(v, str) else v for k, v in body.items()}
@@ -116,9 +116,7 @@ def test_bad_request_stores_nothing(
         k: v or job_description() | {"process": {}} if k == "job" else v for k, v in filled.items()
     }
     answer = writer.post("/publish", json=filled)
-    assert (answer.status_code, reason in answer.json()["description"]) == (status, True), (
-        answer.text
-    )
+    assert answer.status_code == status, answer.text
     assert files(settings) == {}
     assert writer.get("/search").json()["features"] == []
 
@@ -180,24 +178,24 @@ def test_cogs_are_published_as_their_tags_say(
 
 
 @pytest.mark.parametrize(
-    ("tags", "spoil", "reason"),
+    ("tags", "spoil"),
     [
-        ({"MODEL_CHECKSUM": "1220ff"}, None, "none of those known here"),
-        ({"DATETIME": ""}, None, "no tag DATETIME"),
-        ({"TARGET": "both"}, None, "target"),
-        ({}, "lai_sd.tif", "lai_sd.tif in cogs is not a GeoTIFF"),
-        ({}, "lai.tif", "lai.tif in cogs is not a GeoTIFF"),
+        ({"MODEL_CHECKSUM": "1220ff"}, None),
+        ({"DATETIME": ""}, None),
+        ({"TARGET": "both"}, None),
+        ({}, "lai_sd.tif"),
+        ({}, "lai.tif"),
     ],
     ids=["foreign model", "no time", "no target", "a VRT for a band", "a VRT for LAI"],
 )
 def test_cogs_that_tell_too_little_or_name_other_files_are_refused(
-    tags, spoil, reason, writer: TestClient, settings: Settings, rng: np.random.Generator
+    tags, spoil, writer: TestClient, settings: Settings, rng: np.random.Generator
 ) -> None:
     folder = write_cogs(settings.allowed_roots[0] / "cogs", rng, **tags)
     if spoil:
         (folder / spoil).write_text("<VRTDataset><SourceFilename>/etc/passwd</SourceFilename>")
     answer = writer.post("/publish", json={"cogs": str(folder)})
-    assert (answer.status_code, reason in answer.json()["description"]) == (422, True), answer.text
+    assert answer.status_code == 422, answer.text
     assert files(settings) == {}
 
 

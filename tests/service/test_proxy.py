@@ -16,7 +16,7 @@ def test_writer_whom_the_proxy_let_through_needs_no_token(settings: Settings) ->
 
 def test_token_and_proxy_exclude_each_other(settings: Settings) -> None:
     both = settings.model_copy(update={"writes_checked_by_proxy": True})
-    with pytest.raises(SettingsError, match="exclude each other"):
+    with pytest.raises(SettingsError):
         create_app(both)
 
 

@@ -152,5 +152,5 @@ def test_token_of_another_sort_order_is_refused(catalogue: Catalogue) -> None:
     catalogue.put_collection(collection(), "insert")
     catalogue.put_items("lai", [numbered_item(n) for n in range(4)], "insert")
     token = catalogue.search(Search(limit=2)).next_token
-    with pytest.raises(BadRequestError, match="token"):
+    with pytest.raises(BadRequestError):
         catalogue.search(Search(limit=2, token=token, sort=(SortKey("id"),)))

@@ -119,5 +119,5 @@ def test_cogs_that_name_no_model_make_no_item(
     write_series(open_series_input(tmp_path / "lai.nc"), tmp_path / "out", cogs=True, **GRID)
     folder = next(path for path in (tmp_path / "out").iterdir() if path.is_dir())
 
-    with pytest.raises(DescriptionError, match="MODEL_CHECKSUM"):
+    with pytest.raises(DescriptionError):
         describe_cogs(folder)

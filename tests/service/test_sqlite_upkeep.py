@@ -127,7 +127,7 @@ def test_writer_that_waits_too_long_is_told_and_readers_go_on(tmp_path: Path) ->
     catalogue.put_collection(collection(), "insert")
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("begin immediate")
-    with pytest.raises(CatalogueBusyError, match="try again"):
+    with pytest.raises(CatalogueBusyError):
         catalogue.put_items("lai", [item(1, 5, 1)], "insert")
     assert catalogue.search(Search()).items == []
     other.execute("rollback")

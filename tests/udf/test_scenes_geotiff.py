@@ -126,20 +126,20 @@ def test_missing_offset_is_told_once_a_file(tmp_path, caplog):
 def test_band_described_twice_is_refused(tmp_path):
     names = ("b2", *BANDS[1:9], "B02")
     path = write_multiband(tmp_path / "twice.tif", make_dn(), descriptions=names)
-    with pytest.raises(MetadataError, match="both band B02"):
+    with pytest.raises(MetadataError):
         open_scene(path)
 
 
-def test_missing_bands_are_named(tmp_path):
+def test_missing_bands_are_refused(tmp_path):
     dn = make_dn()
     del dn["B05"], dn["B11"]
-    with pytest.raises(MissingBandError, match=r"lacks B05, B11 \(found: B02"):
+    with pytest.raises(MissingBandError):
         read_scene(write_multiband(tmp_path / "scene.tif", dn))
 
 
 def test_bands_without_descriptions_are_refused(tmp_path):
     path = write_multiband(tmp_path / "scene.tif", make_dn(), descriptions=None)
-    with pytest.raises(MissingBandError, match="no named band"):
+    with pytest.raises(MissingBandError):
         read_scene(path)
 
 
@@ -175,11 +175,12 @@ def test_time_comes_from_the_tag_or_the_caller_or_is_missed(tmp_path):
     tagged = write_multiband(tmp_path / "tagged.tif", make_dn())
     assert read_scene(tagged).attrs["datetime"] == "2022-10-05T11:54:11Z"
     path = write_multiband(tmp_path / "silent.tif", make_dn(), tags={})
-    with pytest.raises(MetadataError, match="no time of acquisition"):
+    with pytest.raises(MetadataError) as caught:
         read_scene(path)
+    assert caught.value.parameter == "datetime"
     scene = read_scene(path, datetime="2021-06-24T12:30:00+02:00")
     assert scene.attrs["datetime"] == "2021-06-24T10:30:00Z"
-    with pytest.raises(MetadataError, match=r"\.tif: .* is no time"):
+    with pytest.raises(MetadataError):
         read_scene(path, datetime="yesterday")
 
 
@@ -188,18 +189,19 @@ def test_degrees_wrong_pixels_and_missing_crs_are_refused(tmp_path):
     settings = {"descriptions": BANDS, "scales": (1e-4,) * 10, "tags": {"DATETIME": "2022-10-05"}}
     degrees = write_raster(tmp_path / "d.tif", layers, crs="EPSG:4326", pixel=2e-4,
                            corner=(9.0, 50.0), **settings)  # fmt: skip
-    with pytest.raises(GridError, match=r"EPSG:4326.*reproject it to its UTM zone"):
+    with pytest.raises(GridError) as caught:
         read_scene(degrees)
-    with pytest.raises(GridError, match="60 x 60 m"):
+    assert caught.value.parameter == "reproject"
+    with pytest.raises(GridError):
         read_scene(write_raster(tmp_path / "60.tif", layers, pixel=60, **settings))
-    with pytest.raises(GridError, match="no CRS"):
+    with pytest.raises(GridError):
         read_scene(write_raster(tmp_path / "n.tif", layers, crs=None, **settings))
 
 
 def test_scene_without_data_is_refused(tmp_path):
     dn = make_dn()
     dn["B11"][:] = 0
-    with pytest.raises(EmptySceneError, match="no pixel holds data"):
+    with pytest.raises(EmptySceneError):
         read_scene(write_multiband(tmp_path / "scene.tif", dn))
 
 
@@ -216,7 +218,7 @@ def test_window_equals_the_same_part_of_the_whole(tmp_path):
 @pytest.mark.parametrize("window", [Window(0, 0, 0, 4), Window(30, 0, 4, 4), Window(-1, 0, 4, 4)])
 def test_window_outside_is_refused(tmp_path, window):
     path = write_multiband(tmp_path / "scene.tif", make_dn())
-    with pytest.raises(GridError, match=r"is empty or reaches outside .*scene\.tif"):
+    with pytest.raises(GridError):
         read_scene(path, window=window)
 
 
@@ -250,26 +252,26 @@ def test_bbox_across_the_antimeridian_is_read_in_every_spelling(tmp_path, west_e
     assert (window.width, window.height) == (SIZE, SIZE)
 
 
-def test_bbox_elsewhere_says_where_the_scene_is(tmp_path):
+def test_bbox_elsewhere_or_turned_round_is_refused(tmp_path):
     path = write_multiband(tmp_path / "scene.tif", make_dn())
-    with pytest.raises(GridError, match=r"does not touch .* which covers \[-9\.0"):
+    with pytest.raises(GridError):
         read_scene(path, bbox=(10, 50, 11, 51))
-    with pytest.raises(GridError, match="give west < east"):
+    with pytest.raises(GridError):
         read_scene(path, bbox=(11, 50, 10, 51))
 
 
 def test_truncated_file_is_one_clear_error(tmp_path):
     path = write_multiband(tmp_path / "scene.tif", make_dn())
     path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(UnreadableProductError, match=r"cannot read .*fetch it again"):
+    with pytest.raises(UnreadableProductError):
         read_scene(path)
 
 
 @pytest.mark.parametrize("name", ["absent.tif", "scene.zip", "scene.hdf"])
-def test_what_is_no_scene_is_refused_with_what_to_give(tmp_path, name):
+def test_what_is_no_scene_is_refused(tmp_path, name):
     if name != "absent.tif":
         (tmp_path / name).write_bytes(b"PK")
-    with pytest.raises(UnreadableProductError, match=r"SAFE folder"):
+    with pytest.raises(UnreadableProductError):
         read_scene(tmp_path / name)
 
 

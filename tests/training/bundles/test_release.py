@@ -94,15 +94,15 @@ def test_validate_scores_both_targets_beside_sl2p(bundle, tmp_path, field_pairs)
 
 
 @pytest.mark.parametrize(
-    ("lost", "sentence"),
-    [("best.keras", r"holds no best\.keras"), ("history.csv", "has 0 of 1 epochs: finish it")],
+    "lost",
+    ["best.keras", "history.csv"],
 )
-def test_an_unfinished_run_is_not_exported(run, tmp_path, field_pairs, lost, sentence):
+def test_an_unfinished_run_is_not_exported(run, tmp_path, field_pairs, lost):
     pairs, unfinished = _write(field_pairs, tmp_path), tmp_path / "run"
     shutil.copytree(run, unfinished)
     (unfinished / lost).unlink()
 
-    with pytest.raises(ExportError, match=sentence):
+    with pytest.raises(ExportError):
         release(unfinished, tmp_path / "b.zip", version="0.3.0", pairs=pairs, scenes=None)
     assert not (tmp_path / "b.zip").exists()
 

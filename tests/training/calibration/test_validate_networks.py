@@ -75,7 +75,7 @@ def test_one_site_date_of_its_own_cannot_be_left_out(field_table, monkeypatch) -
     own = calibrated_on(field_table["site_date"].unique()[:1])
     monkeypatch.setitem(contract, "calibration", own)
 
-    with pytest.raises(PairsError, match="calibrated on 1 of the site-dates of the table"):
+    with pytest.raises(PairsError):
         predict_by_bundle(default_bundle_path(), field_table)
 
 

@@ -215,5 +215,5 @@ def test_a_search_of_a_catalogue_gives_products(catalogue, tmp_path):
 def test_a_search_that_fails_is_one_clear_error():
     search = StacSearch(api="http://127.0.0.1:9", datetime="2022-10-01/2022-10-31")
 
-    with pytest.raises(PrepareError, match=r"search of http://127\.0\.0\.1:9 failed"):
+    with pytest.raises(PrepareError):
         list_products([search])
