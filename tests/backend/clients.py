@@ -38,7 +38,7 @@ def download(cube, folder: Path) -> xr.DataArray:
         return dataset[bands].to_dataarray("bands").load()
 
 
-def wait(job, seconds: float = 60) -> str:
+def wait(job, seconds: float = 240) -> str:
     deadline = time.monotonic() + seconds
     while job.status() in {"created", "queued", "running"} and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -162,7 +162,7 @@ def test_means_of_fifty_parcels_are_those_of_zonal(connection, tmp_path):
     alone = time.perf_counter() - started
     started = time.perf_counter()
     means = connection.execute(lai.aggregate_spatial(fields, reducer="mean").flat_graph())
-    assert time.perf_counter() - started <= alone + 5
+    assert time.perf_counter() - started <= 5 * alone + 5  # not a run a parcel
 
     from lai_backend.vectors import ZonalValues, read_polygons, write_vectors
 
