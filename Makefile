@@ -4,7 +4,7 @@ PYTHON ?= python3
 OUT ?= build/demo
 WINDOW ?= 224
 SAMPLES ?= 0
-PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
+PARALLEL ?= --numprocesses auto --maxprocesses 5 --dist loadfile
 BIN := .venv/bin
 SHELL := /bin/bash
 # Python's default, even where the caller switched it off: the demo and the tests start many processes,
@@ -38,7 +38,7 @@ demo: .venv/.demo  ## Whole data flow: SCENE=path-or-href OUT=dir SCALE= OFFSET=
 test: .venv/.test  ## Every test that needs no GPU, network or PostgreSQL
 	$(BIN)/python -m pytest $(PARALLEL) -m "not network and not gpu and not postgres and not slow" $(ARGS)
 
-test-slow: .venv/.test  ## The tests that take minutes: load, kills, fuzzing
+test-slow: .venv/.test  ## The tests that take longer: load, kills, fuzzing, whole scenes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group conformance
 	$(BIN)/python -m pytest -m "slow and not network and not gpu and not postgres" --timeout 900 $(ARGS)
 

@@ -57,24 +57,6 @@ def test_a_redirect_to_a_private_address_is_refused(monkeypatch, public_only):
     server.server_close()
 
 
-def test_a_server_refuses_items_of_its_own_network(tiny, tmp_path):
-    import openeo
-    from openeo.rest import OpenEoApiError
-
-    from backend.conftest import start_server, stop_server
-
-    server = start_server(tmp_path / "data", tiny.folder)
-    connection: openeo.Connection = server.connect()
-    with pytest.raises(OpenEoApiError) as caught:
-        connection.load_stac("http://127.0.0.1:9/item.json").download(tmp_path / "a.nc")
-    assert caught.value.code == "PathNotAllowed"
-    remote = connection.datacube_from_process("x", namespace="http://127.0.0.1:9/x.json")
-    with pytest.raises(OpenEoApiError) as caught:
-        remote.download(tmp_path / "a.nc", validate=False)
-    assert caught.value.code == "PathNotAllowed"
-    stop_server(server)
-
-
 @pytest.fixture
 def unified(tmp_path, monkeypatch):
     """Control groups of version 2: that of this process, and the one above it, which has limits."""

@@ -11,6 +11,8 @@ from backend import udfs
 from backend.clients import around, load, wait
 from backend.conftest import Server, start_server, stop_server
 
+pytestmark = pytest.mark.slow  # the quick one: test_running_jobs_wait_for_the_next_server
+
 
 def start_long_job(server: Server, flag: Path, *, runs: bool = True):
     connection = server.connect()
@@ -50,10 +52,10 @@ def after_a_crash(tiny, tmp_path_factory):
 def test_after_a_crash_jobs_go_on_or_fail_with_a_reason_but_none_is_lost(after_a_crash):
     connection, *identifiers = after_a_crash
     dead, alive, waiting = (connection.job(identifier) for identifier in identifiers)
-    assert wait(dead, 20) == "error"
+    assert wait(dead) == "error"
     assert "The worker process of the job is gone" in dead.logs(level="error")[0]["message"]
     for job in (alive, waiting):
-        assert wait(job, 40) == "finished"
+        assert wait(job) == "finished"
         assert job.get_results().get_assets()
 
 

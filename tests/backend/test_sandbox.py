@@ -100,9 +100,11 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
     raise ValueError(str(written))
 """
 ENDLESS = """
+import time
+
 def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
     while True:
-        pass
+        time.sleep(1)
 """
 LIES = """
 import os
@@ -122,7 +124,7 @@ def finish(server: Server, body: str, context: dict | None = None, **options) ->
     cube = around(load(server.connect(), **ONE_DATE), HEADER + body, context, size=200)
     job = cube.create_job(out_format="GTiff", job_options=options)
     job.start()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while job.status() in {"created", "queued", "running"}:
         assert time.monotonic() < deadline, "the job is stuck"
         time.sleep(0.2)
@@ -193,7 +195,7 @@ def test_children_in_sessions_of_their_own_end_with_the_job(kind, request):
     server = request.getfixturevalue(kind)
     status, errors = finish(server, FORKS_AWAY)
     assert (status, errors) == ("finished", "")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while children_left() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert children_left() == []
@@ -260,18 +262,18 @@ def test_synchronous_requests_are_limited_in_number_and_time(guarded, tmp_path):
     assert any("Time ran out" in message for _, message in found)
 
 
-def test_a_request_ends_when_its_client_hangs_up(guarded):
+def test_a_request_ends_when_its_client_hangs_up(plain):
     import requests
 
-    graph = around(load(guarded.connect(), **ONE_DATE), HEADER + ENDLESS).flat_graph()
-    bearer = {"Authorization": f"Bearer {guarded.connect().auth.bearer}"}
+    graph = around(load(plain.connect(), **ONE_DATE), HEADER + ENDLESS).flat_graph()
+    bearer = {"Authorization": f"Bearer {plain.connect().auth.bearer}"}
     body = {"process": {"process_graph": graph}}
     with pytest.raises(requests.exceptions.ReadTimeout):
-        requests.post(f"{guarded.url}/openeo/1.2/result", json=body, headers=bearer, timeout=2)
-    deadline = time.monotonic() + 2.5  # of the 5 s that it would have had
-    while list((guarded.data / "requests").iterdir()) and time.monotonic() < deadline:
+        requests.post(f"{plain.url}/openeo/1.2/result", json=body, headers=bearer, timeout=2)
+    deadline = time.monotonic() + 60  # of the 600 s that it would have had
+    while list((plain.data / "requests").iterdir()) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert list((guarded.data / "requests").iterdir()) == []
+    assert list((plain.data / "requests").iterdir()) == []
 
 
 def test_running_jobs_wait_for_the_next_server(tiny, tmp_path):
@@ -294,7 +296,7 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
     second = start_server(tmp_path / "data", tiny.folder)
     (second.seen / "go").touch()
     again = second.connect().job(job.job_id)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while again.status() in {"queued", "running"} and time.monotonic() < deadline:
         time.sleep(0.2)
     assert again.status() == "finished"
@@ -324,6 +326,19 @@ def test_a_control_group_ends_what_hides_in_it():
         group.add(hidden.pid)
         ControlGroup(f"test-{os.getpid()}").close()  # as a server after this one
         assert hidden.wait(5) == -9
+
+
+def test_a_server_refuses_items_of_its_own_network(guarded, tmp_path):
+    from openeo.rest import OpenEoApiError
+
+    connection = guarded.connect()
+    with pytest.raises(OpenEoApiError) as caught:
+        connection.load_stac("http://127.0.0.1:9/item.json").download(tmp_path / "a.nc")
+    assert caught.value.code == "PathNotAllowed"
+    remote = connection.datacube_from_process("x", namespace="http://127.0.0.1:9/x.json")
+    with pytest.raises(OpenEoApiError) as caught:
+        remote.download(tmp_path / "a.nc", validate=False)
+    assert caught.value.code == "ProcessNamespaceInvalid"
 
 
 def test_jobs_that_read_archives_find_them_in_their_folder(guarded, tiny):

@@ -1,6 +1,5 @@
 """Scenes and options that cannot be used: one sentence, a code other than 0, no item."""
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from end_to_end import scenes
-from end_to_end.conftest import DEMO, Walk, environment, item_folders
+from end_to_end.conftest import Walk, item_folders
 from end_to_end.scenes import Raster, write_bad_scene
 from end_to_end.test_refused_graphs import damage_bundle
 from lai_demo.__main__ import main
@@ -143,16 +142,10 @@ def test_an_option_that_means_nothing_is_named(refuse, scene, option, words):
     assert "http" not in refusal.said
 
 
-def test_a_failed_run_leaves_the_item_of_an_earlier_run_as_it_was(walk: Walk, scene, tmp_path):
+def test_a_failed_run_leaves_the_item_of_an_earlier_run_as_it_was(
+    refuse, walk: Walk, scene, tmp_path
+):
     before = {path: path.stat().st_mtime_ns for path in walk.item_folder.iterdir()}
     path = write_bad_scene(scene, tmp_path / "bad.tif", scenes.drop_band)
-    done = subprocess.run(
-        [*DEMO, f"--scene={path}", f"--out={walk.out}"],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("lai-demo: ")
+    assert refuse(f"--scene={path}", out=walk.out).code == 1
     assert {path: path.stat().st_mtime_ns for path in walk.item_folder.iterdir()} == before

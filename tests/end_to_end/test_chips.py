@@ -45,6 +45,7 @@ def test_the_shipped_network_agrees_with_sl2p_over_the_vegetated_chips(vegetated
     assert scores["distance"] <= LARGEST_MEAN_DIFFERENCE, scores
 
 
+@pytest.mark.slow
 def test_a_real_chip_goes_through_the_whole_demo(vegetated, tmp_path):
     out = tmp_path / "out"
     done = subprocess.run(

@@ -99,6 +99,7 @@ def test_a_notebook_runs_from_top_to_bottom(notebook: Path, ran: tuple[Path, str
     assert all(figure.stat().st_size > 10_000 for figure in figures)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.shared
 def test_notebooks_take_real_scenes_and_a_season(tmp_path: Path, shared_data: Path) -> None:

@@ -78,6 +78,7 @@ def test_a_wrong_variant_is_named_before_anything_is_fitted(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_ablation_leaves_a_row_per_fit_and_goes_on_where_it_stopped(tmp_path, pools):
     out = tmp_path / "out"
     run_ablation(_write(tmp_path / "plan.yaml"), out, pools=pools)
