@@ -1,9 +1,14 @@
 """Addresses and control groups: what a worker may reach, and where limits are set."""
 
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
 import pytest
 
 from lai_backend import access, limits
 from lai_backend.errors import AccessError
+from lai_backend.reading import read_grid
+from lai_backend.sources import BandSource
 
 
 @pytest.fixture
@@ -33,14 +38,14 @@ def test_public_addresses_and_unknown_hosts_are_not_refused(public_only):
     access.check_address("https://no-such-host.invalid/a.tif")
 
 
-def test_a_redirect_to_a_private_address_is_refused(monkeypatch, public_only):
-    from http.server import BaseHTTPRequestHandler, HTTPServer
-    from threading import Thread
+@pytest.fixture
+def redirecting(monkeypatch, public_only):
+    """An address, taken for a public one, that redirects into a private network."""
 
     class Redirects(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(302)
-            self.send_header("Location", "http://10.0.0.7/secret")
+            self.send_header("Location", "http://10.0.0.7/secret.tif")
             self.end_headers()
 
         def log_message(self, *_):
@@ -49,12 +54,21 @@ def test_a_redirect_to_a_private_address_is_refused(monkeypatch, public_only):
     server = HTTPServer(("127.0.0.1", 0), Redirects)
     Thread(target=server.serve_forever, daemon=True).start()
     check = access.check_address
-    here = f"http://127.0.0.1:{server.server_port}/"
+    here = f"http://127.0.0.1:{server.server_port}/a.tif"
     monkeypatch.setattr(access, "check_address", lambda a: None if a == here else check(a))
-    with pytest.raises(AccessError):
-        access.get(here)
+    yield here
     server.shutdown()
     server.server_close()
+
+
+def test_a_redirect_to_a_private_address_is_refused(redirecting):
+    with pytest.raises(AccessError):
+        access.get(redirecting)
+
+
+def test_a_raster_that_redirects_to_a_private_address_is_not_opened(redirecting):
+    with pytest.raises(AccessError):
+        read_grid(BandSource(redirecting, 1, None))
 
 
 @pytest.fixture

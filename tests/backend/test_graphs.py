@@ -363,6 +363,6 @@ def test_what_a_worker_would_refuse_is_found_before(node, code):
 
 
 def test_options_of_cloud_backends_are_no_problem():
-    arguments = {"data": 1, "format": "GTiff", "options": {"overviews": "OFF", "tile_size": 512}}
+    arguments = {"data": {}, "format": "GTiff", "options": {"overviews": "OFF", "tile_size": 512}}
     node = {"process_id": "save_result", "arguments": arguments, "result": True}
     assert validate_graph({"n": node}, lambda *_: None, {}) == []

@@ -166,6 +166,19 @@ def test_logs_go_on_after_the_entry_last_seen_and_start_at_the_first(connection,
     assert rest == everything[1:]
 
 
+@pytest.mark.parametrize(
+    "path", ["jobs?limit=x", "jobs?limit=0", "jobs/{}/logs?limit=-1", "jobs/{}/logs?level=loud"]
+)
+def test_a_limit_or_level_that_is_none_is_refused(connection, server, path):
+    job = load(connection).create_job(title="not run").job_id
+    answer = requests.get(
+        f"{server.url}/openeo/1.2/{path.format(job)}",
+        headers={"Authorization": f"Bearer {server.connect().auth.bearer}"},
+        timeout=10,
+    )
+    assert (answer.status_code, answer.json()["code"]) == (400, "ProcessParameterInvalid")
+
+
 def test_jobs_are_listed_page_by_page(connection, server):
     jobs = [load(connection).create_job(title=f"page {n}").job_id for n in range(5)]
     found, path = [], "jobs?limit=2"

@@ -6,6 +6,7 @@ resolved; addresses must be http or https, and of a server of a back-end public 
 operator lets requests reach private networks.
 """
 
+import contextlib
 import ipaddress
 import socket
 from collections.abc import Sequence
@@ -58,6 +59,16 @@ def get(url: str) -> requests.Response:
     response = requests.get(url, timeout=HTTP_TIMEOUT_S, stream=True, hooks={"response": follow})
     response.raise_for_status()
     return response
+
+
+def check_redirects(href: str) -> None:
+    """Refuse an address that leads to a private network, where they are refused.
+
+    For what GDAL opens: it follows redirects by itself, and 3.10 has no option against it.
+    """
+    if _only["public"] and is_web_address(href):
+        with contextlib.suppress(requests.RequestException), get(href):
+            pass  # GDAL reports what does not answer
 
 
 def download(address: str, file: IO[bytes], most_bytes: int) -> None:

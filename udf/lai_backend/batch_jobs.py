@@ -16,9 +16,10 @@ from openeo_driver.users import User
 from openeo_driver.utils import generate_unique_id
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lai_backend.errors import ParameterError
 from lai_backend.extents import parse_instant
 from lai_backend.files import Json
-from lai_backend.joblog import read_log
+from lai_backend.joblog import LEVELS, read_log
 from lai_backend.store import Job, Store
 from lai_backend.supervisor import Supervisor
 
@@ -69,7 +70,7 @@ class LocalBatchJobs(BatchJobs):
         after = (request_parameters or {}).get("after")
         names = [job.id for job in jobs]
         start = names.index(after) + 1 if after in names else 0
-        page = jobs[start : start + limit] if limit and limit > 0 else jobs[start:]
+        page = jobs[start : start + limit] if limit else jobs[start:]
         more = bool(page) and page[-1].id != names[-1]
         following = {"limit": limit, "after": page[-1].id} if more else None
         return JobListing([self._describe(job) for job in page], next_parameters=following)
@@ -114,6 +115,8 @@ class LocalBatchJobs(BatchJobs):
     ) -> Iterable[dict[str, Any]]:
         """Return the log of a job."""
         job = self._job(job_id, user_id)
+        if level not in LEVELS:
+            raise ParameterError(f"level must be one of {', '.join(LEVELS)}, not {level!r}.")
         path = self._supervisor.job_folder(job.id) / "log.jsonl"
         return list(read_log(path, level, offset))[:limit]
 

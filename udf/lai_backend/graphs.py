@@ -1,6 +1,6 @@
 """From the process graph of a client to the flat graph that a worker evaluates.
 
-Two steps, neither of which runs user code:
+Two steps, neither of which runs user code; between them `arguments` looks at types:
 
 1. `inline`: user-defined and remote processes are replaced by their graphs, every parameter by its
    value; a `context` that a child process refers to becomes the value its parent gives.
@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from lai_backend.arguments import check_types
 from lai_backend.errors import GraphError, ParameterError, UnsupportedError
 from lai_backend.files import Json
 
@@ -60,14 +61,25 @@ def prepare_graph(graph: Mapping[str, Any], find_process: FindProcess) -> Graph:
     Returns:
         A flat graph of predefined processes with exactly one result node.
     """
+    resolved = resolve_graph(graph, find_process)
+    for node in resolved.values():
+        check_types(node["process_id"], node["arguments"])
+    return lower_graph(resolved)
+
+
+def resolve_graph(graph: Mapping[str, Any], find_process: FindProcess) -> Graph:
+    """Do the first step alone: a flat graph without user-defined processes and parameters."""
     if not isinstance(graph, Mapping):
         raise GraphError("The process graph must be an object of nodes.")
     try:
-        resolved = inline(graph, {}, find_process)
-        lowered = {name: _lower_node(name, node) for name, node in resolved.items()}
-        return _collect_results(lowered)
+        return inline(graph, {}, find_process)
     except RecursionError:
         raise GraphError("The process graph is nested too deeply.") from None
+
+
+def lower_graph(resolved: Graph) -> Graph:
+    """Do the second step alone."""
+    return _collect_results({name: _lower_node(name, node) for name, node in resolved.items()})
 
 
 def inline(

@@ -79,7 +79,7 @@ def read_log(path: Path, level: str, offset: str | None = None) -> Iterator[dict
             if not line.endswith("\n"):
                 return  # still being written
             entry = json.loads(line)
-            if not skipping and LEVELS[entry["level"]] >= LEVELS.get(level, 0):
+            if not skipping and LEVELS[entry["level"]] >= LEVELS[level]:
                 yield entry
             skipping = skipping and entry["id"] != offset
 

@@ -9,6 +9,7 @@ from odc.geo.geobox import GeoBox
 from odc.loader import RasterLoadParams, RasterSource, RioReader
 from rasterio.errors import RasterioError
 
+from lai_backend.access import check_redirects
 from lai_backend.errors import SourceError
 from lai_backend.sources import BandSource, Scene
 
@@ -22,6 +23,7 @@ FloatArray = npt.NDArray[np.float32]
 
 def read_grid(source: BandSource) -> GeoBox:
     """Return the pixel grid of a raster file: with a CRS, north-up, of a format in `DRIVERS`."""
+    check_redirects(source.href)
     try:
         with rasterio.open(source.href) as dataset:
             crs, transform, shape = dataset.crs, dataset.transform, dataset.shape

@@ -124,9 +124,6 @@ class LocalCatalog(driver.AbstractCollectionCatalog):
         """Return the items of a collection in folders, without their files: what there is, when."""
         span = parse_stac_interval(str(parameters.get("datetime") or ".."))
         boxes = _boxes(parameters.get("bbox"))
-        limit = str(parameters.get("limit") or 1000)
-        if not limit.isdecimal() or int(limit) == 0:
-            raise ParameterError(f"limit must be a whole number above 0, not {limit!r}.")
         features: list[dict[str, Any]] = [
             {
                 "type": "Feature",
@@ -143,7 +140,10 @@ class LocalCatalog(driver.AbstractCollectionCatalog):
             if span.contains(scene.instant)
             and (not boxes or (scene.bbox and any(box(*scene.bbox).intersects(b) for b in boxes)))
         ]
-        return {"type": "FeatureCollection", "features": features[: int(limit)]}
+        return {
+            "type": "FeatureCollection",
+            "features": features[: int(parameters.get("limit") or 1000)],
+        }
 
     def load_collection(self, collection_id: str, load_params: Any, env: Any) -> Any:
         """Not used: workers load."""
@@ -243,6 +243,12 @@ def build_app(backend: Backend) -> flask.Flask:
     replace_job_views(app, backend.jobs)
     handler = app.extensions["auth_handler"]
     handler.build_basic_access_token = backend.account.make_token
+
+    @app.before_request
+    def check_limit() -> None:
+        limit = flask.request.args.get("limit")
+        if limit is not None and (not limit.isdecimal() or int(limit) == 0):
+            raise ParameterError(f"limit must be a whole number above 0, not {limit!r}.")
 
     @app.before_request
     def check_body() -> None:

@@ -1,15 +1,17 @@
 """Look at a process graph before anyone pays for it; runs no user code and reads no pixels."""
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lai_backend.access import allowed_path, is_web_address
+from lai_backend.arguments import check_types
 from lai_backend.errors import LaiBackendError, ParameterError, UnknownProcessError
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent
 from lai_backend.formats import VECTOR_FORMATS, check_format, process_specs, read_prefix
-from lai_backend.graphs import COLLECT, FindProcess, prepare_graph
+from lai_backend.graphs import FindProcess, Graph, lower_graph, resolve_graph
 from lai_backend.windows import parse_windows
 
 Problem = dict[str, Any]
@@ -31,27 +33,42 @@ def validate_graph(
         roots: folders below which local files may be read.
     """
     try:
-        prepared = prepare_graph(graph, find_process)
+        resolved = resolve_graph(graph, find_process)
+        if problems := _find_problems(resolved, _check_call):
+            return problems
+        return _find_problems(lower_graph(resolved), partial(_check_node, bands_of, roots))
     except LaiBackendError as error:
         return [{"code": error.code, "message": str(error)}]
+
+
+def _find_problems(graph: Graph, check: Callable[[str, dict[str, Any]], None]) -> list[Problem]:
     problems = []
-    for name, node in prepared.items():
+    for name, node in graph.items():
         try:
-            _check_node(node, bands_of, roots)
+            check(node["process_id"], node["arguments"])
         except LaiBackendError as error:
             problems.append({"code": error.code, "message": f"{error} (node {name!r})"})
     return problems
 
 
-def _check_node(
-    node: Mapping[str, Any], bands_of: Mapping[str, Sequence[str]], roots: Sequence[Path]
-) -> None:
-    process_id, arguments = node["process_id"], node["arguments"]
-    if process_id == COLLECT:
-        return
+def _check_call(process_id: str, arguments: dict[str, Any]) -> None:
     if process_id not in process_specs():
         raise UnknownProcessError(f"There is no process {process_id!r}.")
-    _check_arguments(process_specs()[process_id], arguments)
+    check_types(process_id, arguments)
+    parameters = {one["name"]: one for one in process_specs()[process_id]["parameters"]}
+    for name, parameter in parameters.items():
+        if not parameter.get("optional") and name not in {*arguments, "runtime"}:
+            raise ParameterError(f"{process_id} needs an argument {name!r}.")
+    if unknown := set(arguments) - set(parameters):
+        raise ParameterError(f"{process_id} has no parameter {', '.join(sorted(unknown))}.")
+
+
+def _check_node(
+    bands_of: Mapping[str, Sequence[str]],
+    roots: Sequence[Path],
+    process_id: str,
+    arguments: dict[str, Any],
+) -> None:
     if "request" in arguments:
         _check_request(arguments["request"], bands_of)
     address = arguments.get("request", arguments).get("url")
@@ -65,18 +82,6 @@ def _check_node(
         read_prefix(arguments.get("options") or {})
     if "udf" in arguments:
         check_udf_text(arguments["udf"]["code"])
-
-
-def _check_arguments(spec: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
-    given = set(arguments.get("request", arguments))
-    lowered = {"process", "reducer", "udf", "runtime", "version", "context", "margin_px"}
-    for parameter in spec["parameters"]:
-        needed = not parameter.get("optional") and parameter["name"] not in lowered
-        if needed and parameter["name"] not in given:
-            raise ParameterError(f"{spec['id']} needs an argument {parameter['name']!r}.")
-    unknown = given - {parameter["name"] for parameter in spec["parameters"]} - lowered
-    if unknown:
-        raise ParameterError(f"{spec['id']} has no parameter {', '.join(sorted(unknown))}.")
 
 
 def _check_request(request: Mapping[str, Any], bands_of: Mapping[str, Sequence[str]]) -> None:
