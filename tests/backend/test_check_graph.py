@@ -74,6 +74,25 @@ def test_a_graph_that_would_fail_is_told_why(wrong, sentence):
     assert any(sentence in problem for problem in check_graph(wrong).problems)
 
 
+def test_a_graph_without_apply_neighborhood_is_told_everything_else_too():
+    nodes = graph()
+    (name,) = (key for key, node in nodes.items() if node["process_id"] == "apply_neighborhood")
+    window = nodes[name]["arguments"]
+    (udf,) = window["process"]["process_graph"].values()
+    udf["arguments"]["context"] = {"sede": 1}
+    nodes[name] = {
+        "process_id": "apply_dimension",
+        "arguments": {"data": window["data"], "dimension": "t", "process": window["process"]},
+    }
+    nodes["loadcollection1"]["arguments"]["bands"].remove("B05")
+
+    found = " / ".join(check_graph(nodes).problems)
+
+    for sentence in ("no apply_neighborhood", "unknown context key sede", "B05 are not loaded"):
+        assert sentence in found
+    assert "size" not in found
+
+
 def test_bands_that_are_not_loaded_are_named():
     nodes = graph()
     nodes["loadcollection1"]["arguments"]["bands"].remove("B05")

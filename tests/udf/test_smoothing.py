@@ -166,6 +166,22 @@ def test_of_the_products_of_one_day_the_one_suspected_of_cloud_is_left_out(
     assert (alone["REJECTED"].sel(t=cloudy["t"]) == 1).all()
 
 
+@pytest.mark.parametrize(
+    ("dates", "value"),
+    [
+        (["2024-05-01", "NaT"], "NaT"),
+        (["2024-05-01", "2024-05-03", "2024-05-01T10:00"], "2024-05-01"),
+        (5, "5"),
+    ],
+)
+def test_a_date_that_is_none_or_comes_twice_is_named(
+    cube: xr.DataArray, dates: object, value: str
+) -> None:
+    with pytest.raises(LaiInputError) as refused:
+        smooth(cube, dates=dates)  # type: ignore[arg-type]
+    assert (refused.value.parameter, refused.value.value) == ("dates", value)
+
+
 def test_dates_may_be_those_of_xarray_pandas_or_text(cube: xr.DataArray) -> None:
     times = cube["t"][5:30:8]
     expected = smooth(cube, dates=[str(day)[:10] for day in times.values])

@@ -1,7 +1,7 @@
 """Check a process graph (JSON) before a job is paid: bands, windows, settings, the UDF in it.
 
-Looks at every `apply_neighborhood` with a `run_udf`. In: a flat graph, or a stored process. Out:
-problems, none if good. What parameters will hold is not known, and not judged.
+Looks at every node with a `run_udf`; ours wants to be in an `apply_neighborhood`. In: a flat graph,
+or a stored process. Out: problems, none if good. What parameters will hold is not judged.
 """
 
 import json
@@ -51,20 +51,24 @@ def check_graph(graph: Graph) -> Report:
     """
     windows = [name for name, node in graph.items() if node["process_id"] == "apply_neighborhood"]
     problems = [] if windows else ["no apply_neighborhood: a window needs its neighbours"]
-    for name in windows:
-        problems += [f"{name}: {problem}" for problem in _check_window(graph, name)]
+    for name in graph:
+        problems += [f"{name}: {problem}" for problem in _check_node(graph, name)]
     return Report((f"{len(graph)} nodes, {len(windows)} apply_neighborhood",), tuple(problems))
 
 
-def _check_window(graph: Graph, name: str) -> Iterator[str]:
-    arguments = graph[name]["arguments"]
+def _check_node(graph: Graph, name: str) -> Iterator[str]:
+    arguments = graph[name].get("arguments") or {}
+    is_window = graph[name]["process_id"] == "apply_neighborhood"
     size, overlap = (_read_px(arguments.get(key)) for key in ("size", "overlap"))
-    yield from _check_sizes(size, overlap)
-    process = arguments.get("process")
+    if is_window:
+        yield from _check_sizes(size, overlap)
+    process = arguments.get("process", arguments.get("reducer"))
     child = process.get("process_graph", {}) if isinstance(process, Mapping) else {}
-    udfs = [node for node in child.values() if node["process_id"] == "run_udf"]
-    if len(udfs) != 1 or len(child) != 1:
+    around = [graph[name]] if graph[name]["process_id"] == "run_udf" else list(child.values())
+    udfs = [node for node in around if node["process_id"] == "run_udf"]
+    if (is_window or udfs) and (len(udfs) != 1 or len(around) != 1):
         yield "the process must be one run_udf: back-ends take nothing else"
+    if len(udfs) != 1 or len(around) != 1:
         return
     code = udfs[0]["arguments"].get("udf")
     if isinstance(code, str) and "\n" in code:

@@ -168,10 +168,12 @@ class SeriesOptions:
             )
         else:
             found = [read_date("dates", text) for text in self.dates]
-        if len(found) > MAX_DATES or len(set(found)) < len(found):
+        if len(found) > MAX_DATES:
             raise LaiInputError(
-                parameter="dates", value=len(found), expected=f"at most {MAX_DATES} different days"
+                parameter="dates", value=len(found), expected=f"at most {MAX_DATES} days"
             )
+        if twice := next((str(day) for day in found if found.count(day) > 1), None):
+            raise LaiInputError(parameter="dates", value=twice, expected="different days")
         return found
 
 
@@ -810,15 +812,15 @@ def read_days(times: Sequence[object] | np.ndarray) -> np.ndarray:
     """Return days since 1970 (t,) of times of any kind."""
     values = np.asarray(times)
     if values.size and values.dtype.kind not in "MOU":
-        raise LaiInputError(f"t is labelled with {values.dtype}, not with times")
+        raise LaiInputError(f"the dates of LAI are {values.dtype}, not times")
     try:
         if values.dtype.kind in "OU":
             values = np.array([str(value)[:10] for value in values], dtype="U10")
         days = values.astype("datetime64[D]")
     except ValueError as error:
-        raise LaiInputError(f"the labels of t are no times: {error}") from error
+        raise LaiInputError(f"the dates of LAI are no times: {error}") from error
     if np.isnat(days).any():
-        raise LaiInputError("a label of t is no time (NaT)")
+        raise LaiInputError("a date of LAI is no time (NaT)")
     return days.astype("int64")
 
 

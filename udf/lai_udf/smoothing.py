@@ -104,7 +104,8 @@ def smooth(
         "dates": dates,
     }
     if dates is not None and not isinstance(dates, str):
-        context["dates"] = list(map(str, getattr(dates, "values", dates)))  # of xarray or pandas
+        held = getattr(dates, "values", dates)  # of xarray or pandas
+        context["dates"] = [str(day) for day in np.atleast_1d(np.asarray(held))]
     numbers = {key: value.item() for key, value in context.items() if isinstance(value, np.generic)}
     context |= numbers
     with renamed_errors():

@@ -6,6 +6,7 @@ A band is a file (`BandSource`), an array of xarray (`ArrayBand`), or an angle o
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -85,13 +86,13 @@ class Scaling:
         return f"scale {self.scale:g}, offset {self.offset:g}{known} ({self.found or 'as stored'})"
 
 
-class Scaled:
+class Scaled(ABC):
     """What the scalings of reflectance bands tell of a scene or a cube."""
 
     @property
+    @abstractmethod
     def scalings(self) -> Sequence[Scaling]:
         """Of the reflectance bands."""
-        raise NotImplementedError
 
     @property
     def offset_is_known(self) -> bool:
