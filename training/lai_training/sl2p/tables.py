@@ -33,6 +33,9 @@ SENSORS = ("S2A", "S2B", "S2C", "S2A_10m", "S2B_10m", "S2C_10m", "LANDSAT8")
 """Sensors with a 3_0 network; 2_1 has one network for the 20 m bands of S2A, S2B and S2C."""
 
 
+_BITS = np.left_shift(1, np.arange(8)).astype(np.uint8)
+
+
 @dataclass(frozen=True)
 class Domain:
     """Where a network was trained: a box per band and the occupied cells of a 10-part grid."""
@@ -55,7 +58,7 @@ class Domain:
         """Return a bit per code, packed: a look-up that fits into the cache."""
         codes = self.codes
         bits = np.zeros(10**self.minimum.size // 8 + 1, dtype=np.uint8)
-        np.bitwise_or.at(bits, codes >> 3, (1 << (codes & 7)).astype(np.uint8))
+        np.bitwise_or.at(bits, codes >> 3, _BITS[codes & 7])
         return bits
 
     def find_outside(self, spectra: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
@@ -76,7 +79,7 @@ class Domain:
             inside &= (values >= lowest) & (cell < 11)
             code *= 10
             code += np.where(inside, cell, 1).astype(np.int32) - 1
-        inside &= (self._occupied[code >> 3] >> (code & 7) & 1).astype(bool)
+        inside &= (self._occupied[code >> 3] & _BITS[code & 7]).astype(bool)
         return ~inside
 
 
