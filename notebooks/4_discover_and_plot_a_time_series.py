@@ -41,7 +41,7 @@ from lai_service.ops.client import publish_directory
 from lai_stac.item import describe
 from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import open_bundle
-from lai_udf.cog import read_lai_cogs
+from lai_udf.results import read_lai_cogs
 
 SIZE_PX = int(os.environ.get("LAI_NOTEBOOK_PX", 192))
 DATES = int(os.environ.get("LAI_NOTEBOOK_DATES", 14))

@@ -22,13 +22,14 @@ from shapely.geometry import box, mapping
 
 from lai_demo.servers import LaiDemoError, free_port, starting
 from lai_udf.bundle import open_bundle
-from lai_udf.cog import read_lai_geotiff, write_scene_geotiff
+from lai_udf.cog import write_scene_geotiff
 from lai_udf.errors import EncodingError
 from lai_udf.guard import judge
 from lai_udf.identity import source_name
 from lai_udf.picture import draw_quicklook
 from lai_udf.predict import ANGLES, BANDS, INPUT_OUT_OF_DOMAIN, MASKED_SCENE_CLASSES
 from lai_udf.process_graph import lai_cube
+from lai_udf.results import read_lai_geotiff
 from lai_udf.scenes.read import open_scene
 from lai_udf.scenes.source import require_data
 from lai_udf.scenes.write import REFLECTANCE_ENCODING

@@ -16,7 +16,7 @@ from end_to_end.conftest import DEMO, Walk, environment
 from lai_stac.validation import validate_item
 from lai_training.scores.emulation import score_scenes
 from lai_udf.bundle import default_bundle_path
-from lai_udf.cog import read_lai_cogs
+from lai_udf.results import read_lai_cogs
 from lai_udf.zonal import usable_pixels
 
 pytestmark = [

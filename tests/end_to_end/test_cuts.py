@@ -13,8 +13,8 @@ from end_to_end.conftest import Backend, Walk
 from end_to_end.scenes import SIZE_PX
 from lai_demo.steps import COLLECTION, SCENE_SCALE
 from lai_udf.bundle import open_bundle
-from lai_udf.cog import read_lai_geotiff
 from lai_udf.process_graph import lai_cube
+from lai_udf.results import read_lai_geotiff
 from lai_udf.run import predict_scene
 from lai_udf.scenes.read import read_scene
 

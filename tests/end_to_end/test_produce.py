@@ -14,7 +14,7 @@ from rasterio.warp import transform_bounds
 from end_to_end.conftest import Backend, Walk
 from lai_demo.servers import free_port, running
 from lai_demo.steps import COLLECTION
-from lai_udf.cog import read_lai_geotiff
+from lai_udf.results import read_lai_geotiff
 
 pytestmark = [
     pytest.mark.slow,

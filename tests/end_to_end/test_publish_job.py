@@ -13,8 +13,8 @@ from lai_service import Settings, create_app
 from lai_service.ops.client import download_job
 from lai_stac.validation import validate_item
 from lai_udf.bundle import open_bundle
-from lai_udf.cog import read_lai_cogs, read_lai_geotiff
 from lai_udf.process_graph import lai_cube
+from lai_udf.results import read_lai_cogs, read_lai_geotiff
 from lai_udf.zonal import usable_pixels
 
 # rioxarray multiplies affine transforms with `*`

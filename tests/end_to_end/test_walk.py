@@ -19,8 +19,8 @@ from rio_cogeo.cogeo import cog_validate
 from end_to_end.conftest import DEMO, Walk, environment
 from end_to_end.scenes import SIZE_PX
 from lai_stac.validation import local_schemas, validate_item
-from lai_udf.cog import read_lai_geotiff
 from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
+from lai_udf.results import read_lai_geotiff
 
 pytestmark = [
     # rioxarray and odc-geo multiply affine transforms with `*`

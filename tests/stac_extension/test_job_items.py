@@ -25,8 +25,8 @@ from lai_stac.errors import DescriptionError, RasterError
 from lai_stac.job_items import describe_job
 from lai_stac.job_results import read_job_results
 from lai_udf.bundle import Bundle
-from lai_udf.cog import read_lai_cogs
 from lai_udf.predict import OUTPUT_BANDS
+from lai_udf.results import read_lai_cogs
 from lai_udf.zonal import usable_pixels
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.

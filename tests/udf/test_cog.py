@@ -18,8 +18,6 @@ from lai_udf import cog
 from lai_udf.cog import (
     ENCODINGS,
     LaiCogWriter,
-    read_lai_cogs,
-    read_lai_geotiff,
     write_lai_cogs,
     write_scene_geotiff,
 )
@@ -32,6 +30,7 @@ from lai_udf.errors import (
 )
 from lai_udf.grid import Grid
 from lai_udf.predict import ALL_OUTPUT_BANDS, ANGLES, OUTPUT_BANDS, VARIABLES
+from lai_udf.results import read_lai_cogs, read_lai_geotiff
 from lai_udf.scenes.read import read_scene
 
 # rioxarray and odc-geo still multiply transforms with `*`, which affine 3.1 is about to deprecate

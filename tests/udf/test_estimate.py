@@ -16,10 +16,10 @@ from fake_forms import COMMON_NAMES, cube_dataset, make_item, write_geotiff
 from fake_products import BANDS, CORNER
 
 import lai_udf
-from lai_udf.cog import read_lai_cogs
 from lai_udf.errors import GridError, LaiUdfError, MetadataError, MissingBandError
 from lai_udf.errors import UndeclaredScaleError as Undeclared
 from lai_udf.predict import OUTPUT_BANDS, LaiInputError, apply_datacube
+from lai_udf.results import read_lai_cogs
 
 da = pytest.importorskip("dask.array")
 pytestmark = [

@@ -21,12 +21,12 @@ from typer.testing import CliRunner
 from udf.stub_backend import serve
 
 from lai_udf.cli import app
-from lai_udf.cog import read_lai_cogs
 from lai_udf.field.plot import split_at_gaps
 from lai_udf.field.season import find_windows, kind_of, merge
 from lai_udf.field.table import smooth_table
 from lai_udf.grid import Grid
 from lai_udf.predict import HALO_PX
+from lai_udf.results import read_lai_cogs
 from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
 
 pytestmark = pytest.mark.filterwarnings(

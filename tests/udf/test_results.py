@@ -8,10 +8,9 @@ import pytest
 from fake_jobs import DAYS, write_cloud_results, write_collection_results, write_geotiff
 from fake_lai import UTM32, fake_layers, write_product
 
-from lai_udf.cog import read_lai_cogs
 from lai_udf.errors import RasterError
 from lai_udf.predict import OUTPUT_BANDS
-from lai_udf.results import find_results, group_overpasses, open_result
+from lai_udf.results import find_results, group_overpasses, open_result, read_lai_cogs
 
 
 def write_result(folder: Path, time: str | None, **properties: object) -> Path:

@@ -9,10 +9,10 @@ from fake_cubes import ANGLE_DEGREES, fake_cube, to_digital_numbers, with_bands
 from typer.testing import CliRunner
 
 from lai_udf.cli import app
-from lai_udf.cog import read_lai_cogs
 from lai_udf.errors import GridError, MetadataError, ProductError, UnreadableProductError
 from lai_udf.identity import RunOptions
 from lai_udf.predict import BANDS, LaiInputError, apply_datacube
+from lai_udf.results import read_lai_cogs
 from lai_udf.run import run_cube, run_scenes
 from lai_udf.scenes.cubes import as_cube, open_cube, read_cube
 from lai_udf.scenes.metadata import Declared

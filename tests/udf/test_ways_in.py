@@ -25,9 +25,9 @@ from lai_udf import (
     run_scenes,
     run_udf_in_windows,
 )
-from lai_udf.cog import read_lai_cogs
 from lai_udf.emulation import Cutting
 from lai_udf.predict import BANDS, OUTPUT_BANDS
+from lai_udf.results import read_lai_cogs
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from lai_udf.api import estimate
     from lai_udf.bundle import Bundle, default_bundle_path, open_bundle
     from lai_udf.check import check_cube, lint_udf
-    from lai_udf.cog import read_lai_cogs, write_cogs, write_lai_cogs
+    from lai_udf.cog import write_cogs, write_lai_cogs
     from lai_udf.emulation import Cutting, run_udf_in_windows
     from lai_udf.errors import LaiUdfError
     from lai_udf.identity import RunOptions
     from lai_udf.predict import BANDS, OUTPUT_BANDS, LaiError, LaiInputError, apply_datacube
     from lai_udf.process_graph import lai_cube, lai_from_collection
+    from lai_udf.results import read_lai_cogs
     from lai_udf.run import predict_scene, run_cube, run_items, run_scene, run_scenes
     from lai_udf.scenes.cubes import read_cube
     from lai_udf.scenes.read import open_scene, open_scenes, read_scene
@@ -71,12 +72,13 @@ _HOMES = {
     "api": ("estimate",),
     "bundle": ("Bundle", "default_bundle_path", "open_bundle"),
     "check": ("check_cube", "lint_udf"),
-    "cog": ("read_lai_cogs", "write_cogs", "write_lai_cogs"),
+    "cog": ("write_cogs", "write_lai_cogs"),
     "errors": ("LaiUdfError",),
     "identity": ("RunOptions",),
     "emulation": ("Cutting", "run_udf_in_windows"),
     "predict": ("BANDS", "OUTPUT_BANDS", "LaiError", "LaiInputError", "apply_datacube"),
     "process_graph": ("lai_cube", "lai_from_collection"),
+    "results": ("read_lai_cogs",),
     "run": ("predict_scene", "run_cube", "run_items", "run_scene", "run_scenes"),
     "scenes.cubes": ("read_cube",),
     "scenes.stac": ("open_items",),

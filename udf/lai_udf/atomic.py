@@ -92,6 +92,18 @@ def work_folder(directory: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
+@contextmanager
+def new_files(directory: Path) -> Iterator[Path]:
+    """Yield a work folder; what the block wrote into it moves to `directory`, or goes if it fails.
+
+    Raises:
+        OutputNotWritableError: the folder or disk refuses.
+    """
+    with work_folder(directory) as work, disk_errors(directory):
+        yield work
+        move_finished({path: directory / path.name for path in sorted(work.iterdir())})
+
+
 def remove_abandoned(directory: Path) -> None:
     """Remove the work folders of runs that were killed: those that no process has locked."""
     for folder in directory.glob(f"{PREFIX}*{SUFFIX}"):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rasterio.warp import transform
 from rasterio.windows import Window
 
-from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.atomic import new_files
 from lai_udf.bundle import open_bundle
 from lai_udf.errors import OwnPointsError
 from lai_udf.own_points import Point
@@ -266,9 +266,8 @@ def write_calibration(
             for name in ("longitude", "latitude")
         ],
     }
-    with work_folder(path.parent) as work, disk_errors(path.parent):
+    with new_files(path.parent) as work:
         (work / path.name).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        move_finished({work / path.name: path})
     return told
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import rasterio
 import rasterio.shutil
 import xarray as xr
-from rasterio.errors import RasterioIOError
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
@@ -44,8 +44,6 @@ __all__ = [
     "Encoding",
     "LaiCogWriter",
     "find_finished",
-    "read_lai_cogs",
-    "read_lai_geotiff",
     "write_lai_cogs",
     "write_scene_geotiff",
 ]
@@ -399,75 +397,54 @@ def _read_tags(path: Path) -> dict[str, str]:
     try:
         with rasterio.open(path) as dataset:
             return dict(dataset.tags())
-    except RasterioIOError:
+    except RasterioError:
         return {}
 
 
-def read_lai_cogs(directory: Path) -> xr.DataArray:
-    """Read the COGs of a folder back into a cube.
+def read_bands(
+    places: Mapping[str, tuple[Path, int]],
+    window: Window | None = None,
+    dtype: type = np.float32,
+) -> tuple[dict[str, npt.NDArray[Any]], Grid | None, dict[str, str]]:
+    """Read bands of one grid.
 
     Args:
-        directory: holds `lai.tif` and what else `write_lai_cogs` wrote.
+        places: GeoTIFF of each band, and its number in it from 1.
+        window: of the grid; None: all of it.
+        dtype: of the values, a float.
 
     Returns:
-        Dims (bands, y, x), float32, NaN = no data; tags of `lai.tif` as attributes.
+        Values (y, x) by band, physical units, NaN = no data; the grid, and the tags of the first
+        file; None and nothing where there is no band.
 
     Raises:
-        RasterError: no `lai.tif`, a file cannot be read, or the grids differ.
+        RasterError: a file cannot be read.
+        GridError: the files lie on different grids.
     """
-    found = {b: directory / f"{e.key}.tif" for b, e in ENCODINGS.items()}
-    paths = {band: path for band, path in found.items() if path.is_file()}
-    if "LAI" not in paths:
-        raise RasterError(f"{directory} holds no lai.tif: give the folder of an LAI item")
-    return _read_bands({band: (path, 1) for band, path in paths.items()})
+    layers: dict[str, npt.NDArray[Any]] = {}
+    grid: Grid | None = None
+    tags: dict[str, str] = {}
+    for band, (path, index) in places.items():
+        with open_geotiff(path) as dataset:
+            grid, tags = grid or Grid.of_dataset(dataset), tags or dataset.tags()
+            grid.require_same(Grid.of_dataset(dataset), str(path))
+            try:
+                layers[band] = decode_band(dataset, index, window, dtype)
+            except RasterioError as error:
+                raise RasterError(f"cannot read {path} ({error})") from error
+    return layers, grid, tags
 
 
-def read_lai_geotiff(path: Path) -> xr.DataArray:
-    """Read LAI as an openEO back-end saves it: one GeoTIFF, bands described by name.
-
-    Args:
-        path: the GeoTIFF, any type; GDAL scale, offset and no data are honoured.
-
-    Returns:
-        Dims (bands, y, x), float32, NaN = no data, LAI_FLAGS finite (64 where it had no value);
-        bands in the order of the contract; tags as attributes.
+def open_geotiff(path: Path) -> DatasetReader:
+    """Open a GeoTIFF, by that driver alone: another could name files elsewhere.
 
     Raises:
-        RasterError: it cannot be read, or no band is described as `LAI`.
+        RasterError: it cannot be opened.
     """
     try:
-        with rasterio.open(path) as dataset:
-            indices = {text: i for i, text in enumerate(dataset.descriptions, start=1)}
-    except RasterioIOError as error:
+        return rasterio.open(path, driver="GTiff")
+    except RasterioError as error:
         raise RasterError(f"cannot read {path} ({error})") from error
-    if "LAI" not in indices:
-        raise RasterError(
-            f"{path} has no band described as LAI, only {', '.join(map(str, indices))}"
-        )
-    lai = _read_bands({band: (path, indices[band]) for band in OUTPUT_BANDS if band in indices})
-    if "LAI_FLAGS" in indices:
-        flags = lai.sel(bands="LAI_FLAGS").values
-        flags[np.isnan(flags)] = NO_DATA_NEAR
-    return lai
-
-
-def _read_bands(places: Mapping[str, tuple[Path, int]]) -> xr.DataArray:
-    """Read bands of one grid by file and number in it; see `read_lai_cogs`."""
-    layers: list[npt.NDArray[np.float32]] = []
-    grids: list[Grid] = []
-    tags: dict[str, str] = {}
-    for path, index in places.values():
-        try:
-            with rasterio.open(path) as dataset:
-                grids.append(Grid.of_dataset(dataset))
-                tags = tags or dataset.tags()
-                layers.append(decode_band(dataset, index))
-        except RasterioIOError as error:
-            raise RasterError(f"cannot read {path} ({error})") from error
-        grids[0].require_same(grids[-1], str(path))
-    foreign = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")
-    own = {key: value for key, value in tags.items() if key not in foreign}
-    return grids[0].to_data_array(np.stack(layers), tuple(places), own)
 
 
 def decode_band(

@@ -17,15 +17,17 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import xarray as xr
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from lai_udf.cog import ENCODINGS, decode_band
+from lai_udf.cog import ENCODINGS, open_geotiff, read_bands
 from lai_udf.errors import IdentityError, RasterError
 from lai_udf.grid import Grid
 from lai_udf.identity import utc
+from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
 
 LAI_FILE = "lai.tif"
 REFERENCE_FILES = ("sl2p.tif",)
@@ -107,14 +109,47 @@ class LaiResult:
         Raises:
             RasterError: a file cannot be read, or lies on another grid.
         """
-        layers = {}
-        for band in bands:
-            if band in self.files:
-                path, index = self.files[band]
-                with _opened(path) as dataset:
-                    self.grid.require_same(Grid.of_dataset(dataset), str(path))
-                    layers[band] = _read_band(dataset, index, window)
+        places = {band: self.files[band] for band in bands if band in self.files}
+        layers, grid, _ = read_bands(places, window, np.float64)
+        if grid is not None:
+            self.grid.require_same(grid, str(self.path))
         return layers
+
+
+def read_lai_cogs(directory: Path) -> xr.DataArray:
+    """Read the COGs of a folder back into a cube.
+
+    Args:
+        directory: holds `lai.tif` and what else `lai_udf.cog.write_lai_cogs` wrote.
+
+    Returns:
+        Dims (bands, y, x), float32, NaN = no data; tags of `lai.tif` as attributes.
+
+    Raises:
+        RasterError: no `lai.tif`, a file cannot be read, or the grids differ.
+    """
+    return _read_cube(open_result(directory).files)
+
+
+def read_lai_geotiff(path: Path) -> xr.DataArray:
+    """Read LAI as an openEO back-end saves it: one GeoTIFF of any type, bands described by name.
+
+    As `read_lai_cogs`; bands in the order of the contract, `LAI_FLAGS` 64 where it had no value.
+    """
+    found = open_result(path).files
+    lai = _read_cube({band: found[band] for band in OUTPUT_BANDS if band in found})
+    if FLAGS in found:
+        flags = lai.sel(bands=FLAGS).values
+        flags[np.isnan(flags)] = NO_DATA_NEAR
+    return lai
+
+
+def _read_cube(places: Mapping[str, tuple[Path, int]]) -> xr.DataArray:
+    layers, grid, tags = read_bands(places)
+    assert grid is not None  # LAI is there
+    foreign = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")
+    own = {key: value for key, value in tags.items() if key not in foreign}
+    return grid.to_data_array(np.stack(list(layers.values())), tuple(layers), own)
 
 
 def open_result(path: Path) -> LaiResult:
@@ -136,7 +171,7 @@ def open_result(path: Path) -> LaiResult:
     else:
         found, first, properties = {}, path, {}
     said = {} if folder.is_dir() else _said_of_file(path)
-    with _opened(first) as dataset:
+    with open_geotiff(first) as dataset:
         tags, grid = dataset.tags(), Grid.of_dataset(dataset)
         names = enumerate(_band_names(dataset, said), start=1)
         found = found or {name: (path, index) for index, name in names if name in ENCODINGS}
@@ -269,18 +304,3 @@ def _moment_in(name: str) -> str | None:
     year, month, day, *clock = found.groups()
     hour, minute, second = (part or "00" for part in clock)
     return f"{year}-{month}-{day}T{hour}:{minute}:{second}Z"
-
-
-def _opened(path: Path) -> DatasetReader:
-    """Open a GeoTIFF, by that driver alone: another could name files elsewhere."""
-    try:
-        return rasterio.open(path, driver="GTiff")
-    except RasterioError as error:
-        raise RasterError(f"cannot read {path} ({error})") from error
-
-
-def _read_band(dataset: DatasetReader, index: int, window: Window | None) -> NDArray[np.float64]:
-    try:
-        return decode_band(dataset, index, window, np.float64)
-    except RasterioError as error:
-        raise RasterError(f"cannot read {dataset.name} ({error})") from error

@@ -9,15 +9,12 @@ in a thread, windows are predicted in as many as there are cores, results are wr
 season goes on past a scene that is refused, and names it at the end.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from lai_udf.atomic import small_cache
@@ -29,8 +26,6 @@ from lai_udf.identity import ID_TAG, RunOptions, refuse_other_result
 from lai_udf.predict import (
     BANDS,
     HALO_PX,
-    MASKED_SCENE_CLASSES,
-    NO_DATA_SCENE_CLASSES,
     LaiError,
     LaiModelError,
     apply_datacube,
@@ -44,7 +39,8 @@ from lai_udf.scenes.metadata import Declared, Offset
 from lai_udf.scenes.read import describe
 from lai_udf.scenes.source import LOG, SceneEntry, SceneSource, failing_entry
 from lai_udf.summary import SUMMARY_FILE, Summary, write_summary
-from lai_udf.tiling import CORE_PX, Chunk, iterate_chunks, plan_blocks
+from lai_udf.tiling import CORE_PX, Chunk, iterate_chunks, map_ahead, plan_blocks
+from lai_udf.zonal import PixelCounts
 
 __all__ = [
     "RunOptions",
@@ -55,9 +51,6 @@ __all__ = [
     "run_scene",
     "run_scenes",
 ]
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 Progress = Callable[[int, int], None]
 """Called as `progress(done, total)` after each window."""
@@ -93,41 +86,6 @@ def predict_scene(scene: xr.DataArray, options: RunOptions | None = None) -> xr.
     lai.attrs.update(scene.attrs, **options.provenance(bundle))
     described: xr.DataArray = lai.rio.write_crs(scene.rio.crs)
     return described
-
-
-@dataclass
-class PixelCounts:
-    """What the windows of a scene hold, counted as they pass."""
-
-    observed: int = 0
-    """Pixels with data in every band, hidden ones included."""
-    masked: int = 0
-    """Of these, cloud, shadow or snow by the scene classes."""
-    has_data: bool = False
-    has_lai: bool = False
-
-    def add(self, cube: xr.DataArray, lai: xr.DataArray) -> None:
-        """Count the core of a window."""
-        labels = [str(label) for label in cube["bands"].values]
-        data = np.isfinite(cube.values[[labels.index(band) for band in BANDS]]).all(axis=0)
-        self.has_data = self.has_data or bool(data.any())
-        self.has_lai = self.has_lai or holds_lai(lai)
-        if SCENE_CLASS_BAND in labels:
-            classes = cube.values[labels.index(SCENE_CLASS_BAND)]
-            seen = data & np.isfinite(classes) & ~np.isin(classes, NO_DATA_SCENE_CLASSES)
-            self.observed += int(seen.sum())
-            self.masked += int((seen & np.isin(classes, MASKED_SCENE_CLASSES)).sum())
-
-    @property
-    def cloud_share(self) -> float | None:
-        """Return the share of cloud, shadow and snow, 0-1; None where it is not known."""
-        return self.masked / self.observed if self.observed else None
-
-
-def holds_lai(lai: xr.DataArray) -> bool:
-    """Return whether a pixel of (bands, y, x) holds LAI; flags alone, finite everywhere, do."""
-    numbers = [band for band in lai["bands"].values if not str(band).endswith("_FLAGS")]
-    return not numbers or bool(lai.sel(bands=numbers[0]).notnull().any())
 
 
 def run_scene(
@@ -225,24 +183,6 @@ def describe_tags(source: SceneSource, options: RunOptions, bundle: Bundle) -> d
         "INPUT": source.digest(),
     }
     return {key: value for key, value in known.items() if value}
-
-
-def map_ahead(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
-) -> Iterator[Result]:
-    """Yield the results of `function` in order, `threads` items and their successors ahead."""
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.atomic import new_files
 from lai_udf.bundle import open_bundle
-from lai_udf.cog import read_lai_cogs
+from lai_udf.cog import ENCODINGS, read_bands
 from lai_udf.identity import RunOptions
 from lai_udf.picture import draw_quicklook
 from lai_udf.scenes.source import SceneSource
@@ -65,9 +65,10 @@ def write_summary(
     Raises:
         OutputNotWritableError: the folder or disk refuses.
     """
-    cube = read_lai_cogs(folder)
-    lai = cube.sel(bands="LAI").values
-    flags = cube.sel(bands="LAI_FLAGS").values if "LAI_FLAGS" in cube["bands"] else None
+    files = {band: folder / f"{ENCODINGS[band].key}.tif" for band in ("LAI", "LAI_FLAGS")}
+    places = {band: (path, 1) for band, path in files.items() if path.is_file()}
+    layers, _, _ = read_bands(places)
+    lai, flags = layers["LAI"], layers.get("LAI_FLAGS")
     bundle = open_bundle(options.model)
     summary = Summary(
         id=options.identify(source, bundle).id,
@@ -77,12 +78,11 @@ def write_summary(
         cloud_share=None if cloud_share is None else round(cloud_share, 6),
         scaling=source.scaling_text,
     )
-    with work_folder(folder) as work, disk_errors(folder):
+    with new_files(folder) as work:
         text = json.dumps(asdict(summary), indent=1, ensure_ascii=False)
         (work / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
         title = f"LAI {source.metadata.datetime[:10]}, target {options.target}, {bundle.model_id} "
         (work / QUICKLOOK_FILE).write_bytes(
             draw_quicklook(lai, flags, title + bundle.version, summary.product)
         )
-        move_finished({work / name: folder / name for name in (QUICKLOOK_FILE, SUMMARY_FILE)})
     return summary

@@ -7,8 +7,9 @@ halo. The windows of a read block have a core and a halo on every side. Where th
 halo is no data, as a back-end delivers it. Memory depends on the read block, not on the scene.
 """
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import TypeVar
@@ -23,6 +24,7 @@ from lai_udf.scenes.source import SceneSource
 
 Floats = npt.NDArray[np.float32]
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 CORE_PX = BLOCK_PX - 2 * HALO_PX
 """Largest side of a core: with its halo a window is one block of the UDF, that is not cut again."""
@@ -191,3 +193,21 @@ def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
         while (item := coming.result()) is not None:
             coming = pool.submit(next, items, None)
             yield item
+
+
+def map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+) -> Iterator[Result]:
+    """Yield the results of `function` in order, `threads` items and their successors ahead."""
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from openeo.api.process import Parameter
 from openeo.rest.udp import build_process_dict
 
-from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.atomic import new_files
 from lai_udf.predict import OUTPUT_BANDS
 from lai_udf.process_graph import AUXILIARY_BANDS, COLLECTION, COLLECTION_SCALE, lai_from_collection
 
@@ -299,13 +299,10 @@ def write_documents(
         f"{PROCESS_ID}.benchmark.json": build_benchmark(revision, reference),
         "provider.record.json": build_provider(revision),
     }
-    with work_folder(directory) as work, disk_errors(directory):
-        finished = {}
+    with new_files(directory) as work:
         for name, document in documents.items():
             (work / name).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-            finished[work / name] = directory / name
-        move_finished(finished)
-    return list(finished.values())
+    return [directory / name for name in documents]
 
 
 def _link(rel: str, media_type: str, title: str, href: str) -> dict[str, str]:

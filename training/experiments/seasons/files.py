@@ -25,8 +25,9 @@ from lai_training import sl2p
 from lai_training.parcels.means import find_items, observe_items, read_parcels
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_training.sl2p.scene import SL2P_FILE
-from lai_udf.cog import read_lai_cogs, write_lai_cogs
+from lai_udf.cog import write_lai_cogs
 from lai_udf.grid import Grid
+from lai_udf.results import read_lai_cogs
 from lai_udf.run import RunOptions, predict_scene
 from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
 

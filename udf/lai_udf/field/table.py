@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lai_udf import series
-from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.atomic import new_files
 from lai_udf.calibration import interval_of_mean, shared_error
 from lai_udf.errors import RasterError
 from lai_udf.field.plot import draw_field
@@ -171,7 +171,7 @@ def write_tables(
     located = gpd.GeoDataFrame(
         table, geometry=[shapes[name] for name in table["field"]], crs=fields.crs
     )
-    with work_folder(directory) as work, disk_errors(directory):
+    with new_files(directory) as work:
         table.to_csv(work / CSV, index=False)
         located.to_parquet(work / PARQUET, index=False)
         names = [CSV, PARQUET]
@@ -186,5 +186,4 @@ def write_tables(
             file = f"field_{plain}.png"
             (work / file).write_bytes(draw_field(str(name), own, curve))
             names.append(file)
-        move_finished({work / name: directory / name for name in names})
     return [directory / name for name in names]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import rasterio
 import xarray as xr
 
-from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.atomic import new_files
 from lai_udf.errors import EncodingError, MetadataError
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES
@@ -59,10 +59,10 @@ def write_scene_geotiff(scene: xr.DataArray, path: Path) -> Path:
         _to_dn(scene.sel(bands=label).transpose("y", "x").values, label, *encoding)
         for label, encoding in zip(labels, encodings, strict=True)
     ]
-    with work_folder(path.parent) as work, disk_errors(path.parent):
-        finished = work / path.name
-        with rasterio.open(
-            finished,
+    with (
+        new_files(path.parent) as work,
+        rasterio.open(
+            work / path.name,
             "w",
             driver="GTiff",
             height=grid.height,
@@ -76,18 +76,18 @@ def write_scene_geotiff(scene: xr.DataArray, path: Path) -> Path:
             predictor=2,
             tiled=min(grid.shape) >= 256,
             interleave="band",
-        ) as dataset:
-            dataset.write(np.stack(planes))
-            dataset.descriptions = tuple(labels)
-            dataset.scales = tuple(scale for scale, _ in encodings)
-            dataset.offsets = tuple(offset for _, offset in encodings)
-            kept = ("platform", "product_id", "processing_baseline")
-            dataset.update_tags(
-                TIFFTAG_DATETIME=time.strftime("%Y:%m:%d %H:%M:%S"),
-                DATETIME=scene.attrs["datetime"],
-                **{key.upper(): scene.attrs[key] for key in kept if scene.attrs.get(key)},
-            )
-        move_finished({finished: path})
+        ) as dataset,
+    ):
+        dataset.write(np.stack(planes))
+        dataset.descriptions = tuple(labels)
+        dataset.scales = tuple(scale for scale, _ in encodings)
+        dataset.offsets = tuple(offset for _, offset in encodings)
+        kept = ("platform", "product_id", "processing_baseline")
+        dataset.update_tags(
+            TIFFTAG_DATETIME=time.strftime("%Y:%m:%d %H:%M:%S"),
+            DATETIME=scene.attrs["datetime"],
+            **{key.upper(): scene.attrs[key] for key in kept if scene.attrs.get(key)},
+        )
     return path
 
 
