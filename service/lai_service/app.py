@@ -31,7 +31,7 @@ from starlette.responses import JSONResponse
 
 from lai_service.api.aggregations import Aggregations
 from lai_service.api.collection_search import collection_search_extension
-from lai_service.api.middleware import (
+from lai_service.api.limits import (
     OPEN_READS,
     BodyLimit,
     HeadAsGet,

@@ -44,28 +44,21 @@ __all__ = [
     "write_thumbnail",
 ]
 
-_HOME = {
-    "LaiQualityExtension": "extension",
-    "UncertaintyExtension": "uncertainty",
-    "LaiStacError": "errors",
-    "build_collection": "collection",
-    "build_item": "item",
-    "describe": "item",
-    "ResultFacts": "facts",
-    "describe_cogs": "cog_items",
-    "describe_cube": "item",
-    "describe_job": "job_items",
-    "describe_runs": "cog_items",
-    "validate_collection": "validation",
-    "validate_item": "validation",
-    "write_collection": "collection",
-    "write_item": "item",
-    "write_model_item": "files",
-    "write_thumbnail": "files",
+_HOMES = {
+    "cog_items": ("describe_cogs", "describe_runs"),
+    "collection": ("build_collection", "write_collection"),
+    "errors": ("LaiStacError",),
+    "extension": ("LaiQualityExtension", "UncertaintyExtension"),
+    "facts": ("ResultFacts",),
+    "files": ("write_model_item", "write_thumbnail"),
+    "item": ("build_item", "describe", "describe_cube", "write_item"),
+    "job_items": ("describe_job",),
+    "validation": ("validate_collection", "validate_item"),
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

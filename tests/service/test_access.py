@@ -8,7 +8,7 @@ from service.fake_items import TOKEN, collection, stac_item
 from starlette.routing import Mount
 
 from lai_service import Settings, create_app
-from lai_service.api.middleware import OPEN_READS
+from lai_service.api.limits import OPEN_READS
 from lai_service.errors import SettingsError
 
 DAY = "2024-06-21T10:36:31Z"

@@ -22,7 +22,6 @@ from lai_service.api import timeseries
 from lai_service.files import curves, observations
 from lai_service.files.observations import observe
 from lai_service.files.pixels import physical
-from lai_service.web import plots
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -310,20 +309,6 @@ def test_interval_of_a_field_mean_keeps_only_what_pixels_share(
     assert width("0.9.0", 20) == pytest.approx(1.0)  # unknown here: as its pixels
     assert width("1.0.0", 1) == pytest.approx(1.0)
     assert 0.5 < width("1.0.0", 20) < 0.8  # the shared quarter of the variance stays
-
-
-def test_plot_breaks_where_nothing_was_seen() -> None:
-    days = ["2022-05-01", "2022-05-11", "2024-05-01", "2024-05-11"]
-    rows = [
-        observations.Observation(
-            "i", "lai", f"{day}T10:00:00+00:00", 2.0, 1.0, 3.0, 0.1, 1.0, 9.0, 0
-        )
-        for day in days
-    ]
-    times, lai = plots.lines(rows)[:2]
-    assert len(times) == 5
-    assert list(np.isnan(lai)) == [False, False, True, False, False]
-    assert plots.plot_series(rows)[:4] == plots.plot_series([])[:4] == b"\x89PNG"
 
 
 def test_time_and_filter_choose_the_items(published: TestClient) -> None:

@@ -33,6 +33,7 @@ MAP_EXTENSION = "https://stac-extensions.github.io/web-map-links/v1.2.0/schema.j
 TILES = "cog/tiles/WebMercatorQuad/{z}/{x}/{y}.png"
 """Where tiles are, below the address of the service."""
 _DRAWN = "lai"
+_LAI_TILES = f"{TILES}?{STYLES[_DRAWN].query}"
 _RELATIONS = frozenset({"xyz", "wms", "wmts", "tilejson", "pmtiles", "3d-tiles"})
 
 
@@ -53,11 +54,10 @@ def _with_map_link(item: Document, base_url: str) -> Document:
     raster = (item.get("assets") or {}).get(_DRAWN)
     if raster is None or not is_relative(raster["href"]):
         return item
-    style = STYLES[_DRAWN]
     url = quote(served_href(raster["href"], base_url), safe="")
     link = {
         "rel": "xyz",
-        "href": f"{base_url}{TILES}?{style.query}url={url}",
+        "href": f"{base_url}{_LAI_TILES}url={url}",
         "type": "image/png",
         "title": "LAI from 0 (light) to 6 m² m⁻² (dark)",
     }

@@ -18,8 +18,7 @@ from starlette.responses import Response
 
 from lai_service.api.collection_search import is_found
 from lai_service.api.documents import Fields, page_link, served_collection, served_item
-from lai_service.api.limits import check_json
-from lai_service.api.middleware import route_path
+from lai_service.api.limits import check_json, route_path
 from lai_service.catalogue.cql2 import filter_from_query, filter_from_text
 from lai_service.catalogue.items import Document, interval_from_text
 from lai_service.catalogue.port import Catalogue, Search, SortKey

@@ -32,7 +32,8 @@ SPATIAL = {
     "s_contains": "contains",
 }
 """Operator to predicate, of the footprint with a literal, as shapely and PostGIS name it."""
-_SWAPPED = {"within": "contains", "contains": "within"}
+CONVERSE = {"within": "contains", "contains": "within"}
+"""Of predicates that differ from theirs."""
 
 ARRAY = ("a_contains", "a_containedby", "a_equals", "a_overlaps")
 """Operators between two arrays, which are taken as sets."""
@@ -73,7 +74,7 @@ def sides_of(predicate: str, args: Sequence[Any], operator: str) -> tuple[str, M
     if len(args) != 2 or len(footprints) != 1 or not isinstance(args[1 - footprints[0]], Mapping):
         raise FilterError(f"{operator} compares the property 'geometry' with one geometry")
     literal = args[1 - footprints[0]]
-    return (_SWAPPED.get(predicate, predicate) if footprints[0] else predicate), literal
+    return (CONVERSE.get(predicate, predicate) if footprints[0] else predicate), literal
 
 
 def _is_footprint(node: object) -> bool:

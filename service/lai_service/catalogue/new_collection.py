@@ -46,7 +46,7 @@ def collection_for(collection_id: str, items: Iterable[Document]) -> Document:
     """
     documents = list(items)
     try:
-        read = [pystac.Item.from_dict(document) for document in documents]
+        read = [pystac.Item.from_dict(document, migrate=False) for document in documents]
         collection = build_collection(read, collection_id=collection_id)
     except (LaiStacError, pystac.errors.STACError, LookupError, TypeError, ValueError):
         return _plain(collection_id, documents[0])  # items of others need not say what ours do

@@ -223,10 +223,7 @@ class SqliteCatalogue(Catalogue):
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
                     return []
-                if any(
-                    limit in str(error)
-                    for limit in ("overflow", "too large", "too many", "too complex")
-                ):
+                if any(limit in str(error) for limit in _LIMITS):
                     raise FilterError(
                         f"the filter is too long or nested too deep: {error}"
                     ) from error

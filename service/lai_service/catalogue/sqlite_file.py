@@ -23,6 +23,7 @@ from pathlib import Path
 
 import shapely
 
+from lai_service.catalogue.cql2 import CONVERSE
 from lai_service.catalogue.cql2_sql import INDEXED
 from lai_service.catalogue.items import (
     Document,
@@ -137,14 +138,11 @@ class Connections:
         return connection
 
 
-_CONVERSE = {"within": "contains", "contains": "within"}
-
-
 def _geometry_is(geojson: str | None, wkb: bytes, predicate: str) -> bool | None:
     """Return whether a GeoJSON geometry stands in a relation to a WKB one; None without one."""
     if geojson is None:
         return None
-    converse = getattr(shapely, _CONVERSE.get(predicate, predicate))
+    converse = getattr(shapely, CONVERSE.get(predicate, predicate))
     return bool(converse(_prepared(wkb), shapely.from_geojson(geojson)))  # the prepared one first
 
 
