@@ -14,7 +14,15 @@ import typer
 
 from lai_udf import cli_options as option
 from lai_udf.cli_openeo import check, graph, pack, produce
-from lai_udf.frame import commands_of, one_sentence, show_progress, version_option, word
+from lai_udf.frame import (
+    commands_of,
+    one_sentence,
+    read_names,
+    read_offset,
+    show_progress,
+    version_option,
+    word,
+)
 
 app = typer.Typer(
     cls=commands_of(option.PROGRAM, "cubes,polygons"),
@@ -94,16 +102,16 @@ def run(
         target=target,
         samples=samples,
         seed=seed,
-        bands=None if bands is None else option.choose_names(bands, "--bands", ALL_OUTPUT_BANDS),
-        variables=option.choose_names(variables, "--variables", tuple(VARIABLES)),
+        bands=None if bands is None else read_names(bands, "--bands", ALL_OUTPUT_BANDS),
+        variables=read_names(variables, "--variables", tuple(VARIABLES)),
         resolution=resolution,
         region=region,
         level=level,
         calibration=calibration,
         plausibility=plausibility,
     )
-    names = () if input_bands is None else option.split_names(input_bands, "--input-bands")
-    declared = Declared(scale, option.read_offset(offset), datetime, names, resolution, reproject)
+    names = () if input_bands is None else read_names(input_bands, "--input-bands")
+    declared = Declared(scale, read_offset(offset), datetime, names, resolution, reproject)
     options = {"bands": "--input-bands"}
     with one_sentence(option.PROGRAM, options), show_progress("LAI", "window") as progress:
         report = run_all(
@@ -220,13 +228,13 @@ def field(
                 model=model,
                 target=target,
                 samples=samples,
-                variables=option.choose_names(variables, "--variables", tuple(VARIABLES)),
+                variables=read_names(variables, "--variables", tuple(VARIABLES)),
                 resolution=resolution,
                 region=region,
                 level=level,
                 calibration=calibration,
             ),
-            declared=Declared(scale, option.read_offset(offset), resolution=resolution),
+            declared=Declared(scale, read_offset(offset), resolution=resolution),
             min_valid_share=min_valid_share,
             smooth_days=smooth,
             user=user,
@@ -293,7 +301,7 @@ def series(
 
     if dates is not None and (step, start, end) != (None, None, None):
         raise typer.BadParameter("give dates, or a grid by --step-days, --start and --end")
-    given = open_series_input(source, scale, option.read_offset(offset))
+    given = open_series_input(source, scale, read_offset(offset))
     context: dict[str, Any] = {"max_gap_days": max_gap_days}
     if dates is None:
         days = given.times.astype("datetime64[D]")

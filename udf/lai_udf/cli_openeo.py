@@ -8,7 +8,7 @@ import typer
 from tqdm import tqdm
 
 from lai_udf import cli_options as option
-from lai_udf.frame import one_sentence
+from lai_udf.frame import one_sentence, read_names
 
 CDSE = "https://openeo.dataspace.copernicus.eu"
 
@@ -53,7 +53,7 @@ def produce(
 
     settings: dict[str, Any] = {
         "target": target,
-        "variables": list(option.split_names(variables, "--variables")),
+        "variables": list(read_names(variables, "--variables")),
         "resolution": resolution,
     }
     given = {

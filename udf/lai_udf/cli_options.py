@@ -1,4 +1,4 @@
-"""Options that several commands of `lai-udf` share, and how their texts are read."""
+"""Options that several commands of `lai-udf` share."""
 
 from datetime import datetime
 from pathlib import Path
@@ -45,40 +45,3 @@ JobOptions = Annotated[
 User = Annotated[
     str | None, typer.Option(help=f"Basic authentication; password in {PASSWORD_VARIABLE}.")
 ]
-
-
-def split_names(text: str, option: str) -> tuple[str, ...]:
-    """Split `LAI,LAI_SD`."""
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise typer.BadParameter("name some, separated by commas", param_hint=option)
-    return names
-
-
-def choose_names(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Split `LAI,LAI_SD`; refuse names that are not known."""
-    names = split_names(text, option)
-    if unknown := [name for name in names if name not in known]:
-        raise typer.BadParameter(
-            f"{', '.join(unknown)}: give some of {', '.join(known)}, separated by commas",
-            param_hint=option,
-        )
-    return names
-
-
-def read_offset(texts: list[str] | None) -> float | dict[str, float] | None:
-    """Return a number, or numbers by the date from which they hold."""
-    found: dict[str, float] = {}
-    for text in texts or ():
-        date, _, number = text.rpartition("=")
-        try:
-            found[date] = float(number)
-        except ValueError as error:
-            raise typer.BadParameter(
-                f"{text!r} is neither a number nor DATE=NUMBER", param_hint="--offset"
-            ) from error
-    if not found:
-        return None
-    if "" in found and len(found) > 1:
-        raise typer.BadParameter("give one number, or only DATE=NUMBER", param_hint="--offset")
-    return found.get("", found)

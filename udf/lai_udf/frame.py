@@ -1,11 +1,11 @@
-"""What the commands of all packages share: version, progress, and how they fail.
+"""What the commands of all packages share: version, progress, texts they read, how they fail.
 
 Light to import: a command that prints its help does not wait for numpy.
 """
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -49,6 +49,36 @@ def word(error: Any, options: Mapping[str, str] | None = None) -> str:  # noqa: 
     known = {**OPTIONS, **(options or {})}
     sentence: str = error.word(lambda parameter: option_name(parameter, known))
     return sentence
+
+
+def read_names(text: str, option: str, known: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Split `LAI,LAI_SD`; refuse names that are not among the known ones."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if known is not None and name not in known]
+    if unknown or not names:
+        wrong = f"{', '.join(unknown)}: " if unknown else ""
+        some = "some" if known is None else f"some of {', '.join(known)}"
+        message = f"{wrong}give {some}, separated by commas"
+        raise typer.BadParameter(message, param_hint=option)
+    return names
+
+
+def read_offset(texts: list[str] | None) -> float | dict[str, float] | None:
+    """Return a number, or numbers by the date from which they hold (`2022-01-25=-0.1`)."""
+    found: dict[str, float] = {}
+    for text in texts or ():
+        date, _, number = text.rpartition("=")
+        try:
+            found[date] = float(number)
+        except ValueError as error:
+            raise typer.BadParameter(
+                f"{text!r} is neither a number nor DATE=NUMBER", param_hint="--offset"
+            ) from error
+    if not found:
+        return None
+    if "" in found and len(found) > 1:
+        raise typer.BadParameter("give one number, or only DATE=NUMBER", param_hint="--offset")
+    return found.get("", found)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ them. Out: a `Cube`, whose planes stay where they are (on disk, or in a graph of
 are read: date by date as `SceneSource`s, or all in one lazy array of reflectance.
 """
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,19 +18,17 @@ import xarray as xr
 
 from lai_udf.errors import Faults, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.grid import Grid
-from lai_udf.predict import ANGLES, BANDS, to_reflectance
+from lai_udf.predict import BANDS
 from lai_udf.scenes.bands import ArrayBand, Scaled, Scaling
-from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once, names_in_order
+from lai_udf.scenes.labels import LABELS, label_once, names_in_order
 from lai_udf.scenes.locating import find_crs, find_grid
 from lai_udf.scenes.metadata import (
     Declared,
     Offset,
     SceneMetadata,
-    baseline_scaling,
-    choose_scaling,
-    no_data_numbers,
     utc,
 )
+from lai_udf.scenes.planes import Plane, decode_plane, read_plane
 from lai_udf.scenes.source import (
     RESOLUTIONS_M,
     SceneEntry,
@@ -48,26 +46,6 @@ SPACE_DIMENSIONS = {
     "x": ("X", "easting", "lon", "longitude"),
 }
 """What others call our dimensions."""
-
-NODATA_KEYS = ("_FillValue", "missing_value", "nodata")
-BASELINE_COORDINATES = ("s2:processing_baseline", "processing:version", "processing_baseline")
-OFFSET_APPLIED_COORDINATES = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
-
-
-@dataclass(frozen=True)
-class Plane:
-    """One band of a cube, as it is stored."""
-
-    values: xr.DataArray
-    """Dims (t, y, x), north up; angles may lack y and x."""
-    scalings: tuple[Scaling, ...]
-    """One for all dates, or one for each."""
-    nodata: tuple[float, ...] = ()
-    """Stored numbers of no data."""
-
-    def scaling(self, date: int) -> Scaling:
-        """Return the scaling of a date."""
-        return self.scalings[date if len(self.scalings) > 1 else 0]
 
 
 @dataclass(frozen=True)
@@ -155,6 +133,7 @@ class Cube(Scaled):
             classes with NaN where they have no number. CRS in `.rio`.
         """
         shape = (self.size, self.grid.height, self.grid.width)
+        frame = xr.DataArray(np.broadcast_to(np.float32(0), shape), dims=("t", "y", "x"))
         first = self.planes[BANDS[0]]
         alike = all(
             (self.planes[band].scalings, self.planes[band].nodata) == (first.scalings, first.nodata)
@@ -163,9 +142,9 @@ class Cube(Scaled):
         labels, planes = list(self.planes), []
         if self.stack is not None and alike:
             labels = labels[len(BANDS) :]
-            planes = [_decode(replace(first, values=self.stack), BANDS[0])]
+            planes = [decode_plane(replace(first, values=self.stack), BANDS[0])]
         planes += [
-            _decode(self.planes[label], label).broadcast_like(_frame(shape)).expand_dims("bands")
+            decode_plane(self.planes[label], label).broadcast_like(frame).expand_dims("bands")
             for label in labels
         ]
         turned = [plane.transpose("t", "bands", "y", "x") for plane in planes]
@@ -285,7 +264,7 @@ def as_cube(
             grid.require_metric(RESOLUTIONS_M, name)
     with faults.collect():
         for label in (label for label in LABELS if label in bands):
-            planes[label] = _plane(label, bands[label], data, times, declared, name)
+            planes[label] = read_plane(label, bands[label], data, times, declared, name)
     faults.settle()
     assert grid is not None
     kept = dict(data.attrs) | _scalars(data)
@@ -398,13 +377,7 @@ def _times(
 ) -> tuple[npt.NDArray[np.datetime64] | None, dict[str, xr.DataArray]]:
     """Return the time of each date, and the bands with the dimension t."""
     if any("t" in band.dims for band in bands.values()):
-        if declared.datetime is not None:
-            raise MetadataError(
-                f"{name} has times of its own",
-                parameter="datetime",
-                value=declared.datetime,
-                expected="nothing",
-            )
+        declared.refuse_time(name)
         size = next(band.sizes["t"] for band in bands.values() if "t" in band.dims)
         if size == 0:
             raise MetadataError(f"{name} has no date: its axis of time is empty")
@@ -431,149 +404,9 @@ def _as_times(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.datetime64]
     return values
 
 
-def as_plane(label: str, band: xr.DataArray, declared: Declared, datetime: str, name: str) -> Plane:
-    """Return a band (y, x) of one scene with what its numbers mean."""
-    time = np.atleast_1d(np.datetime64(datetime.removesuffix("Z"), "ns"))
-    return _plane(label, band, band, time, declared, name)
-
-
-def _plane(
-    label: str,
-    band: xr.DataArray,
-    data: xr.Dataset | xr.DataArray,
-    times: npt.NDArray[np.datetime64] | None,
-    declared: Declared,
-    name: str,
-) -> Plane:
-    """Return a band with what its numbers mean."""
-    if band.dtype.kind not in "iufb":
-        raise MissingBandError(f"{name}: band {label} holds {band.dtype}, not numbers")
-    encoded = {**data.attrs, **band.attrs}
-    nodata = [float(encoded[key]) for key in NODATA_KEYS if _is_number(encoded.get(key))]
-    if label == SCENE_CLASS_BAND:
-        return Plane(band, (Scaling(found="classes"),), tuple(nodata))
-    stated = _stated_scaling(band)
-    if label in ANGLES:
-        return Plane(band, (stated or Scaling(),), tuple(nodata))
-    size = band.sizes["t"] if "t" in band.dims else 1
-    found: Sequence[Scaling | None] = [stated]
-    if stated is None and band.dtype.kind != "f":
-        found = _by_baseline(data, size) or [None]
-    elif stated is None and band.encoding.get("scale_factor") is not None:
-        _refuse_scaling_twice(band, declared, f"{name}, band {label}")
-        found = [Scaling(1.0, 0.0, True, "decoded on opening")]
-    dates = [""] * len(found)
-    if isinstance(declared.reflectance_offset, Mapping):
-        dates = _date_texts(times, size)
-        found = list(found) * (size if len(found) == 1 else 1)
-    where = f"{name}, band {label}"
-    scalings = tuple(
-        choose_scaling(one, declared, band.dtype, where, time=date)
-        for one, date in zip(found, dates, strict=True)
-    )
-    scale = next((one.scale for one in scalings if one.scale != 1), 1.0)
-    return Plane(band, scalings, tuple(no_data_numbers(nodata, band.dtype, scale)))
-
-
-def _refuse_scaling_twice(band: xr.DataArray, declared: Declared, where: str) -> None:
-    """Raise `MetadataError` where scale or offset are declared that xarray has applied already."""
-    offset = declared.reflectance_offset
-    offsets = offset.values() if isinstance(offset, Mapping) else [offset or 0.0]
-    for parameter, attribute, value, declares in (
-        (
-            "reflectance_scale",
-            "scale_factor",
-            declared.reflectance_scale,
-            declared.reflectance_scale not in (None, 1),
-        ),
-        ("reflectance_offset", "add_offset", offset, any(offsets)),
-    ):
-        applied = band.encoding.get(attribute)
-        if declares and applied not in (None, 0 if attribute == "add_offset" else 1):
-            raise MetadataError(
-                f"{where} was decoded on opening ({attribute} {applied:g})",
-                parameter=parameter,
-                value=value,
-                expected="nothing, or open the data with mask_and_scale=False",
-            )
-
-
-def _date_texts(times: npt.NDArray[np.datetime64] | None, size: int) -> list[str]:
-    if times is None:
-        return [""] * size
-    return [f"{text}Z" for text in np.datetime_as_string(times, unit="s")]
-
-
-def _stated_scaling(band: xr.DataArray) -> Scaling | None:
-    """Return the scaling that attributes state of values that are not decoded yet.
-
-    CF's `scale_factor` and `add_offset`, EOPF's own, and those of GDAL that rioxarray keeps.
-    """
-    own = band.attrs.get("_eopf_attrs") or {}
-    for attributes, found in ((own, "EOPF attributes"), (band.attrs, "attributes of the band")):
-        scale = attributes.get("scale_factor", attributes.get("scale"))
-        offset = attributes.get("add_offset", attributes.get("offset"))
-        if scale is not None and _is_number(scale):
-            numbers = float(scale), float(offset or 0.0)
-            if numbers != (1.0, 0.0):
-                return Scaling(*numbers, True, found)
-    return None
-
-
-def _by_baseline(data: xr.Dataset | xr.DataArray, size: int) -> list[Scaling | None] | None:
-    """Return the scaling by the processing baseline of each date, that stackstac keeps.
-
-    The offset is not taken for known: somebody may have harmonised the numbers before.
-    """
-    coordinate = next((data.coords[n] for n in BASELINE_COORDINATES if n in data.coords), None)
-    if coordinate is None:
-        return None
-    applied = next((data.coords[n] for n in OFFSET_APPLIED_COORDINATES if n in data.coords), None)
-    gone = np.broadcast_to(False if applied is None else applied.values.astype(bool), size)
-    found: list[Scaling | None] = []
-    for text, is_gone in zip(np.broadcast_to(coordinate.values, size), gone, strict=True):
-        by_baseline = baseline_scaling(str(text), f"processing baseline {text}")
-        if by_baseline is None:
-            return None
-        offset = 0.0 if is_gone else by_baseline.offset
-        found.append(Scaling(by_baseline.scale, offset, False, by_baseline.found))
-    return found
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
-
-
 def _scalars(data: xr.Dataset | xr.DataArray) -> dict[Hashable, Any]:
     found: dict[Hashable, Any] = {}
     for name in ("platform", "constellation"):
         if name in data.coords and data.coords[name].ndim == 0:
             found[name] = data.coords[name].item()
     return found
-
-
-def _frame(shape: tuple[int, int, int]) -> xr.DataArray:
-    """Return an array without values of its own, for its shape."""
-    return xr.DataArray(np.broadcast_to(np.float32(0), shape), dims=("t", "y", "x"))
-
-
-def _decode(plane: Plane, label: str) -> xr.DataArray:
-    """Return a plane as float32: reflectance, degrees or class numbers, NaN for no data."""
-    bare = plane.values.reset_coords(drop=True)
-    stored = bare.drop_vars(list(bare.coords))
-    if label == SCENE_CLASS_BAND:
-        values = stored.astype("float32")
-    else:
-        scales = _along_time(plane, "scale")
-        offsets = _along_time(plane, "offset")
-        values = xr.apply_ufunc(
-            to_reflectance, stored, scales, offsets, dask="parallelized", output_dtypes=["float32"]
-        )
-    if plane.nodata:
-        values = values.where(~stored.isin(list(plane.nodata)), np.float32(np.nan))
-    return values
-
-
-def _along_time(plane: Plane, key: str) -> xr.DataArray | float:
-    numbers = [float(getattr(scaling, key)) for scaling in plane.scalings]
-    return numbers[0] if len(numbers) == 1 else xr.DataArray(numbers, dims="t")

@@ -23,10 +23,10 @@ from lai_udf.scenes.bands import (
     angle_grids,
     mean_view_angles,
 )
-from lai_udf.scenes.cubes import as_plane
 from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND
 from lai_udf.scenes.locating import find_crs, find_grid
 from lai_udf.scenes.metadata import Declared, SceneMetadata, complete_metadata
+from lai_udf.scenes.planes import as_plane
 from lai_udf.scenes.source import LOG, SceneSource, require_bands
 
 REFLECTANCE = "measurements/reflectance"

@@ -78,6 +78,16 @@ class Declared:
     resolution: int = 20
     reproject: bool = False
 
+    def refuse_time(self, where: str) -> None:
+        """Raise `MetadataError` where a time is declared of what has times of its own."""
+        if self.datetime is not None:
+            raise MetadataError(
+                f"{where} has times of its own",
+                parameter="datetime",
+                value=self.datetime,
+                expected="nothing",
+            )
+
     def scaling(self, found: Scaling | None, *, time: str = "") -> Scaling | None:
         """Return the scaling of a band: what is declared, else what was found, else None.
 

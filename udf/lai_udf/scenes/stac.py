@@ -355,13 +355,7 @@ def open_items(href: str, **given: Unpack[Declaration]) -> Iterator[tuple[str, S
 
 def describe_items(href: str, declared: Declared) -> Iterator[SceneEntry]:
     """Yield the scenes of a document; see `open_items`."""
-    if declared.datetime is not None:
-        raise MetadataError(
-            f"{href}: Items have times of their own",
-            parameter="datetime",
-            value=declared.datetime,
-            expected="nothing",
-        )
+    declared.refuse_time(f"each Item of {href}")
     known: set[str] = set()
     for item in read_items(href):
         named = Path(item.id).name == item.id and item.id[:1] not in ("", ".")
