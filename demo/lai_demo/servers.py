@@ -16,49 +16,51 @@ from lai_udf.predict import LaiError
 PATIENCE_S = 120
 
 
-def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+class LaiDemoError(LaiError):
+    """A step did not do its work; the message says which, and where its log is."""
 
 
 @contextmanager
 def starting(
     command: list[str], *, ready: str, log: Path, environment: Mapping[str, str]
-) -> Iterator[Callable[[], None]]:
-    """Run one of our console scripts until the block ends; yield a function that waits for it.
+) -> Iterator[Callable[[], str]]:
+    """Run one of our servers on a free port of the loopback interface until the block ends.
 
     Args:
         command: script name and arguments; the script is looked for beside the interpreter.
-        ready: address that answers 200 once the server is up.
+        ready: path that answers 200 once the server is up.
         log: file for what it prints.
         environment: variables added to ours.
 
-    Raises:
-        LaiDemoError: on waiting: it ended, or did not answer in time; the message names the log.
+    Yields:
+        A function that waits for the server and returns its address; it raises `LaiDemoError`,
+        which names the log, where the server ended or did not answer in time.
     """
     name, *arguments = command
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [Path(sys.executable).with_name(name), *arguments],
+            [Path(sys.executable).with_name(name), *arguments, f"--port={port}"],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **environment},
         )
 
-    def wait() -> None:
+    def wait() -> str:
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise LaiDemoError(f"{name} ended with code {process.returncode}; see {log}")
             try:
-                if requests.get(ready, timeout=2).ok:
-                    return
+                if requests.get(url + ready, timeout=2).ok:
+                    return url
             except requests.RequestException:
                 time.sleep(0.1)
-        raise LaiDemoError(f"{name} did not answer at {ready} within {PATIENCE_S} s; see {log}")
+        raise LaiDemoError(f"{name} did not answer at {url} within {PATIENCE_S} s; see {log}")
 
     try:
         yield wait
@@ -69,17 +71,3 @@ def starting(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-@contextmanager
-def running(
-    command: list[str], *, ready: str, log: Path, environment: Mapping[str, str]
-) -> Iterator[None]:
-    """Run one of our console scripts, which answers by now, until the block ends."""
-    with starting(command, ready=ready, log=log, environment=environment) as wait:
-        wait()
-        yield
-
-
-class LaiDemoError(LaiError):
-    """A step did not do its work; the message says which, and where its log is."""

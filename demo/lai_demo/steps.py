@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from openeo.rest import JobFailedException, OpenEoApiError
 from pystac_client import Client
 from shapely.geometry import box, mapping
 
-from lai_demo.servers import LaiDemoError, free_port, starting
+from lai_demo.servers import LaiDemoError, starting
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import write_scene_geotiff
 from lai_udf.errors import EncodingError
@@ -40,8 +40,6 @@ SIMULATED = {"size": 512, "seed": 20201121, "cloud_cover_percent": 4.0}
 NOT_BUILT = " (a plain page; .venv/bin/lai-service browser builds the real one, with node 20)"
 
 Say = Callable[[str], None]
-Servers = dict[str, tuple[str, Callable[[], None]]]
-"""By the name of the command: its address, and a function that waits until it answers."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +69,18 @@ def run_demo(options: DemoOptions, say: Say) -> str:
         raise LaiDemoError(f"output folder {out} cannot be written: {error.strerror}") from error
     secret = secrets.token_urlsafe(24)
     with ExitStack() as stack:
-        start = cache(lambda: start_servers(out, bundle.path.parent, secret, stack))
-        if options.scene is None:  # nothing can be wrong with it: start while it is simulated
-            start()
+        environment = {"LAI_BACKEND_PASSWORD": secret, "LAI_SERVICE_TOKEN": secret}
+
+        def start(name: str, ready: str, *granted: str) -> Callable[[], str]:
+            data, log = out / name.removeprefix("lai-"), out / "logs" / f"{name}.log"
+            command = [name, "serve", f"--data={data}", *granted]
+            server = starting(command, ready=ready, log=log, environment=environment)
+            return stack.enter_context(server)
+
+        granted = (f"--collections={out / 'collections'}", f"--allow={bundle.path.parent}")
+        backend = partial(start, "lai-backend", "/", *granted)
+        # Nothing can be wrong with the simulated scene: the back-end starts meanwhile.
+        wait_for_backend = None if options.scene else backend()
         say("1/5 scene")
         href = options.scene or _simulate(out / "scene" / "simulated.tif")
         scene = open_demo_scene(href, **options.declared)
@@ -81,10 +88,10 @@ def run_demo(options: DemoOptions, say: Say) -> str:
         say(f"    {scene.sizes['y']} x {scene.sizes['x']} px: {href}")
 
         say(f"2/5 predict over openEO ({bundle.model_id} {bundle.version})")
-        url, wait = start()["lai-backend"]
-        wait()
-        backend = openeo.connect(url).authenticate_basic("lai", secret)
-        raster, facts = predict(scene, backend, bundle.path, options, say)
+        url = (wait_for_backend or backend())()
+        wait_for_service = start("lai-service", "/_mgmt/ping", f"--allow={out}")
+        connection = openeo.connect(url).authenticate_basic("lai", secret)
+        raster, facts = predict(scene, connection, bundle.path, options, say)
 
         say("3/5 describe")
         lai = read_lai_geotiff(raster)
@@ -94,8 +101,7 @@ def run_demo(options: DemoOptions, say: Say) -> str:
         say("4/5 publish")
         from lai_service.ops.client import publish_directory
 
-        url, wait = start()["lai-service"]
-        wait()
+        url = wait_for_service()
         published = publish_directory(folder, url, secret, "lai")
         say(f"    {published.outcome}: {published.address}")
 
@@ -108,25 +114,6 @@ def run_demo(options: DemoOptions, say: Say) -> str:
         say(f"{summary}\n\nserving until Ctrl-C")
         signal.sigwait(stops)
         return ""
-
-
-def start_servers(out: Path, models: Path, secret: str, stack: ExitStack) -> Servers:
-    """Start `lai-backend serve` and `lai-service serve`; return how to reach them."""
-    plans = {
-        "lai-backend": ("/", f"--collections={out / 'collections'}", f"--allow={models}"),
-        "lai-service": ("/_mgmt/ping", f"--allow={out}"),
-    }
-    servers: Servers = {}
-    for name, (ready, *options) in plans.items():
-        url, data = f"http://127.0.0.1:{(port := free_port())}", out / name.removeprefix("lai-")
-        server = starting(
-            [name, "serve", f"--port={port}", f"--data={data}", *options],
-            ready=url + ready,
-            log=out / "logs" / f"{name}.log",
-            environment={"LAI_BACKEND_PASSWORD": secret, "LAI_SERVICE_TOKEN": secret},
-        )
-        servers[name] = url, stack.enter_context(server)
-    return servers
 
 
 def _simulate(path: Path) -> str:

@@ -12,7 +12,7 @@ import openeo
 import pytest
 
 from end_to_end.scenes import write_good_scene
-from lai_demo.servers import free_port, running
+from lai_demo.servers import starting
 from lai_udf.bundle import default_bundle_path
 
 DEMO = [sys.executable, "-m", "lai_demo"]
@@ -98,13 +98,12 @@ class Backend:
 def backend(walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """Serve the collection that the demo wrote; two jobs at a time."""
     bundle, allowed = default_bundle_path(), tmp_path_factory.mktemp("allowed")
-    data, port = tmp_path_factory.mktemp("backend"), free_port()
-    url = f"http://127.0.0.1:{port}"
+    data = tmp_path_factory.mktemp("backend")
     command = ["lai-backend", "serve", f"--collections={walk.out / 'collections'}"]
-    command += [f"--port={port}", f"--data={data}", "--max-jobs=2", "--threads=1"]
+    command += [f"--data={data}", "--max-jobs=2", "--threads=1"]
     command += [f"--allow={bundle.parent}", f"--allow={allowed}"]
     log = data / "server.log"
     variables = {"LAI_BACKEND_PASSWORD": "secret words", "OMP_NUM_THREADS": "1"}
-    with running(command, ready=f"{url}/", log=log, environment=variables):
-        connection = openeo.connect(url).authenticate_basic("lai", "secret words")
+    with starting(command, ready="/", log=log, environment=variables) as wait:
+        connection = openeo.connect(wait()).authenticate_basic("lai", "secret words")
         yield Backend(connection, str(bundle), allowed)

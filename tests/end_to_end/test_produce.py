@@ -12,7 +12,7 @@ import requests
 from rasterio.warp import transform_bounds
 
 from end_to_end.conftest import Backend, Walk
-from lai_demo.servers import free_port, running
+from lai_demo.servers import starting
 from lai_demo.steps import COLLECTION
 from lai_udf.results import read_lai_geotiff
 
@@ -89,12 +89,12 @@ def test_the_job_computes_what_the_scene_says(produced: tuple[Path, str], walk: 
 def test_the_second_command_makes_a_searchable_catalogue(
     produced: tuple[Path, str], tmp_path: Path
 ) -> None:
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    serve = ["lai-service", "serve", f"--port={port}", f"--data={tmp_path / 'data'}"]
+    serve = ["lai-service", "serve", f"--data={tmp_path / 'data'}"]
     serve += [f"--allow={produced[0]}"]
     token = {"LAI_SERVICE_TOKEN": TOKEN}
-    ready = f"{url}/_mgmt/ping"
-    with running(serve, ready=ready, log=tmp_path / "log", environment=token):
+    log = tmp_path / "log"
+    with starting(serve, ready="/_mgmt/ping", log=log, environment=token) as wait:
+        url = wait()
         command = ["lai-service", "publish", "--jobs", produced[0] / "jobs.parquet", "--url", url]
         done = run(*command, **token)
         assert done.returncode == 0, done.stdout + done.stderr

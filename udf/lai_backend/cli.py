@@ -100,6 +100,9 @@ def serve(
             private_network=private_network,
         )
         os.environ.pop("LAI_BACKEND_PASSWORD", None)  # workers inherit the environment
+        from lai_backend.launcher import warm_up
+
+        warm_up()  # the helper of the workers imports its libraries while this process does
         from lai_backend.serving import serve as serve_forever  # takes seconds to import
 
         serve_forever(settings, on_ready=typer.echo)
