@@ -21,9 +21,6 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the report; without it, table 4 is printed.")
     ] = None,
     scale: Annotated[Literal["tiny", "small", "full"], typer.Option(help="How much.")] = "small",
-    noise: Annotated[
-        float, typer.Option(min=0, help="Band noise of the printed table; 1 = as measured.")
-    ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same simulated scenes.")] = 0,
     series: Annotated[
         Path | None,
@@ -48,29 +45,25 @@ def evaluate(
         real = {"scenes": scenes, "ten_metres": ten_metres, "series": series}
         typer.echo(_write_report(networks, real, report, scale, seed, record))
     elif scenes is not None:
-        _print_scores(networks, scenes, noise)
+        _print_scores(networks, scenes)
     else:
         raise typer.BadParameter("give --report DIR, or a folder of scenes to print scores of")
 
 
-def _print_scores(paths: list[Path], scenes: Path, noise: float) -> None:
+def _print_scores(paths: list[Path], scenes: Path) -> None:
     """Print the paper's table 4 on real scenes: with angles, without, and with noise."""
     from lai_training.evaluation.networks import open_networks
-    from lai_training.scores.emulation import find_scenes, format_scores, score_scenes
+    from lai_training.evaluation.scenes import REAL, read_real
+    from lai_training.evaluation.scores import CASES, run_cases, tabulate_scores
+    from lai_training.evaluation.tables import format_table_4
 
-    cases = {"angles given": (0.0, True), "nominal angles": (0.0, False)}
-    cases |= {f"with noise {noise:g}": (noise, False)} if noise else {}
-    rows = {}
-    with one_sentence(), open_networks(paths) as networks:
-        files = find_scenes(scenes)
-        for network in networks:
-            label = f"{network.name}, " if len(networks) > 1 else ""
-            for title, (level, angles) in cases.items():
-                with show_progress("evaluate", "scene") as progress:
-                    rows[label + title] = score_scenes(
-                        files, network.bundle, noise=level, angles=angles, progress=progress
-                    )
-    typer.echo(format_scores(rows))
+    with (
+        one_sentence(),
+        show_progress("evaluate", "scene") as progress,
+        open_networks(paths) as networks,
+    ):
+        scores = tabulate_scores(run_cases(read_real(scenes), networks, progress=progress))
+    typer.echo("\n\n".join(format_table_4(scores, None, REAL, case) for case in CASES))
 
 
 def _write_report(

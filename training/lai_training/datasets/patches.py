@@ -146,39 +146,22 @@ class Strip:
     """(y, x) no data."""
 
 
-@dataclass(frozen=True)
-class LabelRaster:
-    """LAI of a product from elsewhere, such as SNAP."""
-
-    path: Path
-    index: int
-    """Band of the file, from 1."""
-
-    def read(self, window: Window) -> Floats:
-        """Return (y, x) LAI, NaN for no data; raise `PrepareError` where it cannot be read."""
-        try:
-            with rasterio.open(self.path) as dataset:
-                lai = dataset.read(self.index, window=window, masked=True)
-        except RasterioError as error:
-            raise PrepareError(f"label raster {self.path} cannot be read ({error})") from error
-        return np.asarray(lai.astype(np.float32).filled(np.nan))
-
-
-def open_label(folder: Path, product_id: str, grid: Grid) -> LabelRaster:
-    """Open the label raster of a product: `<product id>.tif`, band `LAI` or the first.
+def read_label(path: Path, grid: Grid, window: Window) -> Floats:
+    """Return LAI from elsewhere, such as SNAP's, (y, x), NaN for no data: band `LAI` or the first.
 
     Raises:
-        PrepareError: it is missing or cannot be read.
+        PrepareError: the file is missing or cannot be read.
         GridError: its grid is not that of the product.
     """
-    path = folder / f"{product_id}.tif"
     try:
         with rasterio.open(path) as dataset:
             grid.require_same(Grid.of_dataset(dataset), f"label raster {path.name}")
             names = [(text or "").upper() for text in dataset.descriptions]
+            index = names.index("LAI") + 1 if "LAI" in names else 1
+            lai = dataset.read(index, window=window, masked=True)
     except RasterioError as error:
         raise PrepareError(f"label raster {path} cannot be read ({error})") from error
-    return LabelRaster(path, names.index("LAI") + 1 if "LAI" in names else 1)
+    return np.asarray(lai.astype(np.float32).filled(np.nan))
 
 
 def read_strips(source: SceneSource, config: PrepareConfig) -> Iterator[Strip]:
@@ -188,9 +171,7 @@ def read_strips(source: SceneSource, config: PrepareConfig) -> Iterator[Strip]:
         ProductError: a file is truncated or gone, or the label raster lies on another grid.
         LaiInputError: the values are no surface reflectance.
     """
-    label = None
-    if config.labels is not None:
-        label = open_label(Path(config.labels), source.metadata.product_id, source.grid)
+    labels = config.labels and Path(config.labels) / f"{source.metadata.product_id}.tif"
     height, width = source.grid.shape
     step = max(STRIP_ROWS // config.patch_px, 1) * config.patch_px
     for first in range(0, height, step):
@@ -198,9 +179,10 @@ def read_strips(source: SceneSource, config: PrepareConfig) -> Iterator[Strip]:
         above = min(config.mask_buffer_px, first)  # clouds beyond the strip reach into it
         below = min(config.mask_buffer_px, height - last)
         window = Window(0, first - above, width, last - first + above + below)
+        core = Window(0, first, width, last - first)
+        lai = read_label(labels, source.grid, core) if labels else None
         scene = source.read(window)
         rows = slice(above, above + last - first)
-        lai = label.read(Window(0, first, width, last - first)) if label else None
         yield mask_strip(scene, rows, first, lai, config.mask_buffer_px)
 
 

@@ -6,7 +6,7 @@ reference itself without noise, and what the noise does to a pixel-wise method w
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,9 +79,19 @@ def run_case(scene: Scene, case: Case, networks: Sequence[Network]) -> Pixels:
     return Pixels(scene, case, predict_sl2p(clean)[scene.scored], estimates, seconds)
 
 
-def run_cases(scenes: Iterable[Scene], networks: Sequence[Network]) -> list[Pixels]:
-    """Run every case of every scene."""
-    return [run_case(scene, case, networks) for scene in scenes for case in CASES]
+def run_cases(
+    scenes: Sequence[Scene],
+    networks: Sequence[Network],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Pixels]:
+    """Run every case of every scene; `progress` is called with (scenes done, all)."""
+    found = []
+    for number, scene in enumerate(scenes, start=1):
+        found += [run_case(scene, case, networks) for case in CASES]
+        if progress:
+            progress(number, len(scenes))
+    return found
 
 
 def tabulate_scores(results: Sequence[Pixels]) -> pd.DataFrame:

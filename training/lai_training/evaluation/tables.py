@@ -57,8 +57,11 @@ def order_columns(table: pd.DataFrame) -> list[str]:
     return sorted(names, key=lambda name: name == SL2P)
 
 
-def format_table_4(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, case: Case) -> str:
-    """Return scores against SL2P over all images of a kind; nothing where there are none."""
+def format_table_4(scores: pd.DataFrame, spread: pd.DataFrame | None, kind: str, case: Case) -> str:
+    """Return scores against SL2P over all images of a kind; nothing where there are none.
+
+    `spread` is what `tabulate_spread` measured; None: the table goes without sigma.
+    """
     chosen = _choose(scores, kind=kind, case=case.key, image="all").copy()
     if chosen.empty:
         return ""
@@ -67,8 +70,9 @@ def format_table_4(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, case: 
     chosen["speed"] = chosen["seconds"] / chosen["pixels_timed"] * 1e6
     names, rows = order_columns(chosen), [*TABLE_4, *SPEED]
     if case is CLEAN:  # the input of the draws, and what the paper scores
-        chosen = pd.concat([chosen.merge(_mean_spread(spread, kind), how="left"), _paper()])
-        names, rows = [*names, *PAPER_COLUMNS.values()], [*TABLE_4, *SPREAD, *SPEED]
+        if spread is not None:
+            chosen, rows = chosen.merge(_mean_spread(spread, kind), how="left"), [*rows, *SPREAD]
+        chosen, names = pd.concat([chosen, _paper()]), [*names, *PAPER_COLUMNS.values()]
     return f"**{kind.capitalize()} scenes, {case.title}**\n\n{lay_out(chosen, rows, names)}"
 
 

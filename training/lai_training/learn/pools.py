@@ -6,8 +6,11 @@ need fit in memory.
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -103,22 +106,14 @@ def make_pool(
     with work_folder(path.parent) as work, disk_errors(path.parent):
         unfinished = work / path.name
         np.lib.format.open_memmap(unfinished, mode="w+", dtype="float16", shape=shape).flush()
-        if cores == 1 or len(starts) == 1:
-            for start in starts:
-                done = min(start + _simulate(unfinished, library, seed, start), patches)
+        simulate = partial(_simulate, unfinished, library, seed)
+        spawn = get_context("spawn")  # a fork would copy the threads of a backend
+        several = cores > 1 and len(starts) > 1
+        with ProcessPoolExecutor(cores, spawn) if several else nullcontext() as simulators:
+            counts = simulators.map(simulate, starts) if simulators else map(simulate, starts)
+            for done in accumulate(counts):
                 if progress:
                     progress(done, patches)
-        else:
-            spawn, done = get_context("spawn"), 0  # a fork would copy the threads of a backend
-            with ProcessPoolExecutor(min(cores, len(starts)), spawn) as simulators:
-                jobs = [
-                    simulators.submit(_simulate, unfinished, library, seed, start)
-                    for start in starts
-                ]
-                for job in as_completed(jobs):
-                    done += job.result()
-                    if progress:
-                        progress(done, patches)
         move_finished({unfinished: path})
 
 

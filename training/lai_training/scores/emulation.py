@@ -5,19 +5,17 @@ bundle is run by the UDF's own code, so what is scored is what ships.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from lai_training import sl2p
 from lai_training.errors import EvaluationError
-from lai_training.reporting import format_markdown, read_paper
 from lai_training.restore.degradation import add_measured_noise
 from lai_training.restore.scenes import is_clear_vegetation, leave_border
 from lai_training.scores.metrics import score
@@ -144,30 +142,3 @@ def score_scenes(
         key: round(value, 5) if isinstance(value, float) else value for key, value in scores.items()
     }
     return {**rounded, "scenes": len(parts), "skipped": skipped}
-
-
-def format_scores(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Lay scores out as the paper's table 4, in Markdown, the means of the paper's own below.
-
-    Args:
-        rows: name of the case -> what `score_scenes` returned.
-    """
-    table = pd.DataFrame([{"network against SL2P": name, **own} for name, own in rows.items()])
-    paper = read_paper("images").query("table == 4")
-    means = paper.groupby("network", sort=False).mean(numeric_only=True)
-    names = [f"the paper's {name}, T31TCK 2017, against SNAP" for name in means.index]
-    own = means.reset_index(drop=True).assign(**{"network against SL2P": names})
-    columns = {
-        "scenes": "scenes",
-        "n": "pixels",
-        "correlation": "correlation",
-        "distance": "average distance",
-        "mse": "MSE",
-        "r_squared": "R2",
-        "rmse_ratio": "RMSE / RMSE of SL2P",
-    }
-    own = own.assign(scenes=paper["date"].nunique(), n=20_000 * paper["date"].nunique())
-    table = pd.concat([table, own]).reindex(columns=["network against SL2P", *columns])
-    forms = {"correlation": "{:.4f}", "average distance": "{:.4f}", "MSE": "{:.5f}", "R2": "{:.4f}"}
-    forms["RMSE / RMSE of SL2P"] = "{:.3f}"
-    return format_markdown(table.rename(columns=columns), forms)
