@@ -36,7 +36,6 @@ from lai_udf.scenes.write import REFLECTANCE_ENCODING
 
 COLLECTION = "sentinel-2-l2a"
 SCENE_SCALE, SCENE_OFFSET = REFLECTANCE_ENCODING
-SIMULATED = {"size": 512, "seed": 20201121, "cloud_cover_percent": 4.0}
 NOT_BUILT = " (a plain page; .venv/bin/lai-service browser builds the real one, with node 20)"
 
 Say = Callable[[str], None]
@@ -120,10 +119,9 @@ def _simulate(path: Path) -> str:
     """Simulate the embedded scene: parcels at 20 m with known LAI, thin clouds and shadows."""
     from lai_training.simulation.observation import NoiseModel
     from lai_training.simulation.simulate import simulate
-    from lai_training.simulation.spectral_library import shipped_library
 
     noise = NoiseModel(relative=0.005, absolute=0.001)
-    simulate(path, noise=noise, library=shipped_library(), **SIMULATED)  # type: ignore[arg-type]
+    simulate(path, size=512, seed=20201121, cloud_cover_percent=4.0, noise=noise)
     return str(path)
 
 
@@ -160,47 +158,36 @@ def write_collection(scene: xr.DataArray, folder: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     labels = [str(label) for label in scene["bands"].values]
-    files = {"scene": [label for label in labels if label in (*BANDS, "SCL")]}
-    files["angles"] = [label for label in labels if label in ANGLES]
+    angles = [label for label in labels if label in ANGLES]
+    bands = {"scene": [label for label in labels if label in (*BANDS, "SCL")]}
     try:
-        write_scene_geotiff(scene.sel(bands=files["scene"]), target / "scene.tif")
+        write_scene_geotiff(scene.sel(bands=bands["scene"]), target / "scene.tif")
     except EncodingError as error:
         raise LaiDemoError(
             f"{error}; set SCALE= and OFFSET=, for L2A digital numbers 0.0001 and, from "
             "processing baseline 04.00 on, -0.1 (0 before)"
         ) from error
-    if files["angles"]:
-        degrees = scene.sel(bands=files["angles"]).rio.write_nodata(float("nan"))
-        degrees.attrs = {"long_name": tuple(files["angles"])}
+    if angles:
+        bands["angles"] = angles
+        degrees = scene.sel(bands=angles).rio.write_nodata(float("nan"))
+        degrees.attrs = {"long_name": tuple(angles)}
         degrees.rio.to_raster(target / "angles.tif")
-    scaling = {"raster:scale": SCENE_SCALE, "raster:offset": SCENE_OFFSET}
     bounds = scene.rio.transform_bounds("EPSG:4326")
     item = pystac.Item(
         id=str(scene.attrs.get("product_id") or "scene"),
         geometry=mapping(box(*bounds)),
         bbox=list(bounds),
         datetime=datetime.fromisoformat(scene.attrs["datetime"]),
-        properties={
-            "platform": scene.attrs.get("platform", "sentinel-2"),
-            "proj:code": str(scene.rio.crs),
-            "proj:shape": scene.shape[1:],
-            "proj:transform": list(scene.rio.transform())[:6],
-        },
+        properties={"platform": scene.attrs.get("platform", "sentinel-2")},
         collection=COLLECTION,
     )
-    for name, bands in files.items():
-        if bands:
-            asset = pystac.Asset(f"./{name}.tif", media_type=pystac.MediaType.GEOTIFF)
-            asset.extra_fields["bands"] = [
-                {"name": band, **(scaling if band in BANDS else {})} for band in bands
-            ]
-            item.add_asset(name, asset)
-    collection = pystac.Collection(
-        COLLECTION,
-        "Ten bands at 20 m as digital numbers, scene classes, angles in degrees.",
-        pystac.Extent.from_items([item]),
-        license="other",
-    )
+    scaling = {"raster:scale": SCENE_SCALE, "raster:offset": SCENE_OFFSET}
+    for name, own in bands.items():
+        described = [{"name": band, **(scaling if band in BANDS else {})} for band in own]
+        asset = pystac.Asset(f"./{name}.tif", extra_fields={"bands": described})
+        item.add_asset(name, asset)
+    extent, what = pystac.Extent.from_items([item]), "Bands as digital numbers; angles in degrees."
+    collection = pystac.Collection(COLLECTION, what, extent, license="other")
     for name, document in {"collection": collection, item.id: item}.items():
         (target / f"{name}.json").write_text(json.dumps(document.to_dict()))
 
@@ -212,15 +199,10 @@ def predict(
     say(f"    openEO back-end on {connection.root_url}")
     day = datetime.fromisoformat(scene.attrs["datetime"]).date()
     try:
-        cube = connection.load_collection(
-            COLLECTION, temporal_extent=[str(day), str(day + timedelta(days=1))]
-        )
-        graph = lai_cube(
-            cube,
-            size=options.window,
-            samples=options.samples,
-            reflectance_scale=SCENE_SCALE,
-        )
+        days = [str(day), str(day + timedelta(days=1))]
+        cube = connection.load_collection(COLLECTION, temporal_extent=days)
+        size, samples = options.window, options.samples
+        graph = lai_cube(cube, size=size, samples=samples, reflectance_scale=SCENE_SCALE)
         archives = {"udf-dependency-archives": [f"{model.as_uri()}#lai_model"]}
         job = graph.create_job(out_format="GTiff", title="LAI of a scene", job_options=archives)
         job.start_and_wait(print=lambda line: None, max_poll_interval=0.2)
@@ -250,23 +232,20 @@ def describe(
     """Turn the job's raster into `<out>/<item id>/` with COGs, pictures and the item."""
     from lai_stac.item import describe_cube
 
+    date = scene.attrs["datetime"]
     folder = describe_cube(
         lai,
         out,
         replace=True,
-        datetime=scene.attrs["datetime"],
+        datetime=date,
         platform=scene.attrs.get("platform"),
         scene_href=href if href.startswith("http") else None,
         sources=[scene.attrs.get("product_id") or source_name(href)],
         scene_classification="SCL" in scene["bands"].values,
         **facts,
     )
-    picture = draw_quicklook(
-        lai.sel(bands="LAI").values,
-        lai.sel(bands="LAI_FLAGS").values,
-        f"LAI {scene.attrs['datetime'][:10]}",
-        folder.name,
-    )
+    values, flags = (lai.sel(bands=band).values for band in ("LAI", "LAI_FLAGS"))
+    picture = draw_quicklook(values, flags, f"LAI {date[:10]}", folder.name)
     (folder / "quicklook.png").write_bytes(picture)
     return folder
 
