@@ -30,17 +30,19 @@ BAD_SEARCHES = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_SEARCHES)
-def test_bad_search_is_answered_400_with_one_sentence(filled: TestClient, case: str) -> None:
-    answer = filled.get(f"/search?{BAD_SEARCHES[case]}")
-    assert answer.status_code == 400, answer.text
-    text = answer.json()["description"]
-    assert 5 < len(text) < 500
+def test_bad_search_is_answered_400_with_one_sentence(
+    filled: TestClient, subtests: pytest.Subtests
+) -> None:
+    for case in BAD_SEARCHES:
+        with subtests.test(case=case):
+            answer = filled.get(f"/search?{BAD_SEARCHES[case]}")
+            assert answer.status_code == 400, answer.text
+            text = answer.json()["description"]
+            assert 5 < len(text) < 500
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+def test_bad_search_body_is_answered_400(filled: TestClient, subtests: pytest.Subtests) -> None:
+    for body in [
         b"\xff\xfe",
         b"{",
         b"[]",
@@ -57,19 +59,25 @@ def test_bad_search_is_answered_400_with_one_sentence(filled: TestClient, case: 
         b'{"bbox": [NaN, 0, 1, 1]}',
         b'{"filter": ' + b'{"op":"not","args":[' * 20_000,
         b"[" * 100_000,
-    ],
-)
-def test_bad_search_body_is_answered_400(filled: TestClient, body: bytes) -> None:
-    answer = filled.post("/search", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == 400, answer.text
+    ]:
+        with subtests.test(body=body):
+            answer = filled.post(
+                "/search", content=body, headers={"Content-Type": "application/json"}
+            )
+            assert answer.status_code == 400, answer.text
 
 
-@pytest.mark.parametrize("path", ["/search", "/aggregate", "/timeseries", "/publish"])
-def test_body_that_is_no_json_object_is_answered_400(writer: TestClient, path: str) -> None:
-    for body in (b"[null]", b"null", b"7", b"{", b"\xff", b"[" * 20_000):
-        answer = writer.post(path, content=body, headers={"Content-Type": "application/json"})
-        assert answer.status_code == 400, (body[:9], answer.text)
-        assert len(answer.json()["description"]) < 200
+def test_body_that_is_no_json_object_is_answered_400(
+    writer: TestClient, subtests: pytest.Subtests
+) -> None:
+    for path in ["/search", "/aggregate", "/timeseries", "/publish"]:
+        with subtests.test(path=path):
+            for body in (b"[null]", b"null", b"7", b"{", b"\xff", b"[" * 20_000):
+                answer = writer.post(
+                    path, content=body, headers={"Content-Type": "application/json"}
+                )
+                assert answer.status_code == 400, (body[:9], answer.text)
+                assert len(answer.json()["description"]) < 200
 
 
 def test_unknown_things_are_404(filled: TestClient) -> None:

@@ -69,12 +69,15 @@ def test_polygon_of_many_vertices_finds_what_it_meets(filled: TestClient) -> Non
     assert found["numberReturned"] == 3
 
 
-@pytest.mark.parametrize("depth", [20, MAX_DEPTH, 100, 190, 400, 5000])
-def test_filter_of_any_depth_is_answered(filled: TestClient, depth: int) -> None:
-    text = '{"op":"not","args":[' * depth + "true" + "]}" * depth
-    body = '{"filter-lang":"cql2-json","filter":' + text + "}"
-    answer = filled.post("/search", content=body, headers={"Content-Type": "application/json"})
-    assert answer.status_code == (200 if depth == 20 else 400)
+def test_filter_of_any_depth_is_answered(filled: TestClient, subtests: pytest.Subtests) -> None:
+    for depth in [20, MAX_DEPTH, 100, 190, 400, 5000]:
+        with subtests.test(depth=depth):
+            text = '{"op":"not","args":[' * depth + "true" + "]}" * depth
+            body = '{"filter-lang":"cql2-json","filter":' + text + "}"
+            answer = filled.post(
+                "/search", content=body, headers={"Content-Type": "application/json"}
+            )
+            assert answer.status_code == (200 if depth == 20 else 400)
 
 
 def test_depth_is_found_without_recursion() -> None:
@@ -83,10 +86,11 @@ def test_depth_is_found_without_recursion() -> None:
         check_json(nested(100_000))
 
 
-@pytest.mark.parametrize("route", ["/search", "/timeseries", "/aggregate"])
-def test_body_of_very_many_values_is_refused(client: TestClient, route: str) -> None:
-    answer = client.post(route, json={"note": [[]] * 100_000})
-    assert answer.status_code == 400
+def test_body_of_very_many_values_is_refused(client: TestClient, subtests: pytest.Subtests) -> None:
+    for route in ["/search", "/timeseries", "/aggregate"]:
+        with subtests.test(route=route):
+            answer = client.post(route, json={"note": [[]] * 100_000})
+            assert answer.status_code == 400
 
 
 def test_page_holds_a_thousand_items_whatever_is_asked_for(writer: TestClient) -> None:
@@ -98,9 +102,11 @@ def test_page_holds_a_thousand_items_whatever_is_asked_for(writer: TestClient) -
     assert "next" in {link["rel"] for link in page["links"]}
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
+def test_picture_that_would_take_much_memory_is_refused(
+    writer: TestClient, make_result: Make, subtests: pytest.Subtests
+) -> None:
+    href = publish(writer, make_result()).json()["assets"]["lai"]["href"]
+    for query in [
         "preview.png?max_size=100000",
         "preview.png?width=9000&height=9000",
         "bbox/11,47,12,48/9000x9000.png?",
@@ -108,13 +114,9 @@ def test_page_holds_a_thousand_items_whatever_is_asked_for(writer: TestClient) -
         "preview.png?expression=" + "b1*" * 100 + "b1",
         "statistics?histogram_bins=100000000",
         "preview.png?max_size=many",
-    ],
-)
-def test_picture_that_would_take_much_memory_is_refused(
-    writer: TestClient, make_result: Make, query: str
-) -> None:
-    href = publish(writer, make_result()).json()["assets"]["lai"]["href"]
-    assert writer.get(f"/cog/{query}&url={href}").status_code in (400, 422)
+    ]:
+        with subtests.test(query=query):
+            assert writer.get(f"/cog/{query}&url={href}").status_code in (400, 422)
 
 
 def test_what_is_kept_of_a_series_holds_no_geometry_and_no_array(

@@ -94,9 +94,10 @@ def test_metadata_and_job_may_come_with_the_request(writer: TestClient, results:
     assert {item["properties"]["laiq:target"] for item in answer.json()["features"]} == {"field"}
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
+def test_bad_request_stores_nothing(
+    writer: TestClient, results: Path, settings: Settings, subtests: pytest.Subtests
+) -> None:
+    for body, status in [
         ({"results": "/etc"}, 403),
         ({"results": "{root}/missing"}, 404),
         ({"results": "{root}/job/.."}, 422),
@@ -104,21 +105,18 @@ def test_metadata_and_job_may_come_with_the_request(writer: TestClient, results:
         ({"results": "{root}/job", "job": {}}, 422),
         ({"results": "{root}/job", "collection": "../x"}, 422),
         ({}, 400),
-    ],
-    ids=["foreign folder", "no folder", "no results", "two things", "no graph", "bad id", "none"],
-)
-def test_bad_request_stores_nothing(
-    body, status, writer: TestClient, results: Path, settings: Settings
-) -> None:
-    root = settings.allowed_roots[0]
-    filled = {k: v.format(root=root) if isinstance(v, str) else v for k, v in body.items()}
-    filled = {
-        k: v or job_description() | {"process": {}} if k == "job" else v for k, v in filled.items()
-    }
-    answer = writer.post("/publish", json=filled)
-    assert answer.status_code == status, answer.text
-    assert files(settings) == {}
-    assert writer.get("/search").json()["features"] == []
+    ]:
+        with subtests.test(body=body, status=status):
+            root = settings.allowed_roots[0]
+            filled = {k: v.format(root=root) if isinstance(v, str) else v for k, v in body.items()}
+            filled = {
+                k: v or job_description() | {"process": {}} if k == "job" else v
+                for k, v in filled.items()
+            }
+            answer = writer.post("/publish", json=filled)
+            assert answer.status_code == status, answer.text
+            assert files(settings) == {}
+            assert writer.get("/search").json()["features"] == []
 
 
 def test_job_is_not_published_without_a_token(client: TestClient, results: Path) -> None:

@@ -88,21 +88,22 @@ BAD_ITEMS: dict[str, tuple[Callable[[dict[str, Any]], object], int, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", BAD_ITEMS)
 def test_bad_item_is_refused_with_one_sentence_and_nothing_is_stored(
-    case: str, writer: TestClient, make_result: Make, settings: Settings
+    writer: TestClient, make_result: Make, settings: Settings, subtests: pytest.Subtests
 ) -> None:
-    change, status, words = BAD_ITEMS[case]
-    folder = make_result()
-    (folder / "lai.vrt").write_text("<VRTDataset/>")
-    edit_item(folder, change)
+    for case in BAD_ITEMS:
+        with subtests.test(case=case):
+            change, status, words = BAD_ITEMS[case]
+            folder = make_result()
+            (folder / "lai.vrt").write_text("<VRTDataset/>")
+            edit_item(folder, change)
 
-    answer = publish(writer, folder)
+            answer = publish(writer, folder)
 
-    assert answer.status_code == status, answer.text
-    assert words in answer.json()["description"]
-    assert writer.get("/search").json()["features"] == []
-    assert stored_files(settings) == []
+            assert answer.status_code == status, answer.text
+            assert words in answer.json()["description"]
+            assert writer.get("/search").json()["features"] == []
+            assert stored_files(settings) == []
 
 
 def test_raster_that_is_no_cog_is_refused(

@@ -48,36 +48,31 @@ def test_algorithms_of_titiler_are_not_on_offer(client: TestClient, href: str) -
     assert "algorithm_params" not in client.get("/api").text
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
+def test_values_that_titiler_cannot_use_are_refused(
+    client: TestClient, href: str, subtests: pytest.Subtests
+) -> None:
+    for values in [
         *({"bidx": "-1"}, {"bidx": "9" * 20}, {"nodata": "NaN"}, {"nodata": "inf"}),
         *({"p": "9" * 20}, {"histogram_bins": "0"}, {"c": "x", "categorical": "true"}),
-    ],
-    ids=str,
-)
-def test_values_that_titiler_cannot_use_are_refused(
-    client: TestClient, href: str, values: dict[str, str]
+    ]:
+        with subtests.test(values=values):
+            answer = client.get("/cog/statistics", params={"url": href, **values})
+            assert answer.status_code == 400
+            assert answer.json()["description"]
+
+
+def test_parameters_that_a_route_lacks_are_refused(
+    client: TestClient, href: str, subtests: pytest.Subtests
 ) -> None:
-    answer = client.get("/cog/statistics", params={"url": href, **values})
-    assert answer.status_code == 400
-    assert answer.json()["description"]
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
+    for path in [
         "/cog/preview.png?url={}&colormap=lai&colour_map=lai",
         "/cog/info?url={}&band=1",
         "/cog/preview.jp2?url={}&max_size=1024",
         "/map/dates?collection=lai&year=2024",
         "/map/colours?x=1",
-    ],
-)
-def test_parameters_that_a_route_lacks_are_refused(
-    client: TestClient, href: str, path: str
-) -> None:
-    assert client.get(path.format(href)).status_code == 400
+    ]:
+        with subtests.test(path=path):
+            assert client.get(path.format(href)).status_code == 400
 
 
 def test_preview_is_there_as_jpeg_2000_too(client: TestClient, href: str) -> None:
@@ -101,9 +96,10 @@ def test_path_below_the_data_root_names_a_raster_too(client: TestClient, href: s
     assert client.get("/cog/info", params={"url": path}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def test_anything_else_is_refused_before_gdal_sees_it(
+    client: TestClient, href: str, subtests: pytest.Subtests
+) -> None:
+    for url in [
         "/etc/passwd",
         "../secret.tif",
         "lai/../../secret.tif",
@@ -127,14 +123,11 @@ def test_path_below_the_data_root_names_a_raster_too(client: TestClient, href: s
         "x" * 300 + ".tif",
         "GTIFF_DIR:1:/etc/passwd",
         "NETCDF:/etc/passwd:x",
-    ],
-)
-def test_anything_else_is_refused_before_gdal_sees_it(
-    client: TestClient, href: str, url: str
-) -> None:
-    for route in ("info", "statistics", "preview.png", "WebMercatorQuad/tilejson.json"):
-        answer = client.get(f"/cog/{route}", params={"url": url})
-        assert answer.status_code in (400, 403, 404), (route, answer.text)
+    ]:
+        with subtests.test(url=url):
+            for route in ("info", "statistics", "preview.png", "WebMercatorQuad/tilejson.json"):
+                answer = client.get(f"/cog/{route}", params={"url": url})
+                assert answer.status_code in (400, 403, 404), (route, answer.text)
 
 
 def test_vrt_that_calls_itself_tif_is_not_opened(

@@ -328,9 +328,8 @@ def test_csv_and_plot_say_the_same(published: TestClient) -> None:
     assert (plot.headers["Content-Type"], plot.content[:4]) == ("image/png", b"\x89PNG")
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+def test_bad_request_is_400(published: TestClient, subtests: pytest.Subtests) -> None:
+    for body in [
         {},
         {"geometry": {}},
         {"geometry": {"type": "LineString", "coordinates": [[0, 0], [1, 1]]}},
@@ -344,18 +343,23 @@ def test_csv_and_plot_say_the_same(published: TestClient) -> None:
         {"geometry": {"type": "Point", "coordinates": [0, 0]}, "exclude_flags": 256},
         {"geometry": {"type": "Point", "coordinates": [0, 0]}, "datetime": "x"},
         {"geometry": {"type": "Point", "coordinates": [0, 0]}, "unknown": 1},
-    ],
-)
-def test_bad_request_is_400(published: TestClient, body: dict) -> None:
-    answer = published.post("/timeseries", json=body)
-    assert (answer.status_code, len(answer.json()["description"]) > 5) == (400, True)
+    ]:
+        with subtests.test(body=body):
+            answer = published.post("/timeseries", json=body)
+            assert (answer.status_code, len(answer.json()["description"]) > 5) == (400, True)
 
 
-@pytest.mark.parametrize(
-    "query", ["", "lon=1", "lon=1&lat=91", "lon=1&lat=1&geometry={}", "geometry={", "geometry=[]"]
-)
-def test_bad_query_is_400(published: TestClient, query: str) -> None:
-    assert published.get(f"/timeseries?{query}").status_code == 400
+def test_bad_query_is_400(published: TestClient, subtests: pytest.Subtests) -> None:
+    for query in [
+        "",
+        "lon=1",
+        "lon=1&lat=91",
+        "lon=1&lat=1&geometry={}",
+        "geometry={",
+        "geometry=[]",
+    ]:
+        with subtests.test(query=query):
+            assert published.get(f"/timeseries?{query}").status_code == 400
 
 
 def test_item_that_is_replaced_or_deleted_while_it_is_read_is_read_again(

@@ -104,11 +104,14 @@ def test_posted_hrefs_are_checked_and_never_opened(
     assert ("item-050" in ids(filled.get("/search?limit=100"))) is (status == 201)
 
 
-@pytest.mark.parametrize("bad", ["a/b", "..", ".hidden", "a b", "a?b", "x" * 201, ""])
-def test_ids_that_do_not_fit_an_address_are_refused(filled: TestClient, bad: str) -> None:
-    document = numbered_item(50) | {"id": bad}
-    assert 400 <= filled.post("/collections/lai/items", json=document).status_code < 500
-    assert 400 <= filled.post("/collections", json=collection(bad)).status_code < 500
+def test_ids_that_do_not_fit_an_address_are_refused(
+    filled: TestClient, subtests: pytest.Subtests
+) -> None:
+    for bad in ["a/b", "..", ".hidden", "a b", "a?b", "x" * 201, ""]:
+        with subtests.test(bad=bad):
+            document = numbered_item(50) | {"id": bad}
+            assert 400 <= filled.post("/collections/lai/items", json=document).status_code < 500
+            assert 400 <= filled.post("/collections", json=collection(bad)).status_code < 500
 
 
 def test_infinite_numbers_are_refused(filled: TestClient) -> None:
