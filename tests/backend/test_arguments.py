@@ -31,10 +31,17 @@ def child(process_id: str, **arguments: object) -> dict:
         ("apply_kernel", {"data": CUBE, "kernel": "blur"}, "kernel"),
         ("aggregate_temporal_period", {"data": CUBE, "period": 3}, "period"),
         ("resample_spatial", {"data": CUBE, "resolution": "20 m"}, "resolution"),
+        ("resample_spatial", {"data": CUBE, "resolution": -1}, "resolution"),
+        ("resample_spatial", {"data": CUBE, "resolution": [10]}, "resolution"),
         ("resample_spatial", {"data": CUBE, "method": "nearest"}, "method"),
+        ("resample_spatial", {"data": CUBE, "align": "middle"}, "align"),
+        ("aggregate_temporal_period", {"data": CUBE, "period": "fortnight"}, "period"),
+        ("filter_spatial", {"data": CUBE, "geometries": "file:///etc/passwd"}, "geometries"),
+        ("load_collection", {"id": "A", "spatial_extent": [1, 2, 3, 4]}, "spatial_extent"),
+        ("load_stac", {"url": "a", "properties": {"p": 5}}, "properties"),
         ("save_result", {"data": CUBE, "format": 1}, "format"),
         ("save_result", {"data": CUBE, "format": "GTiff", "options": "a"}, "options"),
-        ("apply_neighborhood", {"data": CUBE, "size": 256}, "size"),
+        ("apply_neighborhood", {"data": CUBE, "size": "96"}, "size"),
     ],
 )
 def test_an_argument_of_a_wrong_type_is_refused_by_its_name(process_id, arguments, named):

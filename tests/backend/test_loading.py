@@ -155,7 +155,6 @@ def test_an_unknown_band_names_the_known_ones(scenes):
         {"west": 1, "south": 2, "east": 0, "north": 3},
         {"west": 1, "south": 2},
         {"west": 1, "south": 2, "east": 3, "north": 4, "crs": "EPSG:99999"},
-        [1, 2, 3, 4],
     ],
 )
 def test_a_wrong_spatial_extent_is_refused(extent):

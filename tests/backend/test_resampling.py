@@ -65,10 +65,7 @@ def test_another_projection_keeps_names_places_and_no_data(cube):
 @pytest.mark.parametrize(
     "arguments",
     [
-        (20, None, "guess", "upper-left"),
-        (20, None, "near", "middle"),
-        (-1, None, "near", "upper-left"),
-        ([10], None, "near", "upper-left"),
+        ([0, 10], None, "near", "upper-left"),
         (20, "EPSG:99999", "near", "upper-left"),
     ],
 )

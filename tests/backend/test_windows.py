@@ -183,7 +183,6 @@ def test_a_bad_udf_is_an_error_of_the_udf(rng, code):
         (px(96), px(-1)),
         ([*px(96), {"dimension": "t", "value": "P1M"}], []),
         ([*px(96), {"dimension": "z", "value": 1}], []),
-        ("96", []),
     ],
 )
 def test_wrong_sizes_are_refused(size, overlap):

@@ -8,7 +8,6 @@ snapped outward to the pixels it touches; nothing is resampled for it.
 import functools
 import math
 import operator
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,8 +41,6 @@ def parse_temporal_extent(value: Json) -> TimeSpan:
     """Read a `temporal_extent`: null or `[start, end]` of RFC 3339 times, each may be null."""
     if value is None:
         return TimeSpan(None, None)
-    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise ParameterError(f"temporal_extent must be [start, end], not {value!r}.")
     start, end = (parse_instant(item) for item in value)
     if start is not None and end is not None and end <= start:
         raise ParameterError(
@@ -81,8 +78,6 @@ def parse_spatial_extent(value: Json) -> Geometry | None:
     """
     if value is None:
         return None
-    if not isinstance(value, dict):
-        raise ParameterError(f"spatial_extent must be a bounding box or GeoJSON, not {value!r}.")
     if "type" in value:
         return _parse_geojson(value)
     missing = [side for side in ("west", "south", "east", "north") if value.get(side) is None]

@@ -80,12 +80,10 @@ class Plan:
 def read_request(request: Mapping[str, Any]) -> LoadRequest:
     """Read the arguments of a loading process, and what `margins` added to them."""
     bands = request.get("bands")
-    if bands is not None and (not isinstance(bands, list) or not bands):
-        raise ParameterError(f"bands must be a list of names, not {bands!r}.")
     return LoadRequest(
         span=parse_temporal_extent(request.get("temporal_extent")),
         region=parse_spatial_extent(request.get("spatial_extent")),
-        bands=None if bands is None else tuple(str(name) for name in bands),
+        bands=None if bands is None else tuple(bands),
         margin_px=int(request.get("margin_px", 0)),
         pixel=request.get("pixel"),
     )

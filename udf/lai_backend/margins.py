@@ -132,13 +132,8 @@ def _resolution(node: Json) -> float | None:
 
 
 def _largest_overlap(overlap: Json) -> int:
-    entries = overlap if isinstance(overlap, list) else []
-    values = [
-        entry.get("value")
-        for entry in entries
-        if isinstance(entry, dict) and entry.get("unit") == "px" and entry.get("dimension") != "t"
-    ]
-    return max((int(value) for value in values if isinstance(value, int | float)), default=0)
+    entries = [e for e in overlap or [] if e.get("unit") == "px" and e["dimension"] != "t"]
+    return max((int(entry["value"]) for entry in entries if entry["value"]), default=0)
 
 
 def _insert_crop(graph: Graph, target: str, extent: Json) -> None:

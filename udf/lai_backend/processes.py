@@ -191,9 +191,9 @@ class Loading:
 
     def load_stac(self, request: dict[str, Any]) -> xr.DataArray:
         """Load a STAC item, collection or page of items; see `loading`."""
-        href, roots = request.get("url"), self.task.readable_roots
-        if not isinstance(href, str):
+        if "url" not in request:
             raise ParameterError("load_stac needs `url`.")
+        href, roots = str(request["url"]), self.task.readable_roots
 
         def walk() -> list[Scene]:
             if scenes := [read_scene(item, roots) for item in walk_items(href, roots)]:
@@ -247,11 +247,9 @@ def select_scenes(
             scene without that property does not meet it.
         what: the source as the user named it, for messages.
     """
-    if not isinstance(conditions, Mapping):
-        raise ParameterError(f"properties must be an object of conditions, not {conditions!r}.")
     left = list(scenes)
     for name, condition in conditions.items():
-        if not isinstance(condition, Mapping) or "process_graph" not in condition:
+        if "process_graph" not in condition:
             raise ParameterError(f"properties: {name!r} needs a process, as `value <= 20`.")
         registry = plain_registry()
         known = [scene for scene in left if scene.properties.get(name) is not None]

@@ -195,11 +195,8 @@ def period_start(date: pd.Timestamp, period: str) -> np.datetime64:
         start = day.replace(day=min((day.day - 1) // 10, 2) * 10 + 1)
     elif period == "tropical-season":  # of May to October, and of November to April
         start = day.replace(day=1) - pd.DateOffset(months=(day.month - 11) % 6)
-    elif period in DECADES:
-        start = pd.Timestamp(day.year - (day.year - DECADES[period]) % 10, 1, 1)
     else:
-        known = ", ".join([*FREQUENCIES, "dekad", "tropical-season", *DECADES])
-        raise ParameterError(f"There is no period {period!r}; use {known}.")
+        start = pd.Timestamp(day.year - (day.year - DECADES[period]) % 10, 1, 1)
     return np.datetime64(start, "ns")
 
 

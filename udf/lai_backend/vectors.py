@@ -6,7 +6,7 @@ belongs to a polygon if its centre lies in it.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,6 @@ def read_polygons(value: Json) -> DriverVectorCube:
         return value.polygons
     if hasattr(value, "model_dump"):  # the graph library has made a model of it
         value = value.model_dump(mode="json", exclude_none=True)
-    if not isinstance(value, Mapping) or "type" not in value:
-        raise ParameterError(
-            f"geometries must be GeoJSON or the result of a process, not {str(value)[:100]!r}; an "
-            "address is read with load_url."
-        )
     try:
         return DriverVectorCube.from_geojson(dict(value), columns_for_cube=[])
     except (OpenEOApiException, KeyError, TypeError, ValueError) as error:

@@ -72,8 +72,6 @@ def parse_windows(size: Json, overlap: Json) -> Windows:
 
 
 def _by_dimension(entries: Json, what: str) -> dict[str, Mapping[str, Any]]:
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ParameterError(f"{what} of apply_neighborhood must be a list of objects.")
     named = {str(entry.get("dimension")): entry for entry in entries}
     if unknown := set(named) - {"x", "y", "t"}:
         raise ParameterError(f"{what} names {sorted(unknown)}; only x, y and t can be given.")
