@@ -39,6 +39,10 @@ class Grid:
     width: int
     """Columns."""
 
+    def __hash__(self) -> int:
+        """Return a number without the CRS, which is written out for that, some 60 µs each time."""
+        return hash((self.transform, self.height, self.width))
+
     @classmethod
     def of_dataset(cls, dataset: DatasetReader) -> "Grid":
         """Return the grid of an open raster."""

@@ -305,7 +305,7 @@ def _flag_shares(pixels: ZonePixels, count: int) -> dict[int, Floats]:
 def _bits(flags: NDArray[Any]) -> NDArray[np.uint8]:
     """Return flags as bits; NaN becomes all of them."""
     if flags.dtype.kind == "f":
-        flags = np.nan_to_num(flags, nan=255.0)
+        flags = np.where(np.isfinite(flags), flags, 255.0)
     return flags.astype(np.uint8)
 
 
