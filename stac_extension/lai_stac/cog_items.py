@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import rasterio
-from rasterio.errors import RasterioError
-
 from lai_stac.errors import DescriptionError, RasterError
 from lai_stac.item import describe
+from lai_stac.product import open_raster
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.grid import Grid
 from lai_udf.identity import ID_TAG, PRODUCT, covers_tile, source_name
@@ -64,7 +62,8 @@ def describe_cogs(directory: Path, *, bundles: Sequence[Bundle] = ()) -> Path:
         DescriptionError: the tags lack time, target and a known model.
         OutputError: the folder cannot be written.
     """
-    tags, grid = _read_tags(directory / "lai.tif")
+    with open_raster(directory / "lai.tif") as dataset:
+        tags, grid = dataset.tags(), Grid.of_dataset(dataset)
     absent = [name for name in NEEDED if not tags.get(name)]
     if absent:
         raise DescriptionError(
@@ -79,35 +78,34 @@ def describe_cogs(directory: Path, *, bundles: Sequence[Bundle] = ()) -> Path:
             f"{tags.get('MODEL_VERSION')}, whose checksum is none of those known here: "
             f"{', '.join(str(one.description['id']) for one in known.values())}"
         )
-    series = tags.get("SERIES")
-    if series:
+    facts = {
+        "model": bundle.description,
+        "datetime": tags["DATETIME"],
+        "target": tags["TARGET"],
+        "settings": _settings(tags),
+    }
+    if tags.get("SERIES"):
         return describe(
             directory,
-            model=bundle.description,
-            datetime=tags["DATETIME"],
+            **facts,
             sources=tags.get("INPUT", "").split(),
             derived_from=tags.get("SOURCES", "").split(),
-            series=series,
-            target=tags["TARGET"],
-            settings=_settings(tags),
+            series=tags["SERIES"],
         )
     name = source_name(tags.get("PRODUCT_ID", ""))
     product = PRODUCT.search(name)
     samples = int(tags.get("SAMPLES", "0"))
     return describe(
         directory,
-        model=bundle.description,
-        datetime=tags["DATETIME"],
+        **facts,
         platform=tags.get("PLATFORM"),
         sources=[name] if name else [],
         # Releases without result ids did not record whether classes went in.
         scene_classification=ID_TAG not in tags or SCENE_CLASSES_TAG in tags,
         result_id=tags.get(ID_TAG),
         mgrs_tile=product["tile"] if product and covers_tile(grid) else None,
-        target=tags["TARGET"],
         samples=samples,
         seed=int(tags.get("SEED", "0")) if samples else None,
-        settings=_settings(tags),
     )
 
 
@@ -117,11 +115,3 @@ def _settings(tags: Mapping[str, str]) -> dict[str, str | float]:
     if "level" in given:
         given["level"] = float(given["level"])
     return given
-
-
-def _read_tags(path: Path) -> tuple[Mapping[str, str], Grid]:
-    try:
-        with rasterio.open(path, driver="GTiff") as dataset:
-            return dataset.tags(), Grid.of_dataset(dataset)
-    except RasterioError as error:
-        raise RasterError(f"cannot read {path.name} of {path.parent.name} ({error})") from error

@@ -218,8 +218,8 @@ def test_date_is_compared_with_the_day_of_an_item(filled: Catalogue) -> None:
 def test_count_by_month_and_by_class_add_up(filled: Catalogue) -> None:
     months = filled.count_by_month(Search())
     classes = filled.count_by_range(Search(), "laiq:valid_fraction", (0, 0.25, 0.5, 1))
-    assert [month.frequency for month in months] == [1] * 10
-    assert [(c.key, c.frequency) for c in classes] == [("0-0.25", 3), ("0.25-0.5", 2), ("0.5-1", 5)]
+    assert [count for _, count in months] == [1] * 10
+    assert classes == [3, 2, 5]
 
 
 @pytest.mark.parametrize(

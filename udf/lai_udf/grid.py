@@ -40,7 +40,7 @@ class Grid:
     """Columns."""
 
     def __hash__(self) -> int:
-        """Return a number without the CRS, which is written out for that, some 60 µs each time."""
+        """Return a number without the CRS, which would be written out for that each time."""
         return hash((self.transform, self.height, self.width))
 
     @classmethod

@@ -1,5 +1,6 @@
 """The Aggregation extension: how many items, by month and by quality."""
 
+import itertools
 from typing import Annotated, Any
 
 import attr
@@ -22,7 +23,7 @@ from starlette.requests import Request
 
 from lai_service.api.stac_api import SearchBody, parse_json, search_of
 from lai_service.catalogue.items import Document
-from lai_service.catalogue.port import Bucket, Catalogue, Search
+from lai_service.catalogue.port import Catalogue, Search
 from lai_service.errors import BadRequestError
 
 _TENTHS = (*(number / 10 for number in range(10)), 1.000001)  # 1 belongs to the last class
@@ -119,17 +120,24 @@ class Aggregations(ApiExtension):
         if name == "total_count":
             return {**result, "value": self.catalogue.count(search)}
         if name == "datetime_frequency":
-            buckets = self.catalogue.count_by_month(search)
+            months = self.catalogue.count_by_month(search)
+            buckets: list[Document] = [
+                {"key": key, "frequency": count, "data_type": "datetime"} for key, count in months
+            ]
         else:
-            buckets = self.catalogue.count_by_range(search, *_RANGES[name])
-        return {**result, "buckets": [_bucket(bucket) for bucket in buckets]}
-
-
-def _bucket(bucket: Bucket) -> Document:
-    shown: Document = {"key": bucket.key, "frequency": bucket.frequency}
-    if bucket.lower is None:
-        return {**shown, "data_type": "datetime"}
-    return {**shown, "data_type": "numeric", "from": bucket.lower, "to": bucket.upper}
+            field, edges = _RANGES[name]
+            counts = self.catalogue.count_by_range(search, field, edges)
+            buckets = [
+                {
+                    "key": f"{low:g}-{high:g}",
+                    "frequency": count,
+                    "data_type": "numeric",
+                    "from": low,
+                    "to": high,
+                }
+                for (low, high), count in zip(itertools.pairwise(edges), counts, strict=True)
+            ]
+        return {**result, "buckets": buckets}
 
 
 def _collection(request: Request, aggregations: list[Document]) -> Document:

@@ -5,7 +5,6 @@ links that the API makes itself. It knows nothing of HTTP. `sqlite` is the embed
 `pgstac` the one on PostgreSQL; both pass the same tests but for those marked `sqlite_only`.
 """
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -70,20 +69,6 @@ class Page:
     """Items of the page in sort order."""
     next_token: str | None
     """Token of the following page; None on the last."""
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """How many items fall into one class of an aggregation."""
-
-    key: str
-    """Name of the class, e.g. `2024-06-01T00:00:00Z` or `0.8-0.9`."""
-    frequency: int
-    """Number of items."""
-    lower: float | None = None
-    """Lower end of a numeric class, inclusive."""
-    upper: float | None = None
-    """Upper end of a numeric class, exclusive."""
 
 
 class Connection(Protocol):
@@ -276,17 +261,18 @@ class Catalogue(ABC):
             self._drop_item(connection, collection_id, item_id)
         return document
 
-    def count_by_month(self, search: Search) -> list[Bucket]:
-        """Return how many matching items fall into each calendar month (UTC)."""
-        return [Bucket(str(key), count) for key, count in self._grouped(search, self.MONTH)]
+    def count_by_month(self, search: Search) -> list[tuple[str, int]]:
+        """Return how many matching items each calendar month (UTC) has, by its first second."""
+        return self._grouped(search, self.MONTH)
 
-    def count_by_range(self, search: Search, field: str, edges: tuple[float, ...]) -> list[Bucket]:
-        """Return how many matching items have the property in each class between two edges."""
+    def count_by_range(self, search: Search, field: str, edges: tuple[float, ...]) -> list[int]:
+        """Return how many matching items have the property between two edges, the upper excluded.
+
+        Returns:
+            One number fewer than edges.
+        """
         counts = dict(self._grouped(search, self._class_of(field, edges)))
-        return [
-            Bucket(f"{lower:g}-{upper:g}", counts.get(number, 0), lower, upper)
-            for number, (lower, upper) in enumerate(itertools.pairwise(edges), start=1)
-        ]
+        return [counts.get(number, 0) for number in range(1, len(edges))]
 
     def _grouped(self, search: Search, group: Sql) -> list[tuple[Any, int]]:
         where = self._where(search)

@@ -43,7 +43,7 @@ def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
         search = Search(collections=(collection,))
         if catalogue.count(search) > MAX_DAYS_ITEMS:
             months = catalogue.count_by_month(search)
-            found = [{"date": bucket.key[:7], "items": bucket.frequency} for bucket in months]
+            found = [{"date": month[:7], "items": count} for month, count in months]
             return {"unit": "month", "bbox": extent, "dates": found}
         days = Counter(_day(item["properties"]) for item in all_items(catalogue, search))
         found = [{"date": day, "items": days[day]} for day in sorted(days)]
