@@ -48,6 +48,16 @@ def test_raster_is_served_in_ranges(writer: TestClient, make_result: Make) -> No
 PRODUCT = "S2A_MSIL2A_20230625T234621_N0509_R073_T01WCP_20230626T022157"
 
 
+def test_a_raster_that_is_a_link_is_published_under_the_name_of_its_href(
+    writer: TestClient, make_result: Make
+) -> None:
+    folder = make_result()
+    (folder / "lai.tif").rename(folder / "lai_v2.tif")
+    (folder / "lai.tif").symlink_to("lai_v2.tif")
+    href = publish(writer, folder).json()["assets"]["lai"]["href"]
+    assert writer.get(href).status_code == 200
+
+
 @pytest.mark.parametrize(
     "change",
     [

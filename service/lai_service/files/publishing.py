@@ -171,7 +171,12 @@ class Publisher:
         for name, path in self._linked_files(item, folder).items():
             if files.setdefault(name, path) != path:
                 raise InvalidItemError(f"an asset and a link of {item['id']} both name {name}")
-        digest = _digest_of(files)
+        digests = {name: file_digest(path) for name, path in sorted(files.items())}
+        for key, asset in item["assets"].items():
+            name = _name_of(asset["href"])
+            _check_file_fields(files[name], digests[name], asset, f"asset {key} of {item['id']}")
+        lines = [f"{name} {digest}\n" for name, digest in digests.items()]
+        digest = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
         return _Plan(_stored(item, collection, digest), collection, files, digest)
 
     def _with_known_items(self, item: Document) -> Document:
@@ -202,11 +207,11 @@ class Publisher:
         for key, asset in item["assets"].items():
             what = f"asset {key} of {item['id']}"
             path = self._local_file(asset["href"], folder, what)
-            if files.setdefault(path.name, path) != path:
-                raise InvalidItemError(f"two assets of {item['id']} have the file name {path.name}")
+            name = _name_of(asset["href"])
+            if files.setdefault(name, path) != path:
+                raise InvalidItemError(f"two assets of {item['id']} have the file name {name}")
             if _is_raster(asset, path):
                 grids[key] = check_cog(path, item, what)
-            _check_file_fields(path, asset, what)
         _check_one_grid(item, grids)
         return files
 
@@ -216,7 +221,7 @@ class Publisher:
         for link in item["links"]:
             if link.get("rel") not in MADE_LINKS and is_relative(str(link.get("href"))):
                 path = self._local_file(link["href"], folder, f"link {link['rel']!r}")
-                files[path.name] = path
+                files[_name_of(link["href"])] = path
         return files
 
     def _local_file(self, href: str, folder: Path, what: str) -> Path:
@@ -328,20 +333,19 @@ def _check_one_grid(item: Document, grids: dict[str, Grid]) -> None:
             )
 
 
-def _check_file_fields(path: Path, asset: Document, what: str) -> None:
+def _check_file_fields(path: Path, digest: str, asset: Document, what: str) -> None:
     """Compare size and checksum (file extension, multihash sha2-256) with the file."""
     size = path.stat().st_size
     if asset.get("file:size", size) != size:
         raise InvalidItemError(f"{what} has {size} bytes, the item says {asset['file:size']}")
     checksum = str(asset.get("file:checksum", ""))
-    if checksum.startswith("1220") and checksum[4:] != file_digest(path):
+    if checksum.startswith("1220") and checksum[4:] != digest:
         raise InvalidItemError(f"{what} does not have the checksum that the item says")
 
 
-def _digest_of(files: dict[str, Path]) -> str:
-    """Return a short name for the content of the files, the same for the same bytes."""
-    lines = [f"{name} {file_digest(path)}\n" for name, path in sorted(files.items())]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+def _name_of(href: str) -> str:
+    """Return the name under which the file of an href is published."""
+    return posixpath.basename(unquote(href))
 
 
 def _stored(item: Document, collection: str, digest: str) -> Document:
@@ -352,7 +356,7 @@ def _stored(item: Document, collection: str, digest: str) -> Document:
         href = str(thing.get("href"))
         if not is_relative(href):
             return thing
-        return {**thing, "href": posixpath.join(base, posixpath.basename(unquote(href)))}
+        return {**thing, "href": posixpath.join(base, _name_of(href))}
 
     assets = {key: moved(asset) for key, asset in item["assets"].items()}
     stored = {**item, "assets": assets, "links": [moved(link) for link in item["links"]]}
