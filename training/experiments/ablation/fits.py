@@ -43,7 +43,7 @@ SEED = 2020
 
 
 class AblationConfig(BaseModel):
-    """A recipe and what is changed in it; a YAML file of `training/configs/ablation`."""
+    """A recipe and what is changed in it; a YAML file of `configs` beside this one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -2,7 +2,7 @@
 
 In: a folder of real scenes (multiband GeoTIFFs that `lai_udf.scenes.read` reads), a table of real
 pixels if there is one, and simulated patches. Out: `LandStatistics` of each, and the files that
-`lai_training.evaluation.realism_report` makes of them.
+`experiments.realism.report` makes of them.
 
 Compared over clear vegetated pixels: band means and spread, correlations between bands, and
 spatial gradients (the standard deviation within 3x3 pixels: texture by its median, edges by its

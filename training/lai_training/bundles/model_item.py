@@ -1,6 +1,6 @@
 """`model.json` of a bundle: a STAC Item with the machine-learning-model extension (MLM 1.5).
 
-Input: what a run says of itself, and its ONNX graphs. Output: what a catalogue says of the model,
+Input: the provenance of a run, and its ONNX graphs. Output: the description for a catalogue,
 and in its property `lai:contract` the numbers that the UDF runs by: bands, normalisation, reach,
 masks, definition domain, output range, checksums. Calibration and scores are filled in later.
 """

@@ -99,8 +99,8 @@ def _write_report(
         )
         path = write_report(chapters, report)
         for network in networks if record else ():
-            worth = {"metrics": {"real_imagery": summarise(imagery, network.name)}}
-            rewrite_bundle(network.bundle, worth, network.bundle)
+            scores = {"metrics": {"real_imagery": summarise(imagery, network.name)}}
+            rewrite_bundle(network.bundle, scores, network.bundle)
         return path
 
 

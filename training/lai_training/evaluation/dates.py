@@ -1,12 +1,12 @@
-"""What real series say of a network: prediction of another date, and cloud that SCL missed.
+"""Score a network on real series: prediction of another date, and cloud that SCL missed.
 
 Input: a cube (t, bands, y, x) with SCL and angles (`lai_udf.read_cube`) and bundles. Output:
 tables. Definitions:
 
-* *Foretelling*: pairs of dates at most 5.1 days apart, each more than 95 % of SCL 4 and 5; pixels
-  of these classes without SL2P flags on both dates, 3 px off the border. What changed over more
-  than 9 px between the dates is taken out; RMSE of (estimate of one date - SL2P of the other),
-  relative to SL2P's own.
+* *Prediction of another date*: pairs of dates at most 5.1 days apart, each more than 95 % of SCL 4
+  and 5; pixels of these classes without SL2P flags on both dates, 3 px off the border. What changed
+  over more than 9 px between the dates is taken out; RMSE of (estimate of one date - SL2P of the
+  other), relative to SL2P's own.
 * *Residual cloud*: LAI above 1 is expected from the clear dates within 10 days before and after
   (SCL 4 and 5, no SL2P flag, dates more than 98 % clear), and SL2P falls short of it by more than
   0.5; good pixels fall short by less than 0.2. Where the neighbours themselves disagree (mowing,

@@ -69,7 +69,7 @@ class Network:
 
 
 class Teacher(Network):
-    """SL2P as a column of its own: what it says of the same input, without interval or draws."""
+    """SL2P as a column of its own: its LAI of the same input, without interval or draws."""
 
     def predict(
         self,

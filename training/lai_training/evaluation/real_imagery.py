@@ -28,7 +28,7 @@ WORDS = {
     "wald": (
         "Ten metres from real scenes",
         "Wald's protocol: B02 B03 B04 B08 of real scenes at 20 m are kept, the six others averaged "
-        "to 40 m; wanted is what SL2P says of the untouched scene. `ratio`: RMSE relative to that "
+        "to 40 m; the reference is SL2P of the untouched scene. `ratio`: RMSE relative to that "
         "of cubically interpolated bands. Scenes that a network was fitted on flatter it: fit with "
         "places left out to compare.",
     ),
@@ -42,8 +42,8 @@ WORDS = {
         "Real pairs of dates",
         "Pairs of clear dates at most five days apart: RMSE of the estimate of one date against "
         "SL2P of the other, slow change taken out, relative to SL2P's own. Rank correlation of "
-        "the absolute error with LAI_SD (`sd_rank`) and with LAI itself (`lai_rank`): LAI_SD tells "
-        "where to trust an estimate less only by what it tells beyond LAI.",
+        "the absolute error with LAI_SD (`sd_rank`) and with LAI itself (`lai_rank`): LAI_SD "
+        "marks doubtful estimates only where it ranks the error better than LAI does.",
     ),
     "residual_cloud": (
         "Residual cloud",
@@ -90,7 +90,7 @@ def score_real_imagery(
 
 
 def summarise(chapters: Sequence[Chapter], network: str) -> dict[str, Any]:
-    """Return what the chapters say of one network, as a bundle records it.
+    """Return the scores of one network in the chapters, as a bundle records them.
 
     Returns:
         Of the chapters that there are: `wald_ratio` by variable, of this network, of regression of
@@ -100,24 +100,24 @@ def summarise(chapters: Sequence[Chapter], network: str) -> dict[str, Any]:
         digits.
     """
     tables: dict[str, pd.DataFrame] = {k: v for each in chapters for k, v in each.tables.items()}
-    worth: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     methods = {"network": network, "regression": DETAIL, "snap_10m": SNAP_10M, "cubic": CUBIC}
     if "wald" in tables:
         ratio = tables["wald"].set_index(["method", "variable"])["ratio"].round(4)
-        worth["wald_ratio"] = {
+        found["wald_ratio"] = {
             key: ratio[name].to_dict() for key, name in methods.items() if key != "cubic"
         }
     if "ten_metres" in tables:
         own = tables["ten_metres"].query("variable == 'LAI'").set_index("method")["distance"]
-        worth["ten_metres_distance"] = {
+        found["ten_metres_distance"] = {
             key: round(float(own[methods[key]]), 4) for key in ("network", "cubic")
         }
     if "dates" in tables:
         pairs = tables["dates"].set_index("network").round(4)
-        worth["pairs_ratio"] = float(pairs["ratio"][network])
-        worth["pairs_rank"] = {key: float(pairs[f"{key}_rank"][network]) for key in ("sd", "lai")}
+        found["pairs_ratio"] = float(pairs["ratio"][network])
+        found["pairs_rank"] = {key: float(pairs[f"{key}_rank"][network]) for key in ("sd", "lai")}
     if "residual_cloud" in tables:
         rules = tables["residual_cloud"].set_index("rule")[["caught", "lost"]].round(4)
         names = {"flag_128": f"flag 128 of {network}", "flag_1": "SL2P's flag 1"}
-        worth["residual_cloud"] = {key: rules.loc[name].to_dict() for key, name in names.items()}
-    return worth
+        found["residual_cloud"] = {key: rules.loc[name].to_dict() for key, name in names.items()}
+    return found

@@ -1,9 +1,9 @@
-"""What a 10 m network is worth on real scenes, with what else there is beside it.
+"""Score a 10 m network on real scenes, beside interpolation, regression and SNAP.
 
 Input: bundles with a network for 10 m, and real scenes. Of scenes at 20 m, by Wald's protocol,
-B02 B03 B04 B08 are kept, the six others averaged to 40 m; wanted is what SL2P says of the untouched
-scene. Of scenes at 10 m nobody knows the truth; their 10 m LAI, averaged, is held against what SL2P
-says at 20 m, and drawn. Output: tables of errors per method and variable, relative to those of
+B02 B03 B04 B08 are kept, the six others averaged to 40 m; the reference is SL2P of the untouched
+scene. Scenes at 10 m have no reference; their 10 m LAI, averaged, is compared with SL2P at 20 m,
+and drawn. Output: tables of errors per method and variable, relative to those of
 cubically interpolated bands.
 """
 
@@ -88,7 +88,7 @@ def inject_detail(degraded: Float32) -> Float32:
 def read_by_sl2p(
     image: Float32, network: str = "2_1", sensor: str = "S2A"
 ) -> dict[str, NDArray[np.floating[Any]]]:
-    """Return what a set of SL2P says of (10, y, x) at nominal angles, clipped, by variable."""
+    """Return the variables of a set of SL2P for (10, y, x) at nominal angles, clipped, by name."""
     bands = dict(zip(BANDS, image, strict=True))
     known = [name for name in VARIABLES if (network, sensor, name) in list_networks()]
     return {

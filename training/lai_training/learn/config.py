@@ -27,7 +27,7 @@ class SampleConfig(Checked):
     noise_level_low: float = Field(0.0, ge=0, le=1.5)
     """Lowest level of the noise that is to be removed."""
     grain_share: float = Field(0.0, ge=0, le=1)
-    """Share of patches given the texture of real scenes, see `augmentation.add_texture`."""
+    """Share of patches given the texture of real scenes, see `samples.add_texture`."""
     nominal_angle_share: float = Field(0.5, ge=0, le=1)
     """Share of the patches whose angles are withheld."""
     missing_share: float = Field(0.3, ge=0, le=1)
@@ -105,7 +105,7 @@ def read_config(path: Path) -> FitConfig:
 
 
 class _NamedNetwork(BaseModel):
-    """The one key that tells what kind of experiment a file holds."""
+    """The one key that names the kind of experiment."""
 
     model_config = ConfigDict(extra="ignore")
 

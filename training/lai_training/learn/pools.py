@@ -140,7 +140,7 @@ class Normalisation:
     """(10,), reflectance."""
 
     def contract(self) -> dict[str, Any]:
-        """Return what `model.json` says of it."""
+        """Return the `normalisation` block of `model.json`."""
         return {
             "mean": [round(float(value), 6) for value in self.mean],
             "std": [round(float(value), 6) for value in self.std],

@@ -41,13 +41,12 @@ def draw_cosines(
 
 
 def add_texture(clean: Floats, config: SampleConfig, rng: np.random.Generator) -> Floats:
-    """Give a share of the patches the roughness of real scenes, before they are labelled.
+    """Give a share of the patches the texture of real scenes, before they are labelled.
 
     What varies from pixel to pixel is not always noise: crowns and shadows change the brightness of
-    all bands alike, small things mix other surfaces in, bands are a fraction of a pixel off each
-    other, and a sensor has some noise that nobody asks to remove. SL2P sees all of that, so the
-    network must leave it alone; only what `add_noise` adds afterwards is noise to it. Patches are
-    (n, 10, y, x) reflectance.
+    all bands alike, other surfaces are mixed in, bands are a fraction of a pixel off each other,
+    and a sensor has some noise that is not to be removed. All of it is in the label; only what
+    `add_noise` adds afterwards is noise to the network. Patches are (n, 10, y, x) reflectance.
     """
     count, bands, height, width = clean.shape
     pixels = (count, 1, height, width)

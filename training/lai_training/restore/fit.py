@@ -1,7 +1,7 @@
 """Fit both bodies: a config and scenes in, a run folder with Keras weights out.
 
 The folder holds `body_20m.keras`, `body_10m.keras`, `config.yaml`, `history.csv` and
-`provenance.json` (commit, versions, scenes, constants); `restore.bundle` makes a bundle of it.
+`provenance.json` (commit, versions, scenes, constants); `lai-train export` makes a bundle of it.
 """
 
 import json

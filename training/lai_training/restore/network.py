@@ -185,7 +185,7 @@ _FOLDED = fold_sl2p(VARIABLE_SCALES)
 
 
 def read_spectra(spectra: NDArray[np.floating], cosines: Float32) -> NDArray[np.floating]:
-    """Return what SL2P says of (10, ...) reflectance at one geometry, (5, ...), scaled, unclipped.
+    """Return five variables of SL2P for (10, ...) reflectance at one geometry, scaled, unclipped.
 
     Args:
         spectra: bands in the order of `BANDS`.

@@ -1,6 +1,6 @@
-"""How well a bundle emulates SL2P on real scenes, and what it says of field spectra.
+"""How well a bundle emulates SL2P on real scenes.
 
-Input: a bundle (any network) and scenes or field pairs. Output: scores and predictions. The
+Input: a bundle (any network) and scenes. Output: scores. The
 bundle is run by the UDF's own code, so what is scored is what ships.
 """
 

@@ -1,4 +1,4 @@
-"""Scores: how far predictions lie from a reference, and what stated intervals are worth.
+"""Scores: how far predictions lie from a reference, and how well stated intervals hold.
 
 Arrays in, numbers out. The first group are the paper's scores (Albughdadi et al. 2020, eq. 3-9; its
 eq. 6, the mean squared error, is printed without the square and used with it). Pairs in which

@@ -1,7 +1,7 @@
 """SL2P, the teacher: the networks of SNAP's biophysical processor, vectorised.
 
-`processor` is the whole of it; `scene` and `series` apply it to products, `domain` tells which
-spectra it knows, `tables` reads the coefficients.
+`processor` computes variables and flags, `scene` applies it to products and series, `tables` holds
+the coefficients and the definition domain.
 """
 
 from lai_training.sl2p.processor import (
