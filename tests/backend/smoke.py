@@ -8,6 +8,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -340,10 +341,20 @@ def failure(name: str, folder: Path) -> str | None:
     return compare(name, result, folder)
 
 
+@cache
+def numbers_of(folder: Path) -> np.ndarray:
+    """Return the cube that the processes are tried on, loaded once for all of them."""
+    load = {"id": "TINY", "spatial_extent": BOX, "temporal_extent": None, "bands": ["B04", "B08"]}
+    loaded: np.ndarray = run(
+        {"c": {**node("load_collection", **load), "result": True}}, folder
+    ).values
+    loaded.setflags(write=False)
+    return loaded
+
+
 def compare(name: str, result: Any, folder: Path) -> str | None:
     """Compare a result with what numpy says, where it can say it."""
-    load = {"id": "TINY", "spatial_extent": BOX, "temporal_extent": None, "bands": ["B04", "B08"]}
-    cube = run({"c": {**node("load_collection", **load), "result": True}}, folder).values
+    cube = numbers_of(folder)
     expected = None
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
