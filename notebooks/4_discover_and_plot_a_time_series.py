@@ -36,7 +36,7 @@ from matplotlib.dates import ConciseDateFormatter
 
 from experiments.seasons.fields import season_dates
 from experiments.seasons.files import TRUTH_FILE, write_season
-from lai_demo.servers import free_port, running
+from lai_demo.servers import starting
 from lai_service.ops.client import publish_directory
 from lai_stac.item import describe
 from lai_training.simulation.spectral_library import shipped_library
@@ -62,19 +62,18 @@ write_season(
     season, library, size_px=SIZE_PX, dates=season_dates(DATES), seed=5, cloudy_share=0.5
 )
 
-port, token = free_port(), secrets.token_urlsafe(24)
-url = f"http://127.0.0.1:{port}"
+token = secrets.token_urlsafe(24)
 servers = ExitStack()
 atexit.register(servers.close)
-command = ["lai-service", "serve", "--port", str(port), "--data", str(OUT / "service")]
-servers.enter_context(
-    running(
-        [*command, "--allow", str(OUT)],
-        ready=f"{url}/_mgmt/ping",
+wait = servers.enter_context(
+    starting(
+        ["lai-service", "serve", "--data", str(OUT / "service"), "--allow", str(OUT)],
+        ready="/_mgmt/ping",
         log=OUT / "lai-service.log",
         environment={"LAI_SERVICE_TOKEN": token},
     )
 )
+url = wait()
 model = dict(open_bundle().description)
 for folder in sorted(path.parent for path in season.glob("*/lai.tif")):
     time = read_lai_cogs(folder).attrs["DATETIME"]
