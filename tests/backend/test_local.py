@@ -6,6 +6,7 @@ import pytest
 
 from backend import udfs
 from backend.clients import BOX
+from backend.smoke import child
 from backend.udfs import px
 from lai_backend.errors import AccessError, GraphError, ParameterError
 
@@ -53,12 +54,40 @@ def test_arguments_that_a_process_cannot_take_are_named(local, arguments, senten
 
 
 @pytest.mark.parametrize(
+    ("process_id", "arguments"),
+    [
+        ("filter_bands", {"bands": ["B99"]}),
+        ("filter_bands", {"data": {"a": 1}, "bands": ["B04"]}),
+        ("add_dimension", {"name": "x", "label": "a"}),
+        ("apply", {"process": child("gt", x={"from_parameter": "x"}, y="x")}),
+        ("apply", {"process": child("is_nan", x=["a"])}),
+        ("apply", {"process": {"process_graph": 5}}),
+        ("array_element", {"data": [1, 2], "index": 5}),
+    ],
+)
+def test_what_a_process_cannot_work_with_is_a_wrong_argument(local, process_id, arguments):
+    load = {"id": "TINY", "spatial_extent": None, "temporal_extent": None}
+    given = {"data": {"from_node": "l"}, **arguments}
+    with pytest.raises(ParameterError):
+        local.execute(
+            {
+                "l": {"process_id": "load_collection", "arguments": load},
+                "n": {"process_id": process_id, "arguments": given, "result": True},
+            }
+        )
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"spatial_extent": {**BOX, "west": "a"}},
         {"spatial_extent": {**BOX, "east": float("1e999")}},
         {"spatial_extent": {"type": "Polygon", "coordinates": []}},
+        {"spatial_extent": {"type": "Polygon", "coordinates": [["a"]]}},
+        {"spatial_extent": {"type": "FeatureCollection", "features": 5}},
+        {"spatial_extent": {"type": 5}},
         {"properties": 5},
+        {"properties": {"eo:cloud_cover": {"process_graph": 5}}},
         {"properties": {"eo:cloud_cover": {"process_graph": {"n": {"process_id": "nothing"}}}}},
     ],
     ids=str,

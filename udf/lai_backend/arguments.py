@@ -58,7 +58,10 @@ def _loosen(schema: Json) -> Json:
         return [_loosen(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    return {key: _loosen(part) for key, part in schema.items() if key not in LOOSE}
+    loose = {key: _loosen(part) for key, part in schema.items() if key not in LOOSE}
+    if schema.get("subtype") == "process-graph":
+        loose["required"] = ["process_graph"]
+    return loose
 
 
 def _refers(value: Json) -> bool:
@@ -71,7 +74,9 @@ def _refers(value: Json) -> bool:
 
 
 def _child_nodes(value: Json) -> Iterator[dict[str, Any]]:
-    if isinstance(value, dict) and isinstance(value.get("process_graph"), dict):
+    if isinstance(value, dict) and "process_graph" in value:
+        if not isinstance(value["process_graph"], dict):
+            raise ParameterError(f"process_graph must be nodes, not {value['process_graph']!r}.")
         yield from value["process_graph"].values()
     elif isinstance(value, dict | list):
         for part in value.values() if isinstance(value, dict) else value:

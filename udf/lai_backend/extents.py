@@ -79,7 +79,13 @@ def parse_spatial_extent(value: Json) -> Geometry | None:
     if value is None:
         return None
     if "type" in value:
-        return _parse_geojson(value)
+        try:
+            geometry = _parse_geojson(value)
+        except Exception as error:  # odc-geo raises what it meets, AssertionError too
+            raise ParameterError(f"spatial_extent is not valid GeoJSON: {error}.") from error
+        if geometry.is_empty:
+            raise ParameterError("spatial_extent is an empty geometry.")
+        return geometry
     missing = [side for side in ("west", "south", "east", "north") if value.get(side) is None]
     if missing:
         raise ParameterError(f"spatial_extent lacks {', '.join(missing)}.")
@@ -121,19 +127,12 @@ def parse_crs(value: Json) -> CRS:
 
 def _parse_geojson(value: dict[str, Any]) -> Geometry:
     if value["type"] == "FeatureCollection":
-        parts = [_parse_geojson(feature) for feature in value.get("features", [])]
-        if not parts:
-            raise ParameterError("spatial_extent is a FeatureCollection without features.")
-        return functools.reduce(operator.or_, parts)
-    if value["type"] == "Feature":
-        return _parse_geojson(value.get("geometry") or {"type": "null geometry"})
-    try:
-        geometry = Geometry(value, crs="EPSG:4326")
-    except Exception as error:
-        raise ParameterError(f"spatial_extent is not valid GeoJSON: {error}.") from error
-    if geometry.is_empty:
-        raise ParameterError("spatial_extent is an empty geometry.")
-    return geometry
+        return functools.reduce(operator.or_, map(_parse_geojson, value["features"]))
+    return (
+        _parse_geojson(value["geometry"])
+        if value["type"] == "Feature"
+        else Geometry(value, "EPSG:4326")
+    )
 
 
 def snap_outward(grid: GeoBox, region: Geometry, margin_px: int = 0) -> GeoBox:

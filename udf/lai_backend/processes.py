@@ -15,6 +15,7 @@ from typing import Any
 
 import xarray as xr
 from openeo_driver.datacube import DriverVectorCube
+from openeo_driver.errors import OpenEOApiException
 from openeo_pg_parser_networkx import OpenEOProcessGraph, ProcessRegistry
 from openeo_pg_parser_networkx.process_registry import Process
 from openeo_processes_dask import process_implementations, specs
@@ -22,7 +23,13 @@ from openeo_processes_dask import process_implementations, specs
 from lai_backend import dimensions, grids, neighborhood, saving, scl, upstream, vectors
 from lai_backend.access import allowed_path, download, is_web_address
 from lai_backend.collections import find_collection, read_collection, read_scenes
-from lai_backend.errors import GraphError, NoDataError, ParameterError, SourceError
+from lai_backend.errors import (
+    GraphError,
+    LaiBackendError,
+    NoDataError,
+    ParameterError,
+    SourceError,
+)
 from lai_backend.files import Json
 from lai_backend.graphs import COLLECT, Graph
 from lai_backend.loading import load_cube, plan_cube, read_request
@@ -107,16 +114,22 @@ def plain_registry() -> ProcessRegistry:
 
 
 def _named(function: Function) -> Function:
-    """Refuse arguments that a process does not have, and calls without those that it needs."""
+    """Refuse calls whose arguments a process does not have, needs, or cannot work with.
+
+    What a process of the library raises while the graph is built comes of its arguments, and has no
+    root of its own.
+    """
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
             signature.bind(*args, **kwargs)
-        except TypeError as error:
+            return function(*args, **kwargs)
+        except (LaiBackendError, OpenEOApiException, MemoryError, OSError):
+            raise
+        except Exception as error:
             raise ParameterError(f"{function.__name__.strip('_')}: {error}.") from error
-        return function(*args, **kwargs)
 
     return call
 
@@ -249,8 +262,6 @@ def select_scenes(
     """
     left = list(scenes)
     for name, condition in conditions.items():
-        if "process_graph" not in condition:
-            raise ParameterError(f"properties: {name!r} needs a process, as `value <= 20`.")
         registry = plain_registry()
         known = [scene for scene in left if scene.properties.get(name) is not None]
         left = [s for s in known if _meets(condition, s.properties[name], registry)]
