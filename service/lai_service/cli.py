@@ -132,8 +132,7 @@ def publish(
 
     What is there already stays as it is: the same command goes on after an interruption.
     """
-    from lai_service.ops.client import publish_many
-    from lai_service.ops.sources import find_sources, folders_of_table
+    from lai_service.ops.client import find_sources, folders_of_table, publish_many
 
     paths = [*(sources or []), *(folders_of_table(jobs) if jobs else [])]
     if not paths:

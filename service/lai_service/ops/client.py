@@ -1,19 +1,108 @@
-"""Ask a running service to publish folders: items, COGs, or the results of openEO jobs."""
+"""Ask a running service to publish what lies in folders, wherever it lies below them.
+
+folder with job-results.json     results of an openEO job, also of openEO's job manager
+folder with lai.tif, no item     COGs of `lai-udf run`
+folder with one item, or its JSON
+any other folder                 what lies in its folders
+table of `lai-udf produce`       the folders of its finished jobs
+"""
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import requests
 from tqdm import tqdm
 
 from lai_service.errors import BadRequestError, LaiServiceError, UnauthorizedError
-from lai_service.ops.sources import Source, find_sources
-from lai_stac.job_results import JOB_FILE
+from lai_stac.job_results import JOB_FILE, RESULTS_FILE
+
+Kind = Literal["results", "cogs", "directory"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One folder to publish."""
+
+    kind: Kind
+    """Member of the body of `POST /publish`."""
+    folder: Path
+    """The folder."""
+
+
+def find_sources(paths: Sequence[Path]) -> list[Source]:
+    """Find what can be published, each folder once, in the order given.
+
+    Raises:
+        LaiServiceError: a path holds nothing to publish.
+    """
+    found: dict[Path, Source] = {}
+    for path in paths:
+        folder = path.parent if path.is_file() else path
+        some = list(_below(folder.resolve()))
+        if not some:
+            raise LaiServiceError(
+                f"{path} holds no STAC item, no lai.tif of lai-udf run and no {RESULTS_FILE}, nor "
+                "do its folders; give a folder with one of them"
+            )
+        found |= {source.folder: source for source in some if source.folder not in found}
+    return list(found.values())
+
+
+def _below(folder: Path) -> Iterator[Source]:
+    kind = _kind(folder)
+    if kind is not None:
+        yield Source(kind, folder)
+        return
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.name.startswith(".") and not child.is_symlink():
+            yield from _below(child)
+
+
+def _kind(folder: Path) -> Kind | None:
+    if (folder / RESULTS_FILE).is_file():
+        return "results"
+    if any(_is_item(path) for path in sorted(folder.glob("*.json"))):
+        return "directory"
+    return "cogs" if (folder / "lai.tif").is_file() else None
+
+
+def _is_item(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return path.stem == path.parent.name  # the service says what is wrong with it
+    return isinstance(document, dict) and document.get("type") == "Feature"
+
+
+def folders_of_table(table: Path) -> list[Path]:
+    """Return the folders of the finished jobs of `lai-udf produce`.
+
+    Args:
+        table: the table, or the folder that holds `jobs.parquet`.
+
+    Raises:
+        LaiServiceError: it cannot be read, or no job has finished.
+    """
+    import pandas  # takes half a second to import
+
+    path = table / "jobs.parquet" if table.is_dir() else table
+    try:
+        read = pandas.read_csv if path.suffix.lower() == ".csv" else pandas.read_parquet
+        rows = read(path)
+        finished = rows[(rows["status"] == "finished") & rows["folder"].notna()]
+    except (OSError, ValueError, KeyError) as error:
+        raise LaiServiceError(f"{path} is no table of lai-udf produce: {error}") from error
+    if finished.empty:
+        raise LaiServiceError(f"no job of {path} has finished and left its results")
+    return [path.parent / str(folder) for folder in finished["folder"]]
+
 
 if TYPE_CHECKING:
     import openeo  # a slow import that `lai-service publish` does without
@@ -52,7 +141,7 @@ def publish(
     """Publish a folder that lies on the machine of the service, below one of its allowed roots.
 
     Args:
-        source: see `lai_service.ops.sources`.
+        source: see `find_sources`.
         url: address of the service.
         token: bearer token.
         collection: collection to publish into; the item's own, or the default one, if not given.
@@ -63,7 +152,21 @@ def publish(
     Raises:
         LaiServiceError: the service cannot be reached, or its refusal, word for word.
     """
-    answer = _publish({source.kind: str(source.folder)}, url, token, collection)
+    body: dict[str, str] = {source.kind: str(source.folder)}
+    if collection:
+        body["collection"] = collection
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        answer = requests.post(
+            f"{url.rstrip('/')}/publish", json=body, headers=headers, timeout=PATIENCE_S
+        )
+    except requests.RequestException as error:
+        why = next((words for kind, words in _WORDS if isinstance(error, kind)), str(error))
+        raise LaiServiceError(f"the service at {url} does not answer: {why}") from error
+    if answer.status_code == 401:
+        raise UnauthorizedError(f"{url} answered 401: {_reason(answer)}")
+    if answer.status_code not in (200, 201):
+        raise BadRequestError(f"{url} answered {answer.status_code}: {_reason(answer)}")
     outcomes = answer.headers["LAI-Publish-Outcome"].split(", ")
     document = answer.json()
     items = document["features"] if source.kind == "results" else [document]
@@ -100,26 +203,6 @@ def download_job(job: "openeo.BatchJob", folder: Path) -> Path:
     job.get_results().download_as_collection(folder, on_download_failure="raise")
     (folder / JOB_FILE).write_text(json.dumps(job.describe()), encoding="utf-8")
     return folder
-
-
-def _publish(
-    body: dict[str, Any], url: str, token: str | None, collection: str | None
-) -> requests.Response:
-    if collection:
-        body = {**body, "collection": collection}
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    try:
-        answer = requests.post(
-            f"{url.rstrip('/')}/publish", json=body, headers=headers, timeout=PATIENCE_S
-        )
-    except requests.RequestException as error:
-        why = next((words for kind, words in _WORDS if isinstance(error, kind)), str(error))
-        raise LaiServiceError(f"the service at {url} does not answer: {why}") from error
-    if answer.status_code == 401:
-        raise UnauthorizedError(f"{url} answered 401: {_reason(answer)}")
-    if answer.status_code not in (200, 201):
-        raise BadRequestError(f"{url} answered {answer.status_code}: {_reason(answer)}")
-    return answer
 
 
 def _reason(answer: requests.Response) -> str:
