@@ -12,8 +12,8 @@ from typing import Any
 import openeo
 from openeo.api.process import Parameter
 from openeo.metadata import CubeMetadata
-from shapely.geometry import mapping, shape
-from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
+from shapely.geometry import GeometryCollection, shape
+from shapely.geometry.base import BaseGeometry
 
 from lai_udf import predict, series
 from lai_udf.errors import GeometryError, LaiGraphError
@@ -393,12 +393,5 @@ def read_geometry(geometry: Mapping[str, Any] | BaseGeometry) -> BaseGeometry:
 def _shape(document: Mapping[str, Any]) -> BaseGeometry:
     kind = document["type"]
     if kind == "FeatureCollection":
-        shapes = [_shape(feature) for feature in document["features"]]
-        parts = [
-            part
-            for one in shapes
-            for part in (one.geoms if isinstance(one, BaseMultipartGeometry) else [one])
-        ]
-        polygons = [mapping(part)["coordinates"] for part in parts]
-        return shape({"type": "MultiPolygon", "coordinates": polygons})
+        return GeometryCollection([_shape(feature) for feature in document["features"]])
     return _shape(document["geometry"]) if kind == "Feature" else shape(dict(document))
