@@ -22,12 +22,7 @@ from lai_udf.predict import BANDS
 from lai_udf.scenes.bands import ArrayBand, Scaled, Scaling
 from lai_udf.scenes.labels import LABELS, label_once, names_in_order
 from lai_udf.scenes.locating import find_crs, find_grid
-from lai_udf.scenes.metadata import (
-    Declared,
-    Offset,
-    SceneMetadata,
-    utc,
-)
+from lai_udf.scenes.metadata import Declared, Offset, SceneMetadata, utc
 from lai_udf.scenes.planes import Plane, decode_plane, read_plane
 from lai_udf.scenes.source import (
     RESOLUTIONS_M,
@@ -46,6 +41,8 @@ SPACE_DIMENSIONS = {
     "x": ("X", "easting", "lon", "longitude"),
 }
 """What others call our dimensions."""
+SATELLITE_NAMES = {"platform", "constellation"}
+"""Scalar coordinates that stackstac makes of properties."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +264,8 @@ def as_cube(
             planes[label] = read_plane(label, bands[label], data, times, declared, name)
     faults.settle()
     assert grid is not None
-    kept = dict(data.attrs) | _scalars(data)
+    own = {n: c.item() for n, c in data.coords.items() if n in SATELLITE_NAMES and c.ndim == 0}
+    kept = dict(data.attrs) | own
     stack = _as_stack(data, declared, bands, name)
     return Cube(name, planes, grid, times, time_dimension, kept, stack)
 
@@ -402,11 +400,3 @@ def _as_times(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.datetime64]
             "write datetime64, which netCDF and Zarr keep"
         )
     return values
-
-
-def _scalars(data: xr.Dataset | xr.DataArray) -> dict[Hashable, Any]:
-    found: dict[Hashable, Any] = {}
-    for name in ("platform", "constellation"):
-        if name in data.coords and data.coords[name].ndim == 0:
-            found[name] = data.coords[name].item()
-    return found
