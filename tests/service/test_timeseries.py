@@ -401,6 +401,31 @@ def test_item_that_is_replaced_whenever_it_is_read_is_read_all_the_same(
     assert (answer.status_code, looked) == (200, [3])
 
 
+def test_what_was_read_of_a_newer_version_is_not_kept_for_the_older(
+    published: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    def replace_first(results: list, *given: object) -> object:
+        item = results[0].item
+        looked.append(len(results))
+        if len(looked) == 1:
+            folder = make_result(item["id"], item["properties"]["datetime"], offset=9.0)
+            published.post("/publish", json={"directory": str(folder)})
+        return observe(results, *given)
+
+    lon, lat = lonlat(20.5, 30.5)
+    (before, *_) = published.get(f"/timeseries?lon={lon}&lat={lat}").json()["observations"]
+    timeseries._KEPT.clear()
+    monkeypatch.setattr(timeseries, "observe", replace_first)
+    (newer, *_) = published.get(f"/timeseries?lon={lon}&lat={lat}").json()["observations"]
+    assert newer["lai"] > 9
+    folder = make_result(newer["item"], newer["datetime"])
+    published.post("/publish", json={"directory": str(folder)})
+    (after, *_) = published.get(f"/timeseries?lon={lon}&lat={lat}").json()["observations"]
+    assert after["lai"] == pytest.approx(before["lai"])
+
+
 def test_raster_that_is_damaged_is_told_without_its_path(
     published: TestClient, settings: Settings
 ) -> None:

@@ -149,6 +149,7 @@ _KEPT: cachetools.LRUCache[bytes, list[list[Observation]]] = cachetools.LRUCache
     maxsize=10_000, getsizeof=lambda rows: 1 + sum(map(len, rows))
 )
 """Observations by what was asked of which files, some 3 MB: numbers, no array and no geometry."""
+_KEPT_LOCK = Lock()
 
 
 def time_series(
@@ -221,7 +222,10 @@ def _read(
     asked: TimeSeriesRequest,
     bundles: tuple[Path, ...],
 ) -> Series:
+    replaced: list[Document] = []
+
     def latest(item: Document) -> Document | None:
+        replaced.append(item)
         try:
             return catalogue.item(item["collection"], item["id"])
         except NotFoundError:
@@ -239,7 +243,11 @@ def _read(
 
     def read(unusable: int) -> list[list[Observation]]:
         exclude = unusable if asked.exclude_flags is None else asked.exclude_flags
-        rows = _observed(chosen, places, exclude, asked.min_valid_fraction)
+        what = chosen, places, exclude, asked.min_valid_fraction
+        rows = _observed(*what)
+        if replaced:  # rows of a newer version are not those of the files that were asked for
+            with _KEPT_LOCK:
+                _KEPT.pop(_key(*what), None)
         if shared is None:
             return rows
         pixel = float(settings.resolution.removesuffix(" m"))
@@ -273,7 +281,7 @@ def _key(
     return digest.digest()
 
 
-@cachetools.cached(_KEPT, key=_key, lock=Lock())
+@cachetools.cached(_KEPT, key=_key, lock=_KEPT_LOCK)
 def _observed(
     results: Sequence[PublishedResult], places: list[Place], exclude_flags: int, least: float
 ) -> list[list[Observation]]:
