@@ -78,6 +78,15 @@ def test_what_a_process_cannot_work_with_is_a_wrong_argument(local, process_id, 
 
 
 @pytest.mark.parametrize(
+    ("extent", "resolution"), [(BOX, 1e9), ({"west": -5, "south": 30, "east": 35, "north": 70}, 10)]
+)
+def test_more_pixels_than_can_be_loaded_are_refused_at_once(local, extent, resolution):
+    cube = local.load_collection("TINY", spatial_extent=extent).resample_spatial(resolution)
+    with pytest.raises(ParameterError):
+        cube.execute()
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"spatial_extent": {**BOX, "west": "a"}},

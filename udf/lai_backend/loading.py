@@ -47,6 +47,8 @@ CHUNK_PX = 1024  # A multiple of the usual sides of tiles in files
 HEADERS_AT_A_TIME = 8
 RATIO_TOLERANCE = 1e-6
 MARGIN_SEARCH_PX = 100
+MAX_PX = 2e10
+"""Of a date: 1400 km of 10 m; the tasks of more would fill the memory before anything is read."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ def plan_cube(scenes: Sequence[Scene], request: LoadRequest, what: str) -> Plan:
         )
     footprints = _read_footprints(chosen, bands)
     grid, asked, finest = _common_grid(list(footprints.values()), request)
+    if grid.width * grid.height > MAX_PX:
+        raise ParameterError(
+            f"The area and resolution asked for are {grid.width} x {grid.height} pixels, at most "
+            f"{MAX_PX:g} can be loaded: give a smaller extent."
+        )
     chosen = _on_one_scale(chosen, bands, what)
     days = _days_touching(chosen, footprints, asked)
     if not days:
