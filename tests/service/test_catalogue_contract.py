@@ -115,6 +115,7 @@ def test_assets_come_back_whatever_the_collection_says_of_them(
     ("said", "given"),
     [
         ("text", {}),
+        ([None, False], {}),
         (True, 1),
         ({"nodata": 0}, {"nodata": None}),
         ({"roles": ["data"]}, {"roles": []}),

@@ -161,10 +161,10 @@ class PgstacCatalogue(Catalogue):
         for item in items:
             given = {"assets": item["assets"]} if "assets" in item else {}
             try:
-                kept = hydrate_py(base, dehydrate(base, given))
-            except (AttributeError, TypeError):  # a key is looked up in a plain value
-                kept = {}
-            if dump_json(kept) != dump_json(given):
+                kept = dump_json(hydrate_py(base, dehydrate(base, given)))
+            except (AttributeError, TypeError):  # a key is looked up in a plain value, or is one
+                kept = None
+            if kept != dump_json(given):
                 raise InvalidItemError(
                     f"item {item['id']}: pgstac cannot store its assets beside `item_assets` "
                     "of the collection: null, [], or values of another kind"
