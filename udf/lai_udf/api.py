@@ -69,7 +69,7 @@ def estimate(
         data: Dataset with a variable for each band, or DataArray with a dimension of bands; bands
             named `B02`, `b02`, `blue`, …, dimensions `time` or `t`, `band` or `bands`, `y`, `x`.
             Scale, offset and no data are read from its attributes.
-        target: `sl2p`, what SNAP would say, or `field`, corrected to field measurements.
+        target: `sl2p`, as SNAP estimates, or `field`, corrected to field measurements.
         variables: of `LAI`, `FAPAR`, `FCOVER`, `CCC`, `CWC`.
         resolution: side of a pixel, m: 20 or 10; None: that of the grid. A cube of a single pixel
             needs it, and is estimated without its surroundings (flag 64).

@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: work folders, synced files, and errors that say where.
+"""Files appear whole or not at all: work folders, synced files, and errors that name the path.
 
 What writes rasters works in a hidden folder beside the target, and moves finished files over.
 """

@@ -1,14 +1,14 @@
-"""A user's own measurements: what they say of a region and season, and the interval of a mean.
+"""A user's own measurements: the shared error that they show, and the interval of a mean.
 
 In: a table of points (place, date, LAI) and results of `lai-udf run` with `target="field"` over
 them. Out: a small file that the UDF takes as context `calibration`.
 
 The error of a field LAI is what all pixels of a date share (weather, leaf angles, observer) plus
-what each point has for itself. Half of the variance is shared, so a few points of a date tell a
-good deal of it, and never all. The shared error is a random effect over time: correlated by
+what each point has for itself. Half of the variance is shared, so a few points of a date show
+much of it, and never all. The shared error is a random effect over time: correlated by
 exp(-days / `DECAY_DAYS`), predicted by the best linear predictor (BLUP; Robinson 1991, That BLUP is
-a good thing), which shrinks a single point by itself. Other dates of a site told nothing of each
-other in the data that this was measured on, hence the short memory.
+a good thing), which shrinks a single point by itself. Other dates of a site were uncorrelated in
+the data that this was measured on, hence the short memory.
 """
 
 import json
@@ -84,7 +84,7 @@ def match_points(
 
     Raises:
         OwnPointsError: there are results, and none of them can be used.
-        RasterError: a result cannot be read, or does not tell its time.
+        RasterError: a result cannot be read, or does not state its time.
     """
     usable = [result for result in results if _is_field_lai(result)]
     if results and not usable:
@@ -155,14 +155,14 @@ class Errors:
         return Errors(self.value[rows], self.variance[rows], self.days[rows])
 
 
-def errors_of(matches: Sequence[Match], taught: Mapping[str, Any]) -> Errors:
+def errors_of(matches: Sequence[Match], calibration: Mapping[str, Any]) -> Errors:
     """Return the errors of points.
 
     Args:
         matches: measurements and estimates.
-        taught: entry of LAI in `calibration.variables` of the bundle.
+        calibration: entry of LAI in `calibration.variables` of the bundle.
     """
-    scale, shared = float(taught["typical_scale"]), float(taught["shared"])
+    scale, shared = float(calibration["typical_scale"]), float(calibration["shared"])
     value = np.array([match.point.lai - match.estimated for match in matches]) / scale
     own = np.array([match.point.sd for match in matches]) / scale
     return Errors(
@@ -188,7 +188,7 @@ def fit_effect(errors: Errors, shared: float) -> OwnPoints:
 
 
 def leave_points_out(
-    matches: Sequence[Match], taught: Mapping[str, Any]
+    matches: Sequence[Match], calibration: Mapping[str, Any]
 ) -> dict[str, float | int | None]:
     """Return what own points are worth: every point is estimated by the others of the table.
 
@@ -196,10 +196,10 @@ def leave_points_out(
         `points`, `rmse_before`, `rmse_after`, `width_before`, `width_after` (of the 95 % interval,
         not cut at 0), `inside_after`; None where a single point leaves nothing to judge by.
     """
-    errors, scale = errors_of(matches, taught), float(taught["typical_scale"])
-    shared = float(taught["shared"])
+    errors, scale = errors_of(matches, calibration), float(calibration["typical_scale"])
+    shared = float(calibration["shared"])
     before = np.array([match.point.lai - match.estimated for match in matches])
-    half = interpolate_half_width(dict(taught), "known", 0.95) * scale
+    half = interpolate_half_width(dict(calibration), "known", 0.95) * scale
     report: dict[str, float | int | None] = {
         "points": len(matches),
         "rmse_before": _rmse(before),
@@ -215,7 +215,7 @@ def leave_points_out(
         others = np.arange(len(matches)) != number
         effect = fit_effect(errors.take(others), shared)
         mean, variance = effect.predict(match.day)
-        after[number] = before[number] - mean * scale * fade(match.estimated, taught)
+        after[number] = before[number] - mean * scale * fade(match.estimated, calibration)
         widths[number] = 2 * half * np.sqrt(variance + 1 - shared)
     report |= {
         "rmse_after": _rmse(after),
@@ -225,9 +225,9 @@ def leave_points_out(
     return report
 
 
-def fade(estimated: float, taught: Mapping[str, Any]) -> float:
+def fade(estimated: float, calibration: Mapping[str, Any]) -> float:
     """Return the share of a shift at some LAI: bare soil is not shifted."""
-    return float(np.clip(estimated / taught["fade_below"], 0, 1))
+    return float(np.clip(estimated / calibration["fade_below"], 0, 1))
 
 
 def _rmse(error: Floats) -> float:
@@ -237,21 +237,21 @@ def _rmse(error: Floats) -> float:
 def write_calibration(
     path: Path, model: Model, matches: Sequence[Match], refused: Sequence[Refused]
 ) -> dict[str, Any]:
-    """Fit own points and write the file that the UDF reads; return what it says of its worth.
+    """Fit own points and write the file that the UDF reads; return the scores in it.
 
     Raises:
-        OwnPointsError: no point can be used, or the bundle knows no field LAI.
+        OwnPointsError: no point can be used, or the bundle is not calibrated to field LAI.
         OutputNotWritableError: the folder refuses.
     """
-    taught = model.contract["calibration"].get("variables", {}).get("LAI")
-    if taught is None:
+    calibration = model.contract["calibration"].get("variables", {}).get("LAI")
+    if calibration is None:
         raise OwnPointsError("the bundle is not calibrated to field LAI")
     if not matches:
         reasons = "; ".join(f"row {each.row}: {each.reason}" for each in refused[:5])
         raise OwnPointsError(f"no point can be used: {reasons or 'the table is empty'}")
-    effect = fit_effect(errors_of(matches, taught), float(taught["shared"]))
-    report = leave_points_out(matches, taught)
-    told = {**report, "refused": [asdict(each) for each in refused]}
+    effect = fit_effect(errors_of(matches, calibration), float(calibration["shared"]))
+    scores = leave_points_out(matches, calibration)
+    report = {**scores, "refused": [asdict(each) for each in refused]}
     document = {
         "type": "lai-own-points",
         "model": identify(model),
@@ -259,7 +259,7 @@ def write_calibration(
             name: values.tolist() if isinstance(values, np.ndarray) else values
             for name, values in vars(effect).items()
         },
-        "report": told,
+        "report": report,
         "bbox": [
             f([getattr(match.point, name) for match in matches])
             for f in (min, max)
@@ -268,7 +268,7 @@ def write_calibration(
     }
     with new_files(path.parent) as work:
         (work / path.name).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return told
+    return report
 
 
 def interval_of_mean(
@@ -288,7 +288,7 @@ def interval_of_mean(
     """
     points = np.maximum(pixels / POINT_PX, 1.0)
     factor = np.sqrt(shared + (1 - shared) / points)
-    # The lower end is cut at 0, the upper one is not: it tells the margin of both.
+    # The lower end is cut at 0, the upper one is not: it gives the margin of both.
     margin = np.maximum(upper - lai, lai - lower) * factor
     return np.minimum(np.maximum(lai - margin, 0.0), lai), lai + margin
 
@@ -300,7 +300,7 @@ def shared_error(results: Sequence[LaiResult]) -> float | None:
         results: see `lai_udf.results.find_results`.
 
     Returns:
-        0-1; None where the shipped bundle did not make all of them, or does not say it.
+        0-1; None where the shipped bundle did not make all of them, or does not state it.
     """
     bundle = open_bundle()
     made_by = {
@@ -308,5 +308,5 @@ def shared_error(results: Sequence[LaiResult]) -> float | None:
         for item in results
     }
     variables = bundle.contract.get("calibration", {}).get("variables", {})
-    known = variables.get("LAI", {}).get("shared")
-    return float(known) if known is not None and made_by == {bundle.checksum} else None
+    shared = variables.get("LAI", {}).get("shared")
+    return float(shared) if shared is not None and made_by == {bundle.checksum} else None

@@ -126,7 +126,7 @@ def _check_settings(context: object, overlap: Mapping[str, Any]) -> Iterator[str
     trusted = known.get("overlap", 0)
     if borders and isinstance(trusted, int) and trusted > min(borders):
         yield (
-            f"context says that {trusted} px around a window are trimmed, the node asks for "
+            f"context states that {trusted} px around a window are trimmed, the node asks for "
             f"{min(borders)}: set both alike"
         )
     if borders and min(borders) < HALO_PX:

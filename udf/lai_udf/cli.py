@@ -78,7 +78,7 @@ def run(
         bool, typer.Option("--reproject", help="Reproject to the UTM zone what is not in one.")
     ] = False,
     plausibility: Annotated[
-        Literal["auto", "off"], typer.Option(help="off: doubt no value and no scaling.")
+        Literal["auto", "off"], typer.Option(help="off: no check of values and scaling.")
     ] = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Compute what is finished already.")
@@ -339,7 +339,7 @@ def calibrate(
     Fits the error that all pixels of a date share, for --calibration.
 
     A few points of a date shift LAI and narrow its interval there and then; points of other dates
-    count the less the more days lie between. What they are worth is told by leaving points out.
+    count the less the more days lie between. Their worth is measured by leaving points out.
     """
     from lai_udf.bundle import open_bundle
     from lai_udf.calibration import match_points, write_calibration

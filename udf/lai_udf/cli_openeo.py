@@ -45,7 +45,7 @@ def produce(
     Plans, runs, follows and downloads a batch job for each tile.
 
     Areas are cut into tiles of 20 km on the grid of their UTM zone. The table of jobs in OUTPUT
-    survives a kill: the same command goes on where it was, and with a later `--to` adds the new
+    survives a kill: the same command resumes where it was, and with a later `--to` adds the new
     dates only. Then publish: `lai-service publish --jobs OUTPUT/jobs.parquet`.
     """
     from lai_udf.identity import DEFAULT_SETTINGS
@@ -110,7 +110,8 @@ def graph(
         "udf/openeo_udp"
     ),
     estimate: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write nothing; say what this graph takes.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write nothing; print what this graph takes."),
     ] = None,
     revision: Annotated[str, typer.Option(help="Commit or tag that links lead to.")] = "main",
     reference: Annotated[

@@ -212,7 +212,7 @@ class LaiCogWriter:
             grid: grid of the whole raster.
             bands: output bands to write.
             tags: GDAL metadata of each file, for example the model and the time.
-            titles: descriptions of bands, where they say more than their names.
+            titles: descriptions of bands, where they add to their names.
         """
         unknown = [band for band in bands if band not in ENCODINGS]
         if unknown or not bands:

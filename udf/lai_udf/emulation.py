@@ -113,7 +113,7 @@ def _require_dates(predicted: xr.DataArray, dates: npt.NDArray[Any]) -> None:
 def run_graph_in_windows(
     graph: Mapping[str, Any], cube: xr.DataArray, *, origin_px: tuple[int, int] = (0, 0)
 ) -> xr.DataArray:
-    """Run the `apply_neighborhood` of a process graph on a cube, cut as the graph says.
+    """Run the `apply_neighborhood` of a process graph on a cube, cut as the graph states.
 
     Args:
         graph: flat graph (JSON) with one `apply_neighborhood` whose process is one `run_udf`, or
@@ -210,7 +210,7 @@ def _call(code: str, chunk: xr.DataArray, context: dict[str, Any]) -> xr.DataArr
 def _require_window(
     predicted: xr.DataArray, labels: list[str], shape: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
-    """Return the values of a window as (t, bands, y, x), or say what is wrong with it."""
+    """Return the values of a window as (t, bands, y, x), or raise what is wrong with it."""
     if [str(label) for label in predicted["bands"].values] != labels:
         raise ContractError(
             f"the function returned bands {list(predicted['bands'].values)} in one window and "

@@ -1,4 +1,4 @@
-"""Errors of lai_udf: one family, each says what is wrong, where, and what to do.
+"""Errors of lai_udf: one family, each states what is wrong, where, and what to do.
 
 The root is `lai_udf.predict.LaiError`. `predict.py` ships alone; its own `LaiInputError` and, for
 bundles, `LaiModelError` have the same root. What a caller can set is in the fields of the root:

@@ -1,4 +1,4 @@
-"""The identity of a result: what is computed, what tells it from every other, and its name.
+"""The identity of a result: what is computed, what distinguishes it from others, its name.
 
 A result is fixed by place, time and product of its input, by the model and by the settings that
 change its numbers; never by clock, host or folder. The same result has the same id wherever and
@@ -33,7 +33,7 @@ PRODUCT = re.compile(
     r"(?P<platform>S2[A-D])_MSIL2A_(?P<sensed>\d{8}T\d{6})_N(?P<baseline>\d{4})_R\d{3}"
     r"_T(?P<tile>\d{2}[A-Z]{3})_\d{8}T\d{6}"
 )
-"""Name of a Sentinel-2 L2A product. Its last time tells products of one datatake apart."""
+"""Name of a Sentinel-2 L2A product. Its last time distinguishes products of one datatake."""
 
 TILE_M = 109_800.0
 """Side of a Sentinel-2 tile."""
@@ -55,7 +55,7 @@ class ResultIdentity:
     model_checksum: str = ""
     """Of the bundle's weights; empty where it is not known."""
     sources: Sequence[str] = ()
-    """Names of the products it was made from, see `source_name`; tells apart two products of one
+    """Names of the products it was made from, see `source_name`; distinguishes products of one
     tile and datatake."""
     mgrs_tile: str | None = None
     """Such as `32TQM`, where the input lies in one tile."""

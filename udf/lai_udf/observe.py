@@ -40,7 +40,7 @@ _TOGETHER = 100_000
 
 @dataclass(frozen=True)
 class Observation:
-    """What one overpass says of zones."""
+    """Statistics of zones at one overpass."""
 
     results: tuple[LaiResult, ...]
     """Its rasters."""

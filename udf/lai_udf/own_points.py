@@ -60,7 +60,7 @@ def read_points(path: Path) -> list[Point]:
 
     Raises:
         OwnPointsError: the file cannot be read, a column is missing, or a cell is no number, date
-            or LAI; all faults are told at once.
+            or LAI; all faults are reported at once.
     """
     rows = list(
         _read_parquet(path)

@@ -63,7 +63,7 @@ def pack(
         python: Python version of the back-end.
         base_url: where the archives will be uploaded; part of the job options.
         runtime: fetch the ONNX Runtime from the package registry; where that fails, its archive
-            is left out and the result says why.
+            is left out and the result gives the reason.
         measure: run the UDF with nothing but the archives, and ask for the memory it took; with
             the ONNX Runtime installed here where the packed one is for another Python.
 

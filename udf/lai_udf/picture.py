@@ -117,7 +117,7 @@ def draw_quicklook(
 ) -> bytes:
     """Return a PNG of LAI with title, legend and scale.
 
-    Pixels without LAI are grey, by the reason where flags say it; pixels that statistics leave out
+    Pixels without LAI are grey, by the reason where flags give it; pixels that statistics leave out
     are dotted.
 
     Args:

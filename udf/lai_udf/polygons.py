@@ -74,7 +74,7 @@ def _read_table(path: Path, within: gpd.GeoSeries | None) -> gpd.GeoDataFrame:
     if not isinstance(table, gpd.GeoDataFrame) or (table.empty and within is None):
         raise PolygonFileError(f"{path} holds no polygon")
     if table.crs is None:
-        raise PolygonFileError(f"{path} does not say its CRS: write it with one")
+        raise PolygonFileError(f"{path} does not state its CRS: write it with one")
     if within is not None:
         table = table[_meets(table, within.to_crs(table.crs))].reset_index(drop=True)
         if table.empty:

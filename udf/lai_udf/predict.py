@@ -91,7 +91,7 @@ MAX_SAMPLES = 1000
 SAMPLES_RULE = f"0, or a whole number from 2 to {MAX_SAMPLES}"
 MAX_SEED = 2**64 - 1
 RESOLUTIONS_M = (20, 10)
-DARKEST = 1e-3  # reflectance: below it a logarithm says nothing
+DARKEST = 1e-3  # reflectance: below it a logarithm carries no information
 MAX_COMPARED_PX = 256  # pixels of a line that are compared with the next line, see `find_phase`
 MAX_MIXED_SHARE = 1e-3  # of pixels that may differ within blocks: defects, not resampling
 
@@ -122,7 +122,7 @@ class LaiError(ValueError):
     """Root of every error of the project: fields that each front end puts into its own words.
 
     Attributes:
-        problem: what is wrong, and where; may be empty if `parameter` says it all.
+        problem: what is wrong, and where; may be empty if `parameter` is enough.
         parameter: Python name of what the caller can set; None if there is nothing to set.
         value: what was given for it.
         expected: what it must be.
@@ -168,7 +168,7 @@ class PredictOptions:
     model: str = "lai_model"
     """Bundle: a zip or the folder it was unpacked to."""
     target: str = "sl2p"
-    """`sl2p`: what the SNAP biophysical processor would say; `field`: corrected to field LAI."""
+    """`sl2p`: as the SNAP biophysical processor estimates; `field`: corrected to field LAI."""
     samples: int = 0
     """Monte-Carlo draws; 0 = one pass, the spread comes from the network's own estimate."""
     seed: int = 0
@@ -337,7 +337,7 @@ def load_model(path: str) -> Model:
     contract = description["properties"]["lai:contract"]
     if contract["version"] not in CONTRACT_VERSIONS:
         raise LaiModelError(
-            f"{path} follows contract {contract['version']}; this function knows "
+            f"{path} follows contract {contract['version']}; this function reads "
             f"{' and '.join(map(str, CONTRACT_VERSIONS))}: take the function that came with it"
         )
     parts = contract.get("graphs", {})  # checksum by name
@@ -382,7 +382,7 @@ def require_model(model: Model, settings: PredictOptions) -> None:
     wanted = {band.split("_")[0] for band in settings.estimated_bands}
     if absent := sorted(wanted - known):
         raise LaiModelError(
-            f"this bundle knows no {', '.join(absent)}",
+            f"this bundle does not estimate {', '.join(absent)}",
             parameter="variables",
             value=settings.variables,
             expected=f"some of {', '.join(sorted(known))}",
@@ -411,7 +411,7 @@ def count_threads() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # OpenMP allows one per level
     if asked.isdigit():
         return max(1, int(asked))
-    usable = getattr(os, "sched_getaffinity", None)  # Linux alone knows
+    usable = getattr(os, "sched_getaffinity", None)  # on Linux only
     return len(usable(0)) if usable else os.cpu_count() or 1
 
 
@@ -494,7 +494,7 @@ def check_bands(cube: xarray.DataArray, settings: PredictOptions) -> list[str]:
 
 
 def check_grid(cube: xarray.DataArray, settings: PredictOptions) -> None:
-    """Raise `LaiInputError` where coordinates tell that the cube has the other resolution."""
+    """Raise `LaiInputError` where coordinates show that the cube has the other resolution."""
     for axis in ("y", "x"):
         if axis not in cube.coords or cube.sizes[axis] < 2 or cube[axis].dtype.kind not in "iuf":
             continue
@@ -777,7 +777,7 @@ def read_pixels(
 
     Args:
         inputs: one pixel of every 20 m block.
-        context: (width, y * x), what the body says of the blocks.
+        context: (width, y * x), output of the body for the blocks.
         readout: (width, 10), from the context to the correction of this pixel.
         model: a bundle of contract 2.
         settings: resolution, samples, seed, and which bands are wanted.
@@ -955,7 +955,7 @@ def find_outside_domain(reflectance: np.ndarray, model: Model) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def identify(model: Model) -> str:
-    """Return what a file of own points knows its bundle again by: a SHA-256 of all it holds."""
+    """Return the SHA-256 of all that a bundle holds, by which own points name the bundle."""
     digest = hashlib.sha256(json.dumps(model.contract, sort_keys=True).encode())
     for name in sorted(model.graphs):
         digest.update(model.graphs[name])
@@ -964,7 +964,7 @@ def identify(model: Model) -> str:
 
 @dataclass(frozen=True, eq=False)
 class OwnPoints:
-    """What a user's own measurements say of the error that all pixels of a date share.
+    """The error that all pixels of a date share, as estimated from a user's own measurements.
 
     In units of `typical_scale` of the field calibration. The shared error has the variance `shared`
     and over time a correlation of exp(-days / `decay_days`).
@@ -996,8 +996,8 @@ def load_own_points(path: str, model: Model) -> OwnPoints:
     """
     rule = "a file that `lai-udf calibrate` wrote"
     try:
-        told = json.loads(Path(path).read_text(encoding="utf-8"))
-        made_with, effect = told["model"], told["effect"]
+        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        made_with, effect = document["model"], document["effect"]
         own = OwnPoints(
             days=np.array(effect["days"], "float64"),
             weights=np.array(effect["weights"], "float64"),
@@ -1036,37 +1036,38 @@ def estimate_field(
     reflectance: np.ndarray,
     cosines: np.ndarray,
     outside: np.ndarray,
-    taught: dict[str, Any],
+    calibration: dict[str, Any],
 ) -> FieldEstimate:
-    """Correct a variable from SL2P's towards field measurements, and tell the error's scale.
+    """Correct a variable from SL2P's towards field measurements, and estimate the error's scale.
 
     The one implementation: the UDF, the fit of the scale and every score use it. A small network
-    of spectrum and sun zenith says what is added; it was fitted on field measurements, is bounded,
-    and nothing is added where the spectrum is out of SL2P's domain. Where the sun zenith is
-    missing, a second one, fitted without it, answers.
+    of spectrum and sun zenith estimates the correction; it was fitted on field measurements, is
+    bounded, and nothing is added where the spectrum is out of SL2P's domain. Where the sun zenith
+    is missing, a second one, fitted without it, is used.
 
     Args:
         value: (y, x) of SL2P.
         reflectance: (10, y, x), bands in the order of `BANDS`.
         cosines: (3, y, x) or (3, 1, 1), see `Inputs`.
         outside: (y, x) bool, out of SL2P's domain.
-        taught: entry of the variable in `calibration.variables` of the contract.
+        calibration: entry of the variable in `calibration.variables` of the contract.
     """
     sun = np.broadcast_to(cosines[1], value.shape)
-    known = sun != np.float32(NOMINAL_COSINES[1])
-    parts = {"with_sun": known, "without_sun": ~known}
+    has_sun = sun != np.float32(NOMINAL_COSINES[1])
+    parts = {"with_sun": has_sun, "without_sun": ~has_sun}
     centre, scale = (np.full(value.shape, np.nan, dtype="float32") for _ in range(2))
     for name, pixels in parts.items():
         if not pixels.any():
             continue
-        own = taught[name]
+        fitted = calibration[name]
         of_sun = sun if name == "with_sun" else None
-        change = work_out_change(reflectance, of_sun, own["correction"])
+        change = work_out_change(reflectance, of_sun, fitted["correction"])
         change = np.where(outside, np.float32(0), change)
-        # Nothing below 0, but what SL2P itself says (it is flagged) stays.
+        # Nothing below 0, but what SL2P itself estimates (it is flagged) stays.
         corrected = np.maximum(value + change, np.minimum(value, np.float32(0)))
         np.copyto(centre, corrected, where=pixels)
-        np.copyto(scale, work_out_scale(corrected, change, reflectance, of_sun, own), where=pixels)
+        error_scale = work_out_scale(corrected, change, reflectance, of_sun, fitted)
+        np.copyto(scale, error_scale, where=pixels)
     return FieldEstimate(centre, scale)
 
 
@@ -1149,20 +1150,20 @@ def relate_to_field(
         day: days since 1970, for own points.
 
     Returns:
-        The variable and, where field measurements of it have taught the bundle, `_LOWER` and
+        The variable and, where the bundle is calibrated on field measurements of it, `_LOWER` and
         `_UPPER`; no interval is invented for others.
     """
-    taught = model.contract["calibration"].get("variables", {}).get(variable)
+    calibration = model.contract["calibration"].get("variables", {}).get(variable)
     bounds = [f"{variable}_LOWER", f"{variable}_UPPER"]
-    if taught is None:
+    if calibration is None:
         if settings.target == "field" and variable == "LAI":
             raise LaiModelError('this bundle holds no field correction: use target="sl2p"')
         nothing = np.full_like(value, np.nan)
         return {variable: value} | dict.fromkeys(bounds, nothing)
     if settings.target != "field" and not set(bounds) & set(settings.estimated_bands):
         return {variable: value}
-    field = estimate_field(value, inputs.reflectance, inputs.cosines, outside, taught)
-    half = interpolate_half_width(taught, settings.region, settings.level)
+    field = estimate_field(value, inputs.reflectance, inputs.cosines, outside, calibration)
+    half = interpolate_half_width(calibration, settings.region, settings.level)
     centre = field.centre
     if settings.calibration is not None and variable == "LAI":
         if day is None:
@@ -1173,21 +1174,21 @@ def relate_to_field(
                 expected="left out where the cube has no dates",
             )
         mean, variance = load_own_points(settings.calibration, model).predict(day)
-        # Own points say how leaves are off, so bare soil, which has none, is not shifted.
-        fade = np.clip(centre / np.float32(taught["fade_below"]), 0, 1)
-        shift = np.float32(mean * taught["typical_scale"]) * fade
+        # Own points measure the error of leaves, so bare soil, which has none, is not shifted.
+        fade = np.clip(centre / np.float32(calibration["fade_below"]), 0, 1)
+        shift = np.float32(mean * calibration["typical_scale"]) * fade
         centre = np.maximum(centre + shift, np.minimum(centre, 0))
-        half *= float(np.sqrt(variance + 1 - taught["shared"]))
+        half *= float(np.sqrt(variance + 1 - calibration["shared"]))
     margin = np.float32(half) * field.scale
     shown = centre if settings.target == "field" else value
     lower = np.minimum(np.maximum(centre - margin, 0), shown)
-    upper = np.maximum(np.minimum(centre + margin, np.float32(taught["ceiling"])), shown)
+    upper = np.maximum(np.minimum(centre + margin, np.float32(calibration["ceiling"])), shown)
     return {variable: shown, bounds[0]: lower, bounds[1]: upper}
 
 
-def interpolate_half_width(taught: dict[str, Any], region: str, level: float) -> float:
+def interpolate_half_width(calibration: dict[str, Any], region: str, level: float) -> float:
     """Return the half-width of an interval in units of the scale."""
-    return float(np.interp(level, taught["levels"], taught["half_widths"][region]))
+    return float(np.interp(level, calibration["levels"], calibration["half_widths"][region]))
 
 
 def grow(mask: np.ndarray, width_px: int) -> np.ndarray:
@@ -1209,7 +1210,7 @@ def grow(mask: np.ndarray, width_px: int) -> np.ndarray:
 def flag_values(
     value: np.ndarray, outside: np.ndarray, seen: np.ndarray, limits: dict[str, Any]
 ) -> np.ndarray:
-    """Return SNAP's bits 1 to 16, (y, x) uint8, of what SL2P says, unclipped.
+    """Return SNAP's bits 1 to 16, (y, x) uint8, of SL2P's estimate, unclipped.
 
     Args:
         value: (y, x) of a variable.
@@ -1393,7 +1394,7 @@ def clip_value(value: np.ndarray, limits: dict[str, Any]) -> np.ndarray:
 def iterate_estimates(
     inputs: Inputs, model: Model, settings: PredictOptions, variables: Sequence[str]
 ) -> Iterator[tuple[Inputs, dict[str, np.ndarray]]]:
-    """Yield pixels of 20 m blocks with what the network says of them, see `read_pixels`."""
+    """Yield pixels of 20 m blocks with the estimates of the network, see `read_pixels`."""
     if not model.bodies:
         masks = draw_masks(model.contract, settings.samples, settings.seed)
         lai, spread = run_network(build_features(inputs, model.contract), model, masks)
@@ -1413,7 +1414,7 @@ def iterate_estimates(
 def find_phase(bands: Sequence[np.ndarray]) -> tuple[int, int]:
     """Return how many rows and columns, 0 or 1, the first 20 m block of a 10 m window lacks.
 
-    The values tell: nearest-neighbour resampling gives every 20 m value to a block of 2x2 pixels,
+    The values show it: nearest-neighbour resampling fills a block of 2x2 pixels with a 20 m value,
     so rows differ from one to the next only where blocks meet, and columns likewise. A back-end
     may begin a chunk at any pixel.
 
@@ -1513,14 +1514,14 @@ def predict_window(dates: xarray.DataArray, model: Model, settings: PredictOptio
 
 
 def read_days(dates: xarray.DataArray) -> list[float | None]:
-    """Return days since 1970 of every date (t, bands, y, x); None where the cube does not tell it.
+    """Return days since 1970 of every date (t, bands, y, x); None where the cube has none.
 
-    Without a dimension of time a scene may tell it by its attribute `datetime`.
+    Without a dimension of time a scene may state it by its attribute `datetime`.
     """
     times = dates["t"].values if "t" in dates.coords else np.array([])
     if times.dtype.kind not in "MUO" or not times.size:
-        told = str(dates.attrs.get("datetime", "")).split("+")[0].removesuffix("Z")
-        times = np.array([told] * dates.sizes["t"])
+        stated = str(dates.attrs.get("datetime", "")).split("+")[0].removesuffix("Z")
+        times = np.array([stated] * dates.sizes["t"])
     try:
         seconds = times.astype("datetime64[s]").astype("float64")
     except ValueError:
@@ -1540,7 +1541,7 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
 
     Returns:
         Same dims in the same order, y and x uncropped, bands as asked for, float32. LAI bands
-        are NaN where there is no data; `LAI_FLAGS` says why.
+        are NaN where there is no data; `LAI_FLAGS` gives the reason.
 
     Raises:
         LaiInputError: for cubes, contexts or bundles that would give a wrong number.

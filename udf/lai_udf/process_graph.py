@@ -210,7 +210,7 @@ def list_series_dates(temporal_extent: Sequence[str], step_days: int) -> list[st
 
 
 def _require_bands(cube: openeo.DataCube) -> None:
-    """Refuse a cube whose bands the client knows, and of which some are missing."""
+    """Refuse a cube whose metadata lists bands, and of which some are missing."""
     metadata: CubeMetadata | None = cube.metadata
     if metadata is None or not metadata.has_band_dimension():
         return
@@ -224,7 +224,7 @@ def _require_bands(cube: openeo.DataCube) -> None:
 
 
 def _require_resolution(cube: openeo.DataCube, resolution: int) -> None:
-    """Refuse a cube whose pixels the client knows, in metres, to be of another size."""
+    """Refuse a cube whose metadata gives another pixel size, in metres."""
     metadata: CubeMetadata | None = cube.metadata
     steps = {
         float(dimension.step)
@@ -257,7 +257,7 @@ def lai_from_collection(
 
     A bounding box given here is loaded with the overlap around it and clipped afterwards, so that
     LAI at its border has neighbours. A `Parameter` cannot be widened: there the back-end's own
-    buffering counts, and where it has none, `LAI_FLAGS` says so (64).
+    buffering counts, and where it has none, `LAI_FLAGS` marks it (64).
 
     Args:
         connection: of the back-end; None to build a graph only.

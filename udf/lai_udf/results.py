@@ -1,4 +1,4 @@
-"""LAI results on disk, whoever wrote them: found, told apart, and read by windows.
+"""LAI results on disk, whoever wrote them: found, distinguished, and read by windows.
 
 A result is one date: a folder of COGs (`lai-udf run`, items of `make demo` and of
 `lai-service publish`), or a GeoTIFF with named bands (results of an openEO job). Its time comes
@@ -74,26 +74,26 @@ class LaiResult:
         """Time of the observation, UTC; midnight where only the day is known.
 
         Raises:
-            RasterError: nothing tells it.
+            RasterError: nothing states it.
         """
-        told = self.moment or _moment_in(self.path.name)
-        if not told:
+        stated = self.moment or _moment_in(self.path.name)
+        if not stated:
             raise RasterError(
                 f"{self.path} does not state its time: no item JSON, no tag DATETIME, no date in "
                 "its name"
             )
         try:
-            return utc(told)
+            return utc(stated)
         except IdentityError as error:
             raise RasterError(f"{self.path}: {error}") from error
 
     @cached_property
     def settings(self) -> tuple[str, ...]:
-        """What tells results of one date apart that must not be mixed: model, target, interval."""
-        own = self.properties
-        told = [own.get(name, own.get(_FORMER.get(name, ""))) for name in _SETTING_FIELDS]
-        tagged = [self.tags.get(name) for name in _SETTING_TAGS]
-        values = [str(said or tag or "") for said, tag in zip(told, tagged, strict=True)]
+        """Settings whose results of one date must not be mixed: model, target, interval, pixel."""
+        item = self.properties
+        fields = [item.get(name, item.get(_FORMER.get(name, ""))) for name in _SETTING_FIELDS]
+        tags = [self.tags.get(name) for name in _SETTING_TAGS]
+        values = [str(field or tag or "") for field, tag in zip(fields, tags, strict=True)]
         values += [self.tags.get(name, "") for name in _FURTHER_TAGS]
         return (*values, f"{abs(self.grid.transform.a):g} m")
 
@@ -170,14 +170,14 @@ def open_result(path: Path) -> LaiResult:
         first, properties = found["LAI"][0], _item_properties(folder)
     else:
         found, first, properties = {}, path, {}
-    said = {} if folder.is_dir() else _said_of_file(path)
+    metadata = {} if folder.is_dir() else _file_metadata(path)
     with open_geotiff(first) as dataset:
         tags, grid = dataset.tags(), Grid.of_dataset(dataset)
-        names = enumerate(_band_names(dataset, said), start=1)
+        names = enumerate(_band_names(dataset, metadata), start=1)
         found = found or {name: (path, index) for index, name in names if name in ENCODINGS}
     if "LAI" not in found:
         raise RasterError(f"{path} has no band named LAI")
-    moment = properties.get("datetime") or tags.get("DATETIME") or said.get("datetime")
+    moment = properties.get("datetime") or tags.get("DATETIME") or metadata.get("datetime")
     return LaiResult(folder, found, grid, tags, properties, moment)
 
 
@@ -256,15 +256,16 @@ def _counts(path: Path, root: Path, stores: Sequence[Path]) -> bool:
 def _names_lai(path: Path) -> bool:
     try:
         with rasterio.open(path, driver="GTiff") as dataset:
-            return "LAI" in _band_names(dataset, _said_of_file(path))
+            return "LAI" in _band_names(dataset, _file_metadata(path))
     except RasterioError:
         return False
 
 
-def _band_names(dataset: DatasetReader, said: Mapping[str, Any]) -> Sequence[str | None]:
+def _band_names(dataset: DatasetReader, metadata: Mapping[str, Any]) -> Sequence[str | None]:
     """Return the names of bands in a file; those of its metadata where it names none."""
     named: tuple[str | None, ...] = dataset.descriptions
-    listed = [band.get("name") for band in said.get("bands") or said.get("eo:bands") or ()]
+    bands = metadata.get("bands") or metadata.get("eo:bands") or ()
+    listed = [band.get("name") for band in bands]
     return listed if not any(named) and len(listed) == dataset.count else named
 
 
@@ -287,13 +288,13 @@ def _item_properties(folder: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _said_of_file(path: Path) -> Mapping[str, Any]:
-    """Return what the STAC metadata of an openEO job beside a GeoTIFF say of it."""
+def _file_metadata(path: Path) -> Mapping[str, Any]:
+    """Return the metadata of a GeoTIFF in the STAC documents of an openEO job beside it."""
     for document in _documents(path.parent):
         for key, asset in document["assets"].items():
             if path.name in (key, str(asset.get("href", "")).split("?")[0].rpartition("/")[2]):
-                own = {"datetime": (document.get("properties") or {}).get("datetime")}
-                return own | {name: value for name, value in asset.items() if value}
+                time = {"datetime": (document.get("properties") or {}).get("datetime")}
+                return time | {name: value for name, value in asset.items() if value}
     return {}
 
 

@@ -6,7 +6,7 @@ so that no result ever replaces another.
 
 The function that runs is `lai_udf.predict.apply_datacube`, as on a back-end. Strips are read ahead
 in a thread, windows are predicted in as many as there are cores, results are written meanwhile. A
-season goes on past a scene that is refused, and names it at the end.
+season continues past a scene that is refused, and names it at the end.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -30,7 +30,7 @@ import xarray
 from openeo.metadata import CubeMetadata
 
 EVIDENCE_BANDS = ("B02", "B04", "B8A", "B11")
-"""Bands that tell cloud, haze and shadow; LAI alone works with less."""
+"""Bands that distinguish cloud, haze and shadow; LAI alone works with less."""
 LAI_BANDS = ("LAI", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS", "SCL")
 OUTPUT_BANDS = ("LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "GAP_DAYS")
 REJECTED, FALL = "REJECTED", "FALL"
@@ -76,7 +76,7 @@ PRIOR_LOG_ODDS = -3.0  # of a cloud that the scene classification missed
 FLAGGED_LOG_ODDS, OUT_OF_DOMAIN_LOG_ODDS = 1.0, 1.0  # flags 128 and 1
 OUTLIER_SD = 0.6  # of z under cloud
 MIN_FALL = 0.2  # of z: LAI 3 -> 2.2
-MAX_KNOWN_SHARE = 0.5  # beyond this share of the process variance, a course tells no fall
+MAX_KNOWN_SHARE = 0.5  # beyond this share of the process variance, a course shows no fall
 FALL_SPACING_DAYS = 15
 PASSES = 3
 MAX_SQUARED_RESIDUAL = 6.0
@@ -363,7 +363,7 @@ def average_looks(values: np.ndarray, counts: np.ndarray, starts: np.ndarray) ->
     """Return the means of the looks at each day, (days, [bands,] n).
 
     Looks at one day, such as two products of one acquisition, share their errors: together they
-    tell what one does.
+    count as one.
 
     Args:
         values: (looks, [bands,] n) in the order of the days; not finite only where not counted.

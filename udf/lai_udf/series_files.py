@@ -235,7 +235,7 @@ def _strips(grid: Grid, dates: int) -> Iterator[slice]:
 
 
 def _encode(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return what lies on disk: LAI in steps, as far as COGs reach, whole days, or flags."""
+    """Return values as stored: LAI in steps, as far as COGs reach, whole days, or flags."""
     numbers = values.astype("float64")
     if name.startswith("LAI"):
         limit = 32_767 * VARIABLES["LAI"].scale

@@ -55,8 +55,8 @@ def smooth(
     Args:
         lai: `LAI`, better with `LAI_FLAGS`, `LAI_LOWER`, `LAI_UPPER`; dims `t` or `time`, and any
             others; variables, or a dimension `bands`. Of dates of one day the usable pixels least
-            suspected of cloud by their flags are averaged: two products of one acquisition tell
-            no more than one.
+            suspected of cloud by their flags are averaged: two products of one acquisition
+            count as one.
         dates: output dates, or `observed`: those of the data.
         step_days: instead: one date every so many days from `start` to `end`, by default from the
             first to the last date of the data.

@@ -1,4 +1,4 @@
-"""What a result says, in numbers and as a picture: `summary.json` and `quicklook.png`."""
+"""A result in numbers and as a picture: `summary.json` and `quicklook.png`."""
 
 import json
 from dataclasses import asdict, dataclass

@@ -26,7 +26,7 @@ REPOSITORY = "https://github.com/sentinel2-lai/sentinel2-lai"
 """Where the project is published; part of the links of the record."""
 RELEASES = f"{REPOSITORY}/releases/download"
 CREATED, UPDATED = "2026-11-21T00:00:00Z", "2026-11-29T00:00:00Z"
-"""First day, and last change, of what the records say."""
+"""First day, and last change, of the content of the records."""
 CONFORMS_TO = "https://www.opengis.net/spec/ogcapi-records-1/1.0/req/record-core"
 LANGUAGE = {"code": "en-GB", "name": "English (United Kingdom)"}
 EDITOR = "https://editor.openeo.org/"
@@ -80,7 +80,7 @@ def parameters() -> dict[str, Parameter]:
         ),
         Parameter.string(
             "target",
-            description="`sl2p`: what the SNAP biophysical processor would say; `field`: "
+            description="`sl2p`: as the SNAP biophysical processor estimates; `field`: "
             "corrected towards field measurements.",
             values=["sl2p", "field"],
             default="sl2p",

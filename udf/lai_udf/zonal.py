@@ -1,4 +1,4 @@
-"""Zonal statistics of LAI: which pixels count, and what they say of polygons or a whole raster.
+"""Zonal statistics of LAI over polygons or a whole raster, and which pixels count.
 
 A pixel is usable where LAI has a value and none of `lai_udf.predict.UNUSABLE_FLAGS` is set. It
 weighs by the exact share of it inside the polygon (`lai_udf.zones`). Below `MIN_VALID_SHARE` of

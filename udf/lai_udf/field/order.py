@@ -79,7 +79,7 @@ def observe_fields(
         user: for an openEO back-end with basic authentication.
         password: with `user`.
         job_options: of `lai-udf pack`, for an openEO back-end.
-        progress: called as the work goes on.
+        progress: called as the work advances.
 
     Raises:
         EmptySceneError: no usable scene in the period.

@@ -89,7 +89,7 @@ def kind_of(source: str) -> str:
 def search_api(
     source: str, collection: str, area: dict[str, Any], period: Period, declared: Declared
 ) -> Iterator[SceneEntry]:
-    """Yield the scenes that a STAC API finds; one that cannot be told apart from an error.
+    """Yield the scenes that a STAC API finds; a search that breaks off ends with a failing entry.
 
     Args:
         source: address of the API.

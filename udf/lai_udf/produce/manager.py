@@ -80,7 +80,7 @@ class Producer(MultiBackendJobManager):
             connection.session.mount(scheme, HTTPAdapter(max_retries=retries))
 
     def run(self) -> Outcome:
-        """Bring every row of the table to an end; run again, it goes on where it was."""
+        """Bring every row of the table to an end; run again, it resumes where it was."""
         self._reset(PENDING)  # perhaps created, perhaps started: found again by title
         self._reset(NOT_STARTED)
         self._adopt_jobs()

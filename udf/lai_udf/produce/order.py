@@ -61,7 +61,7 @@ def produce(
 ) -> Outcome:
     """Run the jobs of an order to their end and download the results.
 
-    Called again with the same table, it goes on where it was; with a later end, it adds the new
+    Called again with the same table, it resumes where it was; with a later end, it adds the new
     dates only.
 
     Args:

@@ -76,7 +76,7 @@ class Order:
 
     @property
     def digest(self) -> str:
-        """Eight digits that tell these settings and this model from others."""
+        """Eight digits that distinguish these settings and this model from others."""
         facts = json.dumps([dict(self.settings), self.model_checksum], sort_keys=True, default=str)
         return hashlib.sha256(facts.encode()).hexdigest()[:8]
 

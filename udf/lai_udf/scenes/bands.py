@@ -1,4 +1,4 @@
-"""One band of a scene: where it lies, what its numbers mean, and how a window of it is read.
+"""One band of a scene: where it is stored, what its numbers mean, how a window of it is read.
 
 A band is a file (`BandSource`), an array of xarray (`ArrayBand`), or an angle on a coarse grid
 (`AngleGrid`).
@@ -87,7 +87,7 @@ class Scaling:
 
 
 class Scaled(ABC):
-    """What the scalings of reflectance bands tell of a scene or a cube."""
+    """Properties of a scene or a cube that follow from the scalings of its reflectance bands."""
 
     @property
     @abstractmethod
@@ -286,7 +286,7 @@ def require_whole(path: str, label: str) -> None:
 
 
 def _missing_bytes(file: BinaryIO, size: int) -> str:
-    """Walk the boxes to the codestream; say what is missing behind it, empty where nothing is."""
+    """Walk the boxes to the codestream; return what is missing after it, empty if nothing is."""
     start = 0
     while start + 8 <= size:
         file.seek(start)

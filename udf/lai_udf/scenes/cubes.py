@@ -99,7 +99,7 @@ class Cube(Scaled):
     def scenes(self) -> Iterator[SceneEntry]:
         """Yield each date, named `20240601T103629`, in the order of time.
 
-        A date whose time does not tell it apart (`time_of`) is refused when it is opened.
+        A date whose time is not distinct (`time_of`) is refused when it is opened.
         """
         times = np.array(["NaT"], "datetime64[s]") if self.times is None else self.times
         for date in np.argsort(times, kind="stable").tolist():  # NaT comes last
@@ -226,7 +226,7 @@ def as_cube(
             such a DataArray.
         declared: scale, offset, time and names of bands that go before those of the data.
         name: how messages call it.
-        pixel_m: side of a pixel, of which coordinates of a single one tell nothing.
+        pixel_m: side of a pixel, which coordinates of a single one do not show.
 
     Raises:
         MissingBandError: no band has a name that we know, or one is missing.

@@ -97,7 +97,7 @@ def describe_folder(folder: Path, declared: Declared) -> list[SceneEntry]:
     Raises:
         MissingBandError: no file names a band; on opening, one of an acquisition is missing.
         MetadataError: a band is there twice at one pixel size, or no time is known.
-        UndeclaredScaleError: neither file nor name nor caller says how it is scaled.
+        UndeclaredScaleError: neither file nor name nor caller states how it is scaled.
         GridError: bands on different grids.
     """
     files = find_band_files(folder)

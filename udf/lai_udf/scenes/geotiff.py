@@ -42,7 +42,7 @@ def describe_geotiff(href: str, declared: Declared) -> SceneSource:
         UnreadableProductError: cannot be opened.
         MissingBandError: a band is not among the descriptions.
         MetadataError: no time, or two bands described as the same one.
-        UndeclaredScaleError: integer data, and neither the file nor the caller says the scale.
+        UndeclaredScaleError: integer data, and neither file nor caller states the scale.
         GridError: wrong CRS or pixel size.
     """
     faults = Faults()

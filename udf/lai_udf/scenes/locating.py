@@ -1,4 +1,4 @@
-"""Where an xarray object lies: its CRS and its grid, whoever wrote them."""
+"""Georeference of an xarray object: its CRS and its grid, whoever wrote them."""
 
 import re
 from collections.abc import Mapping
@@ -23,24 +23,24 @@ def find_crs(data: xr.Dataset | xr.DataArray, name: str) -> CRS:
     Raises:
         GridError: there is none, it is not understood, or the bands differ.
     """
-    said: list[Any] = []
+    candidates: list[Any] = []
     texts = [str(data.attrs[key]) for key in CRS_NAMES if data.attrs.get(key) is not None]
-    own = None
+    rio_crs = None
     if not any(text.startswith("+init=") for text in texts):  # GDAL complains of it on stderr
-        own = _rio_crs(data)
-    if own is not None:
-        said.append(own)
+        rio_crs = _rio_crs(data)
+    if rio_crs is not None:
+        candidates.append(rio_crs)
     for key in CRS_NAMES:
         if key in data.coords and data.coords[key].ndim == 0 and data.coords[key].dtype.kind != "M":
-            said.append(data.coords[key].item())
-    said += texts
+            candidates.append(data.coords[key].item())
+    candidates += texts
     arrays = data.data_vars.values() if isinstance(data, xr.Dataset) else [data]
     for array in arrays:
-        said += [array.attrs[key] for key in CRS_NAMES if array.attrs.get(key) is not None]
+        candidates += [array.attrs[key] for key in CRS_NAMES if array.attrs.get(key) is not None]
         eopf = array.attrs.get("_eopf_attrs") or {}
-        said += [eopf[key] for key in ("proj:epsg", "proj:code") if eopf.get(key)]
-    for one in said:
-        crs = _parse(one, name)
+        candidates += [eopf[key] for key in ("proj:epsg", "proj:code") if eopf.get(key)]
+    for candidate in candidates:
+        crs = _parse(candidate, name)
         if crs is not None:
             return crs
     raise GridError(f"{name} has no CRS: write one (rioxarray: write_crs) or an attribute crs")

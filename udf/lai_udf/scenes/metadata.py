@@ -34,7 +34,7 @@ FIRST_BASELINE_WITH_OFFSET = 4.0
 """From processing baseline 04.00 (25 January 2022) on, L2A products carry BOA_ADD_OFFSET."""
 
 FIRST_LOCAL_BASELINE = 90.0
-"""Baseline 99.99: made by a Sen2Cor of one's own; only its metadata say whether it has offsets."""
+"""Baseline 99.99: a Sen2Cor run by a user; only its metadata state whether it has offsets."""
 
 CALLER = "as the caller says"
 

@@ -44,9 +44,9 @@ def open_scene(href: str | Path, **given: Unpack[Declaration]) -> SceneSource:
         **given: what goes before what the product states:
 
             - `reflectance_scale`: reflectance per digital number.
-            - `reflectance_offset`: reflectance at digital number 0 (-0.1, or as ESA says it,
+            - `reflectance_offset`: reflectance at digital number 0 (-0.1, or as ESA writes it,
               -1000); one number, or one from each date on.
-            - `datetime`: time of acquisition, ISO 8601, for files that do not know it.
+            - `datetime`: time of acquisition, ISO 8601, for files that do not state it.
             - `bands`: names of the bands in order, for files that do not name them.
             - `resolution`: side of a pixel, m: 20, or 10 with the 20 m bands repeated.
             - `reproject`: reproject what is not in a UTM zone or of another pixel.
@@ -149,7 +149,7 @@ def _describe_folder(folder: Path, declared: Declared) -> Iterator[SceneEntry]:
         or (path.is_dir() and path not in inside and holds_band_files(path))
     )
     if not inside:
-        yield _entry(describe_safe, folder, declared)  # says what is missing
+        yield _entry(describe_safe, folder, declared)  # its error names what is missing
     for path in inside:
         yield from describe(path, declared)
 

@@ -1,4 +1,4 @@
-"""A scene described before it is read: where each band lies, how it is scaled, on which grid.
+"""A scene described before it is read: where each band is, how it is scaled, on which grid.
 
 The readers of each kind of product (`geotiff`, `folder`, `stac`, `safe`, `eopf`, `cubes`) only
 *describe* a scene as a `SceneSource`. Reading happens here and nowhere else, for the whole scene or

@@ -105,7 +105,7 @@ def describe_stac(href: str, declared: Declared) -> SceneSource:
     Raises:
         UnreadableProductError: no answer, no JSON, no Item, or an asset that cannot be opened.
         MissingBandError: no usable asset for a band.
-        UndeclaredScaleError: the Item says neither scale and offset nor processing baseline.
+        UndeclaredScaleError: the Item has neither scale and offset nor processing baseline.
         GridError: bands on different grids, or not on a 20 m one.
     """
     return describe_item(read_item(href), href, declared)
@@ -243,7 +243,7 @@ def item_scaling(
     """Return what Item, file or baseline state of a reflectance band, None for float data.
 
     That the catalogue already took the offset off (`earthsearch:boa_offset_applied`: its
-    `raster:bands` still say -0.1); the Item's raster fields; the file; the baseline.
+    `raster:bands` still give -0.1); the Item's raster fields; the file; the baseline.
 
     Raises:
         UndeclaredScaleError: none of them states it, nor does the caller.
@@ -278,7 +278,7 @@ def item_scaling(
 
 
 def item_angles(item: pystac.Item) -> dict[str, AngleGrid]:
-    """Return the angles that the Item knows: grids of a local `MTD_TL.xml`, else scene means.
+    """Return the angles of an Item: grids of a local `MTD_TL.xml`, else scene means.
 
     `view:off_nadir` 0 is a placeholder of Earth Search v0 and is not taken.
     """
