@@ -83,7 +83,7 @@ def test_a_dry_run_ends_within_its_minute_and_another_finishes_what_it_left(tmp_
     seconds = time.monotonic() - began
     done = subprocess.run([*command, "--minutes", "10"], env=environment, check=False)
 
-    assert seconds < 90  # on a busy machine it may not have come far
+    assert seconds < 62  # however far it came
     assert done.returncode == 0
     results = _unpack(tmp_path / "out", tmp_path)
     scores = json.loads((results / "scores.json").read_text())
