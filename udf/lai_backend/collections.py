@@ -50,7 +50,7 @@ def read_scenes(collection_file: Path, roots: Sequence[Path]) -> list[Scene]:
 def describe_collection(collection_file: Path, roots: Sequence[Path]) -> dict[str, Any]:
     """Return the openEO description of a collection.
 
-    What the file says is kept; the dimensions, bands and extents it leaves out come from its
+    What the file states is kept; the dimensions, bands and extents it leaves out come from its
     items. Digital numbers are delivered: `raster:scale` is reported, `raster:offset` is applied
     and so is 0 here.
     """

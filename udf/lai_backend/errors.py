@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 
 class LaiBackendError(Exception):
-    """Base of all errors of the back-end; the message says what, where and what to do."""
+    """Base of all errors of the back-end; the message states what, where and what to do."""
 
     code: ClassVar[str] = "Internal"  # openEO error code
     status: ClassVar[int] = 500  # HTTP status

@@ -1,6 +1,6 @@
 """The pixels of cubes: their projection and grid, and cubes brought onto other grids.
 
-Centres of pixels, the labels of y and x, tell the size of a pixel only where there are two of them;
+Centres of pixels, the labels of y and x, give the size of a pixel only where there are two of them;
 of a single row or column it is known from the transform that travels beside the projection.
 """
 
@@ -39,7 +39,7 @@ def check_dimension(cube: xr.DataArray, name: str) -> None:
 
 
 def transform_of(cube: xr.DataArray) -> Affine:
-    """Return the transform of a cube, from its labels where they tell it.
+    """Return the transform of a cube, from its labels where they give it.
 
     Args:
         cube: dims y and x among others.
@@ -62,7 +62,7 @@ def georeference(cube: xr.DataArray, crs: object, transform: Affine) -> xr.DataA
 
 
 def georeference_like(cube: xr.DataArray, source: xr.DataArray) -> xr.DataArray:
-    """Write into a cube on the same pixels what its source says of where it lies, no more."""
+    """Copy the georeference of a source into a cube on the same pixels, and nothing else."""
     if source.rio.crs is None:
         return cube
     name = source.rio.grid_mapping

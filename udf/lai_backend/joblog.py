@@ -1,7 +1,7 @@
 """The log of a job, and how far it is: JSON lines that `GET /jobs/{id}/logs` serves as they are.
 
 Our own messages and those of users' code (`openeo.udf.inspect`, `logging`) are kept from the level
-the user chose; libraries speak only when they warn.
+the user chose; of libraries only warnings and errors.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ class JobLogHandler(logging.Handler):
         try:
             self._file.write(json.dumps(entry) + "\n")
             self._file.flush()
-        except OSError:  # the disk is full: the job goes on as far as it can
+        except OSError:  # the disk is full: the job continues as far as it can
             self.handleError(record)
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 The cube has dims (t, bands, y, x), float32, NaN where there is no data, with cell-centre
 coordinates and the CRS written by rioxarray. **Digital numbers stay digital numbers**, on one scale
-and without offset whatever the item says of its own (`_on_one_scale`): tell the UDF the scale.
+and without offset whatever the item states (`_on_one_scale`): pass the scale to the UDF.
 
 Grid: that of the files, the finest among the bands asked for; other bands and scenes are brought
 onto it by nearest neighbour. Extents are snapped outward to whole pixels. Dates: scenes of one UTC
@@ -138,7 +138,7 @@ def load_cube(plan: Plan) -> xr.DataArray:
 
 
 def _in_extents(scenes: Sequence[Scene], request: LoadRequest, what: str) -> list[Scene]:
-    """Return the scenes that lie in the extents, as far as their items tell."""
+    """Return the scenes that lie in the extents, as far as their items state it."""
     in_span = [scene for scene in scenes if request.span.contains(scene.instant)]
     chosen = [scene for scene in in_span if _may_touch(scene, request.region)]
     if not chosen:

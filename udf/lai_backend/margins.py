@@ -49,7 +49,7 @@ def add_margins(graph: Graph) -> Graph:
     """Load the neighbours that each `apply_neighborhood` needs, and crop after it.
 
     Only where every use of what is loaded leads through pixel-wise processes into that one
-    neighbourhood; anything else (a spatial mean, say) must not see more than was asked for.
+    neighbourhood; anything else (such as a spatial mean) must not see more than was asked for.
 
     Returns:
         The lowered graph with `margin_px` in loading requests and `crop_to_extent` nodes.

@@ -179,7 +179,7 @@ def _labels(
 ) -> tuple[dict[str, Any], bool]:
     """Return the labels of the result's dimensions besides y and x, bands after the UDF.
 
-    The second value says whether the UDF announces other dates.
+    The second value is whether the UDF announces other dates.
     """
     if not {"y", "x"} <= set(cube.dims):
         raise ParameterError(f"A UDF needs a cube with x and y; this one has {cube.dims}.")

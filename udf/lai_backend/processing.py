@@ -77,7 +77,7 @@ class LocalProcessing(Processing):
             shutil.rmtree(folder, ignore_errors=True)
 
     def task_of_job(self, job: Job) -> Task:
-        """Return what the worker of a batch job is told."""
+        """Return the task of the worker of a batch job."""
         level = job.details.get("log_level", "info")
         return self._make_task(
             job.process["process_graph"], job.options, job.user, level, single_file=False

@@ -37,7 +37,7 @@ def read_grid(source: BandSource) -> GeoBox:
     if transform.b or transform.d:
         raise SourceError(f"The asset {source.href} is rotated; north-up rasters are needed.")
     if source.index > count:
-        raise SourceError(f"The asset {source.href} has {count} bands, its item says more.")
+        raise SourceError(f"The asset {source.href} has {count} bands, its item lists more.")
     return GeoBox(shape, transform, crs.to_wkt())
 
 

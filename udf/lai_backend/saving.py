@@ -1,4 +1,4 @@
-"""`save_result`: a lazy cube -> files, and what STAC says about them.
+"""`save_result`: a lazy cube -> files, and their STAC metadata.
 
 GTiff: one COG per date; netCDF: one file. Files appear whole or not at all.
 """
@@ -28,7 +28,7 @@ GTIFF_TYPE = "image/tiff; application=geotiff; profile=cloud-optimized"
 NETCDF_TYPE = "application/x-netcdf"
 UNNAMED_BAND = "var"  # name of the one band of a cube without bands, as the cloud back-ends have it
 PRODUCT_FIELD = "s2:product_uri"
-"""Where STAC items of Sentinel-2 tell the name of their product, that holds time and tile."""
+"""Where STAC items of Sentinel-2 give the name of their product, that holds time and tile."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _write(cube: xr.DataArray, form: str, folder: Path, prefix: str) -> list[dic
 
 
 def _name_moment(date: np.datetime64) -> str:
-    """Return the part of a file name that tells a date, as the cloud back-ends have it."""
+    """Return the part of a file name that gives a date, as the cloud back-ends have it."""
     if np.isnat(date):
         return ""
     moment = pd.Timestamp(date)

@@ -1,4 +1,4 @@
-"""Listen on a port and serve a back-end until told to stop, by waitress.
+"""Listen on a port and serve a back-end by waitress until it is stopped.
 
 One process answers, in threads; it also looks after the workers.
 """
@@ -31,7 +31,7 @@ def serve(settings: BackendSettings, on_ready: Callable[[str], None]) -> None:
 
     Args:
         settings: what the operator decided.
-        on_ready: told the address once requests are answered.
+        on_ready: called with the address once requests are answered.
     """
     for name in ("openeo_driver", "openeo", "waitress"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

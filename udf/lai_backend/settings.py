@@ -1,4 +1,4 @@
-"""What the operator decides when the server starts, and what a worker is told.
+"""What the operator decides when the server starts, and the task of a worker.
 
 `BackendSettings` lives in the server; `Task` is the border to the worker: one JSON file per job.
 """

@@ -1,7 +1,7 @@
 """From STAC items to band sources: which file and which band of it holds `B8A` of a scene.
 
-Reads STAC 1.0 and 1.1 items and collections from local folders or over http. Knows nothing of
-pixels beyond what the headers of the files say.
+Reads STAC 1.0 and 1.1 items and collections from local folders or over http; of the files
+themselves no more than their headers.
 """
 
 import json
@@ -47,14 +47,14 @@ class BandSource:
 
     href: str  # local path or http address of the file
     index: int  # band number in the file, from 1
-    nodata: float | None  # no-data value the STAC metadata declare; None: whatever the file says
+    nodata: float | None  # no-data value the STAC metadata declare; None: that of the file
     scale: float | None = None
     """Physical value of one step of the stored numbers (`raster:scale`); None: not declared."""
     offset: float = 0.0  # physical value of the stored number 0 (`raster:offset`)
     factor: float = 1.0  # what stored numbers are multiplied by as they are read
     shift: float = 0.0  # what is added then
     description: dict[str, Any] = field(default_factory=dict, compare=False)
-    """What STAC says about the band: name, raster:scale, raster:offset, eo:common_name, …"""
+    """STAC metadata of the band: name, raster:scale, raster:offset, eo:common_name, …"""
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class Scene:
     id: str  # identifier of the item
     instant: datetime  # acquisition time, UTC
     bbox: tuple[float, float, float, float] | None
-    """West, south, east, north in degrees; None: the item does not say."""
+    """West, south, east, north in degrees; None: not in the item."""
     bands: dict[str, BandSource]  # source of each band, in the order of the item
     properties: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """Properties of the item, for filters."""
     href: str | None = None
-    """Where the item lies: what it says itself, else where it was read; None: unknown."""
+    """Address of the item: its self link, else where it was read; None: unknown."""
 
 
 def read_stac(href: str, roots: Sequence[Path]) -> dict[str, Any]:

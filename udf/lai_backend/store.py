@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS processes (
 
 @dataclass(frozen=True)
 class Job:
-    """One batch job as the registry knows it."""
+    """One batch job as the registry holds it."""
 
     id: str  # also the name of its folder
     user: str  # owner
@@ -55,8 +55,8 @@ class Job:
     started: datetime | None = None  # when its worker started
     finished: datetime | None = None  # when its worker ended
     pid: int | None = None  # process of the worker
-    pid_started: str | None = None  # start time of that process, to tell it from a later one
-    reason: str | None = None  # why it ended in `error`, where the worker could not say
+    pid_started: str | None = None  # start time of that process; a later one differs
+    reason: str | None = None  # why it ended in `error`, where the worker could not report it
 
 
 class Store:

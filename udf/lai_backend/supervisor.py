@@ -1,7 +1,7 @@
 """Batch jobs from `queued` to their end, and synchronous requests.
 
 One thread looks at the registry: it starts waiting jobs when workers are free, and settles running
-ones whose worker has ended. What it knows lies in the registry and the job folders, so a restarted
+ones whose worker has ended. Its state is in the registry and the job folders, so a restarted
 server carries on: jobs whose worker lives are watched further, the others become `error` with a
 reason.
 """
@@ -42,7 +42,7 @@ class Supervisor:
         Args:
             settings: folders and limits.
             store: the registry.
-            make_task: turns a job into what its worker is told; may raise `LaiBackendError`.
+            make_task: turns a job into the task of its worker; may raise `LaiBackendError`.
         """
         self.settings = settings
         self._store = store
@@ -98,7 +98,7 @@ class Supervisor:
         shutil.rmtree(self.job_folder(job.id), ignore_errors=True)
 
     def progress(self, job_id: str) -> float | None:
-        """Return the percentage done of a running job, None if it has not said."""
+        """Return the percentage done of a running job, None if its worker has not reported it."""
         try:
             return float(read_json(self.job_folder(job_id) / "progress.json")["percent"])
         except (OSError, ValueError):

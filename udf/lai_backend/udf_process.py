@@ -133,8 +133,8 @@ class UdfProcess:
             last = self._output.read_text(errors="replace").strip()[-500:]
         except OSError:
             last = ""
-        said = f" Its last output: {last}" if last else ""
-        return f"The process of the UDF ended during a call (exit code {code}).{said}"
+        output = f" Its last output: {last}" if last else ""
+        return f"The process of the UDF ended during a call (exit code {code}).{output}"
 
 
 def _relay_log(descriptor: int) -> None:

@@ -1,6 +1,6 @@
 """What openeo-processes-dask 2026.9 does wrongly or not at all, mended in one place.
 
-Each function says which upstream issue it stands in for; where none is named, none was found. A
+Each function names the upstream issue that it stands in for; where none is named, none was found. A
 function here can go when upstream passes `tests/backend/test_upstream.py`.
 """
 
@@ -265,8 +265,8 @@ def merge_cubes(
         merged = xr.concat([cube1, cube2], pd.Index(["cube1", "cube2"], name=SEPARATE))
     else:
         raise ParameterError(
-            "OverlapResolverMissing: the cubes of merge_cubes overlap; say with overlap_resolver "
-            "what becomes of the two values."
+            "OverlapResolverMissing: the cubes of merge_cubes overlap; give an overlap_resolver "
+            "for the two values."
         )
     dates = merged.indexes.get("t")
     if isinstance(dates, pd.DatetimeIndex) and not dates.is_monotonic_increasing:

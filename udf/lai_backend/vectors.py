@@ -251,7 +251,7 @@ def write_vectors(
         prefix: put before the name of the file.
 
     Returns:
-        One dictionary per file: `name`, `type`, `bbox`, `geometry`, and what the writer says.
+        One dictionary per file: `name`, `type`, `bbox`, `geometry` and, where listed, `bands`.
     """
     polygons = data if isinstance(data, DriverVectorCube) else data.polygons
     footprint = shapely.box(*polygons.reproject("EPSG:4326").get_bounding_box())
