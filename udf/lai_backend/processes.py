@@ -29,6 +29,7 @@ from lai_backend.errors import (
     NoDataError,
     ParameterError,
     SourceError,
+    UnknownProcessError,
 )
 from lai_backend.files import Json
 from lai_backend.graphs import COLLECT, Graph
@@ -179,7 +180,7 @@ def evaluate(nodes: Graph, registry: ProcessRegistry) -> Any:
     try:
         call = graph.to_callable(registry, results_cache=ResultsCache(graph))
     except KeyError as error:
-        raise GraphError(f"There is no such process: {error.args[0]}") from error
+        raise UnknownProcessError(f"There is no such process: {error.args[0]}") from error
     return call()
 
 
