@@ -1,6 +1,6 @@
 """Assets of an LAI item: one COG per output band, what its numbers mean, and how to draw it.
 
-Where a fact has a home in STAC it is said there: `bands` (name, type, no data, unit,
+Where STAC has a field for a fact it is stated there: `bands` (name, type, no data, unit,
 statistics), raster (scale, offset, resolution, histogram), classification (flag bits), file
 (checksum, size), projection (grid). Only what kind of uncertainty a band is goes into
 ``laiq:``. Scale and offset turn stored numbers into the unit; statistics and histogram are in
@@ -40,7 +40,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }
 """Lower and upper end of the colours, in the unit of the band."""
 COLOUR_MAPS = {"LAI": "lai", "LAI_SD": "lai_sd"}
-"""Colour maps of `lai-service`; the others take one that every program knows."""
+"""Colour maps of `lai-service`; the others take `ylgn` of matplotlib."""
 
 FLAG_DESCRIPTIONS = {
     predict.INPUT_OUT_OF_DOMAIN: "The reflectance lies outside the definition domain of SL2P",

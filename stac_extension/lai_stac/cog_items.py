@@ -1,4 +1,4 @@
-"""From COGs of `lai-udf run` or `lai-udf series` to items: their tags tell what they are.
+"""From COGs of `lai-udf run` or `lai-udf series` to items: their tags identify them.
 
 Items of a series are `derived_from` those of its dates, which lie beside it, `../<id>/<id>.json`.
 """

@@ -1,6 +1,6 @@
 """What is known of a result beside its pixels: time, scene, model, settings, provenance.
 
-`ResultFacts` gives the identity of a result, and what the item says of its provenance: the
+`ResultFacts` gives the identity of a result, and its provenance in the item: the
 processing extension records how, `derived_from` links from what.
 """
 

@@ -101,7 +101,7 @@ FLAG_FRACTIONS: Final = (
     INPUT_OUT_OF_DOMAIN_FRACTION,
     OUTPUT_OUT_OF_RANGE_FRACTION,
 )
-"""What the flags of an observation say; a series has none."""
+"""Counted from the flags of an observation; a series has none."""
 
 STATISTIC_FIELDS: Final = tuple(
     name
@@ -140,7 +140,7 @@ class Requirement(_StacObject):
     switch_lai: NotNegative | None = None
     """LAI, m2 m-2, from which on the relative limit holds."""
     coverage_factor: Positive
-    """k of the uncertainty that the limit speaks of (GCOS: 2)."""
+    """k of the uncertainty that the limit refers to (GCOS: 2)."""
     fraction: Fraction
     """Share of valid pixels that meet the limit."""
     basis: Literal["predicted", "validated"]

@@ -107,7 +107,7 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
     )
     if not known.scene_classification and not rasters.is_series:
         LOG.warning("%s: no scene classification went in; its cloud fraction is unknown", item.id)
-    if rasters.is_series:  # how single dates cover field measurements says little of a series
+    if rasters.is_series:  # the coverage of single dates is not that of a series
         item.properties.pop(fields.CALIBRATION, None)
     if product.requirements:
         item.properties[fields.REQUIREMENTS] = [entry.to_dict() for entry in product.requirements]

@@ -163,9 +163,9 @@ Document = Mapping[str, Any]
 UDP = "sentinel2_lai"
 """Our user-defined process; called by name, its arguments are the settings."""
 OUR_BAND = "LAI_LOWER"
-"""A UDF whose text knows this band is ours."""
+"""A UDF whose text contains this band is ours."""
 DEFAULTS: Document = {"target": "sl2p", "samples": 0, "seed": 0, "model": "lai_model"}
-"""What `lai_udf.predict` and the user-defined process take where nothing is said."""
+"""Defaults of `lai_udf.predict` and of the user-defined process."""
 
 OTHERS = (
     "region",
@@ -207,9 +207,9 @@ def read_settings(process_graph: Document) -> GraphSettings:
     Raises:
         DescriptionError: no LAI run, several that differ, or a setting that is no plain value.
     """
-    found = [{**DEFAULTS, **said} for said in _runs(process_graph)]
+    runs = [{**DEFAULTS, **arguments} for arguments in _runs(process_graph)]
     settings: list[dict[str, Any]] = [
-        {key: said.get(key) for key in (*DEFAULTS, *OTHERS)} for said in found
+        {key: run.get(key) for key in (*DEFAULTS, *OTHERS)} for run in runs
     ]
     if not settings or any(other != settings[0] for other in settings[1:]):
         what = "no LAI run" if not settings else "several LAI runs that differ"

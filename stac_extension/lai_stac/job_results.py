@@ -29,7 +29,7 @@ JOB_FILE = "job.json"
 """Name under which we look for the description of the job, with its process graph."""
 
 SERIES_BAND = "GAP_DAYS"
-"""A UDF whose text knows this band smooths LAI over time, see `lai_udf.series`."""
+"""A UDF whose text contains this band smooths LAI over time, see `lai_udf.series`."""
 
 DAY_IN_NAME = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?!\d)")
 FARTHEST_INPUT = dt.timedelta(hours=12)
@@ -43,7 +43,7 @@ class ResultFile:
     """One GeoTIFF of a result."""
 
     path: Path
-    """Where it lies."""
+    """Path of the file."""
     bands: tuple[str, ...]
     """Names of its bands in the metadata; empty where it names none."""
 
@@ -245,9 +245,9 @@ def _moment(key: str, asset: Document, properties: Document) -> dt.datetime:
 
     A back-end that lists its files without Items (API 1.0) has the days in their names only.
     """
-    said = asset.get("datetime") or properties.get("datetime")
-    if said:
-        return _instant(str(said))
+    stated = asset.get("datetime") or properties.get("datetime")
+    if stated:
+        return _instant(str(stated))
     found = DAY_IN_NAME.search(key)
     if found:
         return _instant("-".join(found.groups()))

@@ -146,7 +146,7 @@ def open_product(directory: Path, required: Sequence[str] = ("LAI",)) -> Product
     """Open the COGs of a folder without reading their pixels.
 
     Args:
-        directory: holds `lai.tif` and what else lies beside it.
+        directory: holds `lai.tif` and the other files of the result.
         required: bands that must be there; of a series no flags.
 
     Raises:

@@ -8,12 +8,12 @@ parcels and items alike:
 
 - *inside*: within the outline of everything observed (`lai_stac.product`), so that shares do
   not depend on how much border a raster carries; the denominator of the first four.
-- *valid*: usable, so LAI is a number and no flag speaks against it.
+- *valid*: usable, so LAI is a number and no flag excludes it.
 - *cloud*: no LAI, and the flags mark cloud, shadow or snow; unknown without a scene classification.
 - *water*: no LAI although observed and clear, so water by the scene classification.
 - *no data*: no LAI for another reason.
 
-What remains has LAI and a flag that speaks against it. The shares of flags are over the pixels
+What remains has LAI and a flag that excludes it. The shares of flags are over the pixels
 with LAI, the shares that meet GCOS over the usable ones.
 """
 
