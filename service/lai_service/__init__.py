@@ -2,7 +2,7 @@
 
 `create_app` and `Settings` are imported when they are first asked for: titiler and GDAL are not
 needed by a client of the service, and nothing of the extra `service` by `lai-service --help`, which
-says how to install it.
+prints how to install it.
 """
 
 from typing import TYPE_CHECKING

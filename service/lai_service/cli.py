@@ -31,7 +31,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise  # the reader of our output went away: typer knows what to do
+            raise  # the reader of our output went away: typer handles it
         except (LaiServiceError, OSError) as error:
             sentence = str(error)
             if isinstance(error, OSError) and error.filename:
@@ -130,7 +130,7 @@ def publish(
 
     Results are items, COGs and openEO jobs; prints their addresses.
 
-    What is there already stays as it is: the same command goes on after an interruption.
+    What is there already stays as it is: the same command resumes after an interruption.
     """
     from lai_service.ops.client import find_sources, folders_of_table, publish_many
 

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
 
         Raises:
             SettingsError: the token file cannot be read, a token has fewer than 8 characters, or a
-                proxy is said to check the writers as well.
+                proxy is declared to check the writers as well.
         """
         if self.writes_checked_by_proxy and (self.token or self.token_file):
             raise SettingsError(

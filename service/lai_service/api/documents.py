@@ -10,7 +10,7 @@ What the Fields extension shows (its version 1.0.0, "Include/Exclude Semantics")
     asked for                          shown
     nothing                            everything
     an empty list, or no include       the default parts
-    include                            these, and what says which item it is
+    include                            these, and what identifies the item
     exclude (POST, include missing)    everything but these
     exclude (GET, or include empty)    the default parts but these
 

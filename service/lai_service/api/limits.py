@@ -95,7 +95,7 @@ class TokenGuard:
             raise WritesOffError(f"writes are off: {self._closed}")
         scheme, _, token = header.partition(" ")
         given = _digest(token.strip())
-        # All digests are compared, so that the time does not tell which one was close.
+        # All digests are compared, so that the time does not reveal which one was close.
         matches = [hmac.compare_digest(given, digest) for digest in self._digests]
         if scheme.lower() != "bearer" or not any(matches):
             what = "is wrong" if header else "is missing"

@@ -49,7 +49,7 @@ def collection_for(collection_id: str, items: Iterable[Document]) -> Document:
         read = [pystac.Item.from_dict(document, migrate=False) for document in documents]
         collection = build_collection(read, collection_id=collection_id)
     except (LaiStacError, pystac.errors.STACError, LookupError, TypeError, ValueError):
-        return _plain(collection_id, documents[0])  # items of others need not say what ours do
+        return _plain(collection_id, documents[0])  # items of others may lack fields of ours
     made: Document = collection.to_dict(include_self_link=False, transform_hrefs=False)
     return {**made, "links": [link for link in made["links"] if link["rel"] == "license"]}
 

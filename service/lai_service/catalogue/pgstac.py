@@ -3,11 +3,11 @@
 Search, filter, sort order, paging and collections are pgstac's functions, those that
 stac-fastapi-pgstac calls; items are stored by its loader and put together by its `hydrate_py`, six
 times as fast as in the database. So other programs of pgstac may share a database. Ours is what
-pgstac lacks: writes of which all or nothing is stored and that say what they did, a change under a
-lock, counts by class, and extents that follow the items.
+pgstac lacks: writes of which all or nothing is stored and that return what they did, a change
+under a lock, counts by class, and extents that follow the items.
 
 A `Search` becomes the request that pgstac's functions take: JSON in, no SQL of ours. What pgstac
-reads otherwise than CQL2, or not at all, is written in operators that it knows: boxes (across ±180°
+reads otherwise than CQL2, or not at all, is written in operators that it has: boxes (across ±180°
 too), a literal before the footprint, days, empty lists, arithmetic, `a_containedBy` and `a_equals`.
 What is left different is listed in `service/README.md`.
 """
@@ -209,7 +209,7 @@ class PgstacCatalogue(Catalogue):
         return Sql(self._ask(query)[0][0])  # literals are quoted in it
 
     def _class_of(self, field: str, edges: tuple[float, ...]) -> Sql:
-        value_of(field)  # says what cannot be a name
+        value_of(field)  # refuses what cannot be a name
         ((value,),) = self._ask(Sql("select (queryable(%s)).expression", (field,)))
         return Sql(f"width_bucket({value}, array{[float(edge) for edge in edges]}::float8[])")
 
@@ -222,7 +222,7 @@ class PgstacCatalogue(Catalogue):
 
 
 def _whole(item: Document) -> Document:
-    """Put together an item and what its collection says of all items."""
+    """Put together an item and what its collection stores for all items."""
     base = item.pop("pgstac:base_item", None)
     item = hydrate_py(base, item) if base else item
     # some writers of pgstac leave this null out, which the item schema demands
@@ -252,7 +252,7 @@ def request_of(search: Search) -> Document:
         BadRequestError: place, order or token make no sense.
         FilterError: the filter is outside the white list (`cql2_sql`), or pgstac cannot compute it.
     """
-    order_of(search)  # says what cannot be sorted by
+    order_of(search)  # refuses what cannot be sorted by
     request: Document = {
         "limit": search.limit,
         "filter-lang": "cql2-json",
@@ -269,7 +269,7 @@ def request_of(search: Search) -> Document:
         request["intersects"] = mapping(shapely.from_wkb(place))
     if search.filter is not None:
         filter_to_sql(search.filter)
-        request["filter"] = _said(search.filter)
+        request["filter"] = _as_pgstac(search.filter)
     if search.sort:
         request["sortby"] = [
             {"field": key.field, "direction": "desc" if key.descending else "asc"}
@@ -280,8 +280,8 @@ def request_of(search: Search) -> Document:
     return request
 
 
-def _said(node: Any) -> Any:  # noqa: ANN401 (CQL2 JSON that passed the white list)
-    """Write a filter in operators that pgstac knows."""
+def _as_pgstac(node: Any) -> Any:  # noqa: ANN401 (CQL2 JSON that passed the white list)
+    """Write a filter in operators that pgstac has."""
     if isinstance(node, bool):
         return _TRUE if node else _FALSE
     if not isinstance(node, Mapping) or "op" not in node:
@@ -294,20 +294,22 @@ def _said(node: Any) -> Any:  # noqa: ANN401 (CQL2 JSON that passed the white li
             "args": [{"property": "geometry"}, mapping(geometry_of(literal))],
         }
     if operator in ("and", "or"):
-        parts = [_said(arg) for arg in args]
-        return {"op": operator, "args": parts} if parts else _said(operator == "and")
+        parts = [_as_pgstac(arg) for arg in args]
+        return {"op": operator, "args": parts} if parts else _as_pgstac(operator == "and")
     if operator == "not":
-        return {"op": "not", "args": [_said(args[0])]}
+        return {"op": "not", "args": [_as_pgstac(args[0])]}
     if operator == "between":
         value, low, high = [args[0], *args[1]] if len(args) == 2 else args
         bounds = [{"op": ">=", "args": [value, low]}, {"op": "<=", "args": [value, high]}]
-        return _said({"op": "and", "args": bounds})
+        return _as_pgstac({"op": "and", "args": bounds})
     if operator == "in" and (not args[1] or any(map(_is_day, args[1]))):
-        return _said({"op": "or", "args": [{"op": "=", "args": [args[0], one]} for one in args[1]]})
+        return _as_pgstac(
+            {"op": "or", "args": [{"op": "=", "args": [args[0], one]} for one in args[1]]}
+        )
     if operator in _DAYS and any(map(_is_day, args)):
         temporal, negated = _DAYS[operator]
-        said = {"op": temporal, "args": args}
-        return {"op": "not", "args": [said]} if negated else said
+        comparison = {"op": temporal, "args": args}
+        return {"op": "not", "args": [comparison]} if negated else comparison
     if operator in _AS_SETS:
         both = [{"op": name, "args": args} for name in _AS_SETS[operator]]
         return {"op": "and", "args": both}

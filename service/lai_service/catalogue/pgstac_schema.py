@@ -85,7 +85,7 @@ def open_pool(url: str, *, busy_timeout_s: float) -> Pool:
         open=False,
     )
     try:
-        with psycopg.connect(url, connect_timeout=10):  # says at once what is wrong
+        with psycopg.connect(url, connect_timeout=10):  # raises at once what is wrong
             pass
         pool.open(wait=True, timeout=10)
     except (psycopg.Error, PoolTimeout) as error:
@@ -195,7 +195,7 @@ def _create_indexes(connection: psycopg.Connection) -> None:
 
 @contextmanager
 def errors(refused: type[LaiServiceError]) -> Iterator[None]:
-    """Turn what the database says into our errors.
+    """Turn errors of the database into ours.
 
     Args:
         refused: the error where it cannot compute or store what it was given.

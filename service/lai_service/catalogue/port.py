@@ -1,7 +1,7 @@
 """The catalogue behind the API: one class, whatever database stands behind it.
 
 A catalogue stores STAC documents as plain dictionaries, exactly as they were given but for the
-links that the API makes itself. It knows nothing of HTTP. `sqlite` is the embedded default,
+links that the API makes itself. It is independent of HTTP. `sqlite` is the embedded default,
 `pgstac` the one on PostgreSQL; both pass the same tests but for those marked `sqlite_only`.
 """
 
@@ -16,7 +16,7 @@ from lai_service.catalogue.items import Document, dump_json
 from lai_service.errors import ConflictError, InvalidItemError, NotFoundError
 
 QUICK_MS = 5
-"""So long may it take to say how many items there are beside those on the page."""
+"""Time allowed to count the items beside those on the page."""
 
 WriteMode = Literal["insert", "replace", "upsert"]
 """`insert` fails where the id exists, `replace` where it does not, `upsert` never."""

@@ -44,7 +44,7 @@ from lai_service.errors import ConflictError, FilterError, SettingsError
 _CROWD = 5000
 """From so many candidates on, a search walks along its sort order instead of collecting them."""
 _LIMITS = ("overflow", "too large", "too many", "too complex")
-"""What SQLite says of a statement that is too long or nested too deep for it."""
+"""In errors of SQLite for a statement that is too long or nested too deep for it."""
 _COLUMNS = "i.collection, i.geometry, i.props, i.rest"
 
 

@@ -1,7 +1,7 @@
 """What becomes of the observations of a place: the interval of its mean, and its smoothed curve.
 
 The error of field LAI has a part that all pixels share and one of each point. The first stays in a
-mean, the second averages out (`lai_udf.calibration`). How large each is, the model's bundle says.
+mean, the second averages out (`lai_udf.calibration`). The model's bundle states how large each is.
 The curve on a regular grid of dates is that of `lai_udf.series`.
 """
 

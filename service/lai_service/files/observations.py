@@ -1,6 +1,6 @@
 """The LAI of places in published items: `lai_udf.zonal` over the rasters of the data root.
 
-Which pixels count, how they weigh, and what happens where tiles, UTM zones or ±180° meet is said
+Which pixels count, how they weigh, and what happens where tiles, UTM zones or ±180° meet is defined
 there, so that a parcel has the same mean in every tool. Here items become results, of which one
 series has one target, model and resolution only.
 """
@@ -103,7 +103,7 @@ class PublishedResult(LaiResult):
 
     @cached_property
     def chosen_by(self) -> ResultGroup:
-        """What tells it from results that must not stand in one line with it."""
+        """Settings of the results that may stand in one line with it."""
         model, version, target, samples, *_, resolution = self.settings
         lower = self.item["assets"].get("lai_lower", {})
         level = float(lower.get(CONFIDENCE_LEVEL, 0.95))

@@ -7,7 +7,7 @@ takes a third of the time, and less where the tags are known from another parcel
 
 Only the layout of our COGs is read like this: classic, little-endian, one band of int16 or uint8 in
 tiles packed by DEFLATE, predictor 1 or 2. Everything else is an `UnsupportedTiffLayout`, damaged
-and missing files too: then GDAL is asked, for the same values, and what it says of them counts. A
+and missing files too: then GDAL is asked, for the same values, and its answer counts. A
 tile that is not unpacked to its end is not compared with its checksum.
 
 Sources: TIFF 6.0 and its technical notes (tags, tiles, predictor, DEFLATE), OGC GeoTIFF 1.1 (tags
@@ -142,7 +142,7 @@ def read_tiff_window(path: Path, window: Window) -> Stored:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What the tags of a file say of its first image."""
+    """Tags of the first image of a file."""
 
     grid: bytes
     shape: tuple[int, int]
@@ -150,7 +150,7 @@ class _Layout:
     dtype: np.dtype[Any]
     predictor: int
     places: NDArray[np.unsignedinteger]
-    """Where each tile lies in the file ..."""
+    """Offset of each tile in the file ..."""
     sizes: NDArray[np.unsignedinteger]
     """... and how many bytes it takes."""
     scale: float
@@ -192,7 +192,7 @@ def _layout(handle: int, path: str, size: int, changed_ns: int) -> _Layout:
     def tag(number: int) -> bytes:
         """Return the values of a tag as they are stored; nothing where it is missing."""
         kind, count, last = kinds.get(number, (_ASCII, 0, b""))
-        size = _TYPE_BYTES[kind] * count  # beyond four bytes the entry tells where they are
+        size = _TYPE_BYTES[kind] * count  # beyond four bytes the entry holds their offset
         at = struct.unpack("<I", last)[0] if size > 4 else 0
         return _bytes(handle, at, size) if size > 4 else last[:size]
 

@@ -44,7 +44,7 @@ class PublishedFiles(StaticFiles):
 
 
 class _RemovableFile(FileResponse):
-    """Says 200 only once the file is open; from then on its content stays, removed or not."""
+    """Answers 200 only once the file is open; from then on its content stays, removed or not."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the file, or 404."""

@@ -1,6 +1,6 @@
 """Publishing: an item and its rasters become public together, or not at all.
 
-    plan      find every file below an allowed root, check that it is what the item says
+    plan      find every file below an allowed root, check that it is as the item states
     stage     copy the files, flush them, rename their folder into place
     record    store the item that points to them
 
@@ -144,8 +144,8 @@ class Publisher:
     def _withdraw(self, plan: _Plan, target: Path) -> None:
         """Remove files that were staged for an item that was not stored.
 
-        A database may fail to answer after it has stored the item. The files go only where it says
-        that the item does not name them; `repair` removes what is left otherwise.
+        A database may fail to answer after it has stored the item. The files go only where the
+        catalogue answers without an item that names them; `repair` removes what is left otherwise.
         """
         try:
             item = self._catalogue.item(plan.collection, plan.item["id"])
@@ -310,7 +310,7 @@ def _with_collection(item: Document, collection: str) -> Document:
 def _is_private(link: Document) -> bool:
     """Return whether a link names a file of this machine outside the item's folder.
 
-    An item made from a local scene says so; readers elsewhere could not follow it.
+    An item made from a local scene links to it; readers elsewhere could not follow that.
     """
     href = str(link.get("href"))
     if href.startswith(("/", "file:")):
@@ -337,10 +337,10 @@ def _check_file_fields(path: Path, digest: str, asset: Document, what: str) -> N
     """Compare size and checksum (file extension, multihash sha2-256) with the file."""
     size = path.stat().st_size
     if asset.get("file:size", size) != size:
-        raise InvalidItemError(f"{what} has {size} bytes, the item says {asset['file:size']}")
+        raise InvalidItemError(f"{what} has {size} bytes, the item states {asset['file:size']}")
     checksum = str(asset.get("file:checksum", ""))
     if checksum.startswith("1220") and checksum[4:] != digest:
-        raise InvalidItemError(f"{what} does not have the checksum that the item says")
+        raise InvalidItemError(f"{what} does not have the checksum that the item states")
 
 
 def _name_of(href: str) -> str:

@@ -4,7 +4,7 @@ Published files lie in `<data>/<collection>/<item>/<digest>/`, where the digest 
 A new version is staged in a hidden folder beside it, flushed to disk, and renamed into place in
 one step; the item that points to it is stored after that. So a crash leaves the old version
 complete or the new one complete, and at worst a folder that no item names, which `repair` removes.
-A raster is published where it is a cloud-optimised GeoTIFF in the place that its item says.
+A raster is published where it is a cloud-optimised GeoTIFF in the place that its item states.
 """
 
 import fcntl
@@ -204,7 +204,7 @@ def check_size(path: Path, what: str) -> None:
 
 
 def check_cog(path: Path, item: Document, what: str) -> Grid:
-    """Check that a file is a cloud-optimised GeoTIFF that lies where its item says; return where.
+    """Check that a file is a cloud-optimised GeoTIFF where its item places it; return its grid.
 
     Args:
         path: the file.
@@ -233,7 +233,7 @@ def _check_place(raster: rasterio.DatasetReader, item: Document, what: str) -> N
         raise InvalidItemError(f"{what} has no coordinate reference system")
     code = item.get("properties", {}).get("proj:code")
     if code and CRS.from_user_input(code) != raster.crs:
-        raise InvalidItemError(f"{what} is in {raster.crs.to_string()}, its item says {code}")
+        raise InvalidItemError(f"{what} is in {raster.crs.to_string()}, its item states {code}")
     bbox = item.get("bbox")
     if not bbox:
         return

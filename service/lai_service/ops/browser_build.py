@@ -3,7 +3,7 @@
 The recipe: `npm pack`, our `fields.config.js`, `npm install`, the `ol-stac` that STAC Browser 4.0.1
 was released with (from 1.2.0 on it brings a `stac-js` of its own: the build passes, but no raster
 is drawn), `npm run build:minimal`. The address of the catalogue is not built in: `browser.py`
-serves a `config.js` that says it.
+serves a `config.js` that contains it.
 """
 
 import logging

@@ -1,9 +1,9 @@
-"""Ask a running service to publish what lies in folders, wherever it lies below them.
+"""Ask a running service to publish what folders hold, at any depth.
 
 folder with job-results.json     results of an openEO job, also of openEO's job manager
 folder with lai.tif, no item     COGs of `lai-udf run`
 folder with one item, or its JSON
-any other folder                 what lies in its folders
+any other folder                 what its folders hold
 table of `lai-udf produce`       the folders of its finished jobs
 """
 
@@ -77,7 +77,7 @@ def _is_item(path: Path) -> bool:
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
-        return path.stem == path.parent.name  # the service says what is wrong with it
+        return path.stem == path.parent.name  # the service answers what is wrong with it
     return isinstance(document, dict) and document.get("type") == "Feature"
 
 
@@ -113,7 +113,7 @@ PATIENCE_S = 600
 _NO_ADDRESS = "that is no address; one reads http://127.0.0.1:8080"
 _WORDS = (
     (requests.Timeout, f"no response after {PATIENCE_S} s"),
-    (requests.exceptions.SSLError, "it speaks no TLS, or has a certificate that is not trusted"),
+    (requests.exceptions.SSLError, "it serves no TLS, or has a certificate that is not trusted"),
     (
         requests.ConnectionError,
         "no connection, or a broken one; is `lai-service serve` running there?",
@@ -122,7 +122,7 @@ _WORDS = (
     (requests.exceptions.InvalidURL, _NO_ADDRESS),
     (requests.exceptions.MissingSchema, _NO_ADDRESS),
 )
-"""What requests and urllib3 say in names of classes, in words; the first that fits."""
+"""Sentences for classes of errors of requests and urllib3; the first that fits."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is said of every request: a line of log, text or JSON, and metrics for Prometheus."""
+"""The record of every request: a line of log, text or JSON, and metrics for Prometheus."""
 
 import json
 import logging

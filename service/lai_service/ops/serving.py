@@ -1,4 +1,4 @@
-"""Listen on a port and serve an application until told to stop."""
+"""Listen on a port and serve an application until it is stopped."""
 
 import ctypes
 import logging

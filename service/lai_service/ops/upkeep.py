@@ -2,7 +2,7 @@
 
 `repair` removes files that no item names, and names items whose files are gone. `upgrade` describes
 each item anew from its own files, publishes it under its new id and, only then, removes it under
-its old one. An interruption leaves an item twice, never none; the same command goes on.
+its old one. An interruption leaves an item twice, never none; the same command resumes.
 """
 
 import shutil
@@ -113,7 +113,7 @@ def upgrade_catalogue(
     Args:
         catalogue: with the items; those of others are left alone.
         data: data root.
-        done: told the old and the new name, `collection/item`, of each item.
+        done: called with the old and the new name, `collection/item`, of each item.
 
     Returns:
         How many items were upgraded; name of each that stays as it was, and why.

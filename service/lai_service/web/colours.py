@@ -57,7 +57,7 @@ class Style:
     rescale: tuple[int, int] | None
     """Stored numbers at the ends of the colour map; None for flags."""
     legend: str
-    """HTML that says what the colours mean."""
+    """HTML that explains the colours."""
 
     @property
     def query(self) -> str:

@@ -59,7 +59,7 @@ const fields = {
   'laiq:elements': { label: 'Plant elements counted' },
   'laiq:target': {
     label: 'What the estimate aims at',
-    mapping: { sl2p: 'What SL2P (SNAP) would say', field: 'Corrected to field measurements' },
+    mapping: { sl2p: 'What SL2P (SNAP) would estimate', field: 'Corrected to field measurements' },
   },
   'laiq:valid_range': { ...lai('Valid range of LAI'), format: 'Extent' },
   'unc:of': { label: 'Uncertainty of' },

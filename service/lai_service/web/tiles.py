@@ -126,7 +126,7 @@ def add_tiles(app: FastAPI, data: Path) -> None:
 
 
 def _broken(request: Request, error: Exception) -> JSONResponse:
-    """Answer for a file that GDAL cannot read, whose words would show where it lies."""
+    """Answer for a file that GDAL cannot read, whose message would show its path."""
     name = request.query_params.get("url")
     return problem(
         BrokenFileError(f"{name!r} is damaged or was just replaced; run lai-service repair")
