@@ -81,7 +81,7 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
     rasters = open_product(directory, REQUIRED_BANDS)
     grid, bands = rasters.grid, list(rasters.files)
     inside, geometry = _footprint(rasters.observed(), grid, directory)
-    counts = ProductCounts(bands)
+    counts = ProductCounts(bands, known.level)
     for rows, layers in rasters.rows():
         counts.add(layers, inside[rows])
     product = counts.describe(cloud_known=known.scene_classification)

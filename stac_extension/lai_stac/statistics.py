@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -47,11 +48,7 @@ Array = npt.NDArray[Any]
 OUT_OF_RANGE = CLIPPED_TO_MIN | CLIPPED_TO_MAX | OUTPUT_TOO_LOW | OUTPUT_TOO_HIGH
 
 INTERVAL_LEVEL = 0.95
-"""Level of LAI_LOWER..LAI_UPPER, a contract of the output bands."""
-
-HALF_WIDTH_IN_SIGMA = 1.959964
-"""Half-width of a central 95 % interval of a normal distribution, in standard deviations: an
-interval that is skewed, or cut at LAI = 0, counts as a symmetric one of the same width."""
+"""Level of LAI_LOWER..LAI_UPPER where a result states no other."""
 
 QUANTILES = (0.05, 0.5, 0.95)
 LAI_DECIMALS = 6
@@ -67,6 +64,15 @@ GCOS_2022 = {
     "GCOS-2022-threshold": {"relative": 0.20, "absolute": 0.10},
 }
 GCOS_COVERAGE_FACTOR = 2.0
+
+
+def half_width_in_sigma(level: float) -> float:
+    """Return the half-width of a central normal interval, in standard deviations: 1.96 for 0.95.
+
+    An interval that is skewed, or cut at LAI = 0, counts as a symmetric one of the same width.
+    """
+    return round(NormalDist().inv_cdf((1 + level) / 2), 6)
+
 
 _LOWEST, _SIZE = -(2**15), 2**17  # differences of two int16 too
 
@@ -182,9 +188,11 @@ class ProductCounts:
 
     Args:
         bands: its output bands.
+        level: of the interval from LAI_LOWER to LAI_UPPER, 0 to 1.
     """
 
-    def __init__(self, bands: Sequence[str]) -> None:
+    def __init__(self, bands: Sequence[str], level: float = INTERVAL_LEVEL) -> None:
+        self._sigma_per_width = 1 / (2 * half_width_in_sigma(level))
         self._values = {
             band: ValueCounts(ENCODINGS[band].scale)
             for band in bands
@@ -235,7 +243,7 @@ class ProductCounts:
     def _count_uncertainty(self, lai: Array, width: Array, usable: Array) -> None:
         known = usable & np.isfinite(width)
         lai, width = lai[known], width[known]
-        sigma = (width / (2 * HALF_WIDTH_IN_SIGMA)).astype("float32")
+        sigma = (width * self._sigma_per_width).astype("float32")
         self._width.add(width)
         self._conform.update(
             {name: int(_conforms(lai, sigma, **limits).sum()) for name, limits in GCOS_2022.items()}
@@ -289,7 +297,7 @@ class ProductCounts:
         }
 
     def _uncertainty_values(self) -> dict[str, float]:
-        per_width = 1 / (2 * HALF_WIDTH_IN_SIGMA)
+        per_width = self._sigma_per_width
         values = {
             fields.UNCERTAINTY_MEAN: _lai(self._width.mean * per_width),
             fields.UNCERTAINTY_MEDIAN: _lai(self._width.quantile(0.5) * per_width),

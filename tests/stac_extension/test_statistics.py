@@ -11,13 +11,13 @@ from lai_stac.statistics import ProductCounts
 NAN = np.nan
 
 
-def describe_product(lai, lower, upper, flags, inside, *, cloud_known=True):
-    return count(lai, lower, upper, flags, inside).describe(cloud_known=cloud_known)
+def describe_product(lai, lower, upper, flags, inside, *, cloud_known=True, level=0.95):
+    return count(lai, lower, upper, flags, inside, level).describe(cloud_known=cloud_known)
 
 
-def count(lai, lower, upper, flags, inside):
+def count(lai, lower, upper, flags, inside, level=0.95):
     layers = {"LAI": lai, "LAI_LOWER": lower, "LAI_UPPER": upper, "LAI_FLAGS": flags}
-    counts = ProductCounts([band for band, layer in layers.items() if layer is not None])
+    counts = ProductCounts([band for band, layer in layers.items() if layer is not None], level)
     for row in range(len(lai)):
         rows = slice(row, row + 1)
         some = {band: layer[rows] for band, layer in layers.items() if layer is not None}
@@ -25,11 +25,12 @@ def count(lai, lower, upper, flags, inside):
     return counts
 
 
-def product(lai, half_width, flags):
+def product(lai, half_width, flags, level=0.95):
     lai = np.array(lai, dtype="float32")
     half = np.asarray(half_width, dtype="float32")
     inside = np.ones(lai.shape, dtype=bool)
-    return describe_product(lai, lai - half, lai + half, np.array(flags, dtype="uint8"), inside)
+    flags = np.array(flags, dtype="uint8")
+    return describe_product(lai, lai - half, lai + half, flags, inside, level=level)
 
 
 def test_shares_of_the_observation_add_up_to_one():
@@ -103,6 +104,14 @@ def test_half_width_of_a_normal_95_percent_interval_is_1_96_sigma():
     # 1.959964: quantile 0.975 of the standard normal distribution (any table).
     values = product([[3.0]], 1.96, [[0]]).values
     assert values[fields.UNCERTAINTY_MEAN] == pytest.approx(1.96 / 1.959964, abs=1e-6)
+
+
+@pytest.mark.parametrize(("level", "in_sigma"), [(0.5, 0.674490), (0.8, 1.281552), (0.9, 1.644854)])
+def test_one_sigma_is_the_same_whatever_the_level_of_the_interval(level, in_sigma):
+    described = product([[3.0]], 0.25 * in_sigma, [[0]], level)
+    assert described.values[fields.UNCERTAINTY_MEAN] == pytest.approx(0.25, abs=1e-3)
+    assert described.values[fields.RELATIVE_UNCERTAINTY_MEDIAN] == pytest.approx(0.25 / 3, abs=1e-3)
+    assert [one.fraction for one in described.requirements] == [0, 1]
 
 
 @pytest.mark.parametrize(
