@@ -300,13 +300,16 @@ def shared_error(results: Sequence[LaiResult]) -> float | None:
         results: see `lai_udf.results.find_results`.
 
     Returns:
-        0-1; None where the shipped bundle did not make all of them, or does not state it.
+        0-1; None where the shipped bundle did not make all of them, or does not state it, and where
+        they aim at SL2P, whose bounds lie about field LAI, not about the mean shown.
     """
     bundle = open_bundle()
     made_by = {
         str(item.properties.get("laiq:model_checksum") or item.tags.get("MODEL_CHECKSUM"))
         for item in results
     }
+    targets = {item.properties.get("laiq:target") or item.tags.get("TARGET") for item in results}
     variables = bundle.contract.get("calibration", {}).get("variables", {})
     shared = variables.get("LAI", {}).get("shared")
-    return float(shared) if shared is not None and made_by == {bundle.checksum} else None
+    is_ours = made_by == {bundle.checksum} and targets == {"field"}
+    return float(shared) if shared is not None and is_ours else None

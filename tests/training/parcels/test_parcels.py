@@ -135,13 +135,19 @@ def test_the_shared_error_is_that_of_the_bundle_that_made_the_items(tmp_path: Pa
     bundle = open_bundle()
     ours = write_day(
         tmp_path / "ours", make_cube(np.ones((6, 8))), "2020-06-08T10:00:00Z",
-        MODEL_CHECKSUM=bundle.checksum,
+        MODEL_CHECKSUM=bundle.checksum, TARGET="field",
+    )  # fmt: skip
+    as_sl2p = write_day(
+        tmp_path / "sl2p", make_cube(np.ones((6, 8))), "2020-06-08T10:00:00Z",
+        MODEL_CHECKSUM=bundle.checksum, TARGET="sl2p",
     )  # fmt: skip
     foreign = write_day(tmp_path / "foreign", make_cube(np.ones((6, 8))), "2020-06-08T10:00:00Z")
 
     expected = bundle.contract["calibration"]["variables"]["LAI"]["shared"]
     assert shared_error(find_items([ours])) == expected
     assert shared_error(find_items([ours, foreign])) is None
+    # Its bounds lie about field LAI: a margin about SL2P's mean would be no interval of either.
+    assert shared_error(find_items([as_sl2p])) is None
 
 
 def test_correlation_is_found_again(rng: np.random.Generator) -> None:

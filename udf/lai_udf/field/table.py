@@ -76,7 +76,7 @@ def build_table(
     Returns:
         Sorted by field and time. `mean`, `lower`, `upper` in m2 m-2, empty where too little of the
         field is usable; the bounds are those of the mean, of which the error that all pixels
-        share stays (where the shipped bundle made the results; else they are means of the
+        share stays (of field LAI that the shipped bundle made; else they are means of the
         pixels'); `valid_share` 0-1; `flag_<bit>`: share of the field's LAI that has it; `flags`:
         the bits that half of it has.
     """
