@@ -24,13 +24,13 @@ from lai_udf.longitudes import Bounds, bounding_box, split_box
 COLLECTION_ID = "sentinel2-lai"
 
 DESCRIPTION = (
-    "Leaf area index (LAI, m² m⁻²) from Sentinel-2 L2A, with a calibrated 95 % prediction "
+    "Leaf area index (LAI, m² m⁻²) from Sentinel-2 L2A, with a calibrated prediction "
     "interval, a standard deviation and quality flags for every pixel."
 )
 SERIES_DESCRIPTION = (
     "Leaf area index (LAI, m² m⁻²) from Sentinel-2 L2A on a grid of dates: every pixel smoothed "
     "over time, clouds, haze and shadow rejected, mowing and harvest kept, gaps filled. With the "
-    "standard deviation of another acquisition about the series, the 95 % prediction interval of "
+    "standard deviation of another acquisition about the series, the prediction interval of "
     "leaf area index in the field, and the days to the nearest usable date."
 )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
@@ -33,7 +34,7 @@ from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.cog import ENCODINGS
 from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
-from lai_udf.identity import covers_tile
+from lai_udf.identity import DEFAULT_SETTINGS, covers_tile
 
 MAX_PIXELS = 150_000_000
 """Largest raster that is described; a larger area is several jobs."""
@@ -87,9 +88,14 @@ def _describe_date(
     results: JobResults,
 ) -> Path:
     """Write COGs, thumbnail and item of one date under their final name."""
+    tags = {
+        name.upper(): str(value)
+        for name, value in settings.others.items()
+        if value != DEFAULT_SETTINGS.get(name)
+    }
     try:
         return describe_written(
-            raster.write_cogs,
+            partial(raster.write_cogs, tags=tags),
             out,
             model=bundle.description,
             datetime=dated.datetime,

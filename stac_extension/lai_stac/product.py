@@ -126,9 +126,9 @@ class Product:
             observed[place] = observed_pixels(layers["LAI"], flags.astype("uint8"))
         return observed
 
-    def write_cogs(self, folder: Path) -> None:
-        """Write the bands as COGs, rows by rows."""
-        with LaiCogWriter(folder, self.grid, bands=tuple(self.files)) as writer:
+    def write_cogs(self, folder: Path, tags: Mapping[str, str] | None = None) -> None:
+        """Write the bands as COGs, rows by rows, with GDAL metadata."""
+        with LaiCogWriter(folder, self.grid, bands=tuple(self.files), tags=tags) as writer:
             for rows, layers in self.rows():
                 window = Window(0, rows.start, self.grid.width, rows.stop - rows.start)
                 part = self.grid.crop(window, "the raster")

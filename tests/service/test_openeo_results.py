@@ -1,10 +1,12 @@
 """`POST /publish` of results without items: an openEO job's, or COGs; items, or a reason."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from fake_jobs import TIMES, job_description, write_cloud_results
 from fake_lai import MODEL, UTM32, fake_layers
 from fastapi.testclient import TestClient
@@ -173,6 +175,37 @@ def test_cogs_are_published_as_their_tags_say(
     )  # the folder given is only read
     again = writer.post("/publish", json={"cogs": str(folder)})
     assert again.headers["LAI-Publish-Outcome"] == "unchanged"
+
+
+def test_a_line_has_one_region_one_set_of_own_points_and_one_doubt(
+    writer: TestClient, settings: Settings, rng: np.random.Generator
+) -> None:
+    kinds = [{}, {"REGION": "new"}, {"CALIBRATION": "ab12"}, {"PLAUSIBILITY": "off"}]
+    for number, tags in enumerate(kinds):
+        folder = write_cogs(settings.allowed_roots[0] / f"cogs{number}", rng, **tags)
+        answer = writer.post("/publish", json={"cogs": str(folder)})
+        assert answer.status_code == 201, answer.text
+    place = answer.json()["geometry"]
+    answer = writer.post("/timeseries", json={"geometry": place}).json()
+    (row,) = answer["observations"]
+    assert " " not in row["item"]
+    names = ("region", "calibration", "plausibility")
+    assert [answer["settings"][name] for name in names] == ["known", "", "auto"]
+    others = {tuple(other[name] for name in names) for other in answer["others"]}
+    assert others == {("new", "", "auto"), ("known", "ab12", "auto"), ("known", "", "off")}
+
+
+def test_settings_of_a_job_stand_in_its_rasters(
+    writer: TestClient, settings: Settings, results: Path
+) -> None:
+    job = job_description(region="new", level=0.95)
+    (results / "job.json").write_text(json.dumps(job))
+    answer = writer.post("/publish", json={"results": str(results)})
+    assert answer.status_code == 201, answer.text
+    (path, *_) = settings.data.glob("**/lai.tif")
+    with rasterio.open(path) as raster:
+        assert raster.tags()["REGION"] == "new"
+        assert "LEVEL" not in raster.tags()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from lai_service.files.pixels import (
     grid_of,
     physical,
     read_tiff_window,
+    setting_tags,
     stored,
 )
 
@@ -53,7 +54,7 @@ def raster(
         with memory.open(**profile) as made:
             made.write(values, 1)
             made.scales, made.offsets = (0.001,), (-0.5,)
-            made.update_tags(note='<Item sample="0" role="scale">7</Item>')
+            made.update_tags(note='<Item sample="0" role="scale">7</Item>', CALIBRATION="a & <b>")
         with memory.open() as made:
             rasterio.shutil.copy(made, path, **options)
     return path
@@ -68,6 +69,7 @@ def cog(path: Path, dtype: str = "int16", **options: Any) -> Path:
 
 
 def assert_reads_as_gdal_does(path: Path) -> None:
+    assert setting_tags(path) == {"CALIBRATION": "a & <b>"}
     for window in WINDOWS:
         with rasterio.open(path) as opened:
             direct = opened.read(1, window=window, masked=True)

@@ -214,6 +214,9 @@ def test_line_has_intervals_of_one_level(writer: TestClient, make_result: Make) 
     assert len(answer["observations"]) == 1
     assert answer["settings"]["level"] == 0.95
     assert [other["level"] for other in answer["others"]] == [0.8]
+    assert "95 %" in answer["interval"]
+    asked = {"lon": lon, "lat": lat, "filter": "id = 'lai_1'"}
+    assert "80 %" in writer.get("/timeseries", params=asked).json()["interval"]
 
 
 def test_filter_of_an_address_chooses_the_items(published: TestClient) -> None:

@@ -261,12 +261,13 @@ def _read(
 
         counted = read(IMPOSSIBLE_FLAGS)
         smoothed = [smooth_place(own, asked.smooth, settings.level) for own in counted]
-    return Series(places, rows, settings, others, _INTERVALS[shared is not None], smoothed)
+    interval = _INTERVALS[shared is not None].format(f"{100 * settings.level:g} %")
+    return Series(places, rows, settings, others, interval, smoothed)
 
 
 _INTERVALS = {
-    False: "mean of the pixels' 95 % intervals",
-    True: "95 % interval of the mean: what pixels share stays, what is their own averages out",
+    False: "mean of the pixels' {} intervals",
+    True: "{} interval of the mean: what pixels share stays, what is their own averages out",
 }
 
 

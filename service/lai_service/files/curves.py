@@ -89,7 +89,7 @@ class SmoothedDate:
     sd: float | None
     """Standard deviation of another acquisition about the curve, m2 m-2."""
     lower: float | None
-    """Lower end of the 95 % interval of LAI in the field, m2 m-2."""
+    """Lower end of the interval of LAI in the field, m2 m-2."""
     upper: float | None
     """Upper end of it."""
     gap_days: float | None

@@ -25,7 +25,7 @@ from shapely.geometry.base import BaseGeometry
 from lai_service.catalogue.items import Document
 from lai_service.errors import BadRequestError, NotFoundError
 from lai_service.files.hrefs import is_relative
-from lai_service.files.pixels import grid_of, physical
+from lai_service.files.pixels import grid_of, physical, setting_tags
 from lai_stac.fields import CONFIDENCE_LEVEL
 from lai_udf.cog import ENCODINGS
 from lai_udf.longitudes import bounding_box
@@ -59,9 +59,9 @@ class Observation:
     lai: float | None
     """Mean LAI, m2 m-2; None where too few pixels are usable."""
     lower: float | None
-    """Mean of the lower ends of the 95 % interval, m2 m-2."""
+    """Mean of the lower ends of the interval, m2 m-2."""
     upper: float | None
-    """Mean of the upper ends of the 95 % interval, m2 m-2."""
+    """Mean of the upper ends of the interval, m2 m-2."""
     sd: float | None
     """Mean of the Monte-Carlo standard deviation, m2 m-2."""
     valid_fraction: float
@@ -88,6 +88,12 @@ class ResultGroup:
     """Such as `20 m`."""
     level: float = 0.95
     """Of the interval, 0 to 1."""
+    region: str = "known"
+    """`known` or `new`: for which regions the interval is."""
+    calibration: str = ""
+    """Own points that went in, by sha256 or name; empty where there were none."""
+    plausibility: str = "auto"
+    """`off` where no value and no scaling was doubted."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +110,11 @@ class PublishedResult(LaiResult):
     @cached_property
     def chosen_by(self) -> ResultGroup:
         """Settings of the results that may stand in one line with it."""
-        model, version, target, samples, *_, resolution = self.settings
+        model, version, target, samples, region, _, points, doubt, resolution = self.settings
         lower = self.item["assets"].get("lai_lower", {})
         level = float(lower.get(CONFIDENCE_LEVEL, 0.95))
-        return ResultGroup(target, model, version, samples, resolution, level)
+        further = region or "known", points, doubt or "auto"
+        return ResultGroup(target, model, version, samples, resolution, level, *further)
 
     def read(
         self, bands: Sequence[str], window: Window | None = None
@@ -170,12 +177,12 @@ def result_of(
         return result_of(newer, data, latest) if newer and is_other else None
 
     try:
-        grid = grid_of(path)
+        grid, tags = grid_of(path), setting_tags(path)
     except RasterioError:
         if (newer := renewed()) is None:
             raise
         return newer
-    return PublishedResult(path.parent, files, grid, {}, properties, moment, item, renewed)
+    return PublishedResult(path.parent, files, grid, tags, properties, moment, item, renewed)
 
 
 def choose(
@@ -215,7 +222,8 @@ def choose(
     def rank(kind: ResultGroup) -> tuple[Any, ...]:
         newest = tuple(int(number) for number in re.findall(r"\d+", kind.model_version))
         usual = kind.target == "sl2p", kind.resolution == "20 m", kind.level == 0.95
-        return *usual, newest, kinds[kind], kind.model
+        as_usual = kind.region == "known", kind.plausibility == "auto"
+        return *usual, *as_usual, newest, kinds[kind], kind.model
 
     best = max(fit, key=rank)
     others = sorted((kind for kind in kinds if kind != best), key=_name)

@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -50,6 +51,9 @@ _DEFLATE, _DIFFERENCES = 8, 2
 _LARGEST = 2**26
 """More bytes than that are no tag and no tile of ours."""
 _ROLE = re.compile(rb'sample="0" role="(scale|offset)">([^<]+)<')
+SETTING_TAGS = ("REGION", "CALIBRATION", "PLAUSIBILITY")
+"""Settings of a run that stand in its rasters alone, where they are not at their defaults."""
+_TAG = re.compile(f'<Item name="({"|".join(SETTING_TAGS)})">([^<]*)<'.encode())
 
 
 class UnsupportedTiffLayout(Exception):
@@ -90,6 +94,20 @@ def _known_grid(path: Path, tags: bytes) -> Grid:
 def _open_grid(path: Path) -> Grid:
     with rasterio.Env(**GDAL_ENVIRONMENT), rasterio.open(path, driver="GTiff") as raster:
         return Grid.of_dataset(raster)
+
+
+def setting_tags(path: Path) -> dict[str, str]:
+    """Return those of `SETTING_TAGS` that a raster has.
+
+    Raises:
+        RasterioError: the file is gone or damaged.
+    """
+    try:
+        with _opened(path) as (_, layout):
+            return dict(layout.tags)
+    except UnsupportedTiffLayout:
+        with rasterio.Env(**GDAL_ENVIRONMENT), rasterio.open(path, driver="GTiff") as raster:
+            return {name: text for name, text in raster.tags().items() if name in SETTING_TAGS}
 
 
 def stored(path: Path, window: Window) -> Stored:
@@ -156,6 +174,8 @@ class _Layout:
     scale: float
     offset: float
     nodata: float | None
+    tags: tuple[tuple[str, str], ...]
+    """Of `SETTING_TAGS`."""
 
 
 @contextmanager
@@ -207,7 +227,8 @@ def _layout(handle: int, path: str, size: int, changed_ns: int) -> _Layout:
     packing = one(_COMPRESSION), one(_SAMPLES, 1)
     if packing != (_DEFLATE, 1) or predictor not in (1, _DIFFERENCES):
         raise ValueError("another layout")
-    roles = dict(_ROLE.findall(tag(_GDAL_METADATA)))
+    metadata = tag(_GDAL_METADATA)
+    roles = dict(_ROLE.findall(metadata))
     nodata = tag(_GDAL_NODATA)
     return _Layout(
         grid=b"|".join(b"%d:%b" % (number, tag(number)) for number in _GRID),
@@ -220,6 +241,10 @@ def _layout(handle: int, path: str, size: int, changed_ns: int) -> _Layout:
         scale=float(roles.get(b"scale", 1)),
         offset=float(roles.get(b"offset", 0)),
         nodata=float(nodata.rstrip(b"\0 ")) if nodata else None,
+        tags=tuple(
+            (name.decode(), unescape(unescape(text.decode())))
+            for name, text in _TAG.findall(metadata)
+        ),
     )
 
 
