@@ -173,6 +173,39 @@ def test_own_points_and_the_level_go_into_the_means_of_fields(
     assert ((after["upper"] - after["lower"]) < (before["upper"] - before["lower"])).all()
 
 
+def test_fields_whose_names_differ_in_a_slash_have_a_figure_each(
+    season: Path, fields: Path, tmp_path: Path, known: str
+) -> None:
+    table = gpd.read_file(fields)
+    table["name"] = ["a/1", "a-1"]
+    table.to_file(fields)
+    code, stdout, stderr = run(fields, season, tmp_path / "out", known)
+    assert code == 0, stderr
+    figures = [Path(line) for line in stdout.splitlines() if line.endswith(".png")]
+    assert len(set(figures)) == 2
+    assert all(path.is_file() for path in figures)
+
+
+def test_no_results_of_20_m_are_taken_for_those_of_10_m(
+    season: Path, fields: Path, tmp_path: Path, known: str
+) -> None:
+    out = tmp_path / "out"
+    assert run(fields, season, out, known)[0] == 0
+    code, stdout, stderr = run(fields, season, out, known, "--resolution", "10")
+    assert (code, stdout) == (1, "")
+    assert "--resolution" in stderr
+
+
+@pytest.mark.parametrize("wrong", [["--smooth", "0"], ["--variables", "FAPAR"]])
+def test_what_gives_no_curve_is_refused_before_anything_is_computed(
+    season: Path, fields: Path, tmp_path: Path, known: str, wrong: list[str]
+) -> None:
+    code, _, stderr = run(fields, season, tmp_path / "out", known, *wrong)
+    assert code in (1, 2)
+    assert wrong[0] in stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_mean_that_does_not_fit_its_season_is_marked() -> None:
     days = pd.date_range("2024-04-01", periods=12, freq="8D", tz="UTC")
     means = np.linspace(1.0, 4.0, 12)

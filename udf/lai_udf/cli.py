@@ -181,7 +181,7 @@ def field(
         float, typer.Option(min=0, max=1, help="Least usable share of a field with a mean.")
     ] = 0.5,
     smooth: Annotated[
-        int | None, typer.Option(metavar="DAYS", help="Add a smoothed series of this step.")
+        int | None, typer.Option(metavar="DAYS", min=1, help="Add a smoothed series of this step.")
     ] = None,
     job_options: option.JobOptions = None,
     user: option.User = None,

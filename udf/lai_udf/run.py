@@ -247,7 +247,9 @@ def run_scenes(
         try:
             folder = directory / options.identify(source, bundle).id
             complete = "LAI" not in bands or (folder / SUMMARY_FILE).is_file()
-            tags = {} if overwrite else describe_tags(source, options, bundle)
+            # A result has the resolution of its source; another one is refused when it is run.
+            anew = overwrite or options.resolution != source.resolution_m
+            tags = {} if anew else describe_tags(source, options, bundle)
             if complete and tags and find_finished(folder, bands, tags):
                 if skipped is not None:
                     skipped(folder)

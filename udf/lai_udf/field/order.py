@@ -84,10 +84,17 @@ def observe_fields(
     Raises:
         EmptySceneError: no usable scene in the period.
         GeometryError: no field lies within any scene.
+        LaiInputError: variables without LAI.
         PolygonFileError: the fields cannot be read.
         LaiUdfError: another of its family.
     """
     options, declared = options or RunOptions(), declared or Declared()
+    if "LAI" not in options.variables:
+        raise LaiInputError(
+            parameter="variables",
+            value=",".join(options.variables),
+            expected="LAI among them: the curve of a field is that of its LAI",
+        )
     fields = read_polygons(fields_file, id_column, leave_out_broken=True)
     report = FieldReport(left_out=list(fields.attrs.get(LEFT_OUT, [])))
     period, kind, results = Period(start, end), kind_of(source), directory / RESULTS

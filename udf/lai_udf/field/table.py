@@ -184,6 +184,10 @@ def write_tables(
                 curve = smoothed[smoothed["field"] == name]
             plain = "".join(c if c.isalnum() or c in "-_." else "-" for c in str(name))
             file = f"field_{plain}.png"
+            taken = {known.lower() for known in names}  # also where case does not matter
+            number = 2
+            while file.lower() in taken:  # `a/1` beside `a-1`
+                file, number = f"field_{plain}_{number}.png", number + 1
             (work / file).write_bytes(draw_field(str(name), own, curve))
             names.append(file)
     return [directory / name for name in names]
