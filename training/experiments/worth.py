@@ -126,7 +126,7 @@ def _scored(left_out: LeftOut, lower: Floats, upper: Floats) -> Scored:
 
 
 def _plain_bounds(left_out: LeftOut, rows: LeftOut) -> tuple[Floats, Floats]:
-    """Return the interval that field pairs teach, for rows of other sources."""
+    """Return the interval fitted on field pairs, for rows of other sources."""
     scale = fit_left_out_scale(left_out, "LAI")
     own = left_out.take(left_out.measurements.deciding)
     return _ends(rows.centre, _half(own, scale, few=True) * scale_of(rows, scale))
@@ -153,9 +153,9 @@ def leave_regions_out(lai: Measurements, left_out: LeftOut) -> tuple[Scored, Flo
         held, rest = only.region == region, regions != region
         correction = fit_correction(lai.take(rest), RECIPES["LAI"], sun=True)
         change[held] = change_of(only.take(held), correction, sun=True)
-        taught = left_out.take(rest)
-        scale = fit_left_out_scale(taught, "LAI")
-        half = NEW_REGION * _half(taught.take(taught.measurements.deciding), scale, few=False)
+        fitted = left_out.take(rest)
+        scale = fit_left_out_scale(fitted, "LAI")
+        half = NEW_REGION * _half(fitted.take(fitted.measurements.deciding), scale, few=False)
         own = LeftOut(only, change, sun=True).take(held)
         scales[held] = scale_of(own, scale)
         margins[held] = half * scales[held]

@@ -4,7 +4,7 @@ Input: the folder that `training/gpu/run --prepare` filled, and how many minutes
 out: `results.tar.00`, `.01` ... of at most 16 MiB each: `runs/restoring` and `runs/paper`, as
 `lai-train evaluate` takes them (`export` too, once all epochs are done), and `scores.json`. They
 are written after each network: a machine that is taken away leaves what was finished. Runs stay in
-the work folder: given again, the shipped network is taken as it is, and the paper's goes on after
+the work folder: given again, the shipped network is taken as it is, and the paper's resumes after
 its last epoch.
 """
 

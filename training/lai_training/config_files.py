@@ -10,7 +10,7 @@ from lai_training.errors import ConfigError
 
 
 class Checked(BaseModel):
-    """A record that knows all of its keys and does not change."""
+    """A record that accepts no other keys and does not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

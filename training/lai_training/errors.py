@@ -33,7 +33,7 @@ class FitError(LaiTrainingError):
 
 
 class ExportError(LaiTrainingError):
-    """A run is unfinished, or lacks what a bundle must say."""
+    """A run is unfinished, or lacks what a bundle must state."""
 
 
 class EvaluationError(LaiTrainingError, ValueError):

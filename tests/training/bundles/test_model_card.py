@@ -33,7 +33,7 @@ def description() -> dict:
 
 @pytest.fixture
 def first(description: dict) -> dict:
-    """A description of contract 1: one network, taught by patches."""
+    """A description of contract 1: one network, trained on patches."""
     contract = _contract(description)
     contract.pop("bodies")
     config = read_config(Path(__file__).parents[3] / "training/configs/paper.yaml")
@@ -81,7 +81,7 @@ def test_where_angles_come_from_is_told_beside_scores_that_had_them(description)
     assert "the sun's by time and place" in model_card(description)
 
 
-def test_the_card_says_what_real_imagery_says_misses_included(description):
+def test_the_card_lists_the_scores_on_real_imagery_misses_included(description):
     ratios = {"LAI": 0.521, "CWC": 0.662}
     _contract(description)["metrics"]["real_imagery"] = {
         "wald_ratio": {"network": ratios, "regression": ratios, "snap_10m": {"LAI": 3.74}},
@@ -119,7 +119,7 @@ def test_the_machine_of_the_fit_is_told_where_it_is_known(description):
 def test_the_field_correction_is_told(description):
     card = model_card(description)
 
-    assert "`target=field` adds what a layer of 32 tanh units says of B03" in card
+    assert "`target=field` adds the output of a layer of 32 tanh units over B03" in card
     assert "at most 1.5 either way" in card
 
 
@@ -131,7 +131,7 @@ def test_what_the_description_lacks_is_not_made_up(description):
 
     card = model_card(description)
 
-    assert "of this bundle say nothing" in card
+    assert "of this bundle are undefined" in card
     assert "## What it is worth\n\nNot stated" in card
     assert "The interval is not calibrated." in card
     assert "## Licence\n\nNot stated" in card

@@ -11,7 +11,7 @@ from lai_training.calibration import correction
 from lai_training.calibration.measurements import fingerprint, read_pairs
 from lai_training.calibration.predictors import (
     LEFT_OUT_NOTE,
-    find_taught,
+    find_calibration_rows,
     predict_by_bundle,
     predict_left_out,
     predict_shipped,
@@ -41,21 +41,23 @@ def calibrated_on(site_dates: Iterable[str]) -> dict[str, Any]:
     return contract["calibration"] | {"site_dates": [fingerprint(name) for name in site_dates]}
 
 
-def test_site_dates_that_taught_a_bundle_are_known_again(field_table) -> None:
+def test_site_dates_that_a_bundle_was_calibrated_on_are_found(field_table) -> None:
     own = field_table["site_date"].unique()[:3]
 
-    taught = find_taught(field_table, calibrated_on(own))
+    calibrated = find_calibration_rows(field_table, calibrated_on(own))
 
-    assert set(field_table["site_date"][taught]) == set(own)
-    assert not find_taught(field_table, {}).any()
+    assert set(field_table["site_date"][calibrated]) == set(own)
+    assert not find_calibration_rows(field_table, {}).any()
 
 
-def test_only_site_dates_that_taught_a_bundle_are_left_out(field_table, monkeypatch) -> None:
+def test_only_site_dates_that_a_bundle_was_calibrated_on_are_left_out(
+    field_table, monkeypatch
+) -> None:
     own = field_table["site_date"].unique()[:4]
     calibration = calibrated_on(own)
     contract = load_model(str(default_bundle_path())).contract
     monkeypatch.setitem(contract, "calibration", calibration)
-    taught = find_taught(field_table, calibration)
+    calibrated = find_calibration_rows(field_table, calibration)
 
     found = predict_by_bundle(default_bundle_path(), field_table)
 
@@ -63,10 +65,10 @@ def test_only_site_dates_that_taught_a_bundle_are_left_out(field_table, monkeypa
     assert name.endswith("field, 4 site-dates left out")
     prediction = found[name]
     shipped = predict_shipped(field_table, default_bundle_path())["field"]
-    alone = predict_left_out(field_table[taught], default_bundle_path())["field"]
-    np.testing.assert_array_equal(prediction.lai[~taught], shipped.lai[~taught])
-    np.testing.assert_array_equal(prediction.lai[taught], alone.lai)
-    np.testing.assert_array_equal(prediction.quantiles[0.025][taught], alone.quantiles[0.025])
+    alone = predict_left_out(field_table[calibrated], default_bundle_path())["field"]
+    np.testing.assert_array_equal(prediction.lai[~calibrated], shipped.lai[~calibrated])
+    np.testing.assert_array_equal(prediction.lai[calibrated], alone.lai)
+    np.testing.assert_array_equal(prediction.quantiles[0.025][calibrated], alone.quantiles[0.025])
     assert central_interval(prediction, 0.68) is not None
 
 

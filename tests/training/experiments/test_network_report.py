@@ -103,7 +103,7 @@ def test_a_forgotten_offset_is_refused_and_would_cost_half_a_lai(tables, shipped
     name = shipped.name
 
     assert offset.loc[(0.1, name), "refused"] == 1
-    assert "reflectance_offset to -0.1" in offset.loc[(0.1, name), "says"]
+    assert "reflectance_offset to -0.1" in offset.loc[(0.1, name), "reason"]
     assert offset.loc[(0.1, name), "bias"] < -0.4
     assert offset.loc[(0.0, name), "refused"] == 0
 

@@ -19,7 +19,7 @@ def main(
 ) -> None:
     """Fit every variant of a recipe, briefly; tabulate their distance to SL2P.
 
-    Fits that are done are not repeated: interrupted, it goes on where it stopped.
+    Fits that are done are not repeated: interrupted, it resumes where it stopped.
     """
     from experiments.ablation.fits import run_ablation
 

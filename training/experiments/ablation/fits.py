@@ -3,7 +3,7 @@
 Input: a YAML file with the recipe, what each variant changes in it, and seeds. Output: a run
 folder per variant and seed, and one table (CSV and Markdown) with the distance to SL2P on three
 sets of held-out simulated patches: smooth land, land as rough as real scenes, and such land seen
-with noise. The sets are the same for all variants: a validation loss says nothing about fits whose
+with noise. The sets are the same for all variants: a validation loss does not compare fits whose
 losses differ.
 """
 

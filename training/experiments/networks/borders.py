@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 def find_contrasts(image: xr.DataArray, scored: Mask) -> Mask:
     """Return (y, x) bool: the tenth of the scored pixels with the strongest contrast around.
 
-    Contrast is the standard deviation of B8A within 3x3 px: edges that no map of parcels knows.
+    Contrast is the standard deviation of B8A within 3x3 px: edges that no map of parcels contains.
     """
     infrared = image.sel(bands="B8A").values.astype("float64")
     mean = ndimage.uniform_filter(infrared, 3)

@@ -128,7 +128,7 @@ def disturb(
         "RMSE against SL2P of the noise-free, cloudless scene with all its angles.",
         "**Band noise** (1 = as pairs of real dates show it, correlated between bands)",
         pivot(noise, "x", "rmse", "{:.3f}", title="level", row_form="{:g}"),
-        "The same against the true LAI. Networks learn what SL2P would say of noise-free land, so "
+        "The same against the true LAI. Networks learn SL2P's estimate of noise-free land, so "
         "they inherit its errors; only under noise may they come closer to it than SL2P does.",
         pivot(noise, "x", "rmse_truth", "{:.3f}", title="level", row_form="{:g}"),
         *(["Share of true LAI inside the calibrated 95 % interval:", covered] if covered else []),
@@ -153,17 +153,17 @@ def disturb(
 
 
 def _describe_guard(offset: pd.DataFrame) -> list[str]:
-    """Return what the UDF's guard says of each offset."""
+    """Describe at which offsets the UDF's guard refuses, and why."""
     steps = offset.drop_duplicates("x")
-    told, silent = [], []
-    for x, refused, says in zip(steps["x"], steps["refused"], steps["says"], strict=True):
+    refusals, passed = [], []
+    for x, refused, reason in zip(steps["x"], steps["refused"], steps["reason"], strict=True):
         if refused:
-            told.append(f"- {x:+g} ({refused:.0%} of the scenes refused): {says}")
+            refusals.append(f"- {x:+g} ({refused:.0%} of the scenes refused): {reason}")
         elif x:
-            silent.append(f"{x:+g}")
+            passed.append(f"{x:+g}")
     return [
-        "The guard of whole scenes refuses:\n\n" + "\n".join(told) if told else "",
-        f"The guard lets pass: {', '.join(silent)}." if silent else "",
+        "The guard of whole scenes refuses:\n\n" + "\n".join(refusals) if refusals else "",
+        f"The guard lets pass: {', '.join(passed)}." if passed else "",
     ]
 
 

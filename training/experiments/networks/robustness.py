@@ -48,7 +48,7 @@ _LOOKS = (
     ("#009E73", "^", ":"),
     ("#CC79A7", "D", (0, (5, 1))),
     ("#E69F00", "v", (0, (3, 1, 1, 1))),
-)  # colours of Okabe and Ito, told apart by colour-blind readers
+)  # colours of Okabe and Ito, distinct for colour-blind readers
 
 
 def vary_noise(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def shift_offset(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.Dat
 
     Returns:
         Columns as in `vary_noise`, and `refused`: share of the scenes that the guard of whole
-        scenes refuses; `says`: the first sentence of its refusal, or nothing.
+        scenes refuses; `reason`: the first sentence of its refusal, or nothing.
     """
 
     def shift(scene: Scene, offset: float) -> xr.DataArray:
@@ -95,8 +95,9 @@ def shift_offset(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.Dat
             find_wrong_scaling(shift(scene, offset).sel(bands=list(BANDS)).values)
             for scene in scenes
         ]
-        told = [str(wrong) for wrong in found if wrong]
-        guard[offset] = {"refused": len(told) / len(found), "says": told[0] if told else ""}
+        reasons = [str(wrong) for wrong in found if wrong]
+        reason = reasons[0] if reasons else ""
+        guard[offset] = {"refused": len(reasons) / len(found), "reason": reason}
     table = _score_steps(scenes, networks, OFFSETS, shift)
     return table.join(pd.DataFrame(guard).T.infer_objects(), on="x")
 

@@ -30,7 +30,7 @@ STATISTICS = {
     "edges": "sd within 3x3 px, 95th percentile",
 }
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
-"""Of Okabe and Ito, told apart by colour-blind readers."""
+"""Of Okabe and Ito, distinct for colour-blind readers."""
 PAIRS = (("B04", "B08"), ("B05", "B06"), ("B03", "B12"))
 """Bands of the scatter plots: cover, red edge, and the pair that is simulated worst."""
 

@@ -174,7 +174,7 @@ def cover(fields: Fields, method: Method) -> dict[str, float]:
 
 
 def report_real(real: RealSeries, bands: dict[str, Floats]) -> None:
-    """Print how well left-out dates are foretold."""
+    """Print how well left-out dates are predicted."""
     every = np.ones(len(real.days), dtype=bool)
     halves = [np.arange(len(every)) % 2 == part for part in (0, 1)]
     for unflagged in (False, True):
@@ -182,11 +182,11 @@ def report_real(real: RealSeries, bands: dict[str, Floats]) -> None:
         print("| method | single | blocks | every 2nd: single | blocks | 95 % (single, blocks) |")
         print("|---|---|---|---|---|---|")
         for name, method in METHODS.items():
-            told = [
+            scores = [
                 [predict(method, real.days, bands, part, b, unflagged) for b in (False, True)]
                 for part in (every, *halves)
             ]
-            (single, blocks), *thin = told
+            (single, blocks), *thin = scores
             sparse = " | ".join(f"{thin[0][b][0]:.2f}, {thin[1][b][0]:.2f}" for b in (0, 1))
             print(
                 f"| {name} | {single[0]:.3f} | {blocks[0]:.3f} | {sparse} "

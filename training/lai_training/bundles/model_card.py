@@ -1,7 +1,7 @@
-"""The card of a model: what `model.json` says, for people, in Markdown.
+"""The card of a model: the content of `model.json` for people, in Markdown.
 
 In: the description of a bundle, a STAC MLM item with our contract in `lai:contract`. Out: text.
-No number is written here that is not in the description; what it lacks, the card says is not
+No number is written here that is not in the description; what it lacks, the card lists as not
 stated. Sections follow Mitchell et al. 2019, Model Cards for Model Reporting.
 """
 
@@ -65,9 +65,9 @@ def _use(contract: Json) -> str:
         "for time series, and for parcels.\n",
         "- `target=sl2p` (default): what SL2P, the network inside SNAP's biophysical processor "
         + (
-            "(set 2_1), says of the corrected spectrum, by its own equations."
+            "(set 2_1), estimates from the corrected spectrum, by its own equations."
             if several
-            else "(set 2_1), would say of the scene if the sensor had no noise."
+            else "(set 2_1), would estimate for the scene if the sensor had no noise."
         ),
     ]
     if "LAI" in contract["calibration"].get("variables", {}):
@@ -80,7 +80,7 @@ def _use(contract: Json) -> str:
 
 
 def _worth(contract: Json) -> str:
-    """Return what real imagery and field measurements say, misses included."""
+    """Return the scores on real imagery and field measurements, misses included."""
     found = contract.get("metrics", {}).get("real_imagery", {})
     rows: list[tuple[str, str, str]] = []
     if ratio := found.get("pairs_ratio"):
@@ -280,7 +280,7 @@ def _scores(contract: Json) -> str:
 def _calibration(contract: Json) -> str:
     calibration: Json = contract["calibration"]
     if "level" not in calibration:
-        return "None: `LAI_LOWER` and `LAI_UPPER` of this bundle say nothing."
+        return "None: `LAI_LOWER` and `LAI_UPPER` of this bundle are undefined."
     parts = [
         f"`LAI_LOWER` and `LAI_UPPER` are meant to hold {calibration['level']:.0%} of field "
         f"measurements. Method: {calibration.get('method', 'not stated')}. Data: "
@@ -307,8 +307,8 @@ def _variable(variable: str, entry: Json) -> str:
     ]
     titles = ["region", *(f"{level:.1%}" for level in entry["levels"])]
     return (
-        f"{variable}: `target=field` adds what a layer of {len(correction['hidden'])} tanh units "
-        f"says of {', '.join(correction['bands'])} and the sun zenith, at most "
+        f"{variable}: `target=field` adds the output of a layer of {len(correction['hidden'])} "
+        f"tanh units over {', '.join(correction['bands'])} and the sun zenith, at most "
         f"{correction['limit']:g} either way, nothing where the input is out of domain. Judged on "
         f"{entry['rows']} measurements of {entry['groups']} groups; {entry['shared']:.0%} of the "
         "error's variance is shared by a site-date. Half-widths of the interval in units of its "
@@ -331,9 +331,10 @@ def _failures(contract: Json) -> str:
         "An offset left in the reflectance shifts LAI. The guard refuses one of 0.1; smaller ones "
         "may pass.",
         "Flagged pixels (out of domain, near cloud or missing data) are less certain than their "
-        "interval says.",
-        "`LAI_SD` is the paper's quantity and no more: on real pairs of dates it says of the error "
-        "what LAI itself says (both grow with it), and on field measurements nothing.",
+        "interval states.",
+        "`LAI_SD` is the paper's quantity and no more: on real pairs of dates it ranks errors "
+        "no better than LAI itself (both grow with the error), and on field measurements not at "
+        "all.",
     ]
     if "n_pairs" in calibration:
         lines.append(

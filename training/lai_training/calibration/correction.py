@@ -4,7 +4,7 @@ Input: `Measurements`. Output: the `correction` block of `model.json`, which
 `lai_udf.predict.work_out_change` evaluates; here it is only fitted.
 
 A Gaussian process over the roots of six bands and the sun's zenith explains measured minus SL2P.
-Its likelihood knows that the rows of a site-date share a part of their error and that sources have
+Its likelihood models that rows of a site-date share a part of their error and that sources have
 noise of their own: GROUNDED EO's grows with LAI, so its points decide over sparse vegetation, where
 they agree, and hardly over forests. The kernel is short and its mean is 0: far from all field data
 SL2P stays as it is, which is what helps in regions never seen. Numbers were chosen by leaving
@@ -101,8 +101,8 @@ RECIPES = {
 def fit_correction(measurements: Measurements, recipe: Recipe, *, sun: bool) -> dict[str, Any]:
     """Fit the correction of a variable, as `model.json` holds it.
 
-    Only rows inside the definition domain teach it, as only they are corrected. `sun`: whether the
-    sun's zenith is an input; else SL2P at nominal angles is corrected.
+    It is fitted on rows inside the definition domain, as only they are corrected. `sun`: whether
+    the sun's zenith is an input; else SL2P at nominal angles is corrected.
     """
     inside = measurements.take(~measurements.outside)
     inputs = gather_inputs(inside, sun=sun)

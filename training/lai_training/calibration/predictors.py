@@ -5,7 +5,7 @@ Input: field pairs (`measurements.read_pairs`) and model bundles. Output: predic
 A bundle's interval and field correction were fitted on field pairs, whose site-dates `model.json`
 remembers. On those site-dates its numbers would be scored on what they were fitted on; there both
 are fitted anew without the site-date that is predicted, by the code that calibrated the bundle.
-Everywhere else a bundle is scored as it ships. Names of predictions tell them apart.
+Everywhere else a bundle is scored as it ships. Names of predictions distinguish them.
 """
 
 from collections.abc import Mapping
@@ -96,7 +96,7 @@ def predict_by_bundle(
     Args:
         bundle: model bundle, a zip or folder.
         table: field pairs as `measurements.read_pairs` returns them.
-        further: measurements of LAI that teach beside the pairs where the bundle is fitted anew.
+        further: measurements of LAI to fit on besides the pairs where the bundle is fitted anew.
 
     Returns:
         Name -> prediction. The name states how many site-dates of the table are left out, because
@@ -110,38 +110,38 @@ def predict_by_bundle(
     contract = load_model(str(bundle)).contract
     if "LAI" not in contract["calibration"].get("variables", {}):
         return {}
-    taught = find_taught(table, contract["calibration"])
-    own = table["site_date"][taught].nunique()
+    calibrated = find_calibration_rows(table, contract["calibration"])
+    own = table["site_date"][calibrated].nunique()
     if 0 < own < FEWEST_SITE_DATES:
         raise PairsError(
             f"the bundle was calibrated on {own} of the site-dates of the table: too few to fit "
             "it anew without one of them; remove their rows"
         )
     ending = f", {own} site-dates left out" if own else ""
-    if taught.all():
+    if calibrated.all():
         ending, found = ", left out", predict_left_out(table, bundle, further)
     else:
-        found = predict_shipped(table[~taught], bundle)
+        found = predict_shipped(table[~calibrated], bundle)
         if own:
-            anew = predict_left_out(table[taught], bundle, further)
-            found = {target: _merge(anew[target], found[target], taught) for target in TARGETS}
+            anew = predict_left_out(table[calibrated], bundle, further)
+            found = {target: _merge(anew[target], found[target], calibrated) for target in TARGETS}
     model = str(contract["model_id"]).removeprefix("sentinel2-lai-")
     name = f"{model} {contract['model_version']}"
     return {f"{name} {target}{ending}": own for target, own in found.items()}
 
 
-def find_taught(table: pd.DataFrame, calibration: Mapping[str, Any]) -> NDArray[np.bool_]:
+def find_calibration_rows(table: pd.DataFrame, calibration: Mapping[str, Any]) -> NDArray[np.bool_]:
     """Return which rows belong to site-dates that a bundle was calibrated on, (n,)."""
-    known = set(calibration.get("site_dates", ()))
-    return np.array([fingerprint(name) in known for name in table["site_date"]])
+    site_dates = set(calibration.get("site_dates", ()))
+    return np.array([fingerprint(name) in site_dates for name in table["site_date"]])
 
 
-def _merge(left_out: Prediction, shipped: Prediction, taught: NDArray[np.bool_]) -> Prediction:
-    """Put the predictions of taught and of other rows into one, in the order of the table."""
+def _merge(left_out: Prediction, shipped: Prediction, calibrated: NDArray[np.bool_]) -> Prediction:
+    """Put the predictions of rows left out and of others into one, in the order of the table."""
 
     def place(own: Floats, others: Floats) -> Floats:
-        merged = np.empty(taught.size)
-        merged[taught], merged[~taught] = own, others
+        merged = np.empty(calibrated.size)
+        merged[calibrated], merged[~calibrated] = own, others
         return merged
 
     common = left_out.quantiles.keys() & shipped.quantiles.keys()
@@ -159,7 +159,7 @@ def predict_left_out(
 ) -> dict[str, Prediction]:
     """Predict each site-date with correction and interval fitted without it, by target.
 
-    `further` are measurements of LAI that teach beside the pairs of the table. Quantiles are the
+    `further` are measurements of LAI to fit on besides the pairs of the table. Quantiles are the
     ends of the conformal intervals of all levels.
     """
     pairs = from_pairs(table)

@@ -34,7 +34,7 @@ def fit_scale(
 ) -> dict[str, Any]:
     """Fit the scale of the error; the level is that of the first source in the rows.
 
-    `features` are named as `lai_udf.predict.work_out_scale` knows them, (n,) each; `error` is
+    `features` are named as in `lai_udf.predict.work_out_scale`, (n,) each; `error` is
     measured minus centre; rows of a `group` share a part of their error. Returns `constant` and
     `terms` (name -> `weight`, `range`) of the logarithm of the scale.
     """

@@ -1,4 +1,4 @@
-"""`lai-train`: teach, score and export. Each command parses, calls and prints.
+"""`lai-train`: train, score and export. Each command parses, calls and prints.
 
 Result paths and tables go to stdout, progress and errors to stderr. Exit code 1: the work could
 not be done, with one sentence why; 2: wrong use of the command.

@@ -17,13 +17,13 @@ FurtherOption = Annotated[
     Path | None,
     typer.Option(
         exists=True,
-        help="Folder of further field tables that teach: GROUNDED EO, Swiss winter wheat.",
+        help="Folder of further field tables to fit on: GROUNDED EO, Swiss winter wheat.",
     ),
 ]
 
 
 class Commands(frame.commands_of(PROGRAM, "training")):  # type: ignore[misc]
-    """The commands; one that finds a package missing says which extra brings it."""
+    """The commands; one that finds a package missing names the extra that brings it."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer keeps its context class private)
         """Run the command that was asked for."""

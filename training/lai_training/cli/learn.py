@@ -1,4 +1,4 @@
-"""Commands that make something: scenes, pools, runs, bundles, and what the teacher says."""
+"""Commands that make something: scenes, pools, runs, bundles, and SL2P's estimates."""
 
 from datetime import UTC, datetime, time
 from pathlib import Path
@@ -164,7 +164,7 @@ def sl2p(
     ] = None,
     network: Annotated[Literal["2_1", "3_0"], typer.Option(help="SNAP's set of networks.")] = "2_1",
     sensor: Annotated[
-        Literal["S2A", "S2B", "S2C"] | None, typer.Option(help="Default: what the scene says.")
+        Literal["S2A", "S2B", "S2C"] | None, typer.Option(help="Default: that of the scene.")
     ] = None,
     scale: Annotated[float | None, typer.Option(help="Reflectance per digital number.")] = None,
     offset: Annotated[float | None, typer.Option(help="Reflectance at digital number 0.")] = None,

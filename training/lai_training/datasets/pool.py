@@ -193,6 +193,6 @@ def open_array(folder: Path, product: ProductRecord, name: str) -> Array:
         raise PrepareError(f"{path} is missing or damaged ({error}): prepare it anew") from error
     if len(array) != (count := sum(product.patches.values())):
         raise PrepareError(
-            f"{path} holds {len(array)} patches, the manifest says {count}: prepare anew"
+            f"{path} holds {len(array)} patches, the manifest states {count}: prepare anew"
         )
     return array

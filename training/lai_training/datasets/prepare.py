@@ -2,7 +2,7 @@
 
 Input: a `PrepareConfig`. Output: a folder with a part per product and, written last,
 `manifest.json`, which `lai-train fit` reads by `pool: {prepared: FOLDER, split: train}`. One bad
-product among many is skipped, with the reason in the manifest. Interrupted, it goes on after the
+product among many is skipped, with the reason in the manifest. Interrupted, it resumes after the
 last finished product; given again with more products, it adds those.
 """
 

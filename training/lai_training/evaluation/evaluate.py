@@ -1,4 +1,4 @@
-"""Evaluate networks: the paper's tables and figures, and what real imagery says.
+"""Evaluate networks: the paper's tables and figures, and scores on real imagery.
 
 In: opened networks, a spectral library, and real scenes where there are some. Out: chapters of a
 report (`lai_training.reporting`), for readers who know the paper (Albughdadi et al. 2020,
@@ -37,7 +37,7 @@ TABLE_4 = (
     "with noise what any method must beat that gains something from neighbours. Sigma is the "
     f"standard deviation of {SAMPLES} Monte-Carlo draws; the interval of their mean is "
     f"t sigma / sqrt({SAMPLES}) with t = 2.045 (two-sided 95 %; the paper prints 1.699, one-sided) "
-    "and says how well the mean of the draws is known, not how far the truth may lie. Columns "
+    "and bounds the mean of the draws, not the distance to the truth. Columns "
     "of the paper: means of its table 4 (T31TCK, six dates of 2017, 20,000 pixels each), against "
     "SNAP. Times are of one pass, compute only; small images cost more per pixel, since their "
     "borders are computed too. SNAP took 15 minutes for a tile of 30.1 million pixels in the "

@@ -1,4 +1,4 @@
-"""What real imagery says, as chapters of the report: 10 m, pairs of dates, residual cloud."""
+"""Scores on real imagery, as chapters of the report: 10 m, pairs of dates, residual cloud."""
 
 from collections.abc import Sequence
 from functools import partial

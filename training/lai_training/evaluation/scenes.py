@@ -69,7 +69,7 @@ def simulate_one(
     """Simulate scene `number`; return it and the same land without its clouds.
 
     `cloud_cover` is the share under cloud and its shadow, 0-1; the image then shows the clouds, and
-    SCL says where they are.
+    SCL classifies them.
     """
     month, day = DAYS[number % len(DAYS)]
     date = datetime(2020, month, day, 10, 56, 21, tzinfo=UTC)

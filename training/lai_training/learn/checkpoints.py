@@ -1,4 +1,4 @@
-"""What a fit leaves behind after every epoch, and where it goes on after a kill.
+"""What a fit writes after every epoch, and where it resumes after a kill.
 
 In a run folder, written by `KeepRun`:
 
@@ -10,7 +10,7 @@ In a run folder, written by `KeepRun`:
 
 An epoch's files are written in a work folder and moved into place when all of them are complete,
 the backup last: a kill at any moment leaves the files of some finished epoch. The backup itself
-says how far it got (steps of the optimizer), so no two files can disagree about it.
+holds how far it got (steps of the optimizer), so no two files can disagree about it.
 """
 
 import csv
@@ -72,7 +72,7 @@ def read_history(run: Path, epochs: int) -> list[dict[str, Any]]:
 class AveragedWeights(keras.callbacks.SwapEMAWeights):  # type: ignore[misc]
     """Validate and keep the moving average of the weights; train the weights themselves.
 
-    Between epochs the average is in the model, so it is what a backup holds: `resumed` says so.
+    Between epochs the average is in the model, so it is what a backup holds: `resumed` records it.
     """
 
     def __init__(self, *, resumed: bool) -> None:

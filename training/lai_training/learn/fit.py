@@ -1,7 +1,7 @@
 """Fit a network: a config in, a run folder with the best weights and their whole history out.
 
 The folder holds the provenance that `learn.run_folder` writes, and what `learn.checkpoints` writes
-after every epoch: `best.keras`, `history.csv` and the backup from which a killed run goes on.
+after every epoch: `best.keras`, `history.csv` and the backup from which a killed run resumes.
 """
 
 import math

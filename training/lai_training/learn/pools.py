@@ -27,7 +27,7 @@ from lai_udf.predict import BANDS
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
-"""Told (patches done, all)."""
+"""Called with (patches done, all)."""
 SIMULATED_TOGETHER = 64
 """Patches."""
 

@@ -5,7 +5,7 @@ data set need fit in memory. Output: batches for Keras. Every batch is a functio
 index) alone, so a resumed run sees what an uninterrupted one would: all functions draw from the
 generator given, in a fixed order.
 
-The label is SL2P of the noise-free patch: the network learns what SL2P would say if the sensor
+The label is SL2P of the noise-free patch: the network learns what SL2P would estimate if the sensor
 were perfect. Angles are drawn per patch; for a share of the patches they are withheld, that is,
 the network and SL2P both get the nominal angles, which is what a cube without angle bands means.
 """
@@ -121,7 +121,7 @@ Batch = tuple[tuple[Floats, Floats], Floats, Floats]
 def cut_some(
     pool: Floats, config: SampleConfig, rng: np.random.Generator
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """Cut random patches out of a pool, turned and flipped at random where `augment` says so.
+    """Cut random patches out of a pool, turned and flipped at random where `augment` is set.
 
     The pool is (n, bands, y, x), or labels (n, y, x). Returns patches, (batch, ..., patch_px,
     patch_px) float32, and their rows of the pool, (batch,).

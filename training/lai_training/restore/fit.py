@@ -59,7 +59,7 @@ def fit_bodies(
 ) -> Path:
     """Fit both bodies to real scenes and write the run; return its folder.
 
-    `pools` is the folder in which simulated pools are kept between runs. `progress` is told
+    `pools` is the folder in which simulated pools are kept between runs. `progress` gets
     (batches done, all) of each body; at `until`, a `time.monotonic()`, the fit ends with what it
     has; `workers` are threads that make samples. Raises `OutputNotWritableError` where a folder
     refuses.

@@ -119,7 +119,7 @@ class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
         known = np.isfinite(seen).all(axis=0)
         correction = np.where(known, truth - seen, 0)
         values = np.where(known, read_spectra(np.nan_to_num(truth), cosines), 0)
-        if covered:  # under cloud SL2P extrapolates: such numbers teach nothing
+        if covered:  # under cloud SL2P extrapolates: not fit to train on
             scored = scored & (values[0] > 0) & (values[0] < USUAL_LAI)
         target = np.concatenate([values, correction, (scored & known)[None]]).astype("float32")
         side = self._spec.side

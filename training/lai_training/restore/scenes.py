@@ -1,7 +1,7 @@
 """Real scenes to learn from and to be scored on: any folder of scenes that the project reads.
 
 In: a folder of GeoTIFFs (chips, tiles) or of products (`.SAFE`), with or without an `index.csv`
-that says which of them are neighbours. Out: `Scene`s, reflectance at 20 m and where SL2P is valid.
+that lists which of them are neighbours. Out: `Scene`s, reflectance at 20 m and where SL2P is valid.
 """
 
 import logging
@@ -68,7 +68,7 @@ def find_valid_vegetation(reflectance: NDArray[np.floating[Any]]) -> Mask:
 def read_scenes(folder: Path) -> list[Scene]:
     """Read the GeoTIFFs and SAFE products of a folder with sides of `SMALLEST_PX` or more.
 
-    `index.csv` with the columns `file` and `loc_group_3km` says which scenes are neighbours, else
+    `index.csv` with the columns `file` and `loc_group_3km` lists which scenes are neighbours, else
     every scene is a place of its own. Raises `EvaluationError` where no scene can be read.
     """
     from lai_udf.scenes.read import read_scene  # fits on packed scenes do without GDAL

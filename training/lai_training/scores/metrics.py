@@ -4,7 +4,7 @@ Arrays in, numbers out. The first group are the paper's scores (Albughdadi et al
 eq. 6, the mean squared error, is printed without the square and used with it). Pairs in which
 either side is NaN are left out; scores of no pairs are NaN. Sums are made in float64.
 
-The reference is SL2P when emulation is scored and the field when accuracy is: callers say which.
+The reference is SL2P when emulation is scored and the field when accuracy is: callers pass it.
 """
 
 import math
@@ -139,7 +139,7 @@ def half_width_of_mean(
 ) -> NDArray[np.floating[Any]]:
     """Return t sd / sqrt(samples), the paper's interval of the Monte-Carlo mean.
 
-    It says how well the mean of `samples` draws is known, not how far the truth may lie; the
+    It bounds the mean of `samples` draws, not the distance to the truth; the
     default `t` belongs to 30 samples.
     """
     return np.asarray(sd) * (t / math.sqrt(samples))

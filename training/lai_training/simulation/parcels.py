@@ -92,7 +92,7 @@ def random_fields(
 def _cut(position: Float32, key: Index, dice: Float32) -> Index:
     """Number the pieces of lines that are cut at uneven places, (y, x).
 
-    `position` along the line is in units of the mean piece; `key` tells the lines, which are cut
+    `position` along the line is in units of the mean piece; `key` numbers the lines, which are cut
     independently; `dice` is a table of random numbers in 0-1, its length a power of two.
     """
     piece = np.floor(position).astype(np.intp)

@@ -41,13 +41,13 @@ def choose_sensor(source: SceneSource, network: str) -> str:
     """Return the sensor whose network applies to a scene; 2_1 has one network for all.
 
     Raises:
-        Sl2pError: a 3_0 network is asked for and the scene does not say who took it.
+        Sl2pError: a 3_0 network is asked for and the scene does not state its satellite.
     """
     sensor = SENSOR_OF_PLATFORM.get(source.metadata.platform)
     if sensor is None and network == "3_0":
         raise Sl2pError(
-            f"{source.name} does not say which Sentinel-2 took it, and SL2P 3_0 has a network for "
-            "each: set the sensor (S2A, S2B or S2C)"
+            f"{source.name} does not state its satellite, and SL2P 3_0 has a network for each: "
+            "set the sensor (S2A, S2B or S2C)"
         )
     return sensor or "S2A"
 
