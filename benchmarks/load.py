@@ -53,7 +53,7 @@ class Ledger:
     """What was promised and what went wrong; shared by all threads."""
 
     promised: dict[str, int] = field(default_factory=dict)
-    """Version of each item that the service last said is stored."""
+    """Version of each item that the service last confirmed as stored."""
     pending: dict[str, int] = field(default_factory=dict)
     """Version that was sent and not answered; it may be stored or not."""
     latest: Counter[str] = field(default_factory=Counter)
@@ -191,7 +191,7 @@ def item_path(item_id: str) -> str:
 
 
 def value_of(version: int) -> int:
-    """Return the stored value of every pixel of a version, so that files tell their version."""
+    """Return the stored value of every pixel of a version, so that files show their version."""
     return version % 7 + 1
 
 
@@ -247,7 +247,7 @@ def check(site: Site, ledger: Ledger, when: str) -> set[str]:
             if not file.is_file():
                 ledger.fault(f"{when}: {item['id']} is without its raster {path}")
             elif file.read_bytes() != flat_cog(key, value_of(item["properties"]["version"])):
-                ledger.fault(f"{when}: {path} is not what {item['id']} says")
+                ledger.fault(f"{when}: {path} is not what {item['id']} states")
     return named
 
 
@@ -272,9 +272,9 @@ def kill_often(site: Site, ledger: Ledger, kills: int, writers: int) -> int:
             named = check(site, ledger, f"after kill {number}")
             if number % 10 == 0 or number == kills:
                 left += len(stored_files(site) - named)
-                said = repair(site)
-                if said.startswith("FAILED"):
-                    ledger.fault(f"repair failed: {said}")
+                outcome = repair(site)
+                if outcome.startswith("FAILED"):
+                    ledger.fault(f"repair failed: {outcome}")
                 for path in stored_files(site) ^ check(site, ledger, "after repair"):
                     ledger.fault(f"after repair, kill {number}: {path} is without its item")
             if number == kills:
@@ -310,7 +310,7 @@ def report(site: Site, ledger: Ledger) -> bool:
 
 
 def main() -> None:
-    """Load, kill, repair, and tell."""
+    """Load, kill, repair, and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--kills", type=int, default=50)

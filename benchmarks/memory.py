@@ -90,7 +90,7 @@ def publish_for_ever(site: Site, size: int, stop: threading.Event) -> None:
 
 
 def ping_for_ever(site: Site, waits: list[float], stop: threading.Event) -> None:
-    """Ask whether the service is alive, and note how long it takes to say so."""
+    """Ping the service, and note how long its answer takes."""
     with requests.Session() as http:
         while not stop.is_set():
             started = time.perf_counter()

@@ -2,8 +2,8 @@
 
 `python benchmarks/predict.py [--size 5490] [--model BUNDLE] [--only TEXT]`; `make bench` runs it.
 Scenes are made on the fly. Every piece of work runs in a process of its own, with as many threads
-as `--threads` says (two). Rows are ratios inside this run; on a machine with other work only those
-say anything. At full size about ten minutes on two idle cores.
+as `--threads` states (two). Rows are ratios inside this run; on a machine with other work only
+those are meaningful. At full size about ten minutes on two idle cores.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Bench:
     done: dict[str, Facts] = field(default_factory=dict)
 
     def work(self, name: str, *arguments: object, threads: int = 0) -> Facts:
-        """Run a piece of work in its own process, once; return what it says."""
+        """Run a piece of work in its own process, once; return its report."""
         key = " ".join(map(str, (name, *arguments)))
         if key not in self.done:
             quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
@@ -108,7 +108,7 @@ def files(bench: Bench) -> Iterator[Row]:
 def growth(bench: Bench) -> Iterator[Row]:
     """Compare time per pixel and memory of scenes of 1, 4, 16 and 64 million pixels.
 
-    Start-up is told apart from growth: time = start + rate * pixels, fitted to relative errors, in
+    Start-up is separated from growth: time = start + rate * pixels, fitted to relative errors, in
     CPU time: other work on the machine slows the longest run most.
     """
     largest = 8192 * bench.size // TILE_PX // 64 * 64

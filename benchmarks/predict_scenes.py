@@ -1,7 +1,7 @@
 """Scenes made on the fly for the benchmark of prediction: fields with edges, noise and holes.
 
 Digital numbers with scale 0.0001 and offset -0.1, as processing baseline 04.00 has them. A scene
-is written strip by strip, so that making it needs no memory to speak of.
+is written strip by strip, so that making it needs little memory.
 """
 
 import json

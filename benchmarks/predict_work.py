@@ -1,7 +1,7 @@
 """One measured piece of work of `predict.py`, in a process of its own.
 
 `python benchmarks/predict_work.py NAME ARGUMENT...` prints one line of JSON: seconds, and what the
-work has to say beside. A process of its own makes its peak of memory its own.
+work measures besides. A process of its own makes its peak of memory its own.
 """
 
 import contextlib

@@ -49,7 +49,7 @@ lai.LAI.plot(ax=left, cmap="YlGn", vmin=0, vmax=6)
 figure.savefig(OUT / "1_lai_of_my_field.png")
 
 # %% [markdown]
-# White: cloud, shadow, water or no data. The interval says where a field measurement of LAI would
+# White: cloud, shadow, water or no data. The interval states where a field measurement of LAI would
 # lie; it is wide because measurements scatter that much around what a satellite sees.
 #
 # ## One field
@@ -79,7 +79,7 @@ for number, share in enumerate(of_field.valid_share):
 # %% [markdown]
 # ## Flags
 #
-# They tell why a pixel has no LAI, or why to be careful; each is one bit.
+# They give the reason why a pixel has no LAI, or needs care; each is one bit.
 
 # %%
 import numpy as np

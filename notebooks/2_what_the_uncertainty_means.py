@@ -75,7 +75,7 @@ print(f"{used.sum()} pixels with leaves")
 #
 # Of T = 30 draws with standard deviation σ the mean is known to ±t σ/√T, with t = 2.045 for 95 %
 # and 29 degrees of freedom (the paper prints 1.699, which leaves 5 % on *one* side). It shrinks as
-# one draws more, down to nothing: it says that drawing is finished, not that LAI is right.
+# one draws more, down to nothing: it shows that drawing is finished, not that LAI is right.
 
 # %%
 of_mean = half_width_of_mean(sd, DRAWS)
@@ -106,18 +106,18 @@ axes.legend(ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.17), frameon=Fal
 figure.savefig(OUT / "2_transect.png")
 
 # %% [markdown]
-# ## How often does each hold what it speaks of?
+# ## How often does each hold what it refers to?
 #
 # An honest interval of nominal level p holds a share p of what it is about: the diagonal. The two
 # Monte-Carlo intervals are drawn against the true LAI of the scene and stay far below it, at every
 # level: they are about the network, not about leaves.
 #
 # The prediction interval is about *field measurements*. It was calibrated on measured fields; the
-# bands hold the 95 % interval, and the bundle tells what that and three narrower ones held there,
+# bands hold the 95 % interval, and the bundle states what that and three narrower ones held there,
 # each site-date predicted without its own measurements (filled stars; `lai-train validate
 # PAIRS.csv` counts them anew on pairs of yours). Simulated truth (open star) is another population:
 # its landscapes have more dense and pale canopies than the measured fields, where SL2P, whose
-# equations the network ends in, reads far too low. No interval knows of errors that its data never
+# equations the network ends in, reads far too low. No interval covers errors that its data never
 # showed. Counted by true LAI, below, it holds nearly all up to 4 and few above 6.
 
 # %%
@@ -162,8 +162,8 @@ for low, high in ((0, 2), (2, 4), (4, 6), (6, 15)):
 # ## On real land
 #
 # Two dates of the same fields, five days apart or less and both clear, differ by noise once the slow
-# change is taken out. That tells what a network takes out of the noise (`ratio`: its RMSE relative to
-# SL2P's own), and whether `LAI_SD` says where an estimate is off: `sd_rank` is its rank correlation
+# change is taken out. That shows what a network takes out of the noise (`ratio`: its RMSE relative to
+# SL2P's own), and whether `LAI_SD` shows where an estimate is off: `sd_rank` is its rank correlation
 # with the error, `lai_rank` that of LAI itself. What the bundle records was measured on a real season
 # of Belgian fields; set `LAI_NOTEBOOK_SERIES` to a cube of yours (netCDF or Zarr, ten bands and SCL).
 
@@ -176,7 +176,7 @@ from lai_udf.bundle import default_bundle_path  # noqa: E402
 print("recorded:", open_bundle().contract["metrics"].get("real_imagery", "nothing"))
 left_out = card["scores_left_out_site_dates"]["field"]
 print(f"fields: RMSE {left_out['rmse']:.2f}, rank correlation of the interval's width with the error")
-print(f"  {left_out['rank_width_error']:.2f}: the width hardly tells which field is off")
+print(f"  {left_out['rank_width_error']:.2f}: the width hardly shows which field is off")
 if mine := os.environ.get("LAI_NOTEBOOK_SERIES"):
     with open_networks([default_bundle_path()]) as networks:
         print(score_date_prediction(read_cube(mine).load(), networks).round(3).to_string(index=False))
@@ -186,8 +186,8 @@ if mine := os.environ.get("LAI_NOTEBOOK_SERIES"):
 #
 # * Deciding something about a field: `LAI_LOWER` and `LAI_UPPER`.
 # * Repeating the paper: `LAI_SD`, the spread of its draws. Do not look for doubtful pixels with it:
-#   on real pairs of dates it says less of the error than LAI itself does.
-# * Trusting it less: where `LAI_FLAGS` says so, above an LAI of 5, and in woods.
+#   on real pairs of dates it ranks errors less well than LAI itself does.
+# * Trusting it less: where `LAI_FLAGS` is set, above an LAI of 5, and in woods.
 # * The interval of the mean: only to decide how many draws are enough.
 # * At 20 m the network takes out about a hundredth of the noise; time takes out ten times as much:
 #   `lai_udf.smooth`.

@@ -15,7 +15,7 @@
 #
 # The shipped network restores spectra, and SL2P's equations read them. It learns by Wald's protocol:
 # scenes are degraded twofold, and what they were before is the truth. So any folder of Sentinel-2
-# scenes teaches it. Here they are **simulated**, and there are seconds instead of minutes; set
+# scenes can train it. Here they are **simulated**, and there are seconds instead of minutes; set
 # `LAI_NOTEBOOK_SCENES` to a folder of scenes of yours (GeoTIFFs or SAFE products, 48 px and more).
 
 # %%
@@ -57,8 +57,8 @@ if not folder.exists():
     for seed in range(SCENES):
         made = simulate(folder / f"{seed}.tif", size=SIZE_PX, seed=seed, library=shipped_library())
         made.truth.unlink()  # only what a satellite sees is needed here
-*taught, kept = read_scenes(folder)
-print(f"{len(taught)} scenes to learn from, {kept.name} to score on")
+*training, kept = read_scenes(folder)
+print(f"{len(training)} scenes to learn from, {kept.name} to score on")
 
 # %% [markdown]
 # ## The experiment
@@ -76,7 +76,7 @@ bodies = {
 config = config.model_copy(update={**bodies, "simulated_share": 0.0})
 run = OUT / "mine"
 shutil.rmtree(run, ignore_errors=True)
-fit_bodies(config, taught, run, pools=OUT / "pools")
+fit_bodies(config, training, run, pools=OUT / "pools")
 history = pd.read_csv(run / "history.csv")
 print(history.round(4).to_string(index=False))
 

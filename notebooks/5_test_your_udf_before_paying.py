@@ -125,8 +125,8 @@ figure.savefig(OUT / "5_seams.png")
 # ## Does it fail in words?
 #
 # The error is all you will see of a failed job. Take a band away, misspell a key: what would the log
-# say? What only a whole scene can tell, such as forgotten scaling, is no error of a window: a hazy one
-# would stop a season. There the numbers are no data, and the flags say so.
+# contain? What only a whole scene can show, such as forgotten scaling, is no error of a window: a hazy one
+# would stop a season. There the numbers are no data, and the flags mark them.
 
 # %%
 mistakes = {

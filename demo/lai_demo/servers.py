@@ -17,7 +17,7 @@ PATIENCE_S = 120
 
 
 class LaiDemoError(LaiError):
-    """A step did not do its work; the message says which, and where its log is."""
+    """A step did not do its work; the message names it and its log."""
 
 
 @contextmanager

@@ -38,7 +38,7 @@ COLLECTION = "sentinel-2-l2a"
 SCENE_SCALE, SCENE_OFFSET = REFLECTANCE_ENCODING
 NOT_BUILT = " (a plain page; .venv/bin/lai-service browser builds the real one, with node 20)"
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class DemoOptions:
     """Leave the service up at the end."""
 
 
-def run_demo(options: DemoOptions, say: Say) -> str:
+def run_demo(options: DemoOptions, report: Report) -> str:
     """Run all steps and return the summary; with `serve`, wait for an interrupt first."""
     out, bundle = options.out.resolve(), open_bundle(options.model)
     nothing = openeo.DataCube.load_collection(COLLECTION, fetch_metadata=False)
@@ -80,37 +80,37 @@ def run_demo(options: DemoOptions, say: Say) -> str:
         backend = partial(start, "lai-backend", "/", *granted)
         # Nothing can be wrong with the simulated scene: the back-end starts meanwhile.
         wait_for_backend = None if options.scene else backend()
-        say("1/5 scene")
+        report("1/5 scene")
         href = options.scene or _simulate(out / "scene" / "simulated.tif")
         scene = open_demo_scene(href, **options.declared)
         write_collection(scene, out / "collections")
-        say(f"    {scene.sizes['y']} x {scene.sizes['x']} px: {href}")
+        report(f"    {scene.sizes['y']} x {scene.sizes['x']} px: {href}")
 
-        say(f"2/5 predict over openEO ({bundle.model_id} {bundle.version})")
+        report(f"2/5 predict over openEO ({bundle.model_id} {bundle.version})")
         url = (wait_for_backend or backend())()
         wait_for_service = start("lai-service", "/_mgmt/ping", f"--allow={out}")
         connection = openeo.connect(url).authenticate_basic("lai", secret)
-        raster, facts = predict(scene, connection, bundle.path, options, say)
+        raster, facts = predict(scene, connection, bundle.path, options, report)
 
-        say("3/5 describe")
+        report("3/5 describe")
         lai = read_lai_geotiff(raster)
         folder = describe(lai, scene, href, out, model=dict(bundle.description), **facts)
-        say(f"    {folder.name}")
+        report(f"    {folder.name}")
 
-        say("4/5 publish")
+        report("4/5 publish")
         from lai_service.ops.client import publish_directory
 
         url = wait_for_service()
         published = publish_directory(folder, url, secret, "lai")
-        say(f"    {published.outcome}: {published.address}")
+        report(f"    {published.outcome}: {published.address}")
 
-        say("5/5 search")
-        say(f"    {find_item(url, folder.name, scene)}")
+        report("5/5 search")
+        report(f"    {find_item(url, folder.name, scene)}")
         summary = summarise(scene, lai, folder, published.address, url)
         if not options.serve:
             return f"{summary}\n\nThe addresses answer while the service runs: make demo SERVE=1"
         signal.pthread_sigmask(signal.SIG_BLOCK, stops := {signal.SIGINT, signal.SIGTERM})
-        say(f"{summary}\n\nserving until Ctrl-C")
+        report(f"{summary}\n\nserving until Ctrl-C")
         signal.sigwait(stops)
         return ""
 
@@ -193,10 +193,14 @@ def write_collection(scene: xr.DataArray, folder: Path) -> None:
 
 
 def predict(
-    scene: xr.DataArray, connection: openeo.Connection, model: Path, options: DemoOptions, say: Say
+    scene: xr.DataArray,
+    connection: openeo.Connection,
+    model: Path,
+    options: DemoOptions,
+    report: Report,
 ) -> tuple[Path, dict[str, Any]]:
-    """Run the graph as a batch job; return its GeoTIFF, and what an item says of the job."""
-    say(f"    openEO back-end on {connection.root_url}")
+    """Run the graph as a batch job; return its GeoTIFF, and the facts of the job for its item."""
+    report(f"    openEO back-end on {connection.root_url}")
     day = datetime.fromisoformat(scene.attrs["datetime"]).date()
     try:
         days = [str(day), str(day + timedelta(days=1))]
@@ -213,7 +217,7 @@ def predict(
         raise LaiDemoError(
             f"the back-end refused or failed: {error}{hint}; see {options.out / 'logs'}"
         ) from error
-    say(f"    batch job {job.job_id}: {', '.join(path.name for path in files)}")
+    report(f"    batch job {job.job_id}: {', '.join(path.name for path in files)}")
     return next(path for path in files if path.suffix in (".tif", ".tiff")), {
         "process_graph": graph.flat_graph(),
         "job_metadata": results.get_metadata(),
