@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,9 @@ pytestmark = [
 TOKEN = "a token of this test"
 
 
-def run(*command: object, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(script: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
-    line = [str(part) for part in command]
+    line = [str(part) for part in (Path(sys.executable).with_name(script), *arguments)]
     return subprocess.run(
         line, capture_output=True, text=True, env=environment, timeout=600, check=False
     )
@@ -58,12 +59,12 @@ def produced(
     """Run `lai-udf produce` over the local back-end; return its folder and what it printed."""
     out = tmp_path_factory.mktemp("produced") / "out"
     url = backend.connection.root_url
-    command = ["lai-udf", "produce", areas, out]
+    command: list[object] = ["produce", areas, out]
     command += ["--from", "2020-06-01", "--to", "2020-07-01", "--backend", url, "--user", "lai"]
     command += ["--collection", COLLECTION, "--poll", "0.5"]
-    done = run(*command, LAI_UDF_PASSWORD="secret words")
+    done = run("lai-udf", *command, LAI_UDF_PASSWORD="secret words")
     assert done.returncode == 0, done.stdout + done.stderr
-    again = run(*command, LAI_UDF_PASSWORD="secret words")
+    again = run("lai-udf", *command, LAI_UDF_PASSWORD="secret words")
     assert again.returncode == 0, again.stdout + again.stderr
     return out, done.stdout
 
@@ -95,8 +96,8 @@ def test_the_second_command_makes_a_searchable_catalogue(
     log = tmp_path / "log"
     with starting(serve, ready="/_mgmt/ping", log=log, environment=token) as wait:
         url = wait()
-        command = ["lai-service", "publish", "--jobs", produced[0] / "jobs.parquet", "--url", url]
-        done = run(*command, **token)
+        jobs = produced[0] / "jobs.parquet"
+        done = run("lai-service", "publish", "--jobs", jobs, "--url", url, **token)
         assert done.returncode == 0, done.stdout + done.stderr
         found = requests.get(f"{url}/search", timeout=60).json()["features"]
     assert len(found) == 1
