@@ -68,7 +68,7 @@ def test_config_of_the_browser_names_styles_and_this_address(
     found = re.search(r"^const styles = (.*);$", text, re.M)
     assert found is not None
     styles = json.loads(found[1])
-    assert styles["lai"]["query"] == "rescale=0,6000&colormap_name=lai&"
+    assert styles["lai"]["query"] == "unscale=true&rescale=0,6&colormap_name=lai&"
     assert styles["lai_flags"]["query"] == "colormap_name=lai_flags&"
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import morecantile
 import numpy as np
 import pytest
+import rasterio
+import rasterio.shutil
 from fastapi.testclient import TestClient
 from PIL import Image
+from rasterio.io import MemoryFile
 from service.fake_items import footprint, publish
 
 from lai_service.errors import BadRequestError
@@ -50,6 +53,31 @@ def test_a_tile_of_a_day_or_month_shows_the_item(published: TestClient, digits: 
     assert pixels.shape == (256, 256, 4)
     assert len(opaque) > 5000
     assert opaque[:, 1].mean() > opaque[:, 2].mean()  # greens
+
+
+def test_lai_of_another_scale_has_the_same_colours(
+    writer: TestClient, make_result: Callable[..., Path]
+) -> None:
+    folder = make_result()
+    publish(writer, folder)
+    place = f"{tile_path()}?collection=lai&date={day_of(writer)}"
+    drawn = picture(writer.get(place))
+    path = folder / "lai.tif"
+    with rasterio.open(path) as raster:
+        profile, values = raster.profile, raster.read(1, masked=True) * 0.001
+    with MemoryFile() as memory:
+        with memory.open(**profile | {"dtype": "float32", "nodata": np.nan}) as raster:
+            raster.write(values.astype("float32").filled(np.nan), 1)
+        with memory.open() as raster:
+            rasterio.shutil.copy(raster, path, driver="COG")
+    answer = publish(writer, folder)
+    assert answer.headers["LAI-Publish-Outcome"] == "updated"
+    np.testing.assert_array_equal(picture(writer.get(place)), drawn)
+    links = writer.get(answer.headers["Location"]).json()["links"]
+    (tiles,) = (link["href"] for link in links if link["rel"] == "xyz")
+    zoom, column, row = tile_path().removesuffix(".png").split("/")[-3:]
+    tile = tiles.replace("{z}", zoom).replace("{x}", column).replace("{y}", row)
+    np.testing.assert_array_equal(picture(writer.get(tile)), drawn)
 
 
 def test_a_tile_without_items_is_empty(published: TestClient) -> None:

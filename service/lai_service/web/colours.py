@@ -60,9 +60,17 @@ class Style:
     """HTML that explains the colours."""
 
     @property
+    def limits(self) -> tuple[float, float] | None:
+        """Values at the ends of the colour map, m2 m-2: of whatever scale a raster has."""
+        if self.rescale is None:
+            return None
+        low, high = (number * VARIABLES["LAI"].scale for number in self.rescale)
+        return low, high
+
+    @property
     def query(self) -> str:
         """Return the parameters of a tile, each with its `&`."""
-        ends = "" if self.rescale is None else f"rescale={self.rescale[0]},{self.rescale[1]}&"
+        ends = "" if self.limits is None else "unscale=true&rescale={:g},{:g}&".format(*self.limits)
         return f"{ends}colormap_name={self.colour_map}&"
 
 

@@ -8,15 +8,13 @@ from xml.sax.saxutils import quoteattr
 from lai_service.web.colours import STYLES, colour_maps
 
 _STOPS = 11
-_SCALE = 0.001
-"""m2 m-2 per stored number, as the limits of the tiles are in stored numbers."""
 
 
 def qml(asset: str) -> str:
     """Return the style of an asset (`lai`, `lai_sd`, `lai_flags`, …) as a QGIS layer style."""
     style = STYLES[asset]
     colours: dict[int, tuple[int, int, int, int]] = dict(colour_maps().get(style.colour_map))  # type: ignore[arg-type]
-    if style.rescale is None:
+    if style.limits is None:
         entries = "".join(
             f'<paletteEntry value="{number}" color="#{red:02x}{green:02x}{blue:02x}" '
             f'alpha="{alpha}" label="{number}"/>'
@@ -27,7 +25,7 @@ def qml(asset: str) -> str:
             f"<colorPalette>{entries}</colorPalette></rasterrenderer>"
         )
     else:
-        low, high = (number * _SCALE for number in style.rescale)
+        low, high = style.limits
         items = []
         for stop in range(_STOPS):
             value = low + (high - low) * stop / (_STOPS - 1)

@@ -7,6 +7,7 @@ Beside the tiles a TileJSON and WMTS capabilities, by which QGIS and other clien
 import datetime as dt
 import re
 from calendar import monthrange
+from functools import partial
 from typing import Annotated
 from xml.sax.saxutils import escape
 
@@ -99,18 +100,20 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
         headers = {"Cache-Control": f"public, max-age={_CACHE_S}"}
         if not paths:
             return Response(status_code=204, headers=headers)
+        style = STYLES[asset]
+        read = partial(_read_tile, unscale=style.limits is not None)
         try:
             with rasterio.Env(**GDAL_ENVIRONMENT):
                 image, _ = mosaic_reader(
-                    paths, _read_tile, x, y, z, threads=0, allowed_exceptions=(TileOutsideBounds,)
+                    paths, read, x, y, z, threads=0, allowed_exceptions=(TileOutsideBounds,)
                 )
         except EmptyMosaicError:
             return Response(status_code=204, headers=headers)
         if not np.asarray(image.mask).any():
             return Response(status_code=204, headers=headers)
-        style = STYLES[asset]
-        if style.rescale is not None:
-            image.rescale(in_range=(style.rescale,))
+        if style.limits is not None:
+            with np.errstate(invalid="ignore"):  # NaN below the mask
+                image.rescale(in_range=(style.limits,))
         content = image.render(img_format="PNG", colormap=colours.get(style.colour_map))
         return Response(content, media_type="image/png", headers=headers)
 
@@ -141,9 +144,9 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
         return Response(_wmts(f"{asset} {date}", template, bbox), media_type="text/xml")
 
 
-def _read_tile(path: str, x: int, y: int, z: int) -> ImageData:
+def _read_tile(path: str, x: int, y: int, z: int, *, unscale: bool) -> ImageData:
     with Reader(path) as dataset:
-        image: ImageData = dataset.tile(x, y, z, tilesize=256)
+        image: ImageData = dataset.tile(x, y, z, tilesize=256, unscale=unscale)
         return image
 
 

@@ -159,7 +159,8 @@ def render_picture(
     A JPEG 2000 of more than `MAX_JP2_PX` a side is made smaller.
     """
     if rescale:
-        image.rescale(rescale)
+        with np.errstate(invalid="ignore"):  # NaN below the mask
+            image.rescale(rescale)
     if color_formula:
         image.apply_color_formula(color_formula)
     if output_format is None:
