@@ -201,7 +201,7 @@ def _raster_band(encoding: Encoding, grid: Grid) -> dict[str, Any]:
     band: dict[str, Any] = {
         "data_type": encoding.dtype,
         "sampling": "area",
-        "spatial_resolution": abs(grid.transform.a),
+        "spatial_resolution": grid.pixel_m,
     }
     if encoding.nodata is None:
         return band

@@ -29,8 +29,6 @@ from lai_udf.identity import PRODUCT, ResultIdentity, source_name, tile_name, ti
 
 LOG = logging.getLogger("lai_stac")
 
-METRES_PER_DEGREE = 111_320.0
-
 GRAPH_FILE = "process-graph.json"
 
 MEDIA_TYPES = {
@@ -140,7 +138,7 @@ class ResultFacts:
             mgrs_tile=self.mgrs_tile or tile_of(names),
             target=self.target,
             variables=variables,
-            resolution=pixel_m(grid),
+            resolution=grid.pixel_m,
             samples=self.samples,
             seed=self.seed,
             settings={**self.settings, "series": self.series},
@@ -149,12 +147,6 @@ class ResultFacts:
             return identity.id
         except IdentityError as error:
             raise DescriptionError(str(error)) from error
-
-
-def pixel_m(grid: Grid) -> float:
-    """Return the side of a pixel in metres; about, where the CRS is in degrees."""
-    side = abs(float(grid.transform.a))
-    return side if grid.crs.is_projected else round(side * METRES_PER_DEGREE, 1)
 
 
 def _is_source(link: Mapping[str, Any]) -> bool:

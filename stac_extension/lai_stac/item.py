@@ -29,7 +29,6 @@ from lai_stac.facts import (
     LOG,
     ResultFacts,
     model_fields,
-    pixel_m,
     processing_fields,
     source_links,
     stamp,
@@ -94,7 +93,7 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
         datetime=utc(known.datetime),
         properties={
             **_common_fields(known, grid, geometry),
-            **processing_fields(known, pixel_m(grid)),
+            **processing_fields(known, grid.pixel_m),
             **_uncertainty_fields(known),
             **model_fields(known),
             **product.values,
@@ -227,14 +226,14 @@ def _common_fields(known: ResultFacts, grid: Grid, geometry: dict[str, Any]) -> 
     moment = utc(known.datetime)
     what = "Leaf area index" if known.target == "sl2p" else "Leaf area index (field)"
     what += " through clouds and gaps" if known.series else ""
-    pixel = "" if pixel_m(grid) == 20 else f" {pixel_m(grid):g} m"
+    pixel = "" if grid.pixel_m == 20 else f" {grid.pixel_m:g} m"
     draws = f", {known.samples} draws" if known.samples else ""
     clock = "%Y-%m-%d" if known.series else "%Y-%m-%d %H:%M"
     values: dict[str, Any] = {
         "title": f"{what}{pixel}, {_place(known, geometry)}, {moment:{clock}}{draws}",
         "constellation": "sentinel-2",
         "instruments": ["msi"],
-        "gsd": pixel_m(grid),
+        "gsd": grid.pixel_m,
         **_crs_fields(grid),
     }
     if known.end_datetime is not None and utc(known.end_datetime) != moment:

@@ -10,12 +10,16 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from exactextract import exact_extract
 from exactextract.raster import RasterioRasterSource
 from fastapi.testclient import TestClient
+from rasterio.io import MemoryFile
+from rasterio.transform import from_origin
 from rasterio.warp import transform, transform_geom
 from rasterio.windows import Window
 from service.fake_items import ORIGIN
+from shapely.geometry import box, mapping
 
 from lai_service import Settings
 from lai_service.api import timeseries
@@ -217,6 +221,32 @@ def test_line_has_intervals_of_one_level(writer: TestClient, make_result: Make) 
     assert "95 %" in answer["interval"]
     asked = {"lon": lon, "lat": lat, "filter": "id = 'lai_1'"}
     assert "80 %" in writer.get("/timeseries", params=asked).json()["interval"]
+
+
+def test_rasters_in_degrees_have_a_resolution_in_metres(
+    writer: TestClient, make_result: Make
+) -> None:
+    folder = make_result("lai_degrees")
+    file = folder / "lai_degrees.json"
+    item = json.loads(file.read_text())
+    item["assets"] = {"lai": item["assets"]["lai"]}
+    file.write_text(json.dumps(item))
+    west, _, _, north = item["bbox"]
+    degrees = from_origin(west - 0.0002, north + 0.0002, 0.0002, 0.0002)
+    profile = {"count": 1, "dtype": "float32", "crs": "EPSG:4326", "transform": degrees}
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", width=92, height=64, **profile) as raster:
+            raster.write(np.full((64, 92), 2.5, "float32"), 1)
+        with memory.open() as raster:
+            rasterio.shutil.copy(raster, folder / "lai.tif", driver="COG")
+    answer = writer.post("/publish", json={"directory": str(folder)})
+    assert answer.status_code == 201, answer.text
+    field = mapping(box(west + 0.001, north - 0.002, west + 0.002, north - 0.001))
+    answer = writer.post("/timeseries", json={"geometry": field, "resolution": 22.3})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["settings"]["resolution"] == "22.3 m"
+    (row,) = answer.json()["observations"]
+    assert (row["lai"], row["pixels"]) == pytest.approx((2.5, 25), rel=1e-3)
 
 
 def test_filter_of_an_address_chooses_the_items(published: TestClient) -> None:

@@ -22,6 +22,8 @@ from lai_udf.errors import GridError
 TOLERANCE = 1e-3
 """How far two grids may lie apart, in pixels, and still be one."""
 
+_METRES_PER_DEGREE = 111_320.0
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -153,6 +155,13 @@ class Grid:
         if left >= right or top >= bottom:
             return None
         return Window(left, top, right - left, bottom - top)
+
+    @property
+    def pixel_m(self) -> float:
+        """Side of a pixel in metres; about, where the CRS is in degrees."""
+        side = abs(float(self.transform.a))
+        is_geographic = bool(self.crs and self.crs.is_geographic)
+        return round(side * _METRES_PER_DEGREE, 1) if is_geographic else side
 
     @property
     def is_metric(self) -> bool:

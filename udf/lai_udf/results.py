@@ -95,7 +95,7 @@ class LaiResult:
         tags = [self.tags.get(name) for name in _SETTING_TAGS]
         values = [str(field or tag or "") for field, tag in zip(fields, tags, strict=True)]
         values += [self.tags.get(name, "") for name in _FURTHER_TAGS]
-        return (*values, f"{abs(self.grid.transform.a):g} m")
+        return (*values, f"{self.grid.pixel_m:g} m")
 
     def read(
         self, bands: Sequence[str], window: Window | None = None

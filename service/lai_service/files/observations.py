@@ -258,7 +258,7 @@ def observe(
     """
     results = [replace(result, exclude_flags=exclude_flags) for result in results]
     groups = group_overpasses(results)
-    pixel = min(abs(result.grid.transform.a) for result in results)
+    pixel = min(result.grid.pixel_m for result in results)
     found: list[list[Observation]] = [[] for _ in places]
     batches = list(_batches(places, pixel))
     if sum(pixels for _, pixels in batches) * len(groups) > MAX_READ_PIXELS:

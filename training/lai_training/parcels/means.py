@@ -192,7 +192,7 @@ def observe_items(
             read_more=_read_sl2p,
         )
         for observation in observed:
-            pixel_m = abs(observation.results[0].grid.transform.a)
+            pixel_m = observation.results[0].grid.pixel_m
             table = pd.concat([names, _tabulate(observation.statistics, pixel_m)], axis=1)
             table.insert(3, "item", ";".join(result.name for result in observation.results))
             table.insert(4, "datetime", pd.Timestamp(observation.datetime))

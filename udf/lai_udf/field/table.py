@@ -95,7 +95,7 @@ def build_table(
         return table
     shared = shared_error(results)
     if shared is not None and {"lower", "upper"} <= set(table.columns):
-        area_px = table["pixels"] * (abs(results[0].grid.transform.a) / 20) ** 2
+        area_px = table["pixels"] * (results[0].grid.pixel_m / 20) ** 2
         mean, lower, upper = (
             table[name].to_numpy("float64") for name in ("mean", "lower", "upper")
         )
