@@ -1,4 +1,4 @@
-"""The documents tell the truth: links lead somewhere, commands exist, figures are the model's."""
+"""The documents are true: links lead somewhere, commands exist, figures are the model's."""
 
 import importlib
 import importlib.util

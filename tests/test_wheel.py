@@ -103,7 +103,7 @@ def test_the_sdist_holds_documents_and_tests(wheel: Path) -> None:
         assert path in names
 
 
-def test_a_command_without_its_packages_says_what_to_install(
+def test_a_command_without_its_packages_prints_what_to_install(
     unpacked: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "experiment.yaml"

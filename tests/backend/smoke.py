@@ -353,7 +353,7 @@ def numbers_of(folder: Path) -> np.ndarray:
 
 
 def compare(name: str, result: Any, folder: Path) -> str | None:
-    """Compare a result with what numpy says, where it can say it."""
+    """Compare a result with that of numpy, where it has one."""
     cube = numbers_of(folder)
     expected = None
     with np.errstate(all="ignore"), warnings.catch_warnings():

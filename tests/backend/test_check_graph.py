@@ -1,4 +1,4 @@
-"""`lai-udf check graph.json`: what would cost a job is said before."""
+"""`lai-udf check graph.json`: what would cost a job is reported before."""
 
 import json
 from pathlib import Path
@@ -70,11 +70,11 @@ def test_the_committed_process_has_no_problems():
         ({"l": {"process_id": "load_stac", "arguments": {}}}, "no apply_neighborhood"),
     ],
 )
-def test_a_graph_that_would_fail_is_told_why(wrong, sentence):
+def test_a_graph_that_would_fail_is_reported_with_the_reason(wrong, sentence):
     assert any(sentence in problem for problem in check_graph(wrong).problems)
 
 
-def test_a_graph_without_apply_neighborhood_is_told_everything_else_too():
+def test_a_graph_without_apply_neighborhood_gets_all_other_reports_too():
     nodes = graph()
     (name,) = (key for key, node in nodes.items() if node["process_id"] == "apply_neighborhood")
     window = nodes[name]["arguments"]
@@ -100,7 +100,7 @@ def test_bands_that_are_not_loaded_are_named():
     assert "bands B05 are not loaded" in problem
 
 
-def test_the_command_tells_problems_and_ends_with_1(tmp_path):
+def test_the_command_prints_problems_and_ends_with_1(tmp_path):
     path = tmp_path / "graph.json"
     path.write_text(json.dumps({"process_graph": change("overlap", [])}))
     result = CliRunner().invoke(app, ["check", str(path)])

@@ -1,4 +1,4 @@
-"""What `lai-backend serve` says to one who starts it wrongly; no server runs here."""
+"""Errors of `lai-backend serve` where it is started wrongly; no server runs here."""
 
 import fcntl
 import logging
@@ -56,7 +56,7 @@ def test_a_data_folder_that_takes_no_file_is_refused(tmp_path):
         start(BackendSettings(data_dir=tmp_path / "file"))
 
 
-def test_a_folder_without_collections_is_told(tmp_path, caplog):
+def test_a_folder_without_collections_is_logged(tmp_path, caplog):
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError), caplog.at_level(logging.WARNING):
         start(BackendSettings(data_dir=tmp_path / "file", collection_dirs=(tmp_path,)))

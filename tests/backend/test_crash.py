@@ -30,7 +30,7 @@ def start_long_job(server: Server, flag: Path, *, runs: bool = True):
 def after_a_crash(tiny, tmp_path_factory):
     """Return a server in the place of a killed one, and the identifiers of three jobs.
 
-    One lost its worker with the server, one goes on, one was waiting for a place.
+    One lost its worker with the server, one continues, one was waiting for a place.
     """
     folder = tmp_path_factory.mktemp("crash")
     first = start_server(folder, tiny.folder, "--max-jobs=2")

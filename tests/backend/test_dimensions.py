@@ -61,7 +61,7 @@ def test_labels_are_numbers_where_their_count_changes(registry, cube):
     np.testing.assert_array_equal(result.isel(t=1), cube.max("t"))
 
 
-def test_the_child_process_knows_the_labels(registry, cube):
+def test_the_child_process_has_the_labels(registry, cube):
     result = run(registry, cube, one("array_element", label="B08"), "bands")
     assert result["bands"].values.tolist() == [0]
     np.testing.assert_array_equal(result.isel(bands=0), cube.sel(bands="B08"))

@@ -96,7 +96,7 @@ def udf_node(code: str, context: object = None) -> dict:
     return {"u": {"process_id": "run_udf", "arguments": arguments | {"context": context}}}
 
 
-def test_a_graph_says_how_its_cube_is_cut(cube):
+def test_a_graph_states_how_its_cube_is_cut(cube):
     value = graph(udf_node(udfs.CONTEXT_VALUE, {"from_parameter": "context"}), context={"value": 3})
     assert np.nanmax(run_graph_in_windows(json.loads(json.dumps(value)), cube)) == 3
     shape = graph(udf_node(udfs.CHUNK_SHAPE), overlap=4)

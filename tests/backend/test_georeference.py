@@ -60,7 +60,7 @@ def test_an_item_one_pixel_wide_is_read_and_resampled(tmp_path):
     np.testing.assert_array_equal(halved[0, 0].values, cube[0, 0].values.repeat(2, 0).repeat(2, 1))
 
 
-def test_a_column_whose_width_nobody_knows_is_refused():
+def test_a_column_of_unknown_width_is_refused():
     from lai_backend.errors import ParameterError
     from lai_backend.grids import transform_of
 

@@ -198,7 +198,7 @@ def test_a_job_has_an_estimate(connection, server):
     assert job.estimate()["duration"].startswith("PT")
 
 
-def test_results_tell_the_statistics_of_their_bands(connection, tiny):
+def test_results_contain_the_statistics_of_their_bands(connection, tiny):
     job, status = run_job(load(connection))
     assert status == "finished"
     asset = job.get_results().get_metadata()["assets"]["openEO_2024-06-11Z.tif"]

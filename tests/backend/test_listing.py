@@ -7,7 +7,7 @@ import pytest
 from backend.smoke import OFFERED, candidates, failure
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore"  # what numpy says of logarithms and roots of random numbers is not at stake
+    "ignore"  # warnings of numpy on logarithms and roots of random numbers are not at stake
 )
 DOCUMENTS = {
     "add_dimension",

@@ -1,4 +1,4 @@
-"""`resample_spatial` against what GDAL and arithmetic say."""
+"""`resample_spatial` against GDAL and arithmetic."""
 
 import dask
 import numpy as np

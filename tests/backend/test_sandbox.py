@@ -1,4 +1,4 @@
-"""UDFs that try to get out: each is stopped, and the job says why."""
+"""UDFs that try to get out: each is stopped, and the job reports why."""
 
 import json
 import os
@@ -120,7 +120,7 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
 
 
 def finish(server: Server, body: str, context: dict | None = None, **options) -> tuple[str, str]:
-    """Run a UDF as a job; return its status and what its log says of errors."""
+    """Run a UDF as a job; return its status and the errors in its log."""
     cube = around(load(server.connect(), **ONE_DATE), HEADER + body, context, size=200)
     job = cube.create_job(out_format="GTiff", job_options=options)
     job.start()
@@ -303,7 +303,7 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
     stop_server(second)
 
 
-def test_weak_points_are_told_at_start(monkeypatch):
+def test_weak_points_are_reported_at_start(monkeypatch):
     monkeypatch.setenv("LAI_BACKEND_WITHOUT_BUBBLEWRAP", "1")
     sandbox.bubblewrap.cache_clear()
     assert len(list(sandbox.weaknesses(cgroups=False))) == 2

@@ -60,7 +60,7 @@ def test_single_pixels_are_eroded_away():
     assert not gone.any()
 
 
-def test_all_bands_are_hidden_where_the_scene_classes_say_so():
+def test_all_bands_are_hidden_where_the_scene_classes_hide_them():
     cube = cube_of(np.ones((SIZE, SIZE)), bands=("B04", "SCL")).copy()
     cube = cube.where(cube["bands"] != "SCL", cube_of(classes((48, 48)))[0, 0].values)
     masked = mask_scl_dilation(cube)

@@ -99,7 +99,7 @@ def test_a_cube_is_resampled_onto_another_grid(connection, tiny, tmp_path):
 
 
 def test_user_code_runs_in_another_process(connection, server, tmp_path):
-    result = download(around(load(connection), udfs.TELLS_PROCESS), tmp_path)
+    result = download(around(load(connection), udfs.RETURNS_PROCESS_ID), tmp_path)
     assert server.process.pid not in np.unique(result)
 
 

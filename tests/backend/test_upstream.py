@@ -142,7 +142,7 @@ def test_periods_start_where_those_of_openeo_driver_do(period, day):
         ("decade-ad", "2021-01-01"),
     ],
 )
-def test_periods_that_openeo_driver_lacks_start_where_openeo_says(period, start):
+def test_periods_that_openeo_driver_lacks_start_as_openeo_defines(period, start):
     assert upstream.period_start(pd.Timestamp("2024-08-27T13:45"), period) == np.datetime64(start)
 
 

@@ -217,7 +217,7 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:
 )
 
 
-TELLS_PROCESS = (
+RETURNS_PROCESS_ID = (
     HEADER
     + """
 import os

@@ -24,7 +24,7 @@ class Walk:
 
     out: Path
     """Output folder."""
-    said: str
+    printed: str
     """What it printed."""
     url: str = ""
     """Address of the STAC API."""

@@ -33,7 +33,7 @@ def write_good_scene(path: Path) -> Path:
 
 @dataclass
 class Raster:
-    """A GeoTIFF before it is written: pixels, profile, what its bands and tags say."""
+    """A GeoTIFF before it is written: pixels, profile, descriptions of bands, and tags."""
 
     values: np.ndarray
     profile: dict[str, Any]

@@ -25,12 +25,12 @@ class Refusal:
 
     code: int
     sentence: str
-    said: str
+    printed: str
 
 
 @pytest.fixture
 def refuse(tmp_path: Path) -> Callable[..., Refusal]:
-    """Run the command in this process; whatever it is told must fail and leave no item."""
+    """Run the command in this process; with these arguments it must fail and leave no item."""
     command = typer.Typer()
     command.command()(main)
 
@@ -59,7 +59,7 @@ NAMED: dict[Callable[[Raster], None], tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize(("spoil", "words"), NAMED.items(), ids=[bad.__name__ for bad in NAMED])
-# rasterio says so when it writes and opens the scene that has no CRS
+# rasterio warns when it writes and opens the scene that has no CRS
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_bad_scene_ends_with_a_sentence_before_any_server_starts(
     refuse, scene, tmp_path, spoil, words
@@ -68,7 +68,7 @@ def test_a_bad_scene_ends_with_a_sentence_before_any_server_starts(
     refusal = refuse(f"--scene={path}")
     assert refusal.code == 1
     assert all(word in refusal.sentence for word in words), refusal.sentence
-    assert "http" not in refusal.said
+    assert "http" not in refusal.printed
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_an_implausible_scale_ends_with_the_sentence_of_the_udf(
     refuse, scene, tmp_path, spoil, words
 ):
     path = write_bad_scene(scene, tmp_path / "bad.tif", spoil)
-    refusal = refuse(f"--scene={path}", "--scale=0.0001")  # and nobody says the offset
+    refusal = refuse(f"--scene={path}", "--scale=0.0001")  # and no offset
     assert refusal.code == 1
     assert all(word in refusal.sentence for word in words), refusal.sentence
 
@@ -139,7 +139,7 @@ def test_an_option_that_means_nothing_is_named(refuse, scene, option, words):
     refusal = refuse(f"--scene={scene}", option)
     assert refusal.code == 1
     assert all(word in refusal.sentence for word in words), refusal.sentence
-    assert "http" not in refusal.said
+    assert "http" not in refusal.printed
 
 
 def test_a_failed_run_leaves_the_item_of_an_earlier_run_as_it_was(

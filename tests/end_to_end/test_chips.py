@@ -1,6 +1,6 @@
 """Real imagery: the shipped network against SL2P, and one chip through the whole data flow.
 
-Scored as the README of the chips says: SL2P set 2_1 at nominal angles, clear vegetated pixels.
+Scored as the README of the chips states: SL2P set 2_1 at nominal angles, clear vegetated pixels.
 """
 
 import csv
@@ -63,8 +63,8 @@ def test_a_real_chip_goes_through_the_whole_demo(vegetated, tmp_path):
     assert np.isfinite(lai).mean() > MIN_LAI_SHARE
     usable = usable_pixels(lai, flags).mean()  # less those out of domain, at borders, under haze
     assert item.properties["laiq:valid_fraction"] == pytest.approx(usable, abs=1e-3)
-    assert "found by place, time and laiq:valid_fraction" in walk.said
-    found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", walk.said)
+    assert "found by place, time and laiq:valid_fraction" in walk.printed
+    found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", walk.printed)
     assert found is not None
     assert float(found[1]) >= MIN_CORRELATION
     assert float(found[2]) <= LARGEST_MEAN_DIFFERENCE

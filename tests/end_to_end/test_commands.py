@@ -38,11 +38,11 @@ def command_of(*target: str) -> list[str]:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[DemoOptions]:
-    """Return what `run_demo` is told, instead of walking."""
+def passed(monkeypatch: pytest.MonkeyPatch) -> list[DemoOptions]:
+    """Return the options passed to `run_demo`, instead of walking."""
     heard: list[DemoOptions] = []
 
-    def listen(options: DemoOptions, say: object) -> str:
+    def listen(options: DemoOptions, report: object) -> str:
         heard.append(options)
         return ""
 
@@ -57,18 +57,18 @@ def run(words: list[str]) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_make_demo_alone_walks_the_simulated_scene_into_build_demo(told):
+def test_make_demo_alone_walks_the_simulated_scene_into_build_demo(passed):
     words = command_of("demo")
     assert words[:3] == [".venv/bin/python", "-m", "lai_demo"]
     run(words[3:])
-    assert told == [DemoOptions(out=Path("build/demo"))]
+    assert passed == [DemoOptions(out=Path("build/demo"))]
 
 
-def test_make_demo_hands_every_variable_over(told):
+def test_make_demo_hands_every_variable_over(passed):
     variables = ["SCENE=a b.tif", "OUT=c d", "SCALE=0.0001", "OFFSET=-0.1", "SAMPLES=30"]
     variables += ["WINDOW=96", "DATETIME=2021-06-24T10:30:31Z", "MODEL=m.zip", "SERVE=1"]
     run(command_of("demo", *variables)[3:])
-    assert told == [
+    assert passed == [
         DemoOptions(
             out=Path("c d"),
             scene="a b.tif",

@@ -79,7 +79,7 @@ def test_overlapping_areas_are_one_job_and_a_second_run_adds_none(
     assert titles.count(folder.name) == 1
 
 
-def test_the_job_computes_what_the_scene_says(produced: tuple[Path, str], walk: Walk) -> None:
+def test_the_job_computes_lai_of_the_scene(produced: tuple[Path, str], walk: Walk) -> None:
     (raster,) = produced[0].rglob("*.tif")
     part, whole = read_lai_geotiff(raster), read_lai_geotiff(walk.job_raster)
     same = whole.sel(y=part["y"], x=part["x"], method="nearest", tolerance=1)

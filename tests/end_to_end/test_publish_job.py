@@ -55,7 +55,9 @@ def item(service: TestClient, results: Path) -> pystac.Item:
     return pystac.Item.from_dict(published)
 
 
-def test_item_says_what_the_graph_and_the_job_said(item: pystac.Item, service: TestClient) -> None:
+def test_item_contains_the_settings_of_the_graph_and_the_job(
+    item: pystac.Item, service: TestClient
+) -> None:
     bundle = open_bundle()
     properties = item.properties
     assert properties["unc:samples"] == DRAWS

@@ -57,7 +57,7 @@ def with_damaged_bundle(backend: Backend) -> openeo.DataCube:
 
 
 def damage_bundle(good: Path, path: Path) -> Path:
-    """Change one byte of the network and pack it again, so that only the checksum tells."""
+    """Change one byte of the network and pack it again, so that only the checksum differs."""
     with zipfile.ZipFile(good) as before, zipfile.ZipFile(path, "w") as after:
         for name in before.namelist():
             content = bytearray(before.read(name))

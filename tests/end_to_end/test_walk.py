@@ -127,16 +127,16 @@ def test_the_interval_holds_the_estimate(computed):
     assert (lai[seen] <= upper[seen]).all()
 
 
-def test_the_summary_says_lai_agreement_files_and_addresses(walk, item, computed):
-    found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", walk.said)
-    assert found is not None, walk.said
+def test_the_summary_lists_lai_agreement_files_and_addresses(walk, item, computed):
+    found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", walk.printed)
+    assert found is not None, walk.printed
     assert float(found[1]) >= 0.99
-    median = re.search(r"LAI +median ([\d.]+)", walk.said)
+    median = re.search(r"LAI +median ([\d.]+)", walk.printed)
     assert median is not None
     assert float(median[1]) == pytest.approx(np.nanmedian(values_of(computed, "lai")), abs=0.006)
-    assert str(walk.item_folder / "lai.tif") in walk.said
-    assert f"/collections/lai/items/{item.id}" in walk.said
-    assert "created: http" in walk.said
+    assert str(walk.item_folder / "lai.tif") in walk.printed
+    assert f"/collections/lai/items/{item.id}" in walk.printed
+    assert "created: http" in walk.printed
 
 
 def test_the_graph_beside_the_item_names_what_was_run(walk, item):

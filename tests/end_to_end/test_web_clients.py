@@ -104,5 +104,5 @@ def test_a_job_runs_in_the_browser_and_shows_its_log_and_its_lai(
     assert "LAI in the browser" in shown["job"]
     assert "Finished" in shown["logs"]
     assert found["drawn"]["share"] > 0.3
-    assert found["drawn"]["mean"] == pytest.approx(found["told"]["mean"], rel=1e-3)
+    assert found["drawn"]["mean"] == pytest.approx(found["statistics"]["mean"], rel=1e-3)
     assert not faults

@@ -71,7 +71,7 @@ def database_url(request: pytest.FixtureRequest) -> str | None:
     if request.param == "sqlite":
         return None
     if request.node.get_closest_marker("sqlite_only"):
-        pytest.skip("pgstac differs here, as service/README.md says")
+        pytest.skip("pgstac differs here, as service/README.md states")
     url: str = request.getfixturevalue("postgres")
     import psycopg
 

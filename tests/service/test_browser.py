@@ -217,7 +217,7 @@ def test_item_page_names_our_fields_and_their_units(page: Page, service: str) ->
     mean = item["properties"]["laiq:lai_mean"]
     assert re.search(rf"Mean LAI\s+{mean}\s+m² m⁻²", text), text
     shown = [text.index(label) for label in ("Mean LAI", "Valid pixels", "Cloud", "Calibration")]
-    assert shown == sorted(shown)  # LAI first, whatever the alphabet says
+    assert shown == sorted(shown)  # LAI first, not in the order of the alphabet
     assert "openeo: run_udf" in text
     assert "<b>x</b>" not in page.tab.inner_text("body details")  # folded away
 

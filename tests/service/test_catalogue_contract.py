@@ -95,7 +95,7 @@ JSON = st.recursive(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(base=st.dictionaries(st.sampled_from("xy"), JSON), data=st.data())
-def test_assets_come_back_whatever_the_collection_says_of_them(
+def test_assets_come_back_whatever_the_collection_states(
     catalogue: Catalogue, settings: Settings, base: dict, data: st.DataObject
 ) -> None:
     catalogue.put_collection({**collection(), "item_assets": base}, "upsert")
@@ -112,7 +112,7 @@ def test_assets_come_back_whatever_the_collection_says_of_them(
 
 
 @pytest.mark.parametrize(
-    ("said", "given"),
+    ("of_collection", "of_item"),
     [
         ("text", {}),
         ([None, False], {}),
@@ -122,10 +122,10 @@ def test_assets_come_back_whatever_the_collection_says_of_them(
     ],
 )
 def test_an_asset_is_stored_as_given_or_refused(
-    catalogue: Catalogue, said: object, given: object
+    catalogue: Catalogue, of_collection: object, of_item: object
 ) -> None:
-    catalogue.put_collection({**collection(), "item_assets": {"x": said}}, "upsert")
-    item = {**stac_item("a", DAY), "assets": {"x": given}}
+    catalogue.put_collection({**collection(), "item_assets": {"x": of_collection}}, "upsert")
+    item = {**stac_item("a", DAY), "assets": {"x": of_item}}
     try:
         catalogue.put_items("lai", [item], "insert")
     except InvalidItemError:  # pgstac would give back what the collection has
@@ -134,7 +134,7 @@ def test_an_asset_is_stored_as_given_or_refused(
         assert json.dumps(catalogue.item("lai", "a")["assets"]) == json.dumps(item["assets"])
 
 
-def test_writes_tell_what_they_did(filled: Catalogue) -> None:
+def test_writes_return_what_they_did(filled: Catalogue) -> None:
     first, second = stac_item("a", DAY), stac_item("b", DAY)
     assert filled.put_items("lai", [first, second], "insert") == ["created", "created"]
     changed = stac_item("b", DAY, note="new")
@@ -335,7 +335,7 @@ def test_writers_at_the_same_time_lose_nothing(filled: Catalogue) -> None:
     assert filled.count(Search()) == 41
 
 
-def test_one_of_two_that_insert_the_same_item_is_told(filled: Catalogue) -> None:
+def test_one_of_two_that_insert_the_same_item_is_refused(filled: Catalogue) -> None:
     def insert(number: int) -> bool:
         try:
             filled.put_items("lai", [stac_item("a", DAY, number=number)], "insert")

@@ -57,7 +57,7 @@ def test_pgstac_itself_finds_our_items_and_adds_no_asset(
     assert found["properties"] == ours["properties"]
 
 
-def test_items_that_pgstac_stored_are_read_with_what_the_collection_says(
+def test_items_that_pgstac_stored_are_read_with_item_assets_of_the_collection(
     filled: Catalogue, connection: "psycopg.Connection"
 ) -> None:
     item = {**stac_item("b", "2024-07-01T00:00:00Z"), "collection": "lai"}

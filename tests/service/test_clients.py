@@ -127,7 +127,7 @@ def test_odc_stac(found: pystac.Item, lai: NDArray[np.float32]) -> None:
     import odc.stac
 
     stored = odc.stac.load([found], bands=["lai"])["lai"]
-    values = stored.where(stored != stored.nodata) * 0.001  # as docs/guides/python.md says
+    values = stored.where(stored != stored.nodata) * 0.001  # as docs/guides/python.md shows
     assert_is(values.isel(time=0).values, lai)
 
 
@@ -135,7 +135,7 @@ def test_odc_stac(found: pystac.Item, lai: NDArray[np.float32]) -> None:
 def test_stackstac(served: str, lai: NDArray[np.float32]) -> None:
     stackstac = pytest.importorskip("stackstac")
     items = pystac_client.Client.open(served).search(collections=["lai"]).items_as_dicts()
-    cube = stackstac.stack(list(items), assets=["lai"])  # as docs/guides/python.md says
+    cube = stackstac.stack(list(items), assets=["lai"])  # as docs/guides/python.md shows
     assert_is(cube.isel(time=0, band=0).compute().values, lai)
 
 

@@ -1,4 +1,4 @@
-"""Collections tell what their items are, one for each target and resolution, and stay true."""
+"""Collections describe their items, one for each target and resolution, and stay true."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_collection_of_a_publisher_keeps_its_own_words(
     )
 
 
-def test_collection_says_how_its_assets_are_drawn(writer: TestClient, make_result: Make) -> None:
+def test_collection_states_how_its_assets_are_drawn(writer: TestClient, make_result: Make) -> None:
     publish(writer, make_result(**facts("sl2p", 2.0)))
     renders = writer.get("/collections/lai").json()["renders"]
     assert renders["lai"]["rescale"] == [[0, 6000]]

@@ -42,7 +42,7 @@ def test_gravest_flag_gives_the_colour(flags: int, same_as: int) -> None:
     colours = colour_maps().get("lai_flags")
     assert colours[flags] == colours[same_as]
     assert len({colours[number] for number in (64, 32, 8, 2, 1, 0)}) == 6
-    assert colours[0][3] == 0  # nothing to say, nothing drawn
+    assert colours[0][3] == 0  # no flag, nothing drawn
 
 
 def test_preview_has_the_colours_of_the_thumbnail(
@@ -73,7 +73,7 @@ def test_config_of_the_browser_names_styles_and_this_address(
 
 
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
-def test_fields_of_the_browser_escape_what_items_say(tmp_path: Path) -> None:
+def test_fields_of_the_browser_escape_values_of_items(tmp_path: Path) -> None:
     registry = "const shown = {}; const Registry = { addExtension() {}, "
     registry += "getSpecification() { return {}; }, "
     registry += "addMetadataField(name, spec) { shown[name] = spec; } };"
@@ -93,10 +93,10 @@ def test_fields_of_the_browser_escape_what_items_say(tmp_path: Path) -> None:
     done = subprocess.run(
         [NODE or "", str(tmp_path / "fields.mjs")], capture_output=True, text=True, check=True
     )
-    said = json.loads(done.stdout)
-    assert "<img" not in said["graph"]
-    assert "<script" not in said["graph"]
-    assert "&#60;img src=x&#62;" in said["graph"]
-    assert "a &#60; b" in said["other"]
-    assert said["shares"][:3] == ["5.97 %", "0 %", "100 %"]
-    assert "<b>" not in said["shares"][3]
+    drawn = json.loads(done.stdout)
+    assert "<img" not in drawn["graph"]
+    assert "<script" not in drawn["graph"]
+    assert "&#60;img src=x&#62;" in drawn["graph"]
+    assert "a &#60; b" in drawn["other"]
+    assert drawn["shares"][:3] == ["5.97 %", "0 %", "100 %"]
+    assert "<b>" not in drawn["shares"][3]

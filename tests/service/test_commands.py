@@ -270,7 +270,7 @@ def test_data_root_of_a_command_is_that_of_its_option(
     ],
     ids=["port", "host", "data", "allow"],
 )
-def test_serve_that_cannot_work_says_so_in_a_sentence(
+def test_serve_that_cannot_work_ends_with_a_sentence(
     arguments: list[str],
     code: int,
     sentence: str,
@@ -302,7 +302,7 @@ def test_setting_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch) -
     assert done.stderr.endswith("; it is 'x'\n")
 
 
-def test_misspelt_setting_is_told_with_the_one_that_was_meant(
+def test_misspelt_setting_is_reported_with_the_one_that_was_meant(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LAI_SERVICE_TOKKEN", "secret-of-mine")

@@ -1,4 +1,4 @@
-"""The SQL of a filter finds what `cql2` itself says matches."""
+"""The SQL of a filter finds what `cql2` itself matches."""
 
 import sqlite3
 import subprocess
@@ -142,7 +142,7 @@ OF_ANOTHER_KIND = ("platform > 3", "NOT platform < 3", "laiq:lai_mean > 'a'")
         for text in FILTERS
     ],
 )
-def test_filter_finds_what_cql2_says_matches(filled: Catalogue, text: str) -> None:
+def test_filter_finds_what_cql2_matches(filled: Catalogue, text: str) -> None:
     assert found(filled, filter_from_text(text)) == expected(cql2.Expr(text))
 
 
@@ -150,7 +150,7 @@ def test_filter_finds_what_cql2_says_matches(filled: Catalogue, text: str) -> No
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_filters_combined_at_random_find_what_cql2_says_matches(
+def test_filters_combined_at_random_find_what_cql2_matches(
     filled: Catalogue, data: st.DataObject
 ) -> None:
     decidable = [t for t in FILTERS if "missing =" not in t and t not in OF_ANOTHER_KIND]

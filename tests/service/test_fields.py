@@ -1,4 +1,4 @@
-"""The Fields extension: what was asked for is shown, and what says which item it is."""
+"""The Fields extension: what was asked for is shown, and what identifies the item."""
 
 import pytest
 from fastapi.testclient import TestClient

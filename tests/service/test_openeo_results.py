@@ -155,20 +155,17 @@ def write_cogs(folder: Path, rng: np.random.Generator, **tags: str) -> Path:
     return folder
 
 
-def test_cogs_are_published_as_their_tags_say(
+def test_cogs_are_published_as_their_tags_state(
     writer: TestClient, settings: Settings, rng: np.random.Generator
 ) -> None:
     folder = write_cogs(settings.allowed_roots[0] / "cogs", rng)
     answer = writer.post("/publish", json={"cogs": str(folder)})
     assert answer.status_code == 201, answer.text
     item = writer.get(answer.headers["Location"]).json()
-    said = item["properties"]
-    assert (said["datetime"], said["platform"]) == (TIMES[0], "sentinel-2a")
-    assert (said["laiq:target"], said["unc:samples"], said["unc:random_seed"]) == (
-        "field",
-        8,
-        5,
-    )
+    properties = item["properties"]
+    assert (properties["datetime"], properties["platform"]) == (TIMES[0], "sentinel-2a")
+    settings_of_item = ("laiq:target", "unc:samples", "unc:random_seed")
+    assert [properties[name] for name in settings_of_item] == ["field", 8, 5]
     assert "thumbnail" in item["assets"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         f"{band.lower()}.tif" for band in OUTPUT_BANDS
@@ -177,7 +174,7 @@ def test_cogs_are_published_as_their_tags_say(
     assert again.headers["LAI-Publish-Outcome"] == "unchanged"
 
 
-def test_a_line_has_one_region_one_set_of_own_points_and_one_doubt(
+def test_a_line_has_one_region_one_set_of_own_points_and_one_plausibility(
     writer: TestClient, settings: Settings, rng: np.random.Generator
 ) -> None:
     kinds = [{}, {"REGION": "new"}, {"CALIBRATION": "ab12"}, {"PLAUSIBILITY": "off"}]
@@ -219,7 +216,7 @@ def test_settings_of_a_job_stand_in_its_rasters(
     ],
     ids=["foreign model", "no time", "no target", "a VRT for a band", "a VRT for LAI"],
 )
-def test_cogs_that_tell_too_little_or_name_other_files_are_refused(
+def test_cogs_whose_tags_lack_facts_or_name_other_files_are_refused(
     tags, spoil, writer: TestClient, settings: Settings, rng: np.random.Generator
 ) -> None:
     folder = write_cogs(settings.allowed_roots[0] / "cogs", rng, **tags)

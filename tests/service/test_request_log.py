@@ -56,7 +56,7 @@ def test_log_as_json_is_one_object_a_line() -> None:
     assert (second["request_id"], second["status"], second["ms"]) == ("r", 200, 1.5)
 
 
-def test_command_without_the_extra_says_what_to_install() -> None:
+def test_command_without_the_extra_prints_what_to_install() -> None:
     code = (
         "import sys; sys.modules['pydantic_settings'] = None;"
         "from lai_service.cli import app; app(['--help'])"

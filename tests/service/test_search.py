@@ -115,7 +115,7 @@ def _key(key: str) -> dict:
     return {"field": key.lstrip("-"), "direction": "desc" if key.startswith("-") else "asc"}
 
 
-def test_every_page_says_how_many_items_match(filled: TestClient) -> None:
+def test_every_page_states_how_many_items_match(filled: TestClient) -> None:
     total = len(filled.get("/search?limit=1000").json()["features"])
     address: str | None = "/search?limit=5"
     while address:

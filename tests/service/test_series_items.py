@@ -38,7 +38,7 @@ def published(writer: TestClient, folders: tuple[list[Path], list[Path]]) -> lis
     return [answer.json() for answer in answers[len(folders[0]) :]]
 
 
-def test_an_item_of_a_series_says_what_it_is(folders: tuple[list[Path], list[Path]]) -> None:
+def test_an_item_of_a_series_states_what_it_is(folders: tuple[list[Path], list[Path]]) -> None:
 
     dates, (folder, *_) = folders
     item = json.loads(describe_cogs(folder).read_text())

@@ -1,4 +1,4 @@
-"""The service listens where it is told, and answers at once."""
+"""The service listens at the address it is given, and answers at once."""
 
 import socket
 

@@ -121,7 +121,7 @@ def test_threads_that_come_and_go_leave_no_connections(sqlite_catalogue: SqliteC
     assert open_files() <= before + 3  # one connection: the file, its WAL, its shared memory
 
 
-def test_writer_that_waits_too_long_is_told_and_readers_go_on(tmp_path: Path) -> None:
+def test_writer_that_waits_too_long_is_refused_and_readers_continue(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.sqlite"
     catalogue = SqliteCatalogue(path, busy_timeout_s=0.05)
     catalogue.put_collection(collection(), "insert")

@@ -27,7 +27,7 @@ def test_aggregations_count_what_a_search_finds(filled: TestClient) -> None:
     assert filled.get("/collections/nothing/aggregate").status_code == 404
 
 
-def test_management_routes_tell_the_state(filled: TestClient) -> None:
+def test_management_routes_report_the_state(filled: TestClient) -> None:
     assert filled.get("/_mgmt/ping").json() == {"message": "PONG"}
     health = filled.get("/_mgmt/health").json()
     assert (health["status"], health["items"]) == ("UP", 12)

@@ -139,7 +139,7 @@ def test_vrt_that_calls_itself_tif_is_not_opened(
     assert answer.status_code == 400
 
 
-def test_raster_that_is_damaged_is_told_without_its_path(
+def test_raster_that_is_damaged_is_reported_without_its_path(
     client: TestClient, href: str, settings: Settings
 ) -> None:
     (raster,) = settings.data.glob("lai/*/*/lai.tif")

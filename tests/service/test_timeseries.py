@@ -352,7 +352,7 @@ def test_time_and_filter_choose_the_items(published: TestClient) -> None:
     assert published.post("/timeseries", json=body | {"collections": ["x"]}).status_code == 404
 
 
-def test_csv_and_plot_say_the_same(published: TestClient) -> None:
+def test_csv_and_plot_show_the_same(published: TestClient) -> None:
     lon, lat = lonlat(20.5, 30.5)
     table = published.get(f"/timeseries?lon={lon}&lat={lat}&format=csv")
     rows = list(csv.DictReader(io.StringIO(table.text)))
@@ -459,7 +459,7 @@ def test_what_was_read_of_a_newer_version_is_not_kept_for_the_older(
     assert after["lai"] == pytest.approx(before["lai"])
 
 
-def test_raster_that_is_damaged_is_told_without_its_path(
+def test_raster_that_is_damaged_is_reported_without_its_path(
     published: TestClient, settings: Settings
 ) -> None:
     for raster in settings.data.glob("lai/*/*/lai_sd.tif"):

@@ -66,7 +66,7 @@ def test_a_command_describes_a_run_without_a_service(tmp_path: Path):
     [
         ({}, True),
         ({"SCENE_CLASSES": ""}, False),
-        ({"SCENE_CLASSES": "", "RESULT_ID": ""}, True),  # of a release that did not say
+        ({"SCENE_CLASSES": "", "RESULT_ID": ""}, True),  # of a release that did not state it
     ],
 )
 def test_the_cloud_fraction_is_null_without_a_scene_classification(tmp_path, changes, known):
@@ -84,7 +84,7 @@ def test_two_products_of_one_tile_and_datatake_are_two_items(tmp_path: Path):
 
 
 @pytest.mark.parametrize("absent", ["DATETIME", "TARGET", "MODEL_CHECKSUM"])
-def test_files_that_do_not_say_what_they_are_are_refused(tmp_path: Path, absent: str):
+def test_files_that_do_not_state_what_they_are_are_refused(tmp_path: Path, absent: str):
     with pytest.raises(DescriptionError):
         describe_cogs(write_run(tmp_path / "a", **{absent: ""}))
 

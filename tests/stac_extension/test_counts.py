@@ -15,7 +15,7 @@ STEP = 0.001
     st.floats(0, 1),
     st.integers(1, 5),
 )
-def test_counts_say_what_the_values_say(stored, share, parts):
+def test_counts_give_the_statistics_of_the_values(stored, share, parts):
     values = np.array(stored) * STEP
     counts = ValueCounts(STEP)
     for part in np.array_split(values.astype("float32"), parts):

@@ -69,7 +69,7 @@ def test_a_field_is_written_only_where_it_belongs(item):
 def test_asset_fields_fall_back_on_the_item(item):
     upper = LaiQualityExtension.ext(item.assets["lai_upper"])
     assert UncertaintyExtension.ext(item.assets["lai_upper"]).confidence_level == 0.95
-    assert upper.quantity == "effective"  # said by the item
+    assert upper.quantity == "effective"  # stated by the item
     assert fields.QUANTITY not in item.assets["lai_upper"].extra_fields
 
 
@@ -102,7 +102,7 @@ def test_collection_sums_up_its_items(item):
     assert summaries.valid_fraction is None
 
 
-def test_collection_tells_target_pixel_licence_providers_and_shows_its_latest_item(item):
+def test_collection_states_target_pixel_licence_providers_and_shows_its_latest_item(item):
     other = item.clone()
     other.datetime += dt.timedelta(days=5)
     for each, href in ((item, "./thumbnail.png"), (other, "https://x.org/2/thumbnail.png")):
@@ -169,7 +169,7 @@ def test_impossible_objects_are_refused_when_built(build):
         build()
 
 
-def test_collection_says_at_its_top_how_it_was_validated_and_calibrated(item):
+def test_collection_states_at_its_top_how_it_was_validated_and_calibrated(item):
     collection = build_collection([item])
     laiq, uncertainty = LaiQualityExtension.ext(collection), UncertaintyExtension.ext(collection)
     assert (laiq.validation, uncertainty.calibration) == (None, None)

@@ -75,7 +75,7 @@ DIFFERENT = {
 }
 
 
-def test_the_calibration_of_the_shipped_bundle_is_told(product):
+def test_the_calibration_of_the_shipped_bundle_is_in_the_item(product):
     description = open_bundle().description
     calibration = build_item(product, **ARGUMENTS | {"model": description}).properties[
         fields.CALIBRATION
@@ -111,7 +111,7 @@ def test_a_crs_without_a_code_is_written_as_text(tmp_path, layers):
     assert CRS.from_wkt(properties["proj:wkt2"]) == crs
 
 
-def test_without_a_tile_the_title_says_where(product):
+def test_without_a_tile_the_title_gives_the_place(product):
     title = build_item(product, **ARGUMENTS, target="field").properties["title"]
     assert title == "Leaf area index (field), 45.14°N 10.28°E, 2024-06-21 10:36"
 

@@ -196,7 +196,7 @@ def test_one_file_per_band_is_one_item(tmp_path: Path, layers: Layers):
     metadata = {"type": "Collection", "id": "j-1", "links": [], "assets": assets}
     (item,) = describe(folder, tmp_path / "out", metadata=metadata, job=job_description())
     assert set(item.assets) == {band.lower() for band in OUTPUT_BANDS} | {"thumbnail"}
-    assert item.properties["datetime"] == f"{DAYS[0]}T00:00:00Z"  # no input tells the hour
+    assert item.properties["datetime"] == f"{DAYS[0]}T00:00:00Z"  # no input gives the hour
 
 
 def test_item_of_api_1_0_takes_its_time_from_the_properties(tmp_path: Path, layers: Layers):

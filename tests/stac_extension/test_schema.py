@@ -196,7 +196,7 @@ def test_mutated_collection_is_refused(name: str):
 
 
 @pytest.mark.parametrize("name", ["snap_lai", "uncertainty_only"])
-def test_item_that_says_nothing_of_its_extension_is_refused(name: str):
+def test_item_without_a_field_of_its_extension_is_refused(name: str):
     document = example(name)
     for holder in (document["properties"], *document["assets"].values()):
         for key in [key for key in holder if key.startswith(("laiq:", "unc:"))]:
@@ -220,7 +220,7 @@ def test_items_and_collections_of_1_0_0_are_migrated():
         assert migrated(new) == new
 
 
-def test_collection_that_says_nothing_of_lai_quality_is_refused():
+def test_collection_without_a_field_of_lai_quality_is_refused():
     document = example("collection")
     del document["laiq:validation"]
     for holder in (document["summaries"], *document["item_assets"].values()):
@@ -315,7 +315,7 @@ PLACES = {"I": "item_fields", "A": "band_fields", "S": "summaries", "C": "collec
 
 
 def declared(prefix: str, place: str) -> Document:
-    """Return what a schema says of the fields of a place."""
+    """Return the rules of a schema for the fields of a place."""
     properties = SCHEMAS[prefix]["definitions"][PLACES[place]]["properties"]
     return {name: rule for name, rule in properties.items() if name.startswith(prefix)}
 

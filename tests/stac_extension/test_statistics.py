@@ -1,4 +1,4 @@
-"""What the pixels say: shares, percentiles, interval and GCOS conformity."""
+"""Statistics of the pixels: shares, percentiles, interval and GCOS conformity."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Own points: read with their faults told, weighed by what a date shares, and given to the UDF."""
+"""Own points: read with faults reported, weighed by what a date shares, passed to the UDF."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ from lai_udf.own_points import Point, read_points
 from lai_udf.predict import BANDS, LaiInputError, apply_datacube, load_model
 
 DAY = 17_700.5  # 2018-06-18
-TAUGHT = make_field_calibration() | {"shared": 0.5, "typical_scale": 1.0, "fade_below": 0.25}
+CALIBRATION = make_field_calibration() | {"shared": 0.5, "typical_scale": 1.0, "fade_below": 0.25}
 
 
 def make_match(
@@ -33,33 +33,33 @@ def make_match(
     return Match(point, day, estimated)
 
 
-def foretold(errors: list[float], day: float = DAY) -> tuple[float, float]:
-    return fit_effect(errors_of([make_match(e) for e in errors], TAUGHT), 0.5).predict(day)
+def predicted_error(errors: list[float], day: float = DAY) -> tuple[float, float]:
+    return fit_effect(errors_of([make_match(e) for e in errors], CALIBRATION), 0.5).predict(day)
 
 
 def test_one_point_shifts_by_its_share_and_more_points_by_more() -> None:
-    one, three, many = (foretold([1.0] * count)[0] for count in (1, 3, 200))
+    one, three, many = (predicted_error([1.0] * count)[0] for count in (1, 3, 200))
 
     assert one == pytest.approx(0.5, abs=0.01)  # half of the variance is the date's
     assert one < three < many < 1
 
 
 def test_own_points_narrow_the_interval_but_never_below_the_part_of_a_point() -> None:
-    variances = [foretold([0.5] * count)[1] for count in (1, 3, 200)]
+    variances = [predicted_error([0.5] * count)[1] for count in (1, 3, 200)]
 
     assert 0.5 > variances[0] > variances[1] > variances[2] > 0
 
 
-def test_other_dates_are_told_less_the_farther_they_are() -> None:
-    near, far = foretold([1.0] * 5, DAY + 5), foretold([1.0] * 5, DAY + 365)
+def test_other_dates_are_shifted_less_the_farther_they_are() -> None:
+    near, far = predicted_error([1.0] * 5, DAY + 5), predicted_error([1.0] * 5, DAY + 365)
 
-    assert foretold([1.0] * 5)[0] > near[0] > far[0]
+    assert predicted_error([1.0] * 5)[0] > near[0] > far[0]
     assert far == pytest.approx((0.0, 0.5), abs=1e-6)
 
 
 def test_an_uncertain_point_weighs_less() -> None:
     sure, unsure = (
-        fit_effect(errors_of([make_match(1.0, sd=sd)], TAUGHT), 0.5).predict(DAY)[0]
+        fit_effect(errors_of([make_match(1.0, sd=sd)], CALIBRATION), 0.5).predict(DAY)[0]
         for sd in (0.05, 2.0)
     )
 
@@ -67,17 +67,19 @@ def test_an_uncertain_point_weighs_less() -> None:
 
 
 def test_one_wild_point_counts_as_three_scales_at_most() -> None:
-    assert foretold([12.0]) == foretold([3.0])
+    assert predicted_error([12.0]) == predicted_error([3.0])
 
 
-def test_the_worth_of_own_points_is_told_by_leaving_points_out(rng: np.random.Generator) -> None:
+def test_the_worth_of_own_points_is_measured_by_leaving_points_out(
+    rng: np.random.Generator,
+) -> None:
     matches = [make_match(1.0 + 0.2 * noise) for noise in rng.standard_normal(6)]
 
-    report = leave_points_out(matches, TAUGHT)
+    report = leave_points_out(matches, CALIBRATION)
 
     assert report["rmse_after"] < 0.5 * report["rmse_before"]
     assert report["width_after"] < report["width_before"]
-    assert leave_points_out(matches[:1], TAUGHT)["rmse_after"] is None
+    assert leave_points_out(matches[:1], CALIBRATION)["rmse_after"] is None
 
 
 def test_the_mean_of_a_parcel_keeps_the_shared_part_of_its_error() -> None:
@@ -116,7 +118,7 @@ def test_points_are_read_with_their_uncertainty(table: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reason"),
     [
         ("lon,lat,date,lai\n4,42,2018-06-18,50\n", "row 1: LAI 50"),
         ("lon,lat,date,lai\n4,42,2018-06-18,dense\n", "row 1: lai 'dense' is no number"),
@@ -126,18 +128,18 @@ def test_points_are_read_with_their_uncertainty(table: Path) -> None:
         ("", "cannot read"),
     ],
 )
-def test_what_is_no_point_is_refused_with_its_row(tmp_path: Path, text: str, told: str) -> None:
+def test_what_is_no_point_is_refused_with_its_row(tmp_path: Path, text: str, reason: str) -> None:
     path = tmp_path / "points.csv"
     path.write_text(text)
 
-    with pytest.raises(OwnPointsError, match=told):
+    with pytest.raises(OwnPointsError, match=reason):
         read_points(path)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundle")
-    calibration = {"variables": {"LAI": TAUGHT}}
+    calibration = {"variables": {"LAI": CALIBRATION}}
     return make_bundle(folder / "known.zip", reach_px=0, calibration=calibration)
 
 
@@ -177,7 +179,7 @@ def test_bare_soil_is_not_shifted(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_own_points_of_another_bundle_are_refused(bundle: Path, tmp_path: Path) -> None:
-    other = make_bundle(tmp_path / "b.zip", calibration={"variables": {"LAI": TAUGHT}})
+    other = make_bundle(tmp_path / "b.zip", calibration={"variables": {"LAI": CALIBRATION}})
     path = tmp_path / "own.json"
     write_calibration(path, load_model(str(other)), [make_match(1.0)], [])
 
@@ -261,7 +263,7 @@ def test_points_are_compared_with_a_result_and_own_points_reach_its_scene(
 
     call(*run, str(tmp_path / "plain"))
     own = str(tmp_path / "own.json")
-    told = call("calibrate", str(points), own, "--over", str(tmp_path / "plain"),
+    printed = call("calibrate", str(points), own, "--over", str(tmp_path / "plain"),
                 "--model", str(bundle))  # fmt: skip
     call(*run, str(tmp_path / "own"), "--calibration", own)
 
@@ -272,8 +274,8 @@ def test_points_are_compared_with_a_result_and_own_points_reach_its_scene(
     )
     assert before == pytest.approx(3.3, abs=0.01)
     assert before + 0.5 < after < 4.4
-    assert "row 4 not used" in told
-    assert "row 5 not used" in told
+    assert "row 4 not used" in printed
+    assert "row 5 not used" in printed
 
     again = ["--over", str(tmp_path / "own"), "--over", str(tmp_path / "plain")]
     call("calibrate", str(points), own + "2", *again, "--model", str(bundle))

@@ -352,7 +352,7 @@ def test_an_api_that_fails_midway_is_named_and_what_was_found_stays(
     assert list(pd.read_csv(tmp_path / "out" / "fields.csv")["date"]) == ["2024-06-05"]
 
 
-def test_addresses_are_told_apart() -> None:
+def test_addresses_are_distinguished() -> None:
     with serve() as backend:
         assert kind_of(backend.url) == "openeo"
     assert kind_of("https://example.com/items/search.json") == "files"

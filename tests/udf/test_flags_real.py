@@ -65,7 +65,7 @@ def test_flags_mark_the_worse_pixels_near_masks_and_few_others(series: xr.DataAr
     hidden = np.isin(scene_class, MASKED_SCENE_CLASSES)
     distance = np.stack([distance_transform_cdt(~mask, "chessboard") for mask in hidden])
     distance[~hidden.any(axis=(1, 2))] = 99
-    # The border of the scene is flagged as well, and says nothing about masks.
+    # The border of the scene is flagged as well, whatever the masks.
     inside = np.zeros_like(usable)
     inside[:, 2:-2, 2:-2] = True
     error = np.abs(lai - expect_from_neighbours(lai, np.isin(scene_class, (4, 5)), days))

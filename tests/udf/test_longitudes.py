@@ -23,7 +23,7 @@ SOUTH, HEIGHT = st.floats(-80, 70), st.floats(0.001, 10)
 
 
 def spell_with_jump(shape: Polygon) -> Polygon:
-    """Write longitudes within ±180°, as a program does that knows nothing of the antimeridian."""
+    """Write longitudes within ±180°, as a program without regard to the antimeridian does."""
     return shapely.transform(
         shape, lambda xy: np.column_stack([(xy[:, 0] + 180) % 360 - 180, xy[:, 1]])
     )

@@ -149,7 +149,7 @@ def test_command_prints_files_and_the_lines_to_submit(
     assert len([line for line in lines.splitlines() if line]) == 10  # as promised
 
 
-def test_offline_command_says_what_is_missing(offline: None, tmp_path: Path) -> None:
+def test_offline_command_prints_what_is_missing(offline: None, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["pack", str(tmp_path / "pack"), "--no-measure"])
 
     assert result.exit_code == 0

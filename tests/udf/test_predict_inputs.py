@@ -21,7 +21,7 @@ from lai_udf.predict import (
 SCALED = {"reflectance_scale": 1e-4, "reflectance_offset": -0.1}
 
 
-def test_lai_is_what_the_known_network_says(cube: xr.DataArray, known: str) -> None:
+def test_lai_is_the_output_of_the_known_network(cube: xr.DataArray, known: str) -> None:
     lai = apply_datacube(cube, {"model": known}).sel(bands="LAI").values
     near_infrared = cube.sel(bands="B8A").values
 
@@ -309,7 +309,7 @@ def test_missing_band_is_named(cube: xr.DataArray, known: str) -> None:
 
 
 @pytest.mark.parametrize(("asked", "threads"), [("3", 3), ("4,2", 4), ("0", 1)])
-def test_openmp_says_how_many_blocks_are_in_work(
+def test_openmp_limits_how_many_blocks_are_in_work(
     monkeypatch: pytest.MonkeyPatch, asked: str, threads: int
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", asked)

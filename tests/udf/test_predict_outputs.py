@@ -14,7 +14,7 @@ MODEL = str(default_bundle_path())
 
 
 def uniform(lai: float) -> xr.DataArray:
-    """Return a 6 x 8 px cube for which the network without reach says `lai` (10 x B8A)."""
+    """Return a 6 x 8 px cube for which the network without reach estimates `lai` (10 x B8A)."""
     spectrum = np.full(10, 0.05, dtype="float32")
     spectrum[0], spectrum[7] = 0.04, lai / 10
     return xr.DataArray(
@@ -38,7 +38,7 @@ def pointwise(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize(
-    ("network_says", "lai", "flags"),
+    ("network_lai", "lai", "flags"),
     [
         (4.0, 4.0, 0),
         (0.01, 0.01, 0),
@@ -51,9 +51,9 @@ def pointwise(tmp_path_factory: pytest.TempPathFactory) -> str:
     ],
 )
 def test_lai_is_clipped_within_the_tolerance_and_flagged_beyond(
-    pointwise: str, network_says: float, lai: float, flags: int
+    pointwise: str, network_lai: float, lai: float, flags: int
 ) -> None:
-    result = apply_datacube(uniform(network_says), {"model": pointwise})
+    result = apply_datacube(uniform(network_lai), {"model": pointwise})
 
     np.testing.assert_allclose(result.sel(bands="LAI"), lai, atol=1e-5)
     assert set(result.sel(bands="LAI_FLAGS").values.ravel()) == {float(flags)}
@@ -75,9 +75,9 @@ def test_a_reflectance_of_zero_is_in_the_domain_whatever_the_arithmetic() -> Non
         assert not (flags.values.astype(int) & 1).any()
 
 
-@pytest.mark.parametrize("network_says", [-0.25, -0.1, 0.01, 0.2, 3.0, 8.1, 9.0])
-def test_interval_holds_lai_and_never_goes_below_zero(pointwise: str, network_says: float) -> None:
-    result = apply_datacube(uniform(network_says), {"model": pointwise})
+@pytest.mark.parametrize("network_lai", [-0.25, -0.1, 0.01, 0.2, 3.0, 8.1, 9.0])
+def test_interval_holds_lai_and_never_goes_below_zero(pointwise: str, network_lai: float) -> None:
+    result = apply_datacube(uniform(network_lai), {"model": pointwise})
     lai, lower, upper = (result.sel(bands=b).values for b in ("LAI", "LAI_LOWER", "LAI_UPPER"))
 
     assert (lower <= lai).all()

@@ -69,7 +69,7 @@ def test_values_at_20_m_stay_close_to_sl2p(cube, shipped):
         assert np.corrcoef(found[variable][inner], value[inner])[0, 1] > 0.99, variable
 
 
-def test_where_the_body_has_nothing_to_say_the_value_is_sl2ps(cube, shipped):
+def test_where_the_body_corrects_nothing_the_value_is_sl2ps(cube, shipped):
     model = load_model(shipped)
     silent = type(model.bodies[20])(
         model.bodies[20].graph, model.bodies[20].contract, model.bodies[20].readout * 0

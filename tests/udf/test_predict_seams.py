@@ -71,11 +71,11 @@ def test_overlap_in_the_context_saves_work_and_changes_nothing_inside(
     scene: xr.DataArray, shipped: str
 ) -> None:
     window = scene.isel(y=slice(0, 128), x=slice(0, 128))
-    told = apply_datacube(window, {"model": shipped, "overlap": 16})
-    untold = apply_datacube(window, {"model": shipped})
+    with_overlap = apply_datacube(window, {"model": shipped, "overlap": 16})
+    without = apply_datacube(window, {"model": shipped})
     inside = {"y": slice(16, -16), "x": slice(16, -16)}
 
-    np.testing.assert_allclose(told.isel(inside), untold.isel(inside), atol=TOLERANCE_LAI)
+    np.testing.assert_allclose(with_overlap.isel(inside), without.isel(inside), atol=TOLERANCE_LAI)
 
 
 def test_blocks_inside_a_large_window_leave_no_seams(

@@ -298,7 +298,7 @@ def context_of(cube: openeo.DataCube) -> dict[str, Any]:
     return dict(udf_of(cube)["context"])
 
 
-def test_ten_metres_load_nearest_neighbours_and_tell_the_udf() -> None:
+def test_ten_metres_load_nearest_neighbours_and_pass_the_resolution() -> None:
     lai = lai_from_collection(None, spatial_extent=BOX, temporal_extent=JUNE, resolution=10)
     resampled = find(lai, "resample_spatial")
     assert {(node["resolution"], node["method"]) for node in resampled} == {(10, "near")}

@@ -183,7 +183,7 @@ def test_a_plan_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_period_that_is_empty_is_told_by_the_names_of_the_options(tmp_path):
+def test_a_period_that_is_empty_is_reported_by_the_names_of_the_options(tmp_path):
     areas = tmp_path / "areas.geojson"
     square = [[1.0, 43.5], [1.1, 43.5], [1.1, 43.6], [1.0, 43.6], [1.0, 43.5]]
     geometry = {"type": "Polygon", "coordinates": [square]}

@@ -27,7 +27,7 @@ def test_full_lai_has_the_last_colour_and_gaps_are_grey(lai: np.ndarray) -> None
     assert {ANCHORS[-1], NO_DATA} <= found
 
 
-def test_gaps_under_cloud_and_left_out_pixels_are_told_apart(lai: np.ndarray) -> None:
+def test_gaps_under_cloud_and_left_out_pixels_are_distinguished(lai: np.ndarray) -> None:
     flags = np.zeros(lai.shape, dtype="uint8")
     flags[:5], flags[5:10], flags[20:] = CLOUD_NEAR, NO_DATA_NEAR, INPUT_OUT_OF_DOMAIN
     image = Image.open(io.BytesIO(draw_quicklook(lai, flags, "LAI 2024-06-21", "a product")))

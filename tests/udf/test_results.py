@@ -1,4 +1,4 @@
-"""LAI results on disk: found once, dated, told apart, grouped by overpass."""
+"""LAI results on disk: found once, dated, distinguished, grouped by overpass."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_a_window_of_a_result_is_that_of_its_cogs(tmp_path: Path) -> None:
         ("lai_s2_32tqm_20240621t103629", "2024-06-21T00:00:00+00:00"),
     ],
 )
-def test_the_name_tells_the_time_where_nothing_else_does(
+def test_the_name_gives_the_time_where_nothing_else_does(
     tmp_path: Path, name: str, time: str
 ) -> None:
     assert open_result(write_result(tmp_path / name, None)).datetime.isoformat() == time
@@ -96,7 +96,7 @@ def test_raw_results_of_a_job_count_where_nothing_was_made_of_them(tmp_path: Pat
 
 
 @pytest.mark.parametrize("write", [write_cloud_results, write_collection_results])
-def test_results_of_a_job_are_read_with_what_their_metadata_say(tmp_path: Path, write) -> None:
+def test_results_of_a_job_are_read_with_their_metadata(tmp_path: Path, write) -> None:
     layers = fake_layers(np.random.default_rng(0))
     results = find_results([write(tmp_path / "job", layers)])
     assert [result.datetime.date().isoformat() for result in results] == list(DAYS)

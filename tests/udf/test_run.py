@@ -38,7 +38,7 @@ def result_in(folder: Path) -> Path:
     return result
 
 
-def test_version_is_told() -> None:
+def test_version_is_printed() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"lai-udf {version('sentinel2-lai')}\n")
 
@@ -125,7 +125,7 @@ def test_scene_cut_into_windows_equals_the_scene_in_memory(
     np.testing.assert_allclose(windows.values, whole.values, atol=0.0006)  # half of scale 0.001
 
 
-def test_files_say_what_made_them(scene: Path, tmp_path: Path) -> None:
+def test_files_state_what_made_them(scene: Path, tmp_path: Path) -> None:
     paths = run_scene(open_scene(scene), tmp_path / "out", RunOptions(samples=2, seed=4))
     with rasterio.open(paths["lai"]) as dataset:
         tags = dataset.tags()
@@ -168,17 +168,17 @@ def test_bands_can_be_chosen(scene: Path, tmp_path: Path) -> None:
 
 
 def test_progress_counts_the_windows(scene: Path, tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    reported: list[tuple[int, int]] = []
     run_scene(
         open_scene(scene),
         tmp_path / "out",
         core_px=32,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: reported.append((done, total)),
     )
-    assert told == [(number, 9) for number in range(1, 10)]
+    assert reported == [(number, 9) for number in range(1, 10)]
 
 
-def test_finished_results_are_left_and_the_user_is_told(scene: Path, tmp_path: Path) -> None:
+def test_finished_results_are_left_and_named(scene: Path, tmp_path: Path) -> None:
     run(scene, tmp_path / "out")
     lai = result_in(tmp_path / "out") / "lai.tif"
     before = lai.stat().st_mtime_ns
@@ -220,15 +220,15 @@ def test_other_settings_give_another_result(
 
 def test_finished_dates_of_a_series_are_left(tmp_path: Path, known: str) -> None:
     cube = fake_cube(np.random.default_rng(2), 24, dates=2).rio.write_crs("EPSG:32631")
-    told: list[Path] = []
-    how = {"options": RunOptions(model=Path(known)), "overwrite": False, "skipped": told.append}
+    skipped: list[Path] = []
+    how = {"options": RunOptions(model=Path(known)), "overwrite": False, "skipped": skipped.append}
 
     first = run_cube(cube[:1], tmp_path, **how)
     both = run_cube(cube, tmp_path, **how)
     cube[0, 0, 0, 0] += 0.01
     run_cube(cube, tmp_path, **how)
 
-    assert told == [first[0], both[1]]
+    assert skipped == [first[0], both[1]]
 
 
 def test_work_runs_ahead_in_order_and_no_further_than_needed() -> None:

@@ -164,7 +164,7 @@ def test_two_items_of_one_id_are_refused(search: Path) -> None:
         list(open_items(str(search)))
 
 
-def test_page_of_a_search_is_told(search: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_page_of_a_search_is_logged(search: Path, caplog: pytest.LogCaptureFixture) -> None:
     document = json.loads(search.read_text())
     document["links"] = [{"rel": "next", "href": "https://example.com/page2"}]
     search.write_text(json.dumps(document))

@@ -167,7 +167,7 @@ def test_help_is_quick() -> None:
 
 
 @pytest.mark.parametrize("name", ["gs://bucket/a.tif", "ftp://host/a.zarr"])
-def test_scheme_that_is_not_read_is_told_with_those_that_are(tmp_path: Path, name: str) -> None:
+def test_scheme_that_is_not_read_is_refused_with_those_that_are(tmp_path: Path, name: str) -> None:
     assert_refused(run(name, tmp_path / "out"), tmp_path / "out", "is read from a path", name[:2])
 
 

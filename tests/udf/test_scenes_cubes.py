@@ -19,7 +19,7 @@ from lai_udf.scenes.metadata import Declared
 
 netcdf4 = pytest.importorskip("netCDF4")
 pytestmark = pytest.mark.filterwarnings(
-    # netCDF4 wheels built against an older numpy say so on import
+    # netCDF4 wheels built against an older numpy warn on import
     "ignore:numpy.ndarray size changed:RuntimeWarning"
 )
 
@@ -141,7 +141,7 @@ def test_scaling_may_differ_by_date(series: xr.DataArray) -> None:
 
 
 def test_dates_of_a_changed_scaling_are_refused_by_name(tmp_path: Path, known: str) -> None:
-    """As a season over January 2022 of which nobody told the offset."""
+    """As a season over January 2022 whose offset is not declared."""
     cube = fake_cube(np.random.default_rng(3), 24, dates=20).rio.write_crs(32632)
     numbers = to_digital_numbers(cube, offset_dn=0)
     numbers[10:] += 1000

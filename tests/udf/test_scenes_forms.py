@@ -57,10 +57,10 @@ def test_every_form_gives_the_same_lai(tmp_path: Path, form: str, shipped: str) 
     np.testing.assert_array_equal(lai.sel(bands="LAI_FLAGS"), first.sel(bands="LAI_FLAGS"))
 
 
-def test_scaling_and_its_origin_are_told(tmp_path: Path) -> None:
+def test_scaling_and_its_origin_are_stated(tmp_path: Path) -> None:
     texts = {form: lai_udf.open_scene(write(tmp_path / form)) for form, write in FORMS.items()}
     known = {form: scene.offset_is_known for form, scene in texts.items()}
-    assert known == {form: "Browser" not in form for form in FORMS}  # float32, nobody says it
+    assert known == {form: "Browser" not in form for form in FORMS}  # float32, undeclared
     assert "EOPF" in texts["EOPF Zarr"].scaling_text
     assert "MTD_MSIL2A.xml" in texts["SAFE"].scaling_text
     assert "STAC Item" in texts["STAC with COG"].scaling_text
@@ -91,7 +91,7 @@ def lai_udf_window(row: int, column: int, height: int, width: int) -> object:
     return Window(column, row, width, height)
 
 
-def test_acquisitions_of_one_folder_are_told_apart(tmp_path: Path) -> None:
+def test_acquisitions_of_one_folder_are_distinguished(tmp_path: Path) -> None:
     write_earth_search_named(tmp_path)
     for band, plane in numbers(9).items():
         write_raster(
@@ -112,7 +112,7 @@ def test_products_of_different_baseline_in_one_folder_have_each_its_offset(tmp_p
     for name, day in (("N0301", "20210605"), ("N0509", "20230605")):
         folder = tmp_path / f"S2A_MSIL2A_{day}T115411_{name}_R023_T29UNU_{day}T164454"
         write_folder(folder, lambda band, day=day: f"T29UNU_{day}T115411_{band}_20m")
-        for path in folder.glob("*_B02_20m.tif"):  # of 10 m, as its name has to say
+        for path in folder.glob("*_B02_20m.tif"):  # of 10 m, as its name has to state
             path.rename(path.with_name(path.name.replace("20m", "10m")))
     offsets = [entry.open().bands[0].scaling.offset for entry in lai_udf.open_scenes(tmp_path)]
     assert offsets == [0.0, -0.1]

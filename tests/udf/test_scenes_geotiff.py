@@ -116,7 +116,7 @@ def test_float_reflectance_is_taken_as_it_is(tmp_path):
     np.testing.assert_array_equal(scene.sel(bands="B12"), values["B12"])
 
 
-def test_missing_offset_is_told_once_a_file(tmp_path, caplog):
+def test_missing_offset_is_reported_once_a_file(tmp_path, caplog):
     path = write_multiband(tmp_path / "raw.tif", make_dn(), scales=None, offsets=None)
     open_scene(path, reflectance_scale=1e-4)
     (line,) = caplog.messages

@@ -31,7 +31,7 @@ def write_bands(folder: Path, dn: dict[str, np.ndarray]) -> dict[str, str]:
 
 
 def earth_search_item(folder: Path, dn: dict[str, np.ndarray], **properties) -> Path:
-    """Write an Item as Earth Search v1 does: keys by common name, raster:bands says -0.1."""
+    """Write an Item as Earth Search v1 does: keys by common name, raster:bands gives -0.1."""
     hrefs = write_bands(folder, dn)
     raster = {"nodata": 0, "scale": 0.0001, "offset": -0.1, "spatial_resolution": 20}
     assets = {
@@ -67,7 +67,7 @@ def reflectance(scene, band: str) -> np.ndarray:
 
 
 def test_offset_that_the_catalogue_took_off_is_not_taken_off_twice(tmp_path):
-    # Element84/earth-search issue 9: raster:bands says -0.1 even where it has been applied
+    # Element84/earth-search issue 9: raster:bands gives -0.1 even where it has been applied
     dn = make_dn()
     item = earth_search_item(tmp_path, dn, **{"earthsearch:boa_offset_applied": True})
     scene = read_scene(item)
@@ -233,7 +233,7 @@ def test_href_that_is_not_answered_is_one_clear_error(loopback):
 
 
 REAL_ITEMS = {
-    # offsets by what the Item and its baseline say: boa_offset_applied, N0214 and older have none
+    # offsets by the Item and its baseline: boa_offset_applied, N0214 and older have none
     "Open-EO__openeo-processes-dask__S2A_32TPS_20230602_0_L2A": 0.0,
     "opendatacube__odc-stac__S2A_28QCH_20200714_0_L2A": 0.0,
     "opendatacube__odc-stac__S2B_MSIL2A_20190629T212529_R043_T06VVN_20201006T080531": 0.0,

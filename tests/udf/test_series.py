@@ -97,7 +97,7 @@ def test_a_cut_is_kept_and_its_moment_is_averaged_over(rng: np.random.Generator)
     high, low = band(observed, "LAI")[last], band(observed, "LAI")[first]
     assert (band(inside, "LAI")[0] < high - 0.5).all()
     assert (band(inside, "LAI")[0] > low + 0.5).all()
-    assert (band(inside, "LAI_SD")[0] > 0.8).all()  # before or after the cut: nobody knows
+    assert (band(inside, "LAI_SD")[0] > 0.8).all()  # before or after the cut: unknown
 
 
 @pytest.mark.parametrize(("trusted", "expected"), [(True, [3]), (False, [])])

@@ -120,7 +120,7 @@ def test_dates_that_are_none_or_missing_are_named_as_such(cube: xr.DataArray) ->
     assert smooth(empty, **SEASON)["LAI"].isnull().all()
 
 
-def test_products_of_one_day_tell_no_more_than_one(cube: xr.DataArray) -> None:
+def test_products_of_one_day_count_as_one(cube: xr.DataArray) -> None:
     later = cube.assign_coords(t=cube["t"] + np.timedelta64(20, "s"))
     later = later.isel(t=slice(None, None, 2))
     twice = xr.concat([cube, later], "t").sortby("t")

@@ -1,4 +1,4 @@
-"""The committed process is the one that the code builds, and says what its parameters mean."""
+"""The committed process is the one that the code builds, and describes its parameters."""
 
 import json
 from pathlib import Path

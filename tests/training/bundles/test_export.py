@@ -56,7 +56,7 @@ def _run(weights: bytes, features: np.ndarray, masks: np.ndarray) -> list[np.nda
 
 
 @pytest.mark.parametrize("shape", [(1, 14, 36, 20), (2, 14, 4, 44), (1, 14, 28, 28)])
-def test_onnx_says_what_keras_says(exported, rng, shape):
+def test_onnx_predicts_what_keras_predicts(exported, rng, shape):
     model, graph, _ = exported
     features = rng.standard_normal(shape, dtype="float32")
     masks = rng.choice([0, 1 / 0.9], (1, model.inputs[1].shape[-1])).astype("float32")

@@ -1,4 +1,4 @@
-"""The exported UNet of the paper says what Keras says, point by point and draw by draw."""
+"""The exported UNet of the paper predicts as Keras does, point by point and draw by draw."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Model cards: everything is read from model.json, what is missing is said to be."""
+"""Model cards: everything is read from model.json, what is missing is stated to be."""
 
 import copy
 import json
@@ -71,7 +71,7 @@ def test_a_number_of_the_card_is_that_of_the_description(description):
     assert "- One pass spread: patches 77." in card
 
 
-def test_where_angles_come_from_is_told_beside_scores_that_had_them(description):
+def test_where_angles_come_from_is_stated_with_scores_that_had_them(description):
     scores = {"correlation": 0.97, "correlation_squared": 0.94}
     _contract(description)["metrics"] = {"sl2p_on_real_scenes_nominal_angles": scores}
     without = model_card(description)
@@ -110,13 +110,13 @@ def test_a_fit_is_measured_against_one_of_the_papers_size(first):
     assert "That is 0.25 times the pixels of a paper-size run" in model_card(first)
 
 
-def test_the_machine_of_the_fit_is_told_where_it_is_known(description):
+def test_the_machine_of_the_fit_is_stated_where_it_is_known(description):
     _contract(description)["provenance"]["device"] = "CPU:0"
 
     assert "Fitted on CPU:0." in model_card(description)
 
 
-def test_the_field_correction_is_told(description):
+def test_the_field_correction_is_described(description):
     card = model_card(description)
 
     assert "`target=field` adds the output of a layer of 32 tanh units over B03" in card

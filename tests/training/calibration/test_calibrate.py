@@ -130,7 +130,7 @@ def test_spectra_far_from_all_field_data_are_hardly_corrected(rng):
     assert abs(far[0]) < 0.1
 
 
-def test_spectra_outside_the_domain_neither_teach_nor_are_corrected(rng):
+def test_spectra_outside_the_domain_are_neither_fitted_on_nor_corrected(rng):
     rows = make_measurements(rng)
     spoilt = Measurements(**vars(rows) | {"outside": rows.sl2p < 2, "measured": rows.measured})
     spoilt.measured[spoilt.outside] += 50
@@ -153,7 +153,7 @@ def test_a_noisy_source_decides_less(rng):
     assert change_of(dense, both, sun=True).mean() < 1.0
 
 
-def test_a_site_date_does_not_teach_its_own_prediction(rng):
+def test_a_site_date_is_predicted_without_its_own_measurements(rng):
     rows = make_measurements(rng, groups=6)
     own = rows.group == rows.group[0]
     spoilt = Measurements(**vars(rows) | {"measured": rows.measured + 4.0 * own})

@@ -176,7 +176,7 @@ def test_coverage_of_a_true_normal_is_nominal(rng):
     assert scores["rank_correlation"] > 0.2
 
 
-def test_an_interval_that_the_quantiles_do_not_tell_is_not_invented():
+def test_an_interval_that_the_quantiles_do_not_give_is_not_invented():
     only_68 = Prediction(np.zeros(3), {0.16: np.full(3, -1.0), 0.84: np.full(3, 1.0)})
 
     assert central_interval(only_68, 0.95) is None  # farther out

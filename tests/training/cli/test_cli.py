@@ -1,4 +1,4 @@
-"""What `lai-train` says before any work begins."""
+"""Errors of `lai-train` before any work begins."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ def test_a_missing_input_is_misuse(tmp_path: Path, command: str, parameter: str)
     assert refused_parameter(command, tmp_path / "nowhere", *outputs) == parameter
 
 
-def test_a_wrong_config_is_told_before_keras_is_loaded(tmp_path: Path) -> None:
+def test_a_wrong_config_is_refused_before_keras_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "wrong.yaml").write_text("network: mlp")
     script = (
         "import sys; from lai_training.cli import app;"

@@ -57,7 +57,7 @@ def _arrays(out, split="train"):
     return {name: np.array(getattr(pool, name)) for name in ("reflectance", "lai", "cosines")}
 
 
-def test_the_manifest_tells_of_every_product(archive, tmp_path):
+def test_the_manifest_lists_every_product(archive, tmp_path):
     manifest = prepare(_config(archive), tmp_path / "pool")
 
     products = _by_date(manifest)
@@ -106,7 +106,7 @@ def test_angles_of_the_granule_reach_patch_and_label(archive, tmp_path):
     np.testing.assert_allclose(relative, 172, atol=0.1)  # sun 172, view 350 and 10: mean 0
 
 
-def test_no_cloudy_pixel_is_taught(archive, tmp_path):
+def test_no_cloudy_pixel_is_trained_on(archive, tmp_path):
     prepare(_config(archive, split={"validation_share": 0}), tmp_path / "pool")
     pool = open_prepared(tmp_path / "pool", "train")
 
@@ -221,7 +221,7 @@ def test_a_changed_file_is_another_product(archive, tmp_path):
     assert before != after
 
 
-def test_the_random_division_says_how_much_it_leaks(archive, tmp_path):
+def test_the_random_division_reports_how_much_it_leaks(archive, tmp_path):
     config = _config(archive, patch_px=16, split={"by": "patch"})
 
     manifest = prepare(config, tmp_path / "pool")
@@ -231,7 +231,7 @@ def test_the_random_division_says_how_much_it_leaks(archive, tmp_path):
     assert manifest.splits["validation"].products == 3
 
 
-def test_the_command_says_what_it_did(archive, tmp_path):
+def test_the_command_prints_what_it_did(archive, tmp_path):
     config = tmp_path / "small.yaml"
     config.write_text(yaml.safe_dump(SMALL))
 

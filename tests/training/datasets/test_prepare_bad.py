@@ -124,7 +124,7 @@ def test_one_bad_product_is_a_recorded_skip_and_alone_an_error(make, reason, tmp
     assert not list(out.glob(".*"))
 
 
-def test_a_missing_angle_file_costs_the_angles_and_is_said(tmp_path, caplog):
+def test_a_missing_angle_file_costs_the_angles_and_is_logged(tmp_path, caplog):
     remove_angles(write_land(tmp_path / "archive"))
 
     manifest = prepare(_config(tmp_path / "archive"), tmp_path / "pool")

@@ -127,7 +127,7 @@ def test_angles_can_still_be_withheld(pool):
     np.testing.assert_allclose(features[..., 11:], np.broadcast_to(NOMINAL_COSINES, (4, 32, 32, 3)))
 
 
-def test_gaps_teach_nothing_and_are_seen_as_gaps(pool):
+def test_gaps_are_not_trained_on_and_are_marked_as_gaps(pool):
     batches = [_stream(pool)[index] for index in range(2)]
     features = np.concatenate([features for (features, _), _, _ in batches])
     weight = np.concatenate([weight for _, _, weight in batches])
@@ -146,7 +146,7 @@ def test_gaps_do_not_spread_by_added_texture(pool):
         assert gaps <= more <= 2 * gaps  # a shift by a fraction of a pixel touches neighbours
 
 
-def test_labels_from_elsewhere_are_taught(archive, tmp_path):
+def test_labels_from_elsewhere_are_trained_on(archive, tmp_path):
     for seed, tile in enumerate(("31TCJ", "30TYT")):
         lai = np.random.default_rng(seed).uniform(0, 6, (1, 64, 64)).astype("float32")
         lai[0, 50:] = np.nan
@@ -175,7 +175,7 @@ def test_labels_and_patches_are_cut_alike(land):
     np.testing.assert_allclose(label[..., 0], features[..., :10].mean(axis=-1), atol=1e-5)
 
 
-def test_pixels_without_a_label_teach_nothing(land, rng):
+def test_pixels_without_a_label_are_not_trained_on(land, rng):
     clean = land[:4].astype("float32")
     lai = np.full((4, 32, 32), 2.0, "float32")
     lai[:, :8] = np.nan

@@ -73,7 +73,7 @@ def test_a_pixel_without_one_band_is_without_all(strip):
     assert np.isnan(patches.reflectance).sum() == 10
 
 
-def test_labels_are_what_sl2p_says_of_the_stored_patch_at_its_angles(strip):
+def test_labels_are_the_estimate_of_sl2p_for_the_stored_patch_at_its_angles(strip):
     rng = np.random.default_rng(1)
     cosines = np.cos(np.radians(rng.uniform(0, 60, (3, 1, 1)))).astype("float32")
 

@@ -187,7 +187,7 @@ def test_maps_of_10_m_are_held_against_sl2p_at_20_m_and_drawn(land, tmp_path):
     assert (tmp_path / "maps.png").stat().st_size > 10_000
 
 
-def test_what_real_imagery_says_is_written_into_the_bundle(land, tmp_path):
+def test_scores_on_real_imagery_are_written_into_the_bundle(land, tmp_path):
     bundle = tmp_path / "own.zip"
     bundle.write_bytes(default_bundle_path().read_bytes())
     fine = degrade(np.tile(land[0].astype("float32"), (1, 2, 2)))

@@ -83,16 +83,16 @@ def test_an_ablation_leaves_a_row_per_fit_and_goes_on_where_it_stopped(tmp_path,
     out = tmp_path / "out"
     run_ablation(_write(tmp_path / "plan.yaml"), out, pools=pools)
     first = (out / "default-1" / "best.keras").stat().st_mtime_ns
-    told = []
+    reported = []
 
     table = run_ablation(
         _write(tmp_path / "plan.yaml", variants={"default": {}, "no turns": {"epochs": 1}}),
         out,
         pools=pools,
-        progress=lambda done, total: told.append((done, total)),
+        progress=lambda done, total: reported.append((done, total)),
     )
 
-    assert told == [(1, 2), (2, 2)]
+    assert reported == [(1, 2), (2, 2)]
     assert (out / "default-1" / "best.keras").stat().st_mtime_ns == first
     assert table == (out / "ablation.md").read_text().strip()
     assert len((out / "ablation.csv").read_text().splitlines()) == 3

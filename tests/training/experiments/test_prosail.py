@@ -255,7 +255,7 @@ def test_leaf_angle_shares_sum_to_one_and_a_sphere_follows_the_sine() -> None:
     np.testing.assert_allclose(share[1], -np.diff(np.cos(edges)), atol=1e-6)
 
 
-def test_light_passes_a_surface_as_fresnel_says() -> None:
+def test_light_passes_a_surface_as_fresnel_predicts() -> None:
     """Allen 1973: diffuse light crosses water's surface (n = 4/3) by 93.4 percent."""
     assert surface_transmittance(np.array([4 / 3]), 90.0)[0] == pytest.approx(0.934, abs=0.001)
     normal = surface_transmittance(np.array([1.5]), 0.1)[0]

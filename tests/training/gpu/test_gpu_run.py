@@ -1,4 +1,4 @@
-"""`training/gpu/run` keeps its time, goes on, and leaves pieces that make one archive."""
+"""`training/gpu/run` keeps its time, resumes, and leaves pieces that make one archive."""
 
 import importlib.util
 import json

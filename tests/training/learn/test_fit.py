@@ -105,8 +105,8 @@ def test_a_fit_leaves_weights_history_and_provenance(resumed):
     assert (read_history(run, 2)[0]["patches_per_s"]) > "0"
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     provenance = json.loads((run / "provenance.json").read_text())
-    told = {"commit", "backend", "device", "versions", "normalisation", "data", "config"}
-    assert told == set(provenance)
+    recorded = {"commit", "backend", "device", "versions", "normalisation", "data", "config"}
+    assert recorded == set(provenance)
     assert provenance["device"] in ("CPU:0", "GPU:0")
     assert provenance["config"]["epochs"] == 2
     assert read_config(run / "config.yaml") == FitConfig.model_validate(EXPERIMENT)

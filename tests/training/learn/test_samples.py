@@ -1,4 +1,4 @@
-"""Samples: repeatable draws, honest labels, and missing pixels that teach nothing."""
+"""Samples: repeatable draws, honest labels, and missing pixels that are not trained on."""
 
 import numpy as np
 import pytest

@@ -482,7 +482,7 @@ def test_the_command_fails_in_one_sentence(season: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-def test_means_of_nothing_tell_why(tmp_path: Path) -> None:
+def test_means_of_nothing_give_the_reason(tmp_path: Path) -> None:
     flagged = make_cube(np.full((6, 8), 2.0), np.full((6, 8), NO_DATA_NEAR))
     write_lai_cogs(flagged, tmp_path / "item", tags={"DATETIME": "2020-06-08T10:00:00Z"})
     make_parcels(a=(0, 0, 4, 6)).to_file(tmp_path / "p.gpkg")

@@ -1,4 +1,4 @@
-"""Bodies that restore spectra: exact without correction, taught by what scenes were before."""
+"""Bodies that restore spectra: exact without correction, trained on what scenes were before."""
 
 import json
 
@@ -78,7 +78,7 @@ def test_an_untrained_network_is_sl2p(resolution, scenes):
     assert not made[..., 5:].any()
 
 
-def test_folded_weights_say_what_sl2p_says(scenes):
+def test_folded_weights_predict_what_sl2p_predicts(scenes):
     image = scenes[0].reflectance
     for number, (variable, scale) in enumerate(VARIABLE_SCALES.items()):
         bands = dict(zip(BANDS, image, strict=True))
@@ -198,7 +198,7 @@ def test_interpolated_bands_are_smooth_and_keep_the_others(scenes):
     assert (smooth[COARSE_ROWS, 20, 20] != smooth[COARSE_ROWS, 20, 21]).all()
 
 
-def test_the_rule_for_residual_cloud_gives_up_the_share_that_it_says(scenes):
+def test_the_rule_for_residual_cloud_gives_up_the_share_that_it_states(scenes):
     rule = fit_residual_cloud(scenes)
     pixels = np.concatenate([s.reflectance[:, s.scored] for s in scenes], axis=1)
     excess = exceed_visible(pixels[:, None], rule)

@@ -17,7 +17,7 @@ from lai_udf.predict import ANGLES
         (datetime(2019, 2, 12, 19, 34, tzinfo=UTC), -32.12, -139.35, 32.71, 62.33),
     ],
 )
-def test_the_sun_stands_where_real_products_say(
+def test_the_sun_stands_where_real_products_state(
     time: datetime, latitude_deg: float, longitude_deg: float, zenith_deg: float, azimuth_deg: float
 ) -> None:
     """Mean_Sun_Angle in MTD_TL.xml of S2A_MSIL2A_20221005T115411_N0400 (T29UNU) and

@@ -202,7 +202,7 @@ def test_noise_has_the_standard_deviation_asked_for(rng: np.random.Generator) ->
     assert np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1] == pytest.approx(0, abs=0.03)
 
 
-def test_a_blur_keeps_the_light_and_a_flat_image_and_shifts_as_told() -> None:
+def test_a_blur_keeps_the_light_and_a_flat_image_and_shifts_as_asked() -> None:
     spot = np.zeros((9, 9), np.float32)
     spot[4, 4] = 1
 

@@ -78,7 +78,7 @@ SNAP_CASES = [
 
 @pytest.mark.parametrize(("network", "sensor", "variable", "row"), SNAP_CASES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_value_is_what_snap_says(network, sensor, variable, row, dtype):
+def test_value_is_that_of_snap(network, sensor, variable, row, dtype):
     numbers = np.array([row], dtype=dtype)
 
     value, _ = predict(numbers[:, :-1], variable=variable, network=network, sensor=sensor)

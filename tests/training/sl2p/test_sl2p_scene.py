@@ -45,7 +45,7 @@ def run(*arguments: object) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("angles", [False, True])
-def test_the_file_holds_what_predict_says(rng, tmp_path, monkeypatch, angles):
+def test_the_file_holds_what_predict_returns(rng, tmp_path, monkeypatch, angles):
     monkeypatch.setattr(sl2p_scene, "STRIP_ROWS", 16)  # 40 rows: two strips and a rest
     scene_path = write_scene_geotiff(make_scene(rng, angles=angles), tmp_path / "scene.tif")
     output = tmp_path / "new" / "sl2p.tif"
@@ -94,7 +94,7 @@ def test_an_unknown_variable_is_refused(rng, tmp_path):
     assert_refused(tmp_path, path, "--variable", "NDVI", message="no variable 'NDVI'")
 
 
-def test_a_scene_without_a_time_says_which_option_gives_it(rng, tmp_path):
+def test_a_scene_without_a_time_names_the_option_that_gives_it(rng, tmp_path):
     path = write_scene_geotiff(make_scene(rng), tmp_path / "scene.tif")
     with rasterio.open(path, "r+") as dataset:
         dataset.update_tags(DATETIME="", TIFFTAG_DATETIME="")
