@@ -18,6 +18,8 @@ pytestmark = pytest.mark.filterwarnings(
     # openeo_processes_dask.specs leaves the files it reads open
     "ignore::pytest.PytestUnraisableExceptionWarning",
     "ignore:pkg_resources is deprecated",
+    # array_element of openeo_processes_dask imports it
+    "ignore:numpy.core is deprecated:DeprecationWarning",
     "ignore:'A-DEC' is deprecated:FutureWarning",
 )
 LOAD = node("load_collection", id="TINY", spatial_extent=BOX, temporal_extent=None)
@@ -195,3 +197,52 @@ def test_a_cube_with_renamed_dimensions_can_be_saved(tiny, tmp_path, source, tar
     (asset,) = write_result(SavedResult(renamed, "netCDF"), tmp_path, True)
     with xr.open_dataset(tmp_path / asset["name"]) as dataset:
         assert dataset["B04"].sizes["t"] == 3
+
+
+def _elements(result):
+    """Return a child process: the first and second label as `a` and `b`, then `result`."""
+    taken = {name: node("array_element", data=DATA, index=index) for index, name in enumerate("ab")}
+    return {"process_graph": {**taken, "child": {**result, "result": True}}}
+
+
+A, B = {"from_node": "a"}, {"from_node": "b"}
+
+
+@pytest.mark.parametrize("dates", [2, 3])
+@pytest.mark.parametrize(
+    ("process_id", "expected"), [("max", np.max), ("sum", np.sum), ("mean", np.mean)]
+)
+def test_a_list_of_elements_is_reduced_over_the_list_not_over_dates(
+    tiny, dates, process_id, expected
+):
+    reducer = _elements(result=node(process_id, data=[A, B, 500]))
+    extent = ["2024-06-01", "2024-06-20" if dates == 2 else "2024-06-30"]
+    load = node("load_collection", id="TINY", spatial_extent=BOX, temporal_extent=extent)
+    load["arguments"]["bands"] = ["B04", "B08"]
+    cube = {"from_node": "c"}
+    found = run(
+        {
+            "c": load,
+            "r": {
+                **node("reduce_dimension", data=cube, dimension="bands", reducer=reducer),
+                "result": True,
+            },
+        },
+        tiny.folder,
+    )
+    plain = run({"c": {**load, "result": True}}, tiny.folder).transpose("t", "y", "x", "bands")
+    assert len(found["t"]) == dates
+    three = np.stack([*np.moveaxis(plain.values, -1, 0), np.full(plain.shape[:-1], 500)])
+    seen = np.isfinite(plain.values).all(-1)
+    got = found.transpose("t", "y", "x").values
+    np.testing.assert_allclose(got[seen], expected(three, axis=0)[seen], rtol=1e-5)
+
+
+def test_an_array_of_elements_makes_bands(tiny):
+    process = _elements(result=node("array_create", data=[B, A, 5]))
+    found = execute(tiny, "apply_dimension", dimension="bands", process=process)
+    plain = execute(tiny, "filter_bands", bands=["B04", "B08"])
+    values = found.transpose("bands", "t", "y", "x").values
+    first, second = plain.transpose("bands", "t", "y", "x").values
+    np.testing.assert_array_equal(values[:2], [second, first])
+    assert (values[2] == 5).all()

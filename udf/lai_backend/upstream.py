@@ -30,15 +30,19 @@ FREQUENCIES = {
 }
 """Of pandas."""
 DECADES = {"decade": 0, "decade-ad": 1}  # last digit of the first year
+IN_LISTS = (ParameterReference, da.Array, np.ndarray)
+"""What makes a list more than plain values: parameters, and results of other nodes."""
 SEPARATE = "__cubes__"
 """Dimension of two cubes that are merged without a resolver although all their labels are equal."""
 
 
 def resolve_lists(function: Process) -> Process:
-    """Wrap a process so that parameters inside a list are resolved as well, as in `max([x, y])`.
+    """Wrap a process so that parameters and arrays inside a list count, as in `max([x, y])`.
 
     Upstream resolves an argument that is a parameter, not a list of them
-    (Open-EO/openeo-processes-dask#42 is the same fault in `merge_cubes`).
+    (Open-EO/openeo-processes-dask#42 is the same fault in `merge_cubes`), and takes a list of
+    arrays, such as elements of an array, for one whose first axis is the list: with as many of
+    them as dates it reduced over the dates. Here the list lies along the axis of its parent.
     """
     resolved = process(function)
     takes_axis = "axis" in inspect.signature(function).parameters
@@ -49,14 +53,16 @@ def resolve_lists(function: Process) -> Process:
         for name, index in (kwargs.get("positional_parameters") or {}).items():
             known[name] = args[index]
         for name, value in list(kwargs.items()):
-            if isinstance(value, list) and any(isinstance(v, ParameterReference) for v in value):
+            if isinstance(value, list) and any(isinstance(v, IN_LISTS) for v in value):
                 parts: Any = [
                     known.get(v.from_parameter) if isinstance(v, ParameterReference) else v
                     for v in value
                 ]
                 if any(np.ndim(part) for part in parts):
-                    parts = da.stack(da.broadcast_arrays(*map(da.asarray, parts)), axis=-1)
-                    kwargs |= {"axis": -1} if takes_axis else {}
+                    given = kwargs.get("axis")
+                    axis = given if isinstance(given, int) else -1
+                    parts = da.stack(da.broadcast_arrays(*map(da.asarray, parts)), axis=axis)
+                    kwargs |= {"axis": axis} if takes_axis else {}
                 kwargs[name] = parts
         return resolved(*args, named_parameters=named_parameters, **kwargs)
 
