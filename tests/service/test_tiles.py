@@ -97,7 +97,7 @@ def test_path_below_the_data_root_names_a_raster_too(client: TestClient, href: s
 
 
 def test_anything_else_is_refused_before_gdal_sees_it(
-    client: TestClient, href: str, subtests: pytest.Subtests
+    client: TestClient, href: str, settings: Settings, subtests: pytest.Subtests
 ) -> None:
     for url in [
         "/etc/passwd",
@@ -128,6 +128,7 @@ def test_anything_else_is_refused_before_gdal_sees_it(
             for route in ("info", "statistics", "preview.png", "WebMercatorQuad/tilejson.json"):
                 answer = client.get(f"/cog/{route}", params={"url": url})
                 assert answer.status_code in (400, 403, 404), (route, answer.text)
+                assert str(settings.data) not in answer.text
 
 
 def test_vrt_that_calls_itself_tif_is_not_opened(

@@ -35,7 +35,12 @@ from titiler.core.resources.enums import ImageType
 from titiler.core.utils import render_image, rescale_array
 
 from lai_service.api.limits import MAX_JP2_PX, check_picture, known_query, problem, turns
-from lai_service.errors import BadRequestError, BrokenFileError, ForbiddenPathError
+from lai_service.errors import (
+    BadRequestError,
+    BrokenFileError,
+    ForbiddenPathError,
+    NotFoundError,
+)
 from lai_service.files.hrefs import DATA_ROUTE, is_safe_path
 from lai_service.files.storage import GDAL_ENVIRONMENT, is_tiff, resolve_below
 from lai_service.web.colours import colour_maps
@@ -62,7 +67,10 @@ def published_raster(url: str, base_url: str, data: Path) -> Path:
     path = unquote(urlsplit(url).path[len(urlsplit(own).path) :]) if url.startswith(own) else url
     if not is_safe_path(path) or path.startswith("."):
         raise ForbiddenPathError(f"{url!r} is not a file published here")
-    file = resolve_below(data / path, [data])
+    try:
+        file = resolve_below(data / path, [data])
+    except NotFoundError as error:  # whose message would show where the data root is
+        raise NotFoundError(f"{url!r} is not published here") from error
     if not file.is_file() or not is_tiff(file):
         raise BadRequestError(f"{url!r} is not a published raster")
     return file
