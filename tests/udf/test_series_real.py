@@ -52,7 +52,7 @@ def between_neighbours(bands: dict[str, np.ndarray], date: int) -> np.ndarray:
     return line
 
 
-def test_left_out_dates_are_foretold_better_than_by_their_neighbours(
+def test_left_out_dates_are_predicted_better_than_by_their_neighbours(
     bands: dict[str, np.ndarray],
 ) -> None:
     clear = np.flatnonzero(np.isin(bands["SCL"], CLEAR).mean(axis=1) > 0.9)[1:-1][::3]

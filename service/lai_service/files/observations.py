@@ -110,10 +110,10 @@ class PublishedResult(LaiResult):
     @cached_property
     def chosen_by(self) -> ResultGroup:
         """Settings of the results that may stand in one line with it."""
-        model, version, target, samples, region, _, points, doubt, resolution = self.settings
+        model, version, target, samples, region, _, points, plausibility, resolution = self.settings
         lower = self.item["assets"].get("lai_lower", {})
         level = float(lower.get(CONFIDENCE_LEVEL, 0.95))
-        further = region or "known", points, doubt or "auto"
+        further = region or "known", points, plausibility or "auto"
         return ResultGroup(target, model, version, samples, resolution, level, *further)
 
     def read(
