@@ -1,6 +1,6 @@
 """From COGs of `lai-udf run` or `lai-udf series` to items: their tags identify them.
 
-Items of a series are `derived_from` those of its dates, which lie beside it, `../<id>/<id>.json`.
+Items of a series are `derived_from` those of its dates, stored beside it: `../<id>/<id>.json`.
 """
 
 from __future__ import annotations

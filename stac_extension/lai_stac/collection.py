@@ -1,6 +1,6 @@
 """A Collection of LAI items: extents, summaries and asset definitions taken from the items.
 
-What a reader of a catalogue wants to know before opening an item: where, when, which LAI, which
+Facts for a reader of a catalogue before opening an item: where, when, which LAI, which
 models, how clear, how certain.
 """
 

@@ -187,7 +187,7 @@ def _dated(
 
 
 def _assets(folder: Path, metadata: Document) -> Iterator[_Asset]:
-    """Yield the GeoTIFFs of the Items that lie beside the metadata, else of the metadata itself."""
+    """Yield the GeoTIFFs of the Items beside the metadata, else of the metadata itself."""
     documents = list(_items_beside(folder, metadata)) or [(folder, metadata)]
     for home, document in documents:
         properties = document.get("properties") or {}

@@ -1,10 +1,9 @@
 """Validate STAC offline: core, lai-quality, uncertainty and the neighbours they come with.
 
-The core schemas come with pystac, ours lie in ``json-schema``. The schemas of other
+The core schemas come with pystac, ours are in ``json-schema``. The schemas of other
 extensions are theirs to publish; ``json-schema/neighbours.json`` checks the fields of them that
-our items use, no more. Whoever holds the originals passes them as `schemas` and gets those
-instead. Nothing is ever fetched: an extension without a local schema is refused, or skipped
-on request.
+our items use, no more; the originals can be passed as `schemas` instead. Nothing is ever fetched:
+an extension without a local schema is refused, or skipped on request.
 """
 
 from __future__ import annotations

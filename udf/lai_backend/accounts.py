@@ -1,6 +1,6 @@
 """The one account of a laptop back-end: its password, and the tokens it is exchanged for.
 
-Whoever gets in can run Python on this machine, so there always is a password: the operator's, or
+Every user can run Python on this machine, so there always is a password: the operator's, or
 one that is drawn and kept in `password` in the data folder, readable by its owner only. Tokens are
 signed and expire; the tokens of openeo-driver itself are only the user's name in base64.
 """

@@ -121,7 +121,7 @@ class LocalBatchJobs(BatchJobs):
         return list(read_log(path, level, offset))[:limit]
 
     def get_result_assets(self, job_id: str, user_id: str) -> dict[str, dict[str, Any]]:
-        """Return the files of a finished job, as openeo-driver wants them."""
+        """Return the files of a finished job, as openeo-driver expects them."""
         job = self._job(job_id, user_id)
         outcome = self._supervisor.outcome(job.id) or {}
         if job.status != "finished":

@@ -1,4 +1,4 @@
-"""`apply_dimension` with processes of openEO (not UDFs), and the labels the specification wants.
+"""`apply_dimension` with processes of openEO (not UDFs), and the labels of the specification.
 
 openeo-processes-dask 2026.9 hides the labels of the dimension from the child process, loses them
 where the number of values stays the same, and takes no process that returns one value.

@@ -1,6 +1,6 @@
 """From the process graph of a client to the flat graph that a worker evaluates.
 
-Two steps, neither of which runs user code; between them `arguments` looks at types:
+Two steps, neither of which runs user code; between them `arguments` checks types:
 
 1. `inline`: user-defined and remote processes are replaced by their graphs, every parameter by its
    value; a `context` that a child process refers to becomes the value its parent gives.

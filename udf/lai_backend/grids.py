@@ -115,7 +115,7 @@ def on_grid_of(
         data: any cube.
         target: has the pixels wanted.
         method: name of openEO, where the pixels differ.
-        what: the cube's name for a warning, where nobody asked for resampling.
+        what: the cube's name for a warning, where no resampling was asked for.
     """
     if not {"y", "x"} <= set(data.dims) or not {"y", "x"} <= set(target.dims):
         return data

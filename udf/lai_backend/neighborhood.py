@@ -169,7 +169,7 @@ def _as_one_task(values: da.Array) -> Any:
 
 
 def _probe(cube: xr.DataArray) -> xr.DataArray:
-    """Return a small corner of a cube, as a UDF sees it."""
+    """Return a small corner of a cube, as passed to a UDF."""
     corner = cube.isel(y=slice(0, PROBE_PX), x=slice(0, PROBE_PX))
     return corner.transpose(*AXIS_ORDER, missing_dims="ignore")
 

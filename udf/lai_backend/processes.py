@@ -136,7 +136,7 @@ def _named(function: Function) -> Function:
 
 
 def _on_cubes(function: Function) -> Function:
-    """Refuse anything but a raster cube where a process of ours wants one."""
+    """Refuse anything but a raster cube where a process of ours requires one."""
     cubes = [
         name for name, kind in inspect.get_annotations(function).items() if kind is xr.DataArray
     ]
@@ -152,9 +152,9 @@ def _on_cubes(function: Function) -> Function:
 
 
 class ResultsCache(dict[str, Any]):
-    """Remembers the results of the main graph, and computes those of child graphs at each call.
+    """Caches the results of the main graph, and computes those of child graphs at each call.
 
-    The graph library forgets the results of child graphs of two processes only, so that others,
+    The graph library drops the results of child graphs of two processes only, so that others,
     as `aggregate_temporal`, would get the first result again and again; it asks by way of
     `__getitem__`, for what it has just computed by brackets.
     """
@@ -272,7 +272,7 @@ def select_scenes(
 
 
 def _meets(condition: Mapping[str, Json], value: Json, registry: ProcessRegistry) -> bool:
-    graph = OpenEOProcessGraph(dict(condition))  # anew each time: it remembers its results
+    graph = OpenEOProcessGraph(dict(condition))  # anew each time: it caches its results
     try:
         return bool(graph.to_callable(registry)(named_parameters={"value": value}))
     except (KeyError, TypeError) as error:

@@ -4,7 +4,7 @@ GeoTIFF: one COG per date, all bands in it. Blocks go into plain files first, of
 because one call of a UDF may make all of them; GDAL then turns each plain file into a COG.
 
 netCDF: one file, a variable per band, CF metadata. The CRS is a variable that the bands name as
-their `grid_mapping`, as CF wants and as the netCDF files of the cloud back-ends have it:
+their `grid_mapping`, as CF requires and as the netCDF files of the cloud back-ends have it:
 `xarray.open_dataset(path, decode_coords="all")` hides it.
 """
 

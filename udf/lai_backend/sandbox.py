@@ -1,8 +1,9 @@
 """Start the process of a UDF so that it can harm nothing but its own job.
 
-Under bubblewrap it sees the system's programs, Python and its packages, the folders of the operator
-and its archives, all read-only; it has a temporary file system of limited size, no network unless
-the operator gives it, no environment of the server, and it ends with its job, whatever it started.
+Under bubblewrap it reads the system's programs, Python and its packages, the folders of the
+operator and its archives, and writes none of them; it has a temporary file system of limited size,
+no network unless the operator gives it, no environment of the server, and it ends with its job,
+whatever it started.
 Where bubblewrap cannot work, as in many containers, what is left is a clean environment, limits
 of the process itself, and the supervisor, which ends whatever descends from a job.
 """
@@ -40,7 +41,7 @@ class Cage:
     work: Path  # folder with its archives
     readable: tuple[Path, ...] = ()  # folders of the operator
     hidden: Path | None = None
-    """Folder that is hidden even where it lies in a readable one: jobs, password."""
+    """Folder that is hidden even within a readable one: jobs, password."""
     threads: int = 1  # threads of a model (`OMP_NUM_THREADS`)
     scratch_bytes: int = 2**30  # space for temporary files
     network: bool = False  # whether it may use the network

@@ -227,7 +227,7 @@ class StoredProcesses(driver.UserDefinedProcesses):
         self._store.save_process(user_id, process_id, spec)
 
     def delete(self, user_id: str, process_id: str) -> None:
-        """Forget a process."""
+        """Delete a process."""
         if not self._store.remove_process(user_id, process_id):
             raise errors.ProcessGraphNotFoundException(process_id)
 

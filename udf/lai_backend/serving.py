@@ -48,7 +48,7 @@ def serve(settings: BackendSettings, on_ready: Callable[[str], None]) -> None:
                 ipv6=":" in settings.host,
                 threads=THREADS,
                 channel_request_lookahead=1,  # so that it notices clients that hang up
-                clear_untrusted_proxy_headers=False,  # openeo-driver looks at them
+                clear_untrusted_proxy_headers=False,  # openeo-driver reads them
             )
         except OSError as error:
             raise SettingsError(

@@ -119,7 +119,7 @@ class Store:
         return self._change(query, *columns.values(), job_id, *allowed)
 
     def remove_job(self, job_id: str) -> None:
-        """Forget a job."""
+        """Delete a job."""
         self._change("DELETE FROM jobs WHERE id = ?", job_id)
 
     def save_process(self, user: str, process_id: str, spec: Mapping[str, Any]) -> None:
@@ -139,7 +139,7 @@ class Store:
         return [dict(json.loads(row["spec"])) for row in rows]
 
     def remove_process(self, user: str, process_id: str) -> bool:
-        """Forget a user-defined process; return whether there was one."""
+        """Delete a user-defined process; return whether there was one."""
         return self._change("DELETE FROM processes WHERE user = ? AND id = ?", user, process_id)
 
 

@@ -1,6 +1,6 @@
 """Batch jobs from `queued` to their end, and synchronous requests.
 
-One thread looks at the registry: it starts waiting jobs when workers are free, and settles running
+One thread polls the registry: it starts waiting jobs when workers are free, and settles running
 ones whose worker has ended. Its state is in the registry and the job folders, so a restarted
 server carries on: jobs whose worker lives are watched further, the others become `error` with a
 reason.

@@ -140,7 +140,7 @@ def check_shape(result: xr.DataArray, expected: dict[str, int], where: str) -> N
 def missing_dependencies(code: str) -> list[str]:
     """Return the distributions that the UDF declares (PEP 723) and this environment lacks.
 
-    Nothing is installed: a back-end on a laptop runs what lies on it.
+    Nothing is installed: a back-end on a laptop runs what is installed there.
     """
     missing = []
     for requirement in extract_udf_dependencies(code) or []:

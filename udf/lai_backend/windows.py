@@ -1,6 +1,6 @@
 """Windows of `apply_neighborhood`: their sizes, and a UDF on all windows of one block of a cube.
 
-`size` is the core of a window. The UDF sees `size + 2 * overlap` pixels, NaN beyond the cube; what
+`size` is the core of a window. The UDF gets `size + 2 * overlap` pixels, NaN beyond the cube; what
 it returns in the overlap is trimmed off.
 """
 
@@ -38,7 +38,7 @@ class Block:
     windows: Windows
     labels_in: Labels  # of the dimensions before y and x, by name, in order
     labels_out: Labels  # the same for the result
-    first: tuple[float, float]  # centre of the first pixel that the first window sees, (y, x)
+    first: tuple[float, float]  # centre of the first pixel of the first window, (y, x)
     step: tuple[float, float]  # signed size of a pixel, (y, x)
     date: Any = None  # the date, where windows are cut per date
 
@@ -126,7 +126,7 @@ def run_block(values: FloatArray, block: Block, call: LocalUdf) -> FloatArray:
 
 
 def _label(values: FloatArray, offset: tuple[int, int], block: Block) -> xr.DataArray:
-    """Return a window as the UDF sees it, `offset` pixels (y, x) into the block."""
+    """Return a window as passed to the UDF, `offset` pixels (y, x) into the block."""
     axes = {
         name: first + (np.arange(size) + start) * step
         for name, first, step, start, size in zip(

@@ -1,4 +1,4 @@
-"""`lai_udf.estimate`: LAI of a cube, whoever made it, as xarray.
+"""`lai_udf.estimate`: LAI of a cube from any library, as xarray.
 
 In: a Dataset or DataArray as odc-stac, stackstac, rioxarray, openEO and others give it. Out: a
 Dataset of LAI with its interval and flags, described by CF's conventions. A cube of Dask stays

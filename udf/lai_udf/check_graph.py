@@ -1,6 +1,6 @@
 """Check a process graph (JSON) before a job is paid: bands, windows, settings, the UDF in it.
 
-Looks at every node with a `run_udf`; ours wants to be in an `apply_neighborhood`. In: a flat graph,
+Checks every node with a `run_udf`; ours belongs in an `apply_neighborhood`. In: a flat graph,
 or a stored process. Out: problems, none if good. What parameters will hold is not judged.
 """
 

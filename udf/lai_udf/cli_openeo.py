@@ -171,7 +171,7 @@ def pack(
 ) -> None:
     """Pack model and runtime for a back-end.
 
-    Job options and checksums lie beside the archives.
+    Job options and checksums are written beside the archives.
     """
     from lai_udf.bundle import open_bundle
     from lai_udf.pack import pack as pack_files

@@ -26,7 +26,7 @@ from lai_udf.errors import ContractError
 class Cutting:
     """How a back-end cuts a cube."""
 
-    size_px: int = 224  # core of a window; the UDF sees size + 2 overlap
+    size_px: int = 224  # core of a window; the UDF gets size + 2 overlap
     overlap_px: int = 16  # border on every side
     by_date: bool = False
     """True: `"dimension": "t", "value": "P1D"`, one 3-D chunk per date; False: all dates."""
@@ -232,7 +232,7 @@ def _crop(
     cutting: Cutting,
     times: npt.NDArray[Any] | None,
 ) -> xr.DataArray:
-    """Cut what lies outside the cube off again, and give the coordinates back."""
+    """Trim pixels outside the cube, and restore its coordinates."""
     top, left = (origin + cutting.overlap_px for origin in cutting.origin_px)
     inside = values[..., top : top + cube.sizes["y"], left : left + cube.sizes["x"]]
     kept: dict[str, Any] = {dim: cube[dim] for dim in ("y", "x") if dim in cube.coords}

@@ -263,11 +263,11 @@ def refuse_other_result(directory: Path, result_id: str, found: str | None) -> N
     Args:
         directory: where the result would go.
         result_id: its id.
-        found: id of the result that lies there (tag `ID_TAG` of its COGs), None if there is none;
+        found: id of the result stored there (tag `ID_TAG` of its COGs), None if there is none;
             an empty one is of a release that wrote no ids.
 
     Raises:
-        IdentityError: another result lies there; it is left as it is.
+        IdentityError: another result is stored there; it is left as it is.
     """
     if found is not None and found != result_id:
         raise IdentityError(

@@ -103,7 +103,7 @@ def upload_archives(packed: Pack, backend: str) -> None:
     The checksums are written anew, for the job options hold signed addresses then.
 
     Args:
-        packed: what was packed; where it lies, its `job_options.json` is rewritten.
+        packed: what was packed; in its folder `job_options.json` is rewritten.
         backend: address of the back-end, which must offer storage for artifacts (as the Copernicus
             Data Space does); logs in by OpenID Connect.
 

@@ -722,7 +722,7 @@ def join_blocks(pixels: Sequence[np.ndarray], side: int) -> np.ndarray:
 
 
 def build_body_features(blocks: np.ndarray, constants: dict[str, Any]) -> np.ndarray:
-    """Return what a body sees, (channels, y, x) float32, on the 20 m grid.
+    """Return the input of a body, (channels, y, x) float32, on the 20 m grid.
 
     Ten bands, normalised, as the mean of each block; where a block has four pixels, how these
     differ from their mean in B02, B03, B04 and B08; the share of the block that holds data.
@@ -1353,7 +1353,7 @@ def describe_pixels(
     settings: PredictOptions,
     day: float | None,
 ) -> dict[str, np.ndarray]:
-    """Return the wanted bands of pixels, without what lies around them, by name, (y, x) each.
+    """Return the wanted bands of pixels, without their halo, by name, (y, x) each.
 
     Args:
         inputs: the pixels.

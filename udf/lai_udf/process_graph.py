@@ -22,7 +22,7 @@ from lai_udf.predict import ANGLES, BANDS, HALO_PX
 from lai_udf.smoothing import renamed_errors
 from lai_udf.zones import repair, split_by_zone
 
-WINDOW_PX = 224  # default core of a window; the UDF sees 224 + 2 x 16 = 256 px
+WINDOW_PX = 224  # default core of a window; the UDF gets 224 + 2 x 16 = 256 px
 WINDOW_MULTIPLE = 4  # windows and overlaps are multiples of the poolings of the shipped networks
 COLLECTION = "SENTINEL2_L2A"  # name of the collection on the Copernicus Data Space and Terrascope
 COLLECTION_SCALE = 1e-4
@@ -86,7 +86,7 @@ def lai_cube(
             with the 20 m bands by nearest neighbour.
         model: where the worker finds the bundle: a folder made by `udf-dependency-archives`
             (`lai_model`), or a path on a back-end that shares the disk.
-        size: core of a window, px, a multiple of 4; the UDF sees size + 2 overlap.
+        size: core of a window, px, a multiple of 4; the UDF gets size + 2 overlap.
         overlap: px on every side, a multiple of 4, at most `size`. 16 covers the default network.
         samples: Monte-Carlo draws for `LAI_SD`; 0 = single pass.
         seed: seed of the draws.
@@ -268,7 +268,7 @@ def lai_from_collection(
         collection: id of the collection.
         auxiliary_bands: scene classes and angles to load; those that the collection has.
         reflectance_scale: see `lai_cube`; by default digital numbers without offset.
-        resolution: 20, or 10 m: the 20 m bands come by nearest neighbour, as the network wants.
+        resolution: 20, or 10 m: the 20 m bands come by nearest neighbour, as the network requires.
         step_days: smooth LAI over time and give it every so many days from the first day on, see
             `series_cube`: clouds are rejected, gaps filled.
         **settings: see `lai_cube`.

@@ -1,4 +1,4 @@
-"""LAI results on disk, whoever wrote them: found, distinguished, and read by windows.
+"""LAI results on disk, from any writer: found, distinguished, and read by windows.
 
 A result is one date: a folder of COGs (`lai-udf run`, items of `make demo` and of
 `lai-service publish`), or a GeoTIFF with named bands (results of an openEO job). Its time comes
@@ -31,7 +31,7 @@ from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
 
 LAI_FILE = "lai.tif"
 REFERENCE_FILES = ("sl2p.tif",)
-"""Files with a band LAI that lie beside results, to compare them with."""
+"""Files with a band LAI stored beside results, to compare them with."""
 SERVICE_FOLDER = ".catalogue"
 """Beside the files that `lai-service` keeps of published results."""
 FLAGS = "LAI_FLAGS"

@@ -199,7 +199,7 @@ def read_settings(context: dict[str, Any] | None) -> SeriesOptions:
 
 @dataclass(frozen=True)
 class Course:
-    """What a filter predicts at every time before it sees the value there.
+    """What a filter predicts at every time before it is updated with the value there.
 
     In units of the process: prior N(0, 1) for the value and for the scaled slope.
     """

@@ -1,7 +1,7 @@
 """The user-defined process `sentinel2_lai`: LAI of an area and season by name, as committed JSON.
 
 `lai-udf graph` writes `udf/openeo_udp/`: the process with the text of the UDF in it, and what the
-APEx algorithm catalogue wants beside it: records of the process and of its provider, and a
+APEx algorithm catalogue requires beside it: records of the process and of its provider, and a
 benchmark scenario. They are generated, never edited; a test compares them with what this module
 builds. For the catalogue they are written with the commit that they belong to (`--revision`), as
 the release does.

@@ -108,7 +108,7 @@ class ZonalStatistics:
     standard_deviation: Mapping[str, Floats]
     """Weighted, of the pixels about their mean; it is not the error of the mean."""
     valid_share: Floats
-    """Share of the zone's whole area that is usable, 0-1; what lies off the raster is not."""
+    """Share of the zone's whole area that is usable, 0-1; area off the raster is not."""
     pixels: Floats
     """Usable area in pixels."""
     n_effective: Floats

@@ -62,7 +62,7 @@ class Scaling:
     """Reflectance at digital number 0: -0.1 from processing baseline 04.00 on, 0 before."""
 
     is_known: bool = True
-    """Whether somebody states the offset; else it is taken as 0 and may be judged."""
+    """Whether the offset is stated; else it is taken as 0 and may be judged."""
 
     found: str = ""
     """Where it was found, such as `MTD_MSIL2A.xml`."""

@@ -219,7 +219,7 @@ def as_cube(
     name: str = "the cube",
     pixel_m: float | None = None,
 ) -> Cube:
-    """Read the labels of a cube, whoever made it; values are not touched.
+    """Read the labels of a cube from any library; values are not touched.
 
     Args:
         data: Dataset with a variable for each band, or with one that has a dimension of bands; or

@@ -88,7 +88,7 @@ def describe_band(
         dataset: the raster, open.
         declared: goes before what the file states.
         metadata: of the scene.
-        found: scaling that somebody else states (a catalogue), before the file's.
+        found: scaling stated elsewhere (by a catalogue), before the file's.
 
     Raises:
         UndeclaredScaleError: integer reflectance without a stated scale.

@@ -1,4 +1,4 @@
-"""Georeference of an xarray object: its CRS and its grid, whoever wrote them."""
+"""Georeference of an xarray object: its CRS and its grid, from any library."""
 
 import re
 from collections.abc import Mapping

@@ -148,7 +148,7 @@ def choose_scaling(
         time: of the scene, for offsets that differ by date.
 
     Raises:
-        UndeclaredScaleError: whole numbers, and nobody states a scale.
+        UndeclaredScaleError: whole numbers, and no scale is stated.
     """
     if found is None and dtype.kind == "f":
         found = Scaling(1.0, 0.0, False, "as stored")

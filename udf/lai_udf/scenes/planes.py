@@ -130,7 +130,7 @@ def _stated_scaling(band: xr.DataArray) -> Scaling | None:
 def _by_baseline(data: xr.Dataset | xr.DataArray, size: int) -> list[Scaling | None] | None:
     """Return the scaling by the processing baseline of each date, that stackstac keeps.
 
-    The offset is not taken for known: somebody may have harmonised the numbers before.
+    The offset is not taken for known: the numbers may have been harmonised before.
     """
     coordinate = next((data.coords[n] for n in BASELINE_COORDINATES if n in data.coords), None)
     if coordinate is None:

@@ -129,7 +129,7 @@ def _describe_cube(href: str, declared: Declared) -> Iterator[SceneEntry]:
 
 
 def _describe_folder(folder: Path, declared: Declared) -> Iterator[SceneEntry]:
-    """Yield a SAFE product, the acquisitions of single-band files, or what lies in the folder."""
+    """Yield a SAFE product, the acquisitions of single-band files, or the products in a folder."""
     if any(folder.glob("MTD_MSIL*.xml")) or (folder / "GRANULE").is_dir():
         yield _entry(describe_safe, folder, declared)
         return

@@ -5,7 +5,7 @@ The readers of each kind of product (`geotiff`, `folder`, `stac`, `safe`, `eopf`
 for a window of it, so that a tile can be streamed. Relies on rasterio and rioxarray.
 
 The grid of a scene is of 20 m or 10 m. A file of half the pixel is averaged 2 by 2, one of twice
-the pixel is repeated, one of a foreign CRS or pixel is reprojected where the caller wants it.
+the pixel is repeated, one of a foreign CRS or pixel is reprojected where the caller asks for it.
 """
 
 import hashlib
