@@ -125,7 +125,7 @@ class Client:
             self.ledger.settle(item_id, GONE)
 
     def patch(self, item_id: str) -> None:
-        """Change a property of an item, whoever publishes it meanwhile."""
+        """Change a property of an item, even if it is published meanwhile."""
         note = {"properties": {"note": self.rng.random()}}
         self.ask("patch", "PATCH", item_path(item_id), {204, 404}, json=note)
 

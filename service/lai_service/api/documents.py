@@ -201,7 +201,7 @@ class Fields:
 
 
 def _shown(include: frozenset[str], exclude: frozenset[str]) -> frozenset[str]:
-    """Return the included paths, and of those that nobody named what is not excluded."""
+    """Return the included paths, and of those not named what is not excluded."""
     unasked = {
         path
         for path in (_IDENTITY if include else _DEFAULT)

@@ -1,7 +1,7 @@
 """What every request passes, and what one that anybody may send can cost.
 
 The guard of the token sits in front of the routes, so a route that is added later is guarded
-without anybody having to remember it. `OPEN_READS` lists the only POST requests that are reads.
+without a list to maintain. `OPEN_READS` lists the only POST requests that are reads.
 Without a token in the settings, writes are off for everybody. Every limit (bytes, depth, vertices,
 pixels) is checked before the work that it bounds, and answered with 400 or 413. Work on pixels
 waits for its turn, so that many requests take longer and not more memory. The path of a published
@@ -67,12 +67,12 @@ _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class TokenGuard:
-    """ASGI middleware that lets reads pass and asks writers for a token.
+    """ASGI middleware that passes reads and requires a token of writers.
 
     Args:
         app: the application behind.
-        tokens: tokens that may write; none means that nobody may.
-        closed: why nobody may write where there are no tokens.
+        tokens: tokens that may write; without any, writes are refused.
+        closed: why writes are refused where there are no tokens.
     """
 
     def __init__(self, app: ASGIApp, tokens: Sequence[str], closed: str = _NO_TOKEN) -> None:

@@ -186,7 +186,7 @@ def time_series(
             return _read(catalogue, items, data, places, asked, bundles)
         except (LaiUdfError, RasterioError) as error:
             versions = [item["assets"] for item in items]
-            if seen.count(versions) > 1:  # nobody replaces them: they are damaged
+            if seen.count(versions) > 1:  # they are not being replaced: they are damaged
                 raise BrokenFileError(
                     "a raster of the items here cannot be read; run lai-service repair"
                 ) from error
@@ -235,7 +235,7 @@ def _read(
     results = [result for result in found if result is not None]
     if not results:
         raise NotFoundError("the items here have no LAI raster that lies in this service")
-    # Where single dates lie beside series made of them, the dates: `smooth` makes a series of them.
+    # Where single dates are beside series made of them, the dates: `smooth` makes a series of them.
     observed = [result for result in results if "gap_days" not in result.item["assets"]]
     results = observed or results
     chosen, settings, others = choose(results, asked.target, asked.model, asked.resolution)

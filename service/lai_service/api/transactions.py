@@ -195,7 +195,7 @@ class Transactions(ApiExtension):
         return read_stored_hrefs(document, base_url)
 
     def _store(self, collection_id: str, items: list[Document], mode: WriteMode) -> list[Written]:
-        """Store items; while their files are looked for, nobody removes them."""
+        """Store items; while their files are looked for, they cannot be removed."""
         ids = [str(item["id"]) for item in items if has_files(item)]
         few = len(ids) <= _MANY_LOCKS
         with (

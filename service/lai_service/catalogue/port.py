@@ -198,7 +198,7 @@ class Catalogue(ABC):
     def change_collection(
         self, collection_id: str, change: Callable[[Document], Document]
     ) -> Document:
-        """Replace a collection by `change(collection)`; nobody writes in between."""
+        """Replace a collection by `change(collection)`, with no write in between."""
         with self._writing(collection_id) as connection:
             document = change(self._collection(connection, collection_id))
             self._store_collection(connection, document, False)
@@ -244,7 +244,7 @@ class Catalogue(ABC):
     def change_item(
         self, collection_id: str, item_id: str, change: Callable[[Document], Document]
     ) -> Document:
-        """Replace an item by `change(item)`; nobody writes in between."""
+        """Replace an item by `change(item)`, with no write in between."""
         with self._writing(collection_id) as connection:
             old = self._item(connection, collection_id, item_id)
             document = change(old)
@@ -282,7 +282,7 @@ class Catalogue(ABC):
         return self._ask(Sql(query, group.params + where.params))
 
     def health(self) -> dict[str, Any]:
-        """Return what an operator wants to see; raise where the database does not answer."""
+        """Return facts for an operator; raise where the database does not answer."""
         counts = "select (select count(*) from items), (select count(*) from collections)"
         ((items, collections),) = self._ask(Sql(counts))
         return {**self._server(), "collections": collections, "items": items}

@@ -1,6 +1,6 @@
 """The SQLite file: its connections, its tables, and how a STAC document is laid into them and back.
 
-A connection belongs to whoever uses it just now, not to a thread: web servers make and end threads
+A connection belongs to the request that uses it, not to a thread: web servers make and end threads
 all day, and each would leave an open file behind. Each has the SQL functions that SQLite lacks:
 `geometry_is`, `array_is`, `fold` and `to_us`.
 
@@ -104,7 +104,7 @@ class Connections:
                 raise
 
     def close(self) -> None:
-        """Close the idle connections; all are where nobody uses one."""
+        """Close the idle connections: all that are not in use."""
         with self._lock:
             idle, self._idle = self._idle, []
         for connection in idle:
@@ -113,7 +113,7 @@ class Connections:
     def _mode(self) -> str:
         if not self._read_only:
             return ""
-        # Readers of a WAL file write its index beside it; where they cannot, nobody writes at all.
+        # Readers of a WAL file write its index beside it; where they cannot, there is no writer.
         return "?mode=ro" if os.access(self._path.parent, os.W_OK) else "?immutable=1"
 
     def _open(self) -> sqlite3.Connection:

@@ -81,11 +81,11 @@ def locked(data: Path, collection_id: str, *item_ids: str) -> Iterator[None]:
     """Hold the locks of some items' files; they are released even when the process dies.
 
     A lock is of the file system (flock), so it also holds between worker processes. Whoever holds
-    an item shares the lock of its collection, so that nobody removes the collection meanwhile.
+    an item shares the lock of its collection, so that the collection is not removed meanwhile.
     """
     with ExitStack() as held:
         held.enter_context(_flock(data, collection_id, fcntl.LOCK_SH))
-        for item_id in sorted(set(item_ids)):  # one order for all, so that nobody waits in a ring
+        for item_id in sorted(set(item_ids)):  # one order for all, so that there is no deadlock
             held.enter_context(_flock(data, f"{collection_id}/{item_id}", fcntl.LOCK_EX))
         yield
 
@@ -169,7 +169,7 @@ GDAL_ENVIRONMENT = {
     "VRT_VIRTUAL_OVERVIEWS": "NO",
     "GDAL_CACHEMAX": 64 * 1024 * 1024,
 }
-"""GDAL looks at the one file it is given: no side files, no network; it keeps 64 MB of blocks."""
+"""GDAL opens the one file it is given: no side files, no network; it keeps 64 MB of blocks."""
 
 _MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _TOLERANCE_DEG = 0.01

@@ -191,7 +191,7 @@ def publish_results(
 
 
 def download_job(job: "openeo.BatchJob", folder: Path) -> Path:
-    """Download a finished job with everything that publishing wants to know of it.
+    """Download a finished job with everything that publishing needs of it.
 
     Args:
         job: the finished job.

@@ -85,7 +85,7 @@ def _write_all(catalogue: Catalogue, settings: Settings, folder: Path, files: bo
 def _write_latest(
     catalogue: Catalogue, found: Document, data: Path, folder: Path, files: bool
 ) -> bool:
-    """Write an item while nobody replaces or removes it; return whether it is still there."""
+    """Write an item under its lock; return whether it is still there."""
     with locked(data, found["collection"], found["id"]):
         try:
             item = catalogue.item(found["collection"], found["id"])

@@ -17,7 +17,7 @@ _log = logging.getLogger("lai_service")
 
 
 def hold_port(host: str, port: int) -> socket.socket:
-    """Return a socket that holds an address, so that nobody else gets it meanwhile.
+    """Return a socket that holds an address, so that no other process gets it meanwhile.
 
     Args:
         host: name or address of this machine.

@@ -73,7 +73,7 @@ def _missing(item: Document, data: Path) -> list[str]:
 
 
 def _broken(catalogue: Catalogue, data: Path, collection_id: str, item_id: str) -> list[str]:
-    """Look again while nobody replaces or removes the item."""
+    """Look again under the lock of the item."""
     with locked(data, collection_id, item_id):
         try:
             item = catalogue.item(collection_id, item_id)
@@ -85,7 +85,7 @@ def _broken(catalogue: Catalogue, data: Path, collection_id: str, item_id: str) 
 def _clear(catalogue: Catalogue, data: Path, folder: Path, dry_run: bool) -> list[Path]:
     """Remove the versions of one item that the catalogue does not name."""
     collection_id, item_id = folder.relative_to(data).parts
-    with locked(data, collection_id, item_id):  # nobody publishes this item meanwhile
+    with locked(data, collection_id, item_id):  # this item is not published meanwhile
         if not folder.is_dir():  # its item was deleted before
             return []
         page = catalogue.search(Search(collections=(collection_id,), ids=(item_id,), limit=1))
@@ -157,7 +157,7 @@ def _upgrade(catalogue: Catalogue, data: Path, item: Document) -> str:
 
 
 def _with_local_links(item: Document) -> Document:
-    """Return an item whose links to published files name them as they lie beside the rasters."""
+    """Return an item whose links to published files name them beside the rasters."""
     links = [
         {**link, "href": f"./{Path(str(link['href'])).name}"}
         if is_relative(str(link.get("href"))) and link.get("rel") == "derived_from"

@@ -1,1 +1,1 @@
-"""What a person sees: tiles, colours, plots, pages."""
+"""Graphical output: tiles, colours, plots, pages."""

@@ -1,7 +1,7 @@
 """Tiles, previews, points and statistics of published rasters, by titiler.
 
 `url` names a published file: its path below the data root or its `/data` address here. Anything
-else, in particular any other address, is refused before GDAL sees it.
+else, in particular any other address, is refused before GDAL opens it.
 
 Pictures are encoded by Pillow in place of GDAL, without a long hold of the interpreter: GDAL packs
 a PNG of 2048 x 2048 pixels in a second or two and lets no other thread run meanwhile, not even the

@@ -180,7 +180,7 @@ def score_model(
 
 
 def label_features(features: Floats, normalisation: Normalisation, config: SampleConfig) -> Floats:
-    """Return SL2P's LAI of what the network sees, (n, y, x)."""
+    """Return SL2P's LAI of the network's input, (n, y, x)."""
     count = len(BANDS)
     observed = features[..., :count] * normalisation.std + normalisation.mean
     lai, _ = predict_patches(observed.transpose(0, 3, 1, 2), features[:, 0, 0, count + 1 :])

@@ -2,7 +2,7 @@
 
 Input: a size, a seed and dates. Output, folder by folder: what a user of `lai-train parcels`
 has: `parcels.gpkg` in the layout of the French register, a LAI item folder per date with SL2P
-beside it, and, what nobody else has, `truth.csv`, the mean true LAI of every parcel and date.
+beside it, and, which no real season has, `truth.csv`, the mean true LAI of every parcel and date.
 
 A parcel keeps its crop, its canopies of the spectral library, its pattern of good and poor spots
 and its place through the season; LAI follows the crop's calendar, moved by a few weeks per parcel.

@@ -340,7 +340,7 @@ def _failures(contract: Json) -> str:
         lines.append(
             f"The interval rests on {calibration['n_pairs']} field pairs of "
             f"{calibration.get('n_site_dates', 'few')} site-dates; for crops, seasons and regions "
-            "unlike theirs nobody has checked what it holds."
+            "unlike theirs its coverage has not been checked."
         )
     for target, own in left_out.items():
         if "bias" in own:

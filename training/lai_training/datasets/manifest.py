@@ -148,7 +148,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def format_manifest(manifest: Manifest) -> str:
-    """Return what a person wants to know first, as lines of text."""
+    """Return the summary of a manifest, as lines of text."""
     counts = manifest.counts
     lines = [
         f"{counts['products']} products used, {counts['products_skipped']} skipped, "

@@ -60,7 +60,7 @@ def walk(path: Path) -> list[str]:
     """Return the products in a folder and below, or the product that the path is.
 
     A folder with `MTD_MSIL2A.xml`, or whose name ends in `.SAFE`, is a product. So are STAC Items,
-    and GeoTIFFs unless they lie beside an Item: those are its assets.
+    and GeoTIFFs unless they are stored beside an Item: those are its assets.
     """
     if not path.exists():
         raise PrepareError(f"source {path} does not exist")

@@ -90,7 +90,7 @@ def fit(
             validation_data=held_out_stream,
             initial_epoch=done,
             epochs=config.epochs,
-            shuffle=False,  # a resumed run sees the batches in the same order as a whole one
+            shuffle=False,  # a resumed run gets the batches in the same order as a whole one
             verbose=0,
             callbacks=[set_epoch, *averaged, *watched, keep],  # they act in this order
         )

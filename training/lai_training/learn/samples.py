@@ -2,7 +2,7 @@
 
 Input: a pool of noise-free patches, shape (n, 10, y, x), read when it is asked for, so that no
 data set need fit in memory. Output: batches for Keras. Every batch is a function of (seed, epoch,
-index) alone, so a resumed run sees what an uninterrupted one would: all functions draw from the
+index) alone, so a resumed run gets the samples of an uninterrupted one: all functions draw from the
 generator given, in a fixed order.
 
 The label is SL2P of the noise-free patch: the network learns what SL2P would estimate if the sensor
