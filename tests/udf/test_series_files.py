@@ -7,6 +7,7 @@ import pytest
 import rasterio
 import xarray as xr
 from fake_cubes import fake_cube
+from fake_lai import fake_layers, write_product
 from fake_series import fake_series, write_dates
 from typer.testing import CliRunner
 
@@ -114,6 +115,17 @@ def test_results_on_disk_are_smoothed_and_written_as_cogs(results: Path, tmp_pat
     with rasterio.open(out / "20240430T000000" / "lai.tif") as dataset:
         lai = dataset.read(1, masked=True) * dataset.scales[0]
     np.testing.assert_allclose(lai, found["LAI"].sel(t="2024-04-30"), atol=1e-3)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_product_that_was_run_with_two_offsets_is_refused(tmp_path: Path, same: bool) -> None:
+    for name, scaling in (("a", "offset -0.1"), ("b", "offset -0.1" if same else "offset 0")):
+        write_product(tmp_path / "in" / name, fake_layers(np.random.default_rng(0)))
+        for path in (tmp_path / "in" / name).glob("*.tif"):
+            with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dataset:
+                dataset.update_tags(DATETIME="2024-06-21T10:36:29Z", SCALING=scaling)
+    code, _, stderr = run(tmp_path / "in", tmp_path / "out", "--dates", "observed")
+    assert code == (0 if same else 1), stderr
 
 
 def test_strips_give_what_one_piece_gives(

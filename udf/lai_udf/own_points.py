@@ -13,7 +13,7 @@ from typing import Any
 
 from lai_udf.errors import OwnPointsError, RasterError
 from lai_udf.identity import RunOptions
-from lai_udf.results import LaiResult, find_results
+from lai_udf.results import LaiResult, find_results, require_one_scaling
 from lai_udf.run import run_scenes
 from lai_udf.scenes.read import open_scenes
 
@@ -172,6 +172,7 @@ def open_field_results(sources: Sequence[Path], model: Path | None) -> Iterator[
         except RasterError:
             scenes.append(source)
     with tempfile.TemporaryDirectory() as folder:
+        require_one_scaling(results)
         if scenes:
             entries = chain.from_iterable(open_scenes(source) for source in scenes)
             run_scenes(

@@ -216,6 +216,22 @@ def find_results(sources: Sequence[Path]) -> list[LaiResult]:
     return sorted(single.values(), key=lambda result: (result.datetime, str(result.path)))
 
 
+def require_one_scaling(results: Sequence[LaiResult]) -> None:
+    """Raise `RasterError` where a product was run several times, with other scale or offset.
+
+    These are no observations of their own: their mean would be that of a right and a wrong one.
+    """
+    known: dict[object, LaiResult] = {}
+    for each in results:
+        product = each.datetime, each.grid, each.settings, each.tags.get("PRODUCT_ID")
+        other = known.setdefault(product, each)
+        if other.tags.get("SCALING") != each.tags.get("SCALING"):
+            raise RasterError(
+                f"{other.path} and {each.name} are of one product by other scale or offset: "
+                "keep one of them"
+            )
+
+
 def group_overpasses(results: Sequence[LaiResult]) -> list[list[LaiResult]]:
     """Put together what one overpass saw with the same settings, tile by tile, in order of time."""
     groups: list[list[LaiResult]] = []

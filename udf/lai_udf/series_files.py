@@ -24,7 +24,7 @@ from lai_udf.grid import Grid
 from lai_udf.identity import ID_TAG
 from lai_udf.predict import OUTPUT_BANDS as LAI_OUTPUTS
 from lai_udf.predict import VARIABLES
-from lai_udf.results import find_results
+from lai_udf.results import find_results, require_one_scaling
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
 from lai_udf.scenes.locating import find_crs
 from lai_udf.scenes.metadata import Declared
@@ -80,7 +80,8 @@ def open_series_input(source: Path, scale: float | None = None, offset: Any = No
         offset: reflectance at digital number 0.
 
     Raises:
-        RasterError: no results, or one that cannot be read.
+        RasterError: no results, one that cannot be read, or several of a product that differ in
+            their scaling.
         GridError: results on several grids.
         MetadataError: results of several models or targets.
         ProductError: a cube that cannot be read.
@@ -101,8 +102,10 @@ def _open_results(source: Path) -> SeriesInput:
             )
     if len({result.settings for result in results}) > 1:
         raise MetadataError(
-            f"{source} holds results of several models, targets or draws: give those of one"
+            f"{source} holds results of several models or settings (target, draws, interval, own "
+            "points): give those of one"
         )
+    require_one_scaling(results)
     moments = [result.datetime.replace(tzinfo=None) for result in results]
     times = np.array(moments, dtype="datetime64[ns]")
     attributes = {key: first.tags[key.upper()] for key in KEPT_TAGS if key.upper() in first.tags}

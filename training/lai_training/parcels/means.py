@@ -27,7 +27,7 @@ from lai_udf.longitudes import split_box
 from lai_udf.observe import observe_zones
 from lai_udf.polygons import LEFT_OUT, read_polygons
 from lai_udf.predict import UNUSABLE_FLAGS
-from lai_udf.results import LaiResult, find_results, open_result
+from lai_udf.results import LaiResult, find_results, open_result, require_one_scaling
 from lai_udf.zonal import ZonalStatistics
 
 
@@ -140,10 +140,13 @@ def find_items(sources: Sequence[Path]) -> list[LaiResult]:
     """Return the LAI results below some paths, in order of time.
 
     Paths are item folders, item JSON files, GeoTIFFs or folders of openEO job results, or folders
-    of them such as `build/demo`. Raises `ParcelsError` where one of them holds no LAI.
+    of them such as `build/demo`. Raises `ParcelsError` where one of them holds no LAI, or a product
+    was run with several scalings.
     """
     try:
-        return find_results(sources)
+        results = find_results(sources)
+        require_one_scaling(results)
+        return results
     except LaiUdfError as error:
         raise ParcelsError(str(error)) from error
 
