@@ -255,3 +255,16 @@ def test_errors_about_evidence_name_the_parameters_of_smooth() -> None:
         with pytest.raises(LaiError) as refused:
             smooth(lai, evidence=evidence, dates="observed")
         assert refused.value.parameter == "scale"
+
+
+def test_a_level_that_is_no_number_is_named(cube: xr.DataArray) -> None:
+    lai = cube.to_dataset("bands")
+    with pytest.raises(LaiInputError) as raised:
+        smooth(lai.assign_attrs(level="L2A"), step_days=10)
+    assert (raised.value.parameter, raised.value.value) == ("level", "L2A")
+
+
+def test_a_series_is_not_smoothed_again(cube: xr.DataArray) -> None:
+    lai = cube.to_dataset("bands")
+    with pytest.raises(LaiInputError):
+        smooth(smooth(lai, step_days=10), step_days=5)

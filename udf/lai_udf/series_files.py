@@ -29,7 +29,15 @@ from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
 from lai_udf.scenes.locating import find_crs
 from lai_udf.scenes.metadata import Declared
 from lai_udf.series import OBSERVED, OUTPUT_BANDS
-from lai_udf.smoothing import LONG_NAMES, find_time, renamed_errors, split_bands, unit_of
+from lai_udf.smoothing import (
+    LONG_NAMES,
+    find_time,
+    read_level,
+    refuse_series,
+    renamed_errors,
+    split_bands,
+    unit_of,
+)
 
 SERIES_FILE = "series.nc"
 PICTURE_FILE = "series.png"
@@ -124,6 +132,7 @@ def _open_results(source: Path) -> SeriesInput:
 
 def _open_cube(source: Path, scale: float | None, offset: Any) -> SeriesInput:  # noqa: ANN401
     dataset = open_dataset(source)
+    refuse_series(dataset)
     bands = split_bands(xr.decode_cf(dataset))
     if "LAI" not in bands:
         from lai_udf.api import estimate  # the network: not for LAI that is there
@@ -192,7 +201,7 @@ def write_series(
     """
     if picture:
         from lai_udf.field.plot import draw_curve  # matplotlib: missing, it is missed at once
-    context = {"level": float(source.attributes.get("level", 0.95))} | context
+    context = {"level": read_level(source.attributes)} | context
     with renamed_errors():
         settings = series.read_settings(context)
         days = series.read_days(source.times)

@@ -82,6 +82,7 @@ def smooth(
             or another value that cannot be.
     """
     bands = split_bands(lai)
+    refuse_series(lai)
     time = find_time(bands)
     if evidence is not None:
         try:
@@ -94,7 +95,7 @@ def smooth(
             parameter="offset", value=offset, expected="one number where not all bands are given"
         )
     labels = bands["LAI"][time].values
-    level = float(lai.attrs.get("level", 0.95)) if level is None else level
+    level = read_level(lai.attrs) if level is None else level
     context: dict[str, Any] = {
         "level": level,
         "max_gap_days": max_gap_days,
@@ -272,6 +273,34 @@ def _match(found: np.ndarray, wanted: np.ndarray) -> tuple[bool, np.ndarray]:
     order = np.empty_like(ours)
     order[ours] = theirs
     return same, order
+
+
+def read_level(attributes: Mapping[Any, Any]) -> float:
+    """Return the level of the bounds that attributes state, by default 0.95.
+
+    Raises:
+        LaiInputError: they state another thing by this name.
+    """
+    stated = attributes.get("level", 0.95)
+    try:
+        return float(stated)
+    except (TypeError, ValueError) as error:
+        raise LaiInputError(
+            "the attribute level of LAI is no number",
+            parameter="level",
+            value=stated,
+            expected="a number, or no such attribute",
+        ) from error
+
+
+def refuse_series(data: xr.Dataset | xr.DataArray) -> None:
+    """Raise `LaiInputError` for a series: what fills a gap would count as observed there."""
+    if isinstance(data, xr.Dataset) and "GAP_DAYS" in data:
+        raise LaiInputError(
+            "the data are a series already (GAP_DAYS)",
+            parameter="lai",
+            expected="LAI of dates, as estimate gives it",
+        )
 
 
 def find_time(bands: Mapping[Hashable, xr.DataArray]) -> str:
