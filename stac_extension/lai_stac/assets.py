@@ -154,7 +154,9 @@ def asset_title(
     return name[0].upper() + name[1:]
 
 
-def describe_renders(bands: Iterable[str], samples: int = 0) -> dict[str, Any]:
+def describe_renders(
+    bands: Iterable[str], samples: int = 0, series: bool = False
+) -> dict[str, Any]:
     """Return `renders` for the output bands that have colours, by asset key.
 
     Ranges are of the stored numbers, as programs apply them.
@@ -165,7 +167,7 @@ def describe_renders(bands: Iterable[str], samples: int = 0) -> dict[str, Any]:
             encoding = ENCODINGS[band]
             low, high = (round(value / encoding.scale) for value in RANGES[band])
             renders[encoding.key] = {
-                "title": asset_title(band, samples, empty=False),
+                "title": asset_title(band, samples, empty=False, series=series),
                 "assets": [encoding.key],
                 "rescale": [[low, high]],
                 "nodata": predict.NO_DATA_ON_DISK,

@@ -97,7 +97,7 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
             **_uncertainty_fields(known),
             **model_fields(known),
             **product.values,
-            "renders": describe_renders(bands, known.samples),
+            "renders": describe_renders(bands, known.samples, rasters.is_series),
         },
         stac_extensions=[
             *(uri for uri in EXTENSIONS if not (rasters.is_series and "/classification/" in uri)),

@@ -50,6 +50,8 @@ def test_an_item_of_a_series_states_what_it_is(folders: tuple[list[Path], list[P
     assert "from 4 dates from 2024-04-12" in item["properties"]["processing:lineage"]
     assert not {"laiq:cloud_fraction", "unc:calibration"} & set(item["properties"])
     assert item["assets"]["lai_sd"]["unc:components"] == ["aleatoric", "input"]
+    drawn = item["properties"]["renders"]["lai_sd"]["title"]
+    assert drawn == item["assets"]["lai_sd"]["title"]
     assert item["assets"]["gap_days"]["bands"][0]["unit"] == "d"
     sources = [link["href"] for link in item["links"] if link["rel"] == "derived_from"]
     assert sources[: len(dates)] == [f"../{one.name}/{one.name}.json" for one in dates]

@@ -115,6 +115,8 @@ def test_results_on_disk_are_smoothed_and_written_as_cogs(results: Path, tmp_pat
     with rasterio.open(out / "20240430T000000" / "lai.tif") as dataset:
         lai = dataset.read(1, masked=True) * dataset.scales[0]
     np.testing.assert_allclose(lai, found["LAI"].sel(t="2024-04-30"), atol=1e-3)
+    with rasterio.open(out / "20240430T000000" / "lai_sd.tif") as dataset:
+        assert dataset.descriptions == (found["LAI_SD"].long_name,)
 
 
 @pytest.mark.parametrize("same", [True, False])

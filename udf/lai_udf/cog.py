@@ -337,7 +337,11 @@ class LaiCogWriter:
 
 
 def write_lai_cogs(
-    lai: xr.DataArray, directory: Path, *, tags: Mapping[str, str] | None = None
+    lai: xr.DataArray,
+    directory: Path,
+    *,
+    tags: Mapping[str, str] | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> dict[str, Path]:
     """Write a cube as one COG per band; all of them appear, or none.
 
@@ -345,6 +349,7 @@ def write_lai_cogs(
         lai: dims (bands, y, x), float32, NaN = no data (flags finite), with coordinates and CRS.
         directory: where the files go; made if missing, existing files are replaced.
         tags: GDAL metadata of each file.
+        titles: descriptions of bands, where they add to their names.
 
     Returns:
         Paths by asset key (`lai`, `lai_sd`, `lai_lower`, `lai_upper`, `lai_flags`).
@@ -356,7 +361,7 @@ def write_lai_cogs(
     """
     grid = Grid.of_data_array(lai, "the LAI cube")
     bands = tuple(str(band) for band in lai.coords["bands"].values)
-    with LaiCogWriter(directory, grid, bands=bands, tags=tags) as writer:
+    with LaiCogWriter(directory, grid, bands=bands, tags=tags, titles=titles) as writer:
         writer.write(lai)
     return writer.paths
 
@@ -490,6 +495,8 @@ def write_cogs(lai: xr.Dataset, directory: str | Path) -> dict[str, list[Path]]:
     time = next((dim for dim in lai[bands[0]].dims if dim not in ("y", "x")), None)
     dates = [lai] if time is None else [lai.isel({time: i}) for i in range(lai.sizes[time])]
     tags = {str(key).upper(): str(value) for key, value in lai.attrs.items()}
+    named = {band: lai[band].attrs.get("long_name") for band in bands}
+    titles = {band: str(name) for band, name in named.items() if name}
     written: dict[str, list[Path]] = {}
     for date in dates:
         folder, own = Path(directory), dict(tags)
@@ -503,6 +510,7 @@ def write_cogs(lai: xr.Dataset, directory: str | Path) -> dict[str, list[Path]]:
             dims=("bands", "y", "x"),
             coords={"bands": bands, "y": lai["y"].values, "x": lai["x"].values},
         )
-        for key, path in write_lai_cogs(array.rio.write_crs(lai.rio.crs), folder, tags=own).items():
+        placed = array.rio.write_crs(lai.rio.crs)
+        for key, path in write_lai_cogs(placed, folder, tags=own, titles=titles).items():
             written.setdefault(key, []).append(path)
     return written
