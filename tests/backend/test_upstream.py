@@ -246,3 +246,16 @@ def test_an_array_of_elements_makes_bands(tiny):
     first, second = plain.transpose("bands", "t", "y", "x").values
     np.testing.assert_array_equal(values[:2], [second, first])
     assert (values[2] == 5).all()
+
+
+@pytest.mark.parametrize("length", [1, 2])
+@pytest.mark.parametrize("values", [[B, B], [7]])
+def test_elements_of_an_array_are_replaced(tiny, values, length):
+    result = node("array_modify", data=DATA, values=values, index=0, length=length)
+    found = execute(
+        tiny, "apply_dimension", dimension="bands", process=_elements(result=result)
+    ).transpose("bands", "t", "y", "x")
+    plain = execute(tiny, "filter_bands", bands=["B04", "B08"]).transpose("bands", "t", "y", "x")
+    second = plain.values[1]
+    new = [second, second] if len(values) == 2 else [np.full_like(second, 7)]
+    np.testing.assert_array_equal(found.values, [*new, *plain.values[length:]])

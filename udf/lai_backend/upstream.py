@@ -93,6 +93,24 @@ def array_interpolate_linear(
     return filled
 
 
+def array_modify(
+    data: Json, values: Json, index: int, length: int | None = 1, axis: int | None = None
+) -> Json:
+    """Replace elements along an axis; upstream computes `values` of arrays for every pixel anew."""
+    if not isinstance(data, da.Array) or axis is None:
+        return process_implementations.array_modify(data, values, index, length, axis)
+    size = data.shape[axis]
+    if index > size:
+        raise ParameterError(f"array_modify: index {index} is beyond the {size} elements.")
+    new = da.asarray(values)
+    if new.ndim < data.ndim:  # plain numbers
+        new = new.reshape([-1 if place == axis else 1 for place in range(data.ndim)])
+    shape = [new.shape[axis] if place == axis else side for place, side in enumerate(data.shape)]
+    ahead = (slice(None),) * axis
+    before, after = data[(*ahead, slice(index))], data[(*ahead, slice(index + (length or 0), None))]
+    return da.concatenate([before, da.broadcast_to(new, shape), after], axis=axis)
+
+
 def apply_kernel(
     data: xr.DataArray,
     kernel: Json,
@@ -306,7 +324,7 @@ REPLACEMENTS: dict[str, Process] = {
         function.__name__: function
         for function in (
             *(aggregate_temporal, aggregate_temporal_period, apply_kernel, filter_labels),
-            *(array_interpolate_linear, mask, merge_cubes, rename_labels),
+            *(array_interpolate_linear, array_modify, mask, merge_cubes, rename_labels),
         )
     },
 }
