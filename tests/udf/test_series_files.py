@@ -95,11 +95,12 @@ def test_an_offset_may_change_within_a_cube(tmp_path: Path) -> None:
 
 
 def test_a_cube_of_lai_is_smoothed_at_its_level(cube: xr.DataArray, tmp_path: Path) -> None:
-    stated = cube.to_dataset("bands").assign_attrs(level=0.8, target="field")
+    stated = cube.to_dataset("bands").assign_attrs(level=0.8, target="field", plausibility="off")
     stated.to_netcdf(tmp_path / "lai.nc", engine="h5netcdf")
     run(tmp_path / "lai.nc", tmp_path / "out", *GRID)
     found = open_series(tmp_path / "out")
     assert (found.attrs["level"], found.attrs["target"]) == ("0.8", "field")
+    assert found.attrs["plausibility"] == "off"
 
 
 def test_results_on_disk_are_smoothed_and_written_as_cogs(results: Path, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ KEPT_TAGS = (
     "region",
     "level",
     "calibration",
+    "plausibility",
 )
 """Of the results that go in: what the numbers of the series depend on."""
 

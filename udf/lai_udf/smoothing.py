@@ -296,11 +296,7 @@ def read_level(attributes: Mapping[Any, Any]) -> float:
 def refuse_series(data: xr.Dataset | xr.DataArray) -> None:
     """Raise `LaiInputError` for a series: what fills a gap would count as observed there."""
     if isinstance(data, xr.Dataset) and "GAP_DAYS" in data:
-        raise LaiInputError(
-            "the data are a series already (GAP_DAYS)",
-            parameter="lai",
-            expected="LAI of dates, as estimate gives it",
-        )
+        raise LaiInputError("the data are a series already (GAP_DAYS): give LAI of single dates")
 
 
 def find_time(bands: Mapping[Hashable, xr.DataArray]) -> str:
