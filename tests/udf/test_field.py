@@ -227,6 +227,10 @@ def test_a_smoothed_series_lies_beside(
     assert set(smoothed["field"]) == {"a", "b"}
     assert np.isfinite(smoothed["lai"]).all()
 
+    code, _, stderr = run(fields, season, tmp_path / "out", known)
+    assert code == 0, stderr
+    assert not (tmp_path / "out" / "fields_smooth.csv").exists()
+
 
 def test_a_field_outside_is_named_and_none_inside_is_an_error(
     season: Path, fields: Path, tmp_path: Path, known: str

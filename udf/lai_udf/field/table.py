@@ -190,4 +190,6 @@ def write_tables(
                 file, number = f"field_{plain}_{number}.png", number + 1
             (work / file).write_bytes(draw_field(str(name), own, curve))
             names.append(file)
+    if SMOOTH_CSV not in names:
+        (directory / SMOOTH_CSV).unlink(missing_ok=True)  # of an earlier run, of other means
     return [directory / name for name in names]
