@@ -16,6 +16,8 @@ from lai_backend.collections import describe_collection, find_collections, read_
 from lai_backend.errors import AccessError, NoDataError, ParameterError, SourceError
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent, wrapped_boxes
 from lai_backend.loading import LoadRequest, load_cube, plan_cube
+from lai_backend.server import LocalCatalog
+from lai_backend.settings import BackendSettings
 from lai_backend.sources import read_scene, walk_items
 
 ALL_TIME = parse_temporal_extent(None)
@@ -299,6 +301,20 @@ def test_areas_across_the_antimeridian_are_asked_for_in_two_parts(west):
     utm = {"west": 450_000, "south": 7e6, "east": 460_000, "north": 7.1e6, "crs": 32601}
     (box_of_zone_1,) = wrapped_boxes(parse_spatial_extent(utm))
     assert -178.2 < box_of_zone_1[0] < box_of_zone_1[2] < -177
+
+
+def test_items_across_the_antimeridian_are_found_on_both_sides(tiny, tmp_path):
+    folder = shutil.copytree(tiny.folder, tmp_path / "collections")
+    path = folder / "TINY" / "2024-06-01" / "scene-2024-06-01.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"bbox": [179.6, -17, -179.8, -16]}))
+    catalog = LocalCatalog(BackendSettings(collection_dirs=(folder,), data_dir=tmp_path))
+    boxes = ("179.7,-17,179.9,-16", "-179.9,-17,-179.85,-16", "-90,-17,-80,-16")
+    found = [catalog.get_collection_items("TINY", {"bbox": box})["features"] for box in boxes]
+    assert [[item["id"] for item in features] for features in found] == [
+        ["scene-2024-06-01"],
+        ["scene-2024-06-01"],
+        [],
+    ]
 
 
 def test_bands_of_several_pixel_sizes_are_loaded_with_a_warning(scenes, tmp_path, caplog):

@@ -8,6 +8,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+import shapely
 import xarray as xr
 
 from lai_backend.errors import ParameterError, ResultError
@@ -111,3 +112,15 @@ def test_after_a_failure_no_thread_writes_into_a_file_that_is_closed(tmp_path):
     with dask.config.set(num_workers=2), pytest.raises(ValueError, match="second"):
         compute_in_threads(da.store(array, Target(), threading.Lock(), compute=False))
     assert events == ["written"]
+
+
+def test_a_result_across_the_antimeridian_is_cut_there(tmp_path):
+    coords = {"y": 8_120_000 - 20.0 * np.arange(4), "x": 140_000 + 20.0 * np.arange(3000)}
+    cube = xr.DataArray(np.zeros((4, 3000), "float32"), coords, ("y", "x")).rio.write_crs(32701)
+    [asset] = write_result(SavedResult(cube, "GTiff"), tmp_path, False)
+    west, south, east, north = asset["bbox"]
+    assert -180 < east < -179.8
+    assert 179.6 < west < 180
+    assert shapely.geometry.shape(asset["geometry"]).area == pytest.approx(
+        (east + 360 - west) * (north - south)
+    )

@@ -8,6 +8,7 @@ snapped outward to the pixels it touches; nothing is resampled for it.
 import functools
 import math
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,10 +17,12 @@ import shapely
 from odc.geo.crs import CRS
 from odc.geo.geobox import GeoBox
 from odc.geo.geom import BoundingBox, Geometry
+from shapely.geometry import Polygon
 
 from lai_backend.errors import ParameterError
 from lai_backend.files import Json
 
+DEGREES = "EPSG:4326"
 SNAP_TOLERANCE_PX = 1e-4
 """An extent this close to a pixel edge ends at that edge, so that rounding adds no pixel."""
 
@@ -89,7 +92,7 @@ def parse_spatial_extent(value: Json) -> Geometry | None:
     missing = [side for side in ("west", "south", "east", "north") if value.get(side) is None]
     if missing:
         raise ParameterError(f"spatial_extent lacks {', '.join(missing)}.")
-    crs = parse_crs(value.get("crs") or "EPSG:4326")
+    crs = parse_crs(value.get("crs") or DEGREES)
     try:
         west, south, east, north = (float(value[s]) for s in ("west", "south", "east", "north"))
     except (TypeError, ValueError):
@@ -105,7 +108,7 @@ def parse_spatial_extent(value: Json) -> Geometry | None:
 
 def wrapped_boxes(region: Geometry) -> list[tuple[float, float, float, float]]:
     """Return the boxes in degrees, -180 to 180, around a region; two across the antimeridian."""
-    geographic = region if region.crs == CRS("EPSG:4326") else region.to_crs("EPSG:4326")
+    geographic = region if region.crs == CRS(DEGREES) else region.to_crs(DEGREES)
     west, south, east, north = geographic.boundingbox.bbox
     if region.crs != geographic.crs and east - west > 180:  # its corners lie on both sides
         points = shapely.get_coordinates(geographic.geom)[:, 0] % 360
@@ -115,6 +118,28 @@ def wrapped_boxes(region: Geometry) -> list[tuple[float, float, float, float]]:
     if east <= 180:
         return [(west, south, east, north)]
     return [(west, south, 180.0, north), (-180.0, south, min(east - 360, 180.0), north)]
+
+
+def stac_boxes(bbox: Sequence[float], margin_deg: float = 0.0) -> list[Polygon]:
+    """Return the area of a STAC `bbox` of four numbers; two boxes across the antimeridian."""
+    west, south, east, north = bbox
+    east += 360 * (east < west)
+    around = (west - margin_deg, south - margin_deg, east + margin_deg, north + margin_deg)
+    return [shapely.box(*one) for one in wrapped_boxes(BoundingBox(*around, crs=DEGREES).polygon)]
+
+
+def stac_footprint(region: Geometry) -> tuple[list[float], dict[str, Any]]:
+    """Return `bbox` and `geometry` of a region in STAC (RFC 7946, 3.1.9 and 5.2), degrees.
+
+    Across the antimeridian the geometry is a box on either side, and west is larger than east.
+    """
+    boxes = wrapped_boxes(region)
+    (west, south, _, north), (_, _, east, _) = boxes[0], boxes[-1]
+    if len(boxes) == 1:
+        return [west, south, east, north], dict(region.to_crs(DEGREES).json)
+    return [west, south, east, north], shapely.geometry.mapping(
+        shapely.union_all([shapely.box(*one) for one in boxes])
+    )
 
 
 def parse_crs(value: Json) -> CRS:
@@ -131,7 +156,7 @@ def _parse_geojson(value: dict[str, Any]) -> Geometry:
     return (
         _parse_geojson(value["geometry"])
         if value["type"] == "Feature"
-        else Geometry(value, "EPSG:4326")
+        else Geometry(value, DEGREES)
     )
 
 

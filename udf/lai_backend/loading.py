@@ -27,7 +27,7 @@ import shapely
 import xarray as xr
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from odc.geo.geom import BoundingBox, Geometry
+from odc.geo.geom import Geometry
 from odc.geo.xr import xr_coords
 
 from lai_backend.errors import NoDataError, ParameterError
@@ -36,6 +36,7 @@ from lai_backend.extents import (
     parse_spatial_extent,
     parse_temporal_extent,
     snap_outward,
+    stac_boxes,
     wrapped_boxes,
 )
 from lai_backend.grids import georeference
@@ -47,6 +48,7 @@ CHUNK_PX = 1024  # A multiple of the usual sides of tiles in files
 HEADERS_AT_A_TIME = 8
 RATIO_TOLERANCE = 1e-6
 MARGIN_SEARCH_PX = 100
+BBOX_MARGIN_DEG = 0.01  # items round their bbox
 MAX_PX = 2e10
 """Of a date: 1400 km of 10 m; the tasks of more would fill the memory before anything is read."""
 
@@ -152,12 +154,9 @@ def _in_extents(scenes: Sequence[Scene], request: LoadRequest, what: str) -> lis
 def _may_touch(scene: Scene, region: Geometry | None) -> bool:
     if region is None or scene.bbox is None:
         return True
-    west, south, east, north = scene.bbox
-    around = (west - 0.01, south - 0.01, east + 0.01, north + 0.01)
-    extent = BoundingBox(*around[:2], around[2] + 360 * (east < west), around[3], crs="EPSG:4326")
     return any(
-        shapely.box(*one).intersects(shapely.box(*other))
-        for one in wrapped_boxes(extent.polygon)
+        one.intersects(shapely.box(*other))
+        for one in stac_boxes(scene.bbox, BBOX_MARGIN_DEG)
         for other in wrapped_boxes(region)
     )
 

@@ -17,6 +17,7 @@ from openeo_driver.datacube import DriverVectorCube
 from rasterio.errors import RasterioError
 
 from lai_backend.errors import GraphError, ParameterError, ResultError
+from lai_backend.extents import stac_footprint
 from lai_backend.files import Json
 from lai_backend.formats import check_format, read_prefix
 from lai_backend.grids import georeference, transform_of
@@ -222,13 +223,12 @@ def _usual_names(cube: xr.DataArray) -> xr.DataArray:
 
 def _describe(cube: xr.DataArray, dates: Sequence[Any] | npt.NDArray[Any]) -> dict[str, Any]:
     west, south, east, north = cube.rio.bounds(recalc=True)
-    footprint = BoundingBox(west, south, east, north, crs=str(cube.rio.crs)).polygon.to_crs(
-        "EPSG:4326"
-    )
+    region = BoundingBox(west, south, east, north, crs=str(cube.rio.crs)).polygon
+    bbox, geometry = stac_footprint(region)
     description: dict[str, Any] = {
         "bands": [{"name": name} for name in cube["bands"].values.tolist()],
-        "bbox": list(footprint.boundingbox.bbox),
-        "geometry": footprint.json,
+        "bbox": bbox,
+        "geometry": geometry,
         "proj:epsg": cube.rio.crs.to_epsg(),
         "proj:shape": [cube.sizes["y"], cube.sizes["x"]],
         "proj:bbox": [west, south, east, north],

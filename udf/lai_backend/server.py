@@ -18,6 +18,7 @@ from openeo_driver import errors
 from openeo_driver.config import OpenEoBackendConfig
 from openeo_driver.urlsigning import UrlSigner
 from openeo_driver.users import User
+from shapely import union_all
 from shapely.geometry import Polygon, box, mapping
 
 from lai_backend.access import get, refuse_private_addresses
@@ -25,7 +26,12 @@ from lai_backend.accounts import Account, read_secret
 from lai_backend.batch_jobs import LocalBatchJobs, replace_job_views
 from lai_backend.collections import describe_collection, find_collections, read_scenes
 from lai_backend.errors import GraphError, LaiBackendError, ParameterError, SettingsError
-from lai_backend.extents import parse_spatial_extent, parse_stac_interval, wrapped_boxes
+from lai_backend.extents import (
+    parse_spatial_extent,
+    parse_stac_interval,
+    stac_boxes,
+    wrapped_boxes,
+)
 from lai_backend.formats import file_formats, process_specs
 from lai_backend.graphs import check_definition
 from lai_backend.processing import LocalProcessing, as_api_error
@@ -131,14 +137,14 @@ class LocalCatalog(driver.AbstractCollectionCatalog):
                 "id": scene.id,
                 "collection": collection_id,
                 "bbox": scene.bbox,
-                "geometry": None if scene.bbox is None else mapping(box(*scene.bbox)),
+                "geometry": scene.bbox and mapping(union_all(stac_boxes(scene.bbox))),
                 "properties": dict(scene.properties),
                 "links": [],
                 "assets": {},
             }
             for scene in read_scenes(self._find(collection_id), self._settings.readable_roots)
             if span.contains(scene.instant)
-            and (not boxes or (scene.bbox and any(box(*scene.bbox).intersects(b) for b in boxes)))
+            and (not boxes or (scene.bbox and _touch(stac_boxes(scene.bbox), boxes)))
         ]
         return {
             "type": "FeatureCollection",
@@ -154,6 +160,10 @@ class LocalCatalog(driver.AbstractCollectionCatalog):
         if collection_id not in found:
             raise errors.CollectionNotFoundException(collection_id)
         return found[collection_id]
+
+
+def _touch(boxes: list[Polygon], others: list[Polygon]) -> bool:
+    return any(one.intersects(other) for one in boxes for other in others)
 
 
 def _boxes(text: str | None) -> list[Polygon]:
