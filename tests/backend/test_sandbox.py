@@ -14,7 +14,7 @@ from backend.udfs import HEADER, IDENTITY
 from lai_backend import sandbox
 from lai_backend.limits import ControlGroup, control_groups_work, family
 
-CAGED = sandbox.bubblewrap() is not None
+SANDBOXED = sandbox.bubblewrap() is not None
 ONE_DATE = {"temporal_extent": ["2024-06-01", "2024-06-02"]}
 MARK = "a child that should be gone 4711"
 
@@ -171,10 +171,10 @@ def plain(tiny, tmp_path_factory) -> Iterator[Server]:
 
 def test_bubblewrap_works_where_it_must():
     if os.environ.get("LAI_BACKEND_NEEDS_BUBBLEWRAP"):
-        assert CAGED
+        assert SANDBOXED
 
 
-@pytest.mark.skipif(not CAGED, reason="bubblewrap is missing or cannot make namespaces here")
+@pytest.mark.skipif(not SANDBOXED, reason="bubblewrap is missing or cannot make namespaces here")
 def test_secrets_files_and_the_network_are_out_of_reach(guarded, tmp_path):
     port = int(guarded.url.rpartition(":")[2])
     context = {"data": str(guarded.data), "port": port, "seen": str(guarded.seen)}
@@ -212,7 +212,7 @@ def test_memory_of_children_in_sessions_of_their_own_counts(kind, request):
 
 
 @pytest.mark.skipif(
-    not CAGED and not control_groups_work() and os.getuid() == 0,
+    not SANDBOXED and not control_groups_work() and os.getuid() == 0,
     reason="nothing limits the processes of root here",
 )
 def test_a_fork_bomb_is_put_out(guarded):
@@ -222,7 +222,7 @@ def test_a_fork_bomb_is_put_out(guarded):
     assert guarded.connect().list_collection_ids() == ["TINY"]
 
 
-@pytest.mark.skipif(not CAGED, reason="bubblewrap is missing or cannot make namespaces here")
+@pytest.mark.skipif(not SANDBOXED, reason="bubblewrap is missing or cannot make namespaces here")
 def test_temporary_files_have_little_room(guarded):
     _, errors = finish(guarded, FILLS_DISK)
     assert errors.count("60 MB, errno True") == 3, errors
@@ -309,7 +309,7 @@ def test_weak_points_are_reported_at_start(monkeypatch):
     assert len(list(sandbox.weaknesses(cgroups=False))) == 2
     monkeypatch.delenv("LAI_BACKEND_WITHOUT_BUBBLEWRAP")
     sandbox.bubblewrap.cache_clear()
-    assert len(list(sandbox.weaknesses(cgroups=True))) == (0 if CAGED else 1)
+    assert len(list(sandbox.weaknesses(cgroups=True))) == (0 if SANDBOXED else 1)
 
 
 def test_a_family_holds_orphans_of_the_process_that_takes_them():
@@ -344,7 +344,7 @@ def test_a_server_refuses_items_of_its_own_network(guarded, tmp_path):
 def test_jobs_that_read_archives_find_them_in_their_folder(guarded, tiny):
     import zipfile
 
-    archive = tiny.folder / "caged.zip"
+    archive = tiny.folder / "sandboxed.zip"
     with zipfile.ZipFile(archive, "w") as opened:
         opened.writestr("value.json", json.dumps(1))
     body = IDENTITY.replace("return cube", 'return cube + float(open("m/value.json").read())')

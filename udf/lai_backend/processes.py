@@ -43,7 +43,7 @@ from lai_backend.sources import (
     search_items,
     walk_items,
 )
-from lai_backend.udf_process import CagedUdf, UdfProcess
+from lai_backend.udf_process import SandboxedUdf, UdfProcess
 from lai_backend.udf_runner import LocalUdf
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def build_registry(
     def with_udf(function: Function) -> Function:
         @functools.wraps(function)
         def call(udf: dict[str, Any], **arguments: Any) -> Any:
-            kind = LocalUdf if udfs is None else functools.partial(CagedUdf, process=udfs)
+            kind = LocalUdf if udfs is None else functools.partial(SandboxedUdf, process=udfs)
             return function(udf=kind(udf["code"], udf["context"]), **arguments)
 
         return call

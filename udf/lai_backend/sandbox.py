@@ -35,7 +35,7 @@ PROBE_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
-class Cage:
+class Sandbox:
     """What the process of a UDF gets."""
 
     work: Path  # folder with its archives
@@ -65,11 +65,13 @@ def bubblewrap() -> tuple[str, ...] | None:
     return None
 
 
-def cage_command(cage: Cage, arguments: Sequence[str]) -> tuple[list[str], dict[str, str], Path]:
-    """Return how to start Python in a cage: command, environment and current folder.
+def sandbox_command(
+    sandbox: Sandbox, arguments: Sequence[str]
+) -> tuple[list[str], dict[str, str], Path]:
+    """Return how to start Python in a sandbox: command, environment and current folder.
 
     Args:
-        cage: what the process gets.
+        sandbox: what the process gets.
         arguments: of Python.
     """
     packages = [str(Path(entry).resolve()) for entry in sys.path if Path(entry or "-").is_dir()]
@@ -78,35 +80,35 @@ def cage_command(cage: Cage, arguments: Sequence[str]) -> tuple[list[str], dict[
         "LANG": "C.UTF-8",
         "PYTHONPATH": os.pathsep.join(packages),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": str(cage.threads),
+        "OMP_NUM_THREADS": str(sandbox.threads),
     }
     # a virtual environment's own link to Python may lead through folders that are not there
     python = [os.path.realpath(sys.executable), "-su", *arguments]
     command = bubblewrap()
     if command is None:
-        return python, {**environment, "HOME": str(cage.work)}, cage.work
+        return python, {**environment, "HOME": str(sandbox.work)}, sandbox.work
     seen = [*packages, *(prefix for prefix in (sys.base_prefix, sys.prefix) if prefix != "/usr")]
-    options = [*_system(), *_scratch("/tmp", cage)]
-    if not cage.network:
+    options = [*_system(), *_scratch("/tmp", sandbox)]
+    if not sandbox.network:
         options.append("--unshare-net")
-    system = (*READABLE, *(READABLE_WITH_NETWORK if cage.network else ()))
-    hidden = cage.hidden
-    around = [root for root in cage.readable if hidden and hidden.is_relative_to(root)]
-    inside = [root for root in cage.readable if root not in around]
+    system = (*READABLE, *(READABLE_WITH_NETWORK if sandbox.network else ()))
+    hidden = sandbox.hidden
+    around = [root for root in sandbox.readable if hidden and hidden.is_relative_to(root)]
+    inside = [root for root in sandbox.readable if root not in around]
     for path in (*system, *sorted(set(seen)), *map(str, around)):
         options += ["--ro-bind-try", path, path]
     if around:
         options += ["--tmpfs", str(hidden)]
     for path in map(str, inside):
         options += ["--ro-bind-try", path, path]
-    options += _scratch(WORK, cage)
-    for entry in sorted(cage.work.iterdir()):
+    options += _scratch(WORK, sandbox)
+    for entry in sorted(sandbox.work.iterdir()):
         options += ["--ro-bind", str(entry), f"{WORK}/{entry.name}"]
-    options += ["--proc", "/proc", "--dev", "/dev", *_scratch("/dev/shm", cage)]
+    options += ["--proc", "/proc", "--dev", "/dev", *_scratch("/dev/shm", sandbox)]
     options += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", WORK, "--clearenv"]
     for name, value in {**environment, "HOME": WORK}.items():
         options += ["--setenv", name, value]
-    return [*command, *options, "--", *python], {"PATH": os.defpath}, cage.work
+    return [*command, *options, "--", *python], {"PATH": os.defpath}, sandbox.work
 
 
 def _system() -> list[str]:
@@ -119,8 +121,8 @@ def _system() -> list[str]:
     return options
 
 
-def _scratch(path: str, cage: Cage) -> list[str]:
-    return ["--size", str(cage.scratch_bytes), "--tmpfs", path]
+def _scratch(path: str, sandbox: Sandbox) -> list[str]:
+    return ["--size", str(sandbox.scratch_bytes), "--tmpfs", path]
 
 
 def weaknesses(cgroups: bool) -> Iterator[str]:

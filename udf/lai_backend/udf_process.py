@@ -1,7 +1,7 @@
 """UDFs in a process of their own: the side of the job (`UdfProcess`), and that of the UDF (`main`).
 
-Each thread of the job has a lane, a pair of connected sockets. Questions go to the UDF as pickles;
-answers come back as JSON and plain numbers only, because who answers cannot be trusted.
+Each thread of the job has a connection of its own. Requests go to the UDF as pickles; answers come
+back as JSON and plain numbers only, because the code that answers cannot be trusted.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ import xarray as xr
 from lai_backend.errors import LaiBackendError, MemoryLimitError, ParameterError, UdfError
 from lai_backend.files import Json
 from lai_backend.limits import become_subreaper, kill_descendants
-from lai_backend.sandbox import Cage, cage_command
+from lai_backend.sandbox import Sandbox, sandbox_command
 from lai_backend.udf_runner import LocalUdf, as_float32
 from lai_backend.windows import Block
 
@@ -45,16 +45,16 @@ ERRORS: dict[str, type[LaiBackendError]] = {
 class UdfProcess:
     """The process that runs the UDFs of one job; started at the first call."""
 
-    def __init__(self, cage: Cage, lanes: int, output: Path) -> None:
+    def __init__(self, sandbox: Sandbox, connections: int, output: Path) -> None:
         """Prepare.
 
         Args:
-            cage: what the process gets.
-            lanes: calls at the same time.
+            sandbox: what the process gets.
+            connections: calls at the same time.
             output: file that takes what the UDF prints.
         """
-        self._cage, self._count, self._output = cage, lanes, output
-        self._lanes: queue.Queue[Connection] = queue.Queue()
+        self._sandbox, self._count, self._output = sandbox, connections, output
+        self._connections: queue.Queue[Connection] = queue.Queue()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._reader: threading.Thread | None = None
@@ -68,21 +68,21 @@ class UdfProcess:
     def ask(self, operation: str, *arguments: object) -> tuple[Json, npt.NDArray[np.float32]]:
         """Have the process do something, and return its answer."""
         self.start()
-        lane = self._lanes.get()
+        connection = self._connections.get()
         try:
-            lane.send_bytes(pickle.dumps((operation, arguments), protocol=5))
-            answer = json.loads(lane.recv_bytes(MAX_LOG_LINE * 100))
-            values = np.frombuffer(lane.recv_bytes(MAX_ANSWER_BYTES), np.float32)
+            connection.send_bytes(pickle.dumps((operation, arguments), protocol=5))
+            answer = json.loads(connection.recv_bytes(MAX_LOG_LINE * 100))
+            values = np.frombuffer(connection.recv_bytes(MAX_ANSWER_BYTES), np.float32)
             if "error" in answer:
                 kind = ERRORS.get(str(answer.get("kind")), UdfError)
                 raise kind(str(answer["error"]))
             return answer["answer"], values.reshape(answer["shape"])
         except (EOFError, OSError) as error:
             raise UdfError(self._ending()) from error
-        except (ValueError, KeyError, TypeError) as error:  # it wrote into its lane by itself
+        except (ValueError, KeyError, TypeError) as error:  # it wrote into its connection by itself
             raise UdfError(f"The process of the UDF gave a wrong answer: {error}.") from error
         finally:
-            self._lanes.put(lane)
+            self._connections.put(connection)
 
     def close(self) -> None:
         """End the process and everything it started."""
@@ -98,8 +98,15 @@ class UdfProcess:
         pairs = [socket.socketpair() for _ in range(self._count)]
         log_read, log_write = os.pipe()
         theirs = [pair[1].fileno() for pair in pairs]
-        arguments = ["-m", "lai_backend.udf_process", str(self._cage.scratch_bytes), str(log_write)]
-        command, environment, folder = cage_command(self._cage, [*arguments, *map(str, theirs)])
+        arguments = [
+            "-m",
+            "lai_backend.udf_process",
+            str(self._sandbox.scratch_bytes),
+            str(log_write),
+        ]
+        command, environment, folder = sandbox_command(
+            self._sandbox, [*arguments, *map(str, theirs)]
+        )
         become_subreaper()
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
@@ -115,7 +122,7 @@ class UdfProcess:
         os.close(log_write)
         for ours, other in pairs:
             other.close()
-            self._lanes.put(Connection(ours.detach()))
+            self._connections.put(Connection(ours.detach()))
         self._reader = threading.Thread(target=_relay_log, args=(log_read,), daemon=True)
         self._reader.start()
 
@@ -150,7 +157,7 @@ def _relay_log(descriptor: int) -> None:
 
 
 @dataclass(frozen=True)
-class CagedUdf(LocalUdf):
+class SandboxedUdf(LocalUdf):
     """A UDF that runs in its own process."""
 
     process: UdfProcess = field(repr=False, kw_only=True)  # where it runs
@@ -227,11 +234,11 @@ def _answer(operation: str, arguments: tuple[Any, ...]) -> tuple[Json, npt.NDArr
     return answer, np.empty(0, np.float32)
 
 
-def _serve(lane: Connection) -> None:
+def _serve(connection: Connection) -> None:
     """Answer the questions of one thread of the job until it hangs up."""
     while True:
         try:
-            operation, arguments = pickle.loads(lane.recv_bytes())
+            operation, arguments = pickle.loads(connection.recv_bytes())
         except EOFError:
             return
         values = np.empty(0, np.float32)
@@ -243,8 +250,8 @@ def _serve(lane: Connection) -> None:
         except BaseException as error:
             kind = "MemoryLimitError" if isinstance(error, MemoryError) else "UdfError"
             head = {"error": f"The UDF failed: {type(error).__name__}: {error}", "kind": kind}
-        lane.send_bytes(json.dumps(head).encode())
-        lane.send_bytes(np.ascontiguousarray(values, np.float32).tobytes())
+        connection.send_bytes(json.dumps(head).encode())
+        connection.send_bytes(np.ascontiguousarray(values, np.float32).tobytes())
 
 
 def _limit_itself(scratch_bytes: int) -> None:
@@ -261,8 +268,8 @@ def _limit_itself(scratch_bytes: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serve the lanes given by their descriptors, until the job hangs up."""
-    scratch_bytes, log, *lanes = map(int, arguments)
+    """Serve the connections given by their descriptors, until the job hangs up."""
+    scratch_bytes, log, *descriptors = map(int, arguments)
     _limit_itself(scratch_bytes)
     root = logging.getLogger()
     root.addHandler(_LogSender(log))
@@ -270,7 +277,7 @@ def main(arguments: Sequence[str]) -> None:
     for name in ("openeo.udf.run_code", "asyncio", "urllib3", "numba", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    threads = [threading.Thread(target=_serve, args=(Connection(lane),)) for lane in lanes]
+    threads = [threading.Thread(target=_serve, args=(Connection(one),)) for one in descriptors]
     for thread in threads:
         thread.start()
     for thread in threads:

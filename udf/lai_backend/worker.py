@@ -99,7 +99,7 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
     from lai_backend.archives import OPTION, unpack_archives
     from lai_backend.formats import write_value
     from lai_backend.processes import build_registry, evaluate
-    from lai_backend.sandbox import Cage
+    from lai_backend.sandbox import Sandbox
     from lai_backend.saving import as_saved, derived_from, write_results
     from lai_backend.sources import Scene
     from lai_backend.udf_process import UdfProcess
@@ -114,7 +114,7 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
     unpack_archives(task.job_options.get(OPTION), work, task.readable_roots)
     loaded: list[Scene] = []
     data = folder.parent.parent  # with the jobs of others, and the password
-    cage = Cage(
+    sandbox = Sandbox(
         work,
         readable=tuple(root for root in task.readable_roots if root != data / "jobs"),
         hidden=data,
@@ -122,7 +122,7 @@ def execute(task: Task, folder: Path) -> dict[str, Any]:
         scratch_bytes=task.scratch_bytes,
         network=task.network,
     )
-    udfs = UdfProcess(cage, task.parallel_calls, folder / "output.txt")
+    udfs = UdfProcess(sandbox, task.parallel_calls, folder / "output.txt")
     with (
         contextlib.closing(udfs),
         Progress(folder / "progress.json"),
