@@ -288,13 +288,22 @@ def _cover(numbers: Sequence[int], shapes: Sequence[BaseGeometry], grid: Grid) -
     if not shapes:
         return
     from exactextract import exact_extract  # only who needs zones waits for it
+    from exactextract.feature import JSONFeature, JSONFeatureSource
     from exactextract.raster import NumPyRasterSource
 
-    from lai_udf.zones_source import ShapelySource
+    class Shape(JSONFeature):  # type: ignore[misc]  # exactextract is untyped
+        def geometry(self) -> bytes:  # four times faster than GeoJSON
+            wkb: bytes = self.feature["wkb"]
+            return wkb
+
+    class Shapes(JSONFeatureSource):  # type: ignore[misc]
+        def __iter__(self) -> Iterator[Shape]:
+            return map(Shape, self.src)
 
     source = NumPyRasterSource(np.zeros(grid.shape, np.int8), *grid.bounds)
-    found = exact_extract(source, ShapelySource(shapes), ["cell_id", "coverage"])
-    for number, feature in zip(numbers, found, strict=True):
+    features = [{"wkb": shape.wkb, "properties": {}} for shape in shapes]
+    covered = exact_extract(source, Shapes(features), ["cell_id", "coverage"])
+    for number, feature in zip(numbers, covered, strict=True):
         cell = np.asarray(feature["properties"]["cell_id"], dtype=np.intp)
         share = np.asarray(feature["properties"]["coverage"], dtype=np.float64)
         keep = share > SLIVER
