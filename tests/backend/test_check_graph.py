@@ -9,7 +9,7 @@ from openeo.rest.datacube import DataCube
 from typer.testing import CliRunner
 
 from backend import udfs
-from lai_udf.check_graph import check_graph
+from lai_udf.check import check_graph
 from lai_udf.cli import app
 from lai_udf.errors import LaiGraphError
 from lai_udf.predict import BANDS

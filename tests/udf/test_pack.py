@@ -21,8 +21,15 @@ from lai_udf import pack as packing
 from lai_udf.bundle import open_bundle
 from lai_udf.cli import app
 from lai_udf.errors import PackError
-from lai_udf.pack import Pack, memory_option, pack, runtime_name, upload_archives, zip_folder
-from lai_udf.pack_dry_run import dry_run
+from lai_udf.pack import (
+    Pack,
+    dry_run,
+    memory_option,
+    pack,
+    runtime_name,
+    upload_archives,
+    zip_folder,
+)
 
 
 @pytest.fixture

@@ -1,14 +1,16 @@
-"""Check a UDF or a cube before a job is paid: loader traps, bands, scaling, grid.
+"""Check a UDF, a process graph or a cube before a job is paid.
 
 Most mistakes in a UDF end in "No UDF found" or, worse, in the input returned unchanged. Nothing is
-executed: the text is parsed. In: a file, a text, a cube. Out: findings, none if good.
+executed: the text is parsed. Of a graph every node with a `run_udf` is checked; what parameters
+will hold is not judged.
 
 Source: `openeo/udf/run_code.py` of openeo 0.53.0 and Open-EO/openeo-geopyspark-driver at 9baf2e10.
 """
 
 import ast
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,15 @@ from openeo.udf.run_code import extract_udf_dependencies
 
 from lai_udf.errors import ContractError, ProductError, SeveralFaultsError
 from lai_udf.guard import judge
-from lai_udf.predict import BANDS, read_inputs, read_settings
-from lai_udf.process_graph import WINDOW_PX
+from lai_udf.predict import (
+    BANDS,
+    HALO_PX,
+    OUTPUT_BANDS,
+    LaiInputError,
+    read_inputs,
+    read_settings,
+)
+from lai_udf.process_graph import WINDOW_MULTIPLE, WINDOW_PX
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
 from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.source import SceneSource
@@ -29,6 +38,9 @@ METADATA_HOOK = "apply_metadata"
 IN_EVERY_BACK_END = frozenset({"numpy", "openeo", "pandas", "scipy", "xarray"})
 OURS = frozenset({"lai_udf", "lai_backend", "lai_stac", "lai_service", "lai_training", "lai_demo"})
 CUBE_CLASSES = frozenset({"DataArray", "XarrayDataCube"})
+LOADERS = ("load_collection", "load_stac")
+OUR_BAND = f'"{OUTPUT_BANDS[1]}"'  # in the text of the LAI function, and hardly in another
+Graph = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, order=True)
@@ -52,11 +64,7 @@ class Report:
 
 
 def check_file(path: Path, **given: Any) -> Report:  # noqa: ANN401
-    """Check a UDF (.py), a process graph (.json) or a cube (netCDF, Zarr).
-
-    Args:
-        path: the file.
-        **given: of a cube, see `check_cube`.
+    """Check a UDF (.py), a process graph (.json) or a cube (netCDF, Zarr; `given`: `check_cube`).
 
     Raises:
         ContractError: a kind of file that is not checked, or a text that cannot be read.
@@ -65,9 +73,7 @@ def check_file(path: Path, **given: Any) -> Report:  # noqa: ANN401
     if path.suffix.lower() in CUBE_SUFFIXES:
         return check_cube(open_dataset(path), **given, name=str(path))
     if path.suffix == ".json":
-        from lai_udf.check_graph import check_graph_file  # it builds on this module
-
-        return check_graph_file(path)
+        return check_graph(read_graph(path))
     if path.suffix != ".py":
         raise ContractError(f"{path}: give a UDF (.py), a graph (.json) or a cube (.nc, .zarr)")
     try:
@@ -79,11 +85,7 @@ def check_file(path: Path, **given: Any) -> Report:  # noqa: ANN401
 
 
 def lint_udf(text: str) -> list[Finding]:
-    """Return what a back-end would stumble over in the text of a UDF, by line.
-
-    Args:
-        text: Python source of the UDF.
-    """
+    """Return what a back-end would stumble over in the Python source of a UDF, by line."""
     try:
         tree = ast.parse(text)
     except SyntaxError as error:
@@ -103,9 +105,8 @@ def _check_entry_point(tree: ast.Module) -> Iterator[Finding]:
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     entry = functions.get(ENTRY_POINT)
     if entry is None:
-        yield Finding(
-            0, f"no function {ENTRY_POINT}(cube: xarray.DataArray, context: dict) -> DataArray"
-        )
+        wanted = f"{ENTRY_POINT}(cube: xarray.DataArray, context: dict) -> DataArray"
+        yield Finding(0, f"no function {wanted}")
         return
     names = [argument.arg for argument in entry.args.args]
     if names != ["cube", "context"]:
@@ -251,3 +252,145 @@ def _check_values(scenes: Sequence[SceneSource]) -> Iterator[str]:
         if (~inputs.missing & ~inputs.masked).any():
             return
     yield "no pixel of any date can be used: all are no data, cloud, shadow or snow"
+
+
+def read_graph(path: Path) -> Graph:
+    """Return the flat graph of a JSON file, that of a stored process too.
+
+    Raises:
+        ContractError: the file is no process graph.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ContractError(f"cannot read {path} as JSON ({error})") from error
+    graph = content.get("process_graph", content) if isinstance(content, dict) else None
+    if not isinstance(graph, dict) or not all(
+        isinstance(node, dict) and isinstance(node.get("process_id"), str)
+        for node in graph.values()
+    ):
+        raise ContractError(f"{path}: no process graph: nodes by name, each with a process_id")
+    return graph
+
+
+def check_graph(graph: Graph) -> Report:
+    """Return what would go wrong with a flat process graph on a back-end."""
+    windows = [name for name, node in graph.items() if node["process_id"] == "apply_neighborhood"]
+    problems = [] if windows else ["no apply_neighborhood: a window needs its neighbours"]
+    for name in graph:
+        problems += [f"{name}: {problem}" for problem in _check_node(graph, name)]
+    return Report((f"{len(graph)} nodes, {len(windows)} apply_neighborhood",), tuple(problems))
+
+
+def _check_node(graph: Graph, name: str) -> Iterator[str]:
+    arguments = graph[name].get("arguments") or {}
+    is_window = graph[name]["process_id"] == "apply_neighborhood"
+    size, overlap = (_read_px(arguments.get(key)) for key in ("size", "overlap"))
+    if is_window:
+        yield from _check_sizes(size, overlap)
+    process = arguments.get("process", arguments.get("reducer"))
+    child = process.get("process_graph", {}) if isinstance(process, Mapping) else {}
+    around = [graph[name]] if graph[name]["process_id"] == "run_udf" else list(child.values())
+    udfs = [node for node in around if node["process_id"] == "run_udf"]
+    if len(udfs) != 1 or len(around) != 1:
+        if is_window or udfs:
+            yield "the process must be one run_udf: back-ends take nothing else"
+        return
+    code = udfs[0]["arguments"].get("udf")
+    if isinstance(code, str) and "\n" in code:
+        yield from (f"UDF, {finding}" for finding in lint_udf(code))
+    if not isinstance(code, str) or OUR_BAND not in code:
+        return
+    context = udfs[0]["arguments"].get("context") or {}
+    if context == {"from_parameter": "context"}:
+        context = arguments.get("context") or {}
+    if isinstance(context, Mapping):
+        yield from _check_settings(context, overlap)
+    yield from _check_bands(graph, name)
+
+
+def _read_px(entries: object) -> dict[str, Any]:
+    """Return values by axis, of x and y only; what is not in px stays a text."""
+    listed = entries if isinstance(entries, list) else []
+    return {
+        entry["dimension"]: entry.get("value") if entry.get("unit") == "px" else str(entry)
+        for entry in listed
+        if isinstance(entry, Mapping) and entry.get("dimension") in ("x", "y")
+    }
+
+
+def _check_sizes(size: Mapping[str, Any], overlap: Mapping[str, Any]) -> Iterator[str]:
+    if set(size) != {"x", "y"}:
+        yield "size must name x and y"
+        return
+    if not overlap:
+        yield f"no overlap: neighbouring windows will not meet; ask for {HALO_PX} px in x and y"
+    elif set(overlap) != {"x", "y"}:
+        yield "overlap on one axis only, which back-ends trim but do not load"
+    for axis, value in size.items():
+        border = overlap.get(axis, 0)
+        if not isinstance(value, int) or not isinstance(border, int):
+            yield f"size and overlap along {axis} must be whole numbers of px"
+        elif border > value:
+            yield f"overlap of {border} px is larger than the size of {value} px along {axis}"
+        elif value % WINDOW_MULTIPLE or border % WINDOW_MULTIPLE:
+            yield (
+                f"size {value} and overlap {border} along {axis} should be multiples of "
+                f"{WINDOW_MULTIPLE} px, so that the poolings of windows stay in phase"
+            )
+
+
+def _check_settings(context: Mapping[str, Any], overlap: Mapping[str, Any]) -> Iterator[str]:
+    known = {key: value for key, value in context.items() if not _is_parameter(value)}
+    try:
+        trusted = read_settings(known).overlap
+    except LaiInputError as error:
+        yield f"context: {error}"
+        return
+    borders = [value for value in overlap.values() if isinstance(value, int)]
+    if borders and trusted > min(borders):
+        yield (
+            f"context states that {trusted} px around a window are trimmed, the node asks for "
+            f"{min(borders)}: set both alike"
+        )
+    if borders and min(borders) < HALO_PX:
+        yield f"overlap below {HALO_PX} px: seams where the network looks further"
+
+
+def _check_bands(graph: Graph, name: str) -> Iterator[str]:
+    loads = [node["arguments"] for node in _upstream(graph, name) if node["process_id"] in LOADERS]
+    asked = [load.get("bands") for load in loads]
+    if not asked or not all(isinstance(bands, list) or _is_parameter(bands) for bands in asked):
+        return  # all bands, or a cube from elsewhere
+    if any(_is_parameter(bands) for bands in asked) and len(asked) == 1:
+        return
+    loaded = {band for bands in asked if isinstance(bands, list) for band in bands}
+    if missing := [band for band in BANDS if band not in loaded]:
+        yield f"bands {', '.join(missing)} are not loaded; the function needs {' '.join(BANDS)}"
+
+
+def _upstream(graph: Graph, name: str) -> list[Mapping[str, Any]]:
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        for source in _references(graph[waiting.pop()].get("arguments", {})):
+            if source in graph and source not in seen:
+                seen.add(source)
+                waiting.append(source)
+    return [graph[source] for source in seen]
+
+
+def _references(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("from_node"), str):
+            yield value["from_node"]
+        elif "process_graph" not in value:
+            for item in value.values():
+                yield from _references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _references(item)
+
+
+def _is_parameter(value: object) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"from_parameter"}

@@ -123,7 +123,7 @@ def graph(
     The user-defined process `sentinel2_lai`, its catalogue records and its benchmark.
     """
     from lai_udf.bundle import DEFAULT_BUNDLE
-    from lai_udf.check_graph import read_graph
+    from lai_udf.check import read_graph
     from lai_udf.produce.plan import estimate_graph
     from lai_udf.udp import write_documents
 

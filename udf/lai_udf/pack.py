@@ -12,27 +12,68 @@ import math
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lai_udf import predict
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.bundle import Bundle
 from lai_udf.errors import PackError
-from lai_udf.pack_dry_run import DryRun, dry_run
-from lai_udf.udp import CDSE, job_options
+from lai_udf.udp import CDSE, MODEL_FOLDER, RUNTIME_FOLDER, job_options
 
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux2014_x86_64")
 """Systems of the cloud back-ends, newest first."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every member of an archive, so that its checksum depends on its content alone."""
-INSTALL_TIMEOUT_S = 600
+TIMEOUT_S = 600
 ARCHIVES = "udf-dependency-archives"
 DOCUMENTS = ("job_options.json", "checksums.sha256")
 MEMORY_HEADROOM = 2.0
 """A worker holds more than one window: what the back-end reads and writes besides."""
 MEMORY_STEP_MIB = 256
+DATES = 20  # clear dates of a season at 5 days
+WINDOW_PX = 256
+WORKER = """
+import json, resource, sys, time
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+RUNTIME, DATES, WINDOW, BANDS = {runtime!r}, {dates}, {window}, {bands!r}
+
+
+class OnlyFromArchives:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0].startswith("lai_"):
+            raise ImportError("no back-end has " + name)
+        if name == "onnxruntime" and Path(RUNTIME).is_dir():
+            return PathFinder.find_spec(name, [RUNTIME])
+
+
+sys.meta_path.insert(0, OnlyFromArchives())
+import numpy as np
+import xarray as xr
+from openeo.udf import UdfData, XarrayDataCube
+from openeo.udf.run_code import run_udf_code
+
+rng = np.random.default_rng(0)
+leaf = np.array([0.02, 0.045, 0.025, 0.08, 0.25, 0.34, 0.36, 0.38, 0.18, 0.08], dtype="float32")
+noise = rng.normal(1, 0.05, (DATES, len(BANDS), WINDOW, WINDOW)).astype("float32")
+times = np.datetime64("2024-06-01", "ns") + np.arange(DATES) * np.timedelta64(5, "D")
+coords = {{"t": times, "bands": BANDS}}
+cube = xr.DataArray(leaf[:, None, None] * noise, dims=("t", "bands", "y", "x"), coords=coords)
+data = UdfData(datacube_list=[XarrayDataCube(cube)], user_context={{"model": "./" + {model!r}}})
+start = time.perf_counter()
+(result,) = run_udf_code(Path("udf.txt").read_text(), data).get_datacube_list()
+seconds = time.perf_counter() - start
+finite = float(np.isfinite(result.get_array().sel(bands="LAI")).mean())
+origin = sys.modules["onnxruntime"].__file__
+tops = {{name.split(".")[0] for name in sys.modules}}
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps([peak, seconds, finite, origin, sorted(tops)]))
+"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +83,7 @@ class Pack:
     files: tuple[Path, ...]  # archives, job options, checksums
     skipped: str  # why there is no runtime archive; empty where there is one
     submission: str  # python that submits a job with these files
-    measured: DryRun | None = None
+    measured: "DryRun | None" = None
     """What a worker needed with these archives; None where that was not measured."""
 
 
@@ -83,7 +124,9 @@ def pack(
                 zip_folder(work / "runtime", work / names["runtime"])
             except PackError as error:
                 skipped = str(error)
-        measured = _measure(work, names, python) if measure else None
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        packed = work / names["runtime"] if runtime and not skipped and python == here else None
+        measured = dry_run(work / names["model"], packed) if measure else None
         options = job_options(*(f"{base_url.rstrip('/')}/{name}" for name in names.values()))
         if measured is not None:
             options["python-memory"] = memory_option(measured.peak_bytes)
@@ -133,13 +176,6 @@ def upload_archives(packed: Pack, backend: str) -> None:
     sums_path.write_text("".join(f"{_sha256(path)}  {path.name}\n" for path in kept))
 
 
-def _measure(folder: Path, names: dict[str, str], python: str) -> DryRun:
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    runtime = folder / names["runtime"]
-    usable = runtime.is_file() and python == here
-    return dry_run(folder / names["model"], runtime if usable else None)
-
-
 def memory_option(peak_bytes: int) -> str:
     """Return the job option `python-memory` for a worker that needed so much, such as `1280m`."""
     steps = math.ceil(MEMORY_HEADROOM * peak_bytes / 2**20 / MEMORY_STEP_MIB)
@@ -167,7 +203,7 @@ def fetch_runtime(target: Path, python: str) -> None:
     for command in _installers(requirement, target, python):
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=INSTALL_TIMEOUT_S
+                command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             reasons.append(str(error))
@@ -227,3 +263,65 @@ lai.execute_batch(out_format="netCDF", job_options=options).get_results().downlo
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a worker needed for one window."""
+
+    peak_bytes: int  # largest resident memory of its process, libraries included
+    seconds: float  # time of the function, the loading of the model included
+    finite_share: float  # share of the pixels that have LAI
+    runtime: Path  # where ONNX Runtime was imported from
+    modules: frozenset[str]  # packages and modules that were imported, top level
+    dates: int  # length of t
+    window_px: int  # side of the window
+
+    def __str__(self) -> str:
+        """Return what was measured."""
+        return (
+            f"a worker with nothing but the archives took {self.peak_bytes / 1e9:.2f} GB and "
+            f"{self.seconds:.1f} s for {self.dates} dates of {self.window_px} px"
+        )
+
+
+def dry_run(
+    model: Path, runtime: Path | None, *, dates: int = DATES, window_px: int = WINDOW_PX
+) -> DryRun:
+    """Predict one window of vegetation as a worker would, with nothing but the archives.
+
+    The worker is a process of its own whose folder holds the unpacked archives; none of our
+    packages can be imported there.
+
+    Args:
+        model: the model archive.
+        runtime: the runtime archive; None: the ONNX Runtime installed here.
+        dates: length of t.
+        window_px: side of the window, overlap included.
+
+    Raises:
+        PackError: an archive cannot be read, or the worker failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="lai-worker-") as name:
+        folder = Path(name)
+        archives = {MODEL_FOLDER: model} | ({RUNTIME_FOLDER: runtime} if runtime else {})
+        for target, archive in archives.items():
+            try:
+                with zipfile.ZipFile(archive) as opened:
+                    opened.extractall(folder / target)
+            except (OSError, zipfile.BadZipFile) as error:
+                raise PackError(f"cannot unpack {archive} ({error})") from error
+        (folder / "udf.txt").write_text(Path(predict.__file__).read_text(encoding="utf-8"))
+        places = {"runtime": RUNTIME_FOLDER, "model": MODEL_FOLDER, "bands": list(predict.BANDS)}
+        command = [sys.executable, "-c", WORKER.format(dates=dates, window=window_px, **places)]
+        try:
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+            )
+        except subprocess.TimeoutExpired as error:
+            raise PackError(f"the dry run of the UDF took more than {TIMEOUT_S} s") from error
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise PackError(f"the UDF fails with nothing but the packed archives: {why}")
+    peak, seconds, finite, origin, modules = json.loads(done.stdout.splitlines()[-1])
+    return DryRun(peak, seconds, finite, Path(origin), frozenset(modules), dates, window_px)

@@ -6,8 +6,7 @@ A band is a file (`BandSource`), an array of xarray (`ArrayBand`), or an angle o
 
 import hashlib
 import os
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +22,11 @@ from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from lai_udf.errors import UndeclaredScaleError, UnreadableProductError
+from lai_udf.errors import UnreadableProductError
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, to_reflectance
 from lai_udf.scenes.labels import SCENE_CLASS_BAND
+from lai_udf.scenes.metadata import Scaling
 
 STRIP_ROWS = 512
 """Rows of the grid that are averaged at once: a row of JPEG 2000 tiles is 1024 px of 10 m."""
@@ -42,72 +42,11 @@ REMOTE_OPTIONS = {
 HASHED_PX = 2048 * 2048
 """Largest window whose values are what an input in an array is known by."""
 
-SATURATED_DN = 65535
-"""Special value SATURATED of the product metadata of L2A; 0 is NODATA."""
 
 SUN_ZENITH, SUN_AZIMUTH, VIEW_ZENITH, VIEW_AZIMUTH = ANGLES
 
 FloatArray = npt.NDArray[np.float32]
 Nodes = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How stored numbers become reflectance: `number * scale + offset` (GDAL's convention)."""
-
-    scale: float = 1.0
-    """Reflectance per digital number, 0.0001 for L2A."""
-
-    offset: float = 0.0
-    """Reflectance at digital number 0: -0.1 from processing baseline 04.00 on, 0 before."""
-
-    is_known: bool = True
-    """Whether the offset is stated; else it is taken as 0 and may be judged."""
-
-    found: str = ""
-    """Where it was found, such as `MTD_MSIL2A.xml`."""
-
-    def __post_init__(self) -> None:
-        """Refuse what can be no scaling."""
-        for parameter, value, fits in (
-            ("scale", self.scale, self.scale > 0),
-            ("offset", self.offset, True),
-        ):
-            if not (np.isfinite(value) and fits):
-                raise UndeclaredScaleError(
-                    parameter=f"reflectance_{parameter}",
-                    value=value,
-                    expected="a finite number" + (" above 0" if parameter == "scale" else ""),
-                )
-
-    def __str__(self) -> str:
-        """Return scale, offset and where they were found."""
-        known = "" if self.is_known else ", offset not stated"
-        return f"scale {self.scale:g}, offset {self.offset:g}{known} ({self.found or 'as stored'})"
-
-
-class Scaled(ABC):
-    """Properties of a scene or a cube that follow from the scalings of its reflectance bands."""
-
-    @property
-    @abstractmethod
-    def scalings(self) -> Sequence[Scaling]:
-        """Of the reflectance bands."""
-
-    @property
-    def offset_is_known(self) -> bool:
-        """Whether metadata or the caller state the offset of every reflectance band."""
-        return all(scaling.is_known for scaling in self.scalings)
-
-    @property
-    def scaling_is_known(self) -> bool:
-        """Whether a scale is stated beside the offset; of an offset alone, the scale is judged."""
-        return self.offset_is_known and any(scaling.scale != 1 for scaling in self.scalings)
-
-    @property
-    def scaling_text(self) -> str:
-        """Scaling in use and where it was found, one phrase."""
-        return "; ".join(dict.fromkeys(map(str, self.scalings)))
 
 
 @dataclass(frozen=True)
@@ -123,7 +62,7 @@ class BandSource:
     index: int = 1
     """Number of the band in the file, from 1."""
 
-    scaling: Scaling = Scaling()
+    scaling: Scaling = field(default_factory=Scaling)
     """From stored numbers to reflectance (or degrees); SCL has none."""
 
     nodata: tuple[float, ...] = (0.0,)
@@ -189,12 +128,9 @@ class ArrayBand(BandSource):
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], None]:
         """Return stored numbers of a window."""
-        rows = slice(int(window.row_off), int(window.row_off + window.height))
-        columns = slice(int(window.col_off), int(window.col_off + window.width))
-        inside = {d: s for d, s in (("y", rows), ("x", columns)) if d in self.array.dims}
-        part = self.array.isel(inside)
+        inside = dict(zip(("y", "x"), window.toslices(), strict=True))
         try:
-            values = np.asarray(part.values)
+            values = self.array.isel(inside, missing_dims="ignore").values
         except (OSError, ValueError, RuntimeError) as error:
             raise UnreadableProductError(
                 f"{self.label}: cannot read {self.path} ({error}); fetch it again"
@@ -208,32 +144,18 @@ class ArrayBand(BandSource):
         are asked instead, not to read it twice.
         """
         if window.width * window.height > HASHED_PX and Path(self.path).exists():
-            return [repr(self), _state_of(Path(self.path))]
-        hashed = hashlib.sha256()
-        for part in _iterate_parts(self, window):
-            hashed.update(np.ascontiguousarray(part).tobytes())
-        return [self.label, repr(self.scaling), hashed.hexdigest()]
+            files = [Path(self.path), *Path(self.path).rglob("*")]
+            states = [file.stat() for file in files if file.is_file()]
+            size, latest = sum(s.st_size for s in states), max(s.st_mtime_ns for s in states)
+            return [repr(self), [len(states), size, latest]]
+        values = np.ascontiguousarray(self.read(_in_file(self, window))[0])
+        return [self.label, repr(self.scaling), hashlib.sha256(values.data).hexdigest()]
 
     def find_block(self) -> tuple[int, int]:
         """Return rows and columns of a chunk on disk, in pixels of the scene."""
         chunks = self.array.encoding.get("preferred_chunks") or {}
         scale = self.repetition / self.decimation
         return tuple(max(1, int(chunks.get(dim, 1) * scale)) for dim in ("y", "x"))  # type: ignore[return-value]
-
-
-def _iterate_parts(band: ArrayBand, window: Window) -> Iterator[npt.NDArray[Any]]:
-    """Yield the stored numbers of a window of the scene, strip by strip."""
-    for start in range(0, int(window.height), STRIP_ROWS):
-        rows = min(STRIP_ROWS, int(window.height) - start)
-        part = Window(window.col_off, window.row_off + start, window.width, rows)
-        yield band.read(_in_file(band, part))[0]
-
-
-def _state_of(path: Path) -> list[object]:
-    """Return number, size and latest time of the files of a path."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    states = [file.stat() for file in files]
-    return [len(states), sum(s.st_size for s in states), max(s.st_mtime_ns for s in states)]
 
 
 def _in_file(band: BandSource, part: Window) -> Window:
@@ -340,16 +262,10 @@ def decode(
     band: BandSource,
     hidden: npt.NDArray[np.bool_] | None = None,
 ) -> FloatArray:
-    """Turn stored numbers, shape (y, x), into float32 values with NaN where there is no data.
-
-    Source: Sentinel-2 L2A product metadata (BOA_ADD_OFFSET, BOA_QUANTIFICATION_VALUE).
-    """
+    """Turn stored numbers, shape (y, x), into float32 values with NaN where there is no data."""
     values: FloatArray = to_reflectance(stored, band.scaling.scale, band.scaling.offset)
-    numbers = [number for number in band.nodata if not np.isnan(number)]
-    missing = np.isin(stored, numbers) if numbers else np.zeros(stored.shape, bool)
-    if hidden is not None:
-        missing |= hidden
-    np.copyto(values, np.float32(np.nan), where=missing)
+    missing = np.isin(stored, [number for number in band.nodata if not np.isnan(number)])
+    values[missing if hidden is None else missing | hidden] = np.nan
     return values
 
 
@@ -413,54 +329,6 @@ class AngleGrid:
         north = rows @ np.cos(radians).astype(np.float32) @ columns.T
         degrees: npt.NDArray[np.float32] = np.rad2deg(np.arctan2(east, north)) % np.float32(360)
         return degrees
-
-
-def constant_angle(degrees: float) -> AngleGrid:
-    """Return an angle that holds everywhere."""
-    return AngleGrid(np.array([[degrees]], np.float64))
-
-
-def angle_grids(
-    nodes: Mapping[str, Nodes], left: float, top: float, step_m: float
-) -> dict[str, AngleGrid]:
-    """Return angles by band label; nodes without a value take that of the nearest one."""
-    return {
-        label: AngleGrid(fill_nearest(values), left, top, step_m, "Azimuth" in label)
-        for label, values in nodes.items()
-    }
-
-
-def mean_view_angles(zenith: Nodes, azimuth: Nodes) -> dict[str, Nodes]:
-    """Average view angles over bands and detectors, zenith arithmetic, azimuth by unit vectors.
-
-    Args:
-        zenith: (n, rows, columns), degrees, NaN where a detector does not see a node.
-        azimuth: the same.
-
-    Raises:
-        ValueError: there is no value.
-    """
-    seen = np.isfinite(zenith) & np.isfinite(azimuth)
-    count = seen.sum(axis=0)
-    if not count.any():
-        raise ValueError("no view angles with values")
-    turn = np.deg2rad(azimuth)
-    sums = [np.where(seen, part, 0).sum(axis=0) for part in (zenith, np.sin(turn), np.cos(turn))]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean, east, north = (total / count for total in sums)
-    return {VIEW_ZENITH: mean, VIEW_AZIMUTH: np.rad2deg(np.arctan2(east, north)) % 360}
-
-
-def fill_nearest(nodes: Nodes) -> Nodes:
-    """Give every NaN node the value of the nearest finite one."""
-    finite = np.argwhere(np.isfinite(nodes))
-    if len(finite) == 0:
-        raise ValueError("an angle grid holds NaN only")
-    filled = nodes.copy()
-    for row, column in np.argwhere(~np.isfinite(nodes)):
-        nearest = finite[np.argmin(((finite - (row, column)) ** 2).sum(axis=1))]
-        filled[row, column] = nodes[tuple(nearest)]
-    return filled
 
 
 def _weights(position: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float32]:

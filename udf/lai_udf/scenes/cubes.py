@@ -19,10 +19,10 @@ import xarray as xr
 from lai_udf.errors import Faults, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.grid import Grid
 from lai_udf.predict import BANDS
-from lai_udf.scenes.bands import ArrayBand, Scaled, Scaling
+from lai_udf.scenes.bands import ArrayBand
 from lai_udf.scenes.labels import LABELS, label_once, names_in_order
 from lai_udf.scenes.locating import find_crs, find_grid
-from lai_udf.scenes.metadata import Declared, Offset, SceneMetadata, utc
+from lai_udf.scenes.metadata import Declared, Offset, Scaled, Scaling, SceneMetadata, utc
 from lai_udf.scenes.planes import Plane, decode_plane, read_plane
 from lai_udf.scenes.source import (
     RESOLUTIONS_M,

@@ -20,13 +20,12 @@ from lai_udf.scenes.bands import (
     AngleGrid,
     ArrayBand,
     Nodes,
-    angle_grids,
-    mean_view_angles,
 )
 from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND
 from lai_udf.scenes.locating import find_crs, find_grid
 from lai_udf.scenes.metadata import Declared, SceneMetadata, complete_metadata
 from lai_udf.scenes.planes import as_plane
+from lai_udf.scenes.safe import angle_grids, mean_view_angles
 from lai_udf.scenes.source import LOG, SceneSource, require_bands
 
 REFLECTANCE = "measurements/reflectance"
@@ -47,10 +46,7 @@ def describe_eopf(href: str, declared: Declared) -> SceneSource:
     """Describe a product.
 
     Raises:
-        UnreadableProductError: it cannot be opened, or its reader is missing.
-        MissingBandError: a band is missing.
-        UndeclaredScaleError: whole numbers without a scale.
-        GridError: bands on different grids, or no CRS.
+        ProductError: it cannot be opened, lacks a band, scale or CRS, or its grids differ.
     """
     try:
         tree = xr.open_datatree(href, engine="zarr", mask_and_scale=False)

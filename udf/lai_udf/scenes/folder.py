@@ -95,10 +95,7 @@ def describe_folder(folder: Path, declared: Declared) -> list[SceneEntry]:
     """Return the acquisitions of a folder of single-band files, in the order of time.
 
     Raises:
-        MissingBandError: no file names a band; on opening, one of an acquisition is missing.
-        MetadataError: a band is there twice at one pixel size, or no time is known.
-        UndeclaredScaleError: neither file nor name nor caller states how it is scaled.
-        GridError: bands on different grids.
+        MissingBandError: no file names a band.
     """
     files = find_band_files(folder)
     if not files:

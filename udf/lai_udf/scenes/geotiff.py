@@ -15,11 +15,12 @@ from rasterio.io import DatasetReader
 from lai_udf.errors import Faults
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, BANDS
-from lai_udf.scenes.bands import BandSource, Scaling, holds_mask, open_raster
+from lai_udf.scenes.bands import BandSource, holds_mask, open_raster
 from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND, label_once, names_in_order
 from lai_udf.scenes.metadata import (
     LEVEL_1C_NAME,
     Declared,
+    Scaling,
     SceneMetadata,
     choose_scaling,
     complete_metadata,
@@ -32,18 +33,10 @@ from lai_udf.scenes.source import LOG, SceneSource, require_bands, scene_grid
 
 
 def describe_geotiff(href: str, declared: Declared) -> SceneSource:
-    """Describe a multiband GeoTIFF or VRT.
-
-    Args:
-        href: local path or http href.
-        declared: scale, offset, time, bands and grid that go before those in the file.
+    """Describe a multiband GeoTIFF or VRT, by path or href.
 
     Raises:
-        UnreadableProductError: cannot be opened.
-        MissingBandError: a band is not among the descriptions.
-        MetadataError: no time, or two bands described as the same one.
-        UndeclaredScaleError: integer data, and neither file nor caller states the scale.
-        GridError: wrong CRS or pixel size.
+        ProductError: it cannot be opened, lacks a band, time, scale or the right grid.
     """
     faults = Faults()
     metadata = SceneMetadata("")

@@ -4,6 +4,7 @@ By its names and texts, and by the caller, who goes before what files and catalo
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,6 @@ from typing import Any, TypedDict
 import numpy as np
 
 from lai_udf.errors import MetadataError, UndeclaredScaleError, UnreadableProductError
-from lai_udf.scenes.bands import SATURATED_DN, Scaling
 
 PRODUCT_NAME = re.compile(
     r"(?P<mission>S2[ABCD])_MSIL2A_(?P<time>\d{8}T\d{6})(?:_N(?P<baseline>\d{4}))?"
@@ -40,6 +40,68 @@ CALLER = "as the caller says"
 
 Offset = float | Mapping[str, float]
 """Reflectance at digital number 0: one number, or one from each date on."""
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How stored numbers become reflectance: `number * scale + offset` (GDAL's convention)."""
+
+    scale: float = 1.0
+    """Reflectance per digital number, 0.0001 for L2A."""
+
+    offset: float = 0.0
+    """Reflectance at digital number 0: -0.1 from processing baseline 04.00 on, 0 before."""
+
+    is_known: bool = True
+    """Whether the offset is stated; else it is taken as 0 and may be judged."""
+
+    found: str = ""
+    """Where it was found, such as `MTD_MSIL2A.xml`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can be no scaling."""
+        if not 0 < self.scale < np.inf:
+            rule = "a finite number above 0"
+            raise UndeclaredScaleError(
+                parameter="reflectance_scale", value=self.scale, expected=rule
+            )
+        if not np.isfinite(self.offset):
+            raise UndeclaredScaleError(
+                parameter="reflectance_offset", value=self.offset, expected="a finite number"
+            )
+
+    def __str__(self) -> str:
+        """Return scale, offset and where they were found."""
+        known = "" if self.is_known else ", offset not stated"
+        return f"scale {self.scale:g}, offset {self.offset:g}{known} ({self.found or 'as stored'})"
+
+
+class Scaled(ABC):
+    """Properties of a scene or a cube that follow from the scalings of its reflectance bands."""
+
+    @property
+    @abstractmethod
+    def scalings(self) -> Sequence[Scaling]:
+        """Of the reflectance bands."""
+
+    @property
+    def offset_is_known(self) -> bool:
+        """Whether metadata or the caller state the offset of every reflectance band."""
+        return all(scaling.is_known for scaling in self.scalings)
+
+    @property
+    def scaling_is_known(self) -> bool:
+        """Whether a scale is stated beside the offset; of an offset alone, the scale is judged."""
+        return self.offset_is_known and any(scaling.scale != 1 for scaling in self.scalings)
+
+    @property
+    def scaling_text(self) -> str:
+        """Scaling in use and where it was found, one phrase."""
+        return "; ".join(dict.fromkeys(map(str, self.scalings)))
+
+
+SATURATED_DN = 65535
+"""Special value SATURATED of the product metadata of L2A; 0 is NODATA."""
 
 
 @dataclass(frozen=True)

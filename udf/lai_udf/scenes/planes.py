@@ -13,9 +13,14 @@ import xarray as xr
 
 from lai_udf.errors import MetadataError, MissingBandError
 from lai_udf.predict import ANGLES, to_reflectance
-from lai_udf.scenes.bands import Scaling
 from lai_udf.scenes.labels import SCENE_CLASS_BAND
-from lai_udf.scenes.metadata import Declared, baseline_scaling, choose_scaling, no_data_numbers
+from lai_udf.scenes.metadata import (
+    Declared,
+    Scaling,
+    baseline_scaling,
+    choose_scaling,
+    no_data_numbers,
+)
 
 NODATA_KEYS = ("_FillValue", "missing_value", "nodata")
 BASELINE_COORDINATES = ("s2:processing_baseline", "processing:version", "processing_baseline")

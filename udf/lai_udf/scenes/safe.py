@@ -5,6 +5,7 @@ else R20m lacks averaged from 10 m, SCL, and the sun and view angles of the gran
 """
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,23 +15,23 @@ from lai_udf.errors import MetadataError, UnreadableProductError
 from lai_udf.grid import Grid
 from lai_udf.predict import BANDS
 from lai_udf.scenes.bands import (
-    SATURATED_DN,
     SUN_AZIMUTH,
     SUN_ZENITH,
+    VIEW_AZIMUTH,
+    VIEW_ZENITH,
     AngleGrid,
     BandSource,
     Nodes,
-    Scaling,
-    angle_grids,
     holds_mask,
-    mean_view_angles,
     open_raster,
 )
 from lai_udf.scenes.labels import SCENE_CLASS_BAND
 from lai_udf.scenes.metadata import (
     FIRST_BASELINE_WITH_OFFSET,
     FIRST_LOCAL_BASELINE,
+    SATURATED_DN,
     Declared,
+    Scaling,
     SceneMetadata,
     baseline_number,
     complete_metadata,
@@ -60,17 +61,10 @@ IMAGE_SUFFIXES = (".jp2", ".tif")
 
 
 def describe_safe(folder: Path, declared: Declared) -> SceneSource:
-    """Describe a SAFE folder.
-
-    Args:
-        folder: the product folder, that holds `MTD_MSIL2A.xml` and `GRANULE/`.
-        declared: scale, offset and time that go before those of the metadata.
+    """Describe a SAFE folder, that holds `MTD_MSIL2A.xml` and `GRANULE/`.
 
     Raises:
-        UnreadableProductError: no L2A product, or an image that cannot be opened.
-        MetadataError: metadata incomplete, or several granules.
-        MissingBandError: an image is missing.
-        GridError: images on different grids.
+        ProductError: no L2A product, several granules, an image missing or damaged, or metadata.
     """
     product = _parse(_product_metadata(folder))
     granule = _granule(folder)
@@ -264,3 +258,46 @@ def _find(element: ET.Element, path: str) -> ET.Element:
 
 def _text(element: ET.Element, path: str) -> str:
     return (_find(element, path).text or "").strip()
+
+
+def mean_view_angles(zenith: Nodes, azimuth: Nodes) -> dict[str, Nodes]:
+    """Average view angles over bands and detectors, zenith arithmetic, azimuth by unit vectors.
+
+    Args:
+        zenith: (n, rows, columns), degrees, NaN where a detector does not see a node.
+        azimuth: the same.
+
+    Raises:
+        ValueError: there is no value.
+    """
+    seen = np.isfinite(zenith) & np.isfinite(azimuth)
+    count = seen.sum(axis=0)
+    if not count.any():
+        raise ValueError("no view angles with values")
+    turn = np.deg2rad(azimuth)
+    sums = [np.where(seen, part, 0).sum(axis=0) for part in (zenith, np.sin(turn), np.cos(turn))]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean, east, north = (total / count for total in sums)
+    return {VIEW_ZENITH: mean, VIEW_AZIMUTH: np.rad2deg(np.arctan2(east, north)) % 360}
+
+
+def fill_nearest(nodes: Nodes) -> Nodes:
+    """Give every NaN node the value of the nearest finite one."""
+    finite = np.argwhere(np.isfinite(nodes))
+    if len(finite) == 0:
+        raise ValueError("an angle grid holds NaN only")
+    filled = nodes.copy()
+    for row, column in np.argwhere(~np.isfinite(nodes)):
+        nearest = finite[np.argmin(((finite - (row, column)) ** 2).sum(axis=1))]
+        filled[row, column] = nodes[tuple(nearest)]
+    return filled
+
+
+def angle_grids(
+    nodes: Mapping[str, Nodes], left: float, top: float, step_m: float
+) -> dict[str, AngleGrid]:
+    """Return angles by band label; nodes without a value take that of the nearest one."""
+    return {
+        label: AngleGrid(fill_nearest(values), left, top, step_m, "Azimuth" in label)
+        for label, values in nodes.items()
+    }

@@ -29,8 +29,8 @@ from lai_udf.errors import EmptySceneError, GridError, MissingBandError, Unreada
 from lai_udf.grid import TOLERANCE, Grid
 from lai_udf.longitudes import crosses_antimeridian
 from lai_udf.predict import BANDS, LaiError
-from lai_udf.scenes.bands import AngleGrid, BandSource, FloatArray, Scaled, Scaling, read_band
-from lai_udf.scenes.metadata import Declared, SceneMetadata
+from lai_udf.scenes.bands import AngleGrid, BandSource, FloatArray, read_band
+from lai_udf.scenes.metadata import Declared, Scaled, Scaling, SceneMetadata
 
 LOG = logging.getLogger("lai_udf")
 
@@ -159,8 +159,7 @@ class SceneSource(Scaled):
         """Return the smallest window that covers a bounding box.
 
         Args:
-            bbox: west, south, east, north in degrees (WGS 84), as in STAC and openEO; west > east
-                across ±180°.
+            bbox: west, south, east, north in degrees (WGS 84); west > east across ±180°.
 
         Raises:
             GridError: the box is empty or upside down, or does not touch the scene.

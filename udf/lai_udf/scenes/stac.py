@@ -36,8 +36,6 @@ from lai_udf.scenes.bands import (
     VIEW_ZENITH,
     AngleGrid,
     BandSource,
-    Scaling,
-    constant_angle,
     open_raster,
 )
 from lai_udf.scenes.geotiff import describe_band
@@ -47,6 +45,7 @@ from lai_udf.scenes.metadata import (
     LEVEL_1C_NAME,
     Declaration,
     Declared,
+    Scaling,
     SceneMetadata,
     baseline_scaling,
     complete_metadata,
@@ -74,7 +73,6 @@ class BandAsset:
     """An asset, or a band in it, that holds one of our bands."""
 
     label: str
-    """Band label."""
 
     href: str
     """What rasterio opens."""
@@ -96,17 +94,10 @@ class BandAsset:
 
 
 def describe_stac(href: str, declared: Declared) -> SceneSource:
-    """Describe the scene of a STAC Item.
-
-    Args:
-        href: local path or http(s) href of the Item; relative asset hrefs are resolved against it.
-        declared: scale, offset and time that go before those of the Item.
+    """Describe the scene of a STAC Item, by path or http(s) href.
 
     Raises:
-        UnreadableProductError: no answer, no JSON, no Item, or an asset that cannot be opened.
-        MissingBandError: no usable asset for a band.
-        UndeclaredScaleError: the Item has neither scale and offset nor processing baseline.
-        GridError: bands on different grids, or not on a 20 m one.
+        ProductError: no answer, no Item, an asset missing or damaged, no scaling, grids apart.
     """
     return describe_item(read_item(href), href, declared)
 
@@ -298,7 +289,9 @@ def item_angles(item: pystac.Item) -> dict[str, AngleGrid]:
         VIEW_ZENITH: p.get("view:incidence_angle", p.get("view:off_nadir") or None),
         VIEW_AZIMUTH: p.get("view:azimuth"),
     }
-    return {label: constant_angle(float(v)) for label, v in found.items() if v is not None}
+    return {
+        label: AngleGrid(np.full((1, 1), v, float)) for label, v in found.items() if v is not None
+    }
 
 
 def _metadata(item: pystac.Item, declared: Declared) -> SceneMetadata:
