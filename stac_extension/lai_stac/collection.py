@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pystac
-import shapely
 
 from lai_stac import fields
 from lai_stac.errors import DescriptionError
 from lai_stac.fields import Validation
 from lai_stac.files import write_json
 from lai_stac.validation import validate_collection
-from lai_udf.longitudes import Bounds, bounding_box, split_box
+from lai_udf.longitudes import Bounds, enclosing_box
 
 COLLECTION_ID = "sentinel2-lai"
 
@@ -185,15 +184,11 @@ def _extent(items: Sequence[pystac.Item]) -> pystac.Extent:
     for item in items:
         if item.bbox is None or item.datetime is None:
             raise DescriptionError(f"item {item.id} has no bbox or no datetime")
-        boxes.append(item.bbox)
+        boxes.append(_flat(item.bbox))
         times.append(item.datetime.astimezone(dt.UTC))
-    parts = shapely.multipolygons(
-        [shapely.box(*part) for box in boxes for part in split_box(_flat(box))]
-    )
-    crosses = any(west > east for west, _, east, _ in map(_flat, boxes))
-    whole = bounding_box(parts) if crosses else parts.bounds
     return pystac.Extent(
-        pystac.SpatialExtent([list(whole)]), pystac.TemporalExtent([[min(times), max(times)]])
+        pystac.SpatialExtent([list(enclosing_box(boxes))]),
+        pystac.TemporalExtent([[min(times), max(times)]]),
     )
 
 

@@ -13,7 +13,7 @@ import rasterio.shutil
 from fastapi.testclient import TestClient
 from PIL import Image
 from rasterio.io import MemoryFile
-from service.fake_items import footprint, publish
+from service.fake_items import collection, footprint, publish
 
 from lai_service.errors import BadRequestError
 from lai_service.web.mosaic import interval_of
@@ -119,6 +119,17 @@ def test_tilejson_and_wmts_name_the_same_tiles(published: TestClient) -> None:
     for theirs, own in (("TileMatrix", "z"), ("TileCol", "x"), ("TileRow", "y")):
         template = template.replace(f"{{{theirs}}}", f"{{{own}}}")
     assert [template] == tilejson["tiles"]
+
+
+def test_tilejson_and_wmts_go_round_the_world_across_the_antimeridian(writer: TestClient) -> None:
+    described = collection()
+    described["extent"]["spatial"]["bbox"] = [[179.0, 10.0, -5.0, -178.0, 20.0, 5.0]]
+    assert writer.post("/collections", json=described).status_code == 201
+    tilejson = writer.get(f"/mosaic/tilejson.json?{QUERY}").json()
+    assert tilejson["bounds"] == [-180, 10, 180, 20]
+    root = ElementTree.fromstring(writer.get(f"/mosaic/WMTSCapabilities.xml?{QUERY}").text)
+    corners = [root.find(f".//{{*}}{name}Corner") for name in ("Lower", "Upper")]
+    assert [corner.text for corner in corners] == ["-180 10.0", "180 20.0"]
 
 
 @pytest.mark.parametrize("asset", ["lai", "lai_sd", "lai_flags"])

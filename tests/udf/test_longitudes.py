@@ -13,6 +13,7 @@ from lai_udf.longitudes import (
     box_holds,
     crosses_antimeridian,
     cut,
+    enclosing_box,
     polygons_of,
     split_box,
     unroll,
@@ -114,3 +115,11 @@ def test_polygons_are_taken_from_any_collection():
 )
 def test_a_box_that_is_merely_turned_round_crosses_nothing(west, east, crosses):
     assert crosses_antimeridian(west, east) == crosses
+
+
+@given(st.lists(st.tuples(WEST, SOUTH, WIDTH, HEIGHT), min_size=1, max_size=5))
+def test_the_box_of_boxes_holds_each_of_them(boxes):
+    found = [bounding_box(box(w, s, w + width, s + height)) for w, s, width, height in boxes]
+    whole = enclosing_box(found)
+    assert all(box_holds(whole, each, 1e-9) for each in found)
+    assert enclosing_box([whole, *found]) == whole

@@ -5,7 +5,7 @@ parts (RFC 7946), running on beyond it (179.9 to 180.1), or with a jump (179.9 t
 them are read here; what is returned is unrolled or cut, never with a jump.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -71,9 +71,27 @@ def bounding_box(geometry: BaseGeometry) -> Bounds:
     Args:
         geometry: cut or unrolled.
     """
+    west, south, east, north = geometry.bounds
+    if west >= -180 and east <= 180 and east - west <= 180:
+        return west, south, east, north
     parts = [part.bounds for part in shapely.get_parts(cut(geometry))]
-    south, north = min(part[1] for part in parts), max(part[3] for part in parts)
     west, east = _narrowest([(part[0], part[2]) for part in parts])
+    return west, south, east, north
+
+
+def enclosing_box(boxes: Iterable[Bounds]) -> Bounds:
+    """Return the box that holds some boxes, in degrees; west > east across ±180° (RFC 7946, 5.2).
+
+    It goes across ±180° where boxes do, or lie at it on either side, and that is narrower.
+
+    Args:
+        boxes: at least one: west, south, east, north; west > east across ±180°.
+    """
+    parts = [part for box in boxes for part in split_box(box)]
+    west, south = (min(part[edge] for part in parts) for edge in (0, 1))
+    east, north = (max(part[edge] for part in parts) for edge in (2, 3))
+    if west <= -180 and east >= 180:
+        west, east = _narrowest([(part[0], part[2]) for part in parts])
     return west, south, east, north
 
 
@@ -92,6 +110,10 @@ def split_box(bounds: Bounds) -> list[Bounds]:
         bounds: west, south, east, north; west > east, or an edge beyond ±180°, across ±180°.
     """
     west, south, east, north = bounds
+    if -180 <= west <= east <= 180:
+        return [bounds]
+    if -180 < east < west < 180:
+        return [(west, south, 180.0, north), (-180.0, south, east, north)]
     if east < west:
         east += 360
     if east - west >= 360:

@@ -32,6 +32,7 @@ from lai_service.catalogue.pgstac_schema import NUMBER, NUMBERS, errors, open_po
 from lai_service.catalogue.port import Catalogue, Connection, Page, Search
 from lai_service.catalogue.search_sql import next_token, order_of, place_of, read_token
 from lai_service.errors import BadRequestError, InvalidItemError
+from lai_udf.longitudes import enclosing_box
 
 _COUNTABLE = 5000
 """Where the planner expects more items, counting takes longer than `QUICK_MS`: it is not tried."""
@@ -98,6 +99,13 @@ class PgstacCatalogue(Catalogue):
         ).fetchone()
         if start is None:
             return document
+        if box[2] - box[0] >= 360:  # which way round is the shorter one, the items show
+            spans = connection.execute(
+                "select distinct ST_XMin(part.geom), ST_XMax(part.geom) "
+                "from items, ST_Dump(geometry) as part where collection = %s",
+                (document["id"],),
+            )
+            box = list(enclosing_box((west, box[1], east, box[3]) for west, east in spans))
         interval = [moment.isoformat().replace("+00:00", "Z") for moment in (start, end)]
         extent = {"spatial": {"bbox": [box]}, "temporal": {"interval": [interval]}}
         return {**document, "extent": {**document.get("extent", {}), **extent}}

@@ -26,13 +26,13 @@ from lai_service.catalogue.search_sql import (
     start_after,
 )
 from lai_service.catalogue.sqlite_file import (
-    NOTHING,
     Connections,
     check_version,
     compute_extent,
     create_tables,
     document_of,
     extent_document,
+    extent_of,
     forget_extent,
     keep_extent,
     kept_extent,
@@ -141,8 +141,8 @@ class SqliteCatalogue(Catalogue):
     ) -> None:
         extents = []
         for item in items:
-            row, box = row_of(item)
-            extents.append((*row[2:4], *(box or NOTHING[2:])))
+            row, footprint = row_of(item)
+            extents.append(extent_of(row, footprint))
             if item["id"] in old and row_of(old[item["id"]])[0][2:5] != row[2:5]:
                 forget_extent(connection, collection_id)  # it had another time or place
             (key,) = connection.execute(
@@ -152,11 +152,13 @@ class SqliteCatalogue(Catalogue):
                 "props = excluded.props, rest = excluded.rest returning pk",
                 row,
             ).fetchone()
-            if box is None:
+            if footprint is None:
                 connection.execute("delete from items_rtree where pk = ?", (key,))
             else:
+                west, south, east, north = footprint.bounds
                 connection.execute(
-                    "insert or replace into items_rtree values (?, ?, ?, ?, ?)", (key, *box)
+                    "insert or replace into items_rtree values (?, ?, ?, ?, ?)",
+                    (key, west, east, south, north),
                 )
         widen_extent(connection, collection_id, extents)
 

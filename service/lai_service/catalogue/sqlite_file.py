@@ -22,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from lai_service.catalogue.cql2 import CONVERSE
 from lai_service.catalogue.cql2_sql import INDEXED
@@ -34,6 +35,7 @@ from lai_service.catalogue.items import (
 )
 from lai_service.catalogue.port import Connection
 from lai_service.errors import CatalogueBusyError, SettingsError, StorageFullError
+from lai_udf.longitudes import Bounds, bounding_box, enclosing_box
 
 _KEPT = 8
 """So many idle connections stay open."""
@@ -265,17 +267,19 @@ def create_tables(connection: Connection) -> None:
             f"create index if not exists items_by_{index} "
             f"on items (json_extract(props, '$.\"{name}\"'))"
         )
+    # Releases that took -180 to 180 for the box of what lies on both sides of ±180° kept it.
+    connection.execute("delete from extents where east - west >= 360")
     connection.execute(f"pragma user_version = {SCHEMA_VERSION}")
 
 
-def row_of(document: Document) -> tuple[ItemRow, tuple[float, ...] | None]:
+def row_of(document: Document) -> tuple[ItemRow, BaseGeometry | None]:
     """Lay an item into columns.
 
     Args:
         document: a STAC item with its collection; not changed.
 
     Returns:
-        The row, and its box (minx, maxx, miny, maxy) in degrees, None without a geometry.
+        The row, and its footprint in degrees.
 
     Raises:
         InvalidItemError: id, time or geometry cannot be read.
@@ -293,10 +297,7 @@ def row_of(document: Document) -> tuple[ItemRow, tuple[float, ...] | None]:
         dump_json(properties),
         dump_json(rest),
     )
-    if facts.footprint is None:
-        return row, None
-    west, south, east, north = facts.footprint.bounds
-    return row, (west, east, south, north)
+    return row, facts.footprint
 
 
 def document_of(collection: str, geometry: str | None, props: str, rest: str) -> Document:
@@ -309,9 +310,17 @@ def document_of(collection: str, geometry: str | None, props: str, rest: str) ->
 
 
 Extent = tuple[float, ...]
-"""Earliest start and latest end (microseconds since 1970 UTC), west, east, south, north (degrees);
-infinite the wrong way round where there is nothing."""
+"""Earliest start and latest end (microseconds since 1970 UTC), west, east, south, north (degrees;
+west > east across ±180°); infinite the wrong way round where there is nothing."""
 NOTHING: Extent = (math.inf, -math.inf) * 3
+
+
+def extent_of(row: ItemRow, footprint: BaseGeometry | None) -> Extent:
+    """Return the extent of one item."""
+    if footprint is None:
+        return (*row[2:4], *NOTHING[2:])
+    west, south, east, north = bounding_box(footprint)
+    return (*row[2:4], west, east, south, north)
 
 
 def extent_document(extent: Extent) -> Document:
@@ -320,7 +329,7 @@ def extent_document(extent: Extent) -> Document:
     document: Document = {}
     if t0 <= t1:
         document["temporal"] = {"interval": [[from_microseconds(int(t)) for t in (t0, t1)]]}
-    if west <= east:
+    if south <= north:
         document["spatial"] = {"bbox": [[west, south, east, north]]}
     return document
 
@@ -342,14 +351,25 @@ def keep_extent(connection: Connection, collection_id: str, extent: Extent = NOT
 
 
 def widen_extent(connection: Connection, collection_id: str, extents: Iterable[Extent]) -> None:
-    """Widen the extent of a collection, where one is kept, by those of some items."""
-    edges = list(zip(NOTHING, *extents, strict=True))
-    ends = [max(edge) if number % 2 else min(edge) for number, edge in enumerate(edges)]
-    connection.execute(
-        "update extents set t0 = min(t0, ?), t1 = max(t1, ?), west = min(west, ?), "
-        "east = max(east, ?), south = min(south, ?), north = max(north, ?) where collection = ?",
-        (*ends, collection_id),
-    )
+    """Widen the extent of a collection, where one is kept, by those of some items.
+
+    Which way round the world is the shorter one, only all items show: then it is forgotten.
+    """
+    kept = kept_extent(connection, collection_id)
+    if kept is None:
+        return
+    every = [kept, *extents]
+    ends = (min(extent[0] for extent in every), max(extent[1] for extent in every))
+    boxes = [(west, south, east, north) for *_, west, east, south, north in every if south <= north]
+    if not boxes:
+        keep_extent(connection, collection_id, (*ends, *NOTHING[2:]))
+        return
+    west, south, east, north = enclosing_box(boxes)
+    is_round = west > east or east - west >= 360
+    if is_round and (west, east) != kept[2:4]:
+        forget_extent(connection, collection_id)
+    else:
+        keep_extent(connection, collection_id, (*ends, west, east, south, north))
 
 
 def forget_extent(connection: Connection, collection_id: str) -> None:
@@ -364,4 +384,20 @@ def compute_extent(connection: Connection, collection_id: str) -> Extent:
         "from items i left join items_rtree r using (pk) where i.collection = ?",
         (collection_id,),
     ).fetchone()
-    return tuple(NOTHING[n] if edge is None else edge for n, edge in enumerate(found))
+    extent = tuple(NOTHING[n] if edge is None else edge for n, edge in enumerate(found))
+    if extent[3] - extent[2] < 360:
+        return extent
+    west, _, east, _ = enclosing_box(_boxes(connection, collection_id))
+    return (*extent[:2], west, east, *extent[4:])
+
+
+def _boxes(connection: Connection, collection_id: str) -> Iterator[Bounds]:
+    """Yield the boxes of the items of a collection, each once; west > east across ±180°."""
+    of_items = "from items i join items_rtree r using (pk) where i.collection = ?"
+    is_round = "r.minx <= -180 and r.maxx >= 180"
+    yield from connection.execute(
+        f"select distinct minx, miny, maxx, maxy {of_items} and not ({is_round})", (collection_id,)
+    )
+    rounds = f"select distinct i.geometry {of_items} and {is_round}"
+    for (geometry,) in connection.execute(rounds, (collection_id,)):
+        yield bounding_box(shapely.from_geojson(geometry))

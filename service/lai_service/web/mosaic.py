@@ -79,6 +79,13 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
         hrefs = [str(found["href"]) for found in assets if found is not None]
         return [str(settings.data / href) for href in hrefs if is_relative(href)]
 
+    def bounds_of(collection: str) -> list[float]:
+        """Return west, south, east, north; the whole turn across ±180°, where west < east here."""
+        box = catalogue.collection(collection)["extent"]["spatial"]["bbox"][0]
+        half = len(box) // 2
+        west, south, east, north = box[0], box[1], box[half], box[half + 1]
+        return [west, south, east, north] if west <= east else [-180, south, 180, north]
+
     turn = Depends(turns(PICTURES_AT_ONCE), scope="function")
 
     known = Depends(known_query)
@@ -123,14 +130,13 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
     ) -> dict[str, object]:
         """Return the TileJSON of a mosaic."""
         interval_of(date)
-        extent = catalogue.collection(collection)["extent"]["spatial"]["bbox"][0]
         return {
             "tilejson": "3.0.0",
             "name": f"{asset} {date}, {collection}",
             "tiles": [_address(request, collection, date, asset)],
             "minzoom": MIN_ZOOM,
             "maxzoom": MAX_ZOOM,
-            "bounds": extent,
+            "bounds": bounds_of(collection),
         }
 
     @app.get(f"{PREFIX}/WMTSCapabilities.xml", tags=["Mosaic"], dependencies=[known])
@@ -139,9 +145,10 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
     ) -> Response:
         """Return WMTS capabilities with one layer."""
         interval_of(date)
-        bbox = catalogue.collection(collection)["extent"]["spatial"]["bbox"][0]
         template = _address(request, collection, date, asset)
-        return Response(_wmts(f"{asset} {date}", template, bbox), media_type="text/xml")
+        return Response(
+            _wmts(f"{asset} {date}", template, bounds_of(collection)), media_type="text/xml"
+        )
 
 
 def _read_tile(path: str, x: int, y: int, z: int, *, unscale: bool) -> ImageData:
@@ -155,7 +162,7 @@ def _address(request: Request, collection: str, date: str, asset: str) -> str:
     return f"{get_base_url(request)}{PREFIX[1:]}/tiles/{{z}}/{{x}}/{{y}}.png?{query}"
 
 
-def _wmts(title: str, template: str, bbox: list[float]) -> str:
+def _wmts(title: str, template: str, bounds: list[float]) -> str:
     """Return the capabilities of one layer on WebMercatorQuad (OGC 07-057r7)."""
     names = {"{z}": "{TileMatrix}", "{x}": "{TileCol}", "{y}": "{TileRow}"}
     for own, theirs in names.items():
@@ -168,7 +175,7 @@ def _wmts(title: str, template: str, bbox: list[float]) -> str:
         f"<MatrixWidth>{2**z}</MatrixWidth><MatrixHeight>{2**z}</MatrixHeight></TileMatrix>"
         for z in range(MIN_ZOOM, MAX_ZOOM + 1)
     )
-    west, south, east, north = bbox
+    west, south, east, north = bounds
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <Capabilities xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="http://www.opengis.net/ows/1.1"
  xmlns:xlink="http://www.w3.org/1999/xlink" version="1.0.0">
