@@ -255,6 +255,18 @@ def test_a_zone_across_the_antimeridian_and_two_utm_zones_counts_its_ground_once
     assert statistics.pixels[0] == pytest.approx(whole, rel=1e-2)
 
 
+@pytest.mark.parametrize("kind", ["polygon", "point"])
+def test_ground_at_the_edge_of_one_grid_goes_to_the_grid_that_holds_it_further_inside(kind):
+    west, east = GRID, Grid(GRID.crs, GRID.transform @ Affine.translation(50, 0), 100, 100)
+    at_the_edge = parcel(1900, 1000, 90, 200)
+    if kind == "point":
+        at_the_edge = at_the_edge.centroid
+    for grids in ([west, east], [east, west]):
+        parts = share_between_grids([at_the_edge], 32631, grids)
+        assert parts[grids.index(west)] == [None]
+        assert parts[grids.index(east)][0].equals(at_the_edge)
+
+
 def test_ground_that_no_grid_holds_counts_as_not_seen():
     one, other = GRID, Grid(GRID.crs, GRID.transform @ Affine.translation(100, 0), 100, 100)
     half_off = parcel(1000, -500, 2000, 1000)  # over both grids, its northern half over neither

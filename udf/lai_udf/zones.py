@@ -20,6 +20,7 @@ from shapely.geometry.base import BaseGeometry
 from lai_udf.errors import GeometryError
 from lai_udf.grid import Grid
 from lai_udf.longitudes import cut, polygons_of, unroll
+from lai_udf.predict import HALO_PX, NEAR_PX
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
@@ -34,6 +35,7 @@ MIN_LATITUDE, MAX_LATITUDE = -80.0, 84.0
 """Where UTM ends."""
 _MAX_EDGE_DEG, _MAX_EDGE_M = 0.02, 2_000.0  # longer edges bend visibly when they are projected
 _MAX_POINTS_PER_SIDE = 1_000
+_RIMS_PX = (HALO_PX, 2 * NEAR_PX, 0)  # widest first; where there is room, none of it has bit 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +109,9 @@ def share_between_grids(
 ) -> list[list[BaseGeometry | None]]:
     """Give every piece of ground to one grid: where grids overlap, to the one that holds more.
 
-    Tiles overlap by 10 km and meet at borders of UTM zones; a parcel there is to count once.
+    Tiles overlap by 10 km and meet at borders of UTM zones; a parcel there is to count once. What
+    lies in the rim of a grid, where LAI does not know its surroundings (`NO_DATA_NEAR`), goes to
+    another that holds it further inside.
 
     Args:
         geometries: as for `weigh_zones`.
@@ -123,23 +127,29 @@ def share_between_grids(
     def align(geometry: BaseGeometry) -> BaseGeometry:
         return cut(geometry) if geographic else geometry  # one turn for all, at ±180°
 
-    extents = [align(_outline(grid, crs)) for grid in grids]
+    extents = [[align(_inside(grid, rim, crs)) for grid in grids] for rim in _RIMS_PX]
     shared: list[list[BaseGeometry | None]] = [[None] * len(geometries) for _ in grids]
     fit = [Polygon() if g is None or g.is_empty else align(repair(g, crs)) for g in geometries]
-    meets = np.array([shapely.intersects(np.array(fit, object), extent) for extent in extents])
+    meets = np.array([shapely.intersects(np.array(fit, object), whole) for whole in extents[-1]])
     for number, geometry in enumerate(fit):
-        near = np.flatnonzero(meets[:, number])
-        if isinstance(geometry, Point) or len(near) < 2:
+        near = np.flatnonzero(meets[:, number]).tolist()
+        if len(near) < 2:
             shared[near[0] if len(near) else 0][number] = geometry
             continue
-        first, *others = sorted(near, key=lambda i: -geometry.intersection(extents[i]).area)
-        own, left = geometry.intersection(extents[first]), geometry.difference(extents[first])
-        for index in others:
-            piece = polygons_of(left.intersection(extents[index]))
-            if not piece.is_empty:
-                shared[index][number] = piece
-                left = left.difference(piece)
-        shared[first][number] = polygons_of(own.union(left))
+        if isinstance(geometry, Point):
+            inmost = min(near, key=lambda i: [not geometry.intersects(e[i]) for e in extents])
+            shared[inmost][number] = geometry
+            continue
+        order = sorted(near, key=lambda i: [-geometry.intersection(e[i]).area for e in extents])
+        pieces: dict[int, list[BaseGeometry]] = {index: [] for index in order}
+        left = geometry
+        for index, held in [(i, part[i]) for part in extents for i in order]:
+            pieces[index].append(left.intersection(held))
+            left = left.difference(held)
+        pieces[order[0]].append(left)
+        for index, parts in pieces.items():
+            own = polygons_of(shapely.union_all(parts))
+            shared[index][number] = None if own.is_empty else own
     return shared
 
 
@@ -259,9 +269,12 @@ def _area(projected: BaseGeometry, geometry: BaseGeometry, crs: Any) -> float:  
     return abs(float(Geod(ellps="WGS84").geometry_area_perimeter(degrees)[0]))
 
 
-def _outline(grid: Grid, crs: Any) -> BaseGeometry:  # noqa: ANN401
-    """Return the outline of a grid in a CRS, its edges bent as they are."""
-    west, south, east, north = grid.bounds
+def _inside(grid: Grid, rim_px: int, crs: Any) -> BaseGeometry:  # noqa: ANN401
+    """Return the outline of a grid without its rim in a CRS, its edges bent as they are."""
+    if min(grid.shape) <= 2 * rim_px:
+        return Polygon()
+    rim = rim_px * grid.transform.a
+    west, south, east, north = box(*grid.bounds).buffer(-rim, join_style="mitre").bounds
     outline = shapely.segmentize(
         box(west, south, east, north), max(east - west, north - south) / 64
     )
