@@ -24,6 +24,8 @@ class StubBackend:
     """Share of answers that are 429 or 500; half of the latter after the work was done."""
     failing_jobs: int = 0
     """So many jobs end with an error, the first ones."""
+    refused: dict[str, int] = field(default_factory=dict)
+    """Status of the answers by path: of files, and of jobs that were started."""
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     started: dict[str, int] = field(default_factory=dict)
     rng: random.Random = field(default_factory=lambda: random.Random(5))
@@ -37,6 +39,8 @@ class StubBackend:
 
     def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
         parts = path.strip("/").split("/")
+        if path in self.refused and (parts[0] != "jobs" or parts[1] in self.started):
+            return self.refused[path], {"code": "Refused", "message": "no longer"}
         if path == "/":
             return 200, CAPABILITIES
         if path == "/credentials/basic":
@@ -55,7 +59,8 @@ class StubBackend:
         if parts[2:] == ["results"]:
             return 200, self.results(job)
         if parts[2:] == ["logs"]:
-            return 200, {"logs": [], "links": []}
+            failure = {"id": "1", "level": "error", "message": "no more memory"}
+            return 200, {"logs": [failure] if job["status"] == "error" else [], "links": []}
         if job["status"] == "running":
             number = int(job["id"].split("-")[1])
             job["status"] = "error" if number < self.failing_jobs else "finished"

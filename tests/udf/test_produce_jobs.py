@@ -71,8 +71,64 @@ def test_failed_jobs_are_tried_again_under_another_title(tmp_path: Path) -> None
 def test_a_job_that_always_fails_is_reported_and_stops_nothing(tmp_path: Path) -> None:
     with serve(failing_jobs=1000) as backend:
         outcome = run(make_table(tmp_path / "jobs.parquet", 2), backend)
-        assert outcome.failed == {"tile_0": "error", "tile_1": "error"}
+        assert list(outcome.failed) == ["tile_0", "tile_1"]
+        assert all("no more memory" in reason for reason in outcome.failed.values())
         assert len(backend.jobs) == 2 * MAX_ATTEMPTS
+
+
+def test_what_failed_is_tried_once_more_by_the_next_command(tmp_path: Path) -> None:
+    with serve(failing_jobs=MAX_ATTEMPTS) as backend:
+        run(make_table(tmp_path / "jobs.parquet", 1), backend)
+        manager = Producer(JobTable(tmp_path / "jobs.parquet"), create, poll_s=0.01, pause_s=0.01)
+        manager.add_backend(backend.url, connection=backend.connect(), parallel_jobs=4)
+
+        assert manager.retry_failed(settings="others") == 0
+        assert manager.retry_failed(settings="s") == 1
+
+        assert manager.run().finished == ["tile_0"]
+        assert len(backend.titles()) == MAX_ATTEMPTS + 1
+
+
+def test_failed_jobs_of_a_lost_table_are_not_taken_for_its_results(tmp_path: Path) -> None:
+    with serve(failing_jobs=MAX_ATTEMPTS) as backend:
+        run(make_table(tmp_path / "jobs.parquet", 1), backend)
+        outcome = run(make_table(tmp_path / "anew" / "jobs.parquet", 1), backend)
+        assert outcome.finished == ["tile_0"]
+
+
+@pytest.mark.parametrize("path", ["/jobs/j-0", "/jobs/j-0/results"])
+def test_what_is_gone_from_the_back_end_is_made_anew(path: str, tmp_path: Path) -> None:
+    with serve(refused={path: 404}) as backend:
+        outcome = run(make_table(tmp_path / "jobs.parquet", 2), backend)
+        assert sorted(outcome.finished) == ["tile_0", "tile_1"]
+        assert sorted(backend.titles()) == ["tile_0", "tile_0_2", "tile_1"]
+
+
+def test_a_file_that_cannot_be_fetched_stops_no_other_job(tmp_path: Path) -> None:
+    with serve(refused={"/lai.tif": 404}) as backend:
+        outcome = run(make_table(tmp_path / "jobs.parquet", 2), backend)
+        assert sorted(outcome.failed) == ["tile_0", "tile_1"]
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(".tile")]
+
+
+def test_an_expired_login_ends_the_run_and_the_next_one_resumes(tmp_path: Path) -> None:
+    with serve(refused={"/jobs/j-0": 403}) as backend:
+        with pytest.raises(ProductionError):
+            run(make_table(tmp_path / "jobs.parquet", 1), backend)
+        backend.refused.clear()
+        assert run(JobTable(tmp_path / "jobs.parquet"), backend).finished == ["tile_0"]
+        assert backend.titles() == ["tile_0"]
+
+
+@pytest.mark.parametrize("status", ["running", "finished"])
+def test_jobs_of_a_back_end_that_is_not_named_are_refused(status: str, tmp_path: Path) -> None:
+    table = make_table(tmp_path / "jobs.parquet", 1)
+    rows = table.df.astype(object)
+    rows.loc[0, ["id", "backend_name", "status"]] = ["j-0", "https://elsewhere", status]
+    table.persist(rows)
+    with serve() as backend, pytest.raises(ProductionError) as caught:
+        run(JobTable(tmp_path / "jobs.parquet"), backend)
+    assert caught.value.parameter == "backend"
 
 
 def test_a_second_run_makes_no_job(tmp_path: Path) -> None:

@@ -5,13 +5,12 @@ looked up by its title before it is created, as an answer may be lost after the 
 job; results appear in their folder whole; failed jobs are tried again.
 """
 
-import json
 import logging
-import shutil
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import openeo
@@ -19,21 +18,24 @@ import pandas as pd
 import requests
 from openeo.extra.job_management import MultiBackendJobManager
 from openeo.rest import OpenEoApiPlainError
+from openeo.rest.job import JobResultDownloadException
 from openeo.utils.http import retry_configuration
 from requests.adapters import HTTPAdapter
 
-from lai_udf.atomic import disk_errors
-from lai_udf.errors import OutputNotWritableError
+from lai_udf.errors import ProductionError
+from lai_udf.produce.jobs import FAILED, download_whole, job_title, list_titles, status_code
 from lai_udf.produce.table import JobTable
 
 LOG = logging.getLogger("lai_udf")
 
 BUSY = (429, 500, 502, 503, 504)  # answers after which a request that changes nothing is sent again
+REFUSED = (401, 403)  # the login has expired
+GONE = (404, 410)
 MAX_ATTEMPTS = 3  # jobs in a row for one row of the table, before it counts as failed
 TRIES = 5  # to create a job, with growing pauses
-FAILED = ("error", "canceled")
 NOT_STARTED = ("start_failed", "queued_for_start_failed")
 PENDING = ("created", "queued_for_start")
+ACTIVE = (*PENDING, "queued", "running")
 
 CreateJob = Callable[[openeo.Connection, "pd.Series[Any]", str], openeo.BatchJob]
 """Called with connection, row and title; makes the job, does not start it."""
@@ -47,7 +49,7 @@ class Outcome:
 
     finished: list[str] = field(default_factory=list)  # titles whose results are on disk
     failed: dict[str, str] = field(default_factory=dict)
-    """Last status by title of what did not come to an end."""
+    """By title, of what did not come to an end: last status, and the reason that is known."""
 
 
 class Producer(MultiBackendJobManager):
@@ -66,6 +68,7 @@ class Producer(MultiBackendJobManager):
         self.table, self.progress = table, progress
         self._create_job, self._pause_s = create_job, pause_s
         self._titles: dict[str, dict[str, str]] = {}  # job id by title, by back-end
+        self._reasons: dict[str, str] = {}  # of the last failure, by title of the row
 
     @staticmethod
     def _make_resilient(connection: openeo.Connection) -> None:
@@ -80,7 +83,13 @@ class Producer(MultiBackendJobManager):
             connection.session.mount(scheme, HTTPAdapter(max_retries=retries))
 
     def run(self) -> Outcome:
-        """Bring every row of the table to an end; run again, it resumes where it was."""
+        """Bring every row of the table to an end; run again, it resumes where it was.
+
+        Raises:
+            ProductionError: the table holds jobs of a back-end that is not known here, or a
+                back-end no longer accepts the login.
+        """
+        self._require_back_ends()
         self._reset(PENDING)  # perhaps created, perhaps started: found again by title
         self._reset(NOT_STARTED)
         self._adopt_jobs()
@@ -88,7 +97,7 @@ class Producer(MultiBackendJobManager):
             self._download_finished()
             self.run_jobs(start_job=self.start_job, job_db=self.table)  # type: ignore[arg-type]
             self._download_finished()
-            again = self._retry_failed() + self._reset(NOT_STARTED)
+            again = self.retry_failed(MAX_ATTEMPTS) + self._reset(NOT_STARTED)
             if not again:
                 break
         return self._outcome()
@@ -118,6 +127,7 @@ class Producer(MultiBackendJobManager):
                     break
                 time.sleep(self._pause_s * 2**attempt)
         LOG.warning("%s: cannot be created on %s (%s)", title, provider, failure)
+        self._reasons[row["title"]] = str(failure)
         raise requests.ConnectionError(str(failure)) from failure
 
     def on_job_done(self, job: openeo.BatchJob, row: "pd.Series[Any]") -> None:
@@ -125,27 +135,78 @@ class Producer(MultiBackendJobManager):
         folder = self.table.path.parent / row["title"]
         try:
             download_whole(job, folder)
-        except (OpenEoApiPlainError, requests.RequestException) as error:
+        except (
+            *(OpenEoApiPlainError, JobResultDownloadException),
+            requests.RequestException,
+        ) as error:
             LOG.warning("%s: results cannot be fetched now (%s)", row["title"], error)
+            self._reasons[row["title"]] = str(error)
+            if status_code(error) in GONE:
+                self._set(row.name, status="error")
         else:
             self._set(row.name, folder=folder.name)
 
+    def on_job_error(self, job: openeo.BatchJob, row: "pd.Series[Any]") -> None:
+        """Keep the log of a failed job, as upstream does, and its last line for the outcome."""
+        try:
+            super().on_job_error(job, row)
+            if logs := job.logs(level="error"):
+                self._reasons[row["title"]] = str(logs[-1].message)
+        except (OpenEoApiPlainError, requests.RequestException) as error:
+            LOG.warning("%s: its log cannot be fetched (%s)", row["title"], error)
+
     def _job_update_loop(self, job_db: Any, start_job: Any, stats: Any = None) -> None:  # noqa: ANN401
-        """Do one round of the manager, then report."""
+        """Do one round of the manager, then report.
+
+        Upstream asks for ever about jobs that are gone, and with a login that has expired.
+        """
+        stats = defaultdict(int) if stats is None else stats
+        untracked = stats["job tracking error"]
         try:
             super()._job_update_loop(job_db=job_db, start_job=start_job, stats=stats)
+            if stats["job tracking error"] > untracked:
+                self._settle_untracked()
         except OpenEoApiPlainError as error:
+            if error.http_status_code in REFUSED:
+                raise ProductionError(
+                    f"a back-end refuses the login ({error}): log in and repeat the command"
+                ) from error
             LOG.warning("a back-end answered with an error, asked again later: %s", error)
         if self.progress is not None:
             costs = pd.to_numeric(self.table.df["costs"], errors="coerce").sum()
             self.progress(self.table.count_by_status(), float(costs))
 
+    def _settle_untracked(self) -> None:
+        """End the rows whose jobs are gone from their back-end; others are asked about again."""
+        rows = self.table.df
+        for index, row in rows[rows["status"].isin(ACTIVE)].iterrows():
+            try:
+                self._get_connection(row["backend_name"]).job(row["id"]).describe()
+            except OpenEoApiPlainError as error:
+                if error.http_status_code in REFUSED:
+                    raise
+                if error.http_status_code in GONE:
+                    self._reasons[row["title"]] = str(error)
+                    self._set(index, status="error")
+
+    def _require_back_ends(self) -> None:
+        rows = self.table.df
+        unfinished = rows["status"].isin(ACTIVE)
+        unfinished |= (rows["status"] == "finished") & rows["folder"].isna()
+        names = set(rows.loc[unfinished, "backend_name"].dropna()) - set(self.backends)
+        if names:
+            raise ProductionError(
+                f"{self.table.path} holds unfinished jobs of {', '.join(sorted(names))}",
+                parameter="backend",
+                value=", ".join(self.backends),
+                expected="those back-ends as well",
+            )
+
     def _download_finished(self) -> None:
         rows = self.table.df
         for _, row in rows[(rows["status"] == "finished") & rows["folder"].isna()].iterrows():
-            if row["backend_name"] in self.backends:
-                connection = self._get_connection(row["backend_name"])
-                self.on_job_done(connection.job(row["id"]), row)
+            connection = self._get_connection(row["backend_name"])
+            self.on_job_done(connection.job(row["id"]), row)
 
     def _adopt_jobs(self) -> None:
         """Give rows without a job the one that a killed manager made, on whichever back-end."""
@@ -161,9 +222,17 @@ class Producer(MultiBackendJobManager):
                         job.start()
                     self._set(index, id=known, backend_name=name, status="queued")
 
-    def _retry_failed(self) -> int:
+    def retry_failed(self, attempts: float = math.inf, settings: str | None = None) -> int:
+        """Plan another job for rows that have failed less than so many times; return how many.
+
+        Args:
+            attempts: most jobs for one row.
+            settings: digest of the rows to look at; None: all.
+        """
         rows = self.table.df
-        again = rows["status"].isin(FAILED) & (rows["attempt"].astype(int) < MAX_ATTEMPTS)
+        again = rows["status"].isin(FAILED) & (rows["attempt"].astype(int) < attempts)
+        if settings is not None:
+            again &= rows["settings"] == settings
         for index in rows.index[again]:
             attempt = int(rows.loc[index, "attempt"]) + 1  # a new title: a new job
             self._set(index, status="not_started", attempt=attempt)
@@ -190,53 +259,8 @@ class Producer(MultiBackendJobManager):
             if row.status == "finished" and isinstance(row.folder, str):
                 outcome.finished.append(str(row.title))
             else:
-                outcome.failed[str(row.title)] = str(row.status)
+                reason = self._reasons.get(str(row.title))
+                outcome.failed[str(row.title)] = (
+                    f"{row.status} ({reason})" if reason else str(row.status)
+                )
         return outcome
-
-
-def job_title(row: "pd.Series[Any]") -> str:
-    """Return the title of the job of a row; later attempts have a number."""
-    attempt = int(row["attempt"])
-    return str(row["title"]) if attempt == 1 else f"{row['title']}_{attempt}"
-
-
-def list_titles(connection: openeo.Connection) -> Iterator[tuple[str, str]]:
-    """Yield (title, id) of every job of the user, page by page."""
-    page = connection.get("/jobs", params={"limit": 1000}, expected_status=200).json()
-    while True:
-        yield from ((job["title"], job["id"]) for job in page.get("jobs", []) if job.get("title"))
-        following = [link for link in page.get("links", []) if link.get("rel") == "next"]
-        if not following:
-            return
-        page = connection.get(following[0]["href"], expected_status=200).json()
-
-
-def download_whole(job: openeo.BatchJob, folder: Path) -> None:
-    """Download results and description of a job beside their place, then move them there.
-
-    Raises:
-        OutputNotWritableError: the folder or disk refuses.
-        OpenEoApiPlainError, requests.RequestException: the back-end does; nothing is left behind.
-    """
-    part = folder.with_name(f".{folder.name}.partial")
-    try:
-        with disk_errors(folder.parent):
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(parents=True)
-            results = job.get_results()
-            has_items = any(link["rel"] == "item" for link in results.get_metadata()["links"])
-            results.download_as_collection(
-                part, on_download_failure="raise", download_collection_assets=not has_items
-            )
-            (part / f"job_{job.job_id}.json").write_text(json.dumps(job.describe()))
-            shutil.rmtree(folder, ignore_errors=True)
-            part.rename(folder)
-    except OutputNotWritableError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        cause = error.__cause__
-        if isinstance(cause, requests.RequestException):  # an OSError, by its own account
-            raise cause from error
-        raise
-    except Exception:
-        shutil.rmtree(part, ignore_errors=True)
-        raise

@@ -61,8 +61,8 @@ def produce(
 ) -> Outcome:
     """Run the jobs of an order to their end and download the results.
 
-    Called again with the same table, it resumes where it was; with a later end, it adds the new
-    dates only.
+    Called again with the same table, it resumes where it was and tries what failed once more; with
+    a later end, it adds the new dates only.
 
     Args:
         areas: see `plan_order`.
@@ -112,6 +112,7 @@ def produce(
         manager = Producer(table, create, poll_s=poll_s, progress=progress)
         for name, connection in connections.items():
             manager.add_backend(name, connection=connection, parallel_jobs=parallel_jobs)
+        manager.retry_failed(settings=digest)  # what made them fail may have been mended
         outcome = manager.run()
         own = set(table.df.loc[table.df["settings"] == digest, "title"])
         outcome.finished = [title for title in outcome.finished if title in own]

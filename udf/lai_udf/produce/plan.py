@@ -244,7 +244,7 @@ def cut_into_tiles(areas: gpd.GeoDataFrame) -> list[AreaTile]:
                 names[epsg, column, row].append(str(name))
         if not found:
             raise ProductionError(
-                f"area {name} has nothing between {MIN_LATITUDE:g}° and {MAX_LATITUDE:g}° of "
+                f"area {name} is no polygon between {MIN_LATITUDE:g}° and {MAX_LATITUDE:g}° of "
                 "latitude, where UTM reaches"
             )
     return [
