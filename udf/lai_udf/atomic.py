@@ -15,11 +15,9 @@ from pathlib import Path
 
 from lai_udf.errors import OutputNotWritableError
 
-PREFIX, SUFFIX = ".lai-", ".partial"
-"""Names of work folders; each is locked by its process."""
+PREFIX, SUFFIX = ".lai-", ".partial"  # names of work folders; each is locked by its process
 
-ABANDONED_S = 60
-"""A work folder that is younger may be about to be locked."""
+ABANDONED_S = 60  # A work folder that is younger may be about to be locked
 
 CACHE_BYTES = 8 * 2**20
 """Decoded blocks that GDAL keeps while a scene is streamed. By default it takes a twentieth of the

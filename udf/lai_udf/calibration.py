@@ -38,38 +38,29 @@ from lai_udf.results import FLAGS, LaiResult
 
 Floats = NDArray[np.float64]
 
-MAX_DAYS = 5.0
-"""Greatest distance between a measurement and the image that it is compared with."""
-DECAY_DAYS = 15.0
-"""After which the correlation of the shared error has fallen to 1/e."""
+MAX_DAYS = 5.0  # greatest distance between a measurement and the image that it is compared with
+DECAY_DAYS = 15.0  # after which the correlation of the shared error has fallen to 1/e
 HIDING_FLAGS = UNUSABLE_FLAGS & ~INPUT_OUT_OF_DOMAIN
 """Of pixels that no point is compared with; out of SL2P's domain the error is much the same."""
-FARTHEST = 3.0
-"""A point counts as at most so many scales away: one mistyped number must not decide."""
-POINT_PX = 9
-"""Pixels of 20 m of a parcel that count as one independent point: 60 m x 60 m."""
+FARTHEST = 3.0  # A point counts as at most so many scales away: one mistyped number must not decide
+POINT_PX = 9  # pixels of 20 m of a parcel that count as one independent point: 60 m x 60 m
 
 
 @dataclass(frozen=True)
 class Match:
     """A measurement beside the estimate of its pixel."""
 
-    point: Point
-    """What was measured."""
-    day: float
-    """Of the image, days since 1970."""
-    estimated: float
-    """Field LAI of the pixel, m2 m-2."""
+    point: Point  # what was measured
+    day: float  # of the image, days since 1970
+    estimated: float  # field LAI of the pixel, m2 m-2
 
 
 @dataclass(frozen=True)
 class Refused:
     """A row that was not used."""
 
-    row: int
-    """Of the table, from 1."""
-    reason: str
-    """Why."""
+    row: int  # of the table, from 1
+    reason: str  # why
 
 
 def match_points(
@@ -143,12 +134,9 @@ def _pixel(point: Point, result: LaiResult) -> Window | None:
 class Errors:
     """Errors of the estimate at own points, in units of the typical scale of the bundle."""
 
-    value: Floats
-    """(n,) measured minus estimated, bounded by `FARTHEST`."""
-    variance: Floats
-    """(n,) of the part that is the point's own: field, pixel and instrument."""
-    days: Floats
-    """(n,) of the images, days since 1970."""
+    value: Floats  # (n,) measured minus estimated, bounded by `FARTHEST`
+    variance: Floats  # (n,) of the part that is the point's own: field, pixel and instrument
+    days: Floats  # (n,) of the images, days since 1970
 
     def take(self, rows: NDArray[np.bool_]) -> "Errors":
         """Return some points."""

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 PROGRAM = "lai-udf"
-SOME_REFUSED = 3
-"""Exit code where the work is done, but for what is named on stderr."""
+SOME_REFUSED = 3  # exit code where the work is done, but for what is named on stderr
 PASSWORD_VARIABLE = "LAI_UDF_PASSWORD"
 
 Model = Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")]

@@ -48,12 +48,10 @@ __all__ = [
     "write_scene_geotiff",
 ]
 
-BLOCK_PX = 256
-"""Side of a tile of the COGs."""
+BLOCK_PX = 256  # side of a tile of the COGs
 
 
-FILES_AT_A_TIME = 2
-"""COGs made at the same time."""
+FILES_AT_A_TIME = 2  # COGs made at the same time
 
 LONG_NAMES = {
     "LAI": "leaf area index",
@@ -85,24 +83,12 @@ FLAG_MEANINGS = {
 class Encoding:
     """How one output band lies on disk."""
 
-    band: str
-    """Band of the cube, for example `LAI_SD`."""
-
-    title: str
-    """Description of the band in the file."""
-
-    dtype: str = "int16"
-    """Type of the numbers on disk."""
-
-    scale: float = VARIABLES["LAI"].scale
-    """Value = number * scale."""
-
-    nodata: int | None = NO_DATA_ON_DISK
-    """Number of no data; None where every number is data."""
-
-    unit: str = VARIABLES["LAI"].unit
-    """Unit of the values; empty for flags."""
-
+    band: str  # band of the cube, for example `LAI_SD`
+    title: str  # description of the band in the file
+    dtype: str = "int16"  # type of the numbers on disk
+    scale: float = VARIABLES["LAI"].scale  # value = number * scale
+    nodata: int | None = NO_DATA_ON_DISK  # number of no data; None where every number is data
+    unit: str = VARIABLES["LAI"].unit  # unit of the values; empty for flags
     overview: str = "AVERAGE"
     """Resampling of the overviews. The overview of a spread is the mean spread of its pixels."""
 

@@ -19,8 +19,7 @@ from rasterio.windows import Window
 
 from lai_udf.errors import GridError
 
-TOLERANCE = 1e-3
-"""How far two grids may lie apart, in pixels, and still be one."""
+TOLERANCE = 1e-3  # how far two grids may lie apart, in pixels, and still be one
 
 _METRES_PER_DEGREE = 111_320.0
 
@@ -29,17 +28,10 @@ _METRES_PER_DEGREE = 111_320.0
 class Grid:
     """A north-up grid of square pixels."""
 
-    crs: CRS
-    """Coordinate reference system."""
-
-    transform: Affine
-    """From (column, row) to coordinates of the upper left corner of that pixel."""
-
-    height: int
-    """Rows."""
-
-    width: int
-    """Columns."""
+    crs: CRS  # coordinate reference system
+    transform: Affine  # from (column, row) to coordinates of the upper left corner of that pixel
+    height: int  # rows
+    width: int  # columns
 
     def __hash__(self) -> int:
         """Return a number without the CRS, which would be written out for that each time."""

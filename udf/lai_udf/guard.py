@@ -17,17 +17,13 @@ from rasterio.windows import Window
 from lai_udf.predict import BANDS, LaiError, LaiInputError, find_wrong_scaling
 from lai_udf.scenes.source import SceneSource
 
-OFFSET_DAY = "2022-01-25"
-"""Day from which ESA delivers products of baseline 04.00 and later."""
+OFFSET_DAY = "2022-01-25"  # day from which ESA delivers products of baseline 04.00 and later
 
-MIN_DATES = 8
-"""Dates of a part of a series that is judged by itself; fewer may all be hazy."""
+MIN_DATES = 8  # dates of a part of a series that is judged by itself; fewer may all be hazy
 
-STRIP_ROWS = 512
-"""Rows of a scene that are read at a time."""
+STRIP_ROWS = 512  # rows of a scene that are read at a time
 
-SAMPLED_PX = 2**14
-"""Pixels that one window or date adds, about."""
+SAMPLED_PX = 2**14  # pixels that one window or date adds, about
 
 Sample = npt.NDArray[np.float32]
 """Pixels (10 or 11, n): reflectance of `BANDS` and, where there are any, scene classes."""

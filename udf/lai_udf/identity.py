@@ -25,8 +25,7 @@ from lai_udf.predict import output_bands, read_settings
 from lai_udf.scenes.metadata import CALLER
 from lai_udf.scenes.source import SceneSource
 
-ID_TAG = "RESULT_ID"
-"""GDAL tag in which a run leaves the id of its result."""
+ID_TAG = "RESULT_ID"  # GDAL tag in which a run leaves the id of its result
 
 MGRS_TILE = re.compile(r"^T?(\d{1,2})([C-HJ-NP-X])([A-HJ-NP-Z][A-HJ-NP-V])$")
 PRODUCT = re.compile(
@@ -35,8 +34,7 @@ PRODUCT = re.compile(
 )
 """Name of a Sentinel-2 L2A product. Its last time distinguishes products of one datatake."""
 
-TILE_M = 109_800.0
-"""Side of a Sentinel-2 tile."""
+TILE_M = 109_800.0  # side of a Sentinel-2 tile
 DEFAULT_SETTINGS: Mapping[str, Any] = {"region": "known", "level": 0.95, "plausibility": "auto"}
 _DIGITS = 8
 _KNOWN_TARGETS = ("sl2p", "field")
@@ -48,24 +46,19 @@ class ResultIdentity:
 
     datetime: dt.datetime | str
     """Time of the observation with zone: the start of the datatake, where it is known."""
-    grid: Grid
-    """Of the raster."""
+    grid: Grid  # of the raster
     model_id: str
     model_version: str
-    model_checksum: str = ""
-    """Of the bundle's weights; empty where it is not known."""
+    model_checksum: str = ""  # of the bundle's weights; empty where it is not known
     sources: Sequence[str] = ()
     """Names of the products it was made from, see `source_name`; distinguishes products of one
     tile and datatake."""
-    mgrs_tile: str | None = None
-    """Such as `32TQM`, where the input lies in one tile."""
+    mgrs_tile: str | None = None  # such as `32TQM`, where the input lies in one tile
     target: str = "sl2p"
     variables: Sequence[str] = ("LAI",)
-    resolution: float = 20
-    """Side of a pixel, metres."""
+    resolution: float = 20  # side of a pixel, metres
     samples: int = 0
-    seed: int | None = 0
-    """Of the draws; without draws it changes nothing."""
+    seed: int | None = 0  # of the draws; without draws it changes nothing
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else changes the numbers: region, level, calibration, reflectance scale and offset
     given by hand. What is None or at its default (`DEFAULT_SETTINGS`) does not count."""

@@ -42,14 +42,10 @@ _TOGETHER = 100_000
 class Observation:
     """Statistics of zones at one overpass."""
 
-    results: tuple[LaiResult, ...]
-    """Its rasters."""
-    datetime: dt.datetime
-    """Of the first of them, UTC."""
-    met: Index
-    """Numbers of the zones that meet a raster."""
-    statistics: ZonalStatistics
-    """Of all zones, by asset key (`lai`, `lai_sd`, …)."""
+    results: tuple[LaiResult, ...]  # its rasters
+    datetime: dt.datetime  # of the first of them, UTC
+    met: Index  # numbers of the zones that meet a raster
+    statistics: ZonalStatistics  # of all zones, by asset key (`lai`, `lai_sd`, …)
 
 
 def observe_zones(

@@ -17,8 +17,7 @@ from lai_udf.results import LaiResult, find_results, require_one_scaling
 from lai_udf.run import run_scenes
 from lai_udf.scenes.read import open_scenes
 
-COMPARED = ("LAI", "LAI_FLAGS")
-"""Bands that scenes are run for."""
+COMPARED = ("LAI", "LAI_FLAGS")  # bands that scenes are run for
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "longitude": ("longitude", "lon", "x"),
@@ -28,28 +27,20 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "sd": ("lai_sd", "sd", "uncertainty", "lai_u"),
 }
 """Names that a column may have; `sd` may be missing."""
-HIGHEST_LAI = 15.0
-"""No canopy that was ever measured has more."""
-DEFAULT_SD = 0.3
-"""Of a measurement that states none, m2 m-2."""
+HIGHEST_LAI = 15.0  # no canopy that was ever measured has more
+DEFAULT_SD = 0.3  # of a measurement that states none, m2 m-2
 
 
 @dataclass(frozen=True)
 class Point:
     """A measurement of LAI."""
 
-    row: int
-    """Of the table, from 1."""
-    longitude: float
-    """Degrees east."""
-    latitude: float
-    """Degrees north."""
-    day: float
-    """Days since 1970; noon where only the date is known."""
-    lai: float
-    """m2 m-2."""
-    sd: float
-    """Its standard deviation, m2 m-2."""
+    row: int  # of the table, from 1
+    longitude: float  # degrees east
+    latitude: float  # degrees north
+    day: float  # days since 1970; noon where only the date is known
+    lai: float  # m2 m-2
+    sd: float  # its standard deviation, m2 m-2
 
 
 def read_points(path: Path) -> list[Point]:

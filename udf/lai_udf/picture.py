@@ -18,8 +18,7 @@ MAX_SIDE_PX = 512
 MIN_SIDE_PX = 256
 """A picture of a few fields is magnified by a whole number until it is about this large."""
 
-LAI_RANGE = (0.0, 6.0)
-"""m2 m-2; values beyond take the outermost colour."""
+LAI_RANGE = (0.0, 6.0)  # m2 m-2; values beyond take the outermost colour
 
 ANCHORS: tuple[tuple[int, int, int], ...] = (
     (252, 246, 219),
@@ -37,8 +36,7 @@ ANCHORS: tuple[tuple[int, int, int], ...] = (
 
 CLOUD = (233, 236, 240)
 NO_DATA = (170, 170, 170)
-LEFT_OUT = (130, 80, 170)
-"""sRGB of the legend."""
+LEFT_OUT = (130, 80, 170)  # sRGB of the legend
 _MIN_WIDTH_PX = 460
 _LINE_PX, _MARGIN_PX, _FONT_PX = 22, 8, 13
 _DOT_EVERY = 4

@@ -39,10 +39,8 @@ OUTPUT_BANDS = ("LAI", "LAI_SD", "LAI_LOWER", "LAI_UPPER", "LAI_FLAGS")
 class Variable:
     """What one biophysical variable is, and how files hold it."""
 
-    unit: str
-    """UCUM-like unit; `1` for fractions."""
-    scale: float
-    """On disk: int16, value = number * scale."""
+    unit: str  # UCUM-like unit; `1` for fractions
+    scale: float  # on disk: int16, value = number * scale
 
 
 VARIABLES = {
@@ -285,10 +283,8 @@ class Reader:
 
     hidden: np.ndarray
     """(5, 12): weights of the bands of `SL2P_BANDS`, of three cosines, and the bias."""
-    output: np.ndarray
-    """(5,): what the five tanh units are multiplied with."""
-    constant: np.float32
-    """What is added to their sum."""
+    output: np.ndarray  # (5,): what the five tanh units are multiplied with
+    constant: np.float32  # what is added to their sum
     limits: dict[str, Any]
     """`minimum`, `maximum`, `tolerance` of the variable; `has_domain`: whether bit 1 is known."""
 
@@ -297,8 +293,7 @@ class Reader:
 class Body:
     """The network of one resolution, which corrects spectra before SL2P reads them."""
 
-    graph: str
-    """Name in `Model.graphs`: features (n, channels, y, x) -> context (n, width, y, x)."""
+    graph: str  # name in `Model.graphs`: features (n, channels, y, x) -> context (n, width, y, x)
     contract: dict[str, Any]
     """`normalisation`, `reach_px`, `window_multiple`, `masks` (count, rate)."""
     readout: np.ndarray
@@ -312,14 +307,11 @@ class Model:
     graphs: dict[str, bytes]
     """ONNX. Contract 2: those of `bodies`. Contract 1: `model`, features (n, 14, y, x) and masks
     (1, count) -> lai[, lai_sd], (n, 1, y, x)."""
-    contract: dict[str, Any]
-    """`lai:contract` of `model.json`."""
+    contract: dict[str, Any]  # `lai:contract` of `model.json`
     domain_bits: np.ndarray
     """Bitmap of the cells of the definition domain, see `find_outside_domain`."""
-    bodies: dict[int, Body]
-    """By resolution, m; none in contract 1."""
-    readers: dict[str, Reader]
-    """By variable; none in contract 1."""
+    bodies: dict[int, Body]  # by resolution, m; none in contract 1
+    readers: dict[str, Reader]  # by variable; none in contract 1
 
     def graph(self, name: str) -> Graph:
         """Return a graph as a function of its inputs, of any number of threads at a time."""
@@ -446,10 +438,8 @@ class Inputs:
     """(10, y, x) float32, bands in the order of `BANDS`; NaN = no data or masked."""
     cosines: np.ndarray
     """(3, y, x) or (3, 1, 1) float32: cos of view zenith, sun zenith, relative azimuth."""
-    masked: np.ndarray
-    """(y, x) bool: cloud, shadow or snow by the scene classification."""
-    missing: np.ndarray
-    """(y, x) bool: no data."""
+    masked: np.ndarray  # (y, x) bool: cloud, shadow or snow by the scene classification
+    missing: np.ndarray  # (y, x) bool: no data
     water: np.ndarray
     """(y, x) bool: water by the scene classification; valid reflectance, but no vegetation."""
 
@@ -970,16 +960,11 @@ class OwnPoints:
     and over time a correlation of exp(-days / `decay_days`).
     """
 
-    days: np.ndarray
-    """(n,) days since 1970 of the dates that were measured."""
-    weights: np.ndarray
-    """(n,): inverse covariance of the dates' mean errors, times these."""
-    inverse: np.ndarray
-    """(n, n): inverse covariance of the dates' mean errors."""
-    shared: float
-    """Variance of the shared error, of a total of 1."""
-    decay_days: float
-    """Days after which the correlation has fallen to 1/e."""
+    days: np.ndarray  # (n,) days since 1970 of the dates that were measured
+    weights: np.ndarray  # (n,): inverse covariance of the dates' mean errors, times these
+    inverse: np.ndarray  # (n, n): inverse covariance of the dates' mean errors
+    shared: float  # variance of the shared error, of a total of 1
+    decay_days: float  # days after which the correlation has fallen to 1/e
 
     def predict(self, day: float) -> tuple[float, float]:
         """Return mean and variance of the shared error of a day (best linear prediction)."""
@@ -1022,10 +1007,8 @@ def load_own_points(path: str, model: Model) -> OwnPoints:
 class FieldEstimate:
     """What a variable is expected to be in the field, (y, x) float32 each."""
 
-    centre: np.ndarray
-    """Corrected towards field measurements."""
-    scale: np.ndarray
-    """Standard deviation of a field measurement around it."""
+    centre: np.ndarray  # corrected towards field measurements
+    scale: np.ndarray  # standard deviation of a field measurement around it
 
 
 SMALL_PRODUCT = 1 << 18  # multiplications of a product that OpenBLAS keeps on one thread
@@ -1279,12 +1262,9 @@ def exceed_visible(spectrum: np.ndarray, rule: dict[str, Any]) -> np.ndarray:
 class HaloSlice:
     """Rows or columns of a block: what it reads, what surrounds that, what it answers for."""
 
-    read: slice
-    """Pixels of the window, with a halo on either side where there are neighbours."""
-    padding: tuple[int, int]
-    """Pixels of no data before and after them."""
-    core: slice
-    """Pixels of the window that the block answers for."""
+    read: slice  # pixels of the window, with a halo on either side where there are neighbours
+    padding: tuple[int, int]  # pixels of no data before and after them
+    core: slice  # pixels of the window that the block answers for
 
     @property
     def inside(self) -> slice:

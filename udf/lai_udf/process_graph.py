@@ -34,10 +34,8 @@ AUXILIARY_BANDS = ("SCL", *ANGLES)  # optional inputs: scene classes and angles
 DEFAULTS = {"variables": ["LAI"], "resolution": 20, "region": "known", "level": 0.95}
 """Of `lai_udf.predict.PredictOptions`."""
 SIDES = ("west", "south", "east", "north")
-PIXEL_M = 20.0
-"""Side of a pixel, m."""
-METRES_PER_DEGREE = 111_320.0
-"""Length of one degree of latitude, m."""
+PIXEL_M = 20.0  # side of a pixel, m
+METRES_PER_DEGREE = 111_320.0  # length of one degree of latitude, m
 SERIES_INPUT = tuple(band for band in predict.OUTPUT_BANDS if band in series.LAI_BANDS)
 """Output bands that the series is made of."""
 

@@ -30,10 +30,8 @@ from lai_udf.identity import utc
 from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
 
 LAI_FILE = "lai.tif"
-REFERENCE_FILES = ("sl2p.tif",)
-"""Files with a band LAI stored beside results, to compare them with."""
-SERVICE_FOLDER = ".catalogue"
-"""Beside the files that `lai-service` keeps of published results."""
+REFERENCE_FILES = ("sl2p.tif",)  # files with a band LAI stored beside results, to compare them with
+SERVICE_FOLDER = ".catalogue"  # beside the files that `lai-service` keeps of published results
 FLAGS = "LAI_FLAGS"
 SAME_OVERPASS = dt.timedelta(minutes=10)
 """Tiles of one overpass are sensed seconds apart, those of the next orbit 100 minutes later."""
@@ -43,26 +41,20 @@ _SETTING_TAGS = ("MODEL_ID", "MODEL_VERSION", "TARGET", "SAMPLES")
 _SETTING_FIELDS = ("laiq:model_id", "laiq:model_version", "laiq:target", "unc:samples")
 _FURTHER_TAGS = ("REGION", "LEVEL", "CALIBRATION", "PLAUSIBILITY")
 """Written where they are not at their defaults."""
-_FORMER = {"unc:samples": "laiq:mc_samples"}
-"""Names of fields in items of lai-quality 1.0.0."""
+_FORMER = {"unc:samples": "laiq:mc_samples"}  # names of fields in items of lai-quality 1.0.0
 
 
 @dataclass(frozen=True)
 class LaiResult:
     """LAI of one date on disk."""
 
-    path: Path
-    """Folder of COGs, or GeoTIFF."""
+    path: Path  # folder of COGs, or GeoTIFF
     files: Mapping[str, tuple[Path, int]]
     """File and number in it of each output band; `LAI` is one of them."""
-    grid: Grid
-    """Of `LAI`, and of all bands."""
-    tags: Mapping[str, str]
-    """GDAL metadata of `LAI`."""
-    properties: Mapping[str, Any]
-    """Of the STAC item; empty where there is none."""
-    moment: str | None
-    """Time as item, tags or job have it; None if unknown."""
+    grid: Grid  # of `LAI`, and of all bands
+    tags: Mapping[str, str]  # GDAL metadata of `LAI`
+    properties: Mapping[str, Any]  # of the STAC item; empty where there is none
+    moment: str | None  # time as item, tags or job have it; None if unknown
 
     @property
     def name(self) -> str:

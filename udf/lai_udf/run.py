@@ -52,8 +52,7 @@ __all__ = [
     "run_scenes",
 ]
 
-Progress = Callable[[int, int], None]
-"""Called as `progress(done, total)` after each window."""
+Progress = Callable[[int, int], None]  # called as `progress(done, total)` after each window
 
 
 def predict_scene(scene: xr.DataArray, options: RunOptions | None = None) -> xr.DataArray:
@@ -189,10 +188,8 @@ def describe_tags(source: SceneSource, options: RunOptions, bundle: Bundle) -> d
 class Refusal:
     """A scene that was not run."""
 
-    name: str
-    """Of the scene."""
-    error: LaiError
-    """Why."""
+    name: str  # of the scene
+    error: LaiError  # why
 
 
 @dataclass
@@ -201,8 +198,7 @@ class RunReport:
 
     folders: list[Path] = field(default_factory=list)
     """Of the results, in the order of the scenes; finished ones included."""
-    summaries: list[Summary] = field(default_factory=list)
-    """Of what was computed now."""
+    summaries: list[Summary] = field(default_factory=list)  # of what was computed now
     refused: list[Refusal] = field(default_factory=list)
     """Scenes that were not run: wrong, damaged or without scaling."""
     empty: list[Refusal] = field(default_factory=list)

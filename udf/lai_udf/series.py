@@ -204,16 +204,11 @@ class Course:
     In units of the process: prior N(0, 1) for the value and for the scaled slope.
     """
 
-    mean: np.ndarray
-    """(t, [bands,] n): value."""
-    slope: np.ndarray
-    """Slope times time scale / sqrt(3), same shape."""
-    var: np.ndarray
-    """(t, n): variance of the value."""
-    cov: np.ndarray
-    """(t, n): covariance of value and slope."""
-    slope_var: np.ndarray
-    """(t, n): variance of the slope."""
+    mean: np.ndarray  # (t, [bands,] n): value
+    slope: np.ndarray  # slope times time scale / sqrt(3), same shape
+    var: np.ndarray  # (t, n): variance of the value
+    cov: np.ndarray  # (t, n): covariance of value and slope
+    slope_var: np.ndarray  # (t, n): variance of the slope
 
 
 def filter_forwards(
@@ -280,12 +275,9 @@ def filter_both_ways(
 class Prediction:
     """Value at every time from past and future, its own left out."""
 
-    mean: np.ndarray
-    """(t, [bands,] n)."""
-    var: np.ndarray
-    """(t, n)."""
-    agreement: np.ndarray
-    """(t, n): exponent of the likelihood that past and future are one course."""
+    mean: np.ndarray  # (t, [bands,] n)
+    var: np.ndarray  # (t, n)
+    agreement: np.ndarray  # (t, n): exponent of the likelihood that past and future are one course
     log_norm: np.ndarray
     """(t, n): its normalisation; the ratio to two separate courses is exp(agreement + log_norm)."""
 
@@ -332,31 +324,22 @@ def log_gauss(distance: np.ndarray, variance: np.ndarray) -> np.ndarray:
 class Observations:
     """Dates of a block of pixels, (t, n) each."""
 
-    days: np.ndarray
-    """(t,) days since 1970, rising: one observation a day."""
-    usable: np.ndarray
-    """bool."""
-    z: np.ndarray
-    """log(LAI + shift) about the mean of the pixel, in units of the process."""
-    mean_z: np.ndarray
-    """(n,)."""
-    noise: np.ndarray
-    """Variance of z in units of the process; finite."""
-    log_odds: np.ndarray
-    """Of cloud, haze or shadow, from flags."""
+    days: np.ndarray  # (t,) days since 1970, rising: one observation a day
+    usable: np.ndarray  # bool
+    z: np.ndarray  # log(LAI + shift) about the mean of the pixel, in units of the process
+    mean_z: np.ndarray  # (n,)
+    noise: np.ndarray  # variance of z in units of the process; finite
+    log_odds: np.ndarray  # of cloud, haze or shadow, from flags
     spectra: np.ndarray
     """(t, bands, n) of `EVIDENCE_BANDS` about their mean; 0 where unusable. All four, the two
     visible ones, or none."""
-    mean_spectrum: np.ndarray
-    """(bands, n)."""
-    has_spectrum: np.ndarray
-    """bool."""
+    mean_spectrum: np.ndarray  # (bands, n)
+    has_spectrum: np.ndarray  # bool
     margins: Mapping[str, np.ndarray]
     """LAI less `LAI_LOWER`, `LAI_UPPER` less LAI, where there are these bands; NaN = not stated."""
     looks: np.ndarray
     """bool (looks, n): which of the dates that came in are usable; those of a day are one then."""
-    day_of: np.ndarray
-    """(looks,) position in `days` of each date that came in."""
+    day_of: np.ndarray  # (looks,) position in `days` of each date that came in
 
 
 def average_looks(values: np.ndarray, counts: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -453,10 +436,8 @@ def read_observations(days: np.ndarray, bands: Mapping[str, np.ndarray]) -> Obse
 class Falls:
     """Abrupt falls, (t, n) bool each."""
 
-    after: np.ndarray
-    """The first date after a fall."""
-    before: np.ndarray
-    """The last date before one."""
+    after: np.ndarray  # the first date after a fall
+    before: np.ndarray  # the last date before one
 
 
 def mark_falls(after: np.ndarray, certain: np.ndarray) -> Falls:
@@ -580,13 +561,10 @@ def pick_falls(log_odds: np.ndarray, days: np.ndarray) -> np.ndarray:
 class Verdict:
     """What is thought of the dates of a block, (t, n) each but `scale`."""
 
-    outlier: np.ndarray
-    """Probability of cloud, haze or shadow."""
-    noise: np.ndarray
-    """Variance of z, haze included."""
+    outlier: np.ndarray  # probability of cloud, haze or shadow
+    noise: np.ndarray  # variance of z, haze included
     falls: Falls
-    scale: np.ndarray
-    """(n,) factor on all variances: how much noisier than usual the pixel is."""
+    scale: np.ndarray  # (n,) factor on all variances: how much noisier than usual the pixel is
 
 
 def judge(seen: Observations) -> Verdict:

@@ -41,11 +41,9 @@ from lai_udf.smoothing import (
 
 SERIES_FILE = "series.nc"
 PICTURE_FILE = "series.png"
-STRIP_PX = 2_000_000
-"""Pixels times dates of a strip in memory."""
+STRIP_PX = 2_000_000  # pixels times dates of a strip in memory
 CHUNK_PX = 256
-STEP = 1e-4
-"""Of LAI on disk: what Python and a back-end give, to half of it."""
+STEP = 1e-4  # of LAI on disk: what Python and a back-end give, to half of it
 NO_DATA = -(2**31)
 KEPT_TAGS = (
     "model_id",
@@ -68,12 +66,9 @@ Bands = Mapping[str, npt.NDArray[Any]]
 class SeriesInput:
     """LAI over time, read by rows."""
 
-    name: str
-    """How messages call it."""
-    grid: Grid
-    """Of all dates."""
-    times: npt.NDArray[np.datetime64]
-    """Of the dates, in order."""
+    name: str  # how messages call it
+    grid: Grid  # of all dates
+    times: npt.NDArray[np.datetime64]  # of the dates, in order
     read: Callable[[slice], Bands]
     """Bands of `lai_udf.series` of some rows, (t, rows, x) each, reflectance scaled."""
     attributes: Mapping[str, str]

@@ -20,25 +20,20 @@ QUICKLOOK_FILE = "quicklook.png"
 class Summary:
     """Of one result. Statistics are those of `lai_udf.zonal` over the whole raster."""
 
-    id: str
-    """Of the result, and name of its folder."""
+    id: str  # of the result, and name of its folder
     datetime: str
     product: str
-    mean: float | None
-    """LAI over usable pixels; None where there is too little of it."""
+    mean: float | None  # LAI over usable pixels; None where there is too little of it
     median: float | None
     p05: float | None
     p95: float | None
-    usable_share: float
-    """Pixels with LAI and without a flag that statistics leave out, 0-1."""
-    valid_share: float
-    """Pixels with LAI, 0-1."""
+    usable_share: float  # pixels with LAI and without a flag that statistics leave out, 0-1
+    valid_share: float  # pixels with LAI, 0-1
     in_domain_share: float | None
     """Of the pixels with LAI, those whose spectrum SL2P was trained for; None without flags."""
     cloud_share: float | None
     """Cloud, shadow and snow by the scene classes; None where there are none: unknown."""
-    scaling: str
-    """Scale and offset in use, and where they were found."""
+    scaling: str  # scale and offset in use, and where they were found
 
     def lines(self) -> list[str]:
         """Return what a terminal shows."""

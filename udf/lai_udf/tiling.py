@@ -29,8 +29,7 @@ Result = TypeVar("Result")
 CORE_PX = BLOCK_PX - 2 * HALO_PX
 """Largest side of a core: with its halo a window is one block of the UDF, that is not cut again."""
 
-ALIGN_PX = 16
-"""Cores start at multiples of this, so that the poolings of all windows are in phase."""
+ALIGN_PX = 16  # cores start at multiples of this, so that the poolings of all windows are in phase
 
 MIN_BLOCK_PX = (512, 512)
 """Rows and columns of a read block, at least. With ten bands that is 23 MB; one is in work, one is
@@ -44,24 +43,19 @@ MAX_BLOCK_PX = 1024 * 1024
 class ReadBlock:
     """A part of a scene: what is read for it, and what can be predicted from then on."""
 
-    read: Window
-    """Pixels that no other block reads."""
-    core: Window
-    """Pixels whose halo is known now, and was not before."""
-    windows: tuple[Window, ...]
-    """Cores of the windows that it is cut into."""
+    read: Window  # pixels that no other block reads
+    core: Window  # pixels whose halo is known now, and was not before
+    windows: tuple[Window, ...]  # cores of the windows that it is cut into
 
 
 @dataclass(frozen=True)
 class Chunk:
     """One window of a scene, ready for the UDF."""
 
-    core: Window
-    """Where the result belongs in the scene."""
+    core: Window  # where the result belongs in the scene
     cube: xr.DataArray
     """Dims (bands, y, x): the core and `halo_px` more on every side, NaN beyond the scene."""
-    halo_px: int
-    """Border to trim from the result."""
+    halo_px: int  # border to trim from the result
 
     def trim(self, result: xr.DataArray) -> xr.DataArray:
         """Return the core of a result with the y and x of `cube`."""

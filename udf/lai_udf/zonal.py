@@ -50,15 +50,12 @@ Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
 Layers = Mapping[str, NDArray[Any]]
 
-MIN_VALID_SHARE = 0.5
-"""Where less of a polygon or raster is usable there is no mean and no spread."""
+MIN_VALID_SHARE = 0.5  # where less of a polygon or raster is usable there is no mean and no spread
 
-QUANTILES = {"median": 0.5, "p05": 0.05, "p95": 0.95}
-"""Of a whole raster."""
+QUANTILES = {"median": 0.5, "p05": 0.05, "p95": 0.95}  # of a whole raster
 
 FLAG_BITS = tuple(1 << bit for bit in range(8))
-LAI = "lai"
-"""Name of the layer that decides, with the flags, which pixels count."""
+LAI = "lai"  # name of the layer that decides, with the flags, which pixels count
 
 
 def usable_pixels(
@@ -82,16 +79,11 @@ def usable_pixels(
 class ZonePixels:
     """The pixels of zones on one date; a row per pixel and zone that meet, shape (k,)."""
 
-    zone: Index
-    """Number of the zone."""
-    weight: Floats
-    """Share of the pixel inside the zone, 0-1."""
-    layers: Layers
-    """Values by name, `lai` among them."""
-    flags: NDArray[np.uint8] | None
-    """`LAI_FLAGS`."""
-    area_px: Floats
-    """Area of the whole zones in pixels, shape (zones,)."""
+    zone: Index  # number of the zone
+    weight: Floats  # share of the pixel inside the zone, 0-1
+    layers: Layers  # values by name, `lai` among them
+    flags: NDArray[np.uint8] | None  # `LAI_FLAGS`
+    area_px: Floats  # area of the whole zones in pixels, shape (zones,)
 
     def has_layers_of(self, other: "ZonePixels") -> bool:
         """Return whether the same is known of these pixels as of others."""
@@ -103,14 +95,12 @@ class ZonePixels:
 class ZonalStatistics:
     """Statistics of zones, shape (zones,); NaN where less than the least share is usable."""
 
-    mean: Mapping[str, Floats]
-    """Weighted mean by layer, in the layer's unit."""
+    mean: Mapping[str, Floats]  # weighted mean by layer, in the layer's unit
     standard_deviation: Mapping[str, Floats]
     """Weighted, of the pixels about their mean; it is not the error of the mean."""
     valid_share: Floats
     """Share of the zone's whole area that is usable, 0-1; area off the raster is not."""
-    pixels: Floats
-    """Usable area in pixels."""
+    pixels: Floats  # usable area in pixels
     n_effective: Floats
     """Pixels of equal weight that average independent errors as well: (sum w)^2 / sum w^2."""
     flag_shares: Mapping[int, Floats]
@@ -235,10 +225,8 @@ def describe_pixels(
 class PixelCounts:
     """What the windows of a scene hold, counted as they pass."""
 
-    observed: int = 0
-    """Pixels with data in every band, hidden ones included."""
-    masked: int = 0
-    """Of these, cloud, shadow or snow by the scene classes."""
+    observed: int = 0  # pixels with data in every band, hidden ones included
+    masked: int = 0  # of these, cloud, shadow or snow by the scene classes
     has_data: bool = False
     has_lai: bool = False
 

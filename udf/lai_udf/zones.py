@@ -27,12 +27,9 @@ Index = NDArray[np.intp]
 Row = tuple[Index, Index, Floats]
 
 WGS84 = CRS.from_epsg(4326)
-SLIVER = 1e-6
-"""A share of a pixel that is rounding of coordinates, not area."""
-MIN_PART_M2 = 1.0
-"""Slivers of an area beyond the border of a zone are left out."""
-MIN_LATITUDE, MAX_LATITUDE = -80.0, 84.0
-"""Where UTM ends."""
+SLIVER = 1e-6  # A share of a pixel that is rounding of coordinates, not area
+MIN_PART_M2 = 1.0  # slivers of an area beyond the border of a zone are left out
+MIN_LATITUDE, MAX_LATITUDE = -80.0, 84.0  # where UTM ends
 _MAX_EDGE_DEG, _MAX_EDGE_M = 0.02, 2_000.0  # longer edges bend visibly when they are projected
 _MAX_POINTS_PER_SIDE = 1_000
 _RIMS_PX = (HALO_PX, 2 * NEAR_PX, 0)  # widest first; where there is room, none of it has bit 64
@@ -42,16 +39,11 @@ _RIMS_PX = (HALO_PX, 2 * NEAR_PX, 0)  # widest first; where there is room, none 
 class Zones:
     """Shares of pixels inside zones, on one grid; a row per pixel and zone that meet, (k,)."""
 
-    window: Window
-    """Of the grid: the pixels that any zone needs; empty where none meets the grid."""
-    zone: Index
-    """Number of the zone."""
-    cell: Index
-    """Number of the pixel in the flattened window."""
-    share: Floats
-    """Share of the pixel inside the zone, 0-1."""
-    area_px: Floats
-    """Area of the whole zones in pixels, off the grid too, shape (zones,)."""
+    window: Window  # of the grid: the pixels that any zone needs; empty where none meets the grid
+    zone: Index  # number of the zone
+    cell: Index  # number of the pixel in the flattened window
+    share: Floats  # share of the pixel inside the zone, 0-1
+    area_px: Floats  # area of the whole zones in pixels, off the grid too, shape (zones,)
 
     @property
     def met(self) -> Index:

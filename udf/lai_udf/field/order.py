@@ -21,8 +21,7 @@ from lai_udf.scenes.read import describe
 from lai_udf.series import IMPOSSIBLE_FLAGS
 from lai_udf.zonal import MIN_VALID_SHARE
 
-RESULTS = "lai"
-"""Folder of the results, in that of the tables."""
+RESULTS = "lai"  # folder of the results, in that of the tables
 
 Progress = Callable[[int, int], None]
 
@@ -32,14 +31,10 @@ class FieldReport:
     """What came out."""
 
     files: list[Path] = field(default_factory=list)
-    made: int = 0
-    """Results that were made now."""
-    kept: int = 0
-    """Results of earlier runs."""
-    refused: list[Refusal] = field(default_factory=list)
-    """Scenes that were not run."""
-    missed: list[str] = field(default_factory=list)
-    """Fields that no result meets."""
+    made: int = 0  # results that were made now
+    kept: int = 0  # results of earlier runs
+    refused: list[Refusal] = field(default_factory=list)  # scenes that were not run
+    missed: list[str] = field(default_factory=list)  # fields that no result meets
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """Polygons that cannot be used, and why."""
 

@@ -39,11 +39,9 @@ COLLECTION = "sentinel-2-l2a"
 SIGNED_HOST = "planetarycomputer"
 """Catalogue whose assets want a signature: the package planetary-computer makes it."""
 
-ALIGN_PX = 2 * HALO_PX
-"""Windows begin at multiples of it, so that they are in phase with the scene."""
+ALIGN_PX = 2 * HALO_PX  # windows begin at multiples of it, so that they are in phase with the scene
 
-MERGE_SHARE = 1.5
-"""Windows are one where together they are no larger than so many times both."""
+MERGE_SHARE = 1.5  # windows are one where together they are no larger than so many times both
 
 Progress = Callable[[int, int], None]
 

@@ -39,8 +39,7 @@ REMOTE_OPTIONS = {
     "GDAL_HTTP_RETRY_DELAY": "1",
 }
 
-HASHED_PX = 2048 * 2048
-"""Largest window whose values are what an input in an array is known by."""
+HASHED_PX = 2048 * 2048  # largest window whose values are what an input in an array is known by
 
 
 SUN_ZENITH, SUN_AZIMUTH, VIEW_ZENITH, VIEW_AZIMUTH = ANGLES
@@ -53,32 +52,18 @@ Nodes = npt.NDArray[np.float64]
 class BandSource:
     """One band of a scene: a file, the band in it, and what its numbers mean."""
 
-    label: str
-    """Band label of the scene, for example `B8A`."""
-
-    path: str
-    """What rasterio opens: a path, an http href, a `/vsi` path."""
-
-    index: int = 1
-    """Number of the band in the file, from 1."""
-
+    label: str  # band label of the scene, for example `B8A`
+    path: str  # what rasterio opens: a path, an http href, a `/vsi` path
+    index: int = 1  # number of the band in the file, from 1
     scaling: Scaling = field(default_factory=Scaling)
     """From stored numbers to reflectance (or degrees); SCL has none."""
-
-    nodata: tuple[float, ...] = (0.0,)
-    """Stored numbers of no data. NaN is always no data."""
-
-    has_mask: bool = False
-    """Whether the file holds a mask band, which is honoured."""
-
+    nodata: tuple[float, ...] = (0.0,)  # stored numbers of no data. NaN is always no data.
+    has_mask: bool = False  # whether the file holds a mask band, which is honoured
     decimation: int = 1
     """2 where the file has half the pixel of the scene: 2 by 2 are averaged (SCL: upper left)."""
-
     repetition: int = 1
     """2 where the file has twice the pixel of the scene: each value is taken four times."""
-
-    warp: Grid | None = None
-    """Grid to reproject to while reading; None: the file's own."""
+    warp: Grid | None = None  # grid to reproject to while reading; None: the file's own
 
     def read(self, window: Window) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
         """Return stored numbers of a window of the file, and where its mask band hides them."""
@@ -292,18 +277,10 @@ class AngleGrid:
 
     nodes: Nodes
     """Shape (rows, columns), north first, finite; (1, 1) where one angle holds everywhere."""
-
-    left: float = 0.0
-    """x of the first column of nodes."""
-
-    top: float = 0.0
-    """y of the first row of nodes."""
-
-    step_m: float = 5000.0
-    """Distance of the nodes."""
-
-    is_azimuth: bool = False
-    """Whether 0 and 360 are the same."""
+    left: float = 0.0  # x of the first column of nodes
+    top: float = 0.0  # y of the first row of nodes
+    step_m: float = 5000.0  # distance of the nodes
+    is_azimuth: bool = False  # whether 0 and 360 are the same
 
     def interpolate(
         self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]

@@ -49,14 +49,10 @@ SATELLITE_NAMES = {"platform", "constellation"}
 class Cube(Scaled):
     """A time series whose values are read when they are needed."""
 
-    name: str
-    """How messages call it."""
-    planes: Mapping[str, Plane]
-    """Bands by label, in the order of `LABELS`."""
-    grid: Grid
-    """Grid of all planes."""
-    times: npt.NDArray[np.datetime64] | None
-    """Time of each date; None for a scene without one."""
+    name: str  # how messages call it
+    planes: Mapping[str, Plane]  # bands by label, in the order of `LABELS`
+    grid: Grid  # grid of all planes
+    times: npt.NDArray[np.datetime64] | None  # time of each date; None for a scene without one
     time_dimension: str | None
     """What the caller calls the dimension of time; None where there was none."""
     attributes: Mapping[Hashable, Any] = field(default_factory=dict)

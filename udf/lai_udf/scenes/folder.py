@@ -53,10 +53,8 @@ class BandFile:
 
     path: Path
     label: str
-    time: str
-    """As the name states it; empty where it states none."""
-    tile: str
-    """MGRS tile of the name; empty where it states none."""
+    time: str  # as the name states it; empty where it states none
+    tile: str  # MGRS tile of the name; empty where it states none
     mission: str
 
 

@@ -24,11 +24,9 @@ LEVEL_1C_NAME = re.compile(r"S2[ABCD]_MSIL1C_")
 TIME_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y%m%dT%H%M%S", "%Y%m%d")
 """TIFFTAG_DATETIME; product names; dates of Earth Search. ISO 8601 is tried first."""
 
-L2A_SCALE = 1e-4
-"""1 / BOA_QUANTIFICATION_VALUE of every L2A product so far."""
+L2A_SCALE = 1e-4  # 1 / BOA_QUANTIFICATION_VALUE of every L2A product so far
 
-L2A_OFFSET = -0.1
-"""BOA_ADD_OFFSET / BOA_QUANTIFICATION_VALUE from processing baseline 04.00 on."""
+L2A_OFFSET = -0.1  # BOA_ADD_OFFSET / BOA_QUANTIFICATION_VALUE from processing baseline 04.00 on
 
 FIRST_BASELINE_WITH_OFFSET = 4.0
 """From processing baseline 04.00 (25 January 2022) on, L2A products carry BOA_ADD_OFFSET."""
@@ -46,17 +44,11 @@ Offset = float | Mapping[str, float]
 class Scaling:
     """How stored numbers become reflectance: `number * scale + offset` (GDAL's convention)."""
 
-    scale: float = 1.0
-    """Reflectance per digital number, 0.0001 for L2A."""
-
+    scale: float = 1.0  # reflectance per digital number, 0.0001 for L2A
     offset: float = 0.0
     """Reflectance at digital number 0: -0.1 from processing baseline 04.00 on, 0 before."""
-
-    is_known: bool = True
-    """Whether the offset is stated; else it is taken as 0 and may be judged."""
-
-    found: str = ""
-    """Where it was found, such as `MTD_MSIL2A.xml`."""
+    is_known: bool = True  # whether the offset is stated; else it is taken as 0 and may be judged
+    found: str = ""  # where it was found, such as `MTD_MSIL2A.xml`
 
     def __post_init__(self) -> None:
         """Refuse what can be no scaling."""
@@ -100,22 +92,17 @@ class Scaled(ABC):
         return "; ".join(dict.fromkeys(map(str, self.scalings)))
 
 
-SATURATED_DN = 65535
-"""Special value SATURATED of the product metadata of L2A; 0 is NODATA."""
+SATURATED_DN = 65535  # special value SATURATED of the product metadata of L2A; 0 is NODATA
 
 
 @dataclass(frozen=True)
 class SceneMetadata:
     """What is known of a scene beside its pixels; empty where it is unknown."""
 
-    datetime: str
-    """Time of acquisition, ISO 8601, UTC, with a trailing Z."""
-    platform: str = ""
-    """`sentinel-2a`, `sentinel-2b` or `sentinel-2c`."""
-    product_id: str = ""
-    """Name of the product, without `.SAFE`."""
-    processing_baseline: str = ""
-    """For example `05.09`."""
+    datetime: str  # time of acquisition, ISO 8601, UTC, with a trailing Z
+    platform: str = ""  # `sentinel-2a`, `sentinel-2b` or `sentinel-2c`
+    product_id: str = ""  # name of the product, without `.SAFE`
+    processing_baseline: str = ""  # for example `05.09`
 
 
 class Declaration(TypedDict, total=False):

@@ -31,12 +31,9 @@ OFFSET_APPLIED_COORDINATES = ("earthsearch:boa_offset_applied", "sentinel:boa_of
 class Plane:
     """One band of a cube, as it is stored."""
 
-    values: xr.DataArray
-    """Dims (t, y, x), north up; angles may lack y and x."""
-    scalings: tuple[Scaling, ...]
-    """One for all dates, or one for each."""
-    nodata: tuple[float, ...] = ()
-    """Stored numbers of no data."""
+    values: xr.DataArray  # dims (t, y, x), north up; angles may lack y and x
+    scalings: tuple[Scaling, ...]  # one for all dates, or one for each
+    nodata: tuple[float, ...] = ()  # stored numbers of no data
 
     def scaling(self, date: int) -> Scaling:
         """Return the scaling of a date."""

@@ -56,8 +56,7 @@ BAND_IDS = (
 )
 """Bands by `band_id` (0 to 12) of the product metadata. Source: Spectral_Information_List."""
 
-IMAGE_SUFFIXES = (".jp2", ".tif")
-"""Images as ESA delivers them; as some mirrors convert them."""
+IMAGE_SUFFIXES = (".jp2", ".tif")  # images as ESA delivers them; as some mirrors convert them
 
 
 def describe_safe(folder: Path, declared: Declared) -> SceneSource:

@@ -42,21 +42,13 @@ RESOLUTIONS_M = (20, 10)
 class SceneSource(Scaled):
     """A scene that can be read, whole or by windows."""
 
-    name: str
-    """How messages call the scene: its path or href."""
-
-    grid: Grid
-    """The grid of all bands, 20 m or 10 m."""
-
+    name: str  # how messages call the scene: its path or href
+    grid: Grid  # the grid of all bands, 20 m or 10 m
     bands: tuple[BandSource, ...]
     """Reflectance bands, then SCL where there is one, then angle rasters where there are."""
-
-    metadata: SceneMetadata
-    """Time, platform, product and baseline."""
-
+    metadata: SceneMetadata  # time, platform, product and baseline
     angles: Mapping[str, AngleGrid] = field(default_factory=dict)
     """Coarse grids of sun and view angles by label, interpolated when a window is read."""
-
     origin: tuple[int, int] = (0, 0)
     """Row and column, in the grid of the files, of its upper left pixel."""
 
@@ -194,10 +186,8 @@ class SceneSource(Scaled):
 class SceneEntry:
     """A scene among several, described when its turn comes."""
 
-    name: str
-    """Of the file, Item or date."""
-    open: Callable[[], SceneSource]
-    """Describe it; raises a `ProductError` where it cannot be used."""
+    name: str  # of the file, Item or date
+    open: Callable[[], SceneSource]  # describe it; raises a `ProductError` where it cannot be used
 
 
 def failing_entry(name: str, error: LaiError) -> SceneEntry:

@@ -63,8 +63,7 @@ LINKING: dict[str, type[pystac.Catalog]] = {
     "Catalog": pystac.Catalog,
 }
 """Documents that link to their Items, by `type`."""
-HOLDING = "FeatureCollection"
-"""`type` of an ItemCollection."""
+HOLDING = "FeatureCollection"  # `type` of an ItemCollection
 Json = Mapping[str, Any]
 
 
@@ -73,18 +72,10 @@ class BandAsset:
     """An asset, or a band in it, that holds one of our bands."""
 
     label: str
-
-    href: str
-    """What rasterio opens."""
-
-    index: int
-    """Number of the band in the file, from 1."""
-
-    facts: Json
-    """Fields of the asset and of the band; those of the band go first."""
-
-    resolution_m: float | None
-    """Pixel size that the Item states; None where it does not."""
+    href: str  # what rasterio opens
+    index: int  # number of the band in the file, from 1
+    facts: Json  # fields of the asset and of the band; those of the band go first
+    resolution_m: float | None  # pixel size that the Item states; None where it does not
 
     def rank(self, wanted_m: int) -> tuple[int, bool]:
         """Return the order of preference, small first: pixel wanted, other, unstated; bucket."""

@@ -23,8 +23,7 @@ REFLECTANCE_ENCODING = (1e-4, -0.1)
 ANGLE_ENCODING = (0.01, -0.01)
 """Scale and offset of angle bands, degrees: number 0 is left for no data."""
 
-SCENE_CLASS_ENCODING = (1.0, 0.0)
-"""Scene classes are numbers, and class 0 is no data already."""
+SCENE_CLASS_ENCODING = (1.0, 0.0)  # scene classes are numbers, and class 0 is no data already
 
 MAX_DN = 65535
 
