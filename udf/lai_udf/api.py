@@ -197,13 +197,7 @@ def judge_dates(
     groups: list[list[int]],
     **known: Any,  # noqa: ANN401
 ) -> dict[int, LaiInputError]:
-    """Return what is wrong with the scaling of dates of (t, bands, y, x), by group.
-
-    Args:
-        array: reflectance.
-        groups: dates that are judged together.
-        **known: see `lai_udf.guard.judge_in_time`.
-    """
+    """Return what is wrong with the scaling of dates of reflectance (t, bands, y, x), by group."""
     wrong: dict[int, LaiInputError] = {}
     for group in groups:
         samples = {date: sample_pixels(array.isel(t=date)) for date in group}

@@ -63,8 +63,8 @@ def _disk_faults() -> tuple[type[Exception], ...]:
 def work_folder(directory: Path) -> Iterator[Path]:
     """Make `directory` where it is missing and yield a hidden work folder in it.
 
-    The work folder goes away at the end; so does `directory`, if it was made here and is empty.
-    Work folders that killed runs left there go away, too.
+    The work folder goes at the end; so does `directory`, if it was made here and is empty, and what
+    killed runs left there.
 
     Raises:
         OutputNotWritableError: the folder cannot be made.
@@ -124,11 +124,7 @@ def _lock(folder: Path) -> int:
 
 
 def move_finished(files: dict[Path, Path]) -> None:
-    """Move finished files to their targets, each synced to disk first; existing ones are replaced.
-
-    Args:
-        files: target by finished file, on the same file system.
-    """
+    """Move finished files to targets on the same disk, synced first; existing ones are replaced."""
     for finished in files:
         _sync(finished)
     for finished, target in files.items():

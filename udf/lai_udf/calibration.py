@@ -70,8 +70,7 @@ def match_points(
 
     Args:
         points: measurements.
-        results: LAI with `target="field"`; those of another target, or that own points corrected
-            already, are left out.
+        results: LAI with `target="field"`; of another target, or corrected by own points: left out.
 
     Raises:
         OwnPointsError: there are results, and none of them can be used.
@@ -144,12 +143,7 @@ class Errors:
 
 
 def errors_of(matches: Sequence[Match], calibration: Mapping[str, Any]) -> Errors:
-    """Return the errors of points.
-
-    Args:
-        matches: measurements and estimates.
-        calibration: entry of LAI in `calibration.variables` of the bundle.
-    """
+    """Return the errors of points; `calibration`: that of LAI in the contract of a bundle."""
     scale, shared = float(calibration["typical_scale"]), float(calibration["shared"])
     value = np.array([match.point.lai - match.estimated for match in matches]) / scale
     own = np.array([match.point.sd for match in matches]) / scale
@@ -161,11 +155,9 @@ def errors_of(matches: Sequence[Match], calibration: Mapping[str, Any]) -> Error
 
 
 def fit_effect(errors: Errors, shared: float) -> OwnPoints:
-    """Fit the shared error of the dates that were measured.
+    """Fit the shared error of the dates that were measured; `shared`: share of the variance.
 
-    Args:
-        errors: of the points; of one date they are averaged, each by its weight.
-        shared: share of the variance that a date shares.
+    Points of one date are averaged, each by its weight.
     """
     days, number = np.unique(errors.days, return_inverse=True)
     precision = np.bincount(number, 1 / errors.variance)
@@ -229,7 +221,6 @@ def write_calibration(
 
     Raises:
         OwnPointsError: no point can be used, or the bundle is not calibrated to field LAI.
-        OutputNotWritableError: the folder refuses.
     """
     calibration = model.contract["calibration"].get("variables", {}).get("LAI")
     if calibration is None:
@@ -269,8 +260,8 @@ def interval_of_mean(
 
     Args:
         lai: (n,) means of field LAI.
-        lower: (n,) means of the pixels' lower ends.
-        upper: (n,) means of the pixels' upper ends.
+        lower: (n,) means of the pixels' lower ends; `upper`: of their upper ends.
+        upper: see `lower`.
         pixels: (n,) number of usable pixels of 20 m, or their area in such pixels.
         shared: of LAI in `calibration.variables` of the bundle.
     """
@@ -282,14 +273,10 @@ def interval_of_mean(
 
 
 def shared_error(results: Sequence[LaiResult]) -> float | None:
-    """Return the shared part of the error of the bundle that made results, where it is ours.
+    """Return the shared part of the error, 0-1, of the bundle that made results, where it is ours.
 
-    Args:
-        results: see `lai_udf.results.find_results`.
-
-    Returns:
-        0-1; None where the shipped bundle did not make all of them, or does not state it, and where
-        they aim at SL2P, whose bounds lie about field LAI, not about the mean shown.
+    None where the shipped bundle did not make all of them, or does not state it, and where they aim
+    at SL2P, whose bounds lie about field LAI, not about the mean shown.
     """
     bundle = open_bundle()
     made_by = {

@@ -195,7 +195,7 @@ class LaiCogWriter:
 
         Args:
             directory: where the COGs will lie; made if missing.
-            grid: grid of the whole raster.
+            grid: of the whole raster.
             bands: output bands to write.
             tags: GDAL metadata of each file, for example the model and the time.
             titles: descriptions of bands, where they add to their names.
@@ -223,11 +223,11 @@ class LaiCogWriter:
         return self
 
     def write(self, block: xr.DataArray, window: Window | None = None) -> None:
-        """Write one window; every pixel of the grid is to be written once.
+        """Write one window (None: the whole grid); every pixel of the grid is to be written once.
 
         Args:
             block: dims (bands, y, x), float; at least the bands of this writer.
-            window: where in the grid it belongs; None for the whole grid.
+            window: where in the grid it belongs.
 
         Raises:
             EncodingError: a band is missing, the shape differs, or a value does not fit the type.
@@ -355,8 +355,7 @@ def write_lai_cogs(
 def find_result_id(directory: Path) -> str | None:
     """Return the id that a run left in the COGs of a folder (tag `identity.ID_TAG`).
 
-    Returns:
-        None where there is no COG of ours, nothing (`""`) where it has no id or cannot be read.
+    None where there is no COG of ours, `""` where it has no id or cannot be read.
     """
     paths = (directory / f"{encoding.key}.tif" for encoding in ENCODINGS.values())
     first = next((path for path in paths if path.is_file()), None)
@@ -366,16 +365,7 @@ def find_result_id(directory: Path) -> str | None:
 def find_finished(
     directory: Path, bands: Sequence[str], tags: Mapping[str, str]
 ) -> dict[str, Path]:
-    """Return the COGs of a folder by asset key if they are what a writer would make.
-
-    Args:
-        directory: where they would lie.
-        bands: output bands, all of which must be there.
-        tags: GDAL metadata that each file must have; others are ignored.
-
-    Returns:
-        Nothing if one is missing, cannot be read or was made otherwise.
-    """
+    """Return the COGs of a folder by asset key if all are there with these GDAL metadata."""
     paths = {ENCODINGS[band].key: directory / f"{ENCODINGS[band].key}.tif" for band in bands}
     finished = all(
         path.is_file() and tags.items() <= _read_tags(path).items() for path in paths.values()
@@ -397,16 +387,12 @@ def read_bands(
     window: Window | None = None,
     dtype: type = np.float32,
 ) -> tuple[dict[str, npt.NDArray[Any]], Grid | None, dict[str, str]]:
-    """Read bands of one grid.
+    """Read bands of one grid: values (y, x) by band, NaN = no data; grid; tags of the first file.
 
     Args:
-        places: GeoTIFF of each band, and its number in it from 1.
+        places: GeoTIFF of each band, and its number in it from 1; without any, grid is None.
         window: of the grid; None: all of it.
         dtype: of the values, a float.
-
-    Returns:
-        Values (y, x) by band, physical units, NaN = no data; the grid, and the tags of the first
-        file; None and nothing where there is no band.
 
     Raises:
         RasterError: a file cannot be read.
@@ -427,7 +413,7 @@ def read_bands(
 
 
 def open_geotiff(path: Path) -> DatasetReader:
-    """Open a GeoTIFF, by that driver alone: another could name files elsewhere.
+    """Open a GeoTIFF by that driver alone, as another could name files elsewhere.
 
     Raises:
         RasterError: it cannot be opened.
@@ -441,10 +427,10 @@ def open_geotiff(path: Path) -> DatasetReader:
 def decode_band(
     dataset: DatasetReader, index: int, window: Window | None = None, dtype: type = np.float32
 ) -> npt.NDArray[Any]:
-    """Return the values (y, x) of a band, physical units, NaN = no data.
+    """Return the values (y, x) of a band by its scale, offset and no data; NaN = no data.
 
     Args:
-        dataset: an open raster; its scale, offset and no data are honoured.
+        dataset: an open raster.
         index: number of the band, from 1.
         window: part of the raster; None: all of it.
         dtype: of the values, a float.
@@ -471,9 +457,8 @@ def write_cogs(lai: xr.Dataset, directory: str | Path) -> dict[str, list[Path]]:
         Paths by asset key (`lai`, `lai_sd`, …), in the order of the dates.
 
     Raises:
-        EncodingError: values outside what the type on disk holds.
+        RasterError: values outside what the type on disk holds, or the folder or disk refuses.
         GridError: no CRS or no coordinates.
-        OutputNotWritableError: the folder or disk refuses.
     """
     bands = [band for band in ENCODINGS if band in lai.data_vars]
     if not bands:

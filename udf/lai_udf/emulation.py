@@ -44,7 +44,7 @@ def run_udf_in_windows(
     Args:
         code: text of the UDF.
         cube: dims (t, bands, y, x) or (bands, y, x), any numeric type; cast to float32.
-        context: context of the UDF.
+        context: of the UDF.
         cutting: how the cube is cut.
 
     Returns:
@@ -113,16 +113,10 @@ def _require_dates(predicted: xr.DataArray, dates: npt.NDArray[Any]) -> None:
 def run_graph_in_windows(
     graph: Mapping[str, Any], cube: xr.DataArray, *, origin_px: tuple[int, int] = (0, 0)
 ) -> xr.DataArray:
-    """Run the `apply_neighborhood` of a process graph on a cube, cut as the graph states.
-
-    Args:
-        graph: flat graph (JSON) with one `apply_neighborhood` whose process is one `run_udf`, or
-            several, each on the result of the one before.
-        cube: what the graph would give the first node, see `run_udf_in_windows`.
-        origin_px: see `Cutting`.
+    """Run each `apply_neighborhood` of a flat process graph on a cube, cut as the graph states.
 
     Raises:
-        ContractError: the graph has no such node; a UDF is wrong.
+        ContractError: the graph has no such node, or one whose process is not one `run_udf`.
     """
     nodes = [node for node in graph.values() if node["process_id"] == "apply_neighborhood"]
     if not nodes:

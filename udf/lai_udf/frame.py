@@ -27,11 +27,9 @@ def option_name(parameter: str, options: Mapping[str, str] = OPTIONS) -> str:
 
 @contextmanager
 def one_sentence(program: str, options: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Print errors of the project as one sentence, options by name, and exit with code 1.
+    """Print errors of the project as one sentence behind the program's name; exit with code 1.
 
-    Args:
-        program: name of the command, in front of the sentence.
-        options: options by parameter, where they differ from `OPTIONS`.
+    `options`: by parameter, where they differ from `OPTIONS`.
     """
     try:
         yield

@@ -44,7 +44,7 @@ class Grid:
 
     @classmethod
     def of_data_array(cls, array: xr.DataArray, where: str) -> "Grid":
-        """Return the grid of an array with dims (…, y, x), coordinates and a CRS.
+        """Return the grid of an array (…, y, x).
 
         Raises:
             GridError: no CRS, no coordinates, or fewer than one pixel.
@@ -66,17 +66,10 @@ class Grid:
         where: str,
         pixel: float | None = None,
     ) -> "Grid":
-        """Return the grid whose pixels have these centres.
-
-        Args:
-            x: rising.
-            y: falling.
-            crs: of the coordinates.
-            where: how messages call it.
-            pixel: side of a pixel, where there is only one.
+        """Return the grid whose pixels have these centres, x rising and y falling.
 
         Raises:
-            GridError: no pixel, or coordinates that are uneven or run the other way.
+            GridError: no pixel, one without `pixel` (its side), or coordinates uneven or turned.
         """
         if not len(x) or not len(y):
             raise GridError(f"{where} has no pixel")
@@ -112,11 +105,7 @@ class Grid:
         )
 
     def crop(self, window: Window, where: str) -> "Grid":
-        """Return the grid of a window of this one.
-
-        Raises:
-            GridError: the window is empty or reaches outside.
-        """
+        """Return the grid of a window of this one; raise `GridError` where it reaches outside."""
         rows = (int(window.row_off), int(window.row_off + window.height))
         columns = (int(window.col_off), int(window.col_off + window.width))
         if not (
@@ -134,11 +123,7 @@ class Grid:
         return Grid(self.crs, corner, height, width)
 
     def covering(self, bounds: tuple[float, float, float, float]) -> Window | None:
-        """Return the smallest window that covers bounds in the CRS, clipped; None if outside.
-
-        Args:
-            bounds: west, south, east, north.
-        """
+        """Return the smallest window over west, south, east, north, clipped; None if outside."""
         t = self.transform
         left = max(0, math.floor((bounds[0] - t.c) / t.a + 1e-6))
         right = min(self.width, math.ceil((bounds[2] - t.c) / t.a - 1e-6))

@@ -54,10 +54,8 @@ def thinning(height: int, width: int) -> int:
 def judge(sources: Sequence[SceneSource], *, even_known: bool = False) -> dict[int, LaiError]:
     """Return the error of each scene, by its position, that cannot be read or is scaled wrongly.
 
-    Args:
-        sources: the scenes.
-        even_known: judge the scale, not the offset, where both are known, too: for scenes of which
-            no pixel could be used.
+    `even_known`: judge the scale, not the offset, where both are known, too: for scenes of which no
+    pixel could be used.
     """
     samples: dict[tuple[str, bool, float], dict[int, Sample]] = defaultdict(dict)
     refused: dict[int, LaiError] = {}

@@ -181,11 +181,7 @@ class RunOptions:
 
 
 def source_name(product: str) -> str:
-    """Return the name of a product from its name, path or address: `S2A_MSIL2A_…`, or the stem.
-
-    Args:
-        product: `…/S2A_MSIL2A_….SAFE`, the href of a STAC item, a file.
-    """
+    """Return the name of a product from its name, path or href: `S2A_MSIL2A_…`, or the stem."""
     found = PRODUCT.search(product)
     if found:
         return found[0]
@@ -209,11 +205,7 @@ def covers_tile(grid: Grid) -> bool:
 
 
 def tile_name(mgrs_tile: str) -> str:
-    """Return a tile as STAC's grid extension writes it: `32TQM`, without the leading T.
-
-    Raises:
-        IdentityError: it is no MGRS tile of 100 km.
-    """
+    """Return a tile as STAC's grid extension writes it, `32TQM`; or raise `IdentityError`."""
     found = MGRS_TILE.match(mgrs_tile.upper())
     if found is None or not 1 <= int(found[1]) <= 60:
         raise IdentityError(f"{mgrs_tile!r} is no MGRS tile: write it like 32TQM")
@@ -251,16 +243,13 @@ def utc(moment: dt.datetime | str) -> dt.datetime:
 
 
 def refuse_other_result(directory: Path, result_id: str, found: str | None) -> None:
-    """Refuse to write a result into a folder that holds another one.
+    """Raise `IdentityError` where a folder holds another result, which is left as it is.
 
     Args:
         directory: where the result would go.
         result_id: its id.
         found: id of the result stored there (tag `ID_TAG` of its COGs), None if there is none;
             an empty one is of a release that wrote no ids.
-
-    Raises:
-        IdentityError: another result is stored there; it is left as it is.
     """
     if found is not None and found != result_id:
         raise IdentityError(

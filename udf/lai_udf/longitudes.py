@@ -19,14 +19,11 @@ Bounds = tuple[float, float, float, float]
 
 
 def unroll(geometry: BaseGeometry) -> BaseGeometry:
-    """Return a geometry whose rings run on beyond ±180° where they jumped.
+    """Return a geometry, degrees, whose rings run on beyond ±180° where they jumped.
 
     A step of more than 180° of longitude between two points counts as a jump, except where taking
     it for one leaves nothing of the ring, or goes once round a pole: a box from -180° to 180° is
     the whole world.
-
-    Args:
-        geometry: longitude and latitude, degrees; any kind.
     """
     west, _, east, _ = geometry.bounds
     if not east - west > 180:
@@ -40,12 +37,7 @@ def unroll(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def cut(geometry: BaseGeometry) -> BaseGeometry:
-    """Return polygons cut at ±180° (RFC 7946), longitudes from -180° to 180°.
-
-    Args:
-        geometry: valid polygon, multipolygon or point, degrees; may run on beyond ±180° by one
-            turn.
-    """
+    """Return polygons or a point, degrees, cut at ±180° (RFC 7946); they may run on by one turn."""
     west, south, east, north = geometry.bounds
     if geometry.is_empty or (west >= -180 and east <= 180):
         return geometry
@@ -63,13 +55,10 @@ def polygons_of(geometry: BaseGeometry) -> BaseGeometry:
 
 
 def bounding_box(geometry: BaseGeometry) -> Bounds:
-    """Return west, south, east, north in degrees; west > east across ±180° (RFC 7946, 5.2).
+    """Return west, south, east, north of a geometry, degrees; west > east across ±180°.
 
-    Of all boxes that hold the geometry, the one that is narrowest: parts on either side of ±180°
-    are taken round that side where that is shorter.
-
-    Args:
-        geometry: cut or unrolled.
+    Of all boxes that hold it, the narrowest: parts on either side of ±180° are taken round that
+    side where that is shorter.
     """
     west, south, east, north = geometry.bounds
     if west >= -180 and east <= 180 and east - west <= 180:
@@ -96,7 +85,7 @@ def enclosing_box(boxes: Iterable[Bounds]) -> Bounds:
 
 
 def crosses_antimeridian(west: float, east: float) -> bool:
-    """Return whether a box with west > east goes across ±180°, and is not merely turned round.
+    """Return whether a box with west > east goes across ±180° and is not merely turned round.
 
     The sides of a box that were mixed up would span nearly the whole world.
     """
@@ -104,11 +93,7 @@ def crosses_antimeridian(west: float, east: float) -> bool:
 
 
 def split_box(bounds: Bounds) -> list[Bounds]:
-    """Return a box as one or two that lie within ±180°.
-
-    Args:
-        bounds: west, south, east, north; west > east, or an edge beyond ±180°, across ±180°.
-    """
+    """Return a box as one or two within ±180°, across which west > east, or an edge lies beyond."""
     west, south, east, north = bounds
     if -180 <= west <= east <= 180:
         return [bounds]
@@ -125,13 +110,7 @@ def split_box(bounds: Bounds) -> list[Bounds]:
 
 
 def box_holds(outer: Bounds, inner: Bounds, tolerance: float = 0.0) -> bool:
-    """Return whether a box in degrees holds another, either of which may cross ±180°.
-
-    Args:
-        outer: west, south, east, north.
-        inner: the same.
-        tolerance: degrees by which the inner box may reach beyond.
-    """
+    """Return whether a box in degrees holds another, up to a tolerance; either may cross ±180°."""
     return all(
         any(
             own[0] - tolerance <= part[0] and part[2] <= own[2] + tolerance

@@ -44,10 +44,7 @@ class Point:
 
 
 def read_points(path: Path) -> list[Point]:
-    """Read a CSV or GeoParquet of own points.
-
-    Args:
-        path: columns as in `COLUMNS`; a GeoParquet may have points instead of coordinates.
+    """Read a CSV (columns as in `COLUMNS`) or GeoParquet of own points.
 
     Raises:
         OwnPointsError: the file cannot be read, a column is missing, or a cell is no number, date
@@ -145,11 +142,7 @@ def _day(cell: Any) -> float:  # noqa: ANN401
 
 @contextmanager
 def open_field_results(sources: Sequence[Path], model: Path | None) -> Iterator[list[LaiResult]]:
-    """Give results of sources; those that are scenes are run with `target="field"` first.
-
-    Args:
-        sources: folders of results, or whatever `lai_udf.open_scenes` reads.
-        model: bundle for scenes; None: the one that ships.
+    """Give results of sources; scenes among them are run with `target="field"` first.
 
     Raises:
         ProductError: a source is neither.

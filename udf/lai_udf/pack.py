@@ -143,15 +143,11 @@ def pack(
 def upload_archives(packed: Pack, backend: str) -> None:
     """Upload the archives to the object storage of a back-end, and name them in the job options.
 
-    The checksums are written anew, for the job options hold signed addresses then.
-
-    Args:
-        packed: what was packed; in its folder `job_options.json` is rewritten.
-        backend: address of the back-end, which must offer storage for artifacts (as the Copernicus
-            Data Space does); logs in by OpenID Connect.
+    The checksums are written anew, for the job options hold signed addresses then. Logs in by
+    OpenID Connect.
 
     Raises:
-        PackError: it offers none, or refuses.
+        PackError: the back-end offers no storage for artifacts, or refuses.
     """
     options_path, sums_path = (packed.files[0].parent / name for name in DOCUMENTS)
     options = json.loads(options_path.read_text())

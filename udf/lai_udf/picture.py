@@ -53,14 +53,7 @@ def colour_table(
 
 
 def colour_lai(lai: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Turn LAI into a picture.
-
-    Args:
-        lai: m2 m-2, (y, x), NaN = no data.
-
-    Returns:
-        RGBA, (4, y, x) uint8; alpha 0 where there is no data.
-    """
+    """Turn LAI (y, x) into a picture, RGBA (4, y, x) uint8; alpha 0 where there is no data."""
     table = colour_table()
     low, high = LAI_RANGE
     known = np.isfinite(lai)
@@ -75,13 +68,7 @@ def colour_lai(lai: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 def shrink(
     lai: npt.NDArray[Any], max_side: int = MAX_SIDE_PX, step: int | None = None
 ) -> npt.NDArray[np.float32]:
-    """Average blocks of pixels until no side exceeds `max_side`; NaN is left out of the mean.
-
-    Args:
-        lai: (y, x), NaN = no data.
-        max_side: px.
-        step: side of the blocks, px, in place of `max_side`.
-    """
+    """Average blocks (of side `step`) until no side exceeds `max_side`; NaN is left out."""
     step = step or max(1, -(-max(lai.shape) // max_side))
     if step == 1:
         return np.asarray(lai, dtype="float32")
@@ -113,16 +100,10 @@ def encode_png(picture: npt.NDArray[np.uint8]) -> bytes:
 def draw_quicklook(
     lai: npt.NDArray[Any], flags: npt.NDArray[Any] | None, title: str, subtitle: str = ""
 ) -> bytes:
-    """Return a PNG of LAI with title, legend and scale.
+    """Return a PNG of LAI (y, x) with title, a second line, legend and scale.
 
     Pixels without LAI are grey, by the reason where flags give it; pixels that statistics leave out
     are dotted.
-
-    Args:
-        lai: m2 m-2, (y, x), NaN = no data.
-        flags: `LAI_FLAGS`, (y, x); None: reasons are unknown.
-        title: what and when, such as `LAI 2024-06-21, 32TPU`.
-        subtitle: a second line, such as the product.
     """
     step = max(1, -(-max(lai.shape) // MAX_SIDE_PX))
     small = shrink(lai, step=step)

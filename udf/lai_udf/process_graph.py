@@ -43,9 +43,6 @@ SERIES_INPUT = tuple(band for band in predict.OUTPUT_BANDS if band in series.LAI
 def lai_udf_code(context: Mapping[str, object]) -> openeo.UDF:
     """Return the UDF as the client sends it: `predict.py` as it is, with its context.
 
-    Args:
-        context: keys of `lai_udf.predict.PredictOptions`; a value may be a process `Parameter`.
-
     Raises:
         lai_udf.predict.LaiInputError: a setting that the UDF would refuse.
     """
@@ -177,12 +174,6 @@ def series_cube(
             `lai_udf.series`.
         size: side of a window, px; pixels are smoothed by themselves, so that there is no overlap.
         **context: keys of `lai_udf.series.SeriesOptions`; `dates`, or `step_days`, `start`, `end`.
-
-    Returns:
-        The cube of `lai_udf.series` on the dates of the context.
-
-    Raises:
-        lai_udf.predict.LaiInputError: a setting that the UDF would refuse.
     """
     known = {key: value for key, value in context.items() if not isinstance(value, Parameter)}
     with renamed_errors():
@@ -195,8 +186,7 @@ def list_series_dates(temporal_extent: Sequence[str], step_days: int) -> list[st
     """Return a date every `step_days` from the first day to before the last, ISO 8601.
 
     Raises:
-        LaiGraphError: an extent without an end.
-        lai_udf.predict.LaiInputError: no dates, or in the wrong order.
+        LaiError: an extent without an end, without dates, or in the wrong order.
     """
     if len(temporal_extent) != 2 or temporal_extent[1] is None:
         raise LaiGraphError("step_days needs a temporal extent of two days")
@@ -326,16 +316,13 @@ def lai_from_collection(
 def buffer_extent(
     extent: Mapping[str, Any], margin_px: int = HALO_PX, pixel_m: float = PIXEL_M
 ) -> dict[str, Any]:
-    """Widen a bounding box by `margin_px` pixels on every side.
+    """Widen a bounding box by `margin_px` pixels of `pixel_m` on every side.
 
     Args:
         extent: west, south, east, north; degrees (west > east across ±180°), or metres where
             `crs` names another EPSG code than 4326.
         margin_px: pixels to add on every side.
         pixel_m: side of a pixel, m.
-
-    Returns:
-        The wider box with the same `crs`.
 
     Raises:
         LaiGraphError: a side is missing or the box is empty.
@@ -361,10 +348,7 @@ def buffer_extent(
 
 
 def read_geometry(geometry: Mapping[str, Any] | BaseGeometry) -> BaseGeometry:
-    """Return a valid polygon of GeoJSON (a Feature and a FeatureCollection, too) or shapely.
-
-    Args:
-        geometry: degrees.
+    """Return a valid polygon, degrees, of GeoJSON (a Feature or FeatureCollection, too) or shapely.
 
     Raises:
         LaiGraphError: it is none, is broken beyond repair, or lies in two UTM zones.

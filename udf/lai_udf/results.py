@@ -92,11 +92,7 @@ class LaiResult:
     def read(
         self, bands: Sequence[str], window: Window | None = None
     ) -> dict[str, NDArray[np.float64]]:
-        """Read bands, physical units, (y, x), NaN = no data; those that are not there are left out.
-
-        Args:
-            bands: names of output bands.
-            window: of the grid; None: all of it.
+        """Read bands, (y, x) each, NaN = no data; those that are not there are left out.
 
         Raises:
             RasterError: a file cannot be read, or lies on another grid.
@@ -109,10 +105,7 @@ class LaiResult:
 
 
 def read_lai_cogs(directory: Path) -> xr.DataArray:
-    """Read the COGs of a folder back into a cube.
-
-    Args:
-        directory: holds `lai.tif` and what else `lai_udf.cog.write_lai_cogs` wrote.
+    """Read the COGs of a folder back into a cube, as `lai_udf.cog.write_lai_cogs` wrote them.
 
     Returns:
         Dims (bands, y, x), float32, NaN = no data; tags of `lai.tif` as attributes.
@@ -145,10 +138,7 @@ def _read_cube(places: Mapping[str, tuple[Path, int]]) -> xr.DataArray:
 
 
 def open_result(path: Path) -> LaiResult:
-    """Describe a result without reading its pixels.
-
-    Args:
-        path: folder with `lai.tif`, an item JSON in it, or a GeoTIFF with a band named `LAI`.
+    """Describe a folder with `lai.tif`, an item JSON in it, or a GeoTIFF with a band `LAI`.
 
     Raises:
         RasterError: it holds no LAI, or cannot be read.
@@ -174,15 +164,9 @@ def open_result(path: Path) -> LaiResult:
 
 
 def find_results(sources: Sequence[Path]) -> list[LaiResult]:
-    """Find the results below some paths, each once.
+    """Find the results below some paths, each once, in order of time.
 
     What a service stores of a result that also lies elsewhere (the same item) is left out.
-
-    Args:
-        sources: results, folders of them, folders of openEO job results.
-
-    Returns:
-        In order of time.
 
     Raises:
         RasterError: one of the paths holds no result, or a result cannot be read.

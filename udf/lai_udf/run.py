@@ -56,17 +56,15 @@ Progress = Callable[[int, int], None]  # called as `progress(done, total)` after
 
 
 def predict_scene(scene: xr.DataArray, options: RunOptions | None = None) -> xr.DataArray:
-    """Predict LAI of a scene in memory.
+    """Predict LAI of a scene in memory; for cubes of other tools, see `lai_udf.estimate`.
 
     Args:
         scene: dims (bands, y, x), float32 reflectance, NaN = no data; see `lai_udf.read_scene`.
-            For cubes of other tools, see `lai_udf.estimate`.
         options: what to compute.
 
     Returns:
         Dims (bands, y, x), float32, NaN = no data, with the coordinates, CRS and attributes of
-        the scene and the attributes `model_id`, `model_version`, `model_checksum`, `target`,
-        `samples`, `seed`.
+        the scene, and model and settings as further attributes.
 
     Raises:
         lai_udf.predict.LaiInputError: the scene or the options would give a wrong number.
@@ -98,7 +96,7 @@ def run_scene(
     progress: Progress | None = None,
     counts: PixelCounts | None = None,
 ) -> dict[str, Path]:
-    """Predict LAI of a scene of any size, window by window, and write its COGs.
+    """Predict LAI of a scene of any size, window by window, and write its COGs, or nothing.
 
     Args:
         source: scene, see `lai_udf.open_scene`.
@@ -118,9 +116,7 @@ def run_scene(
         EmptySceneError: no pixel of the scene has LAI: no data in some band, cloud, shadow, snow.
         IdentityError: the folder holds another result, which is never replaced.
         OutputNotWritableError: the folder or disk refuses.
-        ProductError: a file of the scene cannot be read.
-        lai_udf.predict.LaiInputError: the scene, the options or the bundle would give a wrong
-            number. Nothing is written then, nor in the other cases.
+        LaiError: a file cannot be read, or scene, options or bundle would give a wrong number.
     """
     options = options or RunOptions()
     counts = counts if counts is not None else PixelCounts()
@@ -224,14 +220,10 @@ def run_scenes(
         progress: called after each window; it begins again with every scene.
         skipped: called with the folder of a result that is finished already and left as it is.
 
-    Returns:
-        What was made and what was refused.
-
     Raises:
         EmptySceneError: there is no scene, or none holds data and none was refused.
         OutputNotWritableError: the folder or disk refuses; scenes before that one are complete.
-        LaiModelError: the bundle cannot be used.
-        LaiInputError: the options cannot be met, whatever the scene.
+        LaiInputError: bundle or options cannot be used, whatever the scene.
     """
     options = options or RunOptions()
     bundle = open_bundle(options.model)
@@ -334,22 +326,9 @@ def run_cube(
     reflectance_offset: Offset | None = None,
     **how: Any,  # noqa: ANN401
 ) -> list[Path]:
-    """Run the dates of a time series, as `run_scenes` does.
+    """Run the dates of a cube with times, as `lai_udf.estimate` takes it; see `run_items`.
 
-    Args:
-        data: cube with times, as `lai_udf.estimate` takes it.
-        directory: where the folders go.
-        options: what to compute.
-        reflectance_scale: reflectance = value * scale + offset; goes before what the cube states.
-        reflectance_offset: as above.
-        how: goes to `run_scenes`.
-
-    Returns:
-        The folders of the dates that hold data.
-
-    Raises:
-        ProductError: the cube cannot be used.
-        LaiError: the first refusal, where there is no result at all.
+    `reflectance_scale` and `_offset` go before what the cube states.
     """
     name = str(data.encoding.get("source", "the cube"))
     cube = as_cube(data, Declared(reflectance_scale, reflectance_offset), name=name)

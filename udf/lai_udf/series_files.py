@@ -76,19 +76,15 @@ class SeriesInput:
 
 
 def open_series_input(source: Path, scale: float | None = None, offset: Any = None) -> SeriesInput:  # noqa: ANN401
-    """Open results or a cube; of reflectance LAI is estimated, in memory.
+    """Open a folder of results, or a cube in netCDF or Zarr: of reflectance LAI is estimated.
 
     Args:
-        source: folder of results, or netCDF file or Zarr folder.
+        source: of one tile, model and settings.
         scale: reflectance per digital number, of a cube of reflectance; None: what it states.
         offset: reflectance at digital number 0.
 
     Raises:
-        RasterError: no results, one that cannot be read, or several of a product that differ in
-            their scaling.
-        GridError: results on several grids.
-        MetadataError: results of several models or targets.
-        ProductError: a cube that cannot be read.
+        LaiUdfError: what cannot be read, or results of several grids, settings or scalings.
     """
     if source.suffix.lower() in CUBE_SUFFIXES:
         return _open_cube(source, scale, offset)
@@ -187,9 +183,6 @@ def write_series(
         progress: called as `progress(rows done, rows)`.
         **context: `dates`, or `step_days`, `start` and `end`; `max_gap_days`; `level`, by default
             that of the source.
-
-    Returns:
-        The files.
 
     Raises:
         OutputNotWritableError: the folder or disk refuses.

@@ -160,9 +160,6 @@ def smooth_parcel(
     Returns:
         `time` and the bands of `series.OUTPUT_BANDS`, of no date where there is no mean; and
         `REJECTED` of the means, (t,): 1, 0, or NaN where there is none.
-
-    Raises:
-        LaiInputError: `step_days` is no number of days.
     """
     bands = {PARCEL_BANDS[name]: np.asarray(values, float) for name, values in means.items()}
     lai = bands.pop("LAI")
@@ -184,10 +181,7 @@ def split_bands(
 ) -> dict[Hashable, xr.DataArray]:
     """Return bands, by name, of variables or of a dimension of bands.
 
-    Args:
-        data: LAI alone, or with other bands, or evidence.
-        label: returns `B02` for `b02`, `blue` and other names; a band's own name goes first.
-        wanted: names; by default what the method uses.
+    `label` returns `B02` for `b02`, `blue` and other names; a band's own name goes first.
     """
     axis = next((name for name in ("bands", "band") if name in data.dims), None)
     if isinstance(data, xr.DataArray) and axis is None:
@@ -276,11 +270,7 @@ def _match(found: np.ndarray, wanted: np.ndarray) -> tuple[bool, np.ndarray]:
 
 
 def read_level(attributes: Mapping[Any, Any]) -> float:
-    """Return the level of the bounds that attributes state, by default 0.95.
-
-    Raises:
-        LaiInputError: they state another thing by this name.
-    """
+    """Return the level of the bounds that attributes state, by default 0.95."""
     stated = attributes.get("level", 0.95)
     try:
         return float(stated)

@@ -55,11 +55,7 @@ class Summary:
 def write_summary(
     folder: Path, source: SceneSource, options: RunOptions, cloud_share: float | None
 ) -> Summary:
-    """Write summary and picture of the COGs of a folder, LAI among them.
-
-    Raises:
-        OutputNotWritableError: the folder or disk refuses.
-    """
+    """Write summary and picture of the COGs of a folder, LAI among them."""
     files = {band: folder / f"{ENCODINGS[band].key}.tif" for band in ("LAI", "LAI_FLAGS")}
     places = {band: (path, 1) for band, path in files.items() if path.is_file()}
     layers, _, _ = read_bands(places)

@@ -131,11 +131,6 @@ def iterate_chunks(
 
     The next block is read while the caller works on this one.
 
-    Args:
-        source: scene to read.
-        blocks: what `plan_blocks` returned, with the same halo.
-        halo_px: border around the core.
-
     Raises:
         ProductError: a file is truncated or gone.
     """

@@ -45,12 +45,7 @@ MEMORY_OPTIONS = {
 
 
 def job_options(model_archive: str, runtime_archive: str) -> dict[str, Any]:
-    """Return the options of a batch job that finds model and runtime.
-
-    Args:
-        model_archive: address of the model bundle (a zip).
-        runtime_archive: address of the ONNX Runtime for the back-end's Python (a zip).
-    """
+    """Return the options of a batch job that finds model and runtime at these addresses (zips)."""
     archives = [f"{model_archive}#{MODEL_FOLDER}", f"{runtime_archive}#{RUNTIME_FOLDER}"]
     return MEMORY_OPTIONS | {"udf-dependency-archives": archives}
 
@@ -121,11 +116,7 @@ def parameters() -> dict[str, Parameter]:
 
 
 def build_process(model_name: str) -> dict[str, Any]:
-    """Return the user-defined process.
-
-    Args:
-        model_name: id of the model with its version, such as `sentinel2-lai-1.1.0`.
-    """
+    """Return the user-defined process for a model such as `sentinel2-lai-1.1.0`."""
     given: dict[str, Any] = dict(parameters())
     return build_process_dict(
         process_graph=lai_from_collection(None, **given),
@@ -150,11 +141,10 @@ def build_process(model_name: str) -> dict[str, Any]:
 def build_record(revision: str = "main") -> dict[str, Any]:
     """Return the record of the process for a catalogue of algorithms (OGC API Records).
 
-    Relative links are those of `algorithm_catalog/<provider>/sentinel2_lai/records/`.
-    Source: ESA-APEx/apex_algorithms at 9d0198f, schemas/record.json.
+    Links lead to `revision`: a commit, tag or branch; relative ones are those of
+    `algorithm_catalog/<provider>/sentinel2_lai/records/`.
 
-    Args:
-        revision: commit, tag or branch that the links lead to.
+    Source: ESA-APEx/apex_algorithms at 9d0198f, schemas/record.json.
     """
     wizard = {"wizard": "UDP", "wizard~process": PROCESS_ID, "server": CDSE}
     wizard["wizard~processUrl"] = process_url(revision)
@@ -241,10 +231,8 @@ def _record(
 def build_benchmark(revision: str = "main", reference: str | None = None) -> list[dict[str, Any]]:
     """Return benchmark scenarios: one small area of one month.
 
-    Args:
-        revision: see `build_record`.
-        reference: address of a folder with the results of a job that ran the scenario before
-            (`job-results.json`, `openEO.nc`); None: nothing to compare with.
+    `reference` is the address of a folder with the results of a job that ran the scenario before
+    (`job-results.json`, `openEO.nc`); None: nothing to compare with.
     """
     arguments = {
         "spatial_extent": {"west": 5.05, "south": 51.21, "east": 5.1, "north": 51.23},
@@ -282,17 +270,7 @@ def _raw(path: str, revision: str) -> str:
 def write_documents(
     directory: Path, model_name: str, revision: str = "main", reference: str | None = None
 ) -> list[Path]:
-    """Write the process, the records and the benchmark scenario; all of them or none.
-
-    Args:
-        directory: folder, made if missing.
-        model_name: see `build_process`.
-        revision: see `build_record`.
-        reference: see `build_benchmark`.
-
-    Raises:
-        OutputNotWritableError: the folder or disk refuses.
-    """
+    """Write the process, the records and the benchmark scenario; all of them or none."""
     documents: Mapping[str, Any] = {
         f"{PROCESS_ID}.json": build_process(model_name),
         f"{PROCESS_ID}.record.json": build_record(revision),

@@ -61,13 +61,9 @@ LAI = "lai"  # name of the layer that decides, with the flags, which pixels coun
 def usable_pixels(
     lai: NDArray[Any], flags: NDArray[Any] | None = None, exclude_flags: int = UNUSABLE_FLAGS
 ) -> NDArray[np.bool_]:
-    """Return where a pixel counts, bool.
+    """Return where a pixel counts, bool: LAI has a value, and no bit of `exclude_flags` is set.
 
-    Args:
-        lai: any shape, m2 m-2, NaN = no data.
-        flags: `LAI_FLAGS`, same shape; a pixel whose flags are NaN does not count. None: LAI alone
-            decides.
-        exclude_flags: bits that make a pixel unusable.
+    A pixel whose flags are NaN does not count; without flags LAI alone decides.
     """
     usable: NDArray[np.bool_] = np.isfinite(lai)
     if flags is not None:
@@ -144,11 +140,7 @@ def take_pixels(zones: Zones, layers: Layers, flags: NDArray[Any] | None = None)
 
 
 def join_pixels(parts: Sequence[ZonePixels]) -> ZonePixels:
-    """Join the pixels that the same zones have on several grids of one pixel size.
-
-    Args:
-        parts: one per grid, of the pieces that `share_between_grids` made.
-    """
+    """Join the pixels that the same zones have on several grids, see `share_between_grids`."""
     names = set.intersection(*(set(part.layers) for part in parts))
     flags = [part.flags for part in parts if part.flags is not None]
     return ZonePixels(
@@ -161,10 +153,7 @@ def join_pixels(parts: Sequence[ZonePixels]) -> ZonePixels:
 
 
 def stack_pixels(dates: Sequence[ZonePixels]) -> tuple[ZonePixels, list[slice]]:
-    """Put the pixels of several dates together, each date with zones of its own.
-
-    Args:
-        dates: with the same layers, all or none with flags; see `ZonePixels.has_layers_of`.
+    """Put the pixels of several dates with the same layers together, each with zones of its own.
 
     Returns:
         The pixels, and the zones of each date.
@@ -187,12 +176,10 @@ def describe_pixels(
     exclude_flags: int = UNUSABLE_FLAGS,
     min_valid_share: float = MIN_VALID_SHARE,
 ) -> ZonalStatistics:
-    """Compute the statistics of zones.
+    """Compute the statistics of zones from the pixels of one date.
 
-    Args:
-        pixels: of one date. A layer may have gaps where LAI has none: its mean is over the rest.
-        exclude_flags: bits that make a pixel unusable.
-        min_valid_share: least usable share of a zone that has a mean, 0-1.
+    A layer may have gaps where LAI has none: its mean is over the rest. Zones with a smaller usable
+    share than `min_valid_share` have no mean.
     """
     count = len(pixels.area_px)
     use = usable_pixels(pixels.layers[LAI], pixels.flags, exclude_flags)
@@ -255,12 +242,7 @@ def holds_lai(lai: xr.DataArray) -> bool:
 
 
 def describe_raster(lai: NDArray[Any], flags: NDArray[Any] | None) -> dict[str, Any]:
-    """Return the statistics of a whole raster by their names in `lai_udf.summary.Summary`.
-
-    Args:
-        lai: (y, x), m2 m-2, NaN = no data.
-        flags: `LAI_FLAGS`, same shape, finite; None where there are none.
-    """
+    """Return the statistics of a whole raster (y, x) by the names of `lai_udf.summary.Summary`."""
     usable, valid = usable_pixels(lai, flags), np.isfinite(lai)
     values = lai[usable].astype("float64")
     numbers: dict[str, float | None] = dict.fromkeys(("mean", *QUANTILES))

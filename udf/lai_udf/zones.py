@@ -101,14 +101,7 @@ def share_between_grids(
 ) -> list[list[BaseGeometry | None]]:
     """Give every piece of ground to one grid: where grids overlap, to the one that holds more.
 
-    Tiles overlap by 10 km and meet at borders of UTM zones; a parcel there is to count once. What
-    lies in the rim of a grid, where LAI does not know its surroundings (`NO_DATA_NEAR`), goes to
-    another that holds it further inside.
-
-    Args:
-        geometries: as for `weigh_zones`.
-        crs: of the geometries.
-        grids: of the rasters of one date.
+    Tiles overlap by 10 km and meet at borders of UTM zones; a parcel there is to count once.
 
     Returns:
         A list of pieces per grid. What no grid holds goes with the piece of the first one, so that
@@ -151,10 +144,6 @@ def repair(geometry: BaseGeometry, crs: Any = WGS84) -> BaseGeometry:  # noqa: A
     Rings that cross themselves are mended, so that both triangles of a bow-tie count; of a
     collection the polygons are taken.
 
-    Args:
-        geometry: of any kind.
-        crs: of the geometry.
-
     Raises:
         GeometryError: it is empty, is no point and has no area, or a coordinate is not finite.
     """
@@ -176,14 +165,9 @@ def repair(geometry: BaseGeometry, crs: Any = WGS84) -> BaseGeometry:  # noqa: A
 
 
 def project(geometry: BaseGeometry, crs: Any, target: Any) -> BaseGeometry:  # noqa: ANN401
-    """Return a geometry in another CRS; an empty one where that CRS does not reach.
+    """Return a geometry, repaired, in another CRS; an empty one where that CRS does not reach.
 
     Long edges get further points, so that they stay where they are on the ground.
-
-    Args:
-        geometry: as `repair` returns it.
-        crs: of the geometry.
-        target: CRS to project to.
     """
     source = read_crs(crs)
     if geometry.is_empty or source == read_crs(target):

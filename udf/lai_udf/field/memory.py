@@ -19,13 +19,7 @@ class Memory:
     """The last run into a folder."""
 
     def __init__(self, directory: Path, given: Mapping[str, Any], inputs: Sequence[Path]) -> None:
-        """Take down what a run is given.
-
-        Args:
-            directory: of its results.
-            given: its options.
-            inputs: files and folders that it reads.
-        """
+        """Take down the folder of results, the options of a run, and the files it reads."""
         self._path = directory / FILE
         self._local = all(path.exists() for path in inputs)
         facts = [dict(given), version("sentinel2-lai"), *(sorted(_states(path)) for path in inputs)]

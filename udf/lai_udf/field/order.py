@@ -78,10 +78,7 @@ def observe_fields(
 
     Raises:
         EmptySceneError: no usable scene in the period.
-        GeometryError: no field lies within any scene.
-        LaiInputError: variables without LAI.
-        PolygonFileError: the fields cannot be read.
-        LaiUdfError: another of its family.
+        LaiError: another of its family: fields that cannot be read, or lie within no scene.
     """
     options, declared = options or RunOptions(), declared or Declared()
     if "LAI" not in options.variables:

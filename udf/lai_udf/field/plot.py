@@ -14,13 +14,7 @@ COLUMNS = {"mean": "lai", "lower": "lai_lower", "upper": "lai_upper"}
 
 
 def draw_field(name: str, table: pd.DataFrame, curve: pd.DataFrame | None = None) -> bytes:
-    """Draw the rows of one field as a PNG.
-
-    Args:
-        name: of the field.
-        table: its rows, see `lai_udf.field.table.build_table`.
-        curve: its smoothed series, which is then the line.
-    """
+    """Draw the rows of one field (see `build_table`) as a PNG, its smoothed curve as the line."""
     seen = table[np.isfinite(table["mean"])]
     days = pd.DatetimeIndex(pd.to_datetime(seen["datetime"]).dt.tz_localize(None))
     points = pd.DataFrame({"lai": seen["mean"].to_numpy()}, index=days)

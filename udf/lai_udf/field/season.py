@@ -87,14 +87,9 @@ def kind_of(source: str) -> str:
 def search_api(
     source: str, collection: str, area: dict[str, Any], period: Period, declared: Declared
 ) -> Iterator[SceneEntry]:
-    """Yield the scenes that a STAC API finds; a search that breaks off ends with a failing entry.
+    """Yield the scenes that a STAC API finds in a GeoJSON area, degrees.
 
-    Args:
-        source: address of the API.
-        collection: to search in.
-        area: GeoJSON geometry, degrees.
-        period: of the acquisitions.
-        declared: goes before what Items state.
+    A search that breaks off ends with a failing entry.
     """
     import pystac_client
 
@@ -127,15 +122,7 @@ def run_season(
     options: RunOptions,
     progress: Progress | None = None,
 ) -> tuple[list[Refusal], list[Path], int]:
-    """Predict LAI around fields for the scenes of a period.
-
-    Args:
-        entries: scenes; those outside period or fields are passed over.
-        fields: with a CRS.
-        period: of the acquisitions.
-        directory: where the results go.
-        options: what to compute.
-        progress: called after each window of a scene.
+    """Predict LAI around fields for the scenes of a period; others are passed over.
 
     Returns:
         Scenes that were not run; folders of the results; how many of them were there before.

@@ -41,12 +41,7 @@ def find_lai(directory: Path) -> list[LaiResult]:
 
 
 def choose_comparable(results: Sequence[LaiResult], folders: Iterable[Path]) -> list[LaiResult]:
-    """Return the results of a run, and those of earlier ones that differ in their time alone.
-
-    Args:
-        results: all that lie in a folder, of other settings or another stated scaling as well.
-        folders: of the run.
-    """
+    """Return the results of a run, and those of earlier ones that differ in their time alone."""
     ran = set(folders)
     own = {each.path: each for each in results if ran & {each.path, *each.path.parents}}
     settings = {each.settings for each in own.values()}
@@ -134,8 +129,7 @@ def smooth_table(
 
     Args:
         table: see `build_table`.
-        counted: the same with the pixels that count in a series
-            (`exclude_flags=series.IMPOSSIBLE_FLAGS`).
+        counted: the same with `exclude_flags=series.IMPOSSIBLE_FLAGS`: what counts in a series.
         step_days: of the grid of dates.
         level: of the bounds.
 
@@ -162,11 +156,7 @@ def write_tables(
     directory: Path,
     smoothed: pd.DataFrame | None = None,
 ) -> list[Path]:
-    """Write CSV, GeoParquet and a figure for each field; all of them appear, or none.
-
-    Raises:
-        OutputNotWritableError: the folder or disk refuses.
-    """
+    """Write CSV, GeoParquet and a figure for each field; all of them appear, or none."""
     shapes = fields.set_index("id").geometry
     located = gpd.GeoDataFrame(
         table, geometry=[shapes[name] for name in table["field"]], crs=fields.crs

@@ -25,12 +25,7 @@ def plan_order(
 ) -> tuple[pd.DataFrame, Estimate]:
     """Return the rows that an order adds to a table, and what they will take; nothing is written.
 
-    Args:
-        areas: file of polygons, see `lai_udf.polygons.read_polygons`.
-        start: first day.
-        end: day after the last one.
-        directory: where results and table are, or will be; or the table itself.
-        settings: keywords of `lai_from_collection`.
+    `areas`, `directory` and `settings` as for `produce`.
     """
     table = JobTable(table_path(directory))
     model = settings.get("model_file")
@@ -61,14 +56,14 @@ def produce(
 ) -> Outcome:
     """Run the jobs of an order to their end and download the results.
 
-    Called again with the same table, it resumes where it was and tries what failed once more; with
-    a later end, it adds the new dates only.
+    Called again with the same table, it resumes where it was; with a later end, it adds the new
+    dates only.
 
     Args:
-        areas: see `plan_order`.
+        areas: file of polygons, see `lai_udf.polygons.read_polygons`.
         start: first day.
         end: day after the last one.
-        directory: see `plan_order`.
+        directory: where results and table are, or will be; or the table itself.
         connections: authenticated, by a name for each back-end.
         settings: keywords of `lai_from_collection`; `model_file` names another bundle.
         job_options: of `lai-udf pack`; None: the bundle of this machine, for a local back-end.
@@ -79,7 +74,6 @@ def produce(
     Raises:
         ProductionError: no plan, or another manager works on the table.
         PolygonFileError: the areas cannot be read.
-        OutputNotWritableError: the folder or disk refuses.
     """
     settings = dict(settings or {})
     bundle = open_bundle(settings.get("model_file"))
@@ -127,12 +121,7 @@ def table_path(directory: Path) -> Path:
 def connect(
     urls: Sequence[str], user: str | None = None, password: str | None = None
 ) -> dict[str, openeo.Connection]:
-    """Return authenticated connections by address.
-
-    Args:
-        urls: addresses of back-ends.
-        user: for basic authentication; None: OpenID Connect, as the openEO client is set up.
-        password: with `user`.
+    """Return authenticated connections by address: basic with a user, else OpenID Connect.
 
     Raises:
         ProductionError: a back-end does not answer or refuses the user.

@@ -84,13 +84,12 @@ class Order:
 def plan_jobs(
     tiles: Sequence[AreaTile], order: Order, known: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """Return the rows that are missing from a table of jobs.
+    """Return the rows that are missing from a table of jobs, so that an order adds new dates only.
 
     Args:
         tiles: see `cut_into_tiles`.
         order: period and settings.
-        known: the table so far; periods that it holds for the same extent and settings are not
-            planned again, so that a later order adds new dates only.
+        known: the table so far; periods that it holds for the same extent and settings stay out.
 
     Returns:
         Columns `title` (unique, also the title of the job), `tile`, `areas`, `epsg`, `west`,
@@ -168,13 +167,7 @@ class Estimate:
 
 
 def estimate(rows: pd.DataFrame, *, pixel_m: float = 20.0, variables: int = 1) -> Estimate:
-    """Return what planned rows will take.
-
-    Args:
-        rows: see `plan_jobs`.
-        pixel_m: 20 or 10.
-        variables: how many; each beside LAI adds a band.
-    """
+    """Return what planned rows will take, at pixels of 20 or 10 m; each variable adds a band."""
     area = (rows["east"] - rows["west"]) * (rows["north"] - rows["south"]) / 1e6
     days = (pd.to_datetime(rows["end"]) - pd.to_datetime(rows["start"])).dt.days
     dates = days / DAYS_PER_DATE
@@ -192,10 +185,7 @@ def estimate(rows: pd.DataFrame, *, pixel_m: float = 20.0, variables: int = 1) -
 
 
 def estimate_graph(graph: Mapping[str, Any]) -> Estimate:
-    """Return what one process graph will take.
-
-    Args:
-        graph: flat process graph, with extents in a node that loads data or calls a process.
+    """Return what a flat graph takes that has extents where it loads data or calls a process.
 
     Raises:
         ProductionError: no node has both extents.
@@ -226,9 +216,7 @@ def estimate_graph(graph: Mapping[str, Any]) -> Estimate:
 def cut_into_tiles(areas: gpd.GeoDataFrame) -> list[AreaTile]:
     """Return the tiles that areas meet, each with the extent that they cover together.
 
-    Args:
-        areas: columns `id` and `geometry`, see `lai_udf.polygons.read_polygons`; they may overlap,
-            cross UTM zones and ±180°.
+    Areas (`lai_udf.polygons.read_polygons`) may overlap, cross UTM zones and ±180°.
 
     Raises:
         ProductionError: an area lies where UTM does not reach.

@@ -177,7 +177,7 @@ def require_whole(path: str, label: str) -> None:
 
     GDAL does not: its OpenJPEG driver decodes the tiles of an image in threads, and what fails
     there is lost. The end of a truncated band reads as no data, or as numbers that were never
-    measured. Files of other kinds, remote ones, and those that GDAL will refuse are passed over.
+    measured.
 
     Source: ISO/IEC 15444-1, annex I (boxes) and A.4.4 (end of codestream); tried with GDAL 3.10.
     """
@@ -255,10 +255,7 @@ def decode(
 
 
 def average_2x2(values: FloatArray, decimation: int) -> FloatArray:
-    """Average blocks of `decimation`×`decimation` pixels, over those that hold data.
-
-    Shape (y·d, x·d) -> (y, x); a block without data is NaN.
-    """
+    """Average blocks of `decimation`×`decimation` pixels, over those that hold data, else NaN."""
     if decimation == 1:
         return values
     rows, columns = (size // decimation for size in values.shape)
@@ -285,15 +282,10 @@ class AngleGrid:
     def interpolate(
         self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float32]:
-        """Interpolate bilinearly at every pair of coordinates.
+        """Interpolate bilinearly at coordinates x (columns,) and y (rows,) in the CRS of the grid.
 
-        Args:
-            x: coordinates, shape (columns,), in the CRS of the grid.
-            y: coordinates, shape (rows,).
-
-        Returns:
-            Degrees, float32, shape (rows, columns); azimuths in 0 to 360. Beyond the nodes the
-            nearest edge holds.
+        Returns degrees, float32, (rows, columns); azimuths in 0 to 360. Beyond the nodes the
+        nearest edge holds.
         """
         if self.nodes.size == 1:
             return np.full((len(y), len(x)), self.nodes.item(), np.float32)

@@ -119,11 +119,10 @@ class Cube(Scaled):
         return SceneSource(f"{self.name}, {time}", self.grid, bands, metadata)
 
     def to_array(self) -> xr.DataArray:
-        """Return all dates, lazy where the planes are of Dask.
+        """Return all dates, lazy where the planes are of Dask, CRS in `.rio`.
 
-        Returns:
-            Dims (t, bands, y, x), float32: reflectance and angles with NaN for no data, scene
-            classes with NaN where they have no number. CRS in `.rio`.
+        Dims (t, bands, y, x), float32: reflectance and angles with NaN for no data, scene classes
+        with NaN where they have no number.
         """
         shape = (self.size, self.grid.height, self.grid.width)
         frame = xr.DataArray(np.broadcast_to(np.float32(0), shape), dims=("t", "y", "x"))
@@ -158,12 +157,7 @@ class Cube(Scaled):
 
 
 def open_cube(path: str | Path, declared: Declared | None = None) -> Cube:
-    """Open a netCDF file or a Zarr folder; values stay on disk until they are needed.
-
-    Raises:
-        UnreadableProductError: the file is missing, foreign or damaged, or its reader is missing.
-        ProductError: as `as_cube`.
-    """
+    """Open a netCDF file or a Zarr folder; values stay on disk until they are needed."""
     return as_cube(open_dataset(path), declared, name=str(path))
 
 
@@ -225,10 +219,8 @@ def as_cube(
         pixel_m: side of a pixel, which coordinates of a single one do not show.
 
     Raises:
-        MissingBandError: no band has a name that we know, or one is missing.
-        MetadataError: a second time, or a band twice.
-        UndeclaredScaleError: whole numbers without a scale.
-        GridError: no coordinates, no CRS, or a grid that is neither of 20 m nor of 10 m.
+        ProductError: a band missing, unknown or twice, two times, whole numbers without a scale,
+            no coordinates or CRS, or a grid that is neither of 20 m nor of 10 m.
     """
     declared = declared or Declared()
     if not isinstance(data, xr.Dataset | xr.DataArray):
@@ -289,12 +281,7 @@ def _as_stack(
 def _band_planes(
     data: xr.Dataset | xr.DataArray, declared: Declared, name: str
 ) -> dict[str, xr.DataArray]:
-    """Return the bands by label.
-
-    Raises:
-        MissingBandError: there is no dimension of bands, and no variable named as one.
-        MetadataError: a band twice, or names given by hand that do not fit.
-    """
+    """Return the bands by label; raise `ProductError` where they have no names, or one twice."""
     if isinstance(data, xr.Dataset):
         stacked = [v for v in data.data_vars.values() if "bands" in v.dims]
         if not stacked:

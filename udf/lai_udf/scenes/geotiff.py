@@ -74,14 +74,7 @@ def describe_band(
 ) -> BandSource:
     """Describe one band of an open raster by its own scale, offset, no-data value and mask.
 
-    Args:
-        label: its label.
-        path: the raster.
-        index: number of the band, from 1.
-        dataset: the raster, open.
-        declared: goes before what the file states.
-        metadata: of the scene.
-        found: scaling stated elsewhere (by a catalogue), before the file's.
+    `found` is the scaling stated elsewhere (by a catalogue), before the file's.
 
     Raises:
         UndeclaredScaleError: integer reflectance without a stated scale.

@@ -140,12 +140,8 @@ class Declared:
     def scaling(self, found: Scaling | None, *, time: str = "") -> Scaling | None:
         """Return the scaling of a band: what is declared, else what was found, else None.
 
-        Args:
-            found: what file or catalogue state.
-            time: of the scene, for offsets that differ by date.
-
         Raises:
-            UndeclaredScaleError: an offset by date, and the date is unknown.
+            UndeclaredScaleError: an offset by date, and the time of the scene is unknown.
         """
         offset = self.offset_at(time)
         if self.reflectance_scale is None and offset is None:
@@ -189,12 +185,7 @@ def choose_scaling(
 ) -> Scaling:
     """Return the scaling of a reflectance band: what is declared, else what was found.
 
-    Args:
-        found: what file or catalogue state; None for floats: they are stored as reflectance.
-        declared: goes before it.
-        dtype: of the stored numbers.
-        where: how messages call the band.
-        time: of the scene, for offsets that differ by date.
+    Floats without any are stored as reflectance.
 
     Raises:
         UndeclaredScaleError: whole numbers, and no scale is stated.
@@ -229,14 +220,6 @@ def complete_metadata(
     baseline: str | None = None,
 ) -> SceneMetadata:
     """Return what is stated of a scene, completed by the first name of an L2A product.
-
-    Args:
-        names: of the product, of its files and folders.
-        where: how messages call the scene.
-        time: of acquisition; None: that of the name.
-        platform: None or empty: that of the name.
-        product_id: empty: the name.
-        baseline: None or empty: that of the name.
 
     Raises:
         MetadataError: no time, or one that is none.

@@ -71,9 +71,6 @@ def open_scenes(href: str | Path, **given: Unpack[Declaration]) -> Iterator[Scen
             folder of any of these.
         **given: see `open_scene`; `datetime` for a single scene.
 
-    Yields:
-        Name, and a function that describes the scene.
-
     Raises:
         ProductError: one of its subclasses, see `lai_udf.errors`.
     """

@@ -200,17 +200,11 @@ def _angles(granule: Path) -> dict[str, AngleGrid]:
 
 
 def read_tile_angles(path: Path) -> dict[str, AngleGrid]:
-    """Read sun and mean view angles of an L2A (or L1C) granule.
+    """Read sun and mean view angles of an L2A (or L1C) granule, `MTD_TL.xml`, by band label.
 
-    View angles are means over all bands and detectors that see a node: zenith arithmetic, azimuth
-    through unit vectors. Nodes outside the swath take the value of the nearest one inside.
-
-    Args:
-        path: `MTD_TL.xml`.
-
-    Returns:
-        Angles by band label, on nodes 5 km apart from the upper left corner of the tile; without
-        those of the view, and a warning, where the file holds none.
+    View angles are means over all bands and detectors that see a node. Nodes outside the swath take
+    the value of the nearest one inside. Without those of the view, and with a warning, where the
+    file holds none.
 
     Raises:
         MetadataError: not XML, or without grids of the sun or corner.
@@ -262,12 +256,7 @@ def _text(element: ET.Element, path: str) -> str:
 def mean_view_angles(zenith: Nodes, azimuth: Nodes) -> dict[str, Nodes]:
     """Average view angles over bands and detectors, zenith arithmetic, azimuth by unit vectors.
 
-    Args:
-        zenith: (n, rows, columns), degrees, NaN where a detector does not see a node.
-        azimuth: the same.
-
-    Raises:
-        ValueError: there is no value.
+    (n, rows, columns), degrees, NaN where a detector does not see a node; ValueError if none is.
     """
     seen = np.isfinite(zenith) & np.isfinite(azimuth)
     count = seen.sum(axis=0)

@@ -106,9 +106,6 @@ class SceneSource(Scaled):
     def read(self, window: Window | None = None) -> xr.DataArray:
         """Read a window, or all of the scene.
 
-        Args:
-            window: part of the grid, in pixels; None for the whole scene.
-
         Returns:
             Dims (bands, y, x), float32, y from north to south. Reflectance (unit 1) and angles
             (degrees): NaN is no data. SCL: class number, 0 is no data. CRS in `.rio`, and
@@ -148,13 +145,10 @@ class SceneSource(Scaled):
         )
 
     def window(self, bbox: Sequence[float]) -> Window:
-        """Return the smallest window that covers a bounding box.
-
-        Args:
-            bbox: west, south, east, north in degrees (WGS 84); west > east across ±180°.
+        """Return the smallest window that covers west, south, east, north in degrees (WGS 84).
 
         Raises:
-            GridError: the box is empty or upside down, or does not touch the scene.
+            GridError: the box is empty or upside down (west > east is across ±180°), or outside.
         """
         west, south, east, north = bbox
         east += 360 if crosses_antimeridian(west, east) else 0

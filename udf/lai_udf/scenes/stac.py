@@ -328,10 +328,7 @@ def open_items(href: str, **given: Unpack[Declaration]) -> Iterator[tuple[str, S
         Id of the Item, which may name a folder, and its scene.
 
     Raises:
-        EmptySceneError: there is no Item.
-        UnreadableProductError: an Item cannot be read, or its id is no name for a folder or is
-            that of another one, too.
-        ProductError: another of its subclasses, see `lai_udf.errors`.
+        ProductError: there is no Item, or one cannot be read, or shares its id with another.
     """
     for entry in describe_items(href, Declared(**given)):
         yield entry.name, entry.open()

@@ -29,7 +29,7 @@ MAX_DN = 65535
 
 
 def write_scene_geotiff(scene: xr.DataArray, path: Path) -> Path:
-    """Write a scene as a uint16 GeoTIFF with described bands.
+    """Write a scene as a uint16 GeoTIFF with described bands; return its path.
 
     Reflectance is rounded to 0.0001, angles to 0.01 degrees; reflectance below -0.0999 is set to
     it, since number 0 means no data.
@@ -39,14 +39,10 @@ def write_scene_geotiff(scene: xr.DataArray, path: Path) -> Path:
             `datetime`; `platform`, `product_id` and `processing_baseline` are kept too.
         path: the file; its folder is made if missing, an existing file is replaced.
 
-    Returns:
-        `path`.
-
     Raises:
         EncodingError: values that uint16 cannot hold (digital numbers instead of reflectance?).
         MetadataError: no time in the attributes.
         GridError: no CRS or no coordinates.
-        OutputNotWritableError: the folder or disk refuses.
     """
     grid = Grid.of_data_array(scene, "the scene")
     if "datetime" not in scene.attrs:
