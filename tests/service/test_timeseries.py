@@ -26,6 +26,7 @@ from lai_service.api import timeseries
 from lai_service.files import curves, observations
 from lai_service.files.observations import observe
 from lai_service.files.pixels import physical
+from lai_udf.scenes.metadata import CALLER
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -219,8 +220,73 @@ def test_line_has_intervals_of_one_level(writer: TestClient, make_result: Make) 
     assert answer["settings"]["level"] == 0.95
     assert [other["level"] for other in answer["others"]] == [0.8]
     assert "95 %" in answer["interval"]
-    asked = {"lon": lon, "lat": lat, "filter": "id = 'lai_1'"}
-    assert "80 %" in writer.get("/timeseries", params=asked).json()["interval"]
+    for asked in ({"filter": "id = 'lai_1'"}, {"level": 0.8}):
+        chosen = writer.get("/timeseries", params={"lon": lon, "lat": lat, **asked}).json()
+        assert "80 %" in chosen["interval"]
+        assert [row["item"] for row in chosen["observations"]] == ["lai_1"]
+    absent = writer.get("/timeseries", params={"lon": lon, "lat": lat, "level": 0.7})
+    assert absent.status_code == 404
+
+
+def write_tags(folder: Path, **tags: str) -> None:
+    """Write GDAL tags into the COGs of a result, as a run does."""
+    for path in folder.glob("*.tif"):
+        with rasterio.open(path) as raster:
+            profile, values, scales = raster.profile, raster.read(), raster.scales
+        profile = {key: profile[key] for key in ("dtype", "nodata", "crs", "transform")}
+        with MemoryFile() as memory:
+            shape = {"count": 1, "height": values.shape[1], "width": values.shape[2]}
+            with memory.open(driver="GTiff", **profile, **shape) as raster:
+                raster.write(values)
+                raster.scales = scales
+                raster.update_tags(**tags)
+            with memory.open() as raster:
+                rasterio.shutil.copy(raster, path, driver="COG", compress="DEFLATE")
+
+
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [
+        ({"SCALING": "scale 0.0001, offset -0.1 (MTD)"}, {"SCALING": f"offset 0 ({CALLER})"}),
+        ({}, {"REFLECTANCE_OFFSET": "0.0"}),
+        ({}, {"REGION": "new"}),
+    ],
+)
+def test_results_of_one_product_by_other_settings_are_not_averaged(
+    writer: TestClient, make_result: Make, usual: dict, other: dict
+) -> None:
+    for number, tags in enumerate((usual, other)):
+        folder = make_result(f"lai_{number}", offset=float(number))
+        write_tags(folder, **tags)
+        answer = writer.post("/publish", json={"directory": str(folder), "collection": "all"})
+        assert answer.status_code == 201, answer.text
+    lon, lat = lonlat(20.5, 30.5)
+    answer = writer.get("/timeseries", params={"lon": lon, "lat": lat}).json()
+    assert [row["item"] for row in answer["observations"]] == ["lai_0"]
+    assert answer["settings"]["samples"] == 0
+    assert len(answer["others"]) == 1
+
+
+def test_dates_whose_scaling_differs_are_one_line(writer: TestClient, make_result: Make) -> None:
+    for number, text in enumerate(("offset 0 (MTD)", f"offset -0.1 ({CALLER})")):
+        folder = make_result(f"lai_{number}", f"2022-02-0{number + 1}T10:00:00Z")
+        write_tags(folder, SCALING=text)
+        assert writer.post("/publish", json={"directory": str(folder)}).status_code == 201
+    lon, lat = lonlat(20.5, 30.5)
+    answer = writer.get("/timeseries", params={"lon": lon, "lat": lat}).json()
+    assert (len(answer["observations"]), answer["others"]) == (2, [])
+
+
+def test_line_is_of_the_region_that_was_asked_for(writer: TestClient, make_result: Make) -> None:
+    for number, tags in enumerate(({}, {"REGION": "new"})):
+        folder = make_result(f"lai_{number}", f"2024-06-0{number + 1}T10:00:00Z")
+        write_tags(folder, **tags)
+        assert writer.post("/publish", json={"directory": str(folder)}).status_code == 201
+    lon, lat = lonlat(20.5, 30.5)
+    for region, name in ((None, "lai_0"), ("known", "lai_0"), ("new", "lai_1")):
+        asked = {"lon": lon, "lat": lat} | ({"region": region} if region else {})
+        answer = writer.get("/timeseries", params=asked).json()
+        assert [row["item"] for row in answer["observations"]] == [name]
 
 
 def test_rasters_in_degrees_have_a_resolution_in_metres(

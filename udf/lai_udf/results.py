@@ -39,8 +39,11 @@ SAME_OVERPASS = dt.timedelta(minutes=10)
 _DAY = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?:T(\d{2}):?(\d{2}):?(\d{2}))?(?!\d)")
 _SETTING_TAGS = ("MODEL_ID", "MODEL_VERSION", "TARGET", "SAMPLES")
 _SETTING_FIELDS = ("laiq:model_id", "laiq:model_version", "laiq:target", "unc:samples")
+_SETTING_DEFAULTS = ("", "", "", "0")
 _FURTHER_TAGS = ("REGION", "LEVEL", "CALIBRATION", "PLAUSIBILITY")
 """Written where they are not at their defaults."""
+SCALING_TAGS = ("SCALING", "REFLECTANCE_SCALE", "REFLECTANCE_OFFSET")
+"""Scale and offset of a run, in words; those that a process graph gave."""
 _FORMER = {"unc:samples": "laiq:mc_samples"}  # names of fields in items of lai-quality 1.0.0
 
 
@@ -85,7 +88,8 @@ class LaiResult:
         item = self.properties
         fields = [item.get(name, item.get(_FORMER.get(name, ""))) for name in _SETTING_FIELDS]
         tags = [self.tags.get(name) for name in _SETTING_TAGS]
-        values = [str(field or tag or "") for field, tag in zip(fields, tags, strict=True)]
+        each = zip(fields, tags, _SETTING_DEFAULTS, strict=True)
+        values = [str(field or tag or default) for field, tag, default in each]
         values += [self.tags.get(name, "") for name in _FURTHER_TAGS]
         return (*values, f"{self.grid.pixel_m:g} m")
 
@@ -192,20 +196,27 @@ def find_results(sources: Sequence[Path]) -> list[LaiResult]:
     return sorted(single.values(), key=lambda result: (result.datetime, str(result.path)))
 
 
+def find_two_scalings(results: Sequence[LaiResult]) -> tuple[LaiResult, LaiResult] | None:
+    """Return two results of one product that was run with other scale or offset; None of none."""
+    known: dict[object, LaiResult] = {}
+    for each in results:
+        product = each.datetime, each.grid, each.settings, each.tags.get("PRODUCT_ID")
+        other = known.setdefault(product, each)
+        if any(other.tags.get(name) != each.tags.get(name) for name in SCALING_TAGS):
+            return other, each
+    return None
+
+
 def require_one_scaling(results: Sequence[LaiResult]) -> None:
     """Raise `RasterError` where a product was run several times, with other scale or offset.
 
     These are no observations of their own: their mean would be that of a right and a wrong one.
     """
-    known: dict[object, LaiResult] = {}
-    for each in results:
-        product = each.datetime, each.grid, each.settings, each.tags.get("PRODUCT_ID")
-        other = known.setdefault(product, each)
-        if other.tags.get("SCALING") != each.tags.get("SCALING"):
-            raise RasterError(
-                f"{other.path} and {each.name} are of one product by other scale or offset: "
-                "keep one of them"
-            )
+    if (found := find_two_scalings(results)) is not None:
+        raise RasterError(
+            f"{found[0].path} and {found[1].name} are of one product by other scale or offset: "
+            "keep one of them"
+        )
 
 
 def group_overpasses(results: Sequence[LaiResult]) -> list[list[LaiResult]]:

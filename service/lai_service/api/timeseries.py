@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import cachetools
 import shapely
 from fastapi import Depends, FastAPI, Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from rasterio.errors import RasterioError
 from shapely.geometry import mapping
 from starlette.responses import JSONResponse, Response
@@ -41,6 +41,7 @@ from lai_service.files.observations import (
     Observation,
     PublishedResult,
     ResultGroup,
+    Wanted,
     choose,
     observe,
     result_of,
@@ -59,19 +60,11 @@ _AT_ONCE = 2
 _MAX_EXTENT_DEG = 10.0
 
 
-class _Options(BaseModel):
+class _Options(Wanted):
     """What a GET and a POST request have in common."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     datetime: str | None = None
     """Time or interval, as in a STAC search."""
-    target: str | None = None
-    """`sl2p` or `field`; `sl2p` where there is one if not given."""
-    model: str | None = None
-    """Id or version of the model, or `id@version`; the newest if not given."""
-    resolution: float | None = Field(default=None, gt=0)
-    """Pixel size, metres; 20 where there is one if not given."""
     exclude_flags: int | None = Field(default=None, ge=0, le=255)
     """Bits of LAI_FLAGS that make a pixel unusable; if not given, those of all statistics (249) for
     observations, and impossible LAI alone (8) for a curve, which weighs the rest."""
@@ -238,7 +231,7 @@ def _read(
     # Where single dates are beside series made of them, the dates: `smooth` makes a series of them.
     observed = [result for result in results if "gap_days" not in result.item["assets"]]
     results = observed or results
-    chosen, settings, others = choose(results, asked.target, asked.model, asked.resolution)
+    chosen, settings, others = choose(results, asked)
     shared = shared_error(settings, bundles)
 
     def read(unusable: int) -> list[list[Observation]]:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 from shapely.geometry.base import BaseGeometry
@@ -32,7 +34,14 @@ from lai_udf.longitudes import bounding_box
 from lai_udf.observe import Observation as Overpass
 from lai_udf.observe import observe_zones
 from lai_udf.predict import UNUSABLE_FLAGS
-from lai_udf.results import FLAGS, LaiResult, group_overpasses
+from lai_udf.results import (
+    FLAGS,
+    SCALING_TAGS,
+    LaiResult,
+    find_two_scalings,
+    group_overpasses,
+)
+from lai_udf.scenes.metadata import CALLER
 from lai_udf.zonal import usable_pixels
 
 MAX_PIXELS = 1_000_000
@@ -82,8 +91,8 @@ class ResultGroup:
     """Id of the model."""
     model_version: str
     """Its version."""
-    samples: str
-    """Monte-Carlo draws."""
+    samples: int
+    """Monte-Carlo draws; 0 = none."""
     resolution: str
     """Such as `20 m`."""
     level: float = 0.95
@@ -94,6 +103,8 @@ class ResultGroup:
     """Own points that went in, by sha256 or name; empty where there were none."""
     plausibility: str = "auto"
     """`off` where no value and no scaling was doubted."""
+    scaling: str = ""
+    """Reflectance scale and offset given by hand, where a product was run with others as well."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +124,13 @@ class PublishedResult(LaiResult):
         model, version, target, samples, region, _, points, plausibility, resolution = self.settings
         lower = self.item["assets"].get("lai_lower", {})
         level = float(lower.get(CONFIDENCE_LEVEL, 0.95))
-        further = region or "known", points, plausibility or "auto"
-        return ResultGroup(target, model, version, samples, resolution, level, *further)
+        further = region or "known", points, plausibility or "auto", self._given_scaling
+        return ResultGroup(target, model, version, int(samples), resolution, level, *further)
+
+    @property
+    def _given_scaling(self) -> str:
+        run, *graph = (self.tags.get(name, "") for name in SCALING_TAGS)
+        return run if CALLER in run else " ".join(filter(None, graph))
 
     def read(
         self, bands: Sequence[str], window: Window | None = None
@@ -185,53 +201,73 @@ def result_of(
     return PublishedResult(path.parent, files, grid, tags, properties, moment, item, renewed)
 
 
+class Wanted(BaseModel):
+    """Which results a series is made of."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    target: str | None = None
+    """`sl2p` or `field`; `sl2p` where there is one if not given."""
+    model: str | None = None
+    """Id or version of the model, or `id@version`; the newest if not given."""
+    resolution: float | None = Field(default=None, gt=0)
+    """Pixel size, metres; 20 where there is one if not given."""
+    level: float | None = Field(default=None, gt=0, lt=1)
+    """Level of the interval; 0.95 where there is one if not given."""
+    region: Literal["known", "new"] | None = None
+    """Regions that the interval of field LAI is for; `known` where there is one if not given."""
+
+    def fits(self, kind: ResultGroup) -> bool:
+        """Return whether results are wanted."""
+        names = (kind.model, kind.model_version, f"{kind.model}@{kind.model_version}")
+        return (
+            self.target in (None, kind.target)
+            and self.model in (None, *names)
+            and (self.resolution is None or kind.resolution == f"{self.resolution:g} m")
+            and self.level in (None, kind.level)
+            and self.region in (None, kind.region)
+        )
+
+
 def choose(
-    results: Sequence[PublishedResult],
-    target: str | None = None,
-    model: str | None = None,
-    resolution: float | None = None,
+    results: Sequence[PublishedResult], wanted: Wanted
 ) -> tuple[list[PublishedResult], ResultGroup, list[ResultGroup]]:
-    """Choose the results of one series: one target, model, number of draws and resolution.
+    """Choose the results of one series: one target, model, number of draws, resolution, interval.
 
     Args:
         results: at least one.
-        target: `sl2p` where there is one if not given.
-        model: id, version or `id@version`; the newest if not given.
-        resolution: metres; 20 where there is one if not given.
+        wanted: which of them.
 
     Returns:
         The results, what they have in common, and what others there are.
 
     Raises:
-        NotFoundError: there is none with these.
+        NotFoundError: there is none of those wanted.
     """
-    kinds = {result.chosen_by: 0 for result in results}
-    for result in results:
-        kinds[result.chosen_by] += 1
-    fit = [
-        kind
-        for kind in kinds
-        if target in (None, kind.target)
-        and model in (None, kind.model, kind.model_version, f"{kind.model}@{kind.model_version}")
-        and (resolution is None or kind.resolution == f"{resolution:g} m")
-    ]
+    is_mixed = find_two_scalings(results) is not None
+    kinds = [one.chosen_by if is_mixed else replace(one.chosen_by, scaling="") for one in results]
+    counts = Counter(kinds)
+    fit = [kind for kind in counts if wanted.fits(kind)]
     if not fit:
-        there = "; ".join(sorted({_name(kind) for kind in kinds}))
-        raise NotFoundError(f"no item here has that target, model or resolution; there are {there}")
+        there = "; ".join(sorted({_name(kind) for kind in counts}))
+        raise NotFoundError(
+            f"no item here has that target, model, resolution, level or region; there are {there}"
+        )
 
     def rank(kind: ResultGroup) -> tuple[Any, ...]:
         newest = tuple(int(number) for number in re.findall(r"\d+", kind.model_version))
         usual = kind.target == "sl2p", kind.resolution == "20 m", kind.level == 0.95
-        as_usual = kind.region == "known", kind.plausibility == "auto"
-        return *usual, *as_usual, newest, kinds[kind], kind.model
+        as_usual = kind.region == "known", kind.plausibility == "auto", not kind.scaling
+        return *usual, *as_usual, newest, counts[kind], kind.model
 
     best = max(fit, key=rank)
-    others = sorted((kind for kind in kinds if kind != best), key=_name)
-    return [result for result in results if result.chosen_by == best], best, others
+    others = sorted((kind for kind in counts if kind != best), key=_name)
+    return [one for one, kind in zip(results, kinds, strict=True) if kind == best], best, others
 
 
 def _name(kind: ResultGroup) -> str:
-    return f"{kind.target} {kind.model}@{kind.model_version} {kind.resolution}".strip()
+    model = f"{kind.target} {kind.model}@{kind.model_version}"
+    return f"{model} {kind.resolution} {kind.level:g} {kind.region} {kind.scaling}".strip()
 
 
 def observe(

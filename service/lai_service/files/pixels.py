@@ -35,6 +35,7 @@ from rasterio.windows import Window
 
 from lai_service.files.storage import GDAL_ENVIRONMENT
 from lai_udf.grid import Grid
+from lai_udf.results import SCALING_TAGS
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PREDICTOR = 256, 257, 258, 259, 277, 317
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES, _SAMPLE_FORMAT = 322, 323, 324, 325, 339
@@ -51,8 +52,8 @@ _DEFLATE, _DIFFERENCES = 8, 2
 _LARGEST = 2**26
 """More bytes than that are no tag and no tile of ours."""
 _ROLE = re.compile(rb'sample="0" role="(scale|offset)">([^<]+)<')
-SETTING_TAGS = ("REGION", "CALIBRATION", "PLAUSIBILITY")
-"""Settings of a run that stand in its rasters alone, where they are not at their defaults."""
+SETTING_TAGS = ("REGION", "CALIBRATION", "PLAUSIBILITY", "PRODUCT_ID", *SCALING_TAGS)
+"""Settings of a run, and its product, that stand in its rasters alone; where not at a default."""
 _TAG = re.compile(f'<Item name="({"|".join(SETTING_TAGS)})">([^<]*)<'.encode())
 
 
