@@ -1,6 +1,6 @@
 """Draw `docs/field.png`, the picture of the README, from real imagery.
 
-    .venv/bin/python docs/draw_field.py SERIES.nc [CHIP_10M.tif]
+    .venv/bin/python docs/draw_field.py SERIES.nc [CHIP_10M.tif --date "13 June 2017"]
 
 The series is a cube of Sentinel-2 L2A (that of the README: Belgium, tile 31U, 2017-2018, from the
 test resources of WorldCereal/worldcereal-classification, MIT; contains modified Copernicus
@@ -14,10 +14,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
+from matplotlib.colors import ListedColormap
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.image import AxesImage
 from refresh import shrink
 
 import lai_udf
+from lai_udf.picture import LAI_RANGE, colour_table
 
 TARGET = Path(__file__).with_name("field.png")
 FIELD = {"y": slice(2, 8), "x": slice(26, 30)}
@@ -60,12 +63,13 @@ def map_pair(chip: Path) -> tuple[np.ndarray, np.ndarray]:
     return fine, coarse
 
 
-def draw_map(axes: plt.Axes, values: np.ndarray, title: str) -> None:
-    """Draw LAI in the colours of the project, 0 to 6."""
-    from lai_udf.picture import colour_lai  # the one scale of every picture
-
-    axes.imshow(np.moveaxis(colour_lai(values), 0, -1))
-    axes.set(title=title, xticks=[], yticks=[])
+def draw_map(axes: plt.Axes, values: np.ndarray, title: str, note: str) -> AxesImage:
+    """Draw LAI in the colours of the project, with a note below."""
+    colours = ListedColormap(colour_table() / 255)  # the one scale of every picture
+    low, high = LAI_RANGE
+    image = axes.imshow(values, cmap=colours, vmin=low, vmax=high)
+    axes.set(title=title, xticks=[], yticks=[], xlabel=note)
+    return image
 
 
 def main() -> None:
@@ -73,15 +77,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("series", type=Path)
     parser.add_argument("chip", type=Path, nargs="?")
+    parser.add_argument("--date", default="", help="of the chip, as it is to be read")
     asked = parser.parse_args()
     figure = plt.figure(figsize=(11, 3.4), layout="constrained")
     columns = 3 if asked.chip else 1
-    cells = figure.add_gridspec(1, columns, width_ratios=[2.4, 1, 1][:columns])
+    cells = figure.add_gridspec(1, columns, width_ratios=[2.2, 1, 1][:columns])
     draw_season(figure.add_subplot(cells[0]), xr.open_dataset(asked.series))
     if asked.chip:
         fine, coarse = map_pair(asked.chip)
-        draw_map(figure.add_subplot(cells[1]), coarse, "LAI at 20 m")
-        draw_map(figure.add_subplot(cells[2]), fine, "the same at 10 m")
+        maps = [figure.add_subplot(cell) for cell in (cells[1], cells[2])]
+        draw_map(maps[0], coarse, "LAI at 20 m", asked.date)
+        side_km = fine.shape[1] * 0.01
+        image = draw_map(maps[1], fine, "LAI at 10 m", f"{side_km:g} km by {side_km:g} km")
+        figure.colorbar(image, ax=maps, label="LAI (m² m⁻²)", extend="max", shrink=0.8)
     figure.savefig(TARGET, dpi=140)
     shrink(TARGET, TARGET)
 
