@@ -38,14 +38,19 @@ path = mine or simulate(
 
 # %%
 import matplotlib.pyplot as plt
+from matplotlib.colors import ListedColormap
 
 import lai_udf
+from lai_udf.picture import LAI_RANGE, colour_table
 
 scene = lai_udf.read_scene(path)
 lai = lai_udf.estimate(scene).squeeze()
-figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-lai.LAI.plot(ax=left, cmap="YlGn", vmin=0, vmax=6)
-(lai.LAI_UPPER - lai.LAI_LOWER).plot(ax=right, cmap="cividis", cbar_kwargs={"label": "width of the 95 % interval"})
+figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+greens, bar = ListedColormap(colour_table() / 255), {"label": "width of the 95 % interval (m² m⁻²)"}
+lai.LAI.plot(ax=axes[0], cmap=greens, vmin=LAI_RANGE[0], vmax=LAI_RANGE[1], cbar_kwargs={"label": "LAI (m² m⁻²)"})
+(lai.LAI_UPPER - lai.LAI_LOWER).plot(ax=axes[1], cmap="cividis", cbar_kwargs=bar)
+for panel in axes:
+    panel.set(title=scene.attrs["datetime"][:10], xlabel="easting (m)", ylabel="northing (m)")
 figure.savefig(OUT / "1_lai_of_my_field.png")
 
 # %% [markdown]
@@ -54,7 +59,8 @@ figure.savefig(OUT / "1_lai_of_my_field.png")
 #
 # ## One field
 #
-# Its mean is over usable pixels, weighed by the share of each that lies inside.
+# Its mean is over usable pixels, weighed by the share of each that lies inside; there is none where
+# less than half of the field is usable.
 
 # %%
 import geopandas as gpd
@@ -65,8 +71,8 @@ from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
 
 own = os.environ.get("LAI_NOTEBOOK_FIELD")
 west, south, east, north = lai.rio.bounds()
-middle = box(west + 0.4 * (east - west), south + 0.4 * (north - south), west + 0.5 * (east - west), south + 0.5 * (north - south))
-fields = gpd.read_file(own) if own else gpd.GeoDataFrame(geometry=[middle], crs=lai.rio.crs)
+place = box(west + 0.6 * (east - west), south + 0.4 * (north - south), west + 0.7 * (east - west), south + 0.5 * (north - south))
+fields = gpd.read_file(own) if own else gpd.GeoDataFrame(geometry=[place], crs=lai.rio.crs)
 
 grid = Grid.of_data_array(scene, str(path))
 zones = weigh_zones(list(fields.geometry), fields.crs, grid)

@@ -164,8 +164,8 @@ for low, high in ((0, 2), (2, 4), (4, 6), (6, 15)):
 # Two dates of the same fields, five days apart or less and both clear, differ by noise once the slow
 # change is taken out. That shows what a network takes out of the noise (`ratio`: its RMSE relative to
 # SL2P's own), and whether `LAI_SD` shows where an estimate is off: `sd_rank` is its rank correlation
-# with the error, `lai_rank` that of LAI itself. What the bundle records was measured on a real season
-# of Belgian fields; set `LAI_NOTEBOOK_SERIES` to a cube of yours (netCDF or Zarr, ten bands and SCL).
+# with the error, `lai_rank` that of LAI itself. The ratio that the bundle records was measured on a real
+# season of Belgian fields; set `LAI_NOTEBOOK_SERIES` to a cube of yours (netCDF or Zarr, ten bands and SCL).
 
 # %%
 from lai_training.evaluation.dates import score_date_prediction  # noqa: E402
@@ -173,7 +173,8 @@ from lai_training.evaluation.networks import open_networks  # noqa: E402
 from lai_udf import read_cube  # noqa: E402
 from lai_udf.bundle import default_bundle_path  # noqa: E402
 
-print("recorded:", open_bundle().contract["metrics"].get("real_imagery", "nothing"))
+on_real_land = open_bundle().contract["metrics"].get("real_imagery", {})
+print(f"pairs of dates, recorded in the bundle: ratio {on_real_land.get('pairs_ratio', float('nan')):.2f}")
 left_out = card["scores_left_out_site_dates"]["field"]
 print(f"fields: RMSE {left_out['rmse']:.2f}, rank correlation of the interval's width with the error")
 print(f"  {left_out['rank_width_error']:.2f}: the width hardly shows which field is off")

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.colors import ListedColormap
 
 import lai_training
 from lai_training.config_files import read_yaml
@@ -37,6 +38,7 @@ from lai_training.restore.scenes import read_scenes
 from lai_training.simulation.simulate import simulate
 from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import default_bundle_path
+from lai_udf.picture import LAI_RANGE, colour_table
 
 EPOCHS = int(os.environ.get("LAI_NOTEBOOK_EPOCHS", 8))
 STEPS = int(os.environ.get("LAI_NOTEBOOK_STEPS", 40))
@@ -93,16 +95,17 @@ print(history.round(4).to_string(index=False))
 with open_networks([run, default_bundle_path()]) as networks:
     table = score_wald([kept], networks)
     degraded = degrade(kept.reflectance)
-    maps = {"cubic": read_by_sl2p(interpolate(degraded))["LAI"]}
+    maps = {"interpolated (cubic)": read_by_sl2p(interpolate(degraded))["LAI"]}
     maps |= {network.name: run_at_10m(network)(degraded)["LAI"] for network in networks}
 ratio = table.pivot(index="method", columns="variable", values="ratio")
 print(ratio.round(2).to_string())
 
 # %%
-maps["what it was before"] = read_by_sl2p(kept.reflectance)["LAI"]
+maps["not degraded"] = read_by_sl2p(kept.reflectance)["LAI"]
+greens = ListedColormap(colour_table() / 255)
 figure, axes = plt.subplots(1, 4, figsize=(14, 4))
 for axis, (name, lai) in zip(axes, maps.items(), strict=True):
-    image = axis.imshow(lai[16:80, 16:80], cmap="YlGn", vmin=0, vmax=6)
+    image = axis.imshow(lai[16:80, 16:80], cmap=greens, vmin=LAI_RANGE[0], vmax=LAI_RANGE[1])
     axis.set(title=name, xticks=[], yticks=[])
-figure.colorbar(image, ax=axes, label="LAI (m² m⁻²)", shrink=0.85)
+figure.colorbar(image, ax=axes, label="LAI (m² m⁻²)", extend="max", shrink=0.85)
 figure.savefig(OUT / "3_train_your_own.png")

@@ -23,12 +23,14 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import ListedColormap
 
 from lai_training.simulation.simulate import simulate
 from lai_training.simulation.spectral_library import shipped_library
 from lai_udf import predict
 from lai_udf.bundle import default_bundle_path, open_bundle
 from lai_udf.emulation import Cutting, run_udf_in_windows
+from lai_udf.picture import LAI_RANGE, colour_table
 from lai_udf.scenes.read import read_scene
 
 SIZE_PX = int(os.environ.get("LAI_NOTEBOOK_PX", 240))
@@ -108,9 +110,10 @@ print(f"LAI, no overlap:    {float(abs(seams - lai).max()):.1g}")
 
 # %%
 extent_km = [0, cube.sizes["x"] * 0.02, 0, cube.sizes["y"] * 0.02]
+greens = ListedColormap(colour_table() / 255)
 figure, axes = plt.subplots(1, 3, figsize=(13, 4))
 panels = (
-    (lai, "YlGn", (0, 7), "LAI, whole (m² m⁻²)"),
+    (lai, greens, LAI_RANGE, "LAI, whole (m² m⁻²)"),
     (abs(seamless - lai), "magma_r", (0, 0.3), "|difference|, overlap 16 px (m² m⁻²)"),
     (abs(seams - lai), "magma_r", (0, 0.3), "|difference|, no overlap (m² m⁻²)"),
 )
@@ -148,7 +151,7 @@ print(f"digital numbers without a scale: {float(numbers.notnull().mean()):.0%} o
 # ## What else a back-end does
 #
 # `by_date=True` hands over one date at a time without a dimension `t`; dates without data are left
-# out. Then run it on `lai-backend serve` (notebook 1), which also goes through HTTP, and only then
+# out. Then run it on `lai-backend serve`, an openEO back-end on your machine (`udf/lai_backend/README.md`), and only then
 # on a back-end that costs credits, over the smallest extent that shows your field.
 
 # %%

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -212,6 +213,16 @@ def test_the_figures_of_the_readme_are_those_of_the_shipped_model() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     refreshed = refresh.insert_figures(readme, refresh.format_figures(dict(open_bundle().contract)))
     assert readme == refreshed, "run: .venv/bin/python docs/refresh.py"
+
+
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_no_notebook_prints_a_missing_number_as_its_result(notebook: Path) -> None:
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    printed = "".join("".join(output.get("text", "")) for output in outputs)
+    assert not re.search(r"\bnan\b", printed)  # tables print NaN
 
 
 def test_the_picture_of_the_readme_is_small() -> None:
