@@ -150,9 +150,12 @@ def browser(
 
     From npm; `serve` then shows it at /browser.
     """
-    from lai_service.ops.browser_build import build_browser, cache_folder
+    from lai_service.ops.browser_build import BROWSER_VERSION, build_browser, cache_folder, is_built
 
-    typer.echo(str(build_browser(folder or cache_folder(), rebuild=rebuild)))
+    target = folder or cache_folder()
+    if rebuild or not is_built(target):
+        typer.echo(f"npm fetches and builds STAC Browser {BROWSER_VERSION}: some minutes", err=True)
+    typer.echo(str(build_browser(target, rebuild=rebuild)))
 
 
 @app.command()
