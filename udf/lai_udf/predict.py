@@ -163,16 +163,13 @@ class LaiModelError(LaiInputError):
 class PredictOptions:
     """The `context` of the process graph, checked: a key of it is a field here."""
 
-    model: str = "lai_model"
-    """Bundle: a zip or the folder it was unpacked to."""
+    model: str = "lai_model"  # bundle: a zip or the folder it was unpacked to
     target: str = "sl2p"
     """`sl2p`: as the SNAP biophysical processor estimates; `field`: corrected to field LAI."""
     samples: int = 0
     """Monte-Carlo draws; 0 = one pass, the spread comes from the network's own estimate."""
-    seed: int = 0
-    """Draws depend on (seed, samples) alone, never on window, worker or order."""
-    variables: tuple[str, ...] = ("LAI",)
-    """Biophysical variables, of `VARIABLES`."""
+    seed: int = 0  # draws depend on (seed, samples) alone, never on window, worker or order
+    variables: tuple[str, ...] = ("LAI",)  # biophysical variables, of `VARIABLES`
     resolution: int = 20
     """Pixel size of the cube, m: 20, or 10 with the 20 m bands by nearest neighbour."""
     bands: tuple[str, ...] | None = None
@@ -181,8 +178,7 @@ class PredictOptions:
     """Input bands that come back unchanged, behind the output bands."""
     region: str = "known"
     """Interval for regions like those of the field data (`known`) or for others (`new`, wider)."""
-    level: float = 0.95
-    """Level of the interval."""
+    level: float = 0.95  # level of the interval
     calibration: str | None = None
     """File of own field points, made by `lai-udf calibrate`; with `target="field"`."""
     reflectance_scale: float = 1.0
@@ -233,6 +229,11 @@ class PredictOptions:
         """Output bands that are estimated, in order; `pass_through` comes behind them."""
         return output_bands(self.variables) if self.bands is None else self.bands
 
+    @property
+    def asks_flags(self) -> bool:
+        """Whether some of the output bands are flags."""
+        return any(band.endswith("_FLAGS") for band in self.estimated_bands)
+
 
 def output_bands(variables: tuple[str, ...]) -> tuple[str, ...]:
     """Return the default output bands: five of LAI, one of every other variable."""
@@ -262,16 +263,16 @@ def is_whole(value: object, most: int) -> bool:
 
 def read_settings(context: dict[str, Any] | None) -> PredictOptions:
     """Check the context; raise `LaiInputError` for an unknown key or an unusable value."""
-    given = {key: value for key, value in (context or {}).items() if value is not None}
-    known = [field.name for field in fields(PredictOptions)]
-    if unknown := sorted(set(given) - set(known)):
-        raise LaiInputError(f"unknown context key {', '.join(unknown)}: use {', '.join(known)}")
+    settings = {key: value for key, value in (context or {}).items() if value is not None}
+    keys = [field.name for field in fields(PredictOptions)]
+    if unknown := sorted(set(settings) - set(keys)):
+        raise LaiInputError(f"unknown context key {', '.join(unknown)}: use {', '.join(keys)}")
     for key in ("bands", "variables", "pass_through"):
-        if isinstance(given.get(key), list):
-            given[key] = tuple(map(str, given[key]))
-        elif key in given and type(given[key]) is not tuple:
-            raise LaiInputError(parameter=key, value=given[key], expected="a list of names")
-    return PredictOptions(**given)
+        if isinstance(settings.get(key), list):
+            settings[key] = tuple(map(str, settings[key]))
+        elif key in settings and type(settings[key]) is not tuple:
+            raise LaiInputError(parameter=key, value=settings[key], expected="a list of names")
+    return PredictOptions(**settings)
 
 
 Graph = Callable[..., list[np.ndarray]]  # inputs by name -> outputs, float32
@@ -521,10 +522,10 @@ def read_values(values: np.ndarray, labels: list[str], settings: PredictOptions)
 def to_reflectance(
     stored: np.ndarray, scale: float | np.ndarray = 1.0, offset: float | np.ndarray | None = None
 ) -> np.ndarray:
-    """Convert stored values to surface reflectance, float32: value * scale + offset.
+    """Convert stored values of any type and shape to reflectance, float32: value * scale + offset.
 
     Args:
-        stored: numbers of any type, any shape; no-data values are not looked for.
+        stored: numbers; no-data values are not looked for.
         scale: 0.0001 for digital numbers; one number, or an array that broadcasts (per date).
         offset: in reflectance (-0.1), or in digital numbers where its size is 1 or more (-1000, as
             BOA_ADD_OFFSET has it: no offset in reflectance reaches 1); None is 0.
@@ -573,8 +574,7 @@ def read_scene_classes(scene_class: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     Numbers that are no whole class (interpolated, 12, 255, -1) are masked: they are mixtures with
     what hides the surface, or of unknown meaning.
     """
-    known = np.isfinite(scene_class)
-    whole = np.where(known, scene_class, 0)
+    whole = np.where(np.isfinite(scene_class), scene_class, 0)
     classes = np.clip(whole, 0, SCENE_CLASS_COUNT - 1).astype("uint8")
     no_class = classes != whole
     no_data = np.isin(classes, NO_DATA_SCENE_CLASSES) & ~no_class
@@ -714,12 +714,9 @@ def join_blocks(pixels: Sequence[np.ndarray], side: int) -> np.ndarray:
 def build_body_features(blocks: np.ndarray, constants: dict[str, Any]) -> np.ndarray:
     """Return the input of a body, (channels, y, x) float32, on the 20 m grid.
 
-    Ten bands, normalised, as the mean of each block; where a block has four pixels, how these
-    differ from their mean in B02, B03, B04 and B08; the share of the block that holds data.
-
-    Args:
-        blocks: (pixels, 10, y, x) reflectance, NaN = no data, see `split_blocks`.
-        constants: `mean`, `std` and `limit` of the bands; `detail_std` where there is detail.
+    Ten bands, normalised, as the mean of each block of pixels (pixels, 10, y, x); where a block has
+    four, how these differ from their mean in B02, B03, B04 and B08; the share of the block that
+    holds data. `constants`: `mean`, `std`, `limit` of the bands; `detail_std` for the detail.
     """
     pixels, bands, *size = blocks.shape
     channels = bands + (pixels * len(FINE_ROWS) if pixels > 1 else 0) + 1
@@ -793,7 +790,7 @@ def read_pixels(
     seen = inputs.reflectance.reshape(len(BANDS), count)
     cosines = inputs.cosines.reshape(len(inputs.cosines), -1)
     wanted, coarse = settings.estimated_bands, settings.resolution == 20
-    judged = np.empty((len(readers), count), "float32") if coarse and asks_flags(wanted) else None
+    judged = np.empty((len(readers), count), "float32") if coarse and settings.asks_flags else None
     values = np.empty((len(readers), count), dtype="float32")
     restored = None if coarse else np.empty_like(seen)
     spread, draws = None, False
@@ -827,18 +824,15 @@ def read_pixels(
             spread[some] = work_out_spread(units[:own], of_context[:own], part, lai, rate)
         if judged is not None:
             judged[:, some] = output @ np.tanh(plain, out=plain) + constants
-    found = dict(zip(variables, values, strict=True))
+    results = dict(zip(variables, values.reshape(-1, *size), strict=True))
     if judged is not None:
-        found |= {f"{name}_SL2P": row for name, row in zip(variables, judged, strict=True)}
+        for name, of_input in zip(variables, judged, strict=True):
+            results[f"{name}_SL2P"] = of_input.reshape(size)
     if spread is not None:
-        found["LAI_SD"] = spread
-    results = {name: row.reshape(size) for name, row in found.items()}
-    return results if restored is None else {**results, "spectrum": restored.reshape(-1, *size)}
-
-
-def asks_flags(bands: Sequence[str]) -> bool:
-    """Return whether some of the output bands are flags."""
-    return any(band.endswith("_FLAGS") for band in bands)
+        results["LAI_SD"] = spread.reshape(size)
+    if restored is not None:
+        results["spectrum"] = restored.reshape(-1, *size)
+    return results
 
 
 def work_out_spread(
@@ -908,11 +902,8 @@ def run_network(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run the network of a bundle of contract 1: LAI and its spread, (y, x) float32 each.
 
-    Args:
-        features: (14, y, x), sides multiples of the pooling.
-        model: the bundle.
-        masks: (samples, count); without rows the spread is what the network itself estimates,
-            NaN where it does not.
+    `features` are (14, y, x), sides multiples of the pooling; without rows of `masks`, (samples,
+    count), the spread is what the network itself estimates, NaN where it does not.
     """
     block, run = features[None], model.graph("model")
     ones = np.ones((1, model.contract["masks"]["count"]), dtype="float32")
@@ -1003,14 +994,6 @@ def load_own_points(path: str, model: Model) -> OwnPoints:
     return own
 
 
-@dataclass(frozen=True, eq=False)
-class FieldEstimate:
-    """What a variable is expected to be in the field, (y, x) float32 each."""
-
-    centre: np.ndarray  # corrected towards field measurements
-    scale: np.ndarray  # standard deviation of a field measurement around it
-
-
 SMALL_PRODUCT = 1 << 18  # multiplications of a product that OpenBLAS keeps on one thread
 
 
@@ -1020,7 +1003,7 @@ def estimate_field(
     cosines: np.ndarray,
     outside: np.ndarray,
     calibration: dict[str, Any],
-) -> FieldEstimate:
+) -> tuple[np.ndarray, np.ndarray]:
     """Correct a variable from SL2P's towards field measurements, and estimate the error's scale.
 
     The one implementation: the UDF, the fit of the scale and every score use it. A small network
@@ -1034,6 +1017,9 @@ def estimate_field(
         cosines: (3, y, x) or (3, 1, 1), see `Inputs`.
         outside: (y, x) bool, out of SL2P's domain.
         calibration: entry of the variable in `calibration.variables` of the contract.
+
+    Returns:
+        What is expected in the field, and the standard deviation of a measurement around it.
     """
     sun = np.broadcast_to(cosines[1], value.shape)
     has_sun = sun != np.float32(NOMINAL_COSINES[1])
@@ -1051,7 +1037,7 @@ def estimate_field(
         np.copyto(centre, corrected, where=pixels)
         error_scale = work_out_scale(corrected, change, reflectance, of_sun, fitted)
         np.copyto(scale, error_scale, where=pixels)
-    return FieldEstimate(centre, scale)
+    return centre, scale
 
 
 def work_out_change(
@@ -1059,11 +1045,9 @@ def work_out_change(
 ) -> np.ndarray:
     """Return what the correction adds, (y, x) float32: one layer of tanh units, bounded.
 
-    Args:
-        reflectance: (10, y, x).
-        sun: (y, x) cosine of the sun zenith; None: the correction does without.
-        correction: `bands`, of which the units read the root; `hidden` (units, inputs): weights of
-            the bands, of `sun` where it is read, and of 1; `output` (units,), `constant`, `limit`.
+    `sun`: cosine of its zenith, None for a correction without. `correction`: `bands`, of which
+    the units read the root; `hidden` (units, inputs): weights of the bands, of `sun` where it is
+    read, and of 1; `output` (units,), `constant`, `limit`.
     """
     hidden = np.array(correction["hidden"], "float32")
     output = np.array(correction["output"], "float32")
@@ -1123,6 +1107,8 @@ def relate_to_field(
 ) -> dict[str, np.ndarray]:
     """Return a variable as `target` asks for it, and its interval for field measurements, by band.
 
+    No interval is invented where the bundle is not calibrated on field measurements of it.
+
     Args:
         variable: its name.
         value: (y, x) of SL2P, clipped.
@@ -1131,10 +1117,6 @@ def relate_to_field(
         model: the bundle.
         settings: `target`, `region`, `level`, `calibration`, and which bands are wanted.
         day: days since 1970, for own points.
-
-    Returns:
-        The variable and, where the bundle is calibrated on field measurements of it, `_LOWER` and
-        `_UPPER`; no interval is invented for others.
     """
     calibration = model.contract["calibration"].get("variables", {}).get(variable)
     bounds = [f"{variable}_LOWER", f"{variable}_UPPER"]
@@ -1145,9 +1127,8 @@ def relate_to_field(
         return {variable: value} | dict.fromkeys(bounds, nothing)
     if settings.target != "field" and not set(bounds) & set(settings.estimated_bands):
         return {variable: value}
-    field = estimate_field(value, inputs.reflectance, inputs.cosines, outside, calibration)
+    centre, scale = estimate_field(value, inputs.reflectance, inputs.cosines, outside, calibration)
     half = interpolate_half_width(calibration, settings.region, settings.level)
-    centre = field.centre
     if settings.calibration is not None and variable == "LAI":
         if day is None:
             raise LaiInputError(
@@ -1162,7 +1143,7 @@ def relate_to_field(
         shift = np.float32(mean * calibration["typical_scale"]) * fade
         centre = np.maximum(centre + shift, np.minimum(centre, 0))
         half *= float(np.sqrt(variance + 1 - calibration["shared"]))
-    margin = np.float32(half) * field.scale
+    margin = np.float32(half) * scale
     shown = centre if settings.target == "field" else value
     lower = np.minimum(np.maximum(centre - margin, 0), shown)
     upper = np.maximum(np.minimum(centre + margin, np.float32(calibration["ceiling"])), shown)
@@ -1193,14 +1174,7 @@ def grow(mask: np.ndarray, width_px: int) -> np.ndarray:
 def flag_values(
     value: np.ndarray, outside: np.ndarray, seen: np.ndarray, limits: dict[str, Any]
 ) -> np.ndarray:
-    """Return SNAP's bits 1 to 16, (y, x) uint8, of SL2P's estimate, unclipped.
-
-    Args:
-        value: (y, x) of a variable.
-        outside: (y, x) bool: the spectrum is out of the definition domain.
-        seen: (y, x) bool: neither missing nor masked.
-        limits: `minimum`, `maximum` and `tolerance` of the variable.
-    """
+    """Return SNAP's bits 1 to 16, (y, x) uint8, of what SL2P estimates, unclipped."""
     low, high, near = (np.float32(limits[key]) for key in ("minimum", "maximum", "tolerance"))
     rules = {
         INPUT_OUT_OF_DOMAIN: outside,
@@ -1228,14 +1202,7 @@ def flag_surroundings(inputs: Inputs, contract: dict[str, Any], side: int) -> np
 
 
 def suspect_residual_cloud(spectrum: np.ndarray, contract: dict[str, Any]) -> np.ndarray:
-    """Return bit 128, (y, x) uint8: haze or cloud that SCL missed is suspected.
-
-    None where the bundle has no rule.
-
-    Args:
-        spectrum: (10, y, x) reflectance.
-        contract: of the bundle.
-    """
+    """Return bit 128, (y, x) uint8, of a spectrum (10, y, x), if the bundle has a rule for it."""
     rule = contract.get("flags", {}).get("residual_cloud")
     if rule is None:
         return np.zeros(spectrum.shape[1:], dtype="uint8")
@@ -1320,7 +1287,7 @@ def predict_block(
     for name in wanted:
         band = join_blocks([part[name] for part in parts], side)[rows.inside, columns.inside]
         results[name] = band if name.endswith("_FLAGS") else np.where(gone, np.nan, band)
-    if asks_flags(wanted):
+    if settings.asks_flags:
         near = flag_surroundings(inputs, model.contract, side)[rows.inside, columns.inside]
         results |= {name: results[name] | near for name in wanted if name.endswith("_FLAGS")}
     return results
@@ -1335,12 +1302,7 @@ def describe_pixels(
 ) -> dict[str, np.ndarray]:
     """Return the wanted bands of pixels, without their halo, by name, (y, x) each.
 
-    Args:
-        inputs: the pixels.
-        found: unclipped variables and what goes with them, see `read_pixels`.
-        model: the bundle.
-        settings: which bands are wanted, and how.
-        day: days since 1970, for own points.
+    `found`: unclipped variables and what goes with them, see `read_pixels`; `day`: for own points.
     """
     wanted = settings.estimated_bands
     seen = ~(inputs.missing | inputs.masked)
@@ -1348,7 +1310,7 @@ def describe_pixels(
     inputs = replace(inputs, reflectance=spectrum)
     outside = find_outside_domain(spectrum, model)
     results: dict[str, np.ndarray] = {}
-    if asks_flags(wanted):
+    if settings.asks_flags:
         cloud = suspect_residual_cloud(spectrum, model.contract)
     for variable in (name for name in VARIABLES if name in found):
         limits = model.readers[variable].limits if model.readers else model.contract["output"]
@@ -1394,12 +1356,9 @@ def iterate_estimates(
 def find_phase(bands: Sequence[np.ndarray]) -> tuple[int, int]:
     """Return how many rows and columns, 0 or 1, the first 20 m block of a 10 m window lacks.
 
-    The values show it: nearest-neighbour resampling fills a block of 2x2 pixels with a 20 m value,
-    so rows differ from one to the next only where blocks meet, and columns likewise. A back-end
-    may begin a chunk at any pixel.
-
-    Args:
-        bands: the 20 m bands, (dates, y, x) each; NaN, or 0 in whole numbers, = no data.
+    The values of the 20 m bands, (dates, y, x) each, show it: nearest-neighbour resampling fills a
+    block of 2x2 pixels with a 20 m value, so rows differ from one to the next only where blocks
+    meet, and columns likewise. A back-end may begin a chunk at any pixel.
 
     Raises:
         LaiInputError: rows or columns differ within blocks, wherever these begin.

@@ -111,17 +111,13 @@ class SeriesOptions:
     """Output dates, ISO 8601, or `observed`: those of the cube."""
     step_days: int | None = None
     """Instead of `dates`: one output date every so many days from `start` to `end`."""
-    start: str | None = None
-    """First day of the grid, ISO 8601."""
-    end: str | None = None
-    """Last day that the grid may reach."""
+    start: str | None = None  # first day of the grid, ISO 8601
+    end: str | None = None  # last day that the grid may reach
     period: tuple[str, ...] | None = None
     """First and last day that was loaded; other dates are refused. Without it, dates more than
     `MARGIN_DAYS` outside those of the cube are."""
-    level: float = 0.95
-    """Level of the incoming and outgoing bounds."""
-    max_gap_days: float = MAX_GAP_DAYS
-    """No value where the nearest usable date is further away."""
+    level: float = 0.95  # level of the incoming and outgoing bounds
+    max_gap_days: float = MAX_GAP_DAYS  # no value where the nearest usable date is further away
     reflectance_scale: float = 1.0
     """reflectance = value * scale + offset, of the bands that predict.py passed through."""
     reflectance_offset: float | None = None
@@ -343,14 +339,14 @@ class Observations:
 
 
 def average_looks(values: np.ndarray, counts: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Return the means of the looks at each day, (days, [bands,] n).
+    """Return the means of the looks at each day, (days, [bands,] n); the mean of none is 0.
 
     Looks at one day, such as two products of one acquisition, share their errors: together they
     count as one.
 
     Args:
         values: (looks, [bands,] n) in the order of the days; not finite only where not counted.
-        counts: (looks, n) bool: which are averaged; the mean of none is 0.
+        counts: (looks, n) bool: which are averaged.
         starts: positions of the first look at each day.
     """
     counts = counts[:, None] if values.ndim == 3 else counts
@@ -455,12 +451,7 @@ def judge_spectra(
     """Compare every spectrum with its own course in time.
 
     Haze brightens B02 most; soil, which brightens B04 more, counts half; a shadow darkens B8A and
-    B11 both.
-
-    Args:
-        seen: with spectra.
-        weight: (t, n) from 0 to 1, how far each date is trusted.
-        falls: known so far.
+    B11 both. `weight`, 0 to 1, is how far each date is trusted.
 
     Returns:
         Log odds of cloud, haze or shadow, and a factor on the noise variance, (t, n) each.
@@ -837,17 +828,10 @@ def smooth_arrays(
     settings: SeriesOptions,
     names: Sequence[str],
 ) -> np.ndarray:
-    """Smooth arrays in blocks of rows; see `smooth_pixels`.
+    """Smooth bands as stored, (t, y, x) each, in blocks of rows; see `smooth_pixels`.
 
-    Args:
-        labels: (t,) days since 1970, in any order.
-        cube: bands as stored, (t, y, x) each.
-        targets: (u,) days since 1970, in any order.
-        settings: scaling, level and longest gap.
-        names: of the output, see `output_names`.
-
-    Returns:
-        (u, names, y, x) float32.
+    `labels` (t,) and `targets` (u,) are days since 1970, in any order; returns (u, names, y, x)
+    float32, see `output_names`.
     """
     order, target_order = np.argsort(labels, kind="stable"), np.argsort(targets, kind="stable")
     height, width = cube["LAI"].shape[1:]
