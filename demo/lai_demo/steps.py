@@ -22,7 +22,6 @@ from shapely.geometry import box, mapping
 
 from lai_demo.servers import LaiDemoError, starting
 from lai_udf.bundle import open_bundle
-from lai_udf.cog import write_scene_geotiff
 from lai_udf.errors import EncodingError
 from lai_udf.guard import judge
 from lai_udf.identity import source_name
@@ -32,7 +31,7 @@ from lai_udf.process_graph import lai_cube
 from lai_udf.results import read_lai_geotiff
 from lai_udf.scenes.read import open_scene
 from lai_udf.scenes.source import require_data
-from lai_udf.scenes.write import REFLECTANCE_ENCODING
+from lai_udf.scenes.write import REFLECTANCE_ENCODING, write_scene_geotiff
 
 COLLECTION = "sentinel-2-l2a"
 SCENE_SCALE, SCENE_OFFSET = REFLECTANCE_ENCODING

@@ -14,7 +14,6 @@ from lai_udf.grid import Grid
 from lai_udf.identity import (
     ResultIdentity,
     covers_tile,
-    refuse_other_result,
     source_name,
     tile_of,
 )
@@ -135,11 +134,3 @@ def test_a_whole_tile_is_one_at_any_resolution(metres):
     grid = Grid(GRID.crs, Affine(metres, 0, 0, 0, -metres, 0), size, size)
     assert covers_tile(grid)
     assert not covers_tile(replace(grid, width=size - 1))
-
-
-def test_a_folder_of_another_result_is_left_alone(tmp_path):
-    refuse_other_result(tmp_path, "a", None)
-    refuse_other_result(tmp_path, "a", "a")
-    for other in ("b", ""):
-        with pytest.raises(IdentityError):
-            refuse_other_result(tmp_path, "a", other)

@@ -75,6 +75,11 @@ def test_a_run_into_the_folder_of_another_result_is_refused(scene: Path, tmp_pat
             run_scene(open_scene(source), tmp_path / "out", options)
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
+    with rasterio.open(tmp_path / "out" / "lai.tif", "r+", IGNORE_COG_LAYOUT_BREAK="YES") as first:
+        first.update_tags(RESULT_ID="")  # of a release that wrote no ids
+    with pytest.raises(IdentityError):
+        run_scene(open_scene(scene), tmp_path / "out")
+
 
 def test_the_summary_holds_statistics_and_an_unknown_cloud_share(
     scene: Path, tmp_path: Path

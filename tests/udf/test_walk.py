@@ -17,7 +17,7 @@ from lai_udf.cli import app
 from lai_udf.run import run_all  # noqa: F401  (what imports do is no part of the way)
 
 HOME = str(Path(lai_udf.__file__).parent)
-MAX_MODULES, MAX_MODULES_OF_PIXELS = 18, 9
+MAX_MODULES, MAX_MODULES_OF_PIXELS = 17, 9
 IN_FUNCTION = 0x1  # flag of the code of functions, which that of modules and classes lacks
 
 

@@ -14,9 +14,9 @@ from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point
 from lai_udf import predict
 from lai_udf.errors import GeometryError
 from lai_udf.grid import Grid
+from lai_udf.summary import describe_raster
 from lai_udf.zonal import (
     describe_pixels,
-    describe_raster,
     join_pixels,
     repair,
     share_between_grids,

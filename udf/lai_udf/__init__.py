@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lai_udf.api import estimate
+    from lai_udf.api import estimate, write_cogs
     from lai_udf.bundle import Bundle, default_bundle_path, open_bundle
     from lai_udf.check import check_cube, lint_udf
-    from lai_udf.cog import write_cogs, write_lai_cogs
+    from lai_udf.cog import write_lai_cogs
     from lai_udf.emulation import Cutting, run_udf_in_windows
     from lai_udf.errors import LaiUdfError
     from lai_udf.identity import RunOptions
@@ -69,10 +69,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("estimate",),
+    "api": ("estimate", "write_cogs"),
     "bundle": ("Bundle", "default_bundle_path", "open_bundle"),
     "check": ("check_cube", "lint_udf"),
-    "cog": ("write_cogs", "write_lai_cogs"),
+    "cog": ("write_lai_cogs",),
     "errors": ("LaiUdfError",),
     "identity": ("RunOptions",),
     "emulation": ("Cutting", "run_udf_in_windows"),

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from lai_udf.bundle import open_bundle
-from lai_udf.cog import describe_variable
-from lai_udf.errors import GridError, MetadataError, name_as_keyword
+from lai_udf.cog import ENCODINGS, describe_variable, write_lai_cogs
+from lai_udf.errors import EncodingError, GridError, MetadataError, name_as_keyword
 from lai_udf.guard import era, judge_in_time, locate, sample_pixels, thinning
 from lai_udf.identity import RunOptions
 from lai_udf.predict import (
@@ -115,14 +115,13 @@ def estimate(
         array = _choose_mask(cube, mask)
     except LaiError as error:
         raise name_as_keyword(error) from error
+    judged = None
     known = cube.offset_is_known
-    stated = cube.scaling_is_known or (known and scale is not None)
-    groups = _groups(cube) if plausibility != "off" and not stated else []
+    if plausibility != "off" and not (cube.scaling_is_known or (known and scale is not None)):
+        facts: dict[str, Any] = {"offset_is_known": known, "scale": cube.scalings[0].scale}
+        judged = partial(judge_dates, groups=_groups(cube), **facts)
     work = _estimate_now if array.chunks is None else _estimate_lazily
-    judged = partial(
-        judge_dates, groups=groups, offset_is_known=known, scale=cube.scalings[0].scale
-    )
-    values = work(array, context, options.output_bands(), judged if groups else None)
+    values = work(array, context, options.output_bands(), judged)
     return _describe(values, cube, options, options.provenance(bundle), data)
 
 
@@ -156,14 +155,12 @@ def _choose_mask(cube: Cube, mask: str | None) -> xr.DataArray:
 def _groups(cube: Cube) -> list[list[int]]:
     """Return the dates that are judged together."""
     eras: dict[str, list[int]] = {}
-    for date in range(cube.size):
+    dates = range(cube.size) if cube.times is None else np.argsort(cube.times, kind="stable")
+    for date in map(int, dates):
         time = "" if cube.times is None else str(cube.times[date])
-        found = cube.planes[BANDS[0]].scaling(date).found
-        eras.setdefault(era(found if "baseline" in found else "", time), []).append(date)
-    times = cube.times
-    if times is None:
-        return list(eras.values())
-    return [sorted(dates, key=lambda date: times[date]) for dates in eras.values()]
+        origin = cube.planes[BANDS[0]].scaling(date).found
+        eras.setdefault(era(origin if "baseline" in origin else "", time), []).append(date)
+    return list(eras.values())
 
 
 def _estimate_now(
@@ -344,13 +341,14 @@ def _describe(
     kept = {
         name: coordinate.variable
         for name, coordinate in data.coords.items()
-        if cube.time_dimension in coordinate.dims and coordinate.dims == (cube.time_dimension,)
+        if coordinate.dims == (cube.time_dimension,) and name not in dataset.coords
     }
-    dataset = dataset.assign_coords({k: v for k, v in kept.items() if k not in dataset.coords})
+    dataset = dataset.assign_coords(kept)
     if cube.time_dimension is None:
         dataset = dataset.isel({dims[0]: 0})
-    dataset = dataset.rio.write_crs(cube.grid.crs).rio.write_transform(cube.grid.transform)
-    dataset.attrs = {
+    located: xr.Dataset = dataset.rio.write_crs(cube.grid.crs)
+    located = located.rio.write_transform(cube.grid.transform)
+    located.attrs = {
         "Conventions": "CF-1.11",
         "title": "Leaf area index from Sentinel-2",
         "source": f"{provenance['model_id']} {provenance['model_version']}",
@@ -358,5 +356,46 @@ def _describe(
         "scene_classes": "used" if SCENE_CLASS_BAND in cube.planes else "none: cloud is unknown",
         **provenance,
     }
-    located: xr.Dataset = dataset
     return located
+
+
+def write_cogs(lai: xr.Dataset, directory: str | Path) -> dict[str, list[Path]]:
+    """Write what `lai_udf.estimate` returns: a folder for each date, a COG for each variable.
+
+    Args:
+        lai: dims ([time,] y, x), with coordinates and CRS; one of Dask is computed date by date.
+        directory: where the folders go, named by the time (`20240601T103629`); files of a single
+            date without a time go there themselves. Existing files of the same date are replaced.
+
+    Returns:
+        Paths by asset key (`lai`, `lai_sd`, …), in the order of the dates.
+
+    Raises:
+        RasterError: values outside what the type on disk holds, or the folder or disk refuses.
+        GridError: no CRS or no coordinates.
+    """
+    bands = [band for band in ENCODINGS if band in lai.data_vars]
+    if not bands:
+        raise EncodingError(f"no variable of {', '.join(ENCODINGS)} in the Dataset")
+    time = next((dim for dim in lai[bands[0]].dims if dim not in ("y", "x")), None)
+    dates = [lai] if time is None else [lai.isel({time: i}) for i in range(lai.sizes[time])]
+    tags = {str(key).upper(): str(value) for key, value in lai.attrs.items()}
+    named = {band: lai[band].attrs.get("long_name") for band in bands}
+    titles = {band: str(name) for band, name in named.items() if name}
+    written: dict[str, list[Path]] = {}
+    for date in dates:
+        folder, own = Path(directory), dict(tags)
+        if time is not None and time in date.coords:
+            moment = np.datetime_as_string(date[time].values, unit="s")
+            folder /= str(moment).replace("-", "").replace(":", "")
+            own["DATETIME"] = f"{moment}Z"
+        held = date[bands].compute()
+        array = xr.DataArray(
+            np.stack([held[band].values.astype("float32") for band in bands]),
+            dims=("bands", "y", "x"),
+            coords={"bands": bands, "y": lai["y"].values, "x": lai["x"].values},
+        )
+        placed = array.rio.write_crs(lai.rio.crs)
+        for key, path in write_lai_cogs(placed, folder, tags=own, titles=titles).items():
+            written.setdefault(key, []).append(path)
+    return written

@@ -48,7 +48,7 @@ def produce(
     survives a kill: the same command resumes where it was, and with a later `--to` adds the new
     dates only. Then publish: `lai-service publish --jobs OUTPUT/jobs.parquet`.
     """
-    from lai_udf.identity import DEFAULT_SETTINGS
+    from lai_udf.identity import changed_settings
     from lai_udf.produce import order
 
     settings: dict[str, Any] = {
@@ -56,7 +56,7 @@ def produce(
         "variables": list(read_names(variables, "--variables")),
         "resolution": resolution,
     }
-    given = {
+    further = {
         "collection": collection,
         "reflectance_scale": scale,
         "reflectance_offset": offset,
@@ -64,11 +64,7 @@ def produce(
         "region": region,
         "level": level,
     }
-    settings |= {
-        key: value
-        for key, value in given.items()
-        if value is not None and value != DEFAULT_SETTINGS.get(key)
-    }
+    settings |= changed_settings(further)
     period = start.date(), end.date()
     with one_sentence(option.PROGRAM, {"start": "--from", "end": "--to"}):
         rows, estimate = order.plan_order(areas, *period, output, settings)

@@ -7,7 +7,7 @@ Out: `lai.tif`, `lai_sd.tif`, `lai_lower.tif`, `lai_upper.tif` (int16, scale 0.0
 and `lai_flags.tif` (uint8, no no-data value), DEFLATE; and the way back to the cube.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,7 +29,6 @@ from lai_udf import predict
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import EncodingError, RasterError
 from lai_udf.grid import Grid
-from lai_udf.identity import ID_TAG
 from lai_udf.predict import (
     ALL_OUTPUT_BANDS,
     NO_DATA_NEAR,
@@ -37,16 +36,6 @@ from lai_udf.predict import (
     OUTPUT_BANDS,
     VARIABLES,
 )
-from lai_udf.scenes.write import write_scene_geotiff
-
-__all__ = [
-    "ENCODINGS",
-    "Encoding",
-    "LaiCogWriter",
-    "find_finished",
-    "write_lai_cogs",
-    "write_scene_geotiff",
-]
 
 BLOCK_PX = 256  # side of a tile of the COGs
 
@@ -134,12 +123,15 @@ def describe_variable(band: str, *, level: float = 0.95, samples: int = 0) -> di
             "flag_masks": np.array(list(FLAG_MEANINGS), np.uint8),
             "flag_meanings": " ".join(FLAG_MEANINGS.values()),
         }
-    percent = f"{100 * level:g} %"
+    spread = "single-pass Monte-Carlo dropout standard deviation"
+    if samples:
+        spread = f"standard deviation of {samples} Monte-Carlo draws"
+    interval = f"bound of the {100 * level:g} % prediction interval"
     names = {
         "": long_name,
-        "SD": f"{spread_name(samples)} of {long_name}",
-        "LOWER": f"lower bound of the {percent} prediction interval of {long_name}",
-        "UPPER": f"upper bound of the {percent} prediction interval of {long_name}",
+        "SD": f"{spread} of {long_name}",
+        "LOWER": f"lower {interval} of {long_name}",
+        "UPPER": f"upper {interval} of {long_name}",
     }
     described = {"long_name": names[part], "units": unit}
     if not part and variable in STANDARD_NAMES:
@@ -147,13 +139,6 @@ def describe_variable(band: str, *, level: float = 0.95, samples: int = 0) -> di
         if variable == "LAI":
             described["ancillary_variables"] = "LAI_FLAGS"
     return described
-
-
-def spread_name(samples: int) -> str:
-    """Return what `LAI_SD` is: of so many draws, or what a single pass estimates of them."""
-    if samples:
-        return f"standard deviation of {samples} Monte-Carlo draws"
-    return "single-pass Monte-Carlo dropout standard deviation"
 
 
 def _encoding(band: str) -> Encoding:
@@ -172,15 +157,7 @@ ENCODINGS = {band: _encoding(band) for band in ALL_OUTPUT_BANDS} | {
 
 
 class LaiCogWriter:
-    """Writes LAI window by window; at the end, and only if all went well, the COGs appear.
-
-    ```python
-    with LaiCogWriter(directory, grid) as writer:
-        for window in windows:
-            writer.write(predicted, window)
-    writer.paths["lai"]
-    ```
-    """
+    """Writes LAI window by window, in a `with` block; the COGs appear if all of it went well."""
 
     def __init__(
         self,
@@ -203,15 +180,11 @@ class LaiCogWriter:
         unknown = [band for band in bands if band not in ENCODINGS]
         if unknown or not bands:
             raise EncodingError(f"unknown bands {unknown}: write some of {', '.join(ENCODINGS)}")
-        self.directory = directory
-        self.grid = grid
+        self.directory, self.grid, self._bands = directory, grid, bands
         self.paths = {ENCODINGS[b].key: directory / f"{ENCODINGS[b].key}.tif" for b in bands}
         """Files by asset key, there once the `with` block has ended."""
-        self._bands = bands
-        self._tags = dict(tags or {})
-        self._titles = dict(titles or {})
-        self._stack = ExitStack()
-        self._pixels = 0
+        self._tags, self._titles = dict(tags or {}), dict(titles or {})
+        self._stack, self._pixels = ExitStack(), 0
 
     def __enter__(self) -> Self:
         """Open one uncompressed working raster per band beside the target."""
@@ -352,36 +325,6 @@ def write_lai_cogs(
     return writer.paths
 
 
-def find_result_id(directory: Path) -> str | None:
-    """Return the id that a run left in the COGs of a folder (tag `identity.ID_TAG`).
-
-    None where there is no COG of ours, `""` where it has no id or cannot be read.
-    """
-    paths = (directory / f"{encoding.key}.tif" for encoding in ENCODINGS.values())
-    first = next((path for path in paths if path.is_file()), None)
-    return None if first is None else _read_tags(first).get(ID_TAG, "")
-
-
-def find_finished(
-    directory: Path, bands: Sequence[str], tags: Mapping[str, str]
-) -> dict[str, Path]:
-    """Return the COGs of a folder by asset key if all are there with these GDAL metadata."""
-    paths = {ENCODINGS[band].key: directory / f"{ENCODINGS[band].key}.tif" for band in bands}
-    finished = all(
-        path.is_file() and tags.items() <= _read_tags(path).items() for path in paths.values()
-    )
-    return paths if finished else {}
-
-
-def _read_tags(path: Path) -> dict[str, str]:
-    """Return the GDAL metadata of a file; none where it is missing or cannot be read."""
-    try:
-        with rasterio.open(path) as dataset:
-            return dict(dataset.tags())
-    except RasterioError:
-        return {}
-
-
 def read_bands(
     places: Mapping[str, tuple[Path, int]],
     window: Window | None = None,
@@ -443,45 +386,3 @@ def decode_band(
     if nodata is not None and not np.isnan(nodata):
         values[raw == nodata] = np.nan
     return values
-
-
-def write_cogs(lai: xr.Dataset, directory: str | Path) -> dict[str, list[Path]]:
-    """Write what `lai_udf.estimate` returns: a folder for each date, a COG for each variable.
-
-    Args:
-        lai: dims ([time,] y, x), with coordinates and CRS; one of Dask is computed date by date.
-        directory: where the folders go, named by the time (`20240601T103629`); files of a single
-            date without a time go there themselves. Existing files of the same date are replaced.
-
-    Returns:
-        Paths by asset key (`lai`, `lai_sd`, …), in the order of the dates.
-
-    Raises:
-        RasterError: values outside what the type on disk holds, or the folder or disk refuses.
-        GridError: no CRS or no coordinates.
-    """
-    bands = [band for band in ENCODINGS if band in lai.data_vars]
-    if not bands:
-        raise EncodingError(f"no variable of {', '.join(ENCODINGS)} in the Dataset")
-    time = next((dim for dim in lai[bands[0]].dims if dim not in ("y", "x")), None)
-    dates = [lai] if time is None else [lai.isel({time: i}) for i in range(lai.sizes[time])]
-    tags = {str(key).upper(): str(value) for key, value in lai.attrs.items()}
-    named = {band: lai[band].attrs.get("long_name") for band in bands}
-    titles = {band: str(name) for band, name in named.items() if name}
-    written: dict[str, list[Path]] = {}
-    for date in dates:
-        folder, own = Path(directory), dict(tags)
-        if time is not None and time in date.coords:
-            moment = np.datetime_as_string(date[time].values, unit="s")
-            folder /= str(moment).replace("-", "").replace(":", "")
-            own["DATETIME"] = f"{moment}Z"
-        held = date[bands].compute()
-        array = xr.DataArray(
-            np.stack([held[band].values.astype("float32") for band in bands]),
-            dims=("bands", "y", "x"),
-            coords={"bands": bands, "y": lai["y"].values, "x": lai["x"].values},
-        )
-        placed = array.rio.write_crs(lai.rio.crs)
-        for key, path in write_lai_cogs(placed, folder, tags=own, titles=titles).items():
-            written.setdefault(key, []).append(path)
-    return written

@@ -36,8 +36,6 @@ PRODUCT = re.compile(
 
 TILE_M = 109_800.0  # side of a Sentinel-2 tile
 DEFAULT_SETTINGS: Mapping[str, Any] = {"region": "known", "level": 0.95, "plausibility": "auto"}
-_DIGITS = 8
-_KNOWN_TARGETS = ("sl2p", "field")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +68,10 @@ class ResultIdentity:
         Raises:
             IdentityError: a time without zone, a tile or a target that does not exist.
         """
-        if self.target not in _KNOWN_TARGETS:
+        if self.target not in ("sl2p", "field"):
             raise IdentityError(f"target {self.target!r} is unknown: use sl2p or field")
-        place = tile_name(self.mgrs_tile).lower() if self.mgrs_tile else place_hash(self.grid)
+        tile = self.mgrs_tile
+        place = tile_name(tile).lower() if tile else _digest(grid_facts(self.grid))
         parts = ["lai_s2", place, utc(self.datetime).strftime("%Y%m%dt%H%M%S")]
         parts.append(re.sub(r"[^a-z0-9]+", "-", self.model_version.lower()).strip("-"))
         parts += [self.target] if self.target != "sl2p" else []
@@ -92,12 +91,17 @@ class ResultIdentity:
             "resolution": float(self.resolution),
             "samples": self.samples,
             "seed": (self.seed or 0) if self.samples else 0,
-            "settings": {
-                name: value
-                for name, value in sorted(self.settings.items())
-                if value is not None and value != DEFAULT_SETTINGS.get(name)
-            },
+            "settings": changed_settings(self.settings),
         }
+
+
+def changed_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that count: those that are neither None nor at their default."""
+    return {
+        name: value
+        for name, value in sorted(settings.items())
+        if value is not None and value != DEFAULT_SETTINGS.get(name)
+    }
 
 
 @dataclass(frozen=True)
@@ -147,17 +151,8 @@ class RunOptions:
         points = None
         if self.calibration is not None:
             points = hashlib.sha256(self.calibration.read_bytes()).hexdigest()
-        given = {
-            "region": self.region,
-            "level": self.level,
-            "plausibility": self.plausibility,
-            "calibration": points,
-        }
-        return {
-            name: value
-            for name, value in given.items()
-            if value is not None and value != DEFAULT_SETTINGS.get(name)
-        }
+        settings = {name: getattr(self, name) for name in DEFAULT_SETTINGS}
+        return changed_settings({**settings, "calibration": points})
 
     def identify(self, source: SceneSource, bundle: Bundle) -> ResultIdentity:
         """Return the identity of the result of a scene."""
@@ -212,11 +207,6 @@ def tile_name(mgrs_tile: str) -> str:
     return f"{int(found[1]):02d}{found[2]}{found[3]}"
 
 
-def place_hash(grid: Grid) -> str:
-    """Return eight hexadecimal digits that stand for CRS, corner, pixel and size of a grid."""
-    return _digest(grid_facts(grid))
-
-
 def grid_facts(grid: Grid) -> dict[str, Any]:
     """Return CRS, transform and size of a grid as JSON; transform to the micrometre."""
     code = grid.crs.to_epsg()
@@ -242,22 +232,7 @@ def utc(moment: dt.datetime | str) -> dt.datetime:
     return read.astimezone(dt.UTC)
 
 
-def refuse_other_result(directory: Path, result_id: str, found: str | None) -> None:
-    """Raise `IdentityError` where a folder holds another result, which is left as it is.
-
-    Args:
-        directory: where the result would go.
-        result_id: its id.
-        found: id of the result stored there (tag `ID_TAG` of its COGs), None if there is none;
-            an empty one is of a release that wrote no ids.
-    """
-    if found is not None and found != result_id:
-        raise IdentityError(
-            f"{directory} holds another result ({found or 'of an earlier release'}), which is not "
-            f"replaced by {result_id}: choose another folder"
-        )
-
-
 def _digest(facts: Mapping[str, Any]) -> str:
+    """Return eight hexadecimal digits that stand for facts."""
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

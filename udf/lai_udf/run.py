@@ -9,7 +9,7 @@ in a thread, windows are predicted in as many as there are cores, results are wr
 season continues past a scene that is refused, and names it at the end.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,16 @@ import xarray as xr
 
 from lai_udf.atomic import small_cache
 from lai_udf.bundle import Bundle, open_bundle
-from lai_udf.cog import LaiCogWriter, describe_variable, find_finished, find_result_id
-from lai_udf.errors import EmptySceneError, LaiUdfError, OutputNotWritableError
+from lai_udf.cog import ENCODINGS, LaiCogWriter, describe_variable, open_geotiff
+from lai_udf.errors import (
+    EmptySceneError,
+    IdentityError,
+    LaiUdfError,
+    OutputNotWritableError,
+    RasterError,
+)
 from lai_udf.guard import judge
-from lai_udf.identity import ID_TAG, RunOptions, refuse_other_result
+from lai_udf.identity import ID_TAG, RunOptions
 from lai_udf.predict import (
     BANDS,
     HALO_PX,
@@ -38,19 +44,11 @@ from lai_udf.scenes.labels import SCENE_CLASS_BAND
 from lai_udf.scenes.metadata import Declared, Offset
 from lai_udf.scenes.read import describe
 from lai_udf.scenes.source import LOG, SceneEntry, SceneSource, failing_entry
-from lai_udf.summary import SUMMARY_FILE, Summary, write_summary
+from lai_udf.summary import SUMMARY_FILE, PixelCounts, Summary, write_summary
 from lai_udf.tiling import CORE_PX, Chunk, iterate_chunks, map_ahead, plan_blocks
-from lai_udf.zonal import PixelCounts
 
-__all__ = [
-    "RunOptions",
-    "predict_scene",
-    "run_all",
-    "run_cube",
-    "run_items",
-    "run_scene",
-    "run_scenes",
-]
+__all__ = ["RunOptions", "predict_scene", "run_all", "run_cube", "run_items"]
+__all__ += ["run_scene", "run_scenes"]
 
 Progress = Callable[[int, int], None]  # called as `progress(done, total)` after each window
 
@@ -124,7 +122,7 @@ def run_scene(
     context = options.context(bundle, overlap_px=HALO_PX)
     bands = options.output_bands()
     tags = describe_tags(source, options, bundle)
-    refuse_other_result(directory, tags[ID_TAG], find_result_id(directory))
+    refuse_other_result(directory, tags[ID_TAG])
     if not overwrite and (finished := find_finished(directory, bands, tags)):
         return finished
     if not judged and options.plausibility != "off":
@@ -178,6 +176,36 @@ def describe_tags(source: SceneSource, options: RunOptions, bundle: Bundle) -> d
         "INPUT": source.digest(),
     }
     return {key: value for key, value in known.items() if value}
+
+
+def refuse_other_result(directory: Path, result_id: str) -> None:
+    """Raise `IdentityError` where COGs of another result lie, which are left as they are."""
+    paths = (directory / f"{encoding.key}.tif" for encoding in ENCODINGS.values())
+    first = next((path for path in paths if path.is_file()), None)
+    stored = None if first is None else _read_tags(first).get(ID_TAG, "")
+    if stored not in (None, result_id):
+        raise IdentityError(
+            f"{directory} holds another result ({stored or 'of an earlier release'}), which is not "
+            f"replaced by {result_id}: choose another folder"
+        )
+
+
+def find_finished(
+    directory: Path, bands: Sequence[str], tags: Mapping[str, str]
+) -> dict[str, Path]:
+    """Return the COGs of a folder by asset key if all are there with these GDAL metadata."""
+    paths = {ENCODINGS[band].key: directory / f"{ENCODINGS[band].key}.tif" for band in bands}
+    finished = all(tags.items() <= _read_tags(path).items() for path in paths.values())
+    return paths if finished else {}
+
+
+def _read_tags(path: Path) -> dict[str, str]:
+    """Return the GDAL metadata of a file; none where it is missing or cannot be read."""
+    try:
+        with open_geotiff(path) as dataset:
+            return dict(dataset.tags())
+    except RasterError:
+        return {}
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import xarray as xr
 from rasterio.windows import Window
 
 from lai_udf import series
+from lai_udf.api import write_cogs
 from lai_udf.atomic import disk_errors, move_finished, work_folder
-from lai_udf.cog import write_cogs
 from lai_udf.errors import GridError, MetadataError
 from lai_udf.grid import Grid
 from lai_udf.identity import ID_TAG

@@ -3,22 +3,63 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
 
 from lai_udf.atomic import new_files
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import ENCODINGS, read_bands
 from lai_udf.identity import RunOptions
 from lai_udf.picture import draw_quicklook
+from lai_udf.predict import (
+    BANDS,
+    INPUT_OUT_OF_DOMAIN,
+    MASKED_SCENE_CLASSES,
+    NO_DATA_SCENE_CLASSES,
+    UNUSABLE_FLAGS,
+)
+from lai_udf.scenes.labels import SCENE_CLASS_BAND
 from lai_udf.scenes.source import SceneSource
-from lai_udf.zonal import describe_raster
 
 SUMMARY_FILE = "summary.json"
 QUICKLOOK_FILE = "quicklook.png"
 
 
+@dataclass
+class PixelCounts:
+    """What the windows of a scene hold, counted as they pass."""
+
+    observed: int = 0  # pixels with data in every band, hidden ones included
+    masked: int = 0  # of these, cloud, shadow or snow by the scene classes
+    has_data: bool = False
+    has_lai: bool = False
+
+    def add(self, cube: xr.DataArray, lai: xr.DataArray) -> None:
+        """Count the core of a window."""
+        labels = [str(label) for label in cube["bands"].values]
+        data = np.isfinite(cube.values[[labels.index(band) for band in BANDS]]).all(axis=0)
+        self.has_data |= bool(data.any())
+        numbers = [band for band in lai["bands"].values if not str(band).endswith("_FLAGS")]
+        # Flags alone, finite everywhere, count as LAI.
+        self.has_lai |= not numbers or bool(lai.sel(bands=numbers[0]).notnull().any())
+        if SCENE_CLASS_BAND in labels:
+            classes = cube.values[labels.index(SCENE_CLASS_BAND)]
+            seen = data & np.isfinite(classes) & ~np.isin(classes, NO_DATA_SCENE_CLASSES)
+            self.observed += int(seen.sum())
+            self.masked += int((seen & np.isin(classes, MASKED_SCENE_CLASSES)).sum())
+
+    @property
+    def cloud_share(self) -> float | None:
+        """Return the share of cloud, shadow and snow, 0-1; None where it is not known."""
+        return self.masked / self.observed if self.observed else None
+
+
 @dataclass(frozen=True)
 class Summary:
-    """Of one result. Statistics are those of `lai_udf.zonal` over the whole raster."""
+    """Of one result. Pixels count in the statistics as in `lai_udf.zonal`."""
 
     id: str  # of the result, and name of its folder
     datetime: str
@@ -77,3 +118,24 @@ def write_summary(
             draw_quicklook(lai, flags, title + bundle.version, summary.product)
         )
     return summary
+
+
+def describe_raster(lai: NDArray[Any], flags: NDArray[Any] | None) -> dict[str, Any]:
+    """Return the statistics of a whole raster (y, x) by the names of `lai_udf.summary.Summary`."""
+    valid = np.isfinite(lai)
+    bits = np.zeros(lai.shape, "uint8") if flags is None else flags.astype("uint8")
+    usable = valid & (bits & UNUSABLE_FLAGS == 0)
+    values = lai[usable].astype("float64")
+    numbers: dict[str, float | None] = dict.fromkeys(("mean", "median", "p05", "p95"))
+    if values.size:
+        found = (values.mean(), *np.quantile(values, (0.5, 0.05, 0.95)))
+        numbers = {k: round(float(v), 4) for k, v in zip(numbers, found, strict=True)}
+    inside = None
+    if flags is not None and valid.any():
+        inside = round(1 - float((bits[valid] & INPUT_OUT_OF_DOMAIN > 0).mean()), 6)
+    return {
+        **numbers,
+        "usable_share": round(float(usable.mean()), 6),
+        "valid_share": round(float(valid.mean()), 6),
+        "in_domain_share": inside,
+    }

@@ -16,17 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from lai_udf.predict import (
-    BANDS,
-    INPUT_OUT_OF_DOMAIN,
-    MASKED_SCENE_CLASSES,
-    NO_DATA_SCENE_CLASSES,
     UNUSABLE_FLAGS,
 )
-from lai_udf.scenes.labels import SCENE_CLASS_BAND
 from lai_udf.zones import SLIVER, Zones, repair, share_between_grids, weigh_zones
 
 __all__ = [
@@ -36,7 +30,6 @@ __all__ = [
     "ZonePixels",
     "Zones",
     "describe_pixels",
-    "describe_raster",
     "join_pixels",
     "repair",
     "share_between_grids",
@@ -52,7 +45,6 @@ Layers = Mapping[str, NDArray[Any]]
 
 MIN_VALID_SHARE = 0.5  # where less of a polygon or raster is usable there is no mean and no spread
 
-QUANTILES = {"median": 0.5, "p05": 0.05, "p95": 0.95}  # of a whole raster
 
 FLAG_BITS = tuple(1 << bit for bit in range(8))
 LAI = "lai"  # name of the layer that decides, with the flags, which pixels count
@@ -206,59 +198,6 @@ def describe_pixels(
         n_effective=np.where(enough, effective, 0.0),
         flag_shares=_flag_shares(pixels, count),
     )
-
-
-@dataclass
-class PixelCounts:
-    """What the windows of a scene hold, counted as they pass."""
-
-    observed: int = 0  # pixels with data in every band, hidden ones included
-    masked: int = 0  # of these, cloud, shadow or snow by the scene classes
-    has_data: bool = False
-    has_lai: bool = False
-
-    def add(self, cube: xr.DataArray, lai: xr.DataArray) -> None:
-        """Count the core of a window."""
-        labels = [str(label) for label in cube["bands"].values]
-        data = np.isfinite(cube.values[[labels.index(band) for band in BANDS]]).all(axis=0)
-        self.has_data = self.has_data or bool(data.any())
-        self.has_lai = self.has_lai or holds_lai(lai)
-        if SCENE_CLASS_BAND in labels:
-            classes = cube.values[labels.index(SCENE_CLASS_BAND)]
-            seen = data & np.isfinite(classes) & ~np.isin(classes, NO_DATA_SCENE_CLASSES)
-            self.observed += int(seen.sum())
-            self.masked += int((seen & np.isin(classes, MASKED_SCENE_CLASSES)).sum())
-
-    @property
-    def cloud_share(self) -> float | None:
-        """Return the share of cloud, shadow and snow, 0-1; None where it is not known."""
-        return self.masked / self.observed if self.observed else None
-
-
-def holds_lai(lai: xr.DataArray) -> bool:
-    """Return whether a pixel of (bands, y, x) holds LAI; flags alone, finite everywhere, do."""
-    numbers = [band for band in lai["bands"].values if not str(band).endswith("_FLAGS")]
-    return not numbers or bool(lai.sel(bands=numbers[0]).notnull().any())
-
-
-def describe_raster(lai: NDArray[Any], flags: NDArray[Any] | None) -> dict[str, Any]:
-    """Return the statistics of a whole raster (y, x) by the names of `lai_udf.summary.Summary`."""
-    usable, valid = usable_pixels(lai, flags), np.isfinite(lai)
-    values = lai[usable].astype("float64")
-    numbers: dict[str, float | None] = dict.fromkeys(("mean", *QUANTILES))
-    if values.size:
-        quantiles = np.quantile(values, list(QUANTILES.values()))
-        found = (values.mean(), *quantiles)
-        numbers = {k: round(float(v), 4) for k, v in zip(numbers, found, strict=True)}
-    outside = None
-    if flags is not None and valid.any():
-        outside = float((flags[valid].astype("uint8") & INPUT_OUT_OF_DOMAIN > 0).mean())
-    return {
-        **numbers,
-        "usable_share": round(float(usable.mean()), 6),
-        "valid_share": round(float(valid.mean()), 6),
-        "in_domain_share": None if outside is None else round(1 - outside, 6),
-    }
 
 
 def _flag_shares(pixels: ZonePixels, count: int) -> dict[int, Floats]:
