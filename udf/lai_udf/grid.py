@@ -100,22 +100,19 @@ class Grid:
     @property
     def y(self) -> npt.NDArray[np.float64]:
         """Coordinates of the pixel centres, shape (height,), falling."""
-        return self.transform.f + self.transform.e * (
-            np.arange(self.height, dtype=np.float64) + 0.5
-        )
+        return self.transform.f + self.transform.e * (np.arange(self.height, dtype=float) + 0.5)
 
     def crop(self, window: Window, where: str) -> "Grid":
         """Return the grid of a window of this one; raise `GridError` where it reaches outside."""
-        rows = (int(window.row_off), int(window.row_off + window.height))
-        columns = (int(window.col_off), int(window.col_off + window.width))
-        if not (
-            0 <= rows[0] < rows[1] <= self.height and 0 <= columns[0] < columns[1] <= self.width
-        ):
+        row, column = int(window.row_off), int(window.col_off)
+        height, width = int(window.height), int(window.width)
+        inside = min(row, column) >= 0 and min(height, width) > 0
+        if not (inside and row + height <= self.height and column + width <= self.width):
             raise GridError(
-                f"window of rows {rows} and columns {columns} is empty or reaches outside "
-                f"{where}, which has {self.height} rows and {self.width} columns"
+                f"{window} is empty or reaches outside {where}, which has {self.height} rows and "
+                f"{self.width} columns"
             )
-        return self.moved(rows[0], columns[0], rows[1] - rows[0], columns[1] - columns[0])
+        return self.moved(row, column, height, width)
 
     def moved(self, row: int, column: int, height: int, width: int) -> "Grid":
         """Return the grid of a part of this one, which may reach beyond it."""
@@ -145,20 +142,10 @@ class Grid:
         """Whether the CRS is projected in metres."""
         return bool(self.crs and self.crs.is_projected and self.crs.linear_units_factor[1] == 1.0)
 
-    def coarsen(self, factor: int) -> "Grid":
-        """Return the grid with pixels merged `factor`×`factor`."""
-        merged = self.transform @ Affine.scale(factor)
-        return Grid(self.crs, merged, self.height // factor, self.width // factor)
-
-    def refine(self, factor: int) -> "Grid":
-        """Return the grid with each pixel cut into `factor`×`factor`."""
-        cut = self.transform @ Affine.scale(1 / factor)
-        return Grid(self.crs, cut, self.height * factor, self.width * factor)
-
-    def shift(self, pixels: float) -> "Grid":
-        """Return the grid moved right and down by a number of pixels."""
-        moved = self.transform @ Affine.translation(pixels, pixels)
-        return Grid(self.crs, moved, self.height, self.width)
+    def zoom(self, factor: float) -> "Grid":
+        """Return the grid with pixels `factor` times as wide and high."""
+        scaled = self.transform @ Affine.scale(factor)
+        return Grid(self.crs, scaled, int(self.height // factor), int(self.width // factor))
 
     def require_metric(self, pixel_sizes_m: Sequence[float], where: str) -> None:
         """Raise `GridError` unless the CRS is projected in metres and the pixels are right."""

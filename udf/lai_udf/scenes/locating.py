@@ -1,12 +1,13 @@
 """Georeference of an xarray object: its CRS and its grid, from any library."""
 
 import re
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import rioxarray  # noqa: F401  (registers .rio)
 import xarray as xr
+from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
@@ -23,22 +24,16 @@ def find_crs(data: xr.Dataset | xr.DataArray, name: str) -> CRS:
     Raises:
         GridError: there is none, it is not understood, or the bands differ.
     """
-    candidates: list[Any] = []
     texts = [str(data.attrs[key]) for key in CRS_NAMES if data.attrs.get(key) is not None]
-    rio_crs = None
-    if not any(text.startswith("+init=") for text in texts):  # GDAL complains of it on stderr
-        rio_crs = _rio_crs(data)
-    if rio_crs is not None:
-        candidates.append(rio_crs)
-    for key in CRS_NAMES:
-        if key in data.coords and data.coords[key].ndim == 0 and data.coords[key].dtype.kind != "M":
-            candidates.append(data.coords[key].item())
+    old = any(text.startswith("+init=") for text in texts)  # GDAL complains of it on stderr
+    candidates: list[Any] = [None if old else _rio_crs(data)]
+    scalars = [data.coords[key] for key in CRS_NAMES if key in data.coords]
+    candidates += [c.item() for c in scalars if c.ndim == 0 and c.dtype.kind != "M"]
     candidates += texts
-    arrays = data.data_vars.values() if isinstance(data, xr.Dataset) else [data]
-    for array in arrays:
-        candidates += [array.attrs[key] for key in CRS_NAMES if array.attrs.get(key) is not None]
+    for array in data.data_vars.values() if isinstance(data, xr.Dataset) else [data]:
+        candidates += [array.attrs.get(key) for key in CRS_NAMES]
         eopf = array.attrs.get("_eopf_attrs") or {}
-        candidates += [eopf[key] for key in ("proj:epsg", "proj:code") if eopf.get(key)]
+        candidates += [eopf.get("proj:epsg"), eopf.get("proj:code")]
     for candidate in candidates:
         crs = _parse(candidate, name)
         if crs is not None:
@@ -48,19 +43,16 @@ def find_crs(data: xr.Dataset | xr.DataArray, name: str) -> CRS:
 
 def _rio_crs(data: xr.Dataset | xr.DataArray) -> CRS | None:
     try:
-        found = data.rio.crs
+        crs: CRS | None = data.rio.crs
     except Exception as error:  # rioxarray passes on what pyproj and rasterio raise
         raise GridError(f"the CRS of the cube is not understood ({error})") from error
-    if found is None and isinstance(data, xr.Dataset):
+    if crs is None and isinstance(data, xr.Dataset):
         mappings = {v.attrs.get("grid_mapping") for v in data.data_vars.values()}
-        known = [name for name in (*mappings, "crs", "spatial_ref") if name in data.variables]
-        if known:
-            attributes: Mapping[str, Any] = data[known[0]].attrs
-            text = next(
-                (attributes[k] for k in ("crs_wkt", "spatial_ref") if k in attributes), None
-            )
-            return _parse(text, "the cube")
-    return found
+        for mapping in (*mappings, "crs", "spatial_ref"):
+            if mapping in data.variables:
+                attributes = data[mapping].attrs
+                return _parse(attributes.get("crs_wkt", attributes.get("spatial_ref")), "the cube")
+    return crs
 
 
 def _parse(value: object, name: str) -> CRS | None:
@@ -139,5 +131,5 @@ def _of_corners(grid: Grid, transform: tuple[float, ...]) -> Grid:
     corner = (t.c + t.a / 2, t.f + t.e / 2)  # what the first coordinates are
     whole = [(corner[0] - transform[2]) / t.a, (corner[1] - transform[5]) / t.e]
     if same and all(abs(steps - round(steps)) < 1e-3 for steps in whole):
-        return grid.shift(0.5)
+        return replace(grid, transform=t @ Affine.translation(0.5, 0.5))
     return grid

@@ -6,6 +6,7 @@ where they are, and its values decoded.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +74,9 @@ def read_plane(
         found = [Scaling(1.0, 0.0, True, "decoded on opening")]
     dates = [""] * len(found)
     if isinstance(declared.reflectance_offset, Mapping):
-        dates = _date_texts(times, size)
+        dates = [""] * size
+        if times is not None:
+            dates = [f"{text}Z" for text in np.datetime_as_string(times, unit="s")]
         found = list(found) * (size if len(found) == 1 else 1)
     where = f"{name}, band {label}"
     scalings = tuple(
@@ -86,31 +89,20 @@ def read_plane(
 
 def _refuse_scaling_twice(band: xr.DataArray, declared: Declared, where: str) -> None:
     """Raise `MetadataError` where scale or offset are declared that xarray has applied already."""
-    offset = declared.reflectance_offset
+    scale, offset = declared.reflectance_scale, declared.reflectance_offset
     offsets = offset.values() if isinstance(offset, Mapping) else [offset or 0.0]
-    for parameter, attribute, value, declares in (
-        (
-            "reflectance_scale",
-            "scale_factor",
-            declared.reflectance_scale,
-            declared.reflectance_scale not in (None, 1),
-        ),
-        ("reflectance_offset", "add_offset", offset, any(offsets)),
+    for parameter, attribute, nothing, value, declares in (
+        ("reflectance_scale", "scale_factor", 1, scale, scale not in (None, 1)),
+        ("reflectance_offset", "add_offset", 0, offset, any(offsets)),
     ):
         applied = band.encoding.get(attribute)
-        if declares and applied not in (None, 0 if attribute == "add_offset" else 1):
+        if declares and applied not in (None, nothing):
             raise MetadataError(
                 f"{where} was decoded on opening ({attribute} {applied:g})",
                 parameter=parameter,
                 value=value,
                 expected="nothing, or open the data with mask_and_scale=False",
             )
-
-
-def _date_texts(times: npt.NDArray[np.datetime64] | None, size: int) -> list[str]:
-    if times is None:
-        return [""] * size
-    return [f"{text}Z" for text in np.datetime_as_string(times, unit="s")]
 
 
 def _stated_scaling(band: xr.DataArray) -> Scaling | None:
@@ -160,16 +152,12 @@ def decode_plane(plane: Plane, label: str) -> xr.DataArray:
     if label == SCENE_CLASS_BAND:
         values = stored.astype("float32")
     else:
-        scales = _along_time(plane, "scale")
-        offsets = _along_time(plane, "offset")
+        scaling: list[Any] = [[s.scale for s in plane.scalings], [s.offset for s in plane.scalings]]
+        several = len(plane.scalings) > 1
+        scaling = [xr.DataArray(n, dims="t") if several else n[0] for n in scaling]
         values = xr.apply_ufunc(
-            to_reflectance, stored, scales, offsets, dask="parallelized", output_dtypes=["float32"]
+            to_reflectance, stored, *scaling, dask="parallelized", output_dtypes=["float32"]
         )
     if plane.nodata:
         values = values.where(~stored.isin(list(plane.nodata)), np.float32(np.nan))
     return values
-
-
-def _along_time(plane: Plane, key: str) -> xr.DataArray | float:
-    numbers = [float(getattr(scaling, key)) for scaling in plane.scalings]
-    return numbers[0] if len(numbers) == 1 else xr.DataArray(numbers, dims="t")

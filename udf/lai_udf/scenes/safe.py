@@ -39,21 +39,8 @@ from lai_udf.scenes.metadata import (
 )
 from lai_udf.scenes.source import LOG, SceneSource, require_bands
 
-BAND_IDS = (
-    "B01",
-    "B02",
-    "B03",
-    "B04",
-    "B05",
-    "B06",
-    "B07",
-    "B08",
-    "B8A",
-    "B09",
-    "B10",
-    "B11",
-    "B12",
-)
+_NUMBERED = [f"B{number:02d}" for number in range(1, 13)]
+BAND_IDS = (*_NUMBERED[:8], "B8A", *_NUMBERED[8:])
 """Bands by `band_id` (0 to 12) of the product metadata. Source: Spectral_Information_List."""
 
 IMAGE_SUFFIXES = (".jp2", ".tif")  # images as ESA delivers them; as some mirrors convert them
@@ -65,17 +52,25 @@ def describe_safe(folder: Path, declared: Declared) -> SceneSource:
     Raises:
         ProductError: no L2A product, several granules, an image missing or damaged, or metadata.
     """
-    product = _parse(_product_metadata(folder))
+    described = _product_metadata(folder)
+    try:
+        product = ET.parse(described).getroot()
+    except (ET.ParseError, OSError) as error:
+        again = f"({error}); fetch the product again"
+        raise MetadataError(f"{described} cannot be read {again}") from error
     granule = _granule(folder)
     sizes = (20, 10) if declared.resolution == 20 else (10, 20)
-    images = {label: _image(granule, label, sizes) for label in (*BANDS, SCENE_CLASS_BAND)}
-    found = {label: image for label, image in images.items() if image is not None}
-    require_bands(list(found), str(granule / "IMG_DATA"))
+    images = {
+        label: image
+        for label in (*BANDS, SCENE_CLASS_BAND)
+        if (image := _image(granule, label, sizes)) is not None
+    }
+    require_bands(list(images), str(granule / "IMG_DATA"))
     metadata = _metadata(product, declared, folder)
     scalings = _scalings(product, metadata, declared, folder)
     special = _special_numbers(product)
     bands = []
-    for label, path in found.items():
+    for label, path in images.items():
         with open_raster(str(path), label) as dataset:
             band = BandSource(label, str(path), has_mask=holds_mask(dataset, 1))
             if label in BANDS:
@@ -94,13 +89,6 @@ def _product_metadata(folder: Path) -> Path:
         f"{folder} is no Sentinel-2 L2A product: MTD_MSIL2A.xml is missing; "
         "give the folder that ends in .SAFE, unpacked"
     )
-
-
-def _parse(path: Path) -> ET.Element:
-    try:
-        return ET.parse(path).getroot()
-    except (ET.ParseError, OSError) as error:
-        raise MetadataError(f"{path} cannot be read ({error}); fetch the product again") from error
 
 
 def _granule(folder: Path) -> Path:
@@ -165,11 +153,12 @@ def _scalings(
     missing = [label for label in BANDS if label not in offsets_dn]
     if missing and declared.reflectance_offset is None:
         raise MetadataError(f"{folder}: no BOA_ADD_OFFSET for {', '.join(missing)}")
-    scalings = {}
-    for label in BANDS:
-        stated = Scaling(scale, offsets_dn.get(label, 0.0) * scale, True, "MTD_MSIL2A.xml")
-        scalings[label] = declared.scaling(stated, time=metadata.datetime) or stated
-    return scalings
+    stated = {
+        label: Scaling(scale, offsets_dn.get(label, 0.0) * scale, True, "MTD_MSIL2A.xml")
+        for label in BANDS
+    }
+    time = metadata.datetime
+    return {label: declared.scaling(own, time=time) or own for label, own in stated.items()}
 
 
 def _metadata(product: ET.Element, declared: Declared, folder: Path) -> SceneMetadata:
@@ -214,20 +203,20 @@ def read_tile_angles(path: Path) -> dict[str, AngleGrid]:
     try:
         root = ET.parse(path).getroot()
         corner = _find(root, ".//Geoposition[@resolution='20']")
-        left, top = (float(_text(corner, tag)) for tag in ("ULX", "ULY"))
+        left, top = (float(corner.findtext(tag, "")) for tag in ("ULX", "ULY"))
         sun = _find(root, ".//Sun_Angles_Grid")
-        step_m = float(_text(sun, "Zenith/COL_STEP"))
+        step_m = float(sun.findtext("Zenith/COL_STEP", ""))
         nodes = dict(zip((SUN_ZENITH, SUN_AZIMUTH), _zenith_and_azimuth(sun), strict=True))
-        found = angle_grids(nodes, left, top, step_m)
+        angles = angle_grids(nodes, left, top, step_m)
     except (ET.ParseError, ValueError, OSError) as error:
         raise MetadataError(f"{path}: no usable sun and view angles ({error})") from error
     try:
         views = map(_zenith_and_azimuth, root.iterfind(".//Viewing_Incidence_Angles_Grids"))
         nodes = mean_view_angles(*np.stack(list(views), axis=1))
-        return found | angle_grids(nodes, left, top, step_m)
+        return angles | angle_grids(nodes, left, top, step_m)
     except ValueError as error:
         LOG.warning("%s: no usable view angles (%s); the scene is read without them", path, error)
-        return found
+        return angles
 
 
 def _zenith_and_azimuth(element: ET.Element) -> tuple[Nodes, Nodes]:
@@ -243,14 +232,10 @@ def _nodes(element: ET.Element) -> Nodes:
 
 
 def _find(element: ET.Element, path: str) -> ET.Element:
-    found = element.find(path)
-    if found is None:
+    child = element.find(path)
+    if child is None:
         raise ValueError(f"{path} is missing")
-    return found
-
-
-def _text(element: ET.Element, path: str) -> str:
-    return (_find(element, path).text or "").strip()
+    return child
 
 
 def mean_view_angles(zenith: Nodes, azimuth: Nodes) -> dict[str, Nodes]:

@@ -250,20 +250,18 @@ def scene_grid(own: Grid, declared: Declared, where: str) -> Grid:
     """
     size = declared.resolution
     if own.crs is None:
-        own.require_metric([size], where)
+        own.require_metric([size], where)  # raises
     factor = pixel_ratio(own, size)
     if factor is not None and own.is_metric:
-        if factor < 1:
-            return own.coarsen(round(1 / factor))
-        return own if factor == 1 else own.refine(round(factor))
+        return own.zoom(1 / factor)
     if declared.reproject:
         return utm_grid(own, size)
     try:
         own.require_metric([size], where)
     except GridError as error:
-        raise GridError(
-            error.problem, parameter="reproject", value=False, expected="true, or do it yourself"
-        ) from error
+        error.parameter, error.value = "reproject", False
+        error.expected = "true, or do it yourself"
+        raise
     return own
 
 
@@ -301,13 +299,9 @@ def fit_band(band: BandSource, own: Grid, grid: Grid, declared: Declared) -> Ban
     where = f"{band.label} ({PurePosixPath(band.path).name})"
     factor = pixel_ratio(own, grid.transform.a)
     if factor is not None and own.crs == grid.crs:
-        whole = {0.5: own.coarsen(2), 1.0: own, 2.0: own.refine(2)}[factor]
-        grid.require_same(whole, where)
-        return replace(
-            band,
-            decimation=2 if factor == 0.5 else 1,
-            repetition=2 if factor == 2.0 else 1,
-        )
+        grid.require_same(own.zoom(1 / factor), where)
+        decimation, repetition = (max(1, round(ratio)) for ratio in (1 / factor, factor))
+        return replace(band, decimation=decimation, repetition=repetition)
     if not declared.reproject:
         grid.require_same(own, where)
     return replace(band, warp=grid)
