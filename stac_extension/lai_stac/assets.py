@@ -142,9 +142,16 @@ def bitfields() -> list[dict[str, Any]]:
 
 
 def asset_title(
-    band: str, samples: int, empty: bool, level: float = INTERVAL_LEVEL, series: bool = False
+    band: str,
+    samples: int | None,
+    empty: bool,
+    level: float | None = INTERVAL_LEVEL,
+    series: bool = False,
 ) -> str:
-    """Return the title of an output band; `LAI_SD` is empty where nothing estimates it."""
+    """Return the title of an output band; `LAI_SD` is empty where nothing estimates it.
+
+    Of several items samples and level are None.
+    """
     if series and band in ("LAI_SD", GAP_DAYS):
         name = SERIES_NAMES[band]
     else:

@@ -7,17 +7,20 @@ models, how clear, how certain.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pystac
 
 from lai_stac import fields
+from lai_stac.assets import asset_title
 from lai_stac.errors import DescriptionError
 from lai_stac.fields import Validation
 from lai_stac.files import write_json
 from lai_stac.validation import validate_collection
+from lai_udf.cog import ENCODINGS
 from lai_udf.longitudes import Bounds, enclosing_box
 
 COLLECTION_ID = "sentinel2-lai"
@@ -73,6 +76,8 @@ LICENCE_HREF = "https://sentinels.copernicus.eu/documents/247904/690755/Sentinel
 TARGETS = {"field": "corrected to field measurements", "sl2p": "as SL2P estimates it"}
 
 SHARED_ASSET_FIELDS = (
+    "type",
+    "roles",
     "classification:bitfields",
     fields.QUANTITY,
     fields.ELEMENTS,
@@ -84,6 +89,8 @@ SHARED_ASSET_FIELDS = (
     fields.MC_SAMPLES,
 )
 """Fields of an asset that a definition may state where all items agree."""
+SHARED_BAND_FIELDS = ("name", "data_type", "nodata", "unit", "raster:scale")
+"""The same of a band of an asset."""
 
 
 def build_collection(
@@ -218,27 +225,51 @@ def _item_assets(
 ) -> dict[str, pystac.ItemAssetDefinition | dict[str, Any]]:
     """Define the assets: what is the same in every item that has them."""
     keys = list(dict.fromkeys(key for item in items for key in item.assets))
+    series = _are_series(items)
     return {
-        key: _definition(key, [i.assets[key] for i in items if key in i.assets]) for key in keys
+        key: _definition(
+            key, [i.assets[key] for i in items if key in i.assets], series or key == "gap_days"
+        )
+        for key in keys
     }
 
 
-def _definition(key: str, assets: Sequence[pystac.Asset]) -> pystac.ItemAssetDefinition:
-    first = assets[0].to_dict()
-    others = [asset.to_dict() for asset in assets[1:]]
-    values = {
-        name: first[name]
-        for name in ("type", "roles", *SHARED_ASSET_FIELDS)
-        if name in first and all(other.get(name) == first[name] for other in others)
-    }
-    drawn = values.get(fields.UNCERTAINTY_METHOD) == "mc_dropout"
-    if drawn and fields.MC_SAMPLES not in values:  # incomplete without its number
-        del values[fields.UNCERTAINTY_METHOD]
-    titles = {asset.get("title") for asset in (first, *others)}
-    bands = first.get("bands") or [{}]
-    title = first.get("title") if len(titles) == 1 else bands[0].get("description")
-    values["title"] = title or key
+def _definition(
+    key: str, assets: Sequence[pystac.Asset], series: bool
+) -> pystac.ItemAssetDefinition:
+    first, *others = [asset.to_dict() for asset in assets]
+    values = {name: first[name] for name in SHARED_ASSET_FIELDS if name in first}
+    values["title"] = first.get("title") or key
     if "bands" in first:
-        keep = ("name", "description", "data_type", "nodata", "unit", "raster:scale")
-        values["bands"] = [{k: band[k] for k in keep if k in band} for band in first["bands"]]
-    return pystac.ItemAssetDefinition(values)
+        values["bands"] = [
+            {name: band[name] for name in SHARED_BAND_FIELDS if name in band}
+            for band in first["bands"]
+        ]
+    if key.upper() in ENCODINGS:
+        values["title"] = asset_title(key.upper(), None, empty=False, level=None, series=series)
+    return pystac.ItemAssetDefinition(functools.reduce(agreed_definition, others, values))
+
+
+def agreed_definition(definition: Mapping[str, Any], asset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the definition of an asset states that the asset of an item does not contradict.
+
+    Args:
+        definition: of `item_assets` of a Collection; what is no fact of the pixels stays.
+        asset: of an Item, as JSON.
+    """
+    kept = _agreed(definition, asset, SHARED_ASSET_FIELDS)
+    if kept.get(fields.UNCERTAINTY_METHOD) == "mc_dropout" and fields.MC_SAMPLES not in kept:
+        del kept[fields.UNCERTAINTY_METHOD]  # incomplete without its number
+    if fields.CONFIDENCE_LEVEL in definition and fields.CONFIDENCE_LEVEL not in kept:
+        kept.pop(fields.UNCERTAINTY_TYPE, None)  # so is a bound without its level
+    if "bands" in kept:
+        others = [*asset.get("bands", ()), *([{}] * len(kept["bands"]))]
+        pairs = zip(kept["bands"], others, strict=False)
+        kept["bands"] = [_agreed(band, other, SHARED_BAND_FIELDS) for band, other in pairs]
+    return kept
+
+
+def _agreed(
+    stated: Mapping[str, Any], other: Mapping[str, Any], shared: Sequence[str]
+) -> dict[str, Any]:
+    return {k: v for k, v in stated.items() if k not in shared or other.get(k) == v}

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from service.fake_items import collection, numbered_item, publish
+from service.fake_items import collection, edit_item, numbered_item, publish
 
 from lai_service import Settings
 from lai_service.catalogue.new_collection import collection_name
 from lai_service.catalogue.port import Catalogue
 from lai_service.ops.upkeep import repair_data
+from lai_stac.fields import UNCERTAINTY_URI
 from lai_stac.validation import validate_collection
 
 Make = Callable[..., Path]
@@ -73,6 +74,42 @@ def test_collection_of_a_publisher_keeps_its_own_words(
         "Ours",
         ["sentinel-2a", "sentinel-2b"],
     )
+
+
+def test_asset_definitions_state_no_level_that_an_item_contradicts(
+    writer: TestClient, make_result: Make, settings: Settings, catalogue: Catalogue
+) -> None:
+    def level_of(item: dict, level: float) -> None:
+        upper = {"unc:confidence_level": level, "unc:type": "interval_upper"}
+        item["assets"]["lai_upper"] |= {**upper, "unc:method": "conformal"}
+        item["stac_extensions"] = [UNCERTAINTY_URI]
+
+    def stated() -> dict:
+        return dict(writer.get("/collections/lai").json()["item_assets"]["lai_upper"])
+
+    for number, level in enumerate((0.95, 0.95, 0.8)):
+        folder = make_result(f"i{number}", f"2024-06-0{number + 1}T10:00:00Z", **facts("sl2p", 2.0))
+        edit_item(folder, lambda item, level=level: level_of(item, level))
+        before = stated() if number else {}
+        assert publish(writer, folder).status_code == 201
+    assert before["unc:confidence_level"] == 0.95
+    assert "unc:confidence_level" not in stated()
+
+    assets = {"lai_upper": {**before, "title": "Ours"}}
+    assert writer.patch("/collections/lai", json={"item_assets": assets}).status_code == 204
+    repair_data(catalogue, settings.data)
+    assert "unc:confidence_level" not in stated()
+    assert stated()["title"] == "Ours"
+    validate_collection(writer.get("/collections/lai").json(), unknown="skip")
+
+
+def test_collections_have_titles_of_their_own(writer: TestClient, make_result: Make) -> None:
+    for name in ("north", "south", "lai"):
+        folder = make_result(name, **facts("sl2p", 2.0))
+        body = {"directory": str(folder), "collection": name}
+        assert writer.post("/publish", json=body).status_code == 201
+    titles = [one["title"] for one in writer.get("/collections").json()["collections"]]
+    assert len(set(titles)) == 3
 
 
 def test_collection_states_how_its_assets_are_drawn(writer: TestClient, make_result: Make) -> None:

@@ -120,10 +120,16 @@ def test_collection_states_target_pixel_licence_providers_and_shows_its_latest_i
 def test_collection_states_only_what_its_items_share(item):
     other = item.clone()
     other.assets["lai_sd"].extra_fields[fields.MC_SAMPLES] = 30
+    other.assets["lai_upper"].extra_fields[fields.CONFIDENCE_LEVEL] = 0.8
+    other.assets["lai"].extra_fields["bands"][0]["raster:scale"] = 0.01
     collection = build_collection([item, other])
-    spread = collection.item_assets["lai_sd"].properties
-    assert fields.MC_SAMPLES not in spread
-    assert fields.UNCERTAINTY_METHOD not in spread
+    shared = {key: each.properties for key, each in collection.item_assets.items()}
+    assert fields.MC_SAMPLES not in shared["lai_sd"]
+    assert fields.UNCERTAINTY_METHOD not in shared["lai_sd"]
+    assert fields.CONFIDENCE_LEVEL not in shared["lai_upper"]
+    assert shared["lai_lower"][fields.CONFIDENCE_LEVEL] == 0.95
+    assert "raster:scale" not in shared["lai"]["bands"][0]
+    assert not any("95" in str(each["title"]) for each in shared.values())
 
 
 def test_collection_without_items_is_refused():

@@ -112,8 +112,10 @@ class Encoding:
         return numbers.astype(self.dtype)
 
 
-def describe_variable(band: str, *, level: float = 0.95, samples: int = 0) -> dict[str, Any]:
-    """Return the CF attributes of an output band."""
+def describe_variable(
+    band: str, *, level: float | None = 0.95, samples: int | None = 0
+) -> dict[str, Any]:
+    """Return the CF attributes of an output band; None is any level, any number of draws."""
     variable, _, part = band.partition("_")
     long_name, unit = LONG_NAMES[variable], VARIABLES[variable].unit
     if part == "FLAGS":
@@ -123,15 +125,19 @@ def describe_variable(band: str, *, level: float = 0.95, samples: int = 0) -> di
             "flag_masks": np.array(list(FLAG_MEANINGS), np.uint8),
             "flag_meanings": " ".join(FLAG_MEANINGS.values()),
         }
-    spread = "single-pass Monte-Carlo dropout standard deviation"
-    if samples:
-        spread = f"standard deviation of {samples} Monte-Carlo draws"
-    interval = f"bound of the {100 * level:g} % prediction interval"
+    spread = "Monte-Carlo dropout standard deviation"
+    if samples is not None:
+        spread = (
+            f"standard deviation of {samples} Monte-Carlo draws"
+            if samples
+            else f"single-pass {spread}"
+        )
+    interval = "prediction interval" if level is None else f"{100 * level:g} % prediction interval"
     names = {
         "": long_name,
         "SD": f"{spread} of {long_name}",
-        "LOWER": f"lower {interval} of {long_name}",
-        "UPPER": f"upper {interval} of {long_name}",
+        "LOWER": f"lower bound of the {interval} of {long_name}",
+        "UPPER": f"upper bound of the {interval} of {long_name}",
     }
     described = {"long_name": names[part], "units": unit}
     if not part and variable in STANDARD_NAMES:

@@ -1,18 +1,20 @@
 """Collections of published items: described by `lai_stac` when the first item arrives, kept true.
 
 Extents follow the items by themselves (the catalogue answers with the extent of what it holds).
-Summaries widen with every item; `lai-service repair` makes them anew from all items.
+Summaries widen with every item, and asset definitions drop what it contradicts; `lai-service
+repair` makes the summaries anew from all items.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from typing import Any
 
 import pystac
 import pystac.errors
 
 from lai_service.catalogue.items import Document
-from lai_stac.collection import build_collection
+from lai_stac.collection import agreed_definition, build_collection
 from lai_stac.errors import LaiStacError
 
 _AT_ONCE = 500
@@ -73,12 +75,14 @@ def _plain(collection_id: str, item: Document) -> Document:
 
 
 def widened(collection: Document, items: Iterable[Document]) -> Document:
-    """Return a collection whose summaries hold the values of some items too.
+    """Return a collection whose summaries and asset definitions are true of some items too.
 
     Args:
-        collection: as stored; one without summaries stays as it is.
+        collection: as stored; one without summaries or definitions gets none.
         items: at least one.
     """
+    items = list(items)
+    collection = _with_agreed_assets(collection, items)
     known = collection.get("summaries")
     if not known:
         return collection
@@ -87,19 +91,30 @@ def widened(collection: Document, items: Iterable[Document]) -> Document:
 
 
 def remade(collection: Document, items: Iterable[Document]) -> Document:
-    """Return a collection with summaries of these items and no others.
+    """Return a collection with summaries of these items and no others, and definitions true of all.
 
     Args:
-        collection: as stored; one without summaries stays as it is.
+        collection: as stored; one without summaries or definitions gets none.
         items: all of it.
     """
     summaries: Document = {}
     for some in batched(items, _AT_ONCE):
         added = collection_for(collection["id"], some).get("summaries") or {}
         summaries = _join_summaries(summaries, added)
+        collection = _with_agreed_assets(collection, some)
     if not summaries or not collection.get("summaries"):
         return collection
     return {**collection, "summaries": summaries}
+
+
+def _with_agreed_assets(collection: Document, items: list[Document]) -> Document:
+    if not collection.get("item_assets"):
+        return collection
+    agreed = {}
+    for key, definition in collection["item_assets"].items():
+        assets = ((item.get("assets") or {}).get(key) for item in items)
+        agreed[key] = reduce(agreed_definition, filter(None, assets), definition)
+    return {**collection, "item_assets": agreed}
 
 
 def batched(items: Iterable[Document], size: int) -> Iterator[list[Document]]:

@@ -239,7 +239,10 @@ class Publisher:
         try:
             known = self._catalogue.collection(plan.collection)
         except NotFoundError:
-            self._catalogue.put_collection(collection_for(plan.collection, [plan.item]), "upsert")
+            made = collection_for(plan.collection, [plan.item])
+            if made["title"] in [one.get("title") for one in self._catalogue.collections()]:
+                made["title"] += f" ({plan.collection})"
+            self._catalogue.put_collection(made, "upsert")
             return
         if widened(known, [plan.item]) != known:
             self._catalogue.change_collection(

@@ -56,10 +56,10 @@ def repair_data(catalogue: Catalogue, data: Path, *, dry_run: bool = False) -> R
 def _refresh(catalogue: Catalogue, collection: Document) -> None:
     """Make the summaries of a collection from its items, without those that went."""
     name = collection["id"]
-    items = all_items(catalogue, Search(collections=(name,)))
-    summaries = remade(collection, items).get("summaries")
-    if summaries != collection.get("summaries"):
-        catalogue.change_collection(name, lambda old: {**old, "summaries": summaries})
+    new = remade(collection, all_items(catalogue, Search(collections=(name,))))
+    changed: Document = {key: new[key] for key in ("summaries", "item_assets") if key in new}
+    if new != collection:
+        catalogue.change_collection(name, lambda old: {**old, **changed})
 
 
 def _missing(item: Document, data: Path) -> list[str]:
