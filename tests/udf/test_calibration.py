@@ -170,6 +170,23 @@ def test_the_udf_takes_a_file_of_own_points(bundle: Path, tmp_path: Path) -> Non
     assert json.loads(path.read_text())["report"]["refused"][0]["row"] == 4
 
 
+def test_own_points_and_bundles_that_are_written_anew_are_read_anew(tmp_path: Path) -> None:
+    bundle, points = tmp_path / "known.zip", tmp_path / "own.json"
+    context = {"model": str(bundle), "target": "field", "calibration": str(points)}
+
+    def estimated(change: float, error: float) -> float:
+        calibration = make_field_calibration(change)
+        make_bundle(bundle, reach_px=0, calibration={"variables": {"LAI": calibration}})
+        write_calibration(points, load_model(str(bundle)), [make_match(error)] * 3, [])
+        return float(apply_datacube(scene(0.2), context).sel(bands="LAI").mean())
+
+    shifted = [estimated(0.3, error) for error in (0.0, 0.5, -0.5)]
+    moved = estimated(0.8, 0.0)
+
+    assert shifted[2] < shifted[0] - 0.2 < shifted[0] + 0.2 < shifted[1]
+    assert moved == pytest.approx(shifted[0] + 0.5, abs=0.02)
+
+
 def test_bare_soil_is_not_shifted(bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     write_calibration(path, load_model(str(bundle)), [make_match(1.0)] * 3, [])

@@ -323,9 +323,27 @@ class Model:
         return self.bodies[resolution].contract if self.bodies else self.contract
 
 
-@functools.lru_cache(maxsize=4)
 def load_model(path: str) -> Model:
-    """Open and verify a bundle, once per process; raise `LaiModelError` where it is damaged."""
+    """Open and verify a bundle, once per process unless it is written anew.
+
+    Raises:
+        LaiModelError: it is damaged.
+    """
+    return _load_model(path, stamp_files(path))
+
+
+def stamp_files(path: str) -> tuple[tuple[int, int, int], ...]:
+    """Return number, size and time of a file, or of those in a folder; none where it is missing."""
+    try:
+        files = sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]
+        stats = [file.stat() for file in files]
+    except OSError:  # what reads the file names the reason
+        return ()
+    return tuple((each.st_ino, each.st_size, each.st_mtime_ns) for each in stats)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_model(path: str, _stamp: tuple[tuple[int, int, int], ...]) -> Model:
     description, weights = read_bundle(path)
     contract = description["properties"]["lai:contract"]
     if contract["version"] not in CONTRACT_VERSIONS:
@@ -963,13 +981,19 @@ class OwnPoints:
         return float(near @ self.weights), float(self.shared - near @ self.inverse @ near)
 
 
-@functools.lru_cache(maxsize=4)
 def load_own_points(path: str, model: Model) -> OwnPoints:
-    """Read a file that `lai-udf calibrate` wrote.
+    """Read a file that `lai-udf calibrate` wrote, once per process unless it is written anew.
 
     Raises:
         LaiInputError: it cannot be read, is no such file, or was made with another bundle.
     """
+    return _load_own_points(path, stamp_files(path), model)
+
+
+@functools.lru_cache(maxsize=4)
+def _load_own_points(
+    path: str, _stamp: tuple[tuple[int, int, int], ...], model: Model
+) -> OwnPoints:
     rule = "a file that `lai-udf calibrate` wrote"
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
