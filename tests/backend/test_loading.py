@@ -89,6 +89,13 @@ def test_extent_in_degrees_covers_what_was_asked_for(scenes):
     assert cube.sizes["y"] <= 33
 
 
+def test_a_polygon_as_extent_lies_in_the_projection_that_it_names(scenes):
+    region = box(40, 40, 60, 70)
+    named = {"type": "name", "properties": {"name": "EPSG:32633"}}
+    polygon = parse_spatial_extent({**region.json, "crs": named})
+    assert load(scenes, polygon).rio.bounds() == load(scenes, region).rio.bounds()
+
+
 def test_extent_beyond_the_data_is_nan_there(tiny, scenes):
     cube = load(scenes, box(-5, -3, 20, 20))
     assert cube.shape[-2:] == (23, 25)

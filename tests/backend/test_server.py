@@ -136,6 +136,7 @@ def test_validation_finds_mistakes_without_running_anything(connection):
             "load_collection", id="TINY", bands=["B99"], spatial_extent=None, temporal_extent=None
         ),
         "There is no process 'nothing'": connection.datacube_from_process("nothing"),
+        "There is no process 'order'": load(connection).apply_dimension("order", dimension="t"),
     }
     for sentence, graph in graphs.items():
         [problem] = connection.validate_process_graph(graph)

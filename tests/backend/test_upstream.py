@@ -7,11 +7,13 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.warp import transform_bounds
 
+from backend.conftest import NORTH, STEP, WEST
 from backend.cubes import cube_of
 from backend.smoke import BOX, child, node, run
 from lai_backend import upstream
-from lai_backend.errors import ParameterError
+from lai_backend.errors import NoDataError, ParameterError
 from lai_backend.processes import evaluate
 
 pytestmark = pytest.mark.filterwarnings(
@@ -171,6 +173,45 @@ def test_every_interval_gets_its_own_value(tiny):
     known = np.isfinite(cube).all(0)
     np.testing.assert_array_equal(found[1].values[known], cube[1:].max(0)[known])
     assert np.isnan(found[2]).all()
+
+
+@pytest.mark.parametrize("labels", [["spring", "summer"], [1, 2]])
+def test_intervals_may_have_names_and_numbers(tiny, labels):
+    intervals = [["2024-06-01", "2024-06-15"], ["2024-06-15", "2024-07-01"]]
+    mean = child("mean", data=DATA)
+    found = execute(tiny, "aggregate_temporal", intervals=intervals, reducer=mean, labels=labels)
+    assert found["t"].values.tolist() == labels
+    plain = execute(tiny, "aggregate_temporal", intervals=intervals, reducer=mean)
+    np.testing.assert_array_equal(found, plain)
+
+
+def test_intervals_that_would_have_the_same_label_are_refused(tiny):
+    intervals = [["2024-06-01", "2024-06-02"], ["2024-06-01", "2024-07-01"]]
+    with pytest.raises(ParameterError):
+        execute(tiny, "aggregate_temporal", intervals=intervals, reducer=child("mean", data=DATA))
+
+
+def test_a_box_in_any_projection_keeps_the_pixels_whose_centres_it_holds(tiny):
+    west, north = WEST + 24 * STEP, NORTH - 20 * STEP
+    extent = {"west": west - 9, "east": west + 49, "south": north - 29, "north": north + 9}
+    metres = execute(tiny, "filter_bbox", extent={**extent, "crs": 32633})
+    assert metres.shape[2:] == (1, 2)  # the second row begins at -30 m
+    corners = transform_bounds(
+        32633, 4326, *(extent[s] for s in ("west", "south", "east", "north"))
+    )
+    degrees = dict(zip(("west", "south", "east", "north"), corners, strict=True))
+    np.testing.assert_array_equal(execute(tiny, "filter_bbox", extent=degrees), metres)
+    row = execute(tiny, "filter_bbox", extent={**extent, "crs": 32633, "east": west + 19})
+    assert row.rio.bounds() == (west, north - STEP, west + STEP, north)
+
+
+@pytest.mark.parametrize(
+    ("crs", "error"), [(4326, NoDataError), ("EPSG:99999", ParameterError)], ids=str
+)
+def test_a_box_that_holds_no_pixel_is_refused(tiny, crs, error):
+    extent = {"west": 3, "south": 50, "east": 3.1, "north": 50.1, "crs": crs}
+    with pytest.raises(error):
+        execute(tiny, "filter_bbox", extent=extent)
 
 
 def test_labels_that_meet_a_condition_are_kept_dates_too(tiny):

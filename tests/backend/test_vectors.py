@@ -122,6 +122,28 @@ def test_a_cube_without_dates_gives_a_value_per_field(connection, tiny, tmp_path
     assert table["B04"].tolist() == [100, 64, 36]
 
 
+@pytest.mark.parametrize("name", ["urn:ogc:def:crs:OGC:1.3:CRS84", "EPSG:32633"])
+def test_polygons_lie_where_the_projection_that_they_name_puts_them(connection, name, tmp_path):
+    features = [
+        {**one, "geometry": transform_geom("EPSG:4326", name, one["geometry"])}
+        for one in FIELDS["features"]
+    ]
+    named = {"type": "name", "properties": {"name": name}}
+    polygons = {"type": "FeatureCollection", "crs": named, "features": features}
+    cube = load(connection).aggregate_spatial(polygons, reducer="count")
+    cube.save_result(format="JSON").download(tmp_path / "r.json")
+    first = next(iter(json.loads((tmp_path / "r.json").read_text()).values()))
+    assert [counts[0] for counts in first] == [100, 64, 36]
+
+
+def test_values_of_intervals_with_names_are_written_as_a_table(connection, tmp_path):
+    halves = [["2024-06-01", "2024-06-15"], ["2024-06-15", "2024-07-01"]]
+    cube = load(connection).aggregate_temporal(halves, "mean", labels=["early", "late"])
+    cube.aggregate_spatial(FIELDS, reducer="mean").download(tmp_path / "t.csv", format="CSV")
+    table = pd.read_csv(tmp_path / "t.csv")
+    assert table["date"].unique().tolist() == ["early", "late"]
+
+
 def test_holes_are_no_part_of_a_field(connection, tmp_path):
     ring = fields(square(40, 50, 10, [(43, 53, 4)]))
     cube = load(connection).aggregate_spatial(ring, reducer="count")

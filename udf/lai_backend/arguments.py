@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 from jsonschema.exceptions import best_match
 
-from lai_backend.errors import ParameterError
+from lai_backend.errors import ParameterError, UnknownProcessError
 from lai_backend.files import Json
-from lai_backend.formats import known_specs
+from lai_backend.formats import known_specs, process_specs
 
 LOOSE = {"pattern", "format", "uniqueItems"}
 """Keywords of schemas that refuse what works here: files beside addresses, equal dates."""
@@ -39,6 +39,15 @@ def check_types(process_id: str, arguments: Mapping[str, Any]) -> None:
             path = "".join(f"[{part!r}]" for part in error.absolute_path)
             message = f"{error.message[:MAX_SHOWN]}{'…' * (len(error.message) > MAX_SHOWN)}"
             raise ParameterError(f"{process_id}: {name}{path} is not as asked for: {message}.")
+
+
+def check_offered(process_id: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse a node whose process, or one of whose child processes, is not offered."""
+    if process_id not in process_specs():
+        raise UnknownProcessError(f"There is no process {process_id!r}.")
+    for value in arguments.values():
+        for child in _child_nodes(value):
+            check_offered(child["process_id"], child["arguments"])
 
 
 @functools.cache

@@ -150,14 +150,23 @@ def parse_crs(value: Json) -> CRS:
         raise ParameterError(f"{value!r} is not a coordinate reference system.") from error
 
 
-def _parse_geojson(value: dict[str, Any]) -> Geometry:
+def _parse_geojson(value: dict[str, Any], crs: CRS | str = DEGREES) -> Geometry:
+    named = (value.get("crs") or {}).get("properties") or {}
+    crs = parse_crs(named["name"]) if "name" in named else crs
     if value["type"] == "FeatureCollection":
-        return functools.reduce(operator.or_, map(_parse_geojson, value["features"]))
+        parts = [_parse_geojson(feature, crs) for feature in value["features"]]
+        return functools.reduce(operator.or_, parts)
     return (
-        _parse_geojson(value["geometry"])
+        _parse_geojson(value["geometry"], crs)
         if value["type"] == "Feature"
-        else Geometry(value, DEGREES)
+        else Geometry({key: part for key, part in value.items() if key != "crs"}, crs)
     )
+
+
+def bounds_in(region: Geometry, crs: CRS) -> BoundingBox:
+    """Return the bounds of a region in another projection, in which edges of boxes bend."""
+    step = max(region.boundingbox.span_x, region.boundingbox.span_y) / 32
+    return (region if region.crs == crs else region.to_crs(crs, resolution=step)).boundingbox
 
 
 def snap_outward(grid: GeoBox, region: Geometry, margin_px: int = 0) -> GeoBox:
@@ -166,10 +175,7 @@ def snap_outward(grid: GeoBox, region: Geometry, margin_px: int = 0) -> GeoBox:
     `margin_px` further pixels are added on every side.
     """
     assert grid.crs is not None  # grids are made with a CRS
-    box = region.boundingbox
-    step = max(box.span_x, box.span_y) / 32  # edges of a box bend in another projection
-    projected = region if region.crs == grid.crs else region.to_crs(grid.crs, resolution=step)
-    area, pixel = projected.boundingbox, grid.affine
+    area, pixel = bounds_in(region, grid.crs), grid.affine
     columns = sorted((edge - pixel.c) / pixel.a for edge in (area.left, area.right))
     rows = sorted((edge - pixel.f) / pixel.e for edge in (area.top, area.bottom))
     left = math.floor(columns[0] + SNAP_TOLERANCE_PX) - margin_px

@@ -27,6 +27,8 @@ MAX_DEPTH = 12
 COLLECT, COLLECTED = "collect_results", "lai_backend__results"
 """Process and node that hold the results of several `save_result`."""
 LOADERS = ("load_collection", "load_stac")
+GEOJSON = "geojson"
+"""Key under which GeoJSON with a `crs` travels: the graph library takes it for a bounding box."""
 UDF_PARENTS = (
     "apply",
     "apply_dimension",
@@ -287,8 +289,18 @@ def _lower_node(name: str, node: dict[str, Any]) -> dict[str, Any]:
     process_id, arguments = node["process_id"], node["arguments"]
     if process_id in LOADERS:
         return {**node, "arguments": {"request": arguments}}
+    if process_id == "filter_bbox":
+        request = {"spatial_extent": arguments.get("extent")}
+        return {**node, "arguments": {"data": arguments.get("data"), "request": request}}
     if process_id == "run_udf":
         return {**node, "arguments": {"data": arguments.get("data"), "udf": _read_udf(arguments)}}
+    arguments = {
+        name: {GEOJSON: value}
+        if isinstance(value, dict) and {"type", "crs"} <= set(value)
+        else value
+        for name, value in arguments.items()
+    }
+    node = {**node, "arguments": arguments}
     child = arguments.get("reducer" if process_id == "reduce_dimension" else "process")
     nodes = child.get("process_graph", {}) if isinstance(child, dict) else {}
     udf_nodes = [item for item in nodes.values() if item["process_id"] == "run_udf"]

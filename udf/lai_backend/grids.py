@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import rioxarray  # noqa: F401 - registers the `rio` accessor
 import xarray as xr
 from affine import Affine
@@ -17,8 +18,8 @@ from odc.geo.geobox import GeoBox
 from odc.geo.xr import xr_coords
 from rioxarray.exceptions import OneDimensionalRaster
 
-from lai_backend.errors import ParameterError
-from lai_backend.extents import parse_crs, parse_spatial_extent, snap_outward
+from lai_backend.errors import NoDataError, ParameterError
+from lai_backend.extents import bounds_in, parse_crs, parse_spatial_extent, snap_outward
 from lai_backend.files import Json
 
 _log = logging.getLogger(__name__)
@@ -149,6 +150,21 @@ def crop_to_extent(data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
     left, top = (round(edge) for edge in ~grid.affine * (wanted.affine.c, wanted.affine.f))
     kept = data.isel(y=slice(top, top + wanted.height), x=slice(left, left + wanted.width))
     return georeference(kept, data.rio.crs, grid.affine * Affine.translation(left, top))
+
+
+def filter_bbox(data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
+    """Keep the pixels whose centres lie in a box in any projection; upstream may keep none."""
+    region, grid = parse_spatial_extent(request["spatial_extent"]), grid_of(data)
+    if region is None or grid.crs is None:
+        raise ParameterError("filter_bbox needs an extent.")
+    area = bounds_in(region, grid.crs)
+    rows = np.flatnonzero((data["y"] >= area.bottom) & (data["y"] <= area.top))
+    columns = np.flatnonzero((data["x"] >= area.left) & (data["x"] <= area.right))
+    if not (rows.size and columns.size):
+        raise NoDataError("No centre of a pixel of the cube lies in the extent of filter_bbox.")
+    kept = data.isel(y=slice(rows[0], rows[-1] + 1), x=slice(columns[0], columns[-1] + 1))
+    moved = Affine.translation(int(columns[0]), int(rows[0]))
+    return georeference(kept, data.rio.crs, grid.affine * moved)
 
 
 def _close(one: GeoBox, other: GeoBox) -> bool:

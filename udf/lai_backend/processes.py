@@ -56,7 +56,8 @@ OURS: dict[str, Function] = {
     **{
         function.__name__: function
         for function in (
-            *(dimensions.apply_dimension, grids.resample_spatial, saving.save_result),
+            *(dimensions.apply_dimension, grids.filter_bbox, grids.resample_spatial),
+            saving.save_result,
             *(scl.mask_scl_dilation, scl.to_scl_dilation_mask),
             *(vectors.aggregate_spatial, vectors.apply_polygon, vectors.filter_spatial),
             *(vectors.load_geojson, vectors.mask_polygon, vectors.vector_buffer),
@@ -176,7 +177,10 @@ def evaluate(nodes: Graph, registry: ProcessRegistry) -> Any:
         name: {**node, "process_id": node["process_id"] + "_udf" * ("udf" in node["arguments"])}
         for name, node in nodes.items()
     }
-    graph = OpenEOProcessGraph({"process_graph": named})
+    try:
+        graph = OpenEOProcessGraph({"process_graph": named})
+    except Exception as error:  # what it meets in arguments
+        raise GraphError(f"The process graph cannot be read: {error}.") from error
     try:
         call = graph.to_callable(registry, results_cache=ResultsCache(graph))
     except KeyError as error:

@@ -167,16 +167,21 @@ def aggregate_temporal(
     dimension: str | None = None,
     context: Json = None,
 ) -> xr.DataArray:
-    """Reduce the dates of each half-open interval; labels are dates, by default the starts.
+    """Reduce the dates of each half-open interval; by default, labels are the starts.
 
     Upstream makes texts of the labels and refuses intervals that overlap.
     """
     axis = dimension or "t"
     check_dimension(data, axis)
     spans = [[_instant(edge) for edge in interval] for interval in intervals]
-    names = [_instant(label) for label in labels or [start for start, _ in spans]]
+    try:
+        names = [_instant(label) for label in labels or [start for start, _ in spans]]
+    except ParameterError:  # the specification takes any numbers and texts
+        names = list(labels or [])
     if len(names) != len(spans):
         raise ParameterError(f"There are {len(spans)} intervals and {len(names)} labels.")
+    if len(set(names)) < len(names):
+        raise ParameterError("DistinctDimensionLabelsRequired: give each interval its own label.")
     dates = data[axis].values
     groups = [np.flatnonzero((dates >= start) & (dates < end)) for start, end in spans]
     return _reduce_groups(data, axis, groups, names, reducer, context)
@@ -243,8 +248,9 @@ def _reduce_groups(
         else xr.full_like(data.isel({axis: 0}, drop=True), np.nan)
         for group in groups
     ]
-    new = pd.DatetimeIndex(np.array(labels, "datetime64[ns]"), name=axis)
-    result: xr.DataArray = xr.concat(parts, new, coords="minimal", compat="override")
+    result: xr.DataArray = xr.concat(
+        parts, pd.Index(labels, name=axis), coords="minimal", compat="override"
+    )
     return georeference_like(result.transpose(*data.dims), data)
 
 

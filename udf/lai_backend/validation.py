@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lai_backend.access import allowed_path, is_web_address
-from lai_backend.arguments import check_types
-from lai_backend.errors import LaiBackendError, ParameterError, UnknownProcessError
+from lai_backend.arguments import check_offered, check_types
+from lai_backend.errors import LaiBackendError, ParameterError
 from lai_backend.extents import parse_spatial_extent, parse_temporal_extent
 from lai_backend.formats import VECTOR_FORMATS, check_format, process_specs, read_prefix
 from lai_backend.graphs import FindProcess, Graph, lower_graph, resolve_graph
@@ -52,8 +52,7 @@ def _find_problems(graph: Graph, check: Callable[[str, dict[str, Any]], None]) -
 
 
 def _check_call(process_id: str, arguments: dict[str, Any]) -> None:
-    if process_id not in process_specs():
-        raise UnknownProcessError(f"There is no process {process_id!r}.")
+    check_offered(process_id, arguments)
     check_types(process_id, arguments)
     parameters = {one["name"]: one for one in process_specs()[process_id]["parameters"]}
     for name, parameter in parameters.items():

@@ -25,11 +25,13 @@ from openeo.metadata import CollectionMetadata
 from openeo_driver import save_result
 from openeo_driver.datacube import DriverVectorCube
 from openeo_driver.errors import OpenEOApiException
+from pyproj.exceptions import CRSError
 from shapely.geometry.base import BaseGeometry
 
 from lai_backend.errors import ParameterError, SourceError, UnsupportedError
 from lai_backend.extents import snap_outward
 from lai_backend.files import Json
+from lai_backend.graphs import GEOJSON
 from lai_backend.grids import georeference, georeference_like, grid_of
 from lai_backend.neighborhood import run_on_cube
 from lai_backend.udf_runner import LocalUdf
@@ -50,7 +52,11 @@ class ZonalValues:
 
 
 def read_polygons(value: Json) -> DriverVectorCube:
-    """Return the vector cube of an argument `geometries`: GeoJSON, or one that a process gave."""
+    """Return the vector cube of an argument `geometries`: GeoJSON, or one that a process gave.
+
+    GeoJSON is in degrees, or in the CRS that its member `crs` names (GeoJSON 2008), as the openEO
+    client writes it.
+    """
     if isinstance(value, DriverVectorCube):
         return value
     if isinstance(value, ZonalValues):
@@ -58,8 +64,13 @@ def read_polygons(value: Json) -> DriverVectorCube:
     if hasattr(value, "model_dump"):  # the graph library has made a model of it
         value = value.model_dump(mode="json", exclude_none=True)
     try:
-        return DriverVectorCube.from_geojson(dict(value), columns_for_cube=[])
-    except (OpenEOApiException, KeyError, TypeError, ValueError) as error:
+        given = value.get(GEOJSON, value)
+        known = {name: part for name, part in given.items() if part is not None}
+        return DriverVectorCube.from_geojson(known, ignore_crs=False, columns_for_cube=[])
+    except (
+        *(OpenEOApiException, CRSError),
+        *(AttributeError, KeyError, TypeError, ValueError),
+    ) as error:
         raise ParameterError(f"geometries are no valid GeoJSON: {error}.") from error
 
 
@@ -259,7 +270,7 @@ def write_vectors(
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         try:
             written = dict(_writer(data, form, Path(scratch)).write_assets(folder / "out"))
-        except (OpenEOApiException, NotImplementedError) as error:
+        except (OpenEOApiException, NotImplementedError, ValueError) as error:
             raise UnsupportedError(f"Polygons cannot be saved as {form}: {error}.") from error
     for name, asset in written.items():
         Path(str(asset["href"])).rename(folder / f"{prefix}{name}")
@@ -288,8 +299,7 @@ def _writer(
     if form == "GeoJSON":
         dims = [name for name in ("geometry", "t", "bands") if name in cube.dims]
         if "t" in cube.dims:
-            labels = [f"{date}Z" for date in np.datetime_as_string(cube["t"], "s")]
-            cube = cube.assign_coords(t=labels)
+            cube = cube.assign_coords(t=_spell_dates(cube["t"].values, "%Y-%m-%dT%H:%M:%SZ"))
         frame = polygons._geometries.reset_index(drop=True)
         valued = DriverVectorCube(frame, cube.transpose(*dims))
         return save_result.VectorCubeResult(valued, form)
@@ -317,6 +327,13 @@ def _table(cube: xr.DataArray, bands: list[str]) -> pd.DataFrame:
     table = table.rename(columns={"geometry": "feature_index", "t": "date"})
     if "date" not in table:
         return table
-    table["date"] = table["date"].dt.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    table["date"] = _spell_dates(table["date"].to_numpy(), "%Y-%m-%dT%H:%M:%S.000Z")
     ordered = ["date", "feature_index", *bands]
     return table.reindex(columns=ordered).sort_values(["date", "feature_index"])
+
+
+def _spell_dates(labels: npt.NDArray[Any], form: str) -> list[str]:
+    """Return labels of t as texts, which others than dates may be already."""
+    if labels.dtype.kind != "M":
+        return [str(label) for label in labels]
+    return list(pd.DatetimeIndex(labels).strftime(form))
