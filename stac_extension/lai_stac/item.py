@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pystac
 import xarray as xr
 from shapely.geometry import shape
@@ -35,7 +33,15 @@ from lai_stac.facts import (
     write_graph,
 )
 from lai_stac.files import write_json, write_thumbnail
-from lai_stac.product import block_size, bounding_box, inside_mask, open_product, outline, to_wgs84
+from lai_stac.product import (
+    Product,
+    block_size,
+    bounding_box,
+    inside_mask,
+    open_product,
+    outline,
+    to_wgs84,
+)
 from lai_stac.statistics import ProductCounts
 from lai_stac.validation import validate_item
 from lai_udf.cog import write_lai_cogs
@@ -79,10 +85,7 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
     known = ResultFacts(**facts)
     rasters = open_product(directory, REQUIRED_BANDS)
     grid, bands = rasters.grid, list(rasters.files)
-    inside, geometry = _footprint(rasters.observed(), grid, directory)
-    counts = ProductCounts(bands, known.level)
-    for rows, layers in rasters.rows():
-        counts.add(layers, inside[rows])
+    counts, geometry = count_pixels(rasters, known.level)
     product = counts.describe(cloud_known=known.scene_classification)
     if rasters.is_series:
         product = product.without(fields.FLAG_FRACTIONS)
@@ -121,15 +124,28 @@ def build_item(directory: Path, **facts: Any) -> pystac.Item:  # noqa: ANN401  (
     return item
 
 
-def _footprint(
-    observed: npt.NDArray[np.bool_], grid: Grid, directory: Path
-) -> tuple[npt.NDArray[np.bool_], dict[str, Any]]:
-    """Return the pixels within the outline of what was observed, and that outline in degrees."""
+def count_pixels(rasters: Product, level: float) -> tuple[ProductCounts, dict[str, Any]]:
+    """Count the pixels within the outline of what was observed.
+
+    Args:
+        rasters: of the result.
+        level: of the interval, 0 to 1.
+
+    Returns:
+        The counts, and the outline in degrees (GeoJSON).
+
+    Raises:
+        RasterError: a file cannot be read, or no pixel was observed at all.
+    """
+    observed, grid = rasters.observed(), rasters.grid
     polygon = outline(observed, grid.transform)
     if polygon is None:
-        raise RasterError(f"{directory}: not one pixel was observed; there is nothing to describe")
+        raise RasterError(f"{rasters.directory}: not one pixel was observed; nothing to describe")
     inside = inside_mask(polygon, grid.transform, grid.shape)
-    return inside, to_wgs84(polygon, grid.crs, block_size(observed, grid.transform))
+    counts = ProductCounts(list(rasters.files), level)
+    for rows, layers in rasters.rows():
+        counts.add(layers, inside[rows])
+    return counts, to_wgs84(polygon, grid.crs, block_size(observed, grid.transform))
 
 
 def write_item(item: pystac.Item, directory: Path) -> Path:

@@ -50,6 +50,16 @@ OUT_OF_RANGE = CLIPPED_TO_MIN | CLIPPED_TO_MAX | OUTPUT_TOO_LOW | OUTPUT_TOO_HIG
 INTERVAL_LEVEL = 0.95
 """Level of LAI_LOWER..LAI_UPPER where a result states no other."""
 
+SIGMA_FIELDS = (
+    fields.UNCERTAINTY_MEAN,
+    fields.UNCERTAINTY_MEDIAN,
+    fields.UNCERTAINTY_P95,
+    fields.RELATIVE_UNCERTAINTY_MEDIAN,
+    fields.GCOS_GOAL_FRACTION,
+    fields.GCOS_THRESHOLD_FRACTION,
+)
+"""Fields that follow from the width of the interval and its level."""
+
 QUANTILES = (0.05, 0.5, 0.95)
 LAI_DECIMALS = 6
 FRACTION_DECIMALS = 6

@@ -1,12 +1,14 @@
-"""Items of the first release, described anew: ids, fields and numbers as they are today.
+"""Items of earlier releases, described anew: ids, fields and numbers as they are today.
 
 The rasters stay as they are. Time, scenes, model and settings are those of the old item;
-identity, statistics and footprint are computed from the files as for a new result.
+identity, statistics and footprint are computed from the files as for a new result. Items with an id
+of today keep it: their uncertainty alone is computed anew, where it is not that of their level.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -21,8 +23,10 @@ from lai_stac.cog_items import describe_cogs
 from lai_stac.errors import DescriptionError, LaiStacError
 from lai_stac.facts import GRAPH_FILE
 from lai_stac.fields import migrated
-from lai_stac.item import build_item, write_item
+from lai_stac.item import build_item, count_pixels, write_item
 from lai_stac.job_items import read_settings
+from lai_stac.product import open_product
+from lai_stac.statistics import INTERVAL_LEVEL, SIGMA_FIELDS, half_width_in_sigma
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.identity import PRODUCT
 from lai_udf.results import open_result
@@ -40,9 +44,33 @@ def is_ours(item: Document) -> bool:
 
 
 def is_current(item: Document) -> bool:
-    """Return whether an item was written by the present release."""
+    """Return whether an item is as the present release writes it."""
+    return _has_current_id(item) and _has_sigma_of_level(item)
+
+
+def _has_current_id(item: Document) -> bool:
     declared = item.get("stac_extensions") or []
     return bool(_ID.match(str(item.get("id")))) and fields.SCHEMA_URI in declared
+
+
+def _level(item: Document) -> float:
+    """Return the level of the interval."""
+    lower = (item.get("assets") or {}).get("lai_lower") or {}
+    return float(lower.get(fields.CONFIDENCE_LEVEL, INTERVAL_LEVEL))
+
+
+def _has_sigma_of_level(item: Document) -> bool:
+    """Return whether the uncertainty is the half-width of the interval by its level.
+
+    Releases took intervals of every level for those of 95 %.
+    """
+    stated = item["properties"].get(fields.UNCERTAINTY_MEAN)
+    bands = [(item["assets"].get(key) or {}).get("bands") for key in ("lai_lower", "lai_upper")]
+    ends = [(band or [{}])[0].get("statistics", {}).get("mean") for band in bands]
+    if stated is None or None in ends:
+        return True
+    sigma = (ends[1] - ends[0]) / (2 * half_width_in_sigma(_level(item)))
+    return math.isclose(stated, sigma, rel_tol=0.005, abs_tol=1e-4)
 
 
 def is_other_result(item: Document, other: Document) -> bool:
@@ -67,7 +95,7 @@ def upgrade_item(item: Document, folder: Path) -> pystac.Item:
             holds is written there.
 
     Returns:
-        A valid Item with an id of its own.
+        A valid Item with an id of its own, or the one of today that it has.
 
     Raises:
         DescriptionError: the item is none of ours, or lacks what its identity is made of.
@@ -75,6 +103,8 @@ def upgrade_item(item: Document, folder: Path) -> pystac.Item:
     """
     if not is_ours(item):
         raise DescriptionError(f"{item.get('id')} is no item of LAI rasters with a model")
+    if _has_current_id(item):
+        return _with_sigma_of_level(item, folder)
     item = migrated(item)
     properties = item["properties"]
     graph = _graph_of(item, folder)
@@ -91,12 +121,22 @@ def upgrade_item(item: Document, folder: Path) -> pystac.Item:
         samples=properties.get(fields.MC_SAMPLES, 0),
         seed=properties.get(fields.RANDOM_SEED),
         mgrs_tile=str(properties.get("grid:code", "")).removeprefix("MGRS-") or None,
-        settings=_settings_of(graph),
+        settings={"level": _level(item), **_settings_of(graph)},
         model_href=models[0]["href"] if models else None,
         created=properties.get("created"),
     )
     upgraded.properties |= {name: properties[name] for name in _KEPT if name in properties}
     return upgraded
+
+
+def _with_sigma_of_level(item: Document, folder: Path) -> pystac.Item:
+    counts, _ = count_pixels(open_product(folder), _level(item))
+    found = counts.describe()
+    made = pystac.Item.from_dict(dict(item), migrate=False)
+    made.properties |= {name: found.values[name] for name in SIGMA_FIELDS if name in found.values}
+    if found.requirements:
+        made.properties[fields.REQUIREMENTS] = [entry.to_dict() for entry in found.requirements]
+    return made
 
 
 def upgrade_folder(folder: Path) -> Path:

@@ -7,7 +7,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fake_lai import ARGUMENTS, fake_layers, write_product
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
@@ -15,7 +17,10 @@ from lai_service import Settings, create_app
 from lai_service.catalogue.databases import open_catalogue
 from lai_service.catalogue.port import all_items
 from lai_service.cli import app
+from lai_service.files.publishing import Publisher
 from lai_service.ops.upkeep import upgrade_catalogue
+from lai_stac.item import describe
+from lai_stac.statistics import SIGMA_FIELDS, half_width_in_sigma
 from lai_stac.upgrade import is_current, upgrade_folder
 from lai_stac.validation import validate_item
 
@@ -144,3 +149,41 @@ def test_the_command_upgrades_items_and_runs_on_disk(first_edition):
     assert document["properties"]["laiq:cloud_fraction"] is not None
     again = CliRunner().invoke(app, ["upgrade", str(first_edition)])
     assert again.exit_code == 1  # neither an item nor a run
+
+
+@pytest.fixture
+def of_level_80(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, dict]:
+    """Return a folder whose item takes intervals of 80 % for those of 95 %, and the true one."""
+    folder = write_product(tmp_path / "result", fake_layers(rng))
+    path = describe(folder, **ARGUMENTS, settings={"level": 0.8})
+    true = json.loads(path.read_text())
+    stale = json.loads(path.read_text())
+    for name in SIGMA_FIELDS:
+        stale["properties"][name] *= half_width_in_sigma(0.8) / half_width_in_sigma(0.95)
+    path.write_text(json.dumps(stale))
+    return folder, true
+
+
+def test_the_uncertainty_of_an_item_of_today_becomes_that_of_its_level(
+    of_level_80: tuple[Path, dict], tmp_path: Path
+) -> None:
+    folder, true = of_level_80
+    settings = Settings(data=tmp_path / "data")
+    catalogue = open_catalogue(settings)
+    Publisher(catalogue, settings.data, (tmp_path,)).publish(folder, collection="mine")
+    assert upgrade_catalogue(catalogue, settings.data) == (1, [])
+    (item,) = all_items(catalogue)
+    catalogue.close()
+    assert item["properties"] == true["properties"]
+    assert (item["collection"], item["id"]) == ("mine", true["id"])
+    assert all((settings.data / a["href"]).is_file() for a in item["assets"].values())
+    again = CliRunner().invoke(app, ["upgrade", "--data", str(settings.data)])
+    assert again.stdout == "nothing to upgrade\n"
+
+
+def test_a_folder_of_today_gets_the_uncertainty_of_its_level(
+    of_level_80: tuple[Path, dict],
+) -> None:
+    folder, true = of_level_80
+    assert upgrade_folder(folder) == folder
+    assert json.loads((folder / f"{true['id']}.json").read_text()) == true

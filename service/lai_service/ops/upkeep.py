@@ -1,8 +1,8 @@
-"""Upkeep of a catalogue: `repair` after a crash, `upgrade` from the first release.
+"""Upkeep of a catalogue: `repair` after a crash, `upgrade` from earlier releases.
 
 `repair` removes files that no item names, and names items whose files are gone. `upgrade` describes
 each item anew from its own files, publishes it under its new id and, only then, removes it under
-its old one. An interruption leaves an item twice, never none; the same command resumes.
+an old one. An interruption leaves an item twice, never none; the same command resumes.
 """
 
 import shutil
@@ -142,10 +142,13 @@ def _upgrade(catalogue: Catalogue, data: Path, item: Document) -> str:
     with tempfile.TemporaryDirectory(prefix=".upgrade-", dir=data) as work:
         folder = Path(work) / "item"
         copy_files((data / href).parent, folder)
-        described = upgrade_item(_with_local_links(item), folder)
+        described = upgrade_item(_with_local_hrefs(item), folder)
         write_item(described, folder)
         (folder / f"{described.id}.json").rename(folder / "item.json")
-        collection = collection_name(collection_id, described.to_dict())
+        is_same = described.id == item_id
+        collection = (
+            collection_id if is_same else collection_name(collection_id, described.to_dict())
+        )
         published = Publisher(catalogue, data, (Path(work),), collection).publish(
             folder, collection=collection
         )
@@ -156,12 +159,12 @@ def _upgrade(catalogue: Catalogue, data: Path, item: Document) -> str:
     return f"{published.item['collection']}/{published.item['id']}"
 
 
-def _with_local_links(item: Document) -> Document:
-    """Return an item whose links to published files name them beside the rasters."""
-    links = [
-        {**link, "href": f"./{Path(str(link['href'])).name}"}
-        if is_relative(str(link.get("href"))) and link.get("rel") == "derived_from"
-        else link
-        for link in item.get("links") or []
-    ]
-    return {**item, "links": links}
+def _with_local_hrefs(item: Document) -> Document:
+    """Return an item whose assets and links name published files as lying beside it."""
+
+    def local(thing: Document) -> Document:
+        href = str(thing.get("href"))
+        return {**thing, "href": f"./{Path(href).name}"} if is_relative(href) else thing
+
+    assets = {key: local(asset) for key, asset in item["assets"].items()}
+    return {**item, "assets": assets, "links": [local(link) for link in item.get("links") or []]}
