@@ -376,8 +376,20 @@ def test_mask_can_be_left_out(cube: xr.DataArray) -> None:
         (lambda cube: cube.rename(x="column"), GridError, None),
         (lambda cube: xr.concat([cube, cube.sel(bands=["B02"])], "bands"), MetadataError, None),
         (lambda cube: np.ones(3), LaiUdfError, "data"),
+        (lambda cube: cube.isel(y=[0], x=[0]), GridError, "resolution"),
     ],
-    ids=["no CRS", "30 m", "no B05", "no date", "text", "no names", "no x", "twice", "numpy"],
+    ids=[
+        "crs",
+        "30 m",
+        "no B05",
+        "no date",
+        "text",
+        "no names",
+        "no x",
+        "twice",
+        "numpy",
+        "one pixel",
+    ],
 )
 def test_what_is_no_cube_is_refused_before_any_work(
     cube: xr.DataArray, change: Any, error: type[Exception], parameter: str | None

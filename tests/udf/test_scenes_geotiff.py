@@ -180,8 +180,9 @@ def test_time_comes_from_the_tag_or_the_caller_or_is_missed(tmp_path):
     assert caught.value.parameter == "datetime"
     scene = read_scene(path, datetime="2021-06-24T12:30:00+02:00")
     assert scene.attrs["datetime"] == "2021-06-24T10:30:00Z"
-    with pytest.raises(MetadataError):
+    with pytest.raises(MetadataError) as caught:
         read_scene(path, datetime="yesterday")
+    assert (caught.value.parameter, caught.value.value) == ("datetime", "yesterday")
 
 
 def test_degrees_wrong_pixels_and_missing_crs_are_refused(tmp_path):

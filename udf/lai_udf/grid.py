@@ -76,7 +76,9 @@ class Grid:
         steps = [step for step in (_step(x, where), -_step(y, where)) if step]
         if not steps and pixel is None:
             raise GridError(
-                f"{where}: one pixel has no size: give a window of more, or its resolution"
+                f"{where}: one pixel has no size",
+                parameter="resolution",
+                expected="10 or 20, or give a window of more",
             )
         width = steps[0] if steps else float(pixel or 0)
         height = steps[-1] if steps else width

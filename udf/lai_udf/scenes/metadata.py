@@ -290,7 +290,12 @@ def utc(text: str, where: str) -> str:
             continue
         time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
         return time.isoformat().replace("+00:00", "Z")
-    raise MetadataError(f"{where}: {text!r} is no time; write it as 2021-06-24T10:30:31Z")
+    raise MetadataError(
+        f"{where}: {text!r} is no time",
+        parameter="datetime",
+        value=text,
+        expected="a time such as 2021-06-24T10:30:31Z",
+    )
 
 
 def _by(pattern: str) -> Callable[[str], datetime]:
