@@ -7,6 +7,7 @@ the most serious flag of a pixel and nothing where there is none.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from rio_tiler.colormap import ColorMaps
@@ -74,6 +75,7 @@ class Style:
         return f"{ends}colormap_name={self.colour_map}&"
 
 
+@cache  # the same for every application and request
 def colour_maps() -> ColorMaps:
     """Return the colour maps of the tiles: those of rio-tiler and ours."""
     lai, spread = (
