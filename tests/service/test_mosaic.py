@@ -144,6 +144,11 @@ def test_an_unknown_style_or_collection_is_not_found(client: TestClient) -> None
     assert client.get("/map/dates?collection=none").status_code == 404
 
 
+def test_no_outline_of_the_map_runs_across_the_whole_world(client: TestClient) -> None:
+    for line in client.get("/map/vendor/countries.json").json()["coordinates"]:
+        assert np.abs(np.diff(np.array(line)[:, 0])).max() < 180
+
+
 def test_the_page_and_its_parts_are_in_the_package(client: TestClient) -> None:
     page = client.get("/map/")
     assert page.status_code == 200

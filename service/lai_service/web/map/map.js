@@ -91,9 +91,19 @@ function fit([west, south, east, north]) {
   map.fitBounds([[west, south], [west > east ? east + 360 : east, north]], { padding: 30, animate: false, maxZoom: 15 });
 }
 
+// Lines that jump from 180° to -180° run on beyond it: the map would draw the jump.
+const unroll = line => line.reduce((done, [x, y]) => (
+  [...done, [x + 360 * Math.round(((done.at(-1)?.[0] ?? x) - x) / 360), y]]), []);
+
+function unrolled(node) {
+  if (Array.isArray(node)) return typeof node[0]?.[0] === 'number' ? unroll(node) : node.map(unrolled);
+  if (node === null || typeof node !== 'object') return node;
+  return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, unrolled(value)]));
+}
+
 async function showCurve(geometry) {
   state.geometry = geometry;
-  map.getSource('place')?.setData(geometry);
+  map.getSource('place')?.setData(unrolled(geometry));
   writeAddress();
   report('reading …');
   try {
@@ -151,7 +161,7 @@ function closeDrawing() {
 function onClick(event) {
   const { lng, lat } = event.lngLat.wrap();
   if (drawing.active) {
-    drawing.corners.push([lng, lat]);
+    drawing.corners = unroll([...drawing.corners, [lng, lat]]);
     const line = drawing.corners.length > 1 ? drawing.corners : [...drawing.corners, ...drawing.corners];
     map.getSource('place').setData({ type: 'LineString', coordinates: line });
     return;
@@ -206,7 +216,7 @@ async function start() {
       version: 8,
       sources: {
         outlines: { type: 'geojson', data: new URL('vendor/countries.json', import.meta.url).href, attribution: 'Natural Earth' },
-        place: { type: 'geojson', data: state.geometry ?? empty },
+        place: { type: 'geojson', data: unrolled(state.geometry ?? empty) },
       },
       layers: [
         { id: 'background', type: 'background', paint: { 'background-color': '#eef2f4' } },
