@@ -221,6 +221,30 @@ def test_labels_that_meet_a_condition_are_kept_dates_too(tiny):
     assert execute(tiny, "filter_labels", dimension="bands", condition=both).sizes["bands"] == 2
 
 
+def test_texts_that_look_like_dates_are_texts(tiny):
+    condition = child("text_begins", data=VALUE, pattern="2024-06-11")
+    assert execute(tiny, "filter_labels", dimension="t", condition=condition).sizes["t"] == 1
+    named = execute(tiny, "add_dimension", name="year", label="2024", type="other")
+    assert named["year"].values.tolist() == ["2024"]
+    labels = execute(tiny, "dimension_labels", dimension="t")
+    assert labels == [f"2024-06-{day}T00:00:00Z" for day in ("01", "11", "21")]
+
+
+def test_the_label_of_a_new_dimension_of_time_is_a_date():
+    still = cube_of(np.ones((4, 4))).isel(t=0, drop=True)
+    dated = upstream.add_dimension(still, "t", "2024-06-11", "temporal")
+    assert dated["t"].values == np.datetime64("2024-06-11")
+    assert dated.rio.transform() == still.rio.transform()
+
+
+def test_a_cube_of_which_nothing_is_left_is_not_written(tmp_path):
+    from lai_backend.saving import SavedResult, write_result
+
+    empty = cube_of(np.ones((4, 4))).isel(t=slice(0))
+    with pytest.raises(NoDataError):
+        write_result(SavedResult(empty, "netCDF"), tmp_path, True)
+
+
 def test_gaps_are_filled_along_the_dates():
     values = np.array([1.0, np.nan, np.nan, 7.0, np.nan])
     labels = np.array(

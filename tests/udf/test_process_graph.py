@@ -280,7 +280,14 @@ def test_a_polygon_in_two_utm_zones_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "geometry", [{"type": "Polygon"}, {}, {"type": "Polygon", "coordinates": []}]
+    "geometry",
+    [
+        {"type": "Polygon"},
+        {},
+        {"type": "Polygon", "coordinates": []},
+        {"type": "Point", "coordinates": [1.0, 43.5]},
+        {"type": "Polygon", "coordinates": [[[5e5, 4.8e6], [5.1e5, 4.8e6], [5e5, 4.9e6]]]},
+    ],
 )
 def test_what_is_no_polygon_is_refused(geometry: Any) -> None:
     with pytest.raises(LaiGraphError):

@@ -90,6 +90,11 @@ def test_geometries_without_area_are_refused(geometry):
         repair(geometry, 32631)
 
 
+def test_metres_are_no_degrees():
+    with pytest.raises(GeometryError):
+        repair(Polygon([(WEST, NORTH), (WEST + 100, NORTH), (WEST, NORTH - 100)]), 4326)
+
+
 def test_a_zone_off_the_raster_is_reported_as_not_seen():
     zones = weigh_zones([parcel(9000, 0, 50, 50), None, Polygon()], 32631, GRID)
     statistics = describe_pixels(take_pixels(zones, {"lai": PLANE}))

@@ -16,7 +16,7 @@ from odc.geo.geom import BoundingBox
 from openeo_driver.datacube import DriverVectorCube
 from rasterio.errors import RasterioError
 
-from lai_backend.errors import GraphError, ParameterError, ResultError
+from lai_backend.errors import GraphError, NoDataError, ParameterError, ResultError
 from lai_backend.extents import stac_footprint
 from lai_backend.files import Json
 from lai_backend.formats import check_format, read_prefix
@@ -187,6 +187,8 @@ def _normalise(cube: xr.DataArray, *, dated: bool) -> xr.DataArray:
     for axis in ("y", "x"):
         if axis not in cube.dims:
             raise ParameterError(f"save_result needs a raster cube; this one has {cube.dims}.")
+    if 0 in cube.shape:
+        raise NoDataError(f"Nothing is left of the cube to be saved: {dict(cube.sizes)}.")
     if cube.rio.crs is None:
         raise ParameterError("save_result needs a cube with a coordinate reference system.")
     crs, transform = cube.rio.crs, transform_of(cube)

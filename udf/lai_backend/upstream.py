@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
-from openeo_pg_parser_networkx.pg_schema import ParameterReference
+from openeo_pg_parser_networkx.pg_schema import Date, DateTime, ParameterReference, Year
 from openeo_processes_dask import process_implementations
 from openeo_processes_dask.process_implementations.core import process
 
@@ -32,17 +32,20 @@ FREQUENCIES = {
 DECADES = {"decade": 0, "decade-ad": 1}  # last digit of the first year
 IN_LISTS = (ParameterReference, da.Array, np.ndarray)
 """What makes a list more than plain values: parameters, and results of other nodes."""
+TEXTS = {Year: "%Y", Date: "%Y-%m-%d", DateTime: "%Y-%m-%dT%H:%M:%SZ"}
+"""What the graph library makes of texts that look like dates, and how they looked."""
 SEPARATE = "__cubes__"
 """Dimension of two cubes that are merged without a resolver although all their labels are equal."""
 
 
 def resolve_lists(function: Process) -> Process:
-    """Wrap a process so that parameters and arrays inside a list count, as in `max([x, y])`.
+    """Wrap a process so that parameters and arrays inside a list count, and texts are texts.
 
     Upstream resolves an argument that is a parameter, not a list of them
     (Open-EO/openeo-processes-dask#42 is the same fault in `merge_cubes`), and takes a list of
     arrays, such as elements of an array, for one whose first axis is the list: with as many of
-    them as dates it reduced over the dates. Here the list lies along the axis of its parent.
+    them as dates it reduced over the dates. Here the list, as in `max([x, y])`, lies along the
+    axis of its parent. Texts that look like dates come as objects, which no process takes.
     """
     resolved = process(function)
     takes_axis = "axis" in inspect.signature(function).parameters
@@ -53,6 +56,8 @@ def resolve_lists(function: Process) -> Process:
         for name, index in (kwargs.get("positional_parameters") or {}).items():
             known[name] = args[index]
         for name, value in list(kwargs.items()):
+            if type(value) in TEXTS:
+                kwargs[name] = format(value.root, TEXTS[type(value)])
             if isinstance(value, list) and any(isinstance(v, IN_LISTS) for v in value):
                 parts: Any = [
                     known.get(v.from_parameter) if isinstance(v, ParameterReference) else v
@@ -67,6 +72,14 @@ def resolve_lists(function: Process) -> Process:
         return resolved(*args, named_parameters=named_parameters, **kwargs)
 
     return call
+
+
+def add_dimension(data: xr.DataArray, name: str, label: Json, type: str = "other") -> xr.DataArray:
+    """Add a dimension of one label; upstream makes a text of that of a temporal one."""
+    if type == "temporal":
+        label = _instant(label)
+    added = process_implementations.add_dimension(data, name, label, type)
+    return georeference_like(added, data)
 
 
 def array_interpolate_linear(
@@ -127,17 +140,22 @@ def apply_kernel(
     return georeference_like(convolved.astype(np.float32), data)
 
 
+def dimension_labels(data: xr.DataArray, dimension: str) -> list[Any]:
+    """Return the labels of a dimension, dates as RFC 3339 has them; upstream gives nanoseconds."""
+    check_dimension(data, dimension)
+    labels = data[dimension].values
+    if labels.dtype.kind == "M":
+        return [f"{label}Z" for label in np.datetime_as_string(labels, unit="s")]
+    return list(labels.tolist())
+
+
 def filter_labels(
     data: xr.DataArray, condition: Process, dimension: str, context: Json = None
 ) -> xr.DataArray:
     """Keep the labels that meet a condition; upstream keeps the first, and takes no dates."""
-    check_dimension(data, dimension)
-    labels = data[dimension].values
-    if labels.dtype.kind == "M":
-        labels = np.array([f"{label}Z" for label in np.datetime_as_string(labels, unit="s")])
     kept = [
         index
-        for index, label in enumerate(labels.tolist())
+        for index, label in enumerate(dimension_labels(data, dimension))
         if condition(named_parameters={"value": label, "context": context})
     ]
     return data.isel({dimension: kept})
@@ -329,8 +347,16 @@ REPLACEMENTS: dict[str, Process] = {
     **{
         function.__name__: function
         for function in (
-            *(aggregate_temporal, aggregate_temporal_period, apply_kernel, filter_labels),
-            *(array_interpolate_linear, array_modify, mask, merge_cubes, rename_labels),
+            *(add_dimension, aggregate_temporal, aggregate_temporal_period, apply_kernel),
+            dimension_labels,
+            *(
+                filter_labels,
+                array_interpolate_linear,
+                array_modify,
+                mask,
+                merge_cubes,
+                rename_labels,
+            ),
         )
     },
 }

@@ -355,6 +355,8 @@ def read_geometry(geometry: Mapping[str, Any] | BaseGeometry) -> BaseGeometry:
     """
     try:
         polygon = repair(geometry if isinstance(geometry, BaseGeometry) else _shape(geometry))
+        if polygon.area == 0:
+            raise GeometryError("a point has no area")
     except (GeometryError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise LaiGraphError(
             f"this is no polygon ({error})",

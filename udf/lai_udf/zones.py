@@ -145,7 +145,8 @@ def repair(geometry: BaseGeometry, crs: Any = WGS84) -> BaseGeometry:  # noqa: A
     collection the polygons are taken.
 
     Raises:
-        GeometryError: it is empty, is no point and has no area, or a coordinate is not finite.
+        GeometryError: it is empty, is no point and has no area, or a coordinate is not finite or
+            no latitude.
     """
     if geometry.is_empty:
         raise GeometryError("the geometry is empty")
@@ -153,6 +154,8 @@ def repair(geometry: BaseGeometry, crs: Any = WGS84) -> BaseGeometry:  # noqa: A
         raise GeometryError("the geometry has a coordinate that is not finite")
     flat = shapely.force_2d(geometry)
     if read_crs(crs).is_geographic:
+        if not -90 <= flat.bounds[1] <= flat.bounds[3] <= 90:
+            raise GeometryError("a latitude lies beyond 90°: are the coordinates metres?")
         flat = unroll(flat)
     if isinstance(flat, Point):
         return flat
