@@ -109,6 +109,13 @@ def build_registry(
 def plain_registry() -> ProcessRegistry:
     """Return the processes of openeo-processes-dask."""
     registry = ProcessRegistry(wrap_funcs=[_named, upstream.resolve_lists])
+    registry.store = {space: dict(known) for space, known in _wrapped_once().store.items()}
+    return registry
+
+
+@functools.cache
+def _wrapped_once() -> ProcessRegistry:
+    registry = ProcessRegistry(wrap_funcs=[_named, upstream.resolve_lists])
     for name, function in inspect.getmembers(process_implementations, inspect.isfunction):
         if hasattr(specs, name):
             registry[name] = Process(spec=getattr(specs, name), implementation=function)
@@ -133,6 +140,7 @@ def _named(function: Function) -> Function:
         except Exception as error:
             raise ParameterError(f"{function.__name__.strip('_')}: {error}.") from error
 
+    call.__signature__ = signature  # type: ignore[attr-defined]  # upstream asks at every call
     return call
 
 
