@@ -56,6 +56,8 @@ def test_bad_search_body_is_answered_400(filled: TestClient, subtests: pytest.Su
         b'{"intersects": {"type": "Point"}}',
         b'{"sortby": [{"field": "id", "direction": "sideways"}]}',
         b'{"query": {"id": 1}}',
+        b'{"fields": {"include": ["\\ud800"]}}',
+        b'{"filter-crs": "\\ud800CRS84"}',
         b'{"bbox": [NaN, 0, 1, 1]}',
         b'{"filter": ' + b'{"op":"not","args":[' * 20_000,
         b"[" * 100_000,

@@ -211,11 +211,11 @@ class PictureCaching:
 
 
 def check_json(value: object) -> None:
-    """Check depth and number of values and positions of JSON that was read.
+    """Check depth and number of values and positions of JSON that was read, and its texts.
 
     Raises:
-        ValueError: it is nested deeper than `MAX_DEPTH`, holds more than `MAX_VALUES` values, or
-            lists of coordinates inside hold more than `MAX_VERTICES` positions.
+        ValueError: it is nested deeper than `MAX_DEPTH`, holds more than `MAX_VALUES` values, half
+            a surrogate pair, or lists of coordinates of more than `MAX_VERTICES` positions.
     """
     vertices = values = 0
     level, depth = [value], 0
@@ -226,6 +226,8 @@ def check_json(value: object) -> None:
         values += len(level)
         if values > MAX_VALUES:
             raise ValueError(f"the body holds more than {MAX_VALUES} values")
+        for text in (node for node in level if isinstance(node, str)):
+            text.encode()  # raises of half a surrogate pair
         vertices += sum(_is_position(node) for node in level)
         if vertices > MAX_VERTICES:
             raise ValueError(f"the geometries have more than {MAX_VERTICES} vertices; simplify")
