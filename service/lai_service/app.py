@@ -117,6 +117,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
         GZipMiddleware,
         minimum_size=1024,
         compresslevel=5,
+        thread_minimum_size=1024 * 1024,  # a page of 50 items takes less than to change threads
         exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, "image/*"),  # COGs keep ranges
     )
     app.add_middleware(HeadAsGet)

@@ -39,19 +39,20 @@ def conditions_of(search: Search, *, by_index: bool = True) -> Sql:
         FilterError: the filter is not supported.
     """
     parts = [Sql("1")]
-    for column, values in (("collection", search.collections), ("id", search.ids)):
+    place = place_of(search)
+    # `+` keeps SQLite from an index: of collections where that of the sort order meets the first
+    # items soon, of time as well where the R*Tree finds a few.
+    plus_time = "+" if place is not None and by_index and search.ids is None else ""
+    plus = "+" if plus_time or _walks_along_property(search) else ""
+    for column, values in ((f"{plus}i.collection", search.collections), ("i.id", search.ids)):
         if values is not None:
             marks = ", ".join("?" * len(values))
             texts = tuple(checked_text(value) for value in values)
-            # `+` keeps SQLite from sorting all items of a collection where the index of the sort
-            # order meets the first ones soon.
-            plus = "+" if column == "collection" and _walks_along_property(search) else ""
-            parts.append(Sql(f"{plus}i.{column} in ({marks})", texts))
+            parts.append(Sql(f"{column} in ({marks})", texts))
     if search.end_us is not None:
-        parts.append(Sql("i.t0 <= ?", (search.end_us,)))
+        parts.append(Sql(f"{plus_time}i.t0 <= ?", (search.end_us,)))
     if search.start_us is not None:
         parts.append(Sql("i.t1 >= ?", (search.start_us,)))
-    place = place_of(search)
     if place is not None:
         parts.append(geometry_to_sql(place, by_index=by_index))
     if search.filter is not None:

@@ -22,6 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import shapely
+from pydantic_core import from_json
 from shapely.geometry.base import BaseGeometry
 
 from lai_service.catalogue.cql2 import CONVERSE
@@ -302,9 +303,9 @@ def row_of(document: Document) -> tuple[ItemRow, BaseGeometry | None]:
 
 def document_of(collection: str, geometry: str | None, props: str, rest: str) -> Document:
     """Put an item together from its columns."""
-    document: Document = json.loads(rest)
-    document["geometry"] = None if geometry is None else json.loads(geometry)
-    document["properties"] = json.loads(props)
+    document: Document = from_json(rest)  # twice as fast as `json`
+    document["geometry"] = None if geometry is None else from_json(geometry)
+    document["properties"] = from_json(props)
     document["collection"] = collection
     return document
 
