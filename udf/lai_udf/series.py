@@ -103,6 +103,12 @@ class LaiInputError(ValueError):
         self.value, self.expected = value, expected
 
 
+def require(is_kept: bool, parameter: str, value: object, expected: str) -> None:
+    """Raise `LaiInputError` where a rule for a parameter is not kept."""
+    if not is_kept:
+        raise LaiInputError(parameter=parameter, value=value, expected=expected)
+
+
 @dataclass(frozen=True)
 class SeriesOptions:
     """The `context` of the process graph, checked: a key of it is a field here."""
@@ -128,23 +134,14 @@ class SeriesOptions:
         numbers = {"level": (0.5, 0.999), "max_gap_days": (1, 400), "reflectance_scale": (1e-9, 10)}
         for key, (low, high) in numbers.items():
             value = getattr(self, key)
-            if type(value) not in (int, float) or not low <= value <= high:
-                raise LaiInputError(
-                    parameter=key, value=value, expected=f"a number from {low} to {high}"
-                )
-        if (self.dates is None) == (self.step_days is None):
-            raise LaiInputError(
-                parameter="dates",
-                value=self.dates,
-                expected=f'ISO 8601 dates, or "{OBSERVED}", or step_days with start and end '
-                "instead: the dates of a chunk differ from its neighbours'",
-            )
-        if self.step_days is not None and (
-            type(self.step_days) is not int or not 1 <= self.step_days <= 366
-        ):
-            raise LaiInputError(
-                parameter="step_days", value=self.step_days, expected="a whole number of days"
-            )
+            is_inside = type(value) in (int, float) and low <= value <= high
+            require(is_inside, key, value, f"a number from {low} to {high}")
+        rule = f'ISO 8601 dates, or "{OBSERVED}", or step_days with start and end instead: the '
+        rule += "dates of a chunk differ from its neighbours'"
+        require((self.dates is None) != (self.step_days is None), "dates", self.dates, rule)
+        step = self.step_days
+        is_step = step is None or (type(step) is int and 1 <= step <= 366)
+        require(is_step, "step_days", step, "a whole number of days")
         if self.dates != OBSERVED:
             self.list_dates()
 
@@ -154,23 +151,17 @@ class SeriesOptions:
             return []
         if self.step_days is not None:
             start, end = (read_date(key, getattr(self, key)) for key in ("start", "end"))
-            if end < start:
-                raise LaiInputError(parameter="end", value=self.end, expected="after start")
+            require(start <= end, "end", self.end, "after start")
             count = (end - start).days // self.step_days + 1
-            found = [start + timedelta(days=self.step_days * number) for number in range(count)]
-        elif isinstance(self.dates, str) or not self.dates:
-            raise LaiInputError(
-                parameter="dates", value=self.dates, expected=f'ISO 8601 dates or "{OBSERVED}"'
-            )
+            days = [start + timedelta(days=self.step_days * number) for number in range(count)]
         else:
-            found = [read_date("dates", text) for text in self.dates]
-        if len(found) > MAX_DATES:
-            raise LaiInputError(
-                parameter="dates", value=len(found), expected=f"at most {MAX_DATES} days"
-            )
-        if twice := next((str(day) for day in found if found.count(day) > 1), None):
-            raise LaiInputError(parameter="dates", value=twice, expected="different days")
-        return found
+            listed = () if isinstance(self.dates, str) or self.dates is None else self.dates
+            require(len(listed) > 0, "dates", self.dates, f'ISO 8601 dates or "{OBSERVED}"')
+            days = [read_date("dates", text) for text in listed]
+        require(len(days) <= MAX_DATES, "dates", len(days), f"at most {MAX_DATES} days")
+        twice = next((str(day) for day in days if days.count(day) > 1), None)
+        require(twice is None, "dates", twice, "different days")
+        return days
 
 
 def read_date(key: str, text: object) -> date:
@@ -183,14 +174,14 @@ def read_date(key: str, text: object) -> date:
 
 def read_settings(context: dict[str, Any] | None) -> SeriesOptions:
     """Check the context; raise `LaiInputError` for an unknown key or an unusable value."""
-    given = {key: value for key, value in (context or {}).items() if value is not None}
-    known = [field.name for field in fields(SeriesOptions)]
-    if unknown := sorted(set(given) - set(known)):
-        raise LaiInputError(f"unknown context key {', '.join(unknown)}: use {', '.join(known)}")
+    settings = {key: value for key, value in (context or {}).items() if value is not None}
+    keys = [field.name for field in fields(SeriesOptions)]
+    if unknown := sorted(set(settings) - set(keys)):
+        raise LaiInputError(f"unknown context key {', '.join(unknown)}: use {', '.join(keys)}")
     for key in ("dates", "period"):
-        if isinstance(given.get(key), list):
-            given[key] = tuple(map(str, given[key]))
-    return SeriesOptions(**given)
+        if isinstance(settings.get(key), list):
+            settings[key] = tuple(map(str, settings[key]))
+    return SeriesOptions(**settings)
 
 
 @dataclass(frozen=True)
@@ -766,15 +757,15 @@ def smooth_series(
         name: np.asarray(values, dtype="float64") for name, values in (bands or {}).items()
     }
     labels = read_days(times)
-    if any(column.shape != labels.shape for column in columns.values()):
-        raise LaiInputError(parameter="lai", value=len(columns["LAI"]), expected="as long as times")
+    is_long = all(column.shape == labels.shape for column in columns.values())
+    require(is_long, "lai", len(columns["LAI"]), "as long as times")
     targets = list_targets(labels, settings)
     names = output_names(settings)
     cube = {name: column[:, None, None] for name, column in columns.items()}
     refuse_scaled(cube, settings)
     result = smooth_arrays(labels, cube, targets, settings, names)
-    found = {name: result[:, position, 0, 0] for position, name in enumerate(names)}
-    return {"time": targets.astype("datetime64[D]")} | found
+    curve = {name: result[:, position, 0, 0] for position, name in enumerate(names)}
+    return {"time": targets.astype("datetime64[D]")} | curve
 
 
 def read_days(times: Sequence[object] | np.ndarray) -> np.ndarray:
@@ -811,13 +802,9 @@ def list_targets(labels: np.ndarray, settings: SeriesOptions) -> np.ndarray:
         first, last = labels.min() - MARGIN_DAYS, labels.max() + MARGIN_DAYS
     else:
         return targets
-    outside = targets[(targets < first) | (targets > last)]
-    if len(outside):
-        raise LaiInputError(
-            parameter="dates" if settings.step_days is None else "start",
-            value=str(outside[0].astype("datetime64[D]")),
-            expected="inside the period that was loaded",
-        )
+    key = "dates" if settings.step_days is None else "start"
+    outside = targets[(targets < first) | (targets > last)].astype("datetime64[D]")
+    require(not len(outside), key, str(*outside[:1]), "inside the period that was loaded")
     return targets
 
 
@@ -846,13 +833,8 @@ def smooth_arrays(
             values = band[order, block].reshape(len(order), -1)
             is_reflectance = name in EVIDENCE_BANDS
             pixels[name] = to_reflectance(values, settings) if is_reflectance else values
-        smoothed = smooth_pixels(
-            labels[order],
-            pixels,
-            targets[target_order],
-            level=settings.level,
-            max_gap_days=settings.max_gap_days,
-        )
+        limits = {"level": settings.level, "max_gap_days": settings.max_gap_days}
+        smoothed = smooth_pixels(labels[order], pixels, targets[target_order], **limits)
         for position, name in enumerate(names):
             part = smoothed[name].reshape(len(targets), -1, width)
             result[target_order, position, block] = part
@@ -869,13 +851,9 @@ def refuse_scaled(cube: Mapping[str, np.ndarray], settings: SeriesOptions) -> No
     for name in EVIDENCE_BANDS:
         stored = sampled.get(name, np.zeros(0))
         values = stored[np.isfinite(stored)] * settings.reflectance_scale
-        if values.size and float(np.median(values)) > MAX_REFLECTANCE:
-            raise LaiInputError(
-                parameter="reflectance_scale",
-                value=settings.reflectance_scale,
-                expected=f"0.0001 for digital numbers: {name} is {np.median(values):g} in the "
-                "middle",
-            )
+        middle = float(np.median(values)) if values.size else 0.0
+        rule = f"0.0001 for digital numbers: {name} is {middle:g} in the middle"
+        require(middle <= MAX_REFLECTANCE, "reflectance_scale", settings.reflectance_scale, rule)
 
 
 def to_reflectance(stored: np.ndarray, settings: SeriesOptions) -> np.ndarray:
@@ -921,17 +899,11 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
     arrays, bands = read_bands(cube), output_bands(settings)
     refuse_scaled(arrays, settings)
     smoothed = smooth_arrays(labels, arrays, targets, settings, bands)
-    times = (
-        cube["t"].values
-        if settings.dates == OBSERVED
-        else targets.astype("datetime64[D]").astype("datetime64[ns]")
-    )
+    times = targets.astype("datetime64[D]").astype("datetime64[ns]")
+    times = cube["t"].values if settings.dates == OBSERVED else times
     kept = {dim: cube[dim] for dim in ("y", "x") if dim in cube.coords}
-    return xarray.DataArray(
-        smoothed,
-        dims=("t", "bands", "y", "x"),
-        coords={"t": times, "bands": list(bands), **kept},
-    )
+    labelled = {"t": times, "bands": list(bands), **kept}
+    return xarray.DataArray(smoothed, dims=("t", "bands", "y", "x"), coords=labelled)
 
 
 def output_bands(settings: SeriesOptions) -> tuple[str, ...]:
