@@ -7,7 +7,8 @@ import pytest
 import rasterio
 import xarray as xr
 
-from lai_udf.predict import BANDS, CLEAR_SCENE_CLASSES, find_wrong_scaling
+from lai_udf.guard import CLEAR_SCENE_CLASSES, find_wrong_scaling
+from lai_udf.predict import BANDS
 
 pytestmark = pytest.mark.shared
 OFFSET = np.float32(0.1)  # what a forgotten offset of baseline 04.00 adds

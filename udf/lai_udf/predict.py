@@ -67,7 +67,6 @@ NOMINAL_COSINES = (1.0, 0.76604444, 0.0)  # view zenith 0, sun zenith 40, relati
 NO_DATA_SCENE_CLASSES = (0, 1)  # no data, saturated or defective
 MASKED_SCENE_CLASSES = (3, 8, 9, 10, 11)  # shadow, cloud (medium, high), cirrus, snow
 WATER_SCENE_CLASS = 6  # no vegetation: no LAI there, its neighbours are not touched
-CLEAR_SCENE_CLASSES = (2, 4, 5, 6, 7)
 SCENE_CLASS_COUNT = 12
 # What surface reflectance can be. Below: fill values; above: saturation (65535) or no reflectance.
 MIN_REFLECTANCE, MAX_REFLECTANCE = -0.2, 2.0
@@ -81,7 +80,6 @@ COARSE_ROWS = [row for row in range(len(BANDS)) if row not in FINE_ROWS]  # 20 m
 BLOCK_PIXELS = ((0, 0), (0, 1), (1, 0), (1, 1))  # of a 20 m block at 10 m: (row, column)
 CONTRACT_VERSIONS = (1, 2)
 HALO_PX = 16  # the overlap of the windows; a multiple of every network's pooling
-MIN_JUDGED_PX = 64  # fewer pixels, at the edge of a swath, prove nothing about the scaling
 NEAR_PX = 2  # width of flags 32 and 64 where the bundle states none, see `flag_pixels`
 BLOCK_PX = 416  # larger windows go through in blocks of this size, halo included: cache and memory
 READ_PX = 1024  # pixels read together: OpenBLAS keeps such small products on one thread
@@ -625,74 +623,6 @@ def read_cosines(values: np.ndarray, labels: list[str]) -> np.ndarray:
     cosines = np.cos(np.deg2rad(np.stack(angles))).astype("float32")
     nominal = np.array(NOMINAL_COSINES, dtype="float32")[:, None, None]
     return np.where(np.isfinite(cosines), cosines, nominal)
-
-
-def find_wrong_scaling(
-    reflectance: np.ndarray,
-    scene_class: np.ndarray | None = None,
-    *,
-    offset_is_known: bool = False,
-    scale: float = 1.0,
-) -> LaiInputError | None:
-    """Judge the scaling of a whole scene, or of all dates of one processing baseline together.
-
-    To be asked once, never of a chunk: a single hazy date or window proves nothing.
-
-    A forgotten offset of -1000 digital numbers shifts every band by +0.1 and LAI by -0.76. It
-    shows as vegetation without a dark pixel: where a scene has leaves, some pixel is dark in the
-    visible. Haze hides that too, but brightens blue before the short-wave infrared.
-
-    Args:
-        reflectance: (10, ...) in the order of `BANDS`, before anything implausible is taken out;
-            NaN = no data.
-        scene_class: SCL of the same pixels, if there is one: hidden pixels are left out.
-        offset_is_known: by metadata or the caller; the offset is then not judged.
-        scale: by which stored numbers were multiplied; what should be set instead follows from it.
-
-    Returns:
-        The error that names the parameter to set, or None.
-    """
-    pixels = reflectance.reshape(len(BANDS), -1)
-    seen = np.isfinite(pixels).all(axis=0)
-    if scene_class is not None:
-        seen &= np.isin(scene_class.reshape(-1), CLEAR_SCENE_CLASSES)
-    pixels = pixels[:, seen]
-    if pixels.shape[1] < MIN_JUDGED_PX:
-        return None
-    found = f"reflectance from {pixels.min():g} to {pixels.max():g}"
-    typical = float(np.median(pixels[BANDS.index("B8A")]))
-    name, percent = "reflectance_scale", 10 < typical <= 100
-    if typical > MAX_REFLECTANCE:
-        return LaiInputError(
-            f"{found} looks like {'percent' if percent else 'digital numbers'}",
-            parameter=name,
-            expected=f"{scale * (1e-2 if percent else 1e-4):g}",
-        )
-    if float(pixels.max()) < 2e-4:
-        return LaiInputError(f"{found}: the scale is applied twice", parameter=name, expected="1")
-    if offset_is_known:
-        return None
-    if float(np.median(pixels.min(axis=0))) < -0.02:
-        return LaiInputError(
-            f"{found}: the offset is applied twice", parameter="reflectance_offset", expected="0"
-        )
-    blue, red, near_infrared, short_wave = (
-        pixels[BANDS.index(band)] for band in ("B02", "B04", "B08", "B12")
-    )
-    leaves = near_infrared - red > 0.25 * (near_infrared + red)  # NDVI; an offset lowers it
-    visible = pixels[: len(VISIBLE_BANDS)].min(axis=0)
-    if (
-        leaves.mean() >= 0.05
-        and float(np.quantile(visible, 0.01)) > 0.095
-        and float(np.median((blue - short_wave)[leaves])) < -0.02
-    ):
-        return LaiInputError(
-            f"{found}, and no pixel is dark in the visible although there is vegetation: the "
-            "offset of processing baseline 04.00 was forgotten",
-            parameter="reflectance_offset",
-            expected="-0.1 (-1000 in digital numbers), or to 0 if there is none",
-        )
-    return None
 
 
 def pad_inputs(inputs: Inputs, sides: list[tuple[int, int]]) -> Inputs:

@@ -21,7 +21,8 @@ from lai_training.evaluation.scenes import Scene, simulate_one
 from lai_training.scores.emulation import add_band_noise
 from lai_training.scores.metrics import coverage, score
 from lai_training.simulation.spectral_library import SpectralLibrary
-from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES, find_wrong_scaling
+from lai_udf.guard import find_wrong_scaling
+from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
