@@ -104,7 +104,8 @@ def keras_naive(network: str, side: str, patches: str = "60") -> Facts:
 
 def files_to_cogs(bundle: str, scene: str, folder: str, _repeat: str = "0") -> Facts:
     """Run a scene from its files to COGs, as `lai-udf run` does; repeats differ by their number."""
-    from lai_udf.run import RunOptions, run_scene
+    from lai_udf.identity import RunOptions
+    from lai_udf.run import run_scene
     from lai_udf.scenes.read import open_scene
 
     facts = Facts()

@@ -25,7 +25,7 @@ FLAG_BITS = frozenset(1 << bit for bit in range(8)) | {8 | 16, 32 | 64, 8 | 16 |
 
 ELSEWHERE = {
     "scaling service/lai_service/files/pixels.py",  # any COG, by the scale of its own tags
-    "scaling udf/lai_udf/scenes/write.py",  # the inverse: digital numbers of a scene
+    "scaling udf/lai_udf/scenes/geotiff.py",  # the inverse: digital numbers of a scene
 }
 """What looks like a second home and is none."""
 

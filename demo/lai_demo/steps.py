@@ -29,9 +29,9 @@ from lai_udf.picture import draw_quicklook
 from lai_udf.predict import ANGLES, BANDS, INPUT_OUT_OF_DOMAIN, MASKED_SCENE_CLASSES
 from lai_udf.process_graph import lai_cube
 from lai_udf.results import read_lai_geotiff
+from lai_udf.scenes.geotiff import REFLECTANCE_ENCODING, write_scene_geotiff
 from lai_udf.scenes.read import open_scene
 from lai_udf.scenes.source import require_data
-from lai_udf.scenes.write import REFLECTANCE_ENCODING, write_scene_geotiff
 
 COLLECTION = "sentinel-2-l2a"
 SCENE_SCALE, SCENE_OFFSET = REFLECTANCE_ENCODING

@@ -21,7 +21,8 @@ from lai_udf.predict import BANDS
 from lai_udf.process_graph import lai_from_collection
 from lai_udf.run import predict_scene
 from lai_udf.scenes.read import read_scene
-from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
+from lai_udf.zonal import describe_pixels, take_pixels
+from lai_udf.zones import weigh_zones
 
 FINE = ("B02", "B03", "B04", "B08")
 SIDE, WEST, NORTH, EPSG = 140, 600_000.0, 5_000_000.0, 32633

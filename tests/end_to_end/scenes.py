@@ -13,8 +13,8 @@ from experiments.spectra.library import spectral_library
 from lai_training.simulation.observation import NoiseModel
 from lai_training.simulation.simulate import simulate
 from lai_udf.predict import BANDS
+from lai_udf.scenes.geotiff import write_scene_geotiff
 from lai_udf.scenes.read import read_scene
-from lai_udf.scenes.write import write_scene_geotiff
 
 # Wider than a window of 224 px and higher than one of 96 px: both cuts leave a seam.
 SIZE_PX = (120, 248)

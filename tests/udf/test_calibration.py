@@ -248,7 +248,7 @@ def test_points_are_compared_with_a_result_and_own_points_reach_its_scene(
 
     from lai_udf.cli import app
     from lai_udf.grid import Grid
-    from lai_udf.scenes.write import write_scene_geotiff
+    from lai_udf.scenes.geotiff import write_scene_geotiff
 
     grid = Grid(CRS.from_epsg(32631), Affine(20, 0, 500_000, 0, -20, 4_700_000), 32, 32)
     values = np.full((10, 32, 32), 0.05, "float32")

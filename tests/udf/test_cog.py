@@ -26,8 +26,8 @@ from lai_udf.errors import (
 from lai_udf.grid import Grid
 from lai_udf.predict import ALL_OUTPUT_BANDS, ANGLES, OUTPUT_BANDS, VARIABLES
 from lai_udf.results import read_lai_cogs, read_lai_geotiff
+from lai_udf.scenes.geotiff import write_scene_geotiff
 from lai_udf.scenes.read import read_scene
-from lai_udf.scenes.write import write_scene_geotiff
 
 # rioxarray and odc-geo still multiply transforms with `*`, which affine 3.1 is about to deprecate
 AFFINE_3 = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

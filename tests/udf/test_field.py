@@ -27,7 +27,8 @@ from lai_udf.field.table import smooth_table
 from lai_udf.grid import Grid
 from lai_udf.predict import HALO_PX
 from lai_udf.results import read_lai_cogs
-from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
+from lai_udf.zonal import describe_pixels, take_pixels
+from lai_udf.zones import weigh_zones
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:numpy.ndarray size changed:RuntimeWarning",

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 from lai_stac import describe_runs
 from lai_udf.cli import app
 from lai_udf.errors import IdentityError
+from lai_udf.identity import RunOptions
 from lai_udf.predict import BANDS
 from lai_udf.results import read_lai_cogs
-from lai_udf.run import RunOptions, map_ahead, predict_scene, run_cube, run_scene
+from lai_udf.run import map_ahead, predict_scene, run_cube, run_scene
 from lai_udf.scenes.read import open_scene, read_scene
 from lai_udf.zonal import usable_pixels
 

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from lai_udf.cli import app
 from lai_udf.errors import EmptySceneError, UnreadableProductError
+from lai_udf.identity import RunOptions
 from lai_udf.predict import BANDS
-from lai_udf.run import RunOptions, run_items
+from lai_udf.run import run_items
 from lai_udf.scenes.stac import holds_items, open_items, read_items
 
 IDS = ("S2A_first", "S2B_second")

@@ -15,16 +15,8 @@ from lai_udf import predict
 from lai_udf.errors import GeometryError
 from lai_udf.grid import Grid
 from lai_udf.summary import describe_raster
-from lai_udf.zonal import (
-    describe_pixels,
-    join_pixels,
-    repair,
-    share_between_grids,
-    take_pixels,
-    usable_pixels,
-    weigh_zones,
-)
-from lai_udf.zones import project
+from lai_udf.zonal import describe_pixels, join_pixels, take_pixels, usable_pixels
+from lai_udf.zones import project, repair, share_between_grids, weigh_zones
 
 WEST, NORTH = 600_000, 4_800_000
 GRID = Grid(CRS.from_epsg(32631), Affine(20, 0, WEST, 0, -20, NORTH), 100, 100)

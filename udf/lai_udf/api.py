@@ -207,12 +207,8 @@ def report_wrong(wrong: Mapping[int, LaiInputError], count: int) -> None:
     for error in dict.fromkeys(wrong.values()):
         if len(wrong) == count:
             raise name_as_keyword(locate(error, "the cube"))
-        LOG.warning(
-            "%d of %d dates have no LAI: %s",
-            sum(other is error for other in wrong.values()),
-            count,
-            name_as_keyword(error),
-        )
+        dates = sum(other is error for other in wrong.values())
+        LOG.warning("%d of %d dates have no LAI: %s", dates, count, name_as_keyword(error))
 
 
 def _nothing(bands: Sequence[str], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -321,23 +317,16 @@ def _describe(
     result = {}
     for number, band in enumerate(options.output_bands()):
         plane = values[:, number]
-        if band.endswith("_FLAGS"):
-            plane = plane.astype(np.uint8)
-        result[band] = (
-            dims,
-            plane,
-            describe_variable(band, level=options.level, samples=options.samples),
-        )
+        plane = plane.astype(np.uint8) if band.endswith("_FLAGS") else plane
+        about = describe_variable(band, level=options.level, samples=options.samples)
+        result[band] = (dims, plane, about)
     coordinates: dict[str, Any] = {"y": cube.grid.y, "x": cube.grid.x}
     if cube.times is not None:
         coordinates[dims[0]] = cube.times
     dataset = xr.Dataset(result, coords=coordinates)
     for axis in ("y", "x"):
-        dataset[axis].attrs = {
-            "standard_name": f"projection_{axis}_coordinate",
-            "units": "m",
-            "axis": axis.upper(),
-        }
+        name = f"projection_{axis}_coordinate"
+        dataset[axis].attrs = {"standard_name": name, "units": "m", "axis": axis.upper()}
     kept = {
         name: coordinate.variable
         for name, coordinate in data.coords.items()

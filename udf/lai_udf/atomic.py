@@ -19,22 +19,6 @@ PREFIX, SUFFIX = ".lai-", ".partial"  # names of work folders; each is locked by
 
 ABANDONED_S = 60  # A work folder that is younger may be about to be locked
 
-CACHE_BYTES = 8 * 2**20
-"""Decoded blocks that GDAL keeps while a scene is streamed. By default it takes a twentieth of the
-memory of the machine: it would grow with the scene."""
-
-
-@contextmanager
-def small_cache() -> Iterator[None]:
-    """Keep GDAL's cache of blocks small, if its size is not set."""
-    if "GDAL_CACHEMAX" in os.environ:
-        yield
-        return
-    import rasterio  # what fits networks does without
-
-    with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-        yield
-
 
 @contextmanager
 def disk_errors(directory: Path) -> Iterator[None]:

@@ -82,15 +82,9 @@ def match_points(
             f"{results[0].path} holds SL2P's LAI, or LAI that own points corrected already: run "
             "the scene with the target field, and without a calibration"
         )
-    found: list[Match] = []
-    refused: list[Refused] = []
-    for point in points:
-        match = _match(point, usable)
-        if isinstance(match, Match):
-            found.append(match)
-        else:
-            refused.append(Refused(point.row, match))
-    return found, refused
+    pairs = [(point, _match(point, usable)) for point in points]
+    refused = [Refused(point.row, why) for point, why in pairs if isinstance(why, str)]
+    return [match for _, match in pairs if isinstance(match, Match)], refused
 
 
 def _is_field_lai(result: LaiResult) -> bool:
@@ -180,14 +174,9 @@ def leave_points_out(
     shared = float(calibration["shared"])
     before = np.array([match.point.lai - match.estimated for match in matches])
     half = interpolate_half_width(dict(calibration), "known", 0.95) * scale
-    report: dict[str, float | int | None] = {
-        "points": len(matches),
-        "rmse_before": _rmse(before),
-        "rmse_after": None,
-        "width_before": round(2 * half, 3),
-        "width_after": None,
-        "inside_after": None,
-    }
+    report: dict[str, float | int | None] = {"points": len(matches), "rmse_before": _rmse(before)}
+    report |= dict.fromkeys(("rmse_after", "width_before", "width_after", "inside_after"))
+    report["width_before"] = round(2 * half, 3)
     if len(matches) < 2:
         return report
     after, widths = np.empty(len(matches)), np.empty(len(matches))
@@ -195,7 +184,8 @@ def leave_points_out(
         others = np.arange(len(matches)) != number
         effect = fit_effect(errors.take(others), shared)
         mean, variance = effect.predict(match.day)
-        after[number] = before[number] - mean * scale * fade(match.estimated, calibration)
+        fade = np.clip(match.estimated / calibration["fade_below"], 0, 1)  # bare soil stays
+        after[number] = before[number] - mean * scale * fade
         widths[number] = 2 * half * np.sqrt(variance + 1 - shared)
     report |= {
         "rmse_after": _rmse(after),
@@ -203,11 +193,6 @@ def leave_points_out(
         "inside_after": round(float((np.abs(after) <= widths / 2).mean()), 3),
     }
     return report
-
-
-def fade(estimated: float, calibration: Mapping[str, Any]) -> float:
-    """Return the share of a shift at some LAI: bare soil is not shifted."""
-    return float(np.clip(estimated / calibration["fade_below"], 0, 1))
 
 
 def _rmse(error: Floats) -> float:
@@ -265,8 +250,7 @@ def interval_of_mean(
         pixels: (n,) number of usable pixels of 20 m, or their area in such pixels.
         shared: of LAI in `calibration.variables` of the bundle.
     """
-    points = np.maximum(pixels / POINT_PX, 1.0)
-    factor = np.sqrt(shared + (1 - shared) / points)
+    factor = np.sqrt(shared + (1 - shared) / np.maximum(pixels / POINT_PX, 1.0))
     # The lower end is cut at 0, the upper one is not: it gives the margin of both.
     margin = np.maximum(upper - lai, lai - lower) * factor
     return np.minimum(np.maximum(lai - margin, 0.0), lai), lai + margin

@@ -39,15 +39,6 @@ def _main(_version: VersionOption = False) -> None:  # type: ignore[valid-type]
     """Give the version without a command."""
 
 
-def _read_output(text: str) -> Path:
-    if "://" in text:
-        raise typer.BadParameter(
-            f"{text}: results are written to a folder of this machine; copy them from there",
-            param_hint="OUTPUT",
-        )
-    return Path(text)
-
-
 @app.command()
 def run(
     places: Annotated[
@@ -93,8 +84,13 @@ def run(
     """
     if len(places) < 2:
         raise typer.BadParameter("give at least one input, and the folder for the results")
+    *sources, output = places
+    if "://" in output:
+        rule = "results are written to a folder of this machine; copy them from there"
+        raise typer.BadParameter(f"{output}: {rule}", param_hint="OUTPUT")
+    from lai_udf.identity import RunOptions
     from lai_udf.predict import ALL_OUTPUT_BANDS, VARIABLES
-    from lai_udf.run import RunOptions, run_all
+    from lai_udf.run import run_all
     from lai_udf.scenes.metadata import Declared
 
     run_options = RunOptions(
@@ -114,15 +110,8 @@ def run(
     declared = Declared(scale, read_offset(offset), datetime, names, resolution, reproject)
     options = {"bands": "--input-bands"}
     with one_sentence(option.PROGRAM, options), show_progress("LAI", "window") as progress:
-        report = run_all(
-            places[:-1],
-            _read_output(places[-1]),
-            run_options,
-            declared,
-            overwrite=overwrite,
-            progress=progress,
-            skipped=_report_skipped,
-        )
+        how = {"overwrite": overwrite, "progress": progress, "skipped": _report_skipped}
+        report = run_all(sources, Path(output), run_options, declared, **how)
         if len(report.refused) == 1 and not report.folders:
             raise report.refused[0].error
     _print_report(report, options)
@@ -195,19 +184,14 @@ def field(
     """
     from lai_udf.field.memory import Memory
 
-    settings = [target, samples, variables, resolution, region, level, str(calibration)]
-    given = {
-        "fields": str(fields.resolve()),
-        "source": source,
-        "period": [str(start.date()), str(end.date())],
-        "options": [id_column, collection, str(model), *settings, scale, offset],
-        "tables": [min_valid_share, smooth],
-    }
+    asked = [fields.resolve(), source, start.date(), end.date(), id_column, collection, model]
+    asked += [target, samples, variables, resolution, region, level, calibration, scale, offset]
     files = [path for path in (model, calibration) if path is not None]
-    memory = Memory(output, given, [fields, Path(source), *files])
-    if (known := memory.recall()) is not None:
+    inputs = [fields, Path(source), *files]
+    memory = Memory(output, [*asked, min_valid_share, smooth], inputs)
+    if (finished := memory.recall()) is not None:
         typer.echo(f"{option.PROGRAM}: nothing is new since the last run", err=True)
-        for path in known:
+        for path in finished:
             typer.echo(path)
         return
     from lai_udf.field.order import observe_fields
@@ -245,13 +229,12 @@ def field(
     typer.echo(f"{option.PROGRAM}: {report.made} new results, {report.kept} kept", err=True)
     for path in report.files:
         typer.echo(path)
-    for refusal in report.refused:
-        typer.echo(f"{option.PROGRAM}: {refusal.name} is refused: {word(refusal.error)}", err=True)
-    for name in report.missed:
-        typer.echo(f"{option.PROGRAM}: field {name} lies in no scene", err=True)
-    for name, reason in report.left_out:
-        typer.echo(f"{option.PROGRAM}: field {name} is left out: {reason}", err=True)
-    if report.refused or report.missed or report.left_out:
+    missing = [f"{refusal.name} is refused: {word(refusal.error)}" for refusal in report.refused]
+    missing += [f"field {name} lies in no scene" for name in report.missed]
+    missing += [f"field {name} is left out: {reason}" for name, reason in report.left_out]
+    for sentence in missing:
+        typer.echo(f"{option.PROGRAM}: {sentence}", err=True)
+    if missing:
         raise typer.Exit(option.SOME_REFUSED)
     memory.keep(report.files)
 
@@ -301,21 +284,19 @@ def series(
 
     if dates is not None and (step, start, end) != (None, None, None):
         raise typer.BadParameter("give dates, or a grid by --step-days, --start and --end")
-    given = open_series_input(source, scale, read_offset(offset))
+    opened = open_series_input(source, scale, read_offset(offset))
     context: dict[str, Any] = {"max_gap_days": max_gap_days}
     if dates is None:
-        days = given.times.astype("datetime64[D]")
+        days = opened.times.astype("datetime64[D]")
         context["step_days"] = 5 if step is None else step
         context["start"] = str(days.min() if start is None else start)[:10]
         context["end"] = str(days.max() if end is None else end)[:10]
     else:
         context["dates"] = dates if dates == "observed" else dates.split(",")
     with show_progress("series", "row") as progress:
-        paths = write_series(
-            given, output, cogs=cogs, picture=picture, progress=progress, **context
-        )
-    for path in paths:
-        typer.echo(path)
+        how: dict[str, Any] = {"cogs": cogs, "picture": picture, "progress": progress}
+        for path in write_series(opened, output, **how, **context):
+            typer.echo(path)
 
 
 @app.command()
@@ -353,16 +334,11 @@ def calibrate(
     report = write_calibration(output, load_model(str(bundle.path)), matches, refused)
     for each in refused:
         typer.echo(f"row {each.row} not used: {each.reason}", err=True)
-    typer.echo(
-        f"{report['points']} points: RMSE {report['rmse_before']} before"
-        + (
-            "; one point alone leaves nothing to judge its worth by"
-            if report["rmse_after"] is None
-            else f", {report['rmse_after']} after (points left out); width "
-            f"{report['width_before']} before, {report['width_after']} after"
-        ),
-        err=True,
-    )
+    after = "; one point alone leaves nothing to judge its worth by"
+    if report["rmse_after"] is not None:
+        after = ", {rmse_after} after (points left out); width {width_before} before, "
+        after = (after + "{width_after} after").format(**report)
+    typer.echo(f"{report['points']} points: RMSE {report['rmse_before']} before{after}", err=True)
     typer.echo(output)
 
 

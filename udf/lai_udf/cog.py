@@ -254,22 +254,11 @@ class LaiCogWriter:
 
     def _working_raster(self, band: str) -> DatasetWriter:
         encoding = ENCODINGS[band]
-        dataset = rasterio.open(
-            self._work / f"{encoding.key}.raw.tif",
-            "w",
-            driver="GTiff",
-            height=self.grid.height,
-            width=self.grid.width,
-            count=1,
-            dtype=encoding.dtype,
-            nodata=encoding.nodata,
-            crs=self.grid.crs,
-            transform=self.grid.transform,
-            tiled=True,
-            blockxsize=BLOCK_PX,
-            blockysize=BLOCK_PX,
-            BIGTIFF="IF_SAFER",
-        )
+        held = {"count": 1, "dtype": encoding.dtype, "nodata": encoding.nodata}
+        tiles = {"tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX}
+        path = self._work / f"{encoding.key}.raw.tif"
+        profile = {**self.grid.profile, **held, **tiles, "BIGTIFF": "IF_SAFER"}
+        dataset = rasterio.open(path, "w", driver="GTiff", **profile)
         dataset.descriptions = (self._titles.get(band, encoding.title),)
         dataset.scales, dataset.offsets = (encoding.scale,), (0.0,)
         dataset.units = (encoding.unit,)

@@ -10,6 +10,7 @@ Source: Open-EO/openeo-geopyspark-driver, geopysparkdatacube.py, read at 9baf2e1
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -68,13 +69,18 @@ def run_udf_in_windows(
         for dates, predicted in _predict(code, chunk, context, cutting, timed=timed):
             if result is None:
                 labels = [str(label) for label in predicted["bands"].values]
-                new_dates = _find_new_dates(
-                    predicted, chunk["t"].values[dates], timed and not cutting.by_date
-                )
+                if timed and not cutting.by_date and "t" in predicted.indexes:
+                    own = predicted["t"].values  # None where they are those of the window
+                    new_dates = None if np.array_equal(own, chunk["t"].values[dates]) else own
                 count = padded.sizes["t"] if new_dates is None else len(new_dates)
                 result = np.full((count, len(labels), *padded.shape[2:]), np.nan, dtype="float32")
             if new_dates is not None:
-                _require_dates(predicted, new_dates)
+                if not np.array_equal(predicted["t"].values, new_dates):
+                    raise ContractError(
+                        "the function returned other dates in one window than in another: the "
+                        "dates of a window differ from its neighbours', so take the grid from the "
+                        "context"
+                    )
                 dates = list(range(len(new_dates)))
             values = _require_window(predicted, labels, (len(dates), len(labels), side, side))
             rows, columns = (
@@ -85,29 +91,12 @@ def run_udf_in_windows(
             result[dates, :, rows, columns] = values[:, :, inside, inside]
     if result is None:
         raise ContractError("no window of the cube holds data, so the function was never called")
-    times = (
-        new_dates if new_dates is not None else whole["t"].values if "t" in whole.coords else None
-    )
-    cropped = _crop(result, labels, whole, cutting, times)
+    top, left = (origin + cutting.overlap_px for origin in cutting.origin_px)
+    inner = result[..., top : top + whole.sizes["y"], left : left + whole.sizes["x"]]
+    kept: dict[str, Any] = {dim: whole[dim] for dim in ("t", "y", "x") if dim in whole.coords}
+    kept |= {"bands": labels} | ({} if new_dates is None else {"t": new_dates})
+    cropped = xr.DataArray(inner, dims=("t", "bands", "y", "x"), coords=kept)
     return cropped if timed else cropped.isel(t=0, drop=True)
-
-
-def _find_new_dates(
-    predicted: xr.DataArray, dates: npt.NDArray[Any], timed: bool
-) -> npt.NDArray[Any] | None:
-    """Return the dates of a function over time; None where they are those of the window."""
-    if not timed or "t" not in predicted.coords or "t" not in predicted.dims:
-        return None
-    found: npt.NDArray[Any] = predicted["t"].values
-    return None if np.array_equal(found, dates) else found
-
-
-def _require_dates(predicted: xr.DataArray, dates: npt.NDArray[Any]) -> None:
-    if not np.array_equal(predicted["t"].values, dates):
-        raise ContractError(
-            "the function returned other dates in one window than in another: the dates of a "
-            "window differ from its neighbours', so take the grid from the context"
-        )
 
 
 def run_graph_in_windows(
@@ -164,12 +153,8 @@ def _pad(cube: xr.DataArray, cutting: Cutting) -> tuple[xr.DataArray, list[tuple
         dim: (first, count * cutting.size_px + 2 * cutting.overlap_px - first - cube.sizes[dim])
         for dim, first, count in zip(("y", "x"), before, counts, strict=True)
     }
-    corners = [
-        (row * cutting.size_px, column * cutting.size_px)
-        for row in range(counts[0])
-        for column in range(counts[1])
-    ]
-    return cube.pad(sides, constant_values=np.nan), corners
+    tops, lefts = ([number * cutting.size_px for number in range(count)] for count in counts)
+    return cube.pad(sides, constant_values=np.nan), list(product(tops, lefts))
 
 
 def _predict(
@@ -217,19 +202,3 @@ def _require_window(
             "with the overlap, the back-end trims it"
         )
     return values.astype("float32")
-
-
-def _crop(
-    values: npt.NDArray[np.float32],
-    labels: list[str],
-    cube: xr.DataArray,
-    cutting: Cutting,
-    times: npt.NDArray[Any] | None,
-) -> xr.DataArray:
-    """Trim pixels outside the cube, and restore its coordinates."""
-    top, left = (origin + cutting.overlap_px for origin in cutting.origin_px)
-    inside = values[..., top : top + cube.sizes["y"], left : left + cube.sizes["x"]]
-    kept: dict[str, Any] = {dim: cube[dim] for dim in ("y", "x") if dim in cube.coords}
-    if times is not None:
-        kept["t"] = times
-    return xr.DataArray(inside, dims=("t", "bands", "y", "x"), coords={**kept, "bands": labels})

@@ -16,6 +16,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lai_udf import predict
@@ -162,9 +163,7 @@ def upload_archives(packed: Pack, backend: str) -> None:
         connection = openeo.connect(backend).authenticate_oidc()
         helper = build_artifact_helper(connection)
         places = [helper.get_presigned_url(helper.upload_file(path)) for path in archives]
-    except (
-        Exception
-    ) as error:  # of the client, the storage or the network, without a root of theirs
+    except Exception as error:  # of the client, the storage or the network: they have no one root
         raise PackError(f"cannot upload to {backend}: {error}") from error
     options[ARCHIVES] = [f"{place}#{folder}" for place, folder in zip(places, folders, strict=True)]
     options_path.write_text(json.dumps(options, indent=2) + "\n")
@@ -198,9 +197,7 @@ def fetch_runtime(target: Path, python: str) -> None:
     reasons = []
     for command in _installers(requirement, target, python):
         try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
-            )
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
         except (OSError, subprocess.TimeoutExpired) as error:
             reasons.append(str(error))
             continue
@@ -311,9 +308,8 @@ def dry_run(
         places = {"runtime": RUNTIME_FOLDER, "model": MODEL_FOLDER, "bands": list(predict.BANDS)}
         command = [sys.executable, "-c", WORKER.format(dates=dates, window=window_px, **places)]
         try:
-            done = subprocess.run(
-                command, cwd=folder, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
-            )
+            run = partial(subprocess.run, capture_output=True, text=True, timeout=TIMEOUT_S)
+            done = run(command, cwd=folder)
         except subprocess.TimeoutExpired as error:
             raise PackError(f"the dry run of the UDF took more than {TIMEOUT_S} s") from error
     if done.returncode:

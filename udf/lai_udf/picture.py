@@ -20,18 +20,8 @@ MIN_SIDE_PX = 256
 
 LAI_RANGE = (0.0, 6.0)  # m2 m-2; values beyond take the outermost colour
 
-ANCHORS: tuple[tuple[int, int, int], ...] = (
-    (252, 246, 219),
-    (232, 228, 163),
-    (195, 213, 120),
-    (144, 193, 92),
-    (91, 169, 78),
-    (43, 142, 73),
-    (14, 113, 71),
-    (8, 84, 65),
-    (12, 56, 53),
-    (12, 30, 38),
-)
+_HEX = "fcf6db e8e4a3 c3d578 90c15c 5ba94e 2b8e49 0e7147 085441 0c3835 0c1e26"
+ANCHORS = tuple((r, g, b) for r, g, b in map(bytes.fromhex, _HEX.split()))
 """sRGB of equally spaced LAI from the lower to the upper end of `LAI_RANGE`."""
 
 CLOUD = (233, 236, 240)
@@ -111,10 +101,8 @@ def draw_quicklook(
     bits = bits[::step, ::step]
     picture = colour_lai(small)
     gone = ~np.isfinite(small)
-    cloud = gone & (bits & CLOUD_NEAR > 0)
-    for channel in range(3):
-        picture[channel][gone] = NO_DATA[channel]
-        picture[channel][cloud] = CLOUD[channel]
+    picture[:3, gone] = np.array(NO_DATA)[:, None]
+    picture[:3, gone & (bits & CLOUD_NEAR > 0)] = np.array(CLOUD)[:, None]
     picture[3] = 255
     left_out = ~gone & (bits & UNUSABLE_FLAGS > 0)
     large = np.moveaxis(magnify(np.concatenate([picture, left_out[None]])), 0, -1)

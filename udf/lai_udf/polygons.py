@@ -96,28 +96,17 @@ def _meets(table: gpd.GeoDataFrame, within: gpd.GeoSeries) -> NDArray[np.bool_]:
 def _names(table: gpd.GeoDataFrame, id_column: str | None, path: Path) -> list[str]:
     """Return the name of each polygon."""
     columns = {str(column).lower(): column for column in table.columns}
-    if id_column is not None:
-        if id_column.lower() not in columns:
-            raise PolygonFileError(
-                f"{path} has no such column",
-                parameter="id_column",
-                value=id_column,
-                expected=f"one of {', '.join(map(str, table.columns))}",
-            )
-        names = table[columns[id_column.lower()]]
-        if names.isna().any() or names.duplicated().any():
-            raise PolygonFileError(
-                f"{path}: names are missing or occur twice",
-                parameter="id_column",
-                value=id_column,
-                expected="a column with a different value for each polygon",
-            )
-        return _spell(names)
-    for candidate in ID_COLUMNS:
+    for candidate in ID_COLUMNS if id_column is None else (id_column.lower(),):
         if candidate in columns:
             names = table[columns[candidate]]
             if not names.isna().any() and not names.duplicated().any():
                 return _spell(names)
+    if id_column is not None:
+        problem, rule = f"{path} has no such column", f"one of {', '.join(map(str, table.columns))}"
+        if id_column.lower() in columns:
+            problem = f"{path}: names are missing or occur twice"
+            rule = "a column with a different value for each polygon"
+        raise PolygonFileError(problem, parameter="id_column", value=id_column, expected=rule)
     return [str(number) for number in range(1, len(table) + 1)]
 
 

@@ -31,8 +31,6 @@ COLLECTION_SCALE = 1e-4
 Source: Open-EO/openeo-geopyspark-driver#1051.
 """
 AUXILIARY_BANDS = ("SCL", *ANGLES)  # optional inputs: scene classes and angles
-DEFAULTS = {"variables": ["LAI"], "resolution": 20, "region": "known", "level": 0.95}
-"""Of `lai_udf.predict.PredictOptions`."""
 SIDES = ("west", "south", "east", "north")
 PIXEL_M = 20.0  # side of a pixel, m
 METRES_PER_DEGREE = 111_320.0  # length of one degree of latitude, m
@@ -110,8 +108,7 @@ def lai_cube(
         )
     if not 0 < overlap <= size:
         raise LaiGraphError(f"overlap={overlap} must lie between {WINDOW_MULTIPLE} and size={size}")
-    _require_bands(cube)
-    _require_resolution(cube, resolution)
+    _require_input(cube.metadata, resolution)
     chosen = predict.output_bands(tuple(variables)) if bands is None else bands
     labels = chosen if isinstance(chosen, Parameter) else list(chosen)
     context: dict[str, object] = {
@@ -124,14 +121,14 @@ def lai_cube(
         "reflectance_offset": reflectance_offset,
         "overlap": overlap,
     }
-    further = {
-        "variables": list(variables),
-        "resolution": resolution,
-        "region": region,
-        "level": level,
-    }
     # Defaults stay out: a plain graph is one that a UDF and a bundle of before understand.
-    context |= {key: value for key, value in further.items() if value != DEFAULTS[key]}
+    for key, value, default in (
+        ("variables", list(variables), ["LAI"]),
+        ("resolution", resolution, 20),
+        ("region", region, "known"),
+        ("level", level, 0.95),
+    ):
+        context |= {} if value == default else {key: value}
     if pass_through:
         if not isinstance(labels, list):
             raise LaiGraphError("pass_through needs a list of bands, not a parameter")
@@ -197,26 +194,20 @@ def list_series_dates(temporal_extent: Sequence[str], step_days: int) -> list[st
         return [day.isoformat() for day in series.read_settings(grid).list_dates()]
 
 
-def _require_bands(cube: openeo.DataCube) -> None:
-    """Refuse a cube whose metadata lists bands, and of which some are missing."""
-    metadata: CubeMetadata | None = cube.metadata
-    if metadata is None or not metadata.has_band_dimension():
+def _require_input(metadata: CubeMetadata | None, resolution: int) -> None:
+    """Refuse a cube whose metadata lack a band, or give another pixel size in metres."""
+    if metadata is None:
         return
-    known = metadata.band_names
-    missing = [band for band in BANDS if band not in known]
-    if known and missing:
+    listed = metadata.band_names if metadata.has_band_dimension() else []
+    missing = [band for band in BANDS if band not in listed]
+    if listed and missing:
         raise LaiGraphError(
-            f"the cube lacks {', '.join(missing)}; it has {', '.join(known)}: load, or rename to, "
+            f"the cube lacks {', '.join(missing)}; it has {', '.join(listed)}: load, or rename to, "
             f"{' '.join(BANDS)}"
         )
-
-
-def _require_resolution(cube: openeo.DataCube, resolution: int) -> None:
-    """Refuse a cube whose metadata gives another pixel size, in metres."""
-    metadata: CubeMetadata | None = cube.metadata
     steps = {
         float(dimension.step)
-        for dimension in (metadata.spatial_dimensions if metadata is not None else ())
+        for dimension in metadata.spatial_dimensions
         if isinstance(dimension.step, int | float) and dimension.step >= 1
     }
     if steps - {float(resolution)}:

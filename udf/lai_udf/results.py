@@ -37,14 +37,18 @@ SAME_OVERPASS = dt.timedelta(minutes=10)
 """Tiles of one overpass are sensed seconds apart, those of the next orbit 100 minutes later."""
 
 _DAY = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?:T(\d{2}):?(\d{2}):?(\d{2}))?(?!\d)")
-_SETTING_TAGS = ("MODEL_ID", "MODEL_VERSION", "TARGET", "SAMPLES")
-_SETTING_FIELDS = ("laiq:model_id", "laiq:model_version", "laiq:target", "unc:samples")
-_SETTING_DEFAULTS = ("", "", "", "0")
+_SETTING_FIELDS = {
+    "MODEL_ID": ("laiq:model_id",),
+    "MODEL_VERSION": ("laiq:model_version",),
+    "TARGET": ("laiq:target",),
+    "SAMPLES": ("unc:samples", "laiq:mc_samples"),  # the last of lai-quality 1.0.0
+}
+"""Fields of an item, by the tag that files have in their place."""
+_SETTING_DEFAULTS = {"SAMPLES": "0"}
 _FURTHER_TAGS = ("REGION", "LEVEL", "CALIBRATION", "PLAUSIBILITY")
 """Written where they are not at their defaults."""
 SCALING_TAGS = ("SCALING", "REFLECTANCE_SCALE", "REFLECTANCE_OFFSET")
 """Scale and offset of a run, in words; those that a process graph gave."""
-_FORMER = {"unc:samples": "laiq:mc_samples"}  # names of fields in items of lai-quality 1.0.0
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,11 @@ class LaiResult:
     @cached_property
     def settings(self) -> tuple[str, ...]:
         """Settings whose results of one date must not be mixed: model, target, interval, pixel."""
-        item = self.properties
-        fields = [item.get(name, item.get(_FORMER.get(name, ""))) for name in _SETTING_FIELDS]
-        tags = [self.tags.get(name) for name in _SETTING_TAGS]
-        each = zip(fields, tags, _SETTING_DEFAULTS, strict=True)
-        values = [str(field or tag or default) for field, tag, default in each]
+        values = []
+        for tag, fields in _SETTING_FIELDS.items():
+            stated = [self.properties[name] for name in fields if name in self.properties]
+            value = (stated and stated[0]) or self.tags.get(tag) or _SETTING_DEFAULTS.get(tag, "")
+            values.append(str(value))
         values += [self.tags.get(name, "") for name in _FURTHER_TAGS]
         return (*values, f"{self.grid.pixel_m:g} m")
 
@@ -125,9 +129,9 @@ def read_lai_geotiff(path: Path) -> xr.DataArray:
 
     As `read_lai_cogs`; bands in the order of the contract, `LAI_FLAGS` 64 where it had no value.
     """
-    found = open_result(path).files
-    lai = _read_cube({band: found[band] for band in OUTPUT_BANDS if band in found})
-    if FLAGS in found:
+    files = open_result(path).files
+    lai = _read_cube({band: files[band] for band in OUTPUT_BANDS if band in files})
+    if FLAGS in files:
         flags = lai.sel(bands=FLAGS).values
         flags[np.isnan(flags)] = NO_DATA_NEAR
     return lai
@@ -136,9 +140,9 @@ def read_lai_geotiff(path: Path) -> xr.DataArray:
 def _read_cube(places: Mapping[str, tuple[Path, int]]) -> xr.DataArray:
     layers, grid, tags = read_bands(places)
     assert grid is not None  # LAI is there
-    foreign = ("AREA_OR_POINT", "OVR_RESAMPLING_ALG")
-    own = {key: value for key, value in tags.items() if key not in foreign}
-    return grid.to_data_array(np.stack(list(layers.values())), tuple(layers), own)
+    for foreign in ("AREA_OR_POINT", "OVR_RESAMPLING_ALG"):
+        tags.pop(foreign, None)
+    return grid.to_data_array(np.stack(list(layers.values())), tuple(layers), tags)
 
 
 def open_result(path: Path) -> LaiResult:
@@ -187,12 +191,9 @@ def find_results(sources: Sequence[Path]) -> list[LaiResult]:
             path.resolve(): open_result(path) for path in paths if path.resolve() not in found
         }
     single: dict[object, LaiResult] = {}
-    for path, result in found.items():
+    for path, result in sorted(found.items(), key=lambda item: len(item[0].parts)):
         name = result.properties.get("id")
-        identity = (name, result.grid) if name else path
-        known = single.get(identity)
-        if known is None or len(path.parts) < len(known.path.resolve().parts):
-            single[identity] = result
+        single.setdefault((name, result.grid) if name else path, result)
     return sorted(single.values(), key=lambda result: (result.datetime, str(result.path)))
 
 

@@ -9,15 +9,16 @@ in a thread, windows are predicted in as many as there are cores, results are wr
 season continues past a scene that is refused, and names it at the end.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import rasterio
 import xarray as xr
 
-from lai_udf.atomic import small_cache
 from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.cog import ENCODINGS, LaiCogWriter, describe_variable, open_geotiff
 from lai_udf.errors import (
@@ -27,7 +28,7 @@ from lai_udf.errors import (
     OutputNotWritableError,
     RasterError,
 )
-from lai_udf.guard import judge
+from lai_udf.guard import find_wrong_scaling, judge
 from lai_udf.identity import ID_TAG, RunOptions
 from lai_udf.predict import (
     BANDS,
@@ -36,19 +37,19 @@ from lai_udf.predict import (
     LaiModelError,
     apply_datacube,
     count_threads,
-    find_wrong_scaling,
     prepare_graph,
 )
 from lai_udf.scenes.cubes import as_cube
 from lai_udf.scenes.labels import SCENE_CLASS_BAND
 from lai_udf.scenes.metadata import Declared, Offset
 from lai_udf.scenes.read import describe
-from lai_udf.scenes.source import LOG, SceneEntry, SceneSource, failing_entry
+from lai_udf.scenes.source import LOG, SceneEntry, SceneSource, failing_entry, no_data_error
 from lai_udf.summary import SUMMARY_FILE, PixelCounts, Summary, write_summary
 from lai_udf.tiling import CORE_PX, Chunk, iterate_chunks, map_ahead, plan_blocks
 
-__all__ = ["RunOptions", "predict_scene", "run_all", "run_cube", "run_items"]
-__all__ += ["run_scene", "run_scenes"]
+CACHE_BYTES = 8 * 2**20
+"""Decoded blocks that GDAL keeps while a scene is streamed. By default it takes a twentieth of the
+memory of the machine: it would grow with the scene."""
 
 Progress = Callable[[int, int], None]  # called as `progress(done, total)` after each window
 
@@ -89,7 +90,6 @@ def run_scene(
     options: RunOptions | None = None,
     *,
     core_px: int = CORE_PX,
-    overwrite: bool = True,
     judged: bool = False,
     progress: Progress | None = None,
     counts: PixelCounts | None = None,
@@ -101,8 +101,6 @@ def run_scene(
         directory: where the COGs go; made if missing, existing files are replaced.
         options: what to compute.
         core_px: largest core of a window.
-        overwrite: compute anew what is finished already: the same files in, the same model and
-            the same options.
         judged: whether the scaling has been judged before, see `lai_udf.guard`.
         progress: called after each window.
         counts: counts what the windows hold.
@@ -123,8 +121,6 @@ def run_scene(
     bands = options.output_bands()
     tags = describe_tags(source, options, bundle)
     refuse_other_result(directory, tags[ID_TAG])
-    if not overwrite and (finished := find_finished(directory, bands, tags)):
-        return finished
     if not judged and options.plausibility != "off":
         for error in judge([source]).values():
             raise error
@@ -140,7 +136,8 @@ def run_scene(
         for band in bands
     }
     writer = LaiCogWriter(directory, source.grid, bands=bands, tags=tags, titles=titles)
-    with small_cache(), writer:
+    cache = {} if "GDAL_CACHEMAX" in os.environ else {"GDAL_CACHEMAX": CACHE_BYTES}
+    with rasterio.Env(**cache), writer:
         predicted = map_ahead(predict, iterate_chunks(source, blocks), count_threads())
         for done, (chunk, lai) in enumerate(predicted, start=1):
             writer.write(lai, chunk.core)
@@ -149,10 +146,7 @@ def run_scene(
                 progress(done, total)
         prepare_graph.cache_clear()  # the working memory of the runtime: COGs need some as well
         if not counts.has_data:
-            raise EmptySceneError(
-                f"{source.name}: no pixel holds data in all of {' '.join(BANDS)}; "
-                "choose another scene or extent"
-            )
+            raise no_data_error(source.name)
         if not counts.has_lai:
             for error in judge([source], even_known=True).values():  # digital numbers, perhaps
                 raise error
@@ -190,13 +184,10 @@ def refuse_other_result(directory: Path, result_id: str) -> None:
         )
 
 
-def find_finished(
-    directory: Path, bands: Sequence[str], tags: Mapping[str, str]
-) -> dict[str, Path]:
-    """Return the COGs of a folder by asset key if all are there with these GDAL metadata."""
-    paths = {ENCODINGS[band].key: directory / f"{ENCODINGS[band].key}.tif" for band in bands}
-    finished = all(tags.items() <= _read_tags(path).items() for path in paths.values())
-    return paths if finished else {}
+def is_finished(directory: Path, bands: Sequence[str], tags: Mapping[str, str]) -> bool:
+    """Return whether the COGs of all bands are there with these GDAL metadata."""
+    paths = (directory / f"{ENCODINGS[band].key}.tif" for band in bands)
+    return all(tags.items() <= _read_tags(path).items() for path in paths)
 
 
 def _read_tags(path: Path) -> dict[str, str]:
@@ -244,7 +235,8 @@ def run_scenes(
         entries: see `lai_udf.open_scenes`.
         directory: where the folders go.
         options: what to compute.
-        overwrite: compute anew what is finished already, as in `run_scene`.
+        overwrite: compute anew what is finished already: the same files in, the same model and
+            the same options.
         progress: called after each window; it begins again with every scene.
         skipped: called with the folder of a result that is finished already and left as it is.
 
@@ -264,9 +256,8 @@ def run_scenes(
             folder = directory / options.identify(source, bundle).id
             complete = "LAI" not in bands or (folder / SUMMARY_FILE).is_file()
             # A result has the resolution of its source; another one is refused when it is run.
-            anew = overwrite or options.resolution != source.resolution_m
-            tags = {} if anew else describe_tags(source, options, bundle)
-            if complete and tags and find_finished(folder, bands, tags):
+            anew = overwrite or options.resolution != source.resolution_m or not complete
+            if not anew and is_finished(folder, bands, describe_tags(source, options, bundle)):
                 if skipped is not None:
                     skipped(folder)
                 report.folders.append(folder)

@@ -4,7 +4,6 @@ In: a dataset of `lai_udf.smooth`, or of `lai_udf.estimate` for composites; dims
 any others, parcels included. Out: datasets with the other dimensions kept. In memory.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -23,20 +22,10 @@ Floats = npt.NDArray[np.float64]
 BOUNDS = tuple(band for band in OUTPUT_BANDS if band != "LAI_FLAGS")
 MIN_AMPLITUDE = 0.5  # LAI between base and peak, below which there is no season
 SHARE = 0.2  # of the amplitude on either side, where a season starts and ends
-SEASON_UNITS = {
-    "START": "",
-    "START_SD": "d",
-    "PEAK": "",
-    "PEAK_SD": "d",
-    "END": "",
-    "END_SD": "d",
-    "LENGTH": "d",
-    "LENGTH_SD": "d",
-    "PEAK_LAI": VARIABLES["LAI"].unit,
-    "PEAK_LAI_SD": VARIABLES["LAI"].unit,
-    "INTEGRAL": f"{VARIABLES['LAI'].unit} d",
-    "INTEGRAL_SD": f"{VARIABLES['LAI'].unit} d",
-}
+_UNIT = VARIABLES["LAI"].unit
+SEASON_UNITS = {"START": "", "START_SD": "d", "PEAK": "", "PEAK_SD": "d", "END": "", "END_SD": "d"}
+SEASON_UNITS |= {"LENGTH": "d", "LENGTH_SD": "d", "PEAK_LAI": _UNIT, "PEAK_LAI_SD": _UNIT}
+SEASON_UNITS |= {"INTEGRAL": f"{_UNIT} d", "INTEGRAL_SD": f"{_UNIT} d"}
 
 
 def composite(data: xr.Dataset, period: Period = "dekad", method: Method = "mean") -> xr.Dataset:
@@ -145,8 +134,14 @@ def season(data: xr.Dataset, *, share: float = SHARE) -> xr.Dataset:
     time = find_time({"LAI": data["LAI"]} if "LAI" in data else {})
     ordered = data[["LAI", "LAI_SD"]].sortby(time)
     days = (ordered[time].values.astype("datetime64[s]").astype("int64") / 86_400).astype(float)
+
+    def describe(lai: Floats, deviation: Floats) -> tuple[Floats, ...]:
+        flat, spread = (part.reshape(-1, len(days)).T.astype(float) for part in (lai, deviation))
+        found = describe_seasons(days, flat, spread, share)
+        return tuple(values.reshape(lai.shape[:-1]) for values in found)
+
     results = xr.apply_ufunc(
-        _describe_with(days, share),
+        describe,
         ordered["LAI"],
         ordered["LAI_SD"],
         input_core_dims=[[time], [time]],
@@ -162,20 +157,6 @@ def season(data: xr.Dataset, *, share: float = SHARE) -> xr.Dataset:
     for name, unit in SEASON_UNITS.items():
         found[name].attrs = {"units": unit} if unit else {}
     return found
-
-
-def _describe_with(days: Floats, share: float) -> Callable[..., tuple[Floats, ...]]:
-    """Return the function of arrays (..., t) that describes seasons."""
-
-    def describe(lai: Floats, deviation: Floats) -> tuple[Floats, ...]:
-        shape = lai.shape[:-1]
-        flat = lai.reshape(-1, lai.shape[-1]).T.astype(float)
-        spread = deviation.reshape(flat.shape[::-1]).T.astype(float)
-        return tuple(
-            values.reshape(shape) for values in describe_seasons(days, flat, spread, share)
-        )
-
-    return describe
 
 
 def describe_seasons(
@@ -205,28 +186,15 @@ def describe_seasons(
     with np.errstate(invalid="ignore", divide="ignore"):
         counted = np.maximum(near_top.sum(axis=0), 1)
         peak_time_sd = np.sqrt(np.nansum(spread, axis=0) / counted)
-        peak_time_sd = np.maximum(peak_time_sd, _typical_step(days) / np.sqrt(12))
-    integral, integral_sd = _integrate(days, lai, deviation, start, end)
-    hidden = (np.where(none, np.nan, values) for values in (days[top], peak_time_sd))
-    peak, peak_time_sd = hidden
-    return (
-        start,
-        start_sd,
-        peak,
-        peak_time_sd,
-        end,
-        end_sd,
-        end - start,
-        np.hypot(start_sd, end_sd),
-        np.where(none, np.nan, peak_lai),
-        np.where(none, np.nan, peak_sd),
-        integral,
-        integral_sd,
+        step = float(np.median(np.diff(days))) if len(days) > 1 else 0.0
+        peak_time_sd = np.maximum(peak_time_sd, step / np.sqrt(12))
+    peak, peak_time_sd, peak_lai, peak_sd = (
+        np.where(none, np.nan, values) for values in (days[top], peak_time_sd, peak_lai, peak_sd)
     )
-
-
-def _typical_step(days: Floats) -> float:
-    return float(np.median(np.diff(days))) if len(days) > 1 else 0.0
+    length = end - start, np.hypot(start_sd, end_sd)
+    integral = _integrate(days, lai, deviation, start, end)
+    sides_and_peak = start, start_sd, peak, peak_time_sd, end, end_sd
+    return (*sides_and_peak, *length, peak_lai, peak_sd, *integral)
 
 
 def _find_crossing(
@@ -241,12 +209,10 @@ def _find_crossing(
     times, columns = np.arange(len(days))[:, None], np.arange(lai.shape[1])
     side = (times < top) if before else (times > top)
     below = side & (lai <= level)
-    found = below.any(axis=0)
-    outer = (
-        np.where(below, times, -1).max(axis=0)
-        if before
-        else np.where(below, times, len(days)).min(axis=0)
-    )
+    crosses = below.any(axis=0)
+    outer = np.where(below, times, -1).max(axis=0)
+    if not before:
+        outer = np.where(below, times, len(days)).min(axis=0)
     outer = np.clip(outer, 0, len(days) - 1)
     inner = np.clip(outer + (1 if before else -1), 0, len(days) - 1)
     low, high = lai[outer, columns], lai[inner, columns]
@@ -256,7 +222,7 @@ def _find_crossing(
         spread = (1 - part) * deviation[outer, columns] + part * deviation[inner, columns]
         error = spread / np.maximum(slope, 1e-3)
     moment = days[outer] + part * (days[inner] - days[outer])
-    return np.where(found, moment, np.nan), np.where(found, error, np.nan)
+    return np.where(crosses, moment, np.nan), np.where(crosses, error, np.nan)
 
 
 def _integrate(

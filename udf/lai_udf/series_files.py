@@ -5,7 +5,7 @@ which LAI is estimated first. Out: `series.nc`, and on request COGs of each date
 the curve. Strips of rows are read, smoothed and written one after the other.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,15 @@ import xarray as xr
 from rasterio.windows import Window
 
 from lai_udf import series
-from lai_udf.api import write_cogs
+from lai_udf.api import estimate, write_cogs
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import GridError, MetadataError
-from lai_udf.grid import Grid
+from lai_udf.grid import Grid, find_crs
 from lai_udf.identity import ID_TAG
 from lai_udf.predict import OUTPUT_BANDS as LAI_OUTPUTS
 from lai_udf.predict import VARIABLES
 from lai_udf.results import find_results, require_one_scaling
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
-from lai_udf.scenes.locating import find_crs
 from lai_udf.scenes.metadata import Declared
 from lai_udf.series import OBSERVED, OUTPUT_BANDS
 from lai_udf.smoothing import (
@@ -45,18 +44,15 @@ STRIP_PX = 2_000_000  # pixels times dates of a strip in memory
 CHUNK_PX = 256
 STEP = 1e-4  # of LAI on disk: what Python and a back-end give, to half of it
 NO_DATA = -(2**31)
-KEPT_TAGS = (
+KEPT_TAGS: tuple[str, ...] = (
     "model_id",
     "model_version",
     "model_checksum",
     "target",
     "samples",
     "seed",
-    "region",
-    "level",
-    "calibration",
-    "plausibility",
 )
+KEPT_TAGS += ("region", "level", "calibration", "plausibility")
 """Of the results that go in: what the numbers of the series depend on."""
 
 Bands = Mapping[str, npt.NDArray[Any]]
@@ -127,8 +123,6 @@ def _open_cube(source: Path, scale: float | None, offset: Any) -> SeriesInput:  
     refuse_series(dataset)
     bands = split_bands(xr.decode_cf(dataset))
     if "LAI" not in bands:
-        from lai_udf.api import estimate  # the network: not for LAI that is there
-
         cube = as_cube(dataset, Declared(scale, offset))
         reflectance = cube.to_array()
         # Scaled already; whether the offset was known decides if it is doubted.
@@ -139,28 +133,18 @@ def _open_cube(source: Path, scale: float | None, offset: Any) -> SeriesInput:  
         attributes = {key: str(dataset.attrs[key]) for key in KEPT_TAGS if key in dataset.attrs}
         crs = find_crs(dataset, str(source))
     attributes["input"] = source.name
-    time = find_time(bands)
+    find_time(bands)  # raises where there is none
     ordered = {
-        str(name): band.rename({own: "t"}) if (own := _time_of(band)) != "t" else band
+        str(name): (band.rename(time="t") if "time" in band.dims else band).transpose("t", "y", "x")
         for name, band in bands.items()
     }
-    lai_band = ordered["LAI"].transpose("t", "y", "x")
-    times = bands["LAI"][time].values.astype("datetime64[ns]")
-    grid = Grid.of_data_array(lai_band.rio.write_crs(crs), str(source)) if crs else None
-    if grid is None:
-        raise GridError(f"{source} has no CRS: write it with dataset.rio.write_crs(...)")
+    times = ordered["LAI"]["t"].values.astype("datetime64[ns]")
+    grid = Grid.of_data_array(ordered["LAI"].rio.write_crs(crs), str(source))
 
     def read(rows: slice) -> Bands:
-        return {
-            name: band.transpose("t", "y", "x").isel(y=rows).values
-            for name, band in ordered.items()
-        }
+        return {name: band.isel(y=rows).values for name, band in ordered.items()}
 
     return SeriesInput(str(source), grid, times, read, attributes)
-
-
-def _time_of(band: xr.DataArray) -> str:
-    return "t" if "t" in band.dims else "time"
 
 
 def write_series(
@@ -203,7 +187,10 @@ def write_series(
         with disk_errors(directory):
             _describe_file(path, source, times, names, settings)
         with disk_errors(directory), h5netcdf.File(path, "a") as file:
-            for rows in _strips(source.grid, len(days) + len(targets)):
+            height, width = source.grid.shape
+            step = max(1, STRIP_PX // max(1, width * (len(days) + len(targets))))
+            for top in range(0, height, step):
+                rows = slice(top, min(top + step, height))
                 with renamed_errors():
                     bands = source.read(rows)
                     series.refuse_scaled(bands, settings)
@@ -211,7 +198,7 @@ def write_series(
                 for position, name in enumerate(names):
                     file.variables[name][:, rows, :] = _encode(name, smoothed[:, position])
                 if progress is not None:
-                    progress(rows.stop, source.grid.height)
+                    progress(rows.stop, height)
         finished = {path: directory / SERIES_FILE}
         if picture:
             with xr.open_dataset(path, engine="h5netcdf", decode_coords="all") as dataset:
@@ -227,12 +214,6 @@ def write_series(
             for paths in write_cogs(dataset.isel(t=filled), directory).values():
                 written += paths
     return written
-
-
-def _strips(grid: Grid, dates: int) -> Iterator[slice]:
-    rows = max(1, STRIP_PX // max(1, grid.width * dates))
-    for top in range(0, grid.height, rows):
-        yield slice(top, min(top + rows, grid.height))
 
 
 def _encode(name: str, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -272,16 +253,9 @@ def _describe_file(
     chunks = (1, min(CHUNK_PX, grid.height), min(CHUNK_PX, grid.width))
     with h5netcdf.File(path, "a") as file:
         for name in names:
-            variable = file.create_variable(
-                name,
-                ("t", "y", "x"),
-                "int32",
-                chunks=chunks,
-                compression="gzip",
-                compression_opts=4,
-                shuffle=True,
-                fillvalue=np.int32(NO_DATA),
-            )
+            packed = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+            packed |= {"fillvalue": np.int32(NO_DATA), "chunks": chunks}
+            variable = file.create_variable(name, ("t", "y", "x"), "int32", **packed)
             variable.attrs["long_name"], variable.attrs["units"] = LONG_NAMES[name], unit_of(name)
             variable.attrs["grid_mapping"] = "spatial_ref"
             if name.startswith("LAI"):

@@ -107,8 +107,9 @@ def smooth(
     if dates is not None and not isinstance(dates, str):
         held = getattr(dates, "values", dates)  # of xarray or pandas
         context["dates"] = [str(day) for day in np.atleast_1d(np.asarray(held))]
-    numbers = {key: value.item() for key, value in context.items() if isinstance(value, np.generic)}
-    context |= numbers
+    context |= {
+        key: value.item() for key, value in context.items() if isinstance(value, np.generic)
+    }
     with renamed_errors():
         days = series.read_days(labels)  # first: the grid is made of them
         if step_days is not None:
@@ -116,9 +117,9 @@ def smooth(
                 raise series.LaiInputError(
                     "LAI has no date, which step_days needs as start and end"
                 )
-            for key, given, choose in (("start", start, np.min), ("end", end, np.max)):
-                found = choose(days).astype("datetime64[D]") if given is None else given
-                context[key] = str(getattr(found, "values", found))
+            for key, day, choose in (("start", start, np.min), ("end", end, np.max)):
+                day = choose(days).astype("datetime64[D]") if day is None else day
+                context[key] = str(getattr(day, "values", day))
         settings = series.read_settings(context)
         targets = series.list_targets(days, settings)
     observed, names = settings.dates == OBSERVED, series.output_names(settings)
@@ -152,7 +153,7 @@ def smooth_parcel(
     Args:
         times: of the means, (t,); anything numpy reads as a date.
         means: `lai` and what there is of `lower`, `upper` (m2 m-2, NaN = none) and `flags` (those
-            of most of the parcel), (t,) each, as `lai_udf.observe.observe_zones` gives them with
+            of most of the parcel), (t,) each, as `lai_udf.zonal.observe_zones` gives them with
             `exclude_flags=series.IMPOSSIBLE_FLAGS`: pixels count here as in a series of their own.
         step_days: of the grid of dates.
         level: of the bounds.
@@ -305,11 +306,8 @@ def renamed_errors() -> Iterator[None]:
     try:
         yield
     except series.LaiInputError as error:
-        raise name_as_keyword(
-            LaiInputError(
-                error.problem, parameter=error.parameter, value=error.value, expected=error.expected
-            )
-        ) from error
+        fields = {name: getattr(error, name) for name in ("parameter", "value", "expected")}
+        raise name_as_keyword(LaiInputError(error.problem, **fields)) from error
 
 
 def unit_of(name: str) -> str:

@@ -5,49 +5,41 @@ weighs by the exact share of it inside the polygon (`lai_udf.zones`). Below `MIN
 the polygon there is no mean. Item statistics, `lai-train parcels` and the service's `/timeseries`
 call this module, so that one parcel has one number.
 
-`lai_udf.observe` is the short way, from results on disk. Underneath, `weigh_zones` computes
-the shares once per grid, `take_pixels` picks those of one date, `describe_pixels` computes; pixels
-of several grids, as of a parcel across two UTM zones, are joined before by `join_pixels`.
+`observe_zones` is the short way, from results on disk, overpass by overpass: ground that several
+tiles or UTM zones hold counts once. Underneath, `weigh_zones` computes the shares once per grid,
+`take_pixels` picks those of one date, `join_pixels` joins those of several grids, and
+`describe_pixels` computes.
 """
 
+import datetime as dt
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.windows import Window
+from shapely.geometry.base import BaseGeometry
 
-from lai_udf.predict import (
-    UNUSABLE_FLAGS,
-)
-from lai_udf.zones import SLIVER, Zones, repair, share_between_grids, weigh_zones
-
-__all__ = [
-    "FLAG_BITS",
-    "MIN_VALID_SHARE",
-    "ZonalStatistics",
-    "ZonePixels",
-    "Zones",
-    "describe_pixels",
-    "join_pixels",
-    "repair",
-    "share_between_grids",
-    "stack_pixels",
-    "take_pixels",
-    "usable_pixels",
-    "weigh_zones",
-]
+from lai_udf.grid import Grid
+from lai_udf.predict import UNUSABLE_FLAGS
+from lai_udf.results import FLAGS, LaiResult, group_overpasses
+from lai_udf.zones import SLIVER, Zones, share_between_grids, weigh_zones
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
 Layers = Mapping[str, NDArray[Any]]
 
 MIN_VALID_SHARE = 0.5  # where less of a polygon or raster is usable there is no mean and no spread
-
-
 FLAG_BITS = tuple(1 << bit for bit in range(8))
 LAI = "lai"  # name of the layer that decides, with the flags, which pixels count
+
+
+ReadMore = Callable[[LaiResult, Window], Layers]
+_TOGETHER = 100_000
+"""Pixels from which on the overpasses read so far are described: small zones cost calls."""
 
 
 def usable_pixels(
@@ -104,13 +96,13 @@ class ZonalStatistics:
 
     def of_zones(self, zones: slice) -> "ZonalStatistics":
         """Return the statistics of some of the zones."""
-        cut: dict[str, Any] = {
-            name: value[zones]
-            if isinstance(value, np.ndarray)
-            else {key: each[zones] for key, each in value.items()}
-            for name, value in vars(self).items()
-        }
-        return ZonalStatistics(**cut)
+
+        def cut(value: Any) -> Any:  # noqa: ANN401  (an array, or arrays by key)
+            if isinstance(value, np.ndarray):
+                return value[zones]
+            return {key: each[zones] for key, each in value.items()}
+
+        return ZonalStatistics(**{name: cut(value) for name, value in vars(self).items()})
 
 
 def take_pixels(zones: Zones, layers: Layers, flags: NDArray[Any] | None = None) -> ZonePixels:
@@ -151,14 +143,9 @@ def stack_pixels(dates: Sequence[ZonePixels]) -> tuple[ZonePixels, list[slice]]:
         The pixels, and the zones of each date.
     """
     ends = np.cumsum([0, *(len(date.area_px) for date in dates)])
-    flags = [date.flags for date in dates if date.flags is not None]
-    stacked = ZonePixels(
-        zone=np.concatenate([date.zone + n for date, n in zip(dates, ends, strict=False)]),
-        weight=np.concatenate([date.weight for date in dates]),
-        layers={n: np.concatenate([date.layers[n] for date in dates]) for n in dates[0].layers},
-        flags=np.concatenate(flags) if flags else None,
-        area_px=np.concatenate([date.area_px for date in dates]),
-    )
+    apart = [replace(date, zone=date.zone + n) for date, n in zip(dates, ends, strict=False)]
+    area_px = np.concatenate([date.area_px for date in dates])
+    stacked = replace(join_pixels(apart), area_px=area_px)
     return stacked, [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
 
 
@@ -226,3 +213,102 @@ def _divide(values: Floats, by: Floats) -> Floats:
     result = np.full(values.shape, np.nan)
     np.divide(values, by, out=result, where=by > 0)
     return result
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Statistics of zones at one overpass."""
+
+    results: tuple[LaiResult, ...]  # its rasters
+    datetime: dt.datetime  # of the first of them, UTC
+    met: Index  # numbers of the zones that meet a raster
+    statistics: ZonalStatistics  # of all zones, by asset key (`lai`, `lai_sd`, …)
+
+
+def observe_zones(
+    geometries: Sequence[BaseGeometry | None],
+    crs: Any,  # noqa: ANN401  (whatever pyproj reads)
+    results: Sequence[LaiResult],
+    *,
+    exclude_flags: int = UNUSABLE_FLAGS,
+    min_valid_share: float = MIN_VALID_SHARE,
+    read_more: ReadMore | None = None,
+) -> Iterator[Observation]:
+    """Yield the statistics of zones, in order of time.
+
+    Args:
+        geometries: as for `lai_udf.zones.weigh_zones`.
+        crs: of the geometries.
+        results: see `lai_udf.results.find_results`.
+        exclude_flags: bits that make a pixel unusable.
+        min_valid_share: least usable share of a zone that has a mean, 0-1.
+        read_more: returns further layers of a result in a window, (y, x), by name.
+
+    Raises:
+        GeometryError: a geometry cannot be repaired.
+        RasterError: a result cannot be read, or does not state its time.
+    """
+    known: dict[tuple[Grid, ...], list[Zones]] = {}
+    rules: dict[str, Any] = {"exclude_flags": exclude_flags, "min_valid_share": min_valid_share}
+    describe = partial(describe_pixels, **rules)
+    batch: list[tuple[list[LaiResult], ZonePixels]] = []
+    size = 0
+    for group in group_overpasses(results):
+        by_grid: dict[Grid, list[LaiResult]] = {}
+        for result in group:
+            by_grid.setdefault(result.grid, []).append(result)
+        grids = tuple(by_grid)
+        if grids not in known:
+            known[grids] = _weigh(geometries, crs, grids)
+        taken = zip(known[grids], by_grid.values(), strict=True)
+        parts = [_take(zones, own, read_more) for zones, own in taken]
+        pixels = parts[0] if len(parts) == 1 else join_pixels(parts)
+        if batch and (size > _TOGETHER or not pixels.has_layers_of(batch[0][1])):
+            yield from _describe(batch, describe)
+            batch, size = [], 0
+        batch.append((group, pixels))
+        size += len(pixels.zone) + len(pixels.area_px)
+    if batch:
+        yield from _describe(batch, describe)
+
+
+def _describe(
+    batch: Sequence[tuple[list[LaiResult], ZonePixels]],
+    describe: Callable[[ZonePixels], ZonalStatistics],
+) -> Iterator[Observation]:
+    """Compute the statistics of overpasses at once: the zones of each are zones of their own."""
+    together, zones = stack_pixels([pixels for _, pixels in batch])
+    found = describe(together)
+    for (group, pixels), own in zip(batch, zones, strict=True):
+        met = np.unique(pixels.zone)
+        yield Observation(tuple(group), group[0].datetime, met, found.of_zones(own))
+
+
+def _weigh(
+    geometries: Sequence[BaseGeometry | None],
+    crs: Any,  # noqa: ANN401
+    grids: Sequence[Grid],
+) -> list[Zones]:
+    """Return the zones on each grid; ground that several grids hold goes to one of them."""
+    if len(grids) == 1:
+        return [weigh_zones(geometries, crs, grids[0])]
+    pieces = share_between_grids(geometries, crs, grids)
+    return [weigh_zones(own, crs, grid) for own, grid in zip(pieces, grids, strict=True)]
+
+
+def _take(zones: Zones, results: Sequence[LaiResult], read_more: ReadMore | None) -> ZonePixels:
+    """Read the pixels of zones; where results of one grid overlap, the first with LAI counts."""
+    layers: dict[str, NDArray[Any]] = {}
+    for result in results:
+        bands = list(result.files)
+        if zones.zone.size:
+            found = result.read(bands, zones.window)
+            found |= read_more(result, zones.window) if read_more else {}
+        else:  # nothing to read
+            found = {band: np.empty((0, 0)) for band in bands}
+        gaps = ~np.isfinite(layers["LAI"]) if layers else None
+        for name, layer in found.items():
+            old = layers.get(name)
+            layers[name] = layer if old is None or gaps is None else np.where(gaps, layer, old)
+    flags = layers.pop(FLAGS, None)
+    return take_pixels(zones, {name.lower(): layer for name, layer in layers.items()}, flags)

@@ -9,7 +9,7 @@ from shapely.geometry.base import BaseGeometry
 
 from lai_service.errors import BadRequestError
 from lai_udf.errors import LaiUdfError
-from lai_udf.zonal import repair
+from lai_udf.zones import repair
 
 MAX_PLACES = 1000
 """Most features of a FeatureCollection."""

@@ -31,8 +31,6 @@ from lai_service.files.pixels import grid_of, physical, setting_tags
 from lai_stac.fields import CONFIDENCE_LEVEL
 from lai_udf.cog import ENCODINGS
 from lai_udf.longitudes import bounding_box
-from lai_udf.observe import Observation as Overpass
-from lai_udf.observe import observe_zones
 from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.results import (
     FLAGS,
@@ -42,7 +40,8 @@ from lai_udf.results import (
     group_overpasses,
 )
 from lai_udf.scenes.metadata import CALLER
-from lai_udf.zonal import usable_pixels
+from lai_udf.zonal import Observation as Overpass
+from lai_udf.zonal import observe_zones, usable_pixels
 
 MAX_PIXELS = 1_000_000
 """Most pixels of the box around places that are read together, and of one place."""

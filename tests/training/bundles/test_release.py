@@ -16,7 +16,7 @@ from lai_training.learn.pools import measure_normalisation
 from lai_training.learn.run_folder import write_provenance
 from lai_training.networks import build_network
 from lai_udf.bundle import open_bundle
-from lai_udf.scenes.write import write_scene_geotiff
+from lai_udf.scenes.geotiff import write_scene_geotiff
 
 # Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -33,7 +33,7 @@ from lai_training.scores.emulation import compare_with_sl2p
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.bundle import default_bundle_path, open_bundle
 from lai_udf.predict import ANGLES, LaiModelError
-from lai_udf.scenes.write import write_scene_geotiff
+from lai_udf.scenes.geotiff import write_scene_geotiff
 
 
 @pytest.fixture(scope="module")

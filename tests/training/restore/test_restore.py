@@ -33,7 +33,7 @@ from lai_training.restore.scenes import (
 )
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import BANDS, COARSE_ROWS, FINE_ROWS, exceed_visible, load_model
-from lai_udf.scenes.write import write_scene_geotiff
+from lai_udf.scenes.geotiff import write_scene_geotiff
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

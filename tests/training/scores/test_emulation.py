@@ -17,7 +17,7 @@ from lai_training.simulation.angles import add_missing_angles
 from lai_training.sl2p.processor import predict_image
 from lai_udf.bundle import default_bundle_path
 from lai_udf.predict import BANDS, LaiModelError
-from lai_udf.scenes.write import write_scene_geotiff
+from lai_udf.scenes.geotiff import write_scene_geotiff
 
 LEAF = [0.03, 0.06, 0.03, 0.1, 0.25, 0.3, 0.32, 0.33, 0.17, 0.08]
 INSIDE = (20, 20)

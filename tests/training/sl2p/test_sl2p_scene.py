@@ -15,8 +15,8 @@ from lai_training.sl2p import scene as sl2p_scene
 from lai_training.sl2p.processor import predict_image
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, BANDS
+from lai_udf.scenes.geotiff import write_scene_geotiff
 from lai_udf.scenes.read import read_scene
-from lai_udf.scenes.write import write_scene_geotiff
 
 runner = CliRunner()
 TRANSFORM = Affine(20, 0, 500_000, 0, -20, 4_800_000)

@@ -20,7 +20,7 @@ def main(
     from experiments.seasons.benchmark import run_benchmark, score_truth
     from lai_training.parcels.report import format_report, write_report
     from lai_training.simulation.spectral_library import shipped_library
-    from lai_udf.run import RunOptions
+    from lai_udf.identity import RunOptions
 
     with one_sentence(), show_progress("season", "date") as progress:
         options = RunOptions(model=model, target=target)

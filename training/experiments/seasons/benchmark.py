@@ -17,7 +17,7 @@ from experiments.seasons.fit import ParcelCalibration, fit_calibration
 from lai_training.parcels.interval import shrink
 from lai_training.scores.metrics import coverage, score
 from lai_training.simulation.spectral_library import SpectralLibrary
-from lai_udf.run import RunOptions
+from lai_udf.identity import RunOptions
 
 CALIBRATION_SEASONS = 2
 """One season holds some hundred canopies, too few for the tails of the error."""

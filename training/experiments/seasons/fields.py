@@ -39,7 +39,8 @@ from lai_training.simulation.parcels import LandUse, ParcelMap, draw_parcels
 from lai_training.simulation.simulate import label_scene
 from lai_training.simulation.spectral_library import SpectralLibrary, SurfaceClass
 from lai_udf.grid import Grid
-from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
+from lai_udf.zonal import describe_pixels, take_pixels
+from lai_udf.zones import weigh_zones
 
 Floats = NDArray[np.float64]
 

@@ -27,9 +27,11 @@ from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_training.sl2p.scene import SL2P_FILE
 from lai_udf.cog import write_lai_cogs
 from lai_udf.grid import Grid
+from lai_udf.identity import RunOptions
 from lai_udf.results import read_lai_cogs
-from lai_udf.run import RunOptions, predict_scene
-from lai_udf.zonal import describe_pixels, take_pixels, weigh_zones
+from lai_udf.run import predict_scene
+from lai_udf.zonal import describe_pixels, take_pixels
+from lai_udf.zones import weigh_zones
 
 Progress = Callable[[int, int], None]
 PARCELS_FILE = "parcels.gpkg"

@@ -24,11 +24,10 @@ from lai_training.sl2p.scene import SL2P_FILE
 from lai_udf.errors import LaiUdfError, PolygonFileError
 from lai_udf.grid import Grid
 from lai_udf.longitudes import split_box
-from lai_udf.observe import observe_zones
 from lai_udf.polygons import LEFT_OUT, read_polygons
 from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.results import LaiResult, find_results, open_result, require_one_scaling
-from lai_udf.zonal import ZonalStatistics
+from lai_udf.zonal import ZonalStatistics, observe_zones
 
 
 class Season(enum.StrEnum):

@@ -24,7 +24,7 @@ from lai_training.simulation.spectral_library import SpectralLibrary, shipped_li
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.grid import Grid
 from lai_udf.predict import ANGLES, BANDS
-from lai_udf.scenes.write import write_scene_geotiff
+from lai_udf.scenes.geotiff import write_scene_geotiff
 
 PIXEL_M = 20.0
 LATITUDE_DEG = 43.5

@@ -7,7 +7,7 @@ catalogue holds is known to it alone.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ FILE = ".lai-field.json"
 class Memory:
     """The last run into a folder."""
 
-    def __init__(self, directory: Path, given: Mapping[str, Any], inputs: Sequence[Path]) -> None:
+    def __init__(self, directory: Path, asked: Sequence[Any], inputs: Sequence[Path]) -> None:
         """Take down the folder of results, the options of a run, and the files it reads."""
         self._path = directory / FILE
         self._local = all(path.exists() for path in inputs)
-        facts = [dict(given), version("sentinel2-lai"), *(sorted(_states(path)) for path in inputs)]
+        facts = [asked, version("sentinel2-lai"), *(sorted(_states(path)) for path in inputs)]
         self._digest = hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
 
     def recall(self) -> list[Path] | None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import geopandas as gpd
 import shapely
+from shapely.geometry import mapping
 
 from lai_udf.errors import EmptySceneError, GeometryError, UnreadableProductError
 from lai_udf.field.season import COLLECTION, Period, kind_of, run_season, search_api
@@ -96,11 +96,11 @@ def observe_fields(
             fields_file, source, period, results, options, login, job_options, collection
         )
     else:
-        entries = (
-            search_api(source, collection or COLLECTION, _area(fields), period, declared)
-            if kind == "stac"
-            else describe(source, declared)
-        )
+        entries = describe(source, declared)
+        if kind == "stac":
+            degrees = fields.to_crs("EPSG:4326").geometry  # boxes: small enough for a request
+            area = mapping(shapely.union_all([shapely.box(*each.bounds) for each in degrees]))
+            entries = search_api(source, collection or COLLECTION, area, period, declared)
         report.refused, folders, report.kept = run_season(
             entries, fields, period, results, options, progress
         )
@@ -128,14 +128,6 @@ def observe_fields(
         table, smoothed = smooth_table(table, counted, smooth_days, options.level)
     report.files = write_tables(table, fields, directory, smoothed)
     return report
-
-
-def _area(fields: gpd.GeoDataFrame) -> dict[str, object]:
-    """Return the fields as one GeoJSON geometry in degrees, small enough for a request."""
-    degrees = fields.to_crs("EPSG:4326").geometry
-    union = shapely.union_all([shapely.box(*shape.bounds) for shape in degrees])
-    area: dict[str, object] = shapely.geometry.mapping(union)
-    return area
 
 
 def _order(

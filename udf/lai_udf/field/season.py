@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import geopandas as gpd
+import numpy as np
 from rasterio.windows import Window
 
 from lai_udf.errors import (
@@ -70,9 +71,8 @@ def kind_of(source: str) -> str:
     Raises:
         UnreadableProductError: an address does not answer.
     """
-    if urlsplit(source).scheme not in ("http", "https"):
-        return "files"
-    if Path(urlsplit(source).path).suffix:
+    address = urlsplit(source)
+    if address.scheme not in ("http", "https") or Path(address.path).suffix:
         return "files"
     root = read_document(source, "a STAC API or an openEO back-end")
     if "api_version" in root:
@@ -131,15 +131,9 @@ def run_season(
     skipped: list[Path] = []
     report = RunReport()
     windows = _cut(entries, fields, period, refused)
+    how: dict[str, Any] = {"overwrite": False, "progress": progress, "skipped": skipped.append}
     with suppress(EmptySceneError, GeometryError, GridError):  # nothing to see
-        report = run_scenes(
-            windows,
-            directory,
-            options,
-            overwrite=False,
-            progress=progress,
-            skipped=skipped.append,
-        )
+        report = run_scenes(windows, directory, options, **how)
     return refused + report.refused, report.folders, len(skipped)
 
 
@@ -184,12 +178,8 @@ def merge(boxes: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int, in
         box = one
         while True:
             for other in merged:
-                joined = (
-                    min(box[0], other[0]),
-                    min(box[1], other[1]),
-                    max(box[2], other[2]),
-                    max(box[3], other[3]),
-                )
+                low, high = np.minimum(box, other), np.maximum(box, other)
+                joined = int(low[0]), int(low[1]), int(high[2]), int(high[3])
                 if _area(joined) <= MERGE_SHARE * (_area(box) + _area(other)):
                     merged.remove(other)
                     box = joined
@@ -201,11 +191,14 @@ def merge(boxes: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int, in
 
 
 def _widen(window: Window, grid: Grid) -> tuple[int, int, int, int]:
-    top = max(0, (int(window.row_off) - HALO_PX) // ALIGN_PX * ALIGN_PX)
-    left = max(0, (int(window.col_off) - HALO_PX) // ALIGN_PX * ALIGN_PX)
-    bottom = -(-(int(window.row_off + window.height) + HALO_PX) // ALIGN_PX) * ALIGN_PX
-    right = -(-(int(window.col_off + window.width) + HALO_PX) // ALIGN_PX) * ALIGN_PX
-    return top, left, min(bottom, grid.height), min(right, grid.width)
+    rows, columns = (
+        (
+            max(0, (int(part.start) - HALO_PX) // ALIGN_PX * ALIGN_PX),
+            min(-(-(int(part.stop) + HALO_PX) // ALIGN_PX) * ALIGN_PX, size),
+        )
+        for part, size in zip(window.toslices(), grid.shape, strict=True)
+    )
+    return rows[0], columns[0], rows[1], columns[1]
 
 
 def _area(box: tuple[int, int, int, int]) -> int:

@@ -13,11 +13,10 @@ from lai_udf.atomic import new_files
 from lai_udf.calibration import interval_of_mean, shared_error
 from lai_udf.errors import RasterError
 from lai_udf.field.plot import draw_field
-from lai_udf.observe import Observation, observe_zones
 from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.results import LaiResult, find_results
 from lai_udf.smoothing import PARCEL_BANDS, smooth_parcel
-from lai_udf.zonal import FLAG_BITS, MIN_VALID_SHARE
+from lai_udf.zonal import FLAG_BITS, MIN_VALID_SHARE, Observation, observe_zones
 
 CSV = "fields.csv"
 PARQUET = "fields.parquet"

@@ -1,5 +1,6 @@
 """The table of jobs: a Parquet or CSV file that survives a kill, worked on by one manager."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -83,8 +84,6 @@ def locked(table: Path) -> Iterator[None]:
     Raises:
         ProductionError: another manager holds it. The lock goes with its process, however it ends.
     """
-    import fcntl  # POSIX alone; imported here so that the module imports everywhere
-
     with disk_errors(table.parent):
         table.parent.mkdir(parents=True, exist_ok=True)
         lock = table.with_name(f".{table.name}.lock").open("w")

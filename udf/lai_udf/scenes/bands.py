@@ -90,17 +90,10 @@ class BandSource:
         if self.warp is None:
             yield dataset
             return
-        whole = self.label == SCENE_CLASS_BAND
-        options: dict[str, Any] = {"nodata": self.nodata[0]} if self.nodata else {}
-        with WarpedVRT(
-            dataset,
-            crs=self.warp.crs,
-            transform=self.warp.transform,
-            width=self.warp.width,
-            height=self.warp.height,
-            resampling=Resampling.nearest if whole else Resampling.bilinear,
-            **options,
-        ) as warped:
+        classes = self.label == SCENE_CLASS_BAND
+        options = {"resampling": Resampling.nearest if classes else Resampling.bilinear}
+        options |= {"nodata": self.nodata[0]} if self.nodata else {}
+        with WarpedVRT(dataset, **self.warp.profile, **options) as warped:
             yield warped
 
 

@@ -17,11 +17,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from lai_udf.errors import Faults, MetadataError, MissingBandError, UnreadableProductError
-from lai_udf.grid import Grid
+from lai_udf.grid import Grid, find_crs, find_grid
 from lai_udf.predict import BANDS
-from lai_udf.scenes.bands import ArrayBand
 from lai_udf.scenes.labels import LABELS, label_once, names_in_order
-from lai_udf.scenes.locating import find_crs, find_grid
 from lai_udf.scenes.metadata import Declared, Offset, Scaled, Scaling, SceneMetadata, utc
 from lai_udf.scenes.planes import Plane, decode_plane, read_plane
 from lai_udf.scenes.source import (
@@ -106,13 +104,7 @@ class Cube(Scaled):
         """Return one date as a scene; raises what `time_of` does."""
         time = self.time_of(date)
         bands = tuple(
-            ArrayBand(
-                label,
-                self.name,
-                scaling=plane.scaling(date),
-                nodata=plane.nodata,
-                array=plane.values.isel(t=date),
-            )
+            plane.band(label, self.name, date, plane.values.isel(t=date))
             for label, plane in self.planes.items()
         )
         metadata = SceneMetadata(f"{time}Z", str(self.attributes.get("platform", "")).lower())
@@ -143,14 +135,9 @@ class Cube(Scaled):
         stacked = turned[0].variable
         if len(turned) > 1:
             stacked = xr.concat(turned, dim="bands").variable
-        coordinates: dict[str, Any] = {
-            "bands": list(self.planes),
-            "y": self.grid.y,
-            "x": self.grid.x,
-        }
-        if self.times is not None:
-            coordinates["t"] = self.times
-        array = xr.DataArray(stacked, coords=coordinates)
+        times = {} if self.times is None else {"t": self.times}
+        labelled = {"bands": list(self.planes), "y": self.grid.y, "x": self.grid.x}
+        array = xr.DataArray(stacked, coords={**labelled, **times})
         array.encoding["source"] = self.name
         described: xr.DataArray = array.rio.write_crs(self.grid.crs)
         return described
@@ -165,7 +152,7 @@ def open_dataset(path: str | Path) -> xr.Dataset:
     """Open a netCDF file or a Zarr folder, values as stored; raise `UnreadableProductError`."""
     require_scheme(str(path), "a cube", "s3", "http", "https")
     name = str(path)
-    engine: Any = "zarr" if name.rstrip("/").endswith(".zarr") else None  # what reads netCDF here
+    engine = "zarr" if name.rstrip("/").endswith(".zarr") else None  # what reads netCDF here
     try:
         return xr.open_dataset(name, engine=engine, mask_and_scale=False)
     except Exception as error:  # backends raise what they like
@@ -252,8 +239,8 @@ def as_cube(
             planes[label] = read_plane(label, bands[label], data, times, declared, name)
     faults.settle()
     assert grid is not None
-    own = {n: c.item() for n, c in data.coords.items() if n in SATELLITE_NAMES and c.ndim == 0}
-    kept = dict(data.attrs) | own
+    kept: dict[Hashable, Any] = dict(data.attrs)
+    kept |= {n: c.item() for n, c in data.coords.items() if n in SATELLITE_NAMES and c.ndim == 0}
     stack = _as_stack(data, declared, bands, name)
     return Cube(name, planes, grid, times, time_dimension, kept, stack)
 
@@ -306,11 +293,7 @@ def _band_planes(
     return planes
 
 
-def _scaling_of_one(
-    stated: Mapping[Any, Any],  # of xarray: attributes or encoding
-    size: int,
-    position: int,
-) -> dict[str, float]:
+def _scaling_of_one(stated: Mapping[Any, Any], size: int, position: int) -> dict[str, float]:
     """Return the scaling of one band of `size` where rioxarray lists them, as they differ."""
     listed = {"scale_factor": "scales", "add_offset": "offsets"}
     return {
@@ -362,24 +345,19 @@ def _times(
         size = next(band.sizes["t"] for band in bands.values() if "t" in band.dims)
         if size == 0:
             raise MetadataError(f"{name} has no date: its axis of time is empty")
-        times = _as_times(data["t"].values, name) if "t" in data.coords else None
-        return times, bands
-    time: Any = None
+    else:
+        bands = {
+            label: band.drop_vars("t", errors="ignore").expand_dims("t")
+            for label, band in bands.items()
+        }
     if declared.datetime is not None:
-        time = np.datetime64(utc(declared.datetime, name).removesuffix("Z"), "ns")
-    elif "t" in data.coords or (isinstance(data, xr.Dataset) and "t" in data.variables):
-        time = data["t"].values
-    spread = {
-        label: band.drop_vars("t", errors="ignore").expand_dims("t")
-        for label, band in bands.items()
-    }
-    return None if time is None else _as_times(np.atleast_1d(time), name), spread
-
-
-def _as_times(values: npt.NDArray[Any], name: str) -> npt.NDArray[np.datetime64]:
-    if values.dtype.kind != "M":
+        return np.array([utc(declared.datetime, name).removesuffix("Z")], "datetime64[ns]"), bands
+    if not ("t" in data.coords or (isinstance(data, xr.Dataset) and "t" in data.variables)):
+        return None, bands
+    times = np.atleast_1d(data["t"].values)
+    if times.dtype.kind != "M":
         raise MetadataError(
-            f"{name}: t is labelled with {values.dtype}, not with times: "
+            f"{name}: t is labelled with {times.dtype}, not with times: "
             "write datetime64, which netCDF and Zarr keep"
         )
-    return values
+    return times, bands

@@ -6,25 +6,27 @@ In: the `.zarr` folder or href, a tree of groups: `measurements/reflectance/r20m
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 from rasterio.crs import CRS
 
 from lai_udf.errors import GridError, UnreadableProductError
+from lai_udf.grid import find_crs, find_grid
 from lai_udf.predict import BANDS
 from lai_udf.scenes.bands import (
     SUN_AZIMUTH,
     SUN_ZENITH,
     AngleGrid,
-    ArrayBand,
     Nodes,
 )
 from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND
-from lai_udf.scenes.locating import find_crs, find_grid
 from lai_udf.scenes.metadata import Declared, SceneMetadata, complete_metadata
-from lai_udf.scenes.planes import as_plane
+from lai_udf.scenes.planes import read_plane
 from lai_udf.scenes.safe import angle_grids, mean_view_angles
 from lai_udf.scenes.source import LOG, SceneSource, require_bands
 
@@ -58,14 +60,12 @@ def describe_eopf(href: str, declared: Declared) -> SceneSource:
     arrays = _choose(tree, declared)
     require_bands(list(arrays), href)
     bands = []
+    time = np.array([metadata.datetime.removesuffix("Z")], "datetime64[ns]")
     for label in (label for label in LABELS if label in arrays):
         array = arrays[label]
-        own, turned = find_grid({label: array}, array, _crs(tree, array, href), href)
-        plane = as_plane(label, turned[label], declared, metadata.datetime, href)
-        band = ArrayBand(
-            label, href, scaling=plane.scaling(0), nodata=plane.nodata, array=plane.values
-        )
-        bands.append((band, own))
+        grid, turned = find_grid({label: array}, array, _crs(tree, array, href), href)
+        plane = read_plane(label, turned[label], turned[label], time, declared, href)
+        bands.append((plane.band(label, href, 0, plane.values), grid))
     scene = SceneSource.of_files(href, bands, metadata, declared, _angles(tree, href))
     if any(band.warp is not None for band in scene.bands):
         raise GridError(f"{href}: a product in EOPF Zarr is not reprojected: give one in UTM")
@@ -74,19 +74,15 @@ def describe_eopf(href: str, declared: Declared) -> SceneSource:
 
 def _choose(tree: xr.DataTree, declared: Declared) -> dict[str, xr.DataArray]:
     """Return the array of each band, of the pixel size that is wanted."""
-    found: dict[str, xr.DataArray] = {}
+    arrays: dict[str, xr.DataArray] = {}
     sizes = ("r20m", "r10m") if declared.resolution == 20 else ("r10m", "r20m")
-    for label, group in (*((band, REFLECTANCE) for band in BANDS), (SCENE_CLASS_BAND, CLASSES)):
-        for size in sizes:
-            path = f"{group}/{size}/{label.lower()}"
-            try:
-                array = tree[path]
-            except KeyError:
-                continue
+    for size, label in product(sizes, (*BANDS, SCENE_CLASS_BAND)):
+        group = CLASSES if label == SCENE_CLASS_BAND else REFLECTANCE
+        with suppress(KeyError):
+            array = tree[f"{group}/{size}/{label.lower()}"]
             if isinstance(array, xr.DataArray):
-                found[label] = array
-                break
-    return found
+                arrays.setdefault(label, array)
+    return arrays
 
 
 def _crs(tree: xr.DataTree, array: xr.DataArray, href: str) -> CRS:

@@ -14,6 +14,7 @@ import xarray as xr
 
 from lai_udf.errors import MetadataError, MissingBandError
 from lai_udf.predict import ANGLES, to_reflectance
+from lai_udf.scenes.bands import ArrayBand
 from lai_udf.scenes.labels import SCENE_CLASS_BAND
 from lai_udf.scenes.metadata import (
     Declared,
@@ -40,11 +41,10 @@ class Plane:
         """Return the scaling of a date."""
         return self.scalings[date if len(self.scalings) > 1 else 0]
 
-
-def as_plane(label: str, band: xr.DataArray, declared: Declared, datetime: str, name: str) -> Plane:
-    """Return a band (y, x) of one scene with what its numbers mean."""
-    time = np.atleast_1d(np.datetime64(datetime.removesuffix("Z"), "ns"))
-    return read_plane(label, band, band, time, declared, name)
+    def band(self, label: str, path: str, date: int, array: xr.DataArray) -> ArrayBand:
+        """Return one date (y, x) as the band of a scene."""
+        scaling = self.scaling(date)
+        return ArrayBand(label, path, scaling=scaling, nodata=self.nodata, array=array)
 
 
 def read_plane(

@@ -236,10 +236,13 @@ def require_data(scene: xr.DataArray, where: str) -> None:
     """Raise `EmptySceneError` unless some pixel holds data in every reflectance band."""
     reflectance = scene.sel(bands=list(BANDS)).values
     if not np.isfinite(reflectance).all(axis=0).any():
-        raise EmptySceneError(
-            f"{where}: no pixel holds data in all of {' '.join(BANDS)}; "
-            "choose another scene or extent"
-        )
+        raise no_data_error(where)
+
+
+def no_data_error(where: str) -> EmptySceneError:
+    """Return the error of a scene without a pixel that holds data in every band."""
+    what = f"no pixel holds data in all of {' '.join(BANDS)}"
+    return EmptySceneError(f"{where}: {what}; choose another scene or extent")
 
 
 def scene_grid(own: Grid, declared: Declared, where: str) -> Grid:

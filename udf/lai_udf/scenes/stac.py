@@ -58,10 +58,8 @@ NOT_DATA = re.compile(r"visual|overview|preview|thumbnail|tci|aot|wvp", re.IGNOR
 NOT_DATA_ROLES = {"visual", "overview", "thumbnail", "metadata"}
 ITEM_SUFFIXES = {".json", ".geojson"}
 TIMEOUT_S = 30
-LINKING: dict[str, type[pystac.Catalog]] = {
-    "Collection": pystac.Collection,
-    "Catalog": pystac.Catalog,
-}
+LINKING: dict[str, type[pystac.Catalog]]
+LINKING = {"Collection": pystac.Collection, "Catalog": pystac.Catalog}
 """Documents that link to their Items, by `type`."""
 HOLDING = "FeatureCollection"  # `type` of an ItemCollection
 Json = Mapping[str, Any]
@@ -79,8 +77,7 @@ class BandAsset:
 
     def rank(self, wanted_m: int) -> tuple[int, bool]:
         """Return the order of preference, small first: pixel wanted, other, unstated; bucket."""
-        other = 10.0 if wanted_m == 20 else 20.0
-        order = {float(wanted_m): 0, other: 1, None: 2}
+        order = {float(wanted_m): 0, 30.0 - wanted_m: 1, None: 2}
         return order.get(self.resolution_m, 9), self.href.startswith("/vsis3/")
 
 
@@ -121,10 +118,11 @@ def read_item(href: str) -> pystac.Item:
         UnreadableProductError: no answer, no JSON, or no Item.
     """
     document = read_document(href)
-    if document.get("type") != "Feature":
+    kind = document.get("type", "JSON object without a type")
+    if kind != "Feature":
         raise UnreadableProductError(
-            f"{href} is no STAC Item but a {document.get('type', 'JSON object without a type')}: "
-            "give one Item (a search result or a Collection holds several)"
+            f"{href} is no STAC Item but a {kind}: give one Item (a search result or a Collection "
+            "holds several)"
         )
     return parse_item(document, href)
 
@@ -234,29 +232,27 @@ def item_scaling(
         return None
     file_scale, file_offset = dataset.scales[asset.index - 1], dataset.offsets[asset.index - 1]
     by_baseline = baseline_scaling(metadata.processing_baseline, "processing baseline")
-    scale, found = asset.facts.get("raster:scale"), "STAC Item"
+    scale, origin = asset.facts.get("raster:scale"), "STAC Item"
     if scale is None and file_scale != 1.0:
-        scale, found = file_scale, "tags of the file"
+        scale, origin = file_scale, "tags of the file"
     if scale is None and by_baseline is not None:
-        scale, found = by_baseline.scale, by_baseline.found
+        scale, origin = by_baseline.scale, by_baseline.found
     offset = 0.0 if offset_applied else asset.facts.get("raster:offset")
     if offset is None and file_scale != 1.0:
         offset = file_offset
     if offset is None and by_baseline is not None:
-        offset, found = by_baseline.offset, f"{found}, offset by processing baseline"
-    wanted = declared.reflectance_scale if scale is None else float(scale)
-    given = declared.reflectance_offset is not None
-    if wanted is None or (offset is None and not given):
+        offset, origin = by_baseline.offset, f"{origin}, offset by processing baseline"
+    if scale is None:
+        scale, origin = declared.reflectance_scale, CALLER
+    rule = "-0.1, or to 0 before baseline 04.00"
+    if scale is None or (offset is None and declared.reflectance_offset is None):
         raise UndeclaredScaleError(
             f"{asset.label} ({asset.href}): neither the Item nor the file states reflectance "
             "scale and offset, and the processing baseline is unknown",
-            parameter="reflectance_scale" if wanted is None else "reflectance_offset",
-            expected="0.0001 (and the offset to -0.1, or to 0 before baseline 04.00)"
-            if wanted is None
-            else "-0.1, or to 0 before baseline 04.00",
+            parameter="reflectance_scale" if scale is None else "reflectance_offset",
+            expected=f"0.0001 (and the offset to {rule})" if scale is None else rule,
         )
-    stated = 0.0 if offset is None else float(offset)
-    return Scaling(wanted, stated, True, CALLER if scale is None else found)
+    return Scaling(float(scale), float(offset or 0.0), True, origin)
 
 
 def item_angles(item: pystac.Item) -> dict[str, AngleGrid]:
@@ -274,14 +270,14 @@ def item_angles(item: pystac.Item) -> dict[str, AngleGrid]:
                 LOG.warning("%s; means of the Item stand in", error)
     p = item.properties
     elevation = p.get("view:sun_elevation")
-    found = {
+    angles = {
         SUN_ZENITH: p.get("s2:mean_solar_zenith") if elevation is None else 90 - elevation,
         SUN_AZIMUTH: p.get("view:sun_azimuth", p.get("s2:mean_solar_azimuth")),
         VIEW_ZENITH: p.get("view:incidence_angle", p.get("view:off_nadir") or None),
         VIEW_AZIMUTH: p.get("view:azimuth"),
     }
     return {
-        label: AngleGrid(np.full((1, 1), v, float)) for label, v in found.items() if v is not None
+        label: AngleGrid(np.full((1, 1), v, float)) for label, v in angles.items() if v is not None
     }
 
 
