@@ -222,6 +222,12 @@ RENAMED = {
 """Fields of 1.0.0 and their names today."""
 
 
+def is_model(document: Mapping[str, Any]) -> bool:
+    """Return whether an Item describes a model (extension mlm), as `model.json` of a bundle."""
+    properties = document.get("properties")
+    return isinstance(properties, Mapping) and "mlm:name" in properties
+
+
 def migrated(document: Mapping[str, Any]) -> Document:
     """Return an Item or Collection of lai-quality 1.0.0 in today's fields; others unchanged.
 

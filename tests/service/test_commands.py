@@ -105,6 +105,21 @@ def test_publish_takes_every_folder_below_and_goes_on_after_a_refusal(
     assert outcomes == ["unchanged", "created", "unchanged"]
 
 
+def test_publish_leaves_out_the_item_of_the_model_that_a_job_ran(
+    live: str, make_result: Make
+) -> None:
+    folder = make_result("item-1", "2024-06-01T10:00:00Z")
+    model = folder.parent / "work" / "lai_model" / "model.json"
+    model.parent.mkdir(parents=True)
+    properties = {"mlm:name": "unet", "datetime": "2024-06-01T00:00:00Z"}
+    model.write_text(json.dumps({"type": "Feature", "id": "unet", "properties": properties}))
+
+    done = run(app, ["publish", str(folder.parent), "--url", live, "--token", TOKEN])
+
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("created: ") == 1
+
+
 def test_publish_takes_the_finished_jobs_of_a_table(live: str, make_result: Make) -> None:
     done, running = make_result("done"), make_result("running", "2024-06-22T10:00:00Z")
     table = done.parent / "jobs.csv"

@@ -80,6 +80,14 @@ BAD_ITEMS: dict[str, tuple[Callable[[dict[str, Any]], object], int, str]] = {
         422,
         "nothing is fetched",
     ),
+    "model": (
+        lambda item: (
+            item.pop("collection", None),
+            item["properties"].update({"mlm:name": "unet"}),
+        ),
+        422,
+        "mlm:name",
+    ),
     "script link": (
         lambda item: item["links"].append({"rel": "about", "href": "javascript:alert(1)"}),
         422,

@@ -43,7 +43,7 @@ from lai_service.files.storage import (
     source_folder,
     stage,
 )
-from lai_stac.fields import migrated
+from lai_stac.fields import is_model, migrated
 from lai_stac.upgrade import is_other_result
 from lai_udf.grid import Grid
 
@@ -162,6 +162,10 @@ class Publisher:
         item = migrated(item)
         checked_id(item.get("id"), "an item")
         named = collection or item.get("collection")
+        if named is None and is_model(item):
+            raise InvalidItemError(
+                f"{item['id']} describes a model (mlm:name), not LAI: name a collection for it"
+            )
         collection = checked_id(
             named or collection_name(self._default_collection, item), "a collection"
         )

@@ -19,6 +19,7 @@ import requests
 from tqdm import tqdm
 
 from lai_service.errors import BadRequestError, LaiServiceError, UnauthorizedError
+from lai_stac.fields import is_model
 from lai_stac.job_results import JOB_FILE, RESULTS_FILE
 
 Kind = Literal["results", "cogs", "directory"]
@@ -78,7 +79,8 @@ def _is_item(path: Path) -> bool:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return path.stem == path.parent.name  # the service answers what is wrong with it
-    return isinstance(document, dict) and document.get("type") == "Feature"
+    is_item = isinstance(document, dict) and document.get("type") == "Feature"
+    return is_item and not is_model(document)
 
 
 def folders_of_table(table: Path) -> list[Path]:
