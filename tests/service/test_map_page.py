@@ -3,6 +3,7 @@
 Slow. `LAI_SCREENSHOTS=folder` keeps pictures.
 """
 
+import itertools
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -228,6 +230,59 @@ def test_several_parcels_have_a_curve_each(page: Any, tmp_path: Path) -> None:
     (tmp_path / "one.geojson").write_text(json.dumps(whole))
     page.set_input_files("#upload", tmp_path / "one.geojson")
     page.wait_for_function("document.querySelectorAll('#chart path.smoothed').length === 1")
+
+
+def test_names_of_parcels_lie_beside_each_other_on_a_phone_too(page: Any, tmp_path: Path) -> None:
+    whole = page.evaluate("JSON.parse(new URLSearchParams(location.hash.slice(1)).get('geometry'))")
+    named = [
+        {"type": "Feature", "id": f"a parcel with a name, {n}", "properties": {}, "geometry": whole}
+        for n in range(3)
+    ]
+    (tmp_path / "named.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": named})
+    )
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.set_input_files("#upload", tmp_path / "named.geojson")
+    page.wait_for_function("document.querySelectorAll('#chart path.smoothed').length === 3")
+    boxes = page.eval_on_selector_all(
+        "#chart text.name",
+        "all => all.map(t => t.getBoundingClientRect())"
+        ".map(box => [box.left, box.right, box.top, box.height])",
+    )
+    keep(page, "7_phone")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    assert all(height > 10 and right <= 400 for _, right, _, height in boxes)
+    rows = sorted((round(top), left, right) for left, right, top, _ in boxes)
+    for one, other in itertools.pairwise(rows):
+        assert one[0] < other[0] or one[2] <= other[1]
+
+
+def test_drawn_parcels_add_up_until_they_are_cleared(page: Any) -> None:
+    page.click("#clear")
+    assert page.locator("#chart svg").count() == 0
+    first = draw_parcel(page)
+    both = draw_parcel(page)
+    page.wait_for_function("document.querySelectorAll('#chart path.smoothed').length === 2")
+    assert [first["type"], both["type"], len(both["features"])] == [
+        "Polygon",
+        "FeatureCollection",
+        2,
+    ]
+    page.click("#clear")
+    assert "geometry" not in page.url
+    draw_parcel(page)
+
+
+def test_a_shared_address_opens_where_its_parcel_lies(page: Any, address: str) -> None:
+    other = page.context.browser.new_page()
+    other.goto(page.url)
+    other.wait_for_selector("body[data-ready]", timeout=60_000)
+    west, east = other.evaluate("[laiMap.getBounds().getWest(), laiMap.getBounds().getEast()]")
+    geometry = json.loads(parse_qs(urlsplit(other.url).fragment)["geometry"][0])
+    other.close()
+    xs = [x for x, _ in geometry["coordinates"][0]]
+    assert west < min(xs) < max(xs) < east
+    assert east - west < 20 * (max(xs) - min(xs))
 
 
 def test_the_first_paint_comes_within_two_seconds(page: Any, address: str) -> None:

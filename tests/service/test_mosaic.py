@@ -149,12 +149,19 @@ def test_no_outline_of_the_map_runs_across_the_whole_world(client: TestClient) -
         assert np.abs(np.diff(np.array(line)[:, 0])).max() < 180
 
 
+def test_a_day_comes_with_the_box_of_its_items(published: TestClient) -> None:
+    (day,) = published.get("/map/dates?collection=lai").json()["dates"]
+    (item,) = published.get("/search").json()["features"]
+    assert day["bbox"] == item["bbox"]
+
+
 def test_the_page_and_its_parts_are_in_the_package(client: TestClient) -> None:
     page = client.get("/map/")
     assert page.status_code == 200
     for part in (
         "map.js",
         "chart.js",
+        "places.js",
         "map.css",
         "vendor/maplibre-gl.mjs",
         "vendor/countries.json",

@@ -4,7 +4,7 @@ The page shows a day or month of a collection as a mosaic, and the curve of a pl
 drawn or uploaded (`/timeseries`). Its parts are plain files in `map/`, nothing is built.
 """
 
-from collections import Counter
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from lai_service.catalogue.port import Catalogue, Search, all_items
 from lai_service.web.colours import STYLES
 from lai_service.web.map_styles import qml
 from lai_service.web.mosaic import MIN_ZOOM, CollectionQuery
+from lai_udf.longitudes import Bounds, enclosing_box
 from lai_udf.picture import ANCHORS, LAI_RANGE
 
 MAX_DAYS_ITEMS = 3000
@@ -38,15 +39,23 @@ def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
 
     @app.get("/map/dates", tags=["Map"], dependencies=[Depends(known_query)])
     def dates(collection: CollectionQuery) -> dict[str, object]:
-        """Return the days (or, of very many items, the months) on which a collection has items."""
+        """Return the days (of very many items, the months) on which a collection has items.
+
+        A day comes with the box of its items: west, south, east, north; west > east across ±180°.
+        """
         extent = catalogue.collection(collection)["extent"]["spatial"]["bbox"][0]
         search = Search(collections=(collection,))
         if catalogue.count(search) > MAX_DAYS_ITEMS:
             months = catalogue.count_by_month(search)
             found = [{"date": month[:7], "items": count} for month, count in months]
             return {"unit": "month", "bbox": extent, "dates": found}
-        days = Counter(_day(item["properties"]) for item in all_items(catalogue, search))
-        found = [{"date": day, "items": days[day]} for day in sorted(days)]
+        days: dict[str, list[Bounds]] = {}
+        for item in all_items(catalogue, search):
+            days.setdefault(_day(item["properties"]), []).append(_bounds(item["bbox"]))
+        found = [
+            {"date": day, "items": len(boxes), "bbox": enclosing_box(boxes)}
+            for day, boxes in sorted(days.items())
+        ]
         return {"unit": "day", "bbox": extent, "dates": found}
 
     @app.get("/map/colours", tags=["Map"], dependencies=[Depends(known_query)])
@@ -63,6 +72,12 @@ def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
         return Response(qml(asset), media_type="application/xml")
 
     app.mount("/map", StaticFiles(directory=folder), name="map")
+
+
+def _bounds(bbox: Sequence[float]) -> Bounds:
+    """Return a box of four or six numbers without its heights."""
+    half = len(bbox) // 2
+    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
 
 
 def _day(properties: dict[str, object]) -> str:

@@ -2,10 +2,13 @@
 // the series through clouds and gaps. Dates that it rejects are drawn hollow, and so, on the axis,
 // are those without a mean (too few usable pixels).
 
-const SIZE = { width: 1000, height: 280, left: 48, right: 12, top: 26, bottom: 34 };
+const SIZE = { height: 220, left: 48, right: 14, bottom: 34 }; // px; the lines above come on top of the height
+const LINE = 16;
+const LETTER = 6.3; // width of a letter, rather more than less, px
+const MAX_NAME = 28;
 const GAP_DAYS = 45;
 const DAY_MS = 86400000;
-const COLOURS = ['#006837', '#1f78b4', '#e6842a', '#6a3d9a', '#b15928', '#e31a1c'];
+export const COLOURS = ['#006837', '#1f78b4', '#e6842a', '#6a3d9a', '#b15928', '#e31a1c'];
 
 const node = (name, attributes = {}, text) => {
   const made = document.createElementNS('http://www.w3.org/2000/svg', name);
@@ -31,8 +34,9 @@ export function splitAtGaps(observations) {
   return pieces;
 }
 
-function ticks(first, last, overlaid) {
-  const step = overlaid || last - first < 500 ? 1 : last - first < 1200 ? 3 : 12;
+function ticks(first, last, overlaid, width) {
+  const month = width / (last - first) * 30.4;
+  const step = [1, 3, 6].find(months => months * month >= 45) ?? 12;
   const found = [];
   const start = new Date(first * DAY_MS);
   for (let month = start.getUTCMonth(), year = start.getUTCFullYear(); ; month += 1) {
@@ -48,9 +52,22 @@ function ticks(first, last, overlaid) {
   }
 }
 
+// Lay names out in rows that fit the width: [{text, x, row}].
+function layNames(lines, width) {
+  let [x, row] = [SIZE.left, 0];
+  return lines.filter(line => line.name).map(({ name }) => {
+    const text = name.length > MAX_NAME ? `${name.slice(0, MAX_NAME - 1)}…` : name;
+    const needed = LETTER * text.length + 16;
+    if (x > SIZE.left && x + needed > width - SIZE.right) [x, row] = [SIZE.left, row + 1];
+    const at = { text, name, x, row };
+    x += needed;
+    return at;
+  });
+}
+
 // Draw series [{name, observations, smoothed}] and return the SVG. Its data attributes give the scales:
 // day = x0 + (x - left) / (right - left) * (x1 - x0), LAI = (bottom - y) / (bottom - top) * top LAI.
-export function drawChart(series, { overlaid = false, title = '' } = {}) {
+export function drawChart(series, { overlaid = false, title = '', level, width = 1000 } = {}) {
   const lines = overlaid ? byYear(series) : series;
   const all = lines.flatMap(line => line.observations);
   const place = overlaid ? day => day - yearStart(yearOf(day)) : day => day;
@@ -58,33 +75,45 @@ export function drawChart(series, { overlaid = false, title = '' } = {}) {
   let [first, last] = overlaid ? [0, 366] : [Math.min(...days) - 5, Math.max(...days) + 5];
   const highest = Math.max(1, ...all.map(one => one.upper ?? one.lai ?? 0));
   const top = Math.ceil(highest);
-  const inner = { x0: SIZE.left, x1: SIZE.width - SIZE.right, y0: SIZE.height - SIZE.bottom, y1: SIZE.top };
+  const shaded = level ? `${Math.round(100 * level)} % interval` : 'interval';
+  const marks = lines.some(line => line.smoothed?.length) ? '● date, ○ rejected or left out, - - through clouds and gaps' : '';
+  const notes = [title, `LAI, m² m⁻²; shaded: ${shaded}`, marks].filter(Boolean);
+  const oneLine = notes.join(' · ').length * LETTER < width;
+  const heads = oneLine ? [notes.join(' · ')] : notes;
+  const names = layNames(lines, width);
+  const above = LINE * (heads.length + (names.at(-1)?.row ?? -1) + 1) + 10;
+  const height = above + SIZE.height;
+  const inner = { x0: SIZE.left, x1: width - SIZE.right, y0: height - SIZE.bottom, y1: above };
   const x = day => inner.x0 + (place(day) - first) / (last - first) * (inner.x1 - inner.x0);
   const y = lai => inner.y0 - lai / top * (inner.y0 - inner.y1);
   const svg = node('svg', {
-    viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: 'img', 'aria-label': title,
+    'font-family': 'system-ui, sans-serif', 'font-size': 12, // in the PNG there is no style sheet
+    viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': title,
     'data-first-day': first, 'data-last-day': last, 'data-top-lai': top,
     'data-left': inner.x0, 'data-right': inner.x1, 'data-bottom': inner.y0, 'data-top': inner.y1,
   });
-  svg.append(node('rect', { width: SIZE.width, height: SIZE.height, fill: '#fff' }));
-  svg.append(node('text', { x: inner.x0, y: 16 }, title));
-  const marks = lines.some(line => line.smoothed?.length) ? ' · ● dates, ○ rejected or left out, - - through clouds and gaps' : '';
-  svg.append(node('text', { x: inner.x1, y: 16, 'text-anchor': 'end' }, `LAI, m² m⁻²${marks}`));
+  svg.append(node('rect', { width, height, fill: '#fff' }));
+  heads.forEach((text, row) => svg.append(node('text', { x: oneLine ? inner.x0 : 8, y: LINE * (row + 1) }, text)));
+  names.forEach(({ text, name, x: at, row }, number) => {
+    const label = node('text', { x: at, y: LINE * (heads.length + row + 1), class: 'name', style: `fill:${COLOURS[number % COLOURS.length]}` }, text);
+    if (text !== name) label.append(node('title', {}, name));
+    svg.append(label);
+  });
   for (let lai = 0; lai <= top; lai += top > 6 ? 2 : 1) {
     svg.append(node('line', { x1: inner.x0, x2: inner.x1, y1: y(lai), y2: y(lai), stroke: '#dde4e1' }));
     svg.append(node('text', { x: inner.x0 - 8, y: y(lai) + 4, 'text-anchor': 'end' }, lai));
   }
   const origin = overlaid ? yearStart(2024) : 0;
-  for (const [day, label] of ticks(first + origin, last + origin, overlaid)) {
+  for (const [day, label] of ticks(first + origin, last + origin, overlaid, inner.x1 - inner.x0)) {
     const at = inner.x0 + (day - origin - first) / (last - first) * (inner.x1 - inner.x0);
     svg.append(node('line', { x1: at, x2: at, y1: inner.y0, y2: inner.y0 + 5, stroke: '#1c2b25' }));
     svg.append(node('text', { x: at, y: inner.y0 + 19, 'text-anchor': 'middle' }, label));
   }
-  lines.forEach((line, number) => drawLine(svg, line, COLOURS[number % COLOURS.length], x, y, number));
+  lines.forEach((line, number) => drawLine(svg, line, COLOURS[number % COLOURS.length], x, y));
   return svg;
 }
 
-function drawLine(svg, line, colour, x, y, number) {
+function drawLine(svg, line, colour, x, y) {
   for (const piece of splitAtGaps(line.observations)) {
     const banded = piece.filter(one => one.lower !== null && one.upper !== null);
     if (banded.length > 1) {
@@ -111,9 +140,6 @@ function drawLine(svg, line, colour, x, y, number) {
     dot.append(node('title', {}, `${one.datetime.slice(0, 10)}: ${text}`));
     svg.append(dot);
   }
-  if (line.name) {
-    svg.append(node('text', { x: SIZE.left + 8 + 120 * number, y: SIZE.top + 14, style: `fill:${colour}` }, line.name));
-  }
 }
 
 function byYear(series) {
@@ -139,7 +165,8 @@ export async function toPng(svg) {
   const image = new Image();
   image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
   await image.decode();
-  const canvas = Object.assign(document.createElement('canvas'), { width: 2 * SIZE.width, height: 2 * SIZE.height });
+  const { width, height } = svg.viewBox.baseVal;
+  const canvas = Object.assign(document.createElement('canvas'), { width: 2 * width, height: 2 * height });
   canvas.getContext('2d').drawImage(image, 0, 0, canvas.width, canvas.height);
   return new Promise(resolve => canvas.toBlob(resolve, 'image/png'));
 }

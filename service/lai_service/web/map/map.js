@@ -3,17 +3,21 @@
 
 import * as maplibregl from './vendor/maplibre-gl.mjs';
 import { drawChart, toCsv, toPng } from './chart.js';
+import { NOTHING, ONE_PLACE, boundsOf, featuresOf, outlinesOf, seriesOf, summaryOf, unroll } from './places.js';
 
 const BASE = new URL('../', window.location.href).href;
 const HALF_CLICK_DEG = 0.0009; // a click stands for a square of about 200 m
 const SMOOTH_DAYS = 5; // of the curve through clouds and gaps
 const byId = id => document.getElementById(id);
-const state = { collection: null, unit: 'day', date: null, geometry: null, overlay: false, dates: [] };
+const HINT = 'Click a field, draw one, or upload GeoJSON.';
+const MAX_CHART_PX = 1100;
+const state = { collection: null, unit: 'day', date: null, geometry: null, overlay: false, clicked: false, dates: [], level: null };
 let series = [];
+let drawnWidth;
 let map;
 
 async function ask(path, options) {
-  const answer = await fetch(new URL(path, BASE), options);
+  const answer = await fetch(new URL(path, BASE), options).catch(() => { throw new Error('the service does not answer'); });
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(body.description ?? `the service answered ${answer.status}`);
   return body;
@@ -73,46 +77,52 @@ function showMosaic() {
     type: 'raster', tileSize: 256, minzoom: state.minZoom, maxzoom: 15,
     tiles: [`${BASE}mosaic/tiles/{z}/{x}/{y}.png?${query}`],
   });
-  map.addLayer({ id: 'mosaic', type: 'raster', source: 'mosaic' }, 'place-line');
+  map.addLayer({ id: 'mosaic', type: 'raster', source: 'mosaic' }, 'place-edge');
 }
 
 async function chooseCollection(id, keepView) {
   state.collection = id;
   const found = await ask(`map/dates?${new URLSearchParams({ collection: id })}`);
-  state.dates = found.dates;
+  [state.dates, state.bbox] = [found.dates, found.bbox];
   if (found.unit === 'month') state.unit = 'month';
   byId('unit').value = state.unit;
   byId('unit').disabled = found.unit === 'month';
-  if (!keepView) fit(found.bbox);
   showDate();
+  if (!keepView) fitDate();
+}
+
+// Show where the chosen date has data, else the whole collection.
+function fitDate() {
+  const boxes = state.dates.filter(one => one.date.startsWith(state.date ?? '') && one.bbox).map(one => one.bbox);
+  if (boxes.length === 1) return fit(boxes[0]);
+  if (!boxes.length || boxes.some(([west, , east]) => west > east)) return fit(state.bbox);
+  fit([0, 1, 2, 3].map(edge => Math[edge < 2 ? 'min' : 'max'](...boxes.map(box => box[edge]))));
+}
+
+// Outline the places; fit the view to them if asked to.
+function showPlaces(isFitted) {
+  map.getSource('place')?.setData(outlinesOf(state.geometry, state.overlay));
+  const bounds = isFitted && boundsOf(state.geometry);
+  if (bounds) fit(bounds);
 }
 
 function fit([west, south, east, north]) {
   map.fitBounds([[west, south], [west > east ? east + 360 : east, north]], { padding: 30, animate: false, maxZoom: 15 });
 }
 
-// Lines that jump from 180° to -180° run on beyond it: the map would draw the jump.
-const unroll = line => line.reduce((done, [x, y]) => (
-  [...done, [x + 360 * Math.round(((done.at(-1)?.[0] ?? x) - x) / 360), y]]), []);
-
-function unrolled(node) {
-  if (Array.isArray(node)) return typeof node[0]?.[0] === 'number' ? unroll(node) : node.map(unrolled);
-  if (node === null || typeof node !== 'object') return node;
-  return Object.fromEntries(Object.entries(node).map(([key, value]) => [key, unrolled(value)]));
-}
-
-async function showCurve(geometry) {
+async function showCurve(geometry, { clicked = false, isFitted = false } = {}) {
   state.geometry = geometry;
-  map.getSource('place')?.setData(unrolled(geometry));
+  state.clicked = clicked;
+  showPlaces(isFitted);
+  byId('clear').disabled = false;
   writeAddress();
   report('reading …');
   try {
     const body = JSON.stringify({ geometry, collections: [state.collection], format: 'json', smooth: SMOOTH_DAYS });
     const answer = await ask('timeseries', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
     series = seriesOf(answer);
-    const all = series.flatMap(line => line.observations);
-    const [left, rejected] = [all.filter(one => one.lai === null), all.filter(one => one.rejected)];
-    report(`${all.length} dates; ${left.length} left out (too few usable pixels), ${rejected.length} rejected (cloud, haze or shadow suspected)`);
+    state.level = answer.settings?.level;
+    report(summaryOf(series));
   } catch (error) {
     series = [];
     report(error.message, true);
@@ -120,17 +130,25 @@ async function showCurve(geometry) {
   showChart();
 }
 
-// The answer holds one place, or a list of several, with their ids.
-function seriesOf(answer) {
-  return (answer.series ?? [answer]).map(({ place = '', observations, smoothed = [] }) => (
-    { name: String(place), observations, smoothed }));
+function clearPlaces() {
+  setDrawing(false);
+  [state.geometry, series] = [null, []];
+  showPlaces();
+  showChart();
+  byId('clear').disabled = true;
+  writeAddress();
+  report(HINT);
 }
 
 function showChart() {
   const filled = series.some(line => line.observations.length);
   byId('csv').disabled = byId('png').disabled = !filled;
   byId('chart').replaceChildren();
-  if (filled) byId('chart').append(drawChart(series, { overlaid: state.overlay, title: byId('collection').selectedOptions[0]?.textContent }));
+  drawnWidth = byId('chart').clientWidth;
+  if (!filled) return;
+  const width = Math.min(MAX_CHART_PX, drawnWidth);
+  const title = byId('collection').selectedOptions[0]?.textContent;
+  byId('chart').append(drawChart(series, { overlaid: state.overlay, title, level: state.level, width }));
 }
 
 function save(blob, name) {
@@ -145,6 +163,7 @@ const drawing = { corners: [], active: false };
 function setDrawing(active) {
   drawing.active = active;
   drawing.corners = [];
+  map.getSource('drawn')?.setData(NOTHING);
   byId('draw').setAttribute('aria-pressed', active);
   map.getCanvas().style.cursor = active ? 'crosshair' : '';
   active ? map.doubleClickZoom.disable() : map.doubleClickZoom.enable();
@@ -155,7 +174,12 @@ function closeDrawing() {
   const corners = drawing.corners.filter((one, i, all) => !i || String(one) !== String(all[i - 1]));
   setDrawing(false);
   if (corners.length < 3) return report('a parcel needs three corners', true);
-  return showCurve({ type: 'Polygon', coordinates: [[...corners, corners[0]]] });
+  const geometry = { type: 'Polygon', coordinates: [[...corners, corners[0]]] };
+  const before = state.clicked ? [] : featuresOf(state.geometry);
+  if (!before.length) return showCurve(geometry);
+  const features = [...before, { type: 'Feature', properties: {}, geometry }]
+    .map((one, number) => ({ ...one, id: one.id ?? `parcel ${number + 1}` }));
+  return showCurve({ type: 'FeatureCollection', features });
 }
 
 function onClick(event) {
@@ -163,12 +187,12 @@ function onClick(event) {
   if (drawing.active) {
     drawing.corners = unroll([...drawing.corners, [lng, lat]]);
     const line = drawing.corners.length > 1 ? drawing.corners : [...drawing.corners, ...drawing.corners];
-    map.getSource('place').setData({ type: 'LineString', coordinates: line });
+    map.getSource('drawn').setData({ type: 'LineString', coordinates: line });
     return;
   }
   const width = HALF_CLICK_DEG / Math.cos(lat * Math.PI / 180);
   const [w, e, s, n] = [lng - width, lng + width, lat - HALF_CLICK_DEG, lat + HALF_CLICK_DEG];
-  showCurve({ type: 'Polygon', coordinates: [[[w, s], [e, s], [e, n], [w, n], [w, s]]] });
+  showCurve({ type: 'Polygon', coordinates: [[[w, s], [e, s], [e, n], [w, n], [w, s]]] }, { clicked: true });
 }
 
 async function onUpload(event) {
@@ -176,7 +200,9 @@ async function onUpload(event) {
   event.target.value = '';
   if (!file) return;
   try {
-    await showCurve(JSON.parse(await file.text()));
+    const geometry = JSON.parse(await file.text());
+    if (!geometry?.type) throw new Error('an object with a type is expected');
+    await showCurve(geometry, { isFitted: true });
   } catch (error) {
     report(`${file.name} is no GeoJSON (${error.message})`, true);
   }
@@ -186,7 +212,10 @@ function addControls() {
   byId('collection').addEventListener('change', event => chooseCollection(event.target.value).then(() => state.geometry && showCurve(state.geometry)));
   byId('unit').addEventListener('change', event => { state.unit = event.target.value; showDate(); });
   byId('slider').addEventListener('input', event => { state.date = offered()[event.target.value]; showDate(); });
-  byId('overlay').addEventListener('change', event => { state.overlay = event.target.checked; showChart(); writeAddress(); });
+  byId('overlay').addEventListener('change', event => { state.overlay = event.target.checked; showPlaces(); showChart(); writeAddress(); });
+  byId('fit').addEventListener('click', fitDate);
+  byId('clear').addEventListener('click', clearPlaces);
+  new ResizeObserver(() => { if (byId('chart').clientWidth !== drawnWidth) showChart(); }).observe(byId('chart'));
   byId('draw').addEventListener('click', () => setDrawing(!drawing.active));
   byId('upload').addEventListener('change', onUpload);
   byId('csv').addEventListener('click', () => save(new Blob([toCsv(series)], { type: 'text/csv' }), 'lai.csv'));
@@ -203,26 +232,28 @@ function addControls() {
 function showLegend({ range, unit, colours }) {
   const bar = Object.assign(document.createElement('span'), { className: 'bar' });
   bar.style.background = `linear-gradient(90deg, ${colours.join(',')})`;
-  byId('legend').append(`LAI ${range[0]}`, bar, `${range[1]} ${unit}; no colour: no data`);
+  byId('legend').append(`LAI ${range[0]}`, bar, `${range[1]} ${unit} and more; no colour: no data`);
 }
 
 async function start() {
   readAddress();
   byId('overlay').checked = state.overlay;
-  const empty = { type: 'FeatureCollection', features: [] };
   map = new maplibregl.Map({
     container: 'map', center: [8, 30], zoom: 1.5, attributionControl: { compact: true },
     style: {
       version: 8,
       sources: {
         outlines: { type: 'geojson', data: new URL('vendor/countries.json', import.meta.url).href, attribution: 'Natural Earth' },
-        place: { type: 'geojson', data: unrolled(state.geometry ?? empty) },
+        place: { type: 'geojson', data: NOTHING },
+        drawn: { type: 'geojson', data: NOTHING },
       },
       layers: [
         { id: 'background', type: 'background', paint: { 'background-color': '#eef2f4' } },
         { id: 'outlines', type: 'line', source: 'outlines', paint: { 'line-color': '#7c8f88', 'line-width': 0.8 } },
-        { id: 'place-fill', type: 'fill', source: 'place', paint: { 'fill-color': '#1f3fbf', 'fill-opacity': 0.08 } },
-        { id: 'place-line', type: 'line', source: 'place', paint: { 'line-color': '#1f3fbf', 'line-width': 2 } },
+        { id: 'place-fill', type: 'fill', source: 'place', paint: { 'fill-color': ['get', 'colour'], 'fill-opacity': 0.08 } },
+        { id: 'place-edge', type: 'line', source: 'place', paint: { 'line-color': '#fff', 'line-width': 4 } },
+        { id: 'place-line', type: 'line', source: 'place', paint: { 'line-color': ['get', 'colour'], 'line-width': 2 } },
+        { id: 'drawn-line', type: 'line', source: 'drawn', paint: { 'line-color': ONE_PLACE, 'line-width': 2 } },
       ],
     },
   });
@@ -239,7 +270,7 @@ async function start() {
   const id = known.some(one => one.id === state.collection) ? state.collection : known[0].id;
   byId('collection').value = id;
   await chooseCollection(id);
-  if (state.geometry) await showCurve(state.geometry);
+  if (state.geometry) await showCurve(state.geometry, { isFitted: true });
   document.body.dataset.ready = 'yes';
 }
 
