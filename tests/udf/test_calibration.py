@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import xarray as xr
 from fake_cubes import make_bundle, make_field_calibration
+from shapely.geometry import box
 
 from lai_udf.calibration import (
     Match,
@@ -126,6 +128,12 @@ def test_points_are_read_with_their_uncertainty(table: Path) -> None:
         ("lon,lat,lai\n4,42,2\n", "lacks a column for date"),
         ("lon,lat,date,lai\n", "no points"),
         ("", "cannot read"),
+        ("lon,lat,date,lai\n4,42,2018-06-18,2,5\n", "row 1: more cells"),
+        ("lon,lat,date,lai\n4,42\n", "row 1: lai '' is no number"),
+        ("lon,lat,date,lai,LAI\n4,42,2018-06-18,2,5\n", "several columns lai"),
+        ("lon,lat,date,lai,lai\n4,42,2018-06-18,2,5\n", "several columns lai"),
+        ("lon,lat,date,lai\n,,,\n", "no points"),
+        ("l\0o\0n\0,\0", "no text"),
     ],
 )
 def test_what_is_no_point_is_refused_with_its_row(tmp_path: Path, text: str, reason: str) -> None:
@@ -134,6 +142,38 @@ def test_what_is_no_point_is_refused_with_its_row(tmp_path: Path, text: str, rea
 
     with pytest.raises(OwnPointsError, match=reason):
         read_points(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252"])
+def test_a_table_of_a_spreadsheet_is_read_with_its_decimal_commas(
+    tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "points.csv"
+    lines = ["lon;lat;date;lai;sd;place", "4,1;42,1;2018-06-18;2,5;NA;S\u00fcd", ";;;;;", "", ""]
+    path.write_bytes("\r\n".join(lines).encode(encoding))
+
+    (point,) = read_points(path)
+
+    assert (point.longitude, point.latitude, point.lai, point.sd) == (4.1, 42.1, 2.5, 0.3)
+
+
+def test_polygons_are_no_points(tmp_path: Path) -> None:
+    path = tmp_path / "fields.parquet"
+    area = gpd.GeoSeries([box(4, 42, 4.1, 42.1)], crs=4326)
+    gpd.GeoDataFrame({"date": ["2018-06-18"], "lai": [2.0]}, geometry=area).to_parquet(path)
+
+    with pytest.raises(OwnPointsError):
+        read_points(path)
+
+
+def test_a_row_that_repeats_another_is_not_used(tmp_path: Path) -> None:
+    points = [Point(row, 4.0, 42.0, DAY, lai, 0.3) for row, lai in enumerate((2.0, 2.0, 2.5), 1)]
+
+    refused = match_points(points, [])[1]
+
+    assert [each.row for each in refused] == [1, 2, 3]
+    assert refused[1].reason == "repeats row 1"
+    assert refused[0].reason == refused[2].reason != refused[1].reason
 
 
 @pytest.fixture(scope="module")

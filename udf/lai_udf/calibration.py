@@ -82,9 +82,18 @@ def match_points(
             f"{results[0].path} holds SL2P's LAI, or LAI that own points corrected already: run "
             "the scene with the target field, and without a calibration"
         )
-    pairs = [(point, _match(point, usable)) for point in points]
+    first: dict[tuple[float, ...], int] = {}
+    pairs = [(point, _match_once(point, usable, first)) for point in points]
     refused = [Refused(point.row, why) for point, why in pairs if isinstance(why, str)]
     return [match for _, match in pairs if isinstance(match, Match)], refused
+
+
+def _match_once(
+    point: Point, results: Sequence[LaiResult], first: dict[tuple[float, ...], int]
+) -> Match | str:
+    """Return the match of a point; a measurement of which `first` knows a row does not count."""
+    row = first.setdefault((point.longitude, point.latitude, point.day, point.lai), point.row)
+    return _match(point, results) if row == point.row else f"repeats row {row}"
 
 
 def _is_field_lai(result: LaiResult) -> bool:

@@ -2,6 +2,7 @@
 
 import csv
 import datetime as dt
+import io
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,55 +51,77 @@ def read_points(path: Path) -> list[Point]:
         OwnPointsError: the file cannot be read, a column is missing, or a cell is no number, date
             or LAI; all faults are reported at once.
     """
-    rows = list(
-        _read_parquet(path)
-        if path.suffix.lower() in (".parquet", ".geoparquet")
-        else _read_csv(path)
-    )
-    if not rows:
-        raise OwnPointsError(f"{path} holds no points")
-    names = {str(name).strip().lower(): name for name in rows[0]}
-    columns = {
-        key: names[next(alias for alias in known if alias in names)]
-        for key, known in COLUMNS.items()
-        if any(alias in names for alias in known)
-    }
-    if missing := [key for key in ("longitude", "latitude", "date", "lai") if key not in columns]:
-        raise OwnPointsError(
-            f"{path} lacks a column for {', '.join(missing)}; it has {', '.join(names)}"
-        )
+    is_parquet = path.suffix.lower() in (".parquet", ".geoparquet")
+    header, rows = _read_parquet(path) if is_parquet else _read_csv(path)
+    columns = _find_columns(header, path)
     points, faults = [], []
     for number, row in enumerate(rows, start=1):
+        if not any(str(cell).strip() for cell in row):  # as a spreadsheet leaves them
+            continue
         try:
-            points.append(_read_point(number, {key: row[name] for key, name in columns.items()}))
+            if any(str(cell).strip() for cell in row[len(header) :]):
+                raise ValueError("more cells than columns; write decimals with a point")
+            cells = [*row, *[""] * (len(header) - len(row))]
+            points.append(_read_point(number, {key: cells[i] for key, i in columns.items()}))
         except ValueError as error:
             faults.append(f"row {number}: {error}")
     if faults:
         more = f" (and {len(faults) - 5} more)" if len(faults) > 5 else ""
         raise OwnPointsError(f"{path}: {'; '.join(faults[:5])}{more}")
+    if not points:
+        raise OwnPointsError(f"{path} holds no points")
     return points
 
 
-def _read_csv(path: Path) -> Iterator[Mapping[str, Any]]:
+def _find_columns(header: Sequence[str], path: Path) -> dict[str, int]:
+    """Return the place of each column that is wanted and there."""
+    names = [name.strip().lower() for name in header]
+    found = {
+        key: next(alias for alias in known if alias in names)
+        for key, known in COLUMNS.items()
+        if any(alias in names for alias in known)
+    }
+    if missing := [key for key in ("longitude", "latitude", "date", "lai") if key not in found]:
+        raise OwnPointsError(
+            f"{path} lacks a column for {', '.join(missing)}; it has {', '.join(names)}"
+        )
+    if twice := [name for name in found.values() if names.count(name) > 1]:
+        raise OwnPointsError(f"{path} has several columns {', '.join(twice)}: keep one of them")
+    return {key: names.index(name) for key, name in found.items()}
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the names of columns, and the rows that hold anything at all."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            dialect = csv.Sniffer().sniff(file.readline(), delimiters=",;\t")
-            file.seek(0)
-            yield from csv.DictReader(file, dialect=dialect)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        content = path.read_bytes()
+        if b"\0" in content:
+            raise ValueError("it is no text in UTF-8: give CSV or GeoParquet")
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:  # of a spreadsheet on Windows; what is read here is ASCII
+            text = content.decode("latin-1")
+        file = io.StringIO(text, newline="")
+        dialect = csv.Sniffer().sniff(file.readline(), delimiters=",;\t")
+        file.seek(0)
+        header, *rows = (row for row in csv.reader(file, dialect) if row)
+    except (OSError, ValueError, csv.Error) as error:
         raise OwnPointsError(f"cannot read the points {path}: {error}") from error
+    return header, rows
 
 
-def _read_parquet(path: Path) -> list[Mapping[str, Any]]:
+def _read_parquet(path: Path) -> tuple[list[str], list[tuple[Any, ...]]]:
     import geopandas
 
     try:
         frame = geopandas.read_parquet(path).to_crs(4326)
+        longitude, latitude = frame.geometry.x, frame.geometry.y
     except (OSError, ValueError) as error:
         raise OwnPointsError(f"cannot read the points {path}: {error}") from error
-    table = frame.drop(columns=frame.geometry.name)
-    table = table.assign(longitude=frame.geometry.x, latitude=frame.geometry.y)
-    return list(table.to_dict("records"))
+    places = {*COLUMNS["longitude"], *COLUMNS["latitude"]}
+    others = [name for name in frame if name.lower() not in places]
+    table = frame[others].drop(columns=frame.geometry.name)
+    table = table.assign(longitude=longitude, latitude=latitude)
+    return list(table), list(table.itertuples(index=False, name=None))
 
 
 def _read_point(number: int, cells: Mapping[str, Any]) -> Point:
@@ -110,7 +133,7 @@ def _read_point(number: int, cells: Mapping[str, Any]) -> Point:
     if not 0 <= values["lai"] <= HIGHEST_LAI:
         raise ValueError(f"LAI {values['lai']:g} is not between 0 and {HIGHEST_LAI:g}")
     sd = cells.get("sd")
-    stated = sd is not None and str(sd).strip().lower() not in ("", "nan")
+    stated = sd is not None and str(sd).strip().lower() not in ("", "nan", "na")
     spread = _number("sd", sd) if stated else DEFAULT_SD
     if spread < 0:
         raise ValueError(f"the standard deviation {spread:g} is below 0")
@@ -119,7 +142,8 @@ def _read_point(number: int, cells: Mapping[str, Any]) -> Point:
 
 def _number(key: str, cell: Any) -> float:  # noqa: ANN401  (a cell of a table)
     try:
-        value = float(cell)
+        # A comma inside a cell is a decimal mark: it does not part cells there.
+        value = float(cell.replace(",", ".") if isinstance(cell, str) else cell)
     except (TypeError, ValueError):
         value = math.nan
     if not math.isfinite(value):
