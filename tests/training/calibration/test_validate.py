@@ -51,6 +51,19 @@ def write_pairs(folder: Path, table: pd.DataFrame) -> Path:
     return path
 
 
+def test_impossible_angles_are_missing_angles(rng, tmp_path):
+    table = make_pairs(rng, 6)
+    table["sun_zenith"] = [-9999, np.deg2rad(35), 0, 35, 35, 35]
+    table.loc[3, "view_zenith"] = -9999
+    table.loc[4, "rel_azimuth"] = -9999
+
+    scored = read_pairs(write_pairs(tmp_path, table))
+
+    assert scored["sun_zenith"].tolist() == [40, 40, 40, 35, 35, 35]
+    assert scored["view_zenith"].tolist() == [0, 0, 0, 0, 3, 3]
+    assert scored["rel_azimuth"].tolist() == [90, 90, 90, 120, 90, 120]
+
+
 def test_late_brown_and_unmeasured_rows_are_not_scored(rng, tmp_path):
     table = make_pairs(rng, 10)
     table["green_brown"] = table["green_brown"].astype(object)
@@ -251,11 +264,24 @@ def test_report_and_tables_are_written_together(rng, tmp_path):
         lambda t: t.assign(**{b: 10_000 * t[b] for b in BANDS}),
         lambda t: t.assign(B05=np.nan),
         lambda t: t.assign(lai="high"),
+        lambda t: t.assign(lai=[*t["lai"][1:], -9999]),
+        lambda t: t.assign(lai=[*t["lai"][1:], np.inf]),
+        lambda t: t.assign(lai=100 * t["lai"]),
+        lambda t: t.assign(B05=[*t["B05"][1:], -9999]),
+        lambda t: t.assign(sun_zenith="high"),
     ],
 )
 def test_a_table_that_cannot_be_scored_is_one_clear_error(rng, tmp_path, spoil):
     path = write_pairs(tmp_path, spoil(make_pairs(rng, 8)))
     with pytest.raises(PairsError):
+        read_pairs(path)
+
+
+def test_rows_with_more_cells_than_columns_are_not_shifted(rng, tmp_path):
+    path = write_pairs(tmp_path, make_pairs(rng, 8).assign(place="field"))
+    header, rows = path.read_text().split("\n", 1)
+    path.write_text(f"{header.removesuffix(',place')}\n{rows}")
+    with pytest.raises(PairsError, match="more cells"):
         read_pairs(path)
 
 

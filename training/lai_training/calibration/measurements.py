@@ -24,7 +24,17 @@ from lai_training import sl2p
 from lai_training.errors import PairsError
 from lai_training.simulation.angles import sun_position
 from lai_training.sl2p.tables import load_network
-from lai_udf.predict import BANDS, INPUT_OUT_OF_DOMAIN, NOMINAL_COSINES
+from lai_udf.own_points import HIGHEST_LAI
+from lai_udf.predict import (
+    BANDS,
+    INPUT_OUT_OF_DOMAIN,
+    MAX_REFLECTANCE,
+    MAX_SUN_ZENITH_DEG,
+    MAX_VIEW_ZENITH_DEG,
+    MIN_REFLECTANCE,
+    MIN_SUN_ZENITH_DEG,
+    NOMINAL_COSINES,
+)
 
 Floats = NDArray[np.float64]
 Texts = NDArray[np.str_]
@@ -47,6 +57,13 @@ NOMINAL_DEG = {
     "rel_azimuth": sl2p.NOMINAL_RELATIVE_AZIMUTH_DEG,
 }
 """Angles of field pairs where they are missing."""
+POSSIBLE_DEG = {
+    "view_zenith": (0.0, MAX_VIEW_ZENITH_DEG),
+    "sun_zenith": (MIN_SUN_ZENITH_DEG, MAX_SUN_ZENITH_DEG),
+    "rel_azimuth": (-360.0, 360.0),
+}
+LIMITS = {"lai": (0.0, HIGHEST_LAI)} | dict.fromkeys(BANDS, (MIN_REFLECTANCE, MAX_REFLECTANCE))
+"""Least and greatest possible number in a column of field pairs."""
 
 
 class Table:
@@ -146,37 +163,54 @@ def read_pairs(path: Path) -> pd.DataFrame:
 
     Reflectance has unit 1, angles are in degrees. The filter and the handling of missing angles are
     those of the reference scores: |dt| of at most 5 days, `green_brown` not beginning with b,
-    nominal angles where missing. The rows have a new index, and `site_date` (site and field date,
-    the unit of the bootstrap). Raises `PairsError` where the file is not such a table, or no row
-    passes.
+    nominal angles where missing or impossible. The rows have a new index, and `site_date` (site and
+    field date, the unit of the bootstrap). Raises `PairsError` where the file is not such a table,
+    no row passes, or LAI or reflectance of one that does cannot be.
     """
     table = _read(path)
     missing = [name for name in REQUIRED_COLUMNS if name not in table]
     if missing:
         raise PairsError(f"{path} lacks the columns {', '.join(missing)}")
-    for name in ("dt_days", "lai", *BANDS):
+    angles = [name for name in NOMINAL_DEG if name in table]
+    for name in ("dt_days", "lai", *BANDS, *angles):
         if not pd.api.types.is_numeric_dtype(table[name]):
             raise PairsError(f"{path}: column {name} holds text where numbers are needed")
     brown = table["green_brown"].fillna("").astype(str).str.startswith("b")
     rows = (table["dt_days"].abs() <= MAX_DAYS) & ~brown & table["lai"].notna()
-    scored = table[rows].reset_index(drop=True)
-    if scored.empty:
+    if not rows.any():
         raise PairsError(
             f"{path}: none of {len(table)} rows has measured LAI, |dt_days| <= {MAX_DAYS} and "
             "green vegetation (green_brown not beginning with b)"
         )
-    values = scored[list(BANDS)].to_numpy()
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
-        raise PairsError(f"{path}: no reflectance in {BANDS[column]} of scored row {row + 1}")
-    if values.max() > 2:
-        raise PairsError(
-            f"{path}: reflectance up to {values.max():g}; divide digital numbers by 10000 "
-            "(and subtract 0.1 from processing baseline 04.00 on)"
-        )
+    _require_possible(table[rows], path)
+    scored = table[rows].reset_index(drop=True)
+    possible = {name: _possible_angles(scored, name) for name in angles}
     for name, nominal in NOMINAL_DEG.items():
-        scored[name] = scored[name].fillna(nominal) if name in scored else nominal
+        scored[name] = possible[name].fillna(nominal) if name in angles else nominal
     return scored.assign(site_date=scored["site"] + " " + scored["date"].astype(str))
+
+
+def _require_possible(table: pd.DataFrame, path: Path) -> None:
+    """Raise `PairsError` for the first row whose LAI or reflectance cannot be, or is missing."""
+    for name, (low, high) in LIMITS.items():
+        wrong = table[~table[name].between(low, high)]
+        if len(wrong):
+            value = wrong[name].iloc[0]
+            advice = "; divide digital numbers by 10000 (and subtract 0.1 from processing baseline"
+            raise PairsError(
+                f"{path}: row {wrong.index[0] + 1} has {name} {value:g}, not {low:g} to {high:g}"
+                + (f"{advice} 04.00 on)" if name in BANDS and value > high else "")
+            )
+
+
+def _possible_angles(table: pd.DataFrame, name: str) -> "pd.Series[float]":
+    """Return angles, degrees, NaN where they or the sun's are fill values, radians or no angles."""
+    possible = table[name].between(*POSSIBLE_DEG[name])
+    if "sun_zenith" in table:
+        possible &= table["sun_zenith"].isna() | table["sun_zenith"].between(
+            *POSSIBLE_DEG["sun_zenith"]
+        )
+    return table[name].where(possible)
 
 
 def cosines_of(table: pd.DataFrame) -> Floats:
@@ -240,9 +274,12 @@ def from_wheat(path: Path, variable: str) -> Measurements:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path)
+        table = pd.read_csv(path)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise PairsError(f"cannot read the field measurements {path}: {error}") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise PairsError(f"{path}: rows have more cells than there are columns")
+    return table
 
 
 def _measure(
