@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lai_stac.errors import DescriptionError
 from lai_stac.fields import Validation
 from lai_stac.files import write_json
 from lai_stac.validation import validate_collection
-from lai_udf.cog import ENCODINGS
+from lai_udf.cog import ENCODINGS, GAP_DAYS
 from lai_udf.longitudes import Bounds, enclosing_box
 
 COLLECTION_ID = "sentinel2-lai"
@@ -89,6 +90,16 @@ SHARED_ASSET_FIELDS = (
     fields.MC_SAMPLES,
 )
 """Fields of an asset that a definition may state where all items agree."""
+TITLES = {
+    series: {
+        encoding.key: asset_title(
+            band, None, empty=False, level=None, series=series or band == GAP_DAYS
+        )
+        for band, encoding in ENCODINGS.items()
+    }
+    for series in (False, True)
+}
+"""Of the definitions of our assets, by whether all items are series; of any level and draws."""
 SHARED_BAND_FIELDS = ("name", "data_type", "nodata", "unit", "raster:scale")
 """The same of a band of an asset."""
 
@@ -224,12 +235,10 @@ def _item_assets(
     items: Sequence[pystac.Item],
 ) -> dict[str, pystac.ItemAssetDefinition | dict[str, Any]]:
     """Define the assets: what is the same in every item that has them."""
-    keys = list(dict.fromkeys(key for item in items for key in item.assets))
+    keys = dict.fromkeys(key for item in items for key in item.assets)
     series = _are_series(items)
     return {
-        key: _definition(
-            key, [i.assets[key] for i in items if key in i.assets], series or key == "gap_days"
-        )
+        key: _definition(key, [i.assets[key] for i in items if key in i.assets], series)
         for key in keys
     }
 
@@ -239,14 +248,12 @@ def _definition(
 ) -> pystac.ItemAssetDefinition:
     first, *others = [asset.to_dict() for asset in assets]
     values = {name: first[name] for name in SHARED_ASSET_FIELDS if name in first}
-    values["title"] = first.get("title") or key
+    values["title"] = TITLES[series].get(key) or first.get("title") or key
     if "bands" in first:
         values["bands"] = [
             {name: band[name] for name in SHARED_BAND_FIELDS if name in band}
             for band in first["bands"]
         ]
-    if key.upper() in ENCODINGS:
-        values["title"] = asset_title(key.upper(), None, empty=False, level=None, series=series)
     return pystac.ItemAssetDefinition(functools.reduce(agreed_definition, others, values))
 
 
@@ -263,9 +270,8 @@ def agreed_definition(definition: Mapping[str, Any], asset: Mapping[str, Any]) -
     if fields.CONFIDENCE_LEVEL in definition and fields.CONFIDENCE_LEVEL not in kept:
         kept.pop(fields.UNCERTAINTY_TYPE, None)  # so is a bound without its level
     if "bands" in kept:
-        others = [*asset.get("bands", ()), *([{}] * len(kept["bands"]))]
-        pairs = zip(kept["bands"], others, strict=False)
-        kept["bands"] = [_agreed(band, other, SHARED_BAND_FIELDS) for band, other in pairs]
+        others = itertools.chain(asset.get("bands", ()), itertools.repeat({}))
+        kept["bands"] = [_agreed(b, next(others), SHARED_BAND_FIELDS) for b in kept["bands"]]
     return kept
 
 
