@@ -8,6 +8,7 @@ import xarray as xr
 from fake_cubes import ANGLE_DEGREES, fake_cube, to_digital_numbers, with_bands
 from typer.testing import CliRunner
 
+from lai_udf import estimate
 from lai_udf.cli import app
 from lai_udf.errors import GridError, MetadataError, ProductError, UnreadableProductError
 from lai_udf.identity import RunOptions
@@ -41,6 +42,45 @@ def write_variables(series: xr.DataArray, path: Path) -> Path:
     dataset = xr.Dataset(planes, attrs={"crs": "+init=epsg:32632"}).sortby("y")
     dataset.to_netcdf(path, engine="netcdf4")
     return path
+
+
+def write_packed(series: xr.DataArray, path: Path) -> Path:
+    """Write a variable per band, reflectance as int16 with a scale, as xarray packs it."""
+    packed = {"dtype": "int16", "scale_factor": 1e-4, "_FillValue": -9999}
+    dataset = series.to_dataset("bands")
+    dataset.to_netcdf(path, encoding=dict.fromkeys(BANDS, packed), engine="netcdf4")
+    return path
+
+
+def test_a_packed_cube_that_was_read_is_not_scaled_again(
+    series: xr.DataArray, tmp_path: Path
+) -> None:
+    path = write_packed(series, tmp_path / "packed.nc")
+    with xr.open_dataset(path) as opened:
+        expected = estimate(opened)
+    xr.testing.assert_allclose(estimate(read_cube(path))["LAI"], expected["LAI"])
+
+
+def test_reflectance_beside_a_scale_that_is_applied_already_is_refused(
+    series: xr.DataArray, tmp_path: Path
+) -> None:
+    with xr.open_dataset(
+        write_packed(series, tmp_path / "packed.nc"), mask_and_scale=False
+    ) as dataset:
+        stored = dataset.load()
+    with xr.set_options(keep_attrs=True):  # as xarray does by itself from 2025.11 on
+        reflectance = stored.assign({band: stored[band] * 1e-4 for band in BANDS})
+    with pytest.raises(LaiInputError) as caught:
+        estimate(reflectance)
+    assert caught.value.parameter == "scale"
+    assert estimate(reflectance, scale=1.0, offset=0.0)["LAI"].notnull().any()
+
+    reflectance.to_netcdf(tmp_path / "left.nc", engine="netcdf4")
+    for command in ("run", "series"):
+        given = [command, str(tmp_path / "left.nc"), str(tmp_path / command)]
+        result = CliRunner().invoke(app, given + ["--dates=observed"] * (command == "series"))
+        assert result.exit_code != 0
+        assert "--scale" in result.stderr
 
 
 def test_variables_per_band_become_a_cube(series: xr.DataArray, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
+from affine import Affine
 from fake_forms import (
     FORMS,
     SIDE,
@@ -160,6 +162,19 @@ def test_a_scene_in_degrees_is_reprojected_on_demand(tmp_path: Path) -> None:
     assert scene.rio.resolution() == (20.0, -20.0)
     middle = np.nanmean(scene.sel(bands="B8A").values)
     assert middle == pytest.approx(np.nanmean(EXPECTED[BANDS.index("B8A")]), abs=0.01)
+
+
+def test_a_scene_whose_rows_run_north_is_turned_on_demand(tmp_path: Path) -> None:
+    usual, turned = tmp_path / "usual.tif", tmp_path / "turned.tif"
+    layers = numbers()
+    write_multiband(usual, layers)
+    write_multiband(turned, {band: layer[::-1] for band, layer in layers.items()})
+    with rasterio.open(usual) as dataset, rasterio.open(turned, "r+") as other:
+        other.transform = dataset.transform @ Affine(1, 0, 0, 0, -1, dataset.height)
+    with pytest.raises(GridError):
+        lai_udf.open_scene(turned)
+    expected, found = (lai_udf.read_scene(path, reproject=True) for path in (usual, turned))
+    xr.testing.assert_equal(found, expected)
 
 
 def test_a_series_of_items_goes_on_past_a_bad_one(tmp_path: Path, known: str) -> None:

@@ -17,8 +17,10 @@ from lai_udf.errors import (
     UndeclaredScaleError,
     UnreadableProductError,
 )
+from lai_udf.identity import RunOptions
 from lai_udf.predict import ANGLES
 from lai_udf.predict import BANDS as CONTRACT_BANDS
+from lai_udf.run import run_all
 from lai_udf.scenes.labels import band_label
 from lai_udf.scenes.read import open_scene, read_scene
 
@@ -183,6 +185,21 @@ def test_time_comes_from_the_tag_or_the_caller_or_is_missed(tmp_path):
     with pytest.raises(MetadataError) as caught:
         read_scene(path, datetime="yesterday")
     assert (caught.value.parameter, caught.value.value) == ("datetime", "yesterday")
+
+
+def test_floats_that_are_reflectance_already_are_not_scaled_by_the_tag(tmp_path):
+    layers = np.stack(list(make_dn().values())).astype("float32") * 1e-4
+    tags = {"DATETIME": "2022-10-05T11:54:11Z"}
+    path = write_raster(
+        tmp_path / "f.tif", layers, descriptions=BANDS, scales=(1e-4,) * 10, tags=tags
+    )
+    report = run_all([path], tmp_path / "out", RunOptions())
+    assert [refusal.error.parameter for refusal in report.refused] == ["reflectance_scale"]
+
+
+def test_the_day_in_the_name_of_an_openeo_result_is_its_time(tmp_path):
+    path = write_multiband(tmp_path / "openEO_2022-10-05Z.tif", make_dn(), tags={})
+    assert read_scene(path).attrs["datetime"] == "2022-10-05T00:00:00Z"
 
 
 def test_degrees_wrong_pixels_and_missing_crs_are_refused(tmp_path):

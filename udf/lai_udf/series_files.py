@@ -125,8 +125,9 @@ def _open_cube(source: Path, scale: float | None, offset: Any) -> SeriesInput:  
     if "LAI" not in bands:
         cube = as_cube(dataset, Declared(scale, offset))
         reflectance = cube.to_array()
-        # Scaled already; whether the offset was known decides if it is doubted.
-        lai = estimate(reflectance, scale=1.0, offset=0.0 if cube.offset_is_known else None)
+        # Scaled already; whether scale and offset were known decides if they are doubted.
+        known = 1.0 if cube.scaling_is_known else None, 0.0 if cube.offset_is_known else None
+        lai = estimate(reflectance, scale=known[0], offset=known[1])
         bands = {**split_bands(reflectance), **split_bands(lai)}
         attributes, crs = {str(k): str(v) for k, v in lai.attrs.items()}, lai.rio.crs
     else:

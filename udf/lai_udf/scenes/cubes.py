@@ -136,8 +136,8 @@ class Cube(Scaled):
         if len(turned) > 1:
             stacked = xr.concat(turned, dim="bands").variable
         times = {} if self.times is None else {"t": self.times}
-        labelled = {"bands": list(self.planes), "y": self.grid.y, "x": self.grid.x}
-        array = xr.DataArray(stacked, coords={**labelled, **times})
+        labelled = {"bands": list(self.planes), "y": self.grid.y, "x": self.grid.x, **times}
+        array = xr.DataArray(stacked.data, labelled, stacked.dims)  # not the scaling as stored
         array.encoding["source"] = self.name
         described: xr.DataArray = array.rio.write_crs(self.grid.crs)
         return described

@@ -47,6 +47,9 @@ SCENE_CLASS_ENCODING = (1.0, 0.0)  # scene classes are numbers, and class 0 is n
 
 MAX_DN = 65535
 
+OPENEO_NAME = re.compile(r"_(\d{4}-\d{2}-\d{2})Z$")
+"""End of the names of results of openEO, whose dates are midnights."""
+
 
 def describe_geotiff(href: str, declared: Declared) -> SceneSource:
     """Describe a multiband GeoTIFF or VRT, by path or href.
@@ -99,7 +102,8 @@ def describe_band(
     nodata = dataset.nodatavals[index - 1]
     numbers = [] if nodata is None else [float(nodata)]
     scale, offset = dataset.scales[index - 1], dataset.offsets[index - 1]
-    scaling = Scaling(scale, offset, True, f"tags of {PurePosixPath(path).name}")
+    found_in = f"tags of {PurePosixPath(path).name}"
+    scaling = Scaling(scale, offset, True, found_in, dtype.kind != "f")
     if label in BANDS:
         is_stated, is_float = (scale, offset) != (1.0, 0.0), dtype.kind == "f"
         if is_float or found is None:
@@ -127,12 +131,16 @@ def _metadata(href: str, tags: Mapping[str, str], declared: Declared) -> SceneMe
     lower = {key.lower(): value for key, value in tags.items()}
     product = lower.get("product_id") or lower.get("product") or ""
     stem = re.sub(r"\.(tiff?|vrt)$", "", PurePosixPath(href).name, flags=re.IGNORECASE)
+    openeo = OPENEO_NAME.search(stem)
     if LEVEL_1C_NAME.search(product or stem):
         raise level_1c_error(href)
     return complete_metadata(
         [product, stem],
         f"{href}, in its tags DATETIME and TIFFTAG_DATETIME and in its name,",
-        time=declared.datetime or lower.get("datetime") or lower.get("tifftag_datetime"),
+        time=declared.datetime
+        or lower.get("datetime")
+        or lower.get("tifftag_datetime")
+        or (f"{openeo[1]}T00:00:00Z" if openeo else None),
         platform=lower.get("platform") or platform_of(product or stem),
         product_id=product or ("" if read_product_name(stem) else stem),
         baseline=lower.get("processing_baseline"),

@@ -49,6 +49,8 @@ class Scaling:
     """Reflectance at digital number 0: -0.1 from processing baseline 04.00 on, 0 before."""
     is_known: bool = True  # whether the offset is stated; else it is taken as 0 and may be judged
     found: str = ""  # where it was found, such as `MTD_MSIL2A.xml`
+    is_certain: bool = True
+    """False where it is stated beside floats, to which it may have been applied already."""
 
     def __post_init__(self) -> None:
         """Refuse what can be no scaling."""
@@ -83,8 +85,10 @@ class Scaled(ABC):
 
     @property
     def scaling_is_known(self) -> bool:
-        """Whether a scale is stated beside the offset; of an offset alone, the scale is judged."""
-        return self.offset_is_known and any(scaling.scale != 1 for scaling in self.scalings)
+        """Whether a scale is stated beside the offset, and not of floats; else it is judged."""
+        certain = all(scaling.is_certain for scaling in self.scalings)
+        scaled = any(scaling.scale != 1 for scaling in self.scalings)
+        return self.offset_is_known and certain and scaled
 
     @property
     def scaling_text(self) -> str:

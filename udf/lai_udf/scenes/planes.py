@@ -117,7 +117,7 @@ def _stated_scaling(band: xr.DataArray) -> Scaling | None:
         if scale is not None and _is_number(scale):
             numbers = float(scale), float(offset or 0.0)
             if numbers != (1.0, 0.0):
-                return Scaling(*numbers, True, found)
+                return Scaling(*numbers, True, found, band.dtype.kind != "f")
     return None
 
 

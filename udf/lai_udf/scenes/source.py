@@ -21,7 +21,6 @@ import numpy as np
 import xarray as xr
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.transform import array_bounds
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
@@ -286,7 +285,8 @@ def utm_grid(own: Grid, size_m: float) -> Grid:
     (east,), (north,) = transform(own.crs, "EPSG:4326", [x], [y])
     zone = int((east + 180) // 6) % 60 + 1
     crs = CRS.from_epsg((32600 if north >= 0 else 32700) + zone)
-    covered = array_bounds(own.height, own.width, t)
+    xs, ys = zip(*(t * (i, j) for i in (0, own.width) for j in (0, own.height)), strict=True)
+    covered = (min(xs), min(ys), max(xs), max(ys))  # the rows may run north, and be turned
     left, bottom, right, top = transform_bounds(own.crs, crs, *covered)
     left, top = math.floor(left / size_m) * size_m, math.ceil(top / size_m) * size_m
     width, height = math.ceil((right - left) / size_m), math.ceil((top - bottom) / size_m)
