@@ -25,8 +25,8 @@ from lai_udf.predict import (
     HALO_PX,
     OUTPUT_BANDS,
     LaiInputError,
-    read_inputs,
     read_settings,
+    read_values,
 )
 from lai_udf.process_graph import WINDOW_MULTIPLE, WINDOW_PX
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
@@ -248,7 +248,7 @@ def _check_values(scenes: Sequence[SceneSource]) -> Iterator[str]:
         return
     settings = read_settings(None)
     for scene in scenes:
-        inputs = read_inputs(scene.read(), settings)
+        inputs = read_values(scene.read().values, list(scene.labels), settings)
         if (~inputs.missing & ~inputs.masked).any():
             return
     yield "no pixel of any date can be used: all are no data, cloud, shadow or snow"

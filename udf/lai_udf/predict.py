@@ -191,7 +191,9 @@ class PredictOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that no run could mean."""
-        scale, offset, known = self.reflectance_scale, self.reflectance_offset, list(VARIABLES)
+        scale, offset = self.reflectance_scale, self.reflectance_offset
+        bands, points, known = self.bands, self.calibration, list(VARIABLES)
+        are_labels = all(type(label) is str for label in self.pass_through)
         rules = {
             "model": (type(self.model) is str, "the path of a bundle"),
             "target": (self.target in ("sl2p", "field"), '"sl2p" or "field"'),
@@ -200,19 +202,13 @@ class PredictOptions:
             "variables": (is_choice(self.variables, known), f"some of {', '.join(known)}"),
             "resolution": (self.resolution in RESOLUTIONS_M, "20 or 10"),
             "bands": (
-                self.bands is None or is_choice(self.bands, ALL_OUTPUT_BANDS),
+                bands is None or is_choice(bands, ALL_OUTPUT_BANDS),
                 f"some of {', '.join(ALL_OUTPUT_BANDS)}",
             ),
-            "pass_through": (
-                all(type(label) is str for label in self.pass_through),
-                "labels of input bands",
-            ),
+            "pass_through": (are_labels, "labels of input bands"),
             "region": (self.region in ("known", "new"), '"known" or "new"'),
             "level": (is_number(self.level) and 0.5 <= self.level <= 0.95, "from 0.5 to 0.95"),
-            "calibration": (
-                self.calibration is None or type(self.calibration) is str,
-                "the path of a file",
-            ),
+            "calibration": (points is None or type(points) is str, "the path of a file"),
             "reflectance_scale": (is_number(scale) and scale > 0, "a number above 0"),
             "reflectance_offset": (offset is None or is_number(offset), "a number"),
             "overlap": (is_whole(self.overlap, MAX_SEED), "a whole number of pixels"),
@@ -353,11 +349,11 @@ def _load_model(path: str, _stamp: tuple[tuple[int, int, int], ...]) -> Model:
     graphs = {"model": weights} | {name: read_member(path, f"{name}.onnx") for name in parts}
     expected = {"model": description["assets"]["model"]["file:checksum"]} | parts
     for name, content in graphs.items():
-        found = "1220" + hashlib.sha256(content).hexdigest()  # multihash: sha2-256, 32 bytes
-        if found != expected[name]:
+        checksum = "1220" + hashlib.sha256(content).hexdigest()  # multihash: sha2-256, 32 bytes
+        if checksum != expected[name]:
             raise LaiModelError(
                 f"{path}: {name}.onnx fails its checksum (expected {expected[name]}, found "
-                f"{found}); fetch the bundle again"
+                f"{checksum}); fetch the bundle again"
             )
     bits = np.zeros(10**8 // 8, dtype="uint8")
     cells = np.array(contract["domain"]["cells"], dtype="int64")
@@ -468,18 +464,8 @@ def clear_inputs(reflectance: np.ndarray, cosines: np.ndarray) -> Inputs:
     return Inputs(reflectance, cosines, nothing, missing, nothing)
 
 
-def read_inputs(date: xarray.DataArray, settings: PredictOptions) -> Inputs:
-    """Pick the bands of one date (bands, y, x) by label, scale them to reflectance, mask.
-
-    Raises:
-        LaiInputError: a band is missing, or digital numbers come without their scale.
-    """
-    labels = check_bands(date, settings)
-    return read_values(date.transpose("bands", "y", "x").values, labels, settings)
-
-
-def check_bands(cube: xarray.DataArray, settings: PredictOptions) -> list[str]:
-    """Return the band labels of a cube; raise `LaiInputError` if it cannot be read by them."""
+def check_bands(cube: xarray.DataArray, settings: PredictOptions) -> None:
+    """Raise `LaiInputError` where a cube lacks bands, or holds numbers without their scale."""
     labels = [str(label) for label in cube["bands"].values]
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise LaiInputError(f"band {', '.join(repeated)} is there more than once")
@@ -497,7 +483,6 @@ def check_bands(cube: xarray.DataArray, settings: PredictOptions) -> list[str]:
             parameter="reflectance_scale",
             expected="0.0001 (and reflectance_offset to -0.1 from processing baseline 04.00 on)",
         )
-    return labels
 
 
 def check_grid(cube: xarray.DataArray, settings: PredictOptions) -> None:
@@ -506,21 +491,18 @@ def check_grid(cube: xarray.DataArray, settings: PredictOptions) -> None:
         if axis not in cube.coords or cube.sizes[axis] < 2 or cube[axis].dtype.kind not in "iuf":
             continue
         first, second = (float(value) for value in cube[axis].values[:2])
-        for resolution in RESOLUTIONS_M:
-            if (
-                settings.resolution != resolution
-                and abs(abs(second - first) / resolution - 1) < 0.01
-            ):
+        for other in set(RESOLUTIONS_M) - {settings.resolution}:
+            if abs(abs(second - first) / other - 1) < 0.01:
                 raise LaiInputError(
-                    f"pixels of the cube are {resolution} m apart",
+                    f"pixels of the cube are {other} m apart",
                     parameter="resolution",
                     value=settings.resolution,
-                    expected=str(resolution),
+                    expected=str(other),
                 )
 
 
 def read_values(values: np.ndarray, labels: list[str], settings: PredictOptions) -> Inputs:
-    """Do what `read_inputs` does, unchecked, with values (bands, y, x)."""
+    """Pick the bands of one date (bands, y, x) by label, scale them to reflectance, mask."""
     stored = values[[labels.index(band) for band in BANDS]]
     scale, offset = settings.reflectance_scale, settings.reflectance_offset
     reflectance = to_reflectance(stored, scale, offset)
@@ -576,11 +558,8 @@ def find_no_data(
     if zero.any():
         digital = stored.dtype.kind != "f" or bool(reflectance[zero].any())
         visible = len(VISIBLE_BANDS)  # they come first in BANDS, then one of the red edge
-        missing |= (
-            zero.any(axis=0)
-            if digital
-            else zero[visible + 1 :].any(axis=0) | zero[:visible].all(axis=0)
-        )
+        black = zero[visible + 1 :].any(axis=0) | zero[:visible].all(axis=0)
+        missing |= zero.any(axis=0) if digital else black
     return missing
 
 
@@ -605,11 +584,9 @@ def read_cosines(values: np.ndarray, labels: list[str]) -> np.ndarray:
     four of a pixel, with an impossible view zenith those of the view.
     """
     absent = np.full((1, 1), np.nan, dtype="float32")
+    given = (values[labels.index(band)] if band in labels else absent for band in ANGLES)
     sun_zenith, sun_azimuth, view_zenith, view_azimuth = np.broadcast_arrays(
-        *(
-            values[labels.index(band)].astype("float32") if band in labels else absent
-            for band in ANGLES
-        )
+        *(angle.astype("float32") for angle in given)
     )
     sun_is_wrong = (sun_zenith < MIN_SUN_ZENITH_DEG) | (sun_zenith > MAX_SUN_ZENITH_DEG)
     view_is_wrong = (view_zenith < 0) | (view_zenith > MAX_VIEW_ZENITH_DEG) | sun_is_wrong
@@ -1349,16 +1326,6 @@ def shift_slice(part: slice, by: int, size: int) -> tuple[slice, tuple[int, int]
     """Move a slice back by `by`, into 0 to `size`; return what is cut off before and after, too."""
     first, last = part.start - by, part.stop - by
     return slice(max(first, 0), min(last, size)), (max(-first, 0), max(last - size, 0))
-
-
-def predict_lai(inputs: Inputs, model: Model, settings: PredictOptions) -> dict[str, np.ndarray]:
-    """Estimate all bands, (y, x) each, of one date in memory, as one block."""
-    height, width = inputs.missing.shape
-    most = height + width + 2 * HALO_PX
-    rows, columns = (
-        split_axis_with_halo(size, settings, model, most)[0] for size in (height, width)
-    )
-    return predict_block(inputs, rows, columns, model, settings)
 
 
 def predict_window(dates: xarray.DataArray, model: Model, settings: PredictOptions) -> np.ndarray:

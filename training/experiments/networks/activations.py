@@ -24,7 +24,7 @@ from lai_udf.predict import (
     build_features,
     load_model,
     read_bundle,
-    read_inputs,
+    read_values,
 )
 
 Float32 = NDArray[np.float32]
@@ -63,7 +63,10 @@ def read_stages(network: Network, image: xr.DataArray) -> list[Stage]:
     side = min(image.sizes["y"], image.sizes["x"]) // 16 * 16
     side -= 0 if side & (side - 1) else 16  # no power of two, as numbers of channels are
     contract = load_model(str(network.bundle)).contract
-    inputs = read_inputs(image.isel(y=slice(0, side), x=slice(0, side)), PredictOptions())
+    part = image.isel(y=slice(0, side), x=slice(0, side)).transpose("bands", "y", "x")
+    inputs = read_values(
+        part.values, [str(band) for band in part["bands"].values], PredictOptions()
+    )
     if "bodies" in contract:
         constants = contract["bodies"]["20"]["normalisation"]
         feed = {"features": build_body_features(inputs.reflectance[None], constants)[None]}

@@ -30,7 +30,14 @@ from lai_training.calibration.measurements import (
     sl2p_inputs,
 )
 from lai_training.errors import PairsError
-from lai_udf.predict import BANDS, PredictOptions, clear_inputs, load_model, predict_lai
+from lai_udf.predict import (
+    BANDS,
+    HaloSlice,
+    PredictOptions,
+    clear_inputs,
+    load_model,
+    predict_block,
+)
 
 Rows = NDArray[np.bool_] | NDArray[np.intp]
 
@@ -212,13 +219,14 @@ def predict_spectra(
     model = load_model(str(bundle))
     reach, multiple = model.contract["reach_px"], model.contract["window_multiple"]
     side = -(-(2 * reach + 1) // multiple) * multiple  # nothing beyond the patch is felt inside
+    whole = HaloSlice(slice(0, side), (0, 0), slice(0, side))
     # The patch stands for endless uniform land: with the overlap declared, no border is seen.
     settings = PredictOptions(model=str(bundle), target=target, overlap=reach, level=level)
     found: dict[str, list[float]] = {"LAI": [], "LAI_LOWER": [], "LAI_UPPER": []}
     for spectrum, angles in zip(table[list(BANDS)].to_numpy(), cosines_of(table), strict=True):
         patch = np.broadcast_to(spectrum[:, None, None], (len(BANDS), side, side))
         inputs = clear_inputs(patch.astype("float32"), angles[:, None, None].astype("float32"))
-        bands = predict_lai(inputs, model, settings)
+        bands = predict_block(inputs, whole, whole, model, settings)
         for name, values in found.items():
             values.append(float(bands[name][side // 2, side // 2]))
     return {name: np.array(values) for name, values in found.items()}

@@ -60,14 +60,13 @@ class BandFile:
 
 def find_band_files(folder: Path) -> list[BandFile]:
     """Return the files of a folder, and of folders in it, whose names name a band."""
-    found = []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in SUFFIXES and not hidden:
-            named = read_file_name(path)
-            if named is not None:
-                found.append(named)
-    return found
+    return [
+        named
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and (named := read_file_name(path)) is not None
+    ]
 
 
 def read_file_name(path: Path) -> BandFile | None:
@@ -154,10 +153,10 @@ def _metadata(folder: str, files: list[BandFile], declared: Declared, where: str
     first = files[0]
     stem = re.sub(r"[_-]$", "", Path(folder).name)
     tile = f"_T{first.tile}" if first.tile else ""
-    found = complete_metadata(
+    metadata = complete_metadata(
         [first.path.stem, *(part.name for part in first.path.parents)],
         f"{where}, in the names of its files,",
         time=declared.datetime or first.time,
         platform=platform_of(first.mission),
     )
-    return found if found.product_id else replace(found, product_id=f"{stem}{tile}")
+    return metadata if metadata.product_id else replace(metadata, product_id=f"{stem}{tile}")

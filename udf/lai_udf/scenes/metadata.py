@@ -5,7 +5,7 @@ By its names and texts, and by the caller, who goes before what files and catalo
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypedDict
@@ -228,8 +228,7 @@ def complete_metadata(
     Raises:
         MetadataError: no time, or one that is none.
     """
-    known = [read for name in names if (read := read_product_name(name)) is not None]
-    named = known[0] if known else SceneMetadata("")
+    named = next(filter(None, map(read_product_name, names)), SceneMetadata(""))
     time = time or named.datetime
     if not time:
         raise MetadataError(
@@ -287,9 +286,10 @@ def utc(text: str, where: str) -> str:
     Raises:
         MetadataError: not a time.
     """
-    for read in (*(_by(pattern) for pattern in TIME_FORMATS), datetime.fromisoformat):
+    for pattern in (*TIME_FORMATS, None):
         try:
-            time = read(text.strip())
+            bare = text.strip()
+            time = datetime.strptime(bare, pattern) if pattern else datetime.fromisoformat(bare)
         except ValueError:
             continue
         time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
@@ -300,7 +300,3 @@ def utc(text: str, where: str) -> str:
         value=text,
         expected="a time such as 2021-06-24T10:30:31Z",
     )
-
-
-def _by(pattern: str) -> Callable[[str], datetime]:
-    return lambda text: datetime.strptime(text, pattern)

@@ -54,13 +54,13 @@ def open_scene(href: str | Path, **given: Unpack[Declaration]) -> SceneSource:
     Raises:
         ProductError: one of its subclasses, see `lai_udf.errors`.
     """
-    found = list(open_scenes(href, **given))
-    if len(found) != 1:
+    scenes = list(open_scenes(href, **given))
+    if len(scenes) != 1:
         raise UnreadableProductError(
-            f"{href} holds {len(found)} scenes, not one: run `lai-udf run` or `open_scenes` over "
+            f"{href} holds {len(scenes)} scenes, not one: run `lai-udf run` or `open_scenes` over "
             "them, or give one of them"
         )
-    return found[0].open()
+    return scenes[0].open()
 
 
 def open_scenes(href: str | Path, **given: Unpack[Declaration]) -> Iterator[SceneEntry]:
@@ -130,21 +130,18 @@ def _describe_folder(folder: Path, declared: Declared) -> Iterator[SceneEntry]:
     if any(folder.glob("MTD_MSIL*.xml")) or (folder / "GRANULE").is_dir():
         yield _entry(describe_safe, folder, declared)
         return
-    inside = sorted(
-        path
-        for path in folder.iterdir()
-        if not path.name.startswith(".")
-        and (path.suffix.upper() == ".SAFE" or path.suffix.lower() in CUBE_SUFFIXES)
-    )
+    listed = sorted(folder.iterdir())
+    wholes = {".safe", *CUBE_SUFFIXES}
+    inside = [p for p in listed if p.suffix.lower() in wholes and not p.name.startswith(".")]
     if not inside and holds_band_files(folder):
         yield from describe_folder(folder, declared)
         return
-    inside += sorted(
+    inside += [
         path
-        for path in folder.iterdir()
+        for path in listed
         if path.suffix.lower() in RASTER_SUFFIXES | ITEM_SUFFIXES
         or (path.is_dir() and path not in inside and holds_band_files(path))
-    )
+    ]
     if not inside:
         yield _entry(describe_safe, folder, declared)  # its error names what is missing
     for path in inside:
