@@ -67,7 +67,6 @@ __all__ = [
     "write_cogs",
     "write_lai_cogs",
 ]
-
 _HOMES = {
     "api": ("estimate", "write_cogs"),
     "bundle": ("Bundle", "default_bundle_path", "open_bundle"),

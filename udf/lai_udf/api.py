@@ -37,9 +37,7 @@ from lai_udf.tiling import ALIGN_PX
 
 CORE_PX = BLOCK_PX - 2 * HALO_PX
 """Side of a block of Dask where the data have smaller ones: with its halo one block of the UDF."""
-
 MIN_PX, MAX_PX = 256, 2048  # blocks of the data between these sides stay as they are
-
 Judgement = Callable[[xr.DataArray], dict[int, LaiInputError]]
 """What is wrong with the scaling of dates of (t, bands, y, x), by number."""
 

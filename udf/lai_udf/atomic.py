@@ -16,7 +16,6 @@ from pathlib import Path
 from lai_udf.errors import OutputNotWritableError
 
 PREFIX, SUFFIX = ".lai-", ".partial"  # names of work folders; each is locked by its process
-
 ABANDONED_S = 60  # A work folder that is younger may be about to be locked
 
 

@@ -37,7 +37,6 @@ from lai_udf.predict import (
 from lai_udf.results import FLAGS, LaiResult
 
 Floats = NDArray[np.float64]
-
 MAX_DAYS = 5.0  # greatest distance between a measurement and the image that it is compared with
 DECAY_DAYS = 15.0  # after which the correlation of the shared error has fallen to 1/e
 HIDING_FLAGS = UNUSABLE_FLAGS & ~INPUT_OUT_OF_DOMAIN

@@ -20,14 +20,7 @@ from openeo.udf.run_code import extract_udf_dependencies
 
 from lai_udf.errors import ContractError, ProductError, SeveralFaultsError
 from lai_udf.guard import judge
-from lai_udf.predict import (
-    BANDS,
-    HALO_PX,
-    OUTPUT_BANDS,
-    LaiInputError,
-    read_settings,
-    read_values,
-)
+from lai_udf.predict import BANDS, HALO_PX, OUTPUT_BANDS, LaiInputError, read_settings, read_values
 from lai_udf.process_graph import WINDOW_MULTIPLE, WINDOW_PX
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
 from lai_udf.scenes.metadata import Declared

@@ -9,7 +9,6 @@ import typer
 PROGRAM = "lai-udf"
 SOME_REFUSED = 3  # exit code where the work is done, but for what is named on stderr
 PASSWORD_VARIABLE = "LAI_UDF_PASSWORD"
-
 Model = Annotated[Path | None, typer.Option(help="Model bundle; default: ours.")]
 Target = Annotated[Literal["sl2p", "field"], typer.Option(help="SL2P as in SNAP, or field LAI.")]
 Samples = Annotated[int, typer.Option(min=0, help="Monte-Carlo draws; 0 = single pass.")]

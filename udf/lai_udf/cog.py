@@ -29,19 +29,10 @@ from lai_udf import predict
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 from lai_udf.errors import EncodingError, RasterError
 from lai_udf.grid import Grid
-from lai_udf.predict import (
-    ALL_OUTPUT_BANDS,
-    NO_DATA_NEAR,
-    NO_DATA_ON_DISK,
-    OUTPUT_BANDS,
-    VARIABLES,
-)
+from lai_udf.predict import ALL_OUTPUT_BANDS, NO_DATA_NEAR, NO_DATA_ON_DISK, OUTPUT_BANDS, VARIABLES
 
 BLOCK_PX = 256  # side of a tile of the COGs
-
-
 FILES_AT_A_TIME = 2  # COGs made at the same time
-
 LONG_NAMES = {
     "LAI": "leaf area index",
     "FAPAR": "fraction of absorbed photosynthetically active radiation",
@@ -55,7 +46,6 @@ STANDARD_NAMES = {
     "FCOVER": "vegetation_area_fraction",
 }
 """Of CF's table, where it has the quantity."""
-
 FLAG_MEANINGS = {
     predict.INPUT_OUT_OF_DOMAIN: "input_out_of_domain",
     predict.CLIPPED_TO_MIN: "clipped_to_minimum",
@@ -321,9 +311,7 @@ def write_lai_cogs(
 
 
 def read_bands(
-    places: Mapping[str, tuple[Path, int]],
-    window: Window | None = None,
-    dtype: type = np.float32,
+    places: Mapping[str, tuple[Path, int]], window: Window | None = None, dtype: type = np.float32
 ) -> tuple[dict[str, npt.NDArray[Any]], Grid | None, dict[str, str]]:
     """Read bands of one grid: values (y, x) by band, NaN = no data; grid; tags of the first file.
 

@@ -133,6 +133,5 @@ def version_option(program: str) -> Any:  # noqa: ANN401 (a type for typer)
             raise typer.Exit
 
     return Annotated[
-        bool,
-        typer.Option("--version", callback=show, is_eager=True, help="Show the version."),
+        bool, typer.Option("--version", callback=show, is_eager=True, help="Show the version.")
     ]

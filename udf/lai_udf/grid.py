@@ -22,10 +22,7 @@ from rasterio.windows import Window
 from lai_udf.errors import GridError
 
 TOLERANCE = 1e-3  # how far two grids may lie apart, in pixels, and still be one
-
 _METRES_PER_DEGREE = 111_320.0
-
-
 CRS_NAMES = ("crs", "epsg", "proj:code", "proj:epsg", "proj:wkt2", "crs_wkt")
 """Attributes and scalar coordinates that hold a CRS."""
 

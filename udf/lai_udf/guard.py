@@ -18,15 +18,11 @@ from lai_udf.predict import BANDS, MAX_REFLECTANCE, VISIBLE_BANDS, LaiError, Lai
 from lai_udf.scenes.source import SceneSource
 
 OFFSET_DAY = "2022-01-25"  # day from which ESA delivers products of baseline 04.00 and later
-
 MIN_DATES = 8  # dates of a part of a series that is judged by itself; fewer may all be hazy
-
 STRIP_ROWS = 512  # rows of a scene that are read at a time
-
 CLEAR_SCENE_CLASSES = (2, 4, 5, 6, 7)
 MIN_JUDGED_PX = 64  # fewer pixels, at the edge of a swath, prove nothing about the scaling
 SAMPLED_PX = 2**14  # pixels that one window or date adds, about
-
 Sample = npt.NDArray[np.float32]
 """Pixels (10 or 11, n): reflectance of `BANDS` and, where there are any, scene classes."""
 

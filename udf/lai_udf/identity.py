@@ -26,14 +26,12 @@ from lai_udf.scenes.metadata import CALLER
 from lai_udf.scenes.source import SceneSource
 
 ID_TAG = "RESULT_ID"  # GDAL tag in which a run leaves the id of its result
-
 MGRS_TILE = re.compile(r"^T?(\d{1,2})([C-HJ-NP-X])([A-HJ-NP-Z][A-HJ-NP-V])$")
 PRODUCT = re.compile(
     r"(?P<platform>S2[A-D])_MSIL2A_(?P<sensed>\d{8}T\d{6})_N(?P<baseline>\d{4})_R\d{3}"
     r"_T(?P<tile>\d{2}[A-Z]{3})_\d{8}T\d{6}"
 )
 """Name of a Sentinel-2 L2A product. Its last time distinguishes products of one datatake."""
-
 TILE_M = 109_800.0  # side of a Sentinel-2 tile
 DEFAULT_SETTINGS: Mapping[str, Any] = {"region": "known", "level": 0.95, "plausibility": "auto"}
 

@@ -19,7 +19,6 @@ from lai_udf.run import run_scenes
 from lai_udf.scenes.read import open_scenes
 
 COMPARED = ("LAI", "LAI_FLAGS")  # bands that scenes are run for
-
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "longitude": ("longitude", "lon", "x"),
     "latitude": ("latitude", "lat", "y"),

@@ -17,13 +17,10 @@ from lai_udf.predict import CLOUD_NEAR, UNUSABLE_FLAGS
 MAX_SIDE_PX = 512
 MIN_SIDE_PX = 256
 """A picture of a few fields is magnified by a whole number until it is about this large."""
-
 LAI_RANGE = (0.0, 6.0)  # m2 m-2; values beyond take the outermost colour
-
 _HEX = "fcf6db e8e4a3 c3d578 90c15c 5ba94e 2b8e49 0e7147 085441 0c3835 0c1e26"
 ANCHORS = tuple((r, g, b) for r, g, b in map(bytes.fromhex, _HEX.split()))
 """sRGB of equally spaced LAI from the lower to the upper end of `LAI_RANGE`."""
-
 CLOUD = (233, 236, 240)
 NO_DATA = (170, 170, 170)
 LEFT_OUT = (130, 80, 170)  # sRGB of the legend

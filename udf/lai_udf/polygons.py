@@ -13,7 +13,6 @@ from lai_udf.zones import repair
 
 ID_COLUMNS = ("id", "id_parcel", "field", "parcel", "area", "name", "fid")
 """Columns that name a polygon, the first that has a different value for each; any case."""
-
 LEFT_OUT = "left_out"
 """Key of `attrs` under which the polygons lie that were left out: name and reason of each."""
 

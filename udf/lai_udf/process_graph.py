@@ -138,11 +138,7 @@ def lai_cube(
 
 
 def _apply_in_windows(
-    cube: openeo.DataCube,
-    udf: openeo.UDF,
-    size: int,
-    overlap: int,
-    labels: list[str] | Parameter,
+    cube: openeo.DataCube, udf: openeo.UDF, size: int, overlap: int, labels: list[str] | Parameter
 ) -> openeo.DataCube:
     """Run a UDF on windows of x and y, and label the bands that come out."""
     result = cube.apply_neighborhood(

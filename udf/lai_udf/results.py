@@ -35,7 +35,6 @@ SERVICE_FOLDER = ".catalogue"  # beside the files that `lai-service` keeps of pu
 FLAGS = "LAI_FLAGS"
 SAME_OVERPASS = dt.timedelta(minutes=10)
 """Tiles of one overpass are sensed seconds apart, those of the next orbit 100 minutes later."""
-
 _DAY = re.compile(r"(?<!\d)(\d{4})-?([01]\d)-?([0-3]\d)(?:T(\d{2}):?(\d{2}):?(\d{2}))?(?!\d)")
 _SETTING_FIELDS = {
     "MODEL_ID": ("laiq:model_id",),

@@ -50,7 +50,6 @@ from lai_udf.tiling import CORE_PX, Chunk, iterate_chunks, map_ahead, plan_block
 CACHE_BYTES = 8 * 2**20
 """Decoded blocks that GDAL keeps while a scene is streamed. By default it takes a twentieth of the
 memory of the machine: it would grow with the scene."""
-
 Progress = Callable[[int, int], None]  # called as `progress(done, total)` after each window
 
 

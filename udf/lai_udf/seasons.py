@@ -18,7 +18,6 @@ from lai_udf.smoothing import find_time
 Period = Literal["dekad", "month"]
 Method = Literal["mean", "median", "best"]
 Floats = npt.NDArray[np.float64]
-
 BOUNDS = tuple(band for band in OUTPUT_BANDS if band != "LAI_FLAGS")
 MIN_AMPLITUDE = 0.5  # LAI between base and peak, below which there is no season
 SHARE = 0.2  # of the amplitude on either side, where a season starts and ends

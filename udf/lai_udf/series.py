@@ -199,11 +199,7 @@ class Course:
 
 
 def filter_forwards(
-    values: np.ndarray,
-    noise: np.ndarray,
-    days: np.ndarray,
-    scale_days: float,
-    resets: np.ndarray,
+    values: np.ndarray, noise: np.ndarray, days: np.ndarray, scale_days: float, resets: np.ndarray
 ) -> Course:
     """Run a Kalman filter of the Matérn 3/2 process over time.
 
@@ -244,11 +240,7 @@ def filter_forwards(
 
 
 def filter_both_ways(
-    values: np.ndarray,
-    noise: np.ndarray,
-    days: np.ndarray,
-    scale_days: float,
-    falls: "Falls",
+    values: np.ndarray, noise: np.ndarray, days: np.ndarray, scale_days: float, falls: "Falls"
 ) -> tuple[Course, Course]:
     """Return what the past and what the future predict at every time, its own value left out."""
     forwards = filter_forwards(values, noise, days, scale_days, falls.after)

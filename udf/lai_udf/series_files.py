@@ -54,7 +54,6 @@ KEPT_TAGS: tuple[str, ...] = (
 )
 KEPT_TAGS += ("region", "level", "calibration", "plausibility")
 """Of the results that go in: what the numbers of the series depend on."""
-
 Bands = Mapping[str, npt.NDArray[Any]]
 
 

@@ -25,16 +25,12 @@ from lai_udf.scenes.source import SceneSource
 Floats = npt.NDArray[np.float32]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
 CORE_PX = BLOCK_PX - 2 * HALO_PX
 """Largest side of a core: with its halo a window is one block of the UDF, that is not cut again."""
-
 ALIGN_PX = 16  # cores start at multiples of this, so that the poolings of all windows are in phase
-
 MIN_BLOCK_PX = (512, 512)
 """Rows and columns of a read block, at least. With ten bands that is 23 MB; one is in work, one is
 being read, and one may wait for its last windows."""
-
 MAX_BLOCK_PX = 1024 * 1024
 """Pixels of a read block, at most: lower than blocks of files that hold whole rows."""
 

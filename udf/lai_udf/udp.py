@@ -34,7 +34,6 @@ CREDITS_PER_KM2_AND_DATE = 0.1
 """Published for the APEx process BIOPAR, which loads the same bands; not measured for ours."""
 MODEL_FOLDER = "lai_model"
 RUNTIME_FOLDER = "onnx_deps"
-
 MEMORY_OPTIONS = {
     "driver-memory": "1g",
     "executor-memory": "2g",

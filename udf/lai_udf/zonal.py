@@ -26,17 +26,14 @@ from shapely.geometry.base import BaseGeometry
 from lai_udf.grid import Grid
 from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.results import FLAGS, LaiResult, group_overpasses
-from lai_udf.zones import SLIVER, Zones, share_between_grids, weigh_zones
+from lai_udf.zones import SLIVER, AnyCrs, Zones, share_between_grids, weigh_zones
 
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
 Layers = Mapping[str, NDArray[Any]]
-
 MIN_VALID_SHARE = 0.5  # where less of a polygon or raster is usable there is no mean and no spread
 FLAG_BITS = tuple(1 << bit for bit in range(8))
 LAI = "lai"  # name of the layer that decides, with the flags, which pixels count
-
-
 ReadMore = Callable[[LaiResult, Window], Layers]
 _TOGETHER = 100_000
 """Pixels from which on the overpasses read so far are described: small zones cost calls."""
@@ -227,7 +224,7 @@ class Observation:
 
 def observe_zones(
     geometries: Sequence[BaseGeometry | None],
-    crs: Any,  # noqa: ANN401  (whatever pyproj reads)
+    crs: AnyCrs,
     results: Sequence[LaiResult],
     *,
     exclude_flags: int = UNUSABLE_FLAGS,
@@ -285,9 +282,7 @@ def _describe(
 
 
 def _weigh(
-    geometries: Sequence[BaseGeometry | None],
-    crs: Any,  # noqa: ANN401
-    grids: Sequence[Grid],
+    geometries: Sequence[BaseGeometry | None], crs: AnyCrs, grids: Sequence[Grid]
 ) -> list[Zones]:
     """Return the zones on each grid; ground that several grids hold goes to one of them."""
     if len(grids) == 1:

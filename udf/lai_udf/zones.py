@@ -22,10 +22,10 @@ from lai_udf.grid import Grid
 from lai_udf.longitudes import cut, polygons_of, unroll
 from lai_udf.predict import HALO_PX, NEAR_PX
 
+AnyCrs = Any  # whatever pyproj reads
 Floats = NDArray[np.float64]
 Index = NDArray[np.intp]
 Row = tuple[Index, Index, Floats]
-
 WGS84 = CRS.from_epsg(4326)
 SLIVER = 1e-6  # A share of a pixel that is rounding of coordinates, not area
 MIN_PART_M2 = 1.0  # slivers of an area beyond the border of a zone are left out
@@ -57,11 +57,7 @@ class Zones:
         return np.asarray(layer.reshape(-1)[self.cell])
 
 
-def weigh_zones(
-    geometries: Sequence[BaseGeometry | None],
-    crs: Any,  # noqa: ANN401  (whatever pyproj reads)
-    grid: Grid,
-) -> Zones:
+def weigh_zones(geometries: Sequence[BaseGeometry | None], crs: AnyCrs, grid: Grid) -> Zones:
     """Compute the share of every pixel of a grid inside every zone.
 
     Args:
@@ -77,9 +73,9 @@ def weigh_zones(
     fit = [Polygon() if g is None or g.is_empty else repair(g, crs) for g in geometries]
     shapes = [project(geometry, crs, grid.crs) for geometry in fit]
     area = [
-        _area(shape, geometry, crs) / pixel for shape, geometry in zip(shapes, fit, strict=True)
+        1.0 if isinstance(shape, Point) else _area(shape, geometry, crs) / pixel
+        for shape, geometry in zip(shapes, fit, strict=True)
     ]
-    area = [1.0 if isinstance(s, Point) else px for s, px in zip(shapes, area, strict=True)]
     extent = box(*grid.bounds)
     near = [number for number, shape in enumerate(shapes) if shape.intersects(extent)]
     window = _window_around([shapes[number] for number in near], grid)
@@ -95,9 +91,7 @@ def weigh_zones(
 
 
 def share_between_grids(
-    geometries: Sequence[BaseGeometry | None],
-    crs: Any,  # noqa: ANN401  (whatever pyproj reads)
-    grids: Sequence[Grid],
+    geometries: Sequence[BaseGeometry | None], crs: AnyCrs, grids: Sequence[Grid]
 ) -> list[list[BaseGeometry | None]]:
     """Give every piece of ground to one grid: where grids overlap, to the one that holds more.
 
@@ -138,7 +132,7 @@ def share_between_grids(
     return shared
 
 
-def repair(geometry: BaseGeometry, crs: Any = WGS84) -> BaseGeometry:  # noqa: ANN401
+def repair(geometry: BaseGeometry, crs: AnyCrs = WGS84) -> BaseGeometry:
     """Return a valid polygon, multipolygon or point; in degrees, unrolled across ±180°.
 
     Rings that cross themselves are mended, so that both triangles of a bow-tie count; of a
@@ -167,7 +161,7 @@ def repair(geometry: BaseGeometry, crs: Any = WGS84) -> BaseGeometry:  # noqa: A
     return area
 
 
-def project(geometry: BaseGeometry, crs: Any, target: Any) -> BaseGeometry:  # noqa: ANN401
+def project(geometry: BaseGeometry, crs: AnyCrs, target: AnyCrs) -> BaseGeometry:
     """Return a geometry, repaired, in another CRS; an empty one where that CRS does not reach.
 
     Long edges get further points, so that they stay where they are on the ground.
@@ -192,15 +186,15 @@ def _crs_of_text(text: str) -> CRS:
     return CRS.from_user_input(text)
 
 
-def read_crs(crs: Any) -> CRS:  # noqa: ANN401
+def read_crs(crs: AnyCrs) -> CRS:
     """Return whatever pyproj or rasterio call a CRS as one of pyproj; horizontal part only."""
-    read = (
-        crs if isinstance(crs, CRS) else _crs_of_text(crs if isinstance(crs, str) else _text(crs))
-    )
+    if not isinstance(crs, CRS):
+        crs = _crs_of_text(crs if isinstance(crs, str) else _text(crs))
+    read: CRS = crs
     return read.to_2d() if len(read.axis_info) > 2 else read
 
 
-def _text(crs: Any) -> str:  # noqa: ANN401
+def _text(crs: AnyCrs) -> str:
     code = crs.to_epsg() if hasattr(crs, "to_epsg") else None
     if code:
         return f"EPSG:{code}"
@@ -212,16 +206,13 @@ def _transformer(source: CRS, target: CRS) -> Transformer:
     return Transformer.from_crs(source, target, always_xy=True)
 
 
-def transform_geometry(geometry: BaseGeometry, crs: Any, target: Any) -> BaseGeometry:  # noqa: ANN401
+def transform_geometry(geometry: BaseGeometry, crs: AnyCrs, target: AnyCrs) -> BaseGeometry:
     """Return a geometry with its points in another CRS, longitudes from -180° to 180°."""
     transformer: Any = _transformer(read_crs(crs), read_crs(target))
     return shapely.transform(geometry, transformer.transform, interleaved=False)
 
 
-def split_by_zone(
-    geometry: BaseGeometry,
-    crs: Any,  # noqa: ANN401  (whatever pyproj reads)
-) -> Iterator[tuple[int, BaseGeometry]]:
+def split_by_zone(geometry: BaseGeometry, crs: AnyCrs) -> Iterator[tuple[int, BaseGeometry]]:
     """Yield the EPSG code of each UTM zone that a geometry meets, and its part there, projected."""
     degrees = cut(repair(project(repair(geometry, crs), crs, WGS84)))
     west, south, east, north = degrees.bounds
@@ -240,7 +231,7 @@ def _zone(longitude: float) -> int:
     return min(max(int((longitude + 180) // 6) + 1, 1), 60)
 
 
-def _area(projected: BaseGeometry, geometry: BaseGeometry, crs: Any) -> float:  # noqa: ANN401
+def _area(projected: BaseGeometry, geometry: BaseGeometry, crs: AnyCrs) -> float:
     """Return the area of a zone, m2; of the ground where the grid's CRS does not reach."""
     if geometry.is_empty or not projected.is_empty:
         return float(projected.area)
@@ -248,15 +239,14 @@ def _area(projected: BaseGeometry, geometry: BaseGeometry, crs: Any) -> float:  
     return abs(float(Geod(ellps="WGS84").geometry_area_perimeter(degrees)[0]))
 
 
-def _inside(grid: Grid, rim_px: int, crs: Any) -> BaseGeometry:  # noqa: ANN401
+def _inside(grid: Grid, rim_px: int, crs: AnyCrs) -> BaseGeometry:
     """Return the outline of a grid without its rim in a CRS, its edges bent as they are."""
     if min(grid.shape) <= 2 * rim_px:
         return Polygon()
     rim = rim_px * grid.transform.a
     west, south, east, north = box(*grid.bounds).buffer(-rim, join_style="mitre").bounds
-    outline = shapely.segmentize(
-        box(west, south, east, north), max(east - west, north - south) / 64
-    )
+    edge = max(east - west, north - south) / 64
+    outline = shapely.segmentize(box(west, south, east, north), edge)
     return repair(transform_geometry(outline, grid.crs, crs), crs)
 
 

@@ -22,7 +22,6 @@ from lai_udf.series import IMPOSSIBLE_FLAGS
 from lai_udf.zonal import MIN_VALID_SHARE
 
 RESULTS = "lai"  # folder of the results, in that of the tables
-
 Progress = Callable[[int, int], None]
 
 

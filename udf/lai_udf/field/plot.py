@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 GAP_DAYS = 45  # over a longer time without a value no line is drawn
-
 LINE, BAND = "#0e7147", "#90c15c"
 COLUMNS = {"mean": "lai", "lower": "lai_lower", "upper": "lai_upper"}
 

@@ -36,14 +36,10 @@ from lai_udf.zones import weigh_zones
 
 COLLECTION = "sentinel-2-l2a"
 """Name of the L2A collection in Earth Search, Planetary Computer and CDSE."""
-
 SIGNED_HOST = "planetarycomputer"
 """Catalogue whose assets want a signature: the package planetary-computer makes it."""
-
 ALIGN_PX = 2 * HALO_PX  # windows begin at multiples of it, so that they are in phase with the scene
-
 MERGE_SHARE = 1.5  # windows are one where together they are no larger than so many times both
-
 Progress = Callable[[int, int], None]
 
 
@@ -138,10 +134,7 @@ def run_season(
 
 
 def _cut(
-    entries: Iterable[SceneEntry],
-    fields: gpd.GeoDataFrame,
-    period: Period,
-    refused: list[Refusal],
+    entries: Iterable[SceneEntry], fields: gpd.GeoDataFrame, period: Period, refused: list[Refusal]
 ) -> Iterator[SceneEntry]:
     """Yield the windows of scenes that hold fields."""
     known: dict[Grid, list[Window]] = {}

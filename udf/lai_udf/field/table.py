@@ -21,13 +21,7 @@ from lai_udf.zonal import FLAG_BITS, MIN_VALID_SHARE, Observation, observe_zones
 CSV = "fields.csv"
 PARQUET = "fields.parquet"
 SMOOTH_CSV = "fields_smooth.csv"
-
-COLUMNS = {
-    "lai": "mean",
-    "lai_lower": "lower",
-    "lai_upper": "upper",
-    "lai_sd": "sd",
-}
+COLUMNS = {"lai": "mean", "lai_lower": "lower", "lai_upper": "upper", "lai_sd": "sd"}
 """Column by asset key; further variables keep their keys."""
 
 

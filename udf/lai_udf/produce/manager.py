@@ -27,7 +27,6 @@ from lai_udf.produce.jobs import FAILED, download_whole, job_title, list_titles,
 from lai_udf.produce.table import JobTable
 
 LOG = logging.getLogger("lai_udf")
-
 BUSY = (429, 500, 502, 503, 504)  # answers after which a request that changes nothing is sent again
 REFUSED = (401, 403)  # the login has expired
 GONE = (404, 410)
@@ -36,7 +35,6 @@ TRIES = 5  # to create a job, with growing pauses
 NOT_STARTED = ("start_failed", "queued_for_start_failed")
 PENDING = ("created", "queued_for_start")
 ACTIVE = (*PENDING, "queued", "running")
-
 CreateJob = Callable[[openeo.Connection, "pd.Series[Any]", str], openeo.BatchJob]
 """Called with connection, row and title; makes the job, does not start it."""
 Progress = Callable[[Mapping[str, int], float], None]

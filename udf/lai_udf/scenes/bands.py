@@ -30,7 +30,6 @@ from lai_udf.scenes.metadata import Scaling
 
 STRIP_ROWS = 512
 """Rows of the grid that are averaged at once: a row of JPEG 2000 tiles is 1024 px of 10 m."""
-
 REMOTE_OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_CONNECTTIMEOUT": "10",
@@ -38,12 +37,8 @@ REMOTE_OPTIONS = {
     "GDAL_HTTP_MAX_RETRY": "3",
     "GDAL_HTTP_RETRY_DELAY": "1",
 }
-
 HASHED_PX = 2048 * 2048  # largest window whose values are what an input in an array is known by
-
-
 SUN_ZENITH, SUN_AZIMUTH, VIEW_ZENITH, VIEW_AZIMUTH = ANGLES
-
 FloatArray = npt.NDArray[np.float32]
 Nodes = npt.NDArray[np.float64]
 
@@ -236,9 +231,7 @@ def _read_part(band: BandSource, part: Window) -> FloatArray:
 
 
 def decode(
-    stored: npt.NDArray[np.generic],
-    band: BandSource,
-    hidden: npt.NDArray[np.bool_] | None = None,
+    stored: npt.NDArray[np.generic], band: BandSource, hidden: npt.NDArray[np.bool_] | None = None
 ) -> FloatArray:
     """Turn stored numbers, shape (y, x), into float32 values with NaN where there is no data."""
     values: FloatArray = to_reflectance(stored, band.scaling.scale, band.scaling.offset)

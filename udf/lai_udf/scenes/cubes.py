@@ -31,7 +31,6 @@ from lai_udf.scenes.source import (
 )
 
 CUBE_SUFFIXES = {".nc", ".nc4", ".zarr"}
-
 TIME_DIMENSIONS = ("t", "time")
 BAND_DIMENSIONS = ("bands", "band", "variable")
 SPACE_DIMENSIONS = {
@@ -334,10 +333,7 @@ def _rename(data: xr.Dataset | xr.DataArray) -> Any:  # noqa: ANN401 (the kind t
 
 
 def _times(
-    data: xr.Dataset | xr.DataArray,
-    bands: dict[str, xr.DataArray],
-    declared: Declared,
-    name: str,
+    data: xr.Dataset | xr.DataArray, bands: dict[str, xr.DataArray], declared: Declared, name: str
 ) -> tuple[npt.NDArray[np.datetime64] | None, dict[str, xr.DataArray]]:
     """Return the time of each date, and the bands with the dimension t."""
     if any("t" in band.dims for band in bands.values()):

@@ -18,12 +18,7 @@ from rasterio.crs import CRS
 from lai_udf.errors import GridError, UnreadableProductError
 from lai_udf.grid import find_crs, find_grid
 from lai_udf.predict import BANDS
-from lai_udf.scenes.bands import (
-    SUN_AZIMUTH,
-    SUN_ZENITH,
-    AngleGrid,
-    Nodes,
-)
+from lai_udf.scenes.bands import SUN_AZIMUTH, SUN_ZENITH, AngleGrid, Nodes
 from lai_udf.scenes.labels import LABELS, SCENE_CLASS_BAND
 from lai_udf.scenes.metadata import Declared, SceneMetadata, complete_metadata
 from lai_udf.scenes.planes import read_plane

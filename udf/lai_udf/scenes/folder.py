@@ -43,7 +43,6 @@ BAND_FILE_NAMES = (
     re.compile(r"(?P<band>\w+?)([-_](10|20|60)m)?$"),
 )
 """Names, without suffix, of files that hold one band each; the first that fits counts."""
-
 SUFFIXES = {".tif", ".tiff", ".jp2", ".vrt"}
 
 

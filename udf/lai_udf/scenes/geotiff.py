@@ -39,12 +39,9 @@ from lai_udf.scenes.source import LOG, SceneSource, require_bands, scene_grid
 
 REFLECTANCE_ENCODING = (1e-4, -0.1)
 """Scale and offset of reflectance bands, those of processing baseline 04.00 and later."""
-
 ANGLE_ENCODING = (0.01, -0.01)
 """Scale and offset of angle bands, degrees: number 0 is left for no data."""
-
 SCENE_CLASS_ENCODING = (1.0, 0.0)  # scene classes are numbers, and class 0 is no data already
-
 MAX_DN = 65535
 
 OPENEO_NAME = re.compile(r"_(\d{4}-\d{2}-\d{2})Z$")
@@ -117,12 +114,7 @@ def describe_band(
     elif nodata is None and dtype.kind != "f" and label not in ANGLES:
         numbers = [0.0]
     return BandSource(
-        label,
-        path,
-        index,
-        scaling,
-        tuple(numbers),
-        has_mask=holds_mask(dataset, index),
+        label, path, index, scaling, tuple(numbers), has_mask=holds_mask(dataset, index)
     )
 
 

@@ -8,10 +8,8 @@ from lai_udf.predict import ANGLES, BANDS
 
 SCENE_CLASS_BAND = "SCL"
 """Label of the L2A scene classification; it keeps its class numbers, 0 is no data."""
-
 LABELS = (*BANDS, SCENE_CLASS_BAND, *ANGLES)
 """Labels that a scene may have, in the order in which it is read."""
-
 COMMON_NAMES = {
     "blue": "B02",
     "green": "B03",
@@ -28,7 +26,6 @@ COMMON_NAMES = {
     "swir22": "B12",
 }
 """Asset keys of Earth Search v1 and common names of the EO extension (1.1 and 2.0)."""
-
 RESOLUTION_SUFFIX = re.compile(r"([-_](10m|20m|60m|jp2))+$", re.IGNORECASE)
 
 

@@ -18,24 +18,16 @@ PRODUCT_NAME = re.compile(
     r"(?P<mission>S2[ABCD])_MSIL2A_(?P<time>\d{8}T\d{6})(?:_N(?P<baseline>\d{4}))?"
 )
 """Start of the name of an L2A product: mission, time of the data take, processing baseline."""
-
 LEVEL_1C_NAME = re.compile(r"S2[ABCD]_MSIL1C_")
-
 TIME_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y%m%dT%H%M%S", "%Y%m%d")
 """TIFFTAG_DATETIME; product names; dates of Earth Search. ISO 8601 is tried first."""
-
 L2A_SCALE = 1e-4  # 1 / BOA_QUANTIFICATION_VALUE of every L2A product so far
-
 L2A_OFFSET = -0.1  # BOA_ADD_OFFSET / BOA_QUANTIFICATION_VALUE from processing baseline 04.00 on
-
 FIRST_BASELINE_WITH_OFFSET = 4.0
 """From processing baseline 04.00 (25 January 2022) on, L2A products carry BOA_ADD_OFFSET."""
-
 FIRST_LOCAL_BASELINE = 90.0
 """Baseline 99.99: a Sen2Cor run by a user; only its metadata state whether it has offsets."""
-
 CALLER = "as the caller says"
-
 Offset = float | Mapping[str, float]
 """Reflectance at digital number 0: one number, or one from each date on."""
 

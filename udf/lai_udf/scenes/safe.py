@@ -42,7 +42,6 @@ from lai_udf.scenes.source import LOG, SceneSource, require_bands
 _NUMBERED = [f"B{number:02d}" for number in range(1, 13)]
 BAND_IDS = (*_NUMBERED[:8], "B8A", *_NUMBERED[8:])
 """Bands by `band_id` (0 to 12) of the product metadata. Source: Spectral_Information_List."""
-
 IMAGE_SUFFIXES = (".jp2", ".tif")  # images as ESA delivers them; as some mirrors convert them
 
 

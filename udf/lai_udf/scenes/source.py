@@ -32,7 +32,6 @@ from lai_udf.scenes.bands import AngleGrid, BandSource, FloatArray, read_band
 from lai_udf.scenes.metadata import Declared, Scaled, Scaling, SceneMetadata
 
 LOG = logging.getLogger("lai_udf")
-
 RESOLUTIONS_M = (20, 10)
 """Sides of a pixel of a scene: 20 m, 10 m bands averaged 2 by 2; or 10 m, 20 m bands repeated."""
 
