@@ -4,8 +4,7 @@
 class LaiServiceError(Exception):
     """Base of every error of this package; its text is one sentence for the caller."""
 
-    status = 500
-    """HTTP status of the answer."""
+    status = 500  # HTTP status of the answer
 
 
 class BadRequestError(LaiServiceError):

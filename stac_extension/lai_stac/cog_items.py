@@ -17,8 +17,7 @@ from lai_udf.identity import ID_TAG, PRODUCT, covers_tile, source_name
 
 NEEDED = ("DATETIME", "MODEL_CHECKSUM", "TARGET")
 SETTINGS = ("REGION", "LEVEL", "CALIBRATION", "PLAUSIBILITY", "MAX_GAP_DAYS")
-SCENE_CLASSES_TAG = "SCENE_CLASSES"
-"""Set by a run where a scene classification went in."""
+SCENE_CLASSES_TAG = "SCENE_CLASSES"  # set by a run where a scene classification went in
 
 
 def describe_runs(sources: Sequence[Path], *, bundles: Sequence[Bundle] = ()) -> list[Path]:

@@ -55,8 +55,7 @@ LISTED = (
 )
 """Fields whose distinct values are listed; the values of lists are listed one by one."""
 
-RANGED = fields.STATISTIC_FIELDS
-"""Fields of which minimum and maximum are given."""
+RANGED = fields.STATISTIC_FIELDS  # fields of which minimum and maximum are given
 
 PROVIDERS = (
     pystac.Provider(

@@ -35,8 +35,7 @@ Described = pystac.Item | pystac.Asset | pystac.ItemAssetDefinition | pystac.Col
 class _Attributes:
     """Fields as attributes: None where a field is absent, None removes it."""
 
-    where: str
-    """What is wrapped, as in `lai_stac.fields.Field.where`."""
+    where: str  # what is wrapped, as in `lai_stac.fields.Field.where`
 
     def _read(self, field: Field) -> Any: ...  # noqa: ANN401  (whatever JSON holds)
     def _write(self, field: Field, value: Any) -> None: ...  # noqa: ANN401

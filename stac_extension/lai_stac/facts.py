@@ -52,16 +52,12 @@ KEPT_JOB_FIELDS = (
 class ResultFacts:
     """What `build_item` takes beside the folder of COGs."""
 
-    model: Mapping[str, Any]
-    """`model.json` of the bundle that made them."""
+    model: Mapping[str, Any]  # `model.json` of the bundle that made them
     datetime: dt.datetime | str
     """Time of the observation, with zone; the start where it took a while."""
-    end_datetime: dt.datetime | str | None = None
-    """Time of the last scene of a mosaic."""
-    platform: str | None = None
-    """Such as `sentinel-2a`."""
-    scene_href: str | None = None
-    """The L2A scene it was made from."""
+    end_datetime: dt.datetime | str | None = None  # time of the last scene of a mosaic
+    platform: str | None = None  # such as `sentinel-2a`
+    scene_href: str | None = None  # the L2A scene it was made from
     sources: Sequence[str] = ()
     """Names of further scenes that went in, see `lai_udf.identity.source_name`."""
     derived_from: Sequence[str] = ()
@@ -70,26 +66,18 @@ class ResultFacts:
     """Of a series: which dates went in, such as `38 dates from 2018-01-03 to 2018-11-30`."""
     scene_classification: bool = True
     """Whether SCL went in; without it the share of cloud is unknown."""
-    process_graph: Mapping[str, Any] | None = None
-    """The openEO process graph, where there was one."""
-    job_metadata: Mapping[str, Any] | None = None
-    """STAC metadata of the openEO job's results."""
-    target: Literal["sl2p", "field"] = "sl2p"
-    """What the estimate aims at."""
-    samples: int = 0
-    """Monte-Carlo draws; 0 = none."""
-    seed: int | None = None
-    """Of the draws."""
+    process_graph: Mapping[str, Any] | None = None  # the openEO process graph, where there was one
+    job_metadata: Mapping[str, Any] | None = None  # STAC metadata of the openEO job's results
+    target: Literal["sl2p", "field"] = "sl2p"  # what the estimate aims at
+    samples: int = 0  # Monte-Carlo draws; 0 = none
+    seed: int | None = None  # of the draws
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Further settings that change the numbers: `level`, `region`, `calibration`, …"""
-    mgrs_tile: str | None = None
-    """Such as `32TQM`, where the raster is that tile."""
+    mgrs_tile: str | None = None  # such as `32TQM`, where the raster is that tile
     result_id: str | None = None
     """Id that the run gave its result; else it is made of all the other facts."""
-    model_href: str | None = None
-    """Where the model's own STAC Item is."""
-    created: dt.datetime | str | None = None
-    """When the product was made; None if unknown."""
+    model_href: str | None = None  # where the model's own STAC Item is
+    created: dt.datetime | str | None = None  # when the product was made; None if unknown
 
     def __post_init__(self) -> None:
         """Refuse draws that make no spread, and times and tiles that are none."""

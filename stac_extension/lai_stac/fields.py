@@ -29,16 +29,12 @@ SCHEMA_URIS: Final = (SCHEMA_URI, UNCERTAINTY_URI)
 class Field:
     """A row of the table."""
 
-    name: str
-    """With prefix, such as `laiq:lai_mean`."""
-    type: str
-    """JSON type, `[number]` for a list; or an object of `lai_stac.objects`."""
-    unit: str
-    """UCUM-like; empty for what has none."""
+    name: str  # with prefix, such as `laiq:lai_mean`
+    type: str  # JSON type, `[number]` for a list; or an object of `OBJECTS`
+    unit: str  # UCUM-like; empty for what has none
     where: str
     """Of I (Item), A (Asset, item asset, band), S (summaries) and C (top of a Collection)."""
-    description: str
-    """As in the README."""
+    description: str  # as in the README
 
 
 def _read_table() -> dict[str, Field]:
@@ -46,8 +42,7 @@ def _read_table() -> dict[str, Field]:
     return {row["name"]: Field(**row) for row in csv.DictReader(table.splitlines())}
 
 
-FIELDS: Final = _read_table()
-"""By name, in the order of the README."""
+FIELDS: Final = _read_table()  # by name, in the order of the README
 
 # What is estimated
 VARIABLE: Final = "laiq:variable"

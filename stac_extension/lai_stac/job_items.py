@@ -36,8 +36,7 @@ from lai_udf.errors import LaiUdfError
 from lai_udf.grid import Grid
 from lai_udf.identity import DEFAULT_SETTINGS, covers_tile
 
-MAX_PIXELS = 150_000_000
-"""Largest raster that is described; a larger area is several jobs."""
+MAX_PIXELS = 150_000_000  # largest raster that is described; a larger area is several jobs
 
 
 def describe_job(
@@ -166,10 +165,8 @@ def _find_bands(dataset: DatasetReader, file: ResultFile) -> dict[str, Band]:
 
 Document = Mapping[str, Any]
 
-UDP = "sentinel2_lai"
-"""Our user-defined process; called by name, its arguments are the settings."""
-OUR_BAND = "LAI_LOWER"
-"""A UDF whose text contains this band is ours."""
+UDP = "sentinel2_lai"  # our user-defined process; called by name, its arguments are the settings
+OUR_BAND = "LAI_LOWER"  # a UDF whose text contains this band is ours
 DEFAULTS: Document = {"target": "sl2p", "samples": 0, "seed": 0, "model": "lai_model"}
 """Defaults of `lai_udf.predict` and of the user-defined process."""
 
@@ -188,20 +185,14 @@ SCENE_CLASSES = "SCL"
 class GraphSettings:
     """Settings of the LAI run that a graph holds."""
 
-    target: Literal["sl2p", "field"]
-    """What the estimate aims at."""
-    samples: int
-    """Monte-Carlo draws; 0 = none."""
-    seed: int
-    """Seed of the draws."""
-    model: str
-    """Where the worker found the model: a folder of an archive, or a path."""
+    target: Literal["sl2p", "field"]  # what the estimate aims at
+    samples: int  # Monte-Carlo draws; 0 = none
+    seed: int  # seed of the draws
+    model: str  # where the worker found the model: a folder of an archive, or a path
     others: Document = field(default_factory=dict)
     """Settings beside these that change the numbers, as the graph has them."""
-    scene_classification: bool = True
-    """Whether the graph reads SCL."""
-    series: str | None = None
-    """Of a graph that smooths over time: which dates went in."""
+    scene_classification: bool = True  # whether the graph reads SCL
+    series: str | None = None  # of a graph that smooths over time: which dates went in
 
 
 def read_settings(process_graph: Document) -> GraphSettings:

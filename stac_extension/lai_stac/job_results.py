@@ -42,10 +42,8 @@ EODATA = "/eodata/"
 class ResultFile:
     """One GeoTIFF of a result."""
 
-    path: Path
-    """Path of the file."""
-    bands: tuple[str, ...]
-    """Names of its bands in the metadata; empty where it names none."""
+    path: Path  # path of the file
+    bands: tuple[str, ...]  # names of its bands in the metadata; empty where it names none
 
 
 @dataclass(frozen=True)
@@ -57,26 +55,19 @@ class DatedResult:
     known."""
     end_datetime: dt.datetime | None
     """Time of the last scene that went in; None where they are not known."""
-    files: tuple[ResultFile, ...]
-    """Its GeoTIFFs: one with all bands, or several."""
-    platform: str | None
-    """Such as `S2A`, where the inputs are known and agree."""
-    mgrs_tile: str | None
-    """Tile of the inputs, where they are known and lie in one."""
-    metadata: Document
-    """STAC metadata of the job with the `derived_from` links of this date only."""
+    files: tuple[ResultFile, ...]  # its GeoTIFFs: one with all bands, or several
+    platform: str | None  # such as `S2A`, where the inputs are known and agree
+    mgrs_tile: str | None  # tile of the inputs, where they are known and lie in one
+    metadata: Document  # STAC metadata of the job with the `derived_from` links of this date only
 
 
 @dataclass(frozen=True)
 class JobResults:
     """A finished job."""
 
-    dates: tuple[DatedResult, ...]
-    """In order of time."""
-    process_graph: Document
-    """The graph that was run."""
-    job_options: Document
-    """Options of the job, as far as known."""
+    dates: tuple[DatedResult, ...]  # in order of time
+    process_graph: Document  # the graph that was run
+    job_options: Document  # options of the job, as far as known
 
 
 @dataclass(frozen=True)

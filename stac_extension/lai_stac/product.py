@@ -40,23 +40,18 @@ from lai_udf.zones import WGS84, repair, transform_geometry
 
 __all__ = ["Band", "Product", "open_product", "open_raster"]
 
-ROWS = 256
-"""Rows that are read together: those of a tile of our COGs."""
-Band = tuple[Path, int]
-"""A file, and the number of the band in it."""
+ROWS = 256  # rows that are read together: those of a tile of our COGs
+Band = tuple[Path, int]  # a file, and the number of the band in it
 Layers = dict[str, npt.NDArray[Any]]
 
-MAX_OUTLINE_PX = 1024
-"""Blocks a side that are traced; a larger raster is merged into blocks first."""
+MAX_OUTLINE_PX = 1024  # blocks a side that are traced; a larger raster is merged into blocks first
 
-SPECK_SHARE = 0.001
-"""Parts smaller than this share of the largest one are left out of the outline."""
+SPECK_SHARE = 0.001  # parts smaller than this share of the largest one are left out of the outline
 
 EDGE_M = 5_000.0
 """Longest straight edge, in units of the CRS: longer ones bend when they become degrees."""
 
-DEGREE_DECIMALS = 6
-"""0.1 m at the equator."""
+DEGREE_DECIMALS = 6  # 0.1 m at the equator
 
 Outline = Polygon | MultiPolygon
 Mask = npt.NDArray[np.bool_]
@@ -74,12 +69,9 @@ def open_raster(path: Path) -> rasterio.DatasetReader:
 class Product:
     """Rasters of one result."""
 
-    directory: Path
-    """Of the result."""
-    grid: Grid
-    """Of all of them."""
-    files: Mapping[str, Band]
-    """By output band, in the order of the contract."""
+    directory: Path  # of the result
+    grid: Grid  # of all of them
+    files: Mapping[str, Band]  # by output band, in the order of the contract
 
     @property
     def is_series(self) -> bool:

@@ -47,8 +47,7 @@ Array = npt.NDArray[Any]
 
 OUT_OF_RANGE = CLIPPED_TO_MIN | CLIPPED_TO_MAX | OUTPUT_TOO_LOW | OUTPUT_TOO_HIGH
 
-INTERVAL_LEVEL = 0.95
-"""Level of LAI_LOWER..LAI_UPPER where a result states no other."""
+INTERVAL_LEVEL = 0.95  # level of LAI_LOWER..LAI_UPPER where a result states no other
 
 SIGMA_FIELDS = (
     fields.UNCERTAINTY_MEAN,
@@ -63,8 +62,7 @@ SIGMA_FIELDS = (
 QUANTILES = (0.05, 0.5, 0.95)
 LAI_DECIMALS = 6
 FRACTION_DECIMALS = 6
-RELATIVE_STEP = 0.0001
-"""To which relative uncertainties are counted."""
+RELATIVE_STEP = 0.0001  # to which relative uncertainties are counted
 RELATIVE_FROM_LAI = 0.5
 """m2 m-2; below it a relative uncertainty means nothing (the switch of GCOS-2022)."""
 

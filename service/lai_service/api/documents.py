@@ -164,8 +164,7 @@ class Fields:
 
     include: frozenset[str] | None = None
     """Paths such as `properties.laiq:lai_mean`; nothing else is shown; None is everything."""
-    exclude: frozenset[str] = frozenset()
-    """Paths to leave out."""
+    exclude: frozenset[str] = frozenset()  # paths to leave out
 
     @classmethod
     def from_text(cls, text: str | None) -> "Fields":

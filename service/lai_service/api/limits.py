@@ -36,14 +36,10 @@ MAX_DEPTH = 48
 """Deepest nesting of JSON in a body that is read; SQLite's parser takes some 50 levels."""
 MAX_VALUES = 50_000
 """Most values in a body: objects, lists and what they hold, a position being one."""
-MAX_READ_BYTES = 1024 * 1024
-"""Largest body of a request that needs no token."""
-MAX_VERTICES = 8_000
-"""Most vertices of a geometry."""
-MAX_PICTURE_PX = 2048
-"""Longest side of a picture."""
-MAX_JP2_PX = 512
-"""Longest side of a JPEG 2000, whose encoders let no other thread run."""
+MAX_READ_BYTES = 1024 * 1024  # largest body of a request that needs no token
+MAX_VERTICES = 8_000  # most vertices of a geometry
+MAX_PICTURE_PX = 2048  # longest side of a picture
+MAX_JP2_PX = 512  # longest side of a JPEG 2000, whose encoders let no other thread run
 
 _SIZES = ("width", "height", "max_size", "tilesize", "buffer", "padding", "histogram_bins")
 _MAX_REPEATED = 8
@@ -59,8 +55,7 @@ def problem(error: LaiServiceError) -> JSONResponse:
     return JSONResponse(body, error.status, _HEADERS.get(error.status))
 
 
-OPEN_READS = frozenset({"/search", "/aggregate", "/timeseries"})
-"""Paths whose POST only reads."""
+OPEN_READS = frozenset({"/search", "/aggregate", "/timeseries"})  # paths whose POST only reads
 
 _NO_TOKEN = "the service has no token; set LAI_SERVICE_TOKEN to allow them"
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

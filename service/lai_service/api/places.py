@@ -11,18 +11,15 @@ from lai_service.errors import BadRequestError
 from lai_udf.errors import LaiUdfError
 from lai_udf.zones import repair
 
-MAX_PLACES = 1000
-"""Most features of a FeatureCollection."""
+MAX_PLACES = 1000  # most features of a FeatureCollection
 
 
 @dataclass(frozen=True)
 class Place:
     """A point or parcel."""
 
-    id: str
-    """The feature's `id`, its property `id` or `name`, or its number."""
-    geometry: BaseGeometry
-    """Valid, degrees, unrolled where it crosses ±180°."""
+    id: str  # the feature's `id`, its property `id` or `name`, or its number
+    geometry: BaseGeometry  # valid, degrees, unrolled where it crosses ±180°
 
 
 def read_places(geojson: Mapping[str, Any]) -> list[Place]:

@@ -10,8 +10,7 @@ from lai_service.api.limits import known_query, turns
 from lai_service.catalogue.items import Document
 from lai_service.files.intake import Intake, PublishRequest
 
-AT_ONCE = 2
-"""Products that are taken in at the same time."""
+AT_ONCE = 2  # products that are taken in at the same time
 OUTCOME = "LAI-Publish-Outcome"
 """Header of the answer: `created`, `updated` or `unchanged`, one word per item."""
 

@@ -26,8 +26,7 @@ from lai_service.catalogue.queryables import PROPERTIES, queryables
 from lai_service.errors import BadRequestError, FilterError
 
 _GEOJSON = "application/geo+json"
-MAX_PAGE = 1000
-"""Most items on a page, whatever is asked for."""
+MAX_PAGE = 1000  # most items on a page, whatever is asked for
 
 
 def parse_json(text: str | None, what: str) -> Any:  # noqa: ANN401 (JSON can be anything)

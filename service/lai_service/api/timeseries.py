@@ -52,11 +52,9 @@ from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.zonal import MIN_VALID_SHARE
 
 MAX_ITEMS = 5000
-MAX_ROWS = 200_000
-"""Most observations of an answer: items times places."""
+MAX_ROWS = 200_000  # most observations of an answer: items times places
 _ATTEMPTS = 12
-_AT_ONCE = 2
-"""Series that are read at the same time."""
+_AT_ONCE = 2  # series that are read at the same time
 _MAX_EXTENT_DEG = 10.0
 
 
@@ -124,18 +122,12 @@ class _Query(_Options):
 class Series:
     """What was read."""
 
-    places: list[Place]
-    """Where."""
-    observations: list[list[Observation]]
-    """By place, in order of time."""
-    settings: ResultGroup
-    """Of all items."""
-    others: list[ResultGroup]
-    """Of further items there, which were left out."""
-    interval: str
-    """What the bounds are."""
-    smoothed: list[SmoothedPlace] | None = None
-    """Curves by place, where asked for."""
+    places: list[Place]  # where
+    observations: list[list[Observation]]  # by place, in order of time
+    settings: ResultGroup  # of all items
+    others: list[ResultGroup]  # of further items there, which were left out
+    interval: str  # what the bounds are
+    smoothed: list[SmoothedPlace] | None = None  # curves by place, where asked for
 
 
 _KEPT: cachetools.LRUCache[bytes, list[list[Observation]]] = cachetools.LRUCache(

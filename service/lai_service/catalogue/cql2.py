@@ -32,8 +32,7 @@ SPATIAL = {
     "s_contains": "contains",
 }
 """Operator to predicate, of the footprint with a literal, as shapely and PostGIS name it."""
-CONVERSE = {"within": "contains", "contains": "within"}
-"""Of predicates that differ from theirs."""
+CONVERSE = {"within": "contains", "contains": "within"}  # of predicates that differ from theirs
 
 ARRAY = ("a_contains", "a_containedby", "a_equals", "a_overlaps")
 """Operators between two arrays, which are taken as sets."""
@@ -57,8 +56,7 @@ TEMPORAL = {
 }
 """Operator to condition; `a0` and `a1` are start and end of its first argument."""
 
-EVER_US = 4_000 * 366 * DAY_US
-"""So far from 1970 lies an open end of an interval, microseconds."""
+EVER_US = 4_000 * 366 * DAY_US  # so far from 1970 lies an open end of an interval, microseconds
 
 
 def sides_of(predicate: str, args: Sequence[Any], operator: str) -> tuple[str, Mapping[str, Any]]:
@@ -154,12 +152,9 @@ def instant_of(node: object, *, last: bool) -> int:
     return moment + DAY_US - 1 if is_day and last else moment
 
 
-MAX_TEXT = 16_384
-"""Longest CQL2 text, characters; longer ones go by POST as CQL2 JSON."""
-MAX_NESTING = 60
-"""Deepest bracket."""
-MAX_TERMS = 500
-"""Most operators and connectives of one text."""
+MAX_TEXT = 16_384  # longest CQL2 text, characters; longer ones go by POST as CQL2 JSON
+MAX_NESTING = 60  # deepest bracket
+MAX_TERMS = 500  # most operators and connectives of one text
 
 _TERM = re.compile(
     r"'(?:[^']|'')*'|\"[^\"]*\"|[-+*/%^=<>]|\b(?:and|or|not|div|in|like|between|is)\b",

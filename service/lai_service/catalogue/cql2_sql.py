@@ -52,10 +52,8 @@ ARITHMETIC = frozenset("+-*/")
 class Sql:
     """A piece of SQL."""
 
-    text: str
-    """SQL with `?` where a parameter goes."""
-    params: tuple[object, ...] = ()
-    """One value for each `?`, in order."""
+    text: str  # SQL with `?` where a parameter goes
+    params: tuple[object, ...] = ()  # one value for each `?`, in order
     kind: str = "value"
     """`value` (number, text or null), `number`, `computed` (number or null), `text`, `time`, `day`,
     `geometry` or `truth`."""

@@ -71,20 +71,16 @@ def interval_from_text(text: str | None) -> tuple[int | None, int | None]:
     return start, end
 
 
-Document = dict[str, Any]
-"""A STAC item or collection, as `json.loads` gives it."""
+Document = dict[str, Any]  # a STAC item or collection, as `json.loads` gives it
 
 
 @dataclass(frozen=True)
 class ItemFacts:
     """What indexes are made of."""
 
-    id: str
-    """Its id."""
-    start_us: int
-    """`start_datetime` or `datetime`, microseconds since 1970 UTC."""
-    end_us: int
-    """`end_datetime` or `datetime`, microseconds since 1970 UTC."""
+    id: str  # its id
+    start_us: int  # `start_datetime` or `datetime`, microseconds since 1970 UTC
+    end_us: int  # `end_datetime` or `datetime`, microseconds since 1970 UTC
     footprint: BaseGeometry | None
     """Its geometry, longitude and latitude in degrees; None where it has none."""
 

@@ -15,8 +15,7 @@ from lai_service.catalogue.cql2_sql import Sql
 from lai_service.catalogue.items import Document, dump_json
 from lai_service.errors import ConflictError, InvalidItemError, NotFoundError
 
-QUICK_MS = 5
-"""Time allowed to count the items beside those on the page."""
+QUICK_MS = 5  # time allowed to count the items beside those on the page
 
 WriteMode = Literal["insert", "replace", "upsert"]
 """`insert` fails where the id exists, `replace` where it does not, `upsert` never."""
@@ -39,36 +38,28 @@ class SortKey:
 class Search:
     """What to look for; everything given must hold."""
 
-    collections: tuple[str, ...] | None = None
-    """Ids of collections; None is all."""
-    ids: tuple[str, ...] | None = None
-    """Ids of items; None is all."""
+    collections: tuple[str, ...] | None = None  # ids of collections; None is all
+    ids: tuple[str, ...] | None = None  # ids of items; None is all
     bbox: tuple[float, float, float, float] | None = None
     """West, south, east, north in degrees; west > east crosses the antimeridian."""
     intersects: Mapping[str, Any] | None = None
     """GeoJSON geometry, longitude and latitude in degrees."""
     start_us: int | None = None
     """Earliest time, microseconds since 1970 UTC, inclusive; None is open."""
-    end_us: int | None = None
-    """Latest time, microseconds since 1970 UTC, inclusive; None is open."""
-    filter: Mapping[str, Any] | bool | None = None
-    """CQL2 JSON expression."""
+    end_us: int | None = None  # latest time, microseconds since 1970 UTC, inclusive; None is open
+    filter: Mapping[str, Any] | bool | None = None  # CQL2 JSON expression
     sort: tuple[SortKey, ...] = ()
     """Sort order; latest first where empty. Ties have a fixed order of their own."""
-    limit: int = 10
-    """Most items on the page."""
-    token: str | None = None
-    """Where the last page ended, as given by `Page.next_token`."""
+    limit: int = 10  # most items on the page
+    token: str | None = None  # where the last page ended, as given by `Page.next_token`
 
 
 @dataclass(frozen=True)
 class Page:
     """One page of a search."""
 
-    items: list[Document]
-    """Items of the page in sort order."""
-    next_token: str | None
-    """Token of the following page; None on the last."""
+    items: list[Document]  # items of the page in sort order
+    next_token: str | None  # token of the following page; None on the last
 
 
 class Connection(Protocol):
@@ -85,8 +76,7 @@ class Catalogue(ABC):
     a database does in its own way; those that take a connection run inside such a transaction.
     """
 
-    MONTH: ClassVar[Sql]
-    """The month of an item, `2024-06-01T00:00:00Z`."""
+    MONTH: ClassVar[Sql]  # the month of an item, `2024-06-01T00:00:00Z`
 
     @abstractmethod
     def _reading(self) -> AbstractContextManager[Connection]:

@@ -38,8 +38,7 @@ from lai_service.catalogue.port import Connection
 from lai_service.errors import CatalogueBusyError, SettingsError, StorageFullError
 from lai_udf.longitudes import Bounds, bounding_box, enclosing_box
 
-_KEPT = 8
-"""So many idle connections stay open."""
+_KEPT = 8  # so many idle connections stay open
 
 
 class Connections:
@@ -203,8 +202,7 @@ _FUNCTIONS: dict[Callable[..., str | int | None], int] = {
 """Function of SQL, named like it, to the number of its arguments."""
 
 
-SCHEMA_VERSION = 2
-"""1 had no table of extents; it is added to such a file."""
+SCHEMA_VERSION = 2  # 1 had no table of extents; it is added to such a file
 
 _TABLES = """
 create table if not exists collections (

@@ -82,26 +82,19 @@ MAX_STEP_DAYS = 60
 class SmoothedDate:
     """LAI of a place on one date of the grid."""
 
-    date: str
-    """Day, ISO 8601."""
-    lai: float | None
-    """Mean LAI, m2 m-2; None where too far from any usable date."""
-    sd: float | None
-    """Standard deviation of another acquisition about the curve, m2 m-2."""
-    lower: float | None
-    """Lower end of the interval of LAI in the field, m2 m-2."""
-    upper: float | None
-    """Upper end of it."""
-    gap_days: float | None
-    """Days to the nearest usable date."""
+    date: str  # day, ISO 8601
+    lai: float | None  # mean LAI, m2 m-2; None where too far from any usable date
+    sd: float | None  # standard deviation of another acquisition about the curve, m2 m-2
+    lower: float | None  # lower end of the interval of LAI in the field, m2 m-2
+    upper: float | None  # upper end of it
+    gap_days: float | None  # days to the nearest usable date
 
 
 @dataclass(frozen=True)
 class SmoothedPlace:
     """The curve of a place."""
 
-    dates: list[SmoothedDate]
-    """Every so many days, from the first to the last observation."""
+    dates: list[SmoothedDate]  # every so many days, from the first to the last observation
     rejected: list[bool]
     """Of each observation: taken for cloud, haze or shadow, and left out of the curve."""
 

@@ -15,10 +15,8 @@ from urllib.parse import quote, unquote, urlsplit
 from lai_service.catalogue.items import Document
 from lai_service.errors import ForbiddenPathError, InvalidItemError
 
-DATA_ROUTE = "data"
-"""Published files are served under this path of the service."""
-MAP_ROUTE = "map"
-"""The map page; links to it are made when a document is served."""
+DATA_ROUTE = "data"  # published files are served under this path of the service
+MAP_ROUTE = "map"  # the map page; links to it are made when a document is served
 
 _WEB_SCHEMES = frozenset({"http", "https", "s3", "gs", "ftp", "doi", "urn", "mailto"})
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*:")

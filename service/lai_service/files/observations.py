@@ -58,50 +58,31 @@ LAYERS = (*_VALUES.values(), "lai_flags")
 class Observation:
     """LAI of a place at one overpass."""
 
-    item: str
-    """Id of the item; several, separated by a space, where tiles meet."""
-    collection: str
-    """Id of its collection."""
-    datetime: str
-    """Acquisition time, RFC 3339."""
-    lai: float | None
-    """Mean LAI, m2 m-2; None where too few pixels are usable."""
-    lower: float | None
-    """Mean of the lower ends of the interval, m2 m-2."""
-    upper: float | None
-    """Mean of the upper ends of the interval, m2 m-2."""
-    sd: float | None
-    """Mean of the Monte-Carlo standard deviation, m2 m-2."""
-    valid_fraction: float
-    """Share of the place's area with usable pixels, 0 to 1."""
-    pixels: float
-    """Area of the usable part, in pixels."""
-    flags: int
-    """Bits of LAI_FLAGS that are set on at least half of the place's area with LAI."""
+    item: str  # id of the item; several, separated by a space, where tiles meet
+    collection: str  # id of its collection
+    datetime: str  # acquisition time, RFC 3339
+    lai: float | None  # mean LAI, m2 m-2; None where too few pixels are usable
+    lower: float | None  # mean of the lower ends of the interval, m2 m-2
+    upper: float | None  # mean of the upper ends of the interval, m2 m-2
+    sd: float | None  # mean of the Monte-Carlo standard deviation, m2 m-2
+    valid_fraction: float  # share of the place's area with usable pixels, 0 to 1
+    pixels: float  # area of the usable part, in pixels
+    flags: int  # bits of LAI_FLAGS that are set on at least half of the place's area with LAI
 
 
 @dataclass(frozen=True)
 class ResultGroup:
     """What results of one series have in common."""
 
-    target: str
-    """`sl2p` or `field`."""
-    model: str
-    """Id of the model."""
-    model_version: str
-    """Its version."""
-    samples: int
-    """Monte-Carlo draws; 0 = none."""
-    resolution: str
-    """Such as `20 m`."""
-    level: float = 0.95
-    """Of the interval, 0 to 1."""
-    region: str = "known"
-    """`known` or `new`: for which regions the interval is."""
-    calibration: str = ""
-    """Own points that went in, by sha256 or name; empty where there were none."""
-    plausibility: str = "auto"
-    """`off` where no value and no scaling was doubted."""
+    target: str  # `sl2p` or `field`
+    model: str  # id of the model
+    model_version: str  # its version
+    samples: int  # Monte-Carlo draws; 0 = none
+    resolution: str  # such as `20 m`
+    level: float = 0.95  # of the interval, 0 to 1
+    region: str = "known"  # `known` or `new`: for which regions the interval is
+    calibration: str = ""  # own points that went in, by sha256 or name; empty where there were none
+    plausibility: str = "auto"  # `off` where no value and no scaling was doubted
     scaling: str = ""
     """Reflectance scale and offset given by hand, where a product was run with others as well."""
 
@@ -110,12 +91,10 @@ class ResultGroup:
 class PublishedResult(LaiResult):
     """The rasters of an item."""
 
-    item: Document
-    """The item as stored."""
+    item: Document  # the item as stored
     renewed: Callable[[], PublishedResult | None]
     """Return the version that has taken its place; None where there is none."""
-    exclude_flags: int = UNUSABLE_FLAGS
-    """Bits that make a pixel unusable."""
+    exclude_flags: int = UNUSABLE_FLAGS  # bits that make a pixel unusable
 
     @cached_property
     def chosen_by(self) -> ResultGroup:

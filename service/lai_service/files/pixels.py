@@ -49,8 +49,7 @@ _DTYPES: dict[tuple[int, int], np.dtype[Any]] = {
 _ASCII = 2
 _TYPE_BYTES = {_ASCII: 1, 3: 2, 4: 4, 12: 8}  # and SHORT, LONG, DOUBLE
 _DEFLATE, _DIFFERENCES = 8, 2
-_LARGEST = 2**26
-"""More bytes than that are no tag and no tile of ours."""
+_LARGEST = 2**26  # more bytes than that are no tag and no tile of ours
 _ROLE = re.compile(rb'sample="0" role="(scale|offset)">([^<]+)<')
 SETTING_TAGS = ("REGION", "CALIBRATION", "PLAUSIBILITY", "PRODUCT_ID", *SCALING_TAGS)
 """Settings of a run, and its product, that stand in its rasters alone; where not at a default."""
@@ -65,14 +64,10 @@ class UnsupportedTiffLayout(Exception):
 class Stored:
     """Numbers as they are stored, and what they mean."""
 
-    values: NDArray[np.integer]
-    """Shape (y, x)."""
-    scale: float
-    """The physical value is the number times this ..."""
-    offset: float
-    """... plus this."""
-    nodata: float | None
-    """The number that stands for no data."""
+    values: NDArray[np.integer]  # shape (y, x)
+    scale: float  # the physical value is the number times this
+    offset: float  # plus this
+    nodata: float | None  # the number that stands for no data
 
 
 def grid_of(path: Path) -> Grid:
@@ -168,15 +163,12 @@ class _Layout:
     tile: tuple[int, int]
     dtype: np.dtype[Any]
     predictor: int
-    places: NDArray[np.unsignedinteger]
-    """Offset of each tile in the file ..."""
-    sizes: NDArray[np.unsignedinteger]
-    """... and how many bytes it takes."""
+    places: NDArray[np.unsignedinteger]  # offset of each tile in the file
+    sizes: NDArray[np.unsignedinteger]  # how many bytes it takes
     scale: float
     offset: float
     nodata: float | None
-    tags: tuple[tuple[str, str], ...]
-    """Of `SETTING_TAGS`."""
+    tags: tuple[tuple[str, str], ...]  # of `SETTING_TAGS`
 
 
 @contextmanager

@@ -55,10 +55,8 @@ _ITEM_BESIDE = re.compile(r"\.\./([^/]+)/\1\.json")
 class Published:
     """An item that is public now."""
 
-    item: Document
-    """The item as stored, hrefs relative to the data root."""
-    outcome: Written
-    """Whether it is new, changed, or was there already."""
+    item: Document  # the item as stored, hrefs relative to the data root
+    outcome: Written  # whether it is new, changed, or was there already
 
 
 @dataclass(frozen=True)

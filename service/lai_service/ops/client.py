@@ -29,10 +29,8 @@ Kind = Literal["results", "cogs", "directory"]
 class Source:
     """One folder to publish."""
 
-    kind: Kind
-    """Member of the body of `POST /publish`."""
-    folder: Path
-    """The folder."""
+    kind: Kind  # member of the body of `POST /publish`
+    folder: Path  # the folder
 
 
 def find_sources(paths: Sequence[Path]) -> list[Source]:
@@ -110,8 +108,7 @@ if TYPE_CHECKING:
     import openeo  # a slow import that `lai-service publish` does without
 
 
-PATIENCE_S = 600
-"""So long the service may take for an answer."""
+PATIENCE_S = 600  # so long the service may take for an answer
 _NO_ADDRESS = "that is no address; one reads http://127.0.0.1:8080"
 _WORDS = (
     (requests.Timeout, f"no response after {PATIENCE_S} s"),
@@ -131,10 +128,8 @@ _WORDS = (
 class PublishedAt:
     """What the service answered."""
 
-    address: str
-    """Address of the item."""
-    outcome: str
-    """`created`, `updated` or `unchanged`."""
+    address: str  # address of the item
+    outcome: str  # `created`, `updated` or `unchanged`
 
 
 def publish(

@@ -26,10 +26,8 @@ from lai_stac.upgrade import copy_files, is_current, is_ours, upgrade_item
 class RepairReport(NamedTuple):
     """What was found."""
 
-    removed: tuple[Path, ...]
-    """Folders that no item names (removed, unless it was a dry run)."""
-    broken: tuple[str, ...]
-    """`collection/item asset` whose file is missing."""
+    removed: tuple[Path, ...]  # folders that no item names (removed, unless it was a dry run)
+    broken: tuple[str, ...]  # `collection/item asset` whose file is missing
 
 
 def repair_data(catalogue: Catalogue, data: Path, *, dry_run: bool = False) -> RepairReport:

@@ -53,12 +53,9 @@ _FLAGS: tuple[tuple[int, tuple[int, int, int], str], ...] = (
 class Style:
     """How an asset is drawn."""
 
-    colour_map: str
-    """Name for `colormap_name` of the tiles."""
-    rescale: tuple[int, int] | None
-    """Stored numbers at the ends of the colour map; None for flags."""
-    legend: str
-    """HTML that explains the colours."""
+    colour_map: str  # name for `colormap_name` of the tiles
+    rescale: tuple[int, int] | None  # stored numbers at the ends of the colour map; None for flags
+    legend: str  # HTML that explains the colours
 
     @property
     def limits(self) -> tuple[float, float] | None:

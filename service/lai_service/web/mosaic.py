@@ -36,8 +36,7 @@ from lai_service.web.tiles import PICTURES_AT_ONCE
 PREFIX = "/mosaic"
 MIN_ZOOM, MAX_ZOOM = 6, 15
 """Below, a tile would show hundreds of items: the map draws outlines there."""
-MAX_TILE_ITEMS = 40
-"""Items that one tile reads, the latest ones."""
+MAX_TILE_ITEMS = 40  # items that one tile reads, the latest ones
 _CACHE_S = 300
 _GRID = morecantile.tms.get("WebMercatorQuad")
 _DAY = re.compile(r"\d{4}-\d{2}(-\d{2})?")

@@ -46,8 +46,7 @@ from lai_service.files.storage import GDAL_ENVIRONMENT, is_tiff, resolve_below
 from lai_service.web.colours import colour_maps
 
 PREFIX = "/cog"
-PICTURES_AT_ONCE = 4
-"""Pictures that are made at the same time; each may take some 100 MB."""
+PICTURES_AT_ONCE = 4  # pictures that are made at the same time; each may take some 100 MB
 
 
 def published_raster(url: str, base_url: str, data: Path) -> Path:
