@@ -112,15 +112,13 @@ def publish(
         ),
     ] = None,
     jobs: Annotated[
-        Path | None,
-        typer.Option(metavar="TABLE", help="Table of `lai-udf produce`.", exists=True),
+        Path | None, typer.Option(metavar="TABLE", help="Table of `lai-udf produce`.", exists=True)
     ] = None,
     url: Annotated[
         str, typer.Option(metavar="URL", help="Address of the service.")
     ] = "http://127.0.0.1:8080",
     token: Annotated[
-        str | None,
-        typer.Option(metavar="TOKEN", help="Bearer token.", envvar="LAI_SERVICE_TOKEN"),
+        str | None, typer.Option(metavar="TOKEN", help="Bearer token.", envvar="LAI_SERVICE_TOKEN")
     ] = None,
     collection: Annotated[
         str | None, typer.Option(metavar="ID", help="Collection to publish into.")

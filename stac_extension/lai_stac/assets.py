@@ -59,11 +59,7 @@ COMPONENTS = ["epistemic", "aleatoric", "input", "representativeness"]
 
 
 def build_assets(
-    product: Product,
-    counts: ProductCounts,
-    *,
-    samples: int,
-    level: float = INTERVAL_LEVEL,
+    product: Product, counts: ProductCounts, *, samples: int, level: float = INTERVAL_LEVEL
 ) -> dict[str, pystac.Asset]:
     """Describe the COGs of a folder, and its thumbnail where there is one.
 

@@ -16,11 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import pystac
-from pystac.extensions.base import (
-    ExtensionManagementMixin,
-    PropertiesExtension,
-    SummariesExtension,
-)
+from pystac.extensions.base import ExtensionManagementMixin, PropertiesExtension, SummariesExtension
 from pystac.extensions.hooks import ExtensionHooks
 from pystac.serialization.identify import STACJSONDescription, STACVersionID
 
@@ -78,9 +74,7 @@ def _attribute(field: Field) -> property:
 
 
 class _FieldsExtension(
-    _Attributes,
-    PropertiesExtension,
-    ExtensionManagementMixin[pystac.Item | pystac.Collection],
+    _Attributes, PropertiesExtension, ExtensionManagementMixin[pystac.Item | pystac.Collection]
 ):
     """The fields of one extension in an object; those of an Asset fall back on its Item."""
 

@@ -22,12 +22,7 @@ from lai_service.api.places import Place, read_places
 from lai_service.api.stac_api import parse_json, search_of
 from lai_service.catalogue.items import Document
 from lai_service.catalogue.port import Catalogue, Search, SortKey, all_items
-from lai_service.errors import (
-    BadRequestError,
-    BrokenFileError,
-    CatalogueBusyError,
-    NotFoundError,
-)
+from lai_service.errors import BadRequestError, BrokenFileError, CatalogueBusyError, NotFoundError
 from lai_service.files.curves import (
     MAX_STEP_DAYS,
     SmoothedDate,

@@ -23,22 +23,11 @@ from typing import Any
 
 import shapely
 
-from lai_service.catalogue.cql2 import (
-    ARRAY,
-    SPATIAL,
-    TEMPORAL,
-    geometry_of,
-    instant_of,
-    sides_of,
-)
+from lai_service.catalogue.cql2 import ARRAY, SPATIAL, TEMPORAL, geometry_of, instant_of, sides_of
 from lai_service.catalogue.items import DAY_US, to_microseconds
 from lai_service.errors import FilterError
 
-INDEXED = (
-    "laiq:lai_mean",
-    "laiq:valid_fraction",
-    "laiq:uncertainty_mean",
-)
+INDEXED = ("laiq:lai_mean", "laiq:valid_fraction", "laiq:uncertainty_mean")
 """Properties with an index of their own; part of the database's schema."""
 MAX_DEPTH = 200
 MAX_LIST = 1000

@@ -39,7 +39,5 @@ def open_catalogue(settings: Settings, *, make: bool = True) -> Catalogue:
             f"PostgreSQL needs more packages ({error}): pip install 'sentinel2-lai[service,pgstac]'"
         ) from error
     return PgstacCatalogue(
-        settings.database_url.get_secret_value(),
-        busy_timeout_s=settings.busy_timeout_s,
-        make=make,
+        settings.database_url.get_secret_value(), busy_timeout_s=settings.busy_timeout_s, make=make
     )

@@ -17,12 +17,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from lai_service.catalogue.cql2_sql import INDEXED
 from lai_service.catalogue.queryables import PROPERTIES
-from lai_service.errors import (
-    CatalogueBusyError,
-    ConflictError,
-    LaiServiceError,
-    SettingsError,
-)
+from lai_service.errors import CatalogueBusyError, ConflictError, LaiServiceError, SettingsError
 
 NUMBERS = frozenset(INDEXED)
 """Properties that pgstac indexes as numbers; it cannot store a text there."""

@@ -255,10 +255,7 @@ class SqliteCatalogue(Catalogue):
             raise ConflictError(f"{target} exists; give a new file")
         part = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
         try:
-            with (
-                self._connections.reading() as connection,
-                closing(sqlite3.connect(part)) as copy,
-            ):
+            with self._connections.reading() as connection, closing(sqlite3.connect(part)) as copy:
                 connection.backup(copy)
             os.replace(part, target)
         except (sqlite3.Error, OSError) as error:

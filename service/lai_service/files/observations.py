@@ -32,13 +32,7 @@ from lai_stac.fields import CONFIDENCE_LEVEL
 from lai_udf.cog import ENCODINGS
 from lai_udf.longitudes import bounding_box
 from lai_udf.predict import UNUSABLE_FLAGS
-from lai_udf.results import (
-    FLAGS,
-    SCALING_TAGS,
-    LaiResult,
-    find_two_scalings,
-    group_overpasses,
-)
+from lai_udf.results import FLAGS, SCALING_TAGS, LaiResult, find_two_scalings, group_overpasses
 from lai_udf.scenes.metadata import CALLER
 from lai_udf.zonal import Observation as Overpass
 from lai_udf.zonal import observe_zones, usable_pixels

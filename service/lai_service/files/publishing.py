@@ -21,19 +21,8 @@ from urllib.parse import unquote
 from lai_service.catalogue.items import Document, checked_id, validate_document
 from lai_service.catalogue.new_collection import collection_for, collection_name, widened
 from lai_service.catalogue.port import Catalogue, Search, Written, all_items
-from lai_service.errors import (
-    ConflictError,
-    ForbiddenPathError,
-    InvalidItemError,
-    NotFoundError,
-)
-from lai_service.files.hrefs import (
-    MADE_LINKS,
-    is_relative,
-    is_safe_path,
-    item_href,
-    stored_links,
-)
+from lai_service.errors import ConflictError, ForbiddenPathError, InvalidItemError, NotFoundError
+from lai_service.files.hrefs import MADE_LINKS, is_relative, is_safe_path, item_href, stored_links
 from lai_service.files.observations import LAYERS
 from lai_service.files.storage import (
     check_cog,

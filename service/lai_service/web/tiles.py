@@ -35,12 +35,7 @@ from titiler.core.resources.enums import ImageType
 from titiler.core.utils import render_image, rescale_array
 
 from lai_service.api.limits import MAX_JP2_PX, check_picture, known_query, problem, turns
-from lai_service.errors import (
-    BadRequestError,
-    BrokenFileError,
-    ForbiddenPathError,
-    NotFoundError,
-)
+from lai_service.errors import BadRequestError, BrokenFileError, ForbiddenPathError, NotFoundError
 from lai_service.files.hrefs import DATA_ROUTE, is_safe_path
 from lai_service.files.storage import GDAL_ENVIRONMENT, is_tiff, resolve_below
 from lai_service.web.colours import colour_maps
