@@ -15,8 +15,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 
 from lai_service.api.limits import known_query
 from lai_service.catalogue.port import Catalogue, Search, all_items
-from lai_service.web.colours import STYLES
-from lai_service.web.map_styles import qml
+from lai_service.web.colours import STYLES, qml
 from lai_service.web.mosaic import MIN_ZOOM, CollectionQuery
 from lai_udf.longitudes import Bounds, enclosing_box
 from lai_udf.picture import ANCHORS, LAI_RANGE
