@@ -34,7 +34,6 @@ from lai_service.files.storage import (
 )
 from lai_stac.fields import is_model, migrated
 from lai_stac.upgrade import is_other_result
-from lai_udf.grid import Grid
 
 _log = logging.getLogger("lai_service")
 _ITEM_BESIDE = re.compile(r"\.\./([^/]+)/\1\.json")
@@ -56,27 +55,14 @@ class _Plan:
     digest: str
 
 
+@dataclass(frozen=True)
 class Publisher:
-    """Publishes into one data root and one catalogue.
+    """Publishes into one data root and one catalogue."""
 
-    Args:
-        catalogue: where items are stored.
-        data: data root.
-        allowed_roots: folders from which files may be taken.
-        default_collection: collection of items that name none.
-    """
-
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        data: Path,
-        allowed_roots: tuple[Path, ...],
-        default_collection: str = "lai",
-    ) -> None:
-        self._catalogue = catalogue
-        self._data = data
-        self._roots = allowed_roots
-        self._default_collection = default_collection
+    catalogue: Catalogue  # where items are stored
+    data: Path  # data root
+    allowed_roots: tuple[Path, ...]  # folders from which files may be taken
+    default_collection: str = "lai"  # collection of items that name none
 
     def publish(
         self, folder: Path, item: Document | None = None, collection: str | None = None
@@ -95,16 +81,16 @@ class Publisher:
             ConflictError: another result has the same id.
             CatalogueBusyError: the catalogue stayed locked.
         """
-        folder = source_folder(folder, self._roots)
+        folder = source_folder(folder, self.allowed_roots)
         plan = self._plan(item or _read_item(folder), folder, collection)
         item_id = plan.item["id"]
-        target = self._data / plan.collection / item_id / plan.digest
-        with locked(self._data, plan.collection, item_id):
+        target = self.data / plan.collection / item_id / plan.digest
+        with locked(self.data, plan.collection, item_id):
             self._refuse_another(plan)
             made = stage(target, plan.files)
             try:
                 self._ensure_collection(plan)
-                (outcome,) = self._catalogue.put_items(plan.collection, [plan.item], "upsert")
+                (outcome,) = self.catalogue.put_items(plan.collection, [plan.item], "upsert")
             except BaseException:
                 if made:
                     self._withdraw(plan, target)
@@ -119,7 +105,7 @@ class Publisher:
     def _refuse_another(self, plan: _Plan) -> None:
         """Keep an item that is no earlier version of the new one, with its files."""
         try:
-            known = self._catalogue.item(plan.collection, plan.item["id"])
+            known = self.catalogue.item(plan.collection, plan.item["id"])
         except NotFoundError:
             return
         if is_other_result(known, plan.item):
@@ -135,13 +121,13 @@ class Publisher:
         catalogue answers without an item that names them; `repair` removes what is left otherwise.
         """
         try:
-            item = self._catalogue.item(plan.collection, plan.item["id"])
+            item = self.catalogue.item(plan.collection, plan.item["id"])
         except NotFoundError:
             item = None
         except Exception:
             _log.warning("the catalogue does not answer; %s is left for repair", target)
             return
-        prefix = f"{target.relative_to(self._data).as_posix()}/"
+        prefix = f"{target.relative_to(self.data).as_posix()}/"
         if item is None or not any(a["href"].startswith(prefix) for a in item["assets"].values()):
             shutil.rmtree(target, ignore_errors=True)
 
@@ -154,7 +140,7 @@ class Publisher:
                 f"{item['id']} describes a model (mlm:name), not LAI: name a collection for it"
             )
         collection = checked_id(
-            named or collection_name(self._default_collection, item), "a collection"
+            named or collection_name(self.default_collection, item), "a collection"
         )
         item = _with_collection(self._with_known_items(item), collection)
         validate_document(item, "item", unknown="refuse")
@@ -181,7 +167,7 @@ class Publisher:
         if not beside:
             return item
         ids = tuple(sorted(set(beside.values())))
-        known = {one["id"]: one for one in all_items(self._catalogue, Search(ids=ids))}
+        known = {one["id"]: one for one in all_items(self.catalogue, Search(ids=ids))}
         named = [
             {**link, "href": item_href(known[beside[number]]["collection"], beside[number])}
             if beside.get(number) in known
@@ -194,7 +180,7 @@ class Publisher:
         if not item.get("assets"):
             raise InvalidItemError(f"item {item['id']} has no assets; there is nothing to publish")
         files: dict[str, Path] = {}
-        grids: dict[str, Grid] = {}
+        grids: dict[str, object] = {}
         for key, asset in item["assets"].items():
             what = f"asset {key} of {item['id']}"
             path = self._local_file(asset["href"], folder, what)
@@ -228,15 +214,15 @@ class Publisher:
 
     def _ensure_collection(self, plan: _Plan) -> None:
         try:
-            known = self._catalogue.collection(plan.collection)
+            known = self.catalogue.collection(plan.collection)
         except NotFoundError:
             made = collection_for(plan.collection, [plan.item])
-            if made["title"] in [one.get("title") for one in self._catalogue.collections()]:
+            if made["title"] in [one.get("title") for one in self.catalogue.collections()]:
                 made["title"] += f" ({plan.collection})"
-            self._catalogue.put_collection(made, "upsert")
+            self.catalogue.put_collection(made, "upsert")
             return
         if widened(known, [plan.item]) != known:
-            self._catalogue.change_collection(
+            self.catalogue.change_collection(
                 plan.collection, lambda collection: widened(collection, [plan.item])
             )
 
@@ -317,7 +303,7 @@ def _is_raster(asset: Document, path: Path) -> bool:
     return is_data or path.suffix.lower() in (".tif", ".tiff")
 
 
-def _check_one_grid(item: Document, grids: dict[str, Grid]) -> None:
+def _check_one_grid(item: Document, grids: dict[str, object]) -> None:
     """Check that what a time series reads together covers the same pixels."""
     for key in LAYERS:
         if key in grids and grids[key] != grids.get("lai", grids[key]):

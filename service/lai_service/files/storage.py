@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import rasterio
+from affine import Affine
 from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
@@ -24,7 +25,6 @@ from rio_cogeo.cogeo import cog_validate
 
 from lai_service.catalogue.items import Document
 from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
-from lai_udf.grid import Grid
 from lai_udf.longitudes import box_holds
 
 _STAGING = ".staging-"
@@ -203,7 +203,7 @@ def check_size(path: Path, what: str) -> None:
         )
 
 
-def check_cog(path: Path, item: Document, what: str) -> Grid:
+def check_cog(path: Path, item: Document, what: str) -> tuple[CRS, Affine, tuple[int, int]]:
     """Check that a file is a cloud-optimised GeoTIFF where its item places it; return its grid.
 
     Args:
@@ -223,7 +223,7 @@ def check_cog(path: Path, item: Document, what: str) -> Grid:
                 raise InvalidItemError(f"{what} is not a cloud-optimised GeoTIFF: {reason}")
             with rasterio.open(path, driver="GTiff") as raster:
                 _check_place(raster, item, what)
-                return Grid.of_dataset(raster)
+                return raster.crs, raster.transform, raster.shape
     except RasterioError as error:
         raise InvalidItemError(f"{what} cannot be read as a GeoTIFF: {error}") from error
 
