@@ -35,11 +35,13 @@ from lai_service.api.limits import (
     OPEN_READS,
     BodyLimit,
     HeadAsGet,
+    Metrics,
     PictureCaching,
+    RequestLog,
     TokenGuard,
     problem,
 )
-from lai_service.api.publish_route import add_publish
+from lai_service.api.publish_route import Intake, add_publish
 from lai_service.api.stac_api import FiltersClient, SearchBody, StacClient
 from lai_service.api.timeseries import add_timeseries
 from lai_service.api.transactions import Transactions
@@ -47,9 +49,7 @@ from lai_service.catalogue.databases import open_catalogue
 from lai_service.catalogue.port import Catalogue
 from lai_service.errors import LaiServiceError, SettingsError, StorageFullError
 from lai_service.files.hrefs import DATA_ROUTE
-from lai_service.files.intake import Intake
 from lai_service.files.published_files import PublishedFiles
-from lai_service.ops.request_log import Metrics, RequestLog
 from lai_service.settings import Settings, read_settings, warn_of_unknown_variables
 from lai_service.web.browser import add_browser
 from lai_service.web.map_page import add_map_page

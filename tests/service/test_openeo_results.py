@@ -14,8 +14,8 @@ from service.fake_items import TOKEN
 from typer.testing import CliRunner
 
 from lai_service import Settings
+from lai_service.api import publish_route
 from lai_service.cli import app
-from lai_service.files import intake
 from lai_udf.bundle import Bundle
 from lai_udf.cog import write_lai_cogs
 from lai_udf.predict import OUTPUT_BANDS
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecatio
 def _model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Know the model of the fake jobs in place of the shipped one."""
     bundle = Bundle(Path("seamless-0.1.0.zip"), MODEL)
-    monkeypatch.setattr(intake, "open_bundle", lambda path=None: bundle)
+    monkeypatch.setattr(publish_route, "open_bundle", lambda path=None: bundle)
 
 
 @pytest.fixture

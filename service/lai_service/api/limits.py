@@ -1,4 +1,4 @@
-"""What every request passes, and what one that anybody may send can cost.
+"""What every request passes, its record, and what one that anybody may send can cost.
 
 The guard of the token sits in front of the routes, so a route that is added later is guarded
 without a list to maintain. `OPEN_READS` lists the only POST requests that are reads.
@@ -11,12 +11,17 @@ raster holds the digest of its bytes, so neither it nor a picture of it ever cha
 import asyncio
 import hashlib
 import hmac
+import logging
+import re
+import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 from fastapi.dependencies.models import Dependant
 from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
@@ -31,6 +36,7 @@ from lai_service.errors import (
     WritesOffError,
 )
 from lai_service.files.hrefs import DATA_ROUTE
+from lai_service.ops.request_log import FIELDS
 
 MAX_DEPTH = 48
 """Deepest nesting of JSON in a body that is read; SQLite's parser takes some 50 levels."""
@@ -44,6 +50,12 @@ MAX_JP2_PX = 512  # longest side of a JPEG 2000, whose encoders let no other thr
 _SIZES = ("width", "height", "max_size", "tilesize", "buffer", "padding", "histogram_bins")
 _MAX_REPEATED = 8
 _MAX_EXPRESSION = 200
+
+_log = logging.getLogger("lai_service.requests")
+_REQUEST_ID = "X-Request-ID"
+_PLAIN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 
@@ -203,6 +215,80 @@ class PictureCaching:
 
     def _is_picture(self, scope: Scope) -> bool:
         return scope["method"] in ("GET", "HEAD") and route_path(scope).startswith(self._prefix)
+
+
+class Metrics:
+    """Counts and durations by route, not by address; each application has a registry of its own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "lai_service_requests",
+            "Requests answered",
+            ("method", "route", "status"),
+            registry=self._registry,
+        )
+        self.seconds = Histogram(
+            "lai_service_request_seconds",
+            "Time from request to answer",
+            ("method", "route"),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+
+    def response(self) -> Response:
+        """Return the metrics in the text format of Prometheus."""
+        return Response(
+            generate_latest(self._registry), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+
+class RequestLog:
+    """ASGI middleware that writes a line and counts when a request is done, also when it fails.
+
+    The id is that of the header `X-Request-ID` where a proxy has set one, a new one otherwise; the
+    answer carries it. Requests for `/_mgmt` are logged as DEBUG.
+
+    Args:
+        app: the application behind.
+        metrics: where to count.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(_REQUEST_ID, "")
+        request_id = given if _PLAIN.fullmatch(given) else uuid.uuid4().hex[:16]
+        status = 500
+        started = time.perf_counter()
+
+        async def marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[_REQUEST_ID] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, marked)
+        finally:
+            seconds = time.perf_counter() - started
+            method, path = scope["method"], scope["path"]
+            client = (scope.get("client") or ("",))[0]
+            values = (request_id, method, path, status, round(seconds * 1000, 1), client)
+            level = logging.DEBUG if path.startswith("/_mgmt/") else logging.INFO
+            extra = dict(zip(FIELDS, values, strict=True))
+            _log.log(level, "%s %s %r %d %.1f ms %s", *values, extra=extra)
+            known = method if method in _METHODS else "OTHER"
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(known, route, str(status)).inc()
+            self._metrics.seconds.labels(known, route).observe(seconds)
 
 
 def check_json(value: object) -> None:
