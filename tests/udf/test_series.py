@@ -251,7 +251,8 @@ def test_cubes_that_would_give_a_wrong_number_are_refused(rng: np.random.Generat
     scaled.loc[{"bands": "LAI"}] *= 1000
     numbers = cube.copy()
     numbers.loc[{"bands": ["B02", "B04", "B8A", "B11"]}] *= 10_000
-    wrong = (cube.isel(t=0, drop=True), cube.drop_sel(bands="LAI"), scaled, numbers)
+    smoothed = apply_datacube(cube, SEASON)
+    wrong = (cube.isel(t=0, drop=True), cube.drop_sel(bands="LAI"), scaled, numbers, smoothed)
 
     for each in wrong:
         with pytest.raises(LaiInputError):

@@ -1,5 +1,6 @@
 """`lai-udf series`: results or a cube in, one netCDF through clouds and gaps out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ from fake_series import fake_series, write_dates
 from typer.testing import CliRunner
 
 from lai_udf import smooth
+from lai_udf.calibration import match_points
 from lai_udf.cli import app
+from lai_udf.errors import OwnPointsError
+from lai_udf.results import find_results
 
 GRID = ("--step-days", "10", "--start", "2024-03-01", "--end", "2024-09-01")
 
@@ -170,6 +174,19 @@ def test_wrong_dates_leave_nothing_behind(
 
 def test_dates_and_a_grid_at_once_are_wrong_use(results: Path, tmp_path: Path) -> None:
     assert run(results, tmp_path / "out", "--dates", "observed", "--step-days", "5")[0] == 2
+
+
+def test_a_series_on_disk_is_not_smoothed_again(results: Path, tmp_path: Path) -> None:
+    assert run(results, tmp_path / "once", "--step-days", 10, "--cogs")[0] == 0
+    assert run(tmp_path / "once", tmp_path / "twice")[0] == 1
+    assert not (tmp_path / "twice").exists()
+
+
+def test_own_points_are_not_compared_with_a_series(results: Path, tmp_path: Path) -> None:
+    run(results, tmp_path / "once", "--step-days", 10, "--cogs")
+    found = [replace(result, tags={}) for result in find_results([tmp_path / "once"])]
+    with pytest.raises(OwnPointsError):
+        match_points([], found)
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:

@@ -265,6 +265,7 @@ def test_a_level_that_is_no_number_is_named(cube: xr.DataArray) -> None:
 
 
 def test_a_series_is_not_smoothed_again(cube: xr.DataArray) -> None:
-    lai = cube.to_dataset("bands")
-    with pytest.raises(LaiInputError):
-        smooth(smooth(lai, step_days=10), step_days=5)
+    series = smooth(cube.to_dataset("bands"), step_days=10)
+    for form in (series, series.to_array("bands"), series.to_array("band")):
+        with pytest.raises(LaiInputError):
+            smooth(form, step_days=5)

@@ -78,7 +78,7 @@ def match_points(
     usable = [result for result in results if _is_field_lai(result)]
     if results and not usable:
         raise OwnPointsError(
-            f"{results[0].path} holds SL2P's LAI, or LAI that own points corrected already: run "
+            f"{results[0].path} holds SL2P's LAI, a series, or LAI that own points corrected: run "
             "the scene with the target field, and without a calibration"
         )
     first: dict[tuple[float, ...], int] = {}
@@ -97,7 +97,8 @@ def _match_once(
 
 def _is_field_lai(result: LaiResult) -> bool:
     target = result.properties.get("laiq:target") or result.tags.get("TARGET")
-    return target in (None, "field") and "CALIBRATION" not in result.tags
+    is_field = target in (None, "field") and "CALIBRATION" not in result.tags
+    return is_field and not result.is_series
 
 
 def _match(point: Point, results: Sequence[LaiResult]) -> Match | str:

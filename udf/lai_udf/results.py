@@ -23,7 +23,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from lai_udf.cog import ENCODINGS, open_geotiff, read_bands
+from lai_udf.cog import ENCODINGS, GAP_DAYS, open_geotiff, read_bands
 from lai_udf.errors import IdentityError, RasterError
 from lai_udf.grid import Grid
 from lai_udf.identity import utc
@@ -66,6 +66,11 @@ class LaiResult:
     def name(self) -> str:
         """Name of the folder, or of the file without its ending."""
         return self.path.name if self.path.is_dir() else self.path.stem
+
+    @property
+    def is_series(self) -> bool:
+        """Whether it is a date of a series, filled in between observations."""
+        return GAP_DAYS in self.files
 
     @cached_property
     def datetime(self) -> dt.datetime:

@@ -886,6 +886,8 @@ def apply_datacube(cube: xarray.DataArray, context: dict) -> xarray.DataArray:  
         raise LaiInputError(f"cube has dims {cube.dims}; needed: (t, bands, y, x)")
     if "bands" not in cube.coords or "t" not in cube.coords:
         raise LaiInputError("cube has no labels of t or bands; apply it to a labelled cube")
+    if "GAP_DAYS" in cube["bands"].values:
+        raise LaiInputError("the cube is a series already (GAP_DAYS): give LAI of single dates")
     labels = read_days(cube["t"].values)
     targets = list_targets(labels, settings)
     arrays, bands = read_bands(cube), output_bands(settings)

@@ -100,6 +100,8 @@ def _open_results(source: Path) -> SeriesInput:
             f"{source} holds results of several models or settings (target, draws, interval, own "
             "points): give those of one"
         )
+    if any(result.is_series for result in results):
+        raise MetadataError(f"{source} holds a series already: give results of single dates")
     require_one_scaling(results)
     moments = [result.datetime.replace(tzinfo=None) for result in results]
     times = np.array(moments, dtype="datetime64[ns]")

@@ -286,7 +286,7 @@ def read_level(attributes: Mapping[Any, Any]) -> float:
 
 def refuse_series(data: xr.Dataset | xr.DataArray) -> None:
     """Raise `LaiInputError` for a series: what fills a gap would count as observed there."""
-    if isinstance(data, xr.Dataset) and "GAP_DAYS" in data:
+    if "GAP_DAYS" in split_bands(data, wanted=("GAP_DAYS",)):
         raise LaiInputError("the data are a series already (GAP_DAYS): give LAI of single dates")
 
 
