@@ -19,7 +19,8 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from lai_service.catalogue.items import DAY_US, to_microseconds
-from lai_service.errors import FilterError
+from lai_service.errors import BadRequestError, FilterError
+from lai_udf.longitudes import split_box
 
 SPATIAL = {
     "s_intersects": "intersects",
@@ -81,23 +82,15 @@ def _is_footprint(node: object) -> bool:
     return str(node.get("property")).removeprefix("properties.") == "geometry"
 
 
-def geometry_of(node: Mapping[str, Any]) -> BaseGeometry:
-    """Read a geometry or a box of CQL2 JSON.
-
-    Raises:
-        FilterError: it is not valid.
-    """
-    try:
-        return read_geometry(node)
-    except ValueError as error:
-        raise FilterError(f"the filter holds a geometry that is not valid: {error}") from error
-
-
-def read_geometry(node: Mapping[str, Any]) -> BaseGeometry:
+def geometry_of(
+    node: Mapping[str, Any], what: str = "the filter", error: type[BadRequestError] = FilterError
+) -> BaseGeometry:
     """Read GeoJSON, or a box under `bbox`; one with west > east crosses the antimeridian.
 
-    Raises:
-        ValueError: it is not valid.
+    Args:
+        node: a literal of CQL2 JSON, or a parameter of a search.
+        what: holds it.
+        error: raised where it is not valid.
     """
     try:
         if "bbox" in node and "type" not in node:
@@ -106,21 +99,16 @@ def read_geometry(node: Mapping[str, Any]) -> BaseGeometry:
             west, south, east, north = box[0], box[1], box[half], box[half + 1]
             if south > north:
                 raise ValueError("its south lies above its north")
-            geometry: BaseGeometry = (
-                shapely.box(west, south, east, north)
-                if west <= east
-                else shapely.union(
-                    shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)
-                )
-            )
+            parts = split_box((west, south, east, north))
+            geometry: BaseGeometry = shapely.union_all([shapely.box(*part) for part in parts])
         elif not isinstance(node.get("type"), str):
             raise ValueError("it has no type, such as Polygon")
         else:
             geometry = shape(dict(node))
         if geometry.is_empty or not geometry.is_valid:
             raise ValueError("empty" if geometry.is_empty else shapely.is_valid_reason(geometry))
-    except Exception as error:  # shapely raises many kinds for malformed GeoJSON
-        raise ValueError(str(error)) from error
+    except Exception as fault:  # shapely raises many kinds for malformed GeoJSON
+        raise error(f"{what} holds a geometry that is not valid: {fault}") from fault
     return geometry
 
 

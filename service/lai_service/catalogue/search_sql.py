@@ -11,7 +11,7 @@ import json
 
 import shapely
 
-from lai_service.catalogue.cql2 import read_geometry
+from lai_service.catalogue.cql2 import geometry_of
 from lai_service.catalogue.cql2_sql import (
     INDEXED,
     Sql,
@@ -75,10 +75,7 @@ def place_of(search: Search) -> bytes | None:
     if search.intersects is None and search.bbox is None:
         return None
     node = {"bbox": search.bbox} if search.intersects is None else search.intersects
-    try:
-        return shapely.to_wkb(read_geometry(node))
-    except ValueError as error:
-        raise BadRequestError(f"intersects is not a valid geometry: {error}") from error
+    return shapely.to_wkb(geometry_of(node, "intersects", BadRequestError))
 
 
 def _keys(search: Search) -> list[tuple[Sql, bool]]:
