@@ -56,23 +56,13 @@ def narrowed(
     """
     from lai_udf.calibration import interval_of_mean
 
-    place = [
-        number
-        for number, row in enumerate(series)
-        if None not in (row.lai, row.lower, row.upper) and row.pixels > 0
+    numbers = [(row.lai, row.lower, row.upper, row.pixels) for row in series]
+    lai, lower, upper, pixels = np.array(numbers, np.float64).reshape(-1, 4).T
+    ends = interval_of_mean(lai, lower, upper, pixels * (resolution_m / 20) ** 2, shared)
+    return [
+        row if np.isnan(low) else replace(row, lower=float(low), upper=float(high))
+        for row, low, high in zip(series, *ends, strict=True)
     ]
-    if not place:
-        return list(series)
-    lai, low, high, pixels = (
-        np.array([getattr(series[number], name) for number in place], np.float64)
-        for name in ("lai", "lower", "upper", "pixels")
-    )
-    area = pixels * (resolution_m / 20) ** 2
-    lower, upper = interval_of_mean(lai, low, high, area, shared)
-    result = list(series)
-    for number, ends in zip(place, zip(lower, upper, strict=True), strict=True):
-        result[number] = replace(result[number], lower=float(ends[0]), upper=float(ends[1]))
-    return result
 
 
 MAX_STEP_DAYS = 60
