@@ -57,6 +57,13 @@ from lai_service.web.mosaic import add_mosaic
 from lai_service.web.tiles import PREFIX, add_tiles
 
 _log = logging.getLogger("lai_service")
+_LACKING = (
+    FilterConformanceClasses.COLLECTIONS,
+    FilterConformanceClasses.FUNCTIONS,
+    FilterConformanceClasses.ACCENT_INSENSITIVE_COMPARISON,
+    FilterConformanceClasses.BASIC_SPATIAL_FUNCTIONS_PLUS,
+)
+"""What filters cannot do."""
 
 
 def create_app(settings: Settings | None = None, catalogue: Catalogue | None = None) -> FastAPI:
@@ -177,28 +184,6 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"code": "BadRequest", "description": text}, 400)
 
 
-def _filter_extension(catalogue: Catalogue) -> FilterExtension:
-    return FilterExtension(
-        client=FiltersClient(catalogue=catalogue),
-        conformance_classes=[
-            FilterConformanceClasses.FILTER,
-            FilterConformanceClasses.SEARCH,
-            FilterConformanceClasses.ITEMS,
-            FilterConformanceClasses.BASIC_CQL2,
-            FilterConformanceClasses.CQL2_JSON,
-            FilterConformanceClasses.CQL2_TEXT,
-            FilterConformanceClasses.BASIC_SPATIAL_FUNCTIONS,
-            FilterConformanceClasses.ADVANCED_COMPARISON_OPERATORS,
-            FilterConformanceClasses.ARITHMETIC,
-            FilterConformanceClasses.PROPERTY_PROPERTY,
-            FilterConformanceClasses.CASE_INSENSITIVE_COMPARISON,
-            FilterConformanceClasses.SPATIAL_FUNCTIONS,
-            FilterConformanceClasses.TEMPORAL_FUNCTIONS,
-            FilterConformanceClasses.ARRAY_FUNCTIONS,
-        ],
-    )
-
-
 class _StacSettings(ApiSettings):
     """Settings of stac-fastapi, from our own only: it would read a `.env` and bare names."""
 
@@ -214,7 +199,10 @@ def _add_stac(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
         enable_response_models=False,
     )
     searching: list[ApiExtension] = [
-        _filter_extension(catalogue),
+        FilterExtension(
+            client=FiltersClient(catalogue=catalogue),
+            conformance_classes=[one for one in FilterConformanceClasses if one not in _LACKING],
+        ),
         SearchSortExtension(
             conformance_classes=[
                 SortConformanceClasses.ITEM_SEARCH_SORT,

@@ -87,8 +87,6 @@ def _bbox(bbox: Any) -> tuple[float, float, float, float] | None:  # noqa: ANN40
         return None
     if len(bbox) == 6:
         bbox = (bbox[0], bbox[1], bbox[3], bbox[4])
-    if len(bbox) != 4:
-        raise BadRequestError(f"bbox has {len(bbox)} numbers; give west,south,east,north")
     west, south, east, north = (float(number) for number in bbox)
     if not (-180 <= west <= 180 and -180 <= east <= 180 and south >= -90 and north <= 90):
         raise BadRequestError(f"bbox {list(bbox)} leaves longitude ±180, latitude ±90")

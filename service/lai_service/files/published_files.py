@@ -13,11 +13,6 @@ _FOR_EVER = "public, max-age=31536000, immutable"
 _VERSIONED = re.compile(r"/[0-9a-f]{16}/[^/]+$")
 
 
-def _is_versioned(path: str) -> bool:
-    """Return whether a path holds the digest of its file."""
-    return _VERSIONED.search(path) is not None
-
-
 class PublishedFiles(StaticFiles):
     """The data root without its hidden folders (catalogue, locks, staging)."""
 
@@ -38,7 +33,7 @@ class PublishedFiles(StaticFiles):
         response = super().file_response(full_path, stat_result, scope, status_code)
         if isinstance(response, FileResponse):
             response = _RemovableFile(full_path, status_code=status_code, stat_result=stat_result)
-        if _is_versioned(str(full_path)):
+        if _VERSIONED.search(str(full_path)):
             response.headers["Cache-Control"] = _FOR_EVER
         return response
 

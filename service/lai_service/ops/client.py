@@ -109,7 +109,6 @@ if TYPE_CHECKING:
 
 
 PATIENCE_S = 600  # so long the service may take for an answer
-_NO_ADDRESS = "that is no address; one reads http://127.0.0.1:8080"
 _WORDS = (
     (requests.Timeout, f"no response after {PATIENCE_S} s"),
     (requests.exceptions.SSLError, "it serves no TLS, or has a certificate that is not trusted"),
@@ -117,9 +116,7 @@ _WORDS = (
         requests.ConnectionError,
         "no connection, or a broken one; is `lai-service serve` running there?",
     ),
-    (requests.exceptions.InvalidSchema, _NO_ADDRESS),
-    (requests.exceptions.InvalidURL, _NO_ADDRESS),
-    (requests.exceptions.MissingSchema, _NO_ADDRESS),
+    (ValueError, "that is no address; one reads http://127.0.0.1:8080"),
 )
 """Sentences for classes of errors of requests and urllib3; the first that fits."""
 

@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from stac_fastapi.types.requests import get_base_url
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, Response
 
 from lai_service.api.documents import TILES
 from lai_service.ops.browser_build import cache_folder, fields_config, is_built
@@ -34,10 +34,6 @@ def add_browser(app: FastAPI, settings: Settings) -> None:
     @app.get("/browser/config.js", include_in_schema=False)
     def config(request: Request) -> Response:
         return Response(_config(get_base_url(request)), media_type="text/javascript")
-
-    @app.get("/browser", include_in_schema=False)
-    def to_browser(request: Request) -> RedirectResponse:
-        return RedirectResponse(f"{get_base_url(request)}browser/")
 
     @app.get("/browser/{path:path}", include_in_schema=False)
     async def browser(request: Request, path: str) -> Response:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
-from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import Response
 
 from lai_service.api.limits import known_query
 from lai_service.catalogue.port import Catalogue, Search, all_items
@@ -27,14 +26,6 @@ MAX_DAYS_ITEMS = 3000
 def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
     """Serve the map page, the dates it offers, its colours, and styles for QGIS."""
     folder = Path(str(resources.files("lai_service.web") / "map"))
-
-    @app.get("/map", include_in_schema=False)
-    def to_page(request: Request) -> RedirectResponse:
-        return RedirectResponse(str(request.url.replace(path=f"{request.url.path}/")))
-
-    @app.get("/map/", include_in_schema=False)
-    def page() -> FileResponse:
-        return FileResponse(folder / "index.html")
 
     @app.get("/map/dates", tags=["Map"], dependencies=[Depends(known_query)])
     def dates(collection: CollectionQuery) -> dict[str, object]:
@@ -70,7 +61,7 @@ def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
             return Response(status_code=404)
         return Response(qml(asset), media_type="application/xml")
 
-    app.mount("/map", StaticFiles(directory=folder), name="map")
+    app.mount("/map", StaticFiles(directory=folder, html=True), name="map")
 
 
 def _bounds(bbox: Sequence[float]) -> Bounds:
