@@ -36,7 +36,7 @@ import rasterio
 from scipy import stats
 
 from lai_training import sl2p
-from lai_training.scores.metrics import half_width_of_mean
+from lai_training.metrics import half_width_of_mean
 from lai_training.simulation.simulate import simulate
 from lai_training.simulation.spectral_library import shipped_library
 from lai_udf.bundle import open_bundle

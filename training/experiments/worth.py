@@ -17,6 +17,7 @@ import pandas as pd
 import typer
 from numpy.typing import NDArray
 
+from lai_training import metrics
 from lai_training.calibration.calibrate import (
     CEILINGS,
     FADE_BELOW,
@@ -43,7 +44,6 @@ from lai_training.calibration.validate import score_draws
 from lai_training.calibration.width import fit_half_widths, share_of_groups
 from lai_training.cli.frame import FurtherOption, one_sentence
 from lai_training.reporting import format_markdown
-from lai_training.scores import metrics
 from lai_udf.calibration import FARTHEST, Errors, fit_effect, interval_of_mean
 from lai_udf.predict import OwnPoints
 

@@ -32,12 +32,12 @@ from lai_training.learn.config import FitConfig, PoolConfig, read_config
 from lai_training.learn.fit import fit
 from lai_training.learn.pools import Normalisation, load_pool
 from lai_training.learn.run_folder import read_normalisation
+from lai_training.metrics import Scores, score
 from lai_training.networks import PAPER
 from lai_training.restore.config import RestoreConfig
 from lai_training.restore.fit import PROVENANCE, body_name, fit_bodies, is_body_run
 from lai_training.restore.network import BODIES, VARIABLE_SCALES, read_spectra
 from lai_training.restore.scenes import Scene
-from lai_training.scores.metrics import Scores, score
 from lai_training.simulation.landscapes import simulate_patches
 from lai_training.simulation.spectral_library import shipped_library
 from lai_training.sl2p import predict_bands

@@ -24,7 +24,7 @@ from lai_training.calibration.width import (
     share_of_groups,
     weighted_quantile,
 )
-from lai_training.scores.metrics import coverage
+from lai_training.metrics import coverage
 from lai_udf.predict import BANDS, estimate_field
 
 LEAF = np.array([0.03, 0.06, 0.03, 0.1, 0.3, 0.36, 0.38, 0.4, 0.2, 0.1])

@@ -11,7 +11,6 @@ import xarray as xr
 from typer.testing import CliRunner
 
 from experiments.spectra.library import spectral_library
-from lai_training.bundles.release import rewrite_bundle
 from lai_training.cli import app
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.evaluate import SCALES, evaluate
@@ -27,9 +26,9 @@ from lai_training.evaluation.scenes import (
 from lai_training.evaluation.scores import CLEAN, NOISY, run_case
 from lai_training.evaluation.tables import format_images, format_paper_images
 from lai_training.evaluation.ten_metres import CUBIC, SNAP_10M, draw_ten_metres, score_native
+from lai_training.release import rewrite_bundle
 from lai_training.reporting import Chapter
 from lai_training.restore.degradation import degrade
-from lai_training.scores.emulation import compare_with_sl2p
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.bundle import default_bundle_path, open_bundle
 from lai_udf.predict import ANGLES, LaiModelError
@@ -94,19 +93,6 @@ def test_sl2p_is_the_reference_itself_until_there_is_noise(land_scene):
     np.testing.assert_array_equal(clean.estimates[SL2P], clean.reference)
     np.testing.assert_array_equal(noisy.reference, clean.reference)
     assert np.std(noisy.estimates[SL2P] - noisy.reference) > 0.02
-
-
-def test_a_real_scene_is_scored_as_export_scores_it(scene):
-    scored = np.zeros(scene.shape[1:], dtype=bool)
-    scored[16:-16, 16:-16] = True
-    bundle = default_bundle_path()
-
-    with open_networks([bundle]) as (network,):
-        ours = run_case(Scene("field", REAL, scene, scored, seed=1), NOISY, [network])
-    theirs = compare_with_sl2p(scene, bundle, noise=1.0, seed=1)
-
-    np.testing.assert_array_equal(ours.estimates[network.name], theirs["network"])
-    np.testing.assert_array_equal(ours.estimates[SL2P], theirs["sl2p_noisy"])
 
 
 def test_the_interval_of_the_mean_is_0_373_sigma(tables):

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from lai_training.evaluation.networks import SL2P
 from lai_training.evaluation.scores import Pixels
-from lai_training.scores.metrics import score
+from lai_training.metrics import score
 
 Mask = NDArray[np.bool_]
 

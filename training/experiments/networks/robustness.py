@@ -18,8 +18,8 @@ from scipy import ndimage
 from lai_training.evaluation.figures import DPI
 from lai_training.evaluation.networks import SL2P, TEACHER, Network, predict_sl2p
 from lai_training.evaluation.scenes import Scene, simulate_one
-from lai_training.scores.emulation import add_band_noise
-from lai_training.scores.metrics import coverage, score
+from lai_training.evaluation.scores import add_band_noise
+from lai_training.metrics import coverage, score
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.guard import find_wrong_scaling
 from lai_udf.predict import ANGLES, BANDS, MASKED_SCENE_CLASSES

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lai_training import metrics
 from lai_training.calibration.correction import RECIPES, fit_correction
 from lai_training.calibration.measurements import (
     PAIRS,
@@ -32,7 +33,6 @@ from lai_training.calibration.width import (
     fit_scale,
     share_of_groups,
 )
-from lai_training.scores import metrics
 from lai_udf.predict import BANDS, work_out_change, work_out_scale
 
 Rows = NDArray[np.bool_] | NDArray[np.intp]

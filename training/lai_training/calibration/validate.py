@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from lai_training import metrics
 from lai_training.calibration.measurements import Floats, name_regions
 from lai_training.calibration.predictors import Prediction
-from lai_training.scores import metrics
 from lai_udf.predict import BANDS
 
 Rows = NDArray[np.intp]

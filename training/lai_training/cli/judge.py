@@ -74,11 +74,11 @@ def _write_report(
     seed: int,
     record: bool,
 ) -> Path:
-    from lai_training.bundles.release import rewrite_bundle
     from lai_training.evaluation import evaluate as measures
     from lai_training.evaluation.networks import open_networks
     from lai_training.evaluation.real_imagery import score_real_imagery, summarise
     from lai_training.evaluation.scenes import read_real
+    from lai_training.release import rewrite_bundle
     from lai_training.reporting import write_report
     from lai_training.simulation.spectral_library import shipped_library
 
@@ -143,7 +143,7 @@ def calibrate(
 
     The calibration depends on SL2P and the field data alone: the same for every network.
     """
-    from lai_training.bundles.release import make_calibration, rewrite_bundle
+    from lai_training.release import make_calibration, rewrite_bundle
     from lai_udf.predict import load_model
 
     with one_sentence():

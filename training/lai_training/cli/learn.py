@@ -136,7 +136,7 @@ def export(
 
     The bundle is calibrated and scored.
     """
-    from lai_training.bundles.release import release
+    from lai_training.release import release
 
     with one_sentence(), show_progress("export", "scene") as progress:
         path = release(

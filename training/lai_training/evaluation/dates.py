@@ -26,8 +26,8 @@ from scipy.ndimage import uniform_filter
 from lai_training import sl2p
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.networks import Network
+from lai_training.metrics import rank_correlation
 from lai_training.restore.scenes import leave_border
-from lai_training.scores.metrics import rank_correlation
 from lai_udf.predict import INPUT_OUT_OF_DOMAIN, RESIDUAL_CLOUD, apply_datacube
 
 Doubles = NDArray[np.float64]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lai_training.evaluation.networks import SL2P
 from lai_training.evaluation.scores import CLEAN, NOISY, Case, Pixels
-from lai_training.scores.metrics import score
+from lai_training.metrics import score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

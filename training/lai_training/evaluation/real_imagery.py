@@ -18,11 +18,9 @@ from lai_training.evaluation.ten_metres import (
     score_wald,
 )
 from lai_training.reporting import Chapter, format_markdown
-from lai_training.restore.scenes import read_scenes
-from lai_training.scores.emulation import find_scenes
+from lai_training.restore.scenes import read_folder, read_scenes
 from lai_udf.predict import BANDS
 from lai_udf.scenes.cubes import read_cube
-from lai_udf.scenes.read import read_scene
 
 WORDS = {
     "wald": (
@@ -71,8 +69,8 @@ def score_real_imagery(
         tables["wald"] = score_wald(read_scenes(scenes), networks)
     if ten_metres is not None:
         images = {
-            path.stem: read_scene(path, resolution=10).sel(bands=list(BANDS)).values
-            for path in find_scenes(ten_metres)
+            path.stem: image.sel(bands=list(BANDS)).values
+            for path, image in read_folder(ten_metres, resolution=10)
         }
         tables["ten_metres"], shown = score_native(images, networks)
         figures["ten_metres"] = {"ten_metres.png": partial(draw_ten_metres, shown)}

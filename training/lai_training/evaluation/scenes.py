@@ -4,7 +4,6 @@ Simulated scenes are held out: their landscapes come from seeds of their own and
 from a library that no training pool uses (pools use seed 1, these scenes seed 0).
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,17 +14,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from lai_training.errors import EvaluationError
-from lai_training.scores.emulation import find_clear_vegetation, find_scenes
+from lai_training.restore.scenes import is_clear_vegetation, leave_border, read_folder
 from lai_training.simulation.angles import add_missing_angles, sun_position
 from lai_training.simulation.landscapes import simulate_scene
 from lai_training.simulation.observation import NoiseModel
 from lai_training.simulation.simulate import LATITUDE_DEG, label_scene
 from lai_training.simulation.spectral_library import SpectralLibrary
-from lai_udf.errors import ProductError
 from lai_udf.predict import BANDS, HALO_PX
-from lai_udf.scenes.read import read_scene
-
-logger = logging.getLogger("lai_training")
 
 Float32 = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -51,6 +46,11 @@ class Scene:
     """(y, x), m2 m-2, simulated scenes only."""
     seed: int = 0
     """Of the noise that is added to it."""
+
+
+def find_clear_vegetation(image: xr.DataArray) -> Mask:
+    """Return (y, x) bool: clear vegetation of (bands, y, x), `HALO_PX` from the border."""
+    return leave_border(is_clear_vegetation(image.sel(bands=list(BANDS)).values), HALO_PX)
 
 
 def simulate_held_out(
@@ -101,29 +101,24 @@ def simulate_one(
 
 
 def read_real(folder: Path) -> list[Scene]:
-    """Read the scenes of a folder that hold clear vegetation.
-
-    Scenes without angle bands get angles, see `simulation.angles.add_missing_angles`. Scenes that
-    cannot be read are skipped with a warning.
+    """Read the scenes of a folder; those without angles get some (`add_missing_angles`).
 
     Raises:
-        EvaluationError: no scene is left.
+        EvaluationError: none of them has clear vegetation.
     """
-    paths = find_scenes(folder)
-    scenes = []
-    for number, path in enumerate(paths):
-        try:
-            image = read_scene(path)
-        except ProductError as error:
-            logger.warning("%s skipped: %s", path.name, error)
-            continue
-        scored = find_clear_vegetation(image)
-        if scored.any():
-            image = add_missing_angles(image, number)
-            scenes.append(Scene(path.stem, REAL, image, scored, seed=number))
-    if not scenes:
+    scenes = [
+        Scene(
+            path.stem,
+            REAL,
+            add_missing_angles(image, number),
+            find_clear_vegetation(image),
+            seed=number,
+        )
+        for number, (path, image) in enumerate(read_folder(folder))
+    ]
+    if not any(scene.scored.any() for scene in scenes):
         raise EvaluationError(
-            f"none of {len(paths)} scenes has clear vegetation {HALO_PX} px from its border: give "
+            f"none of {len(scenes)} scenes has clear vegetation {HALO_PX} px from its border: give "
             "larger or greener scenes, and check their scale and offset"
         )
     return scenes
@@ -131,4 +126,5 @@ def read_real(folder: Path) -> list[Scene]:
 
 def largest(scenes: Sequence[Scene], count: int) -> list[Scene]:
     """Return the scenes with the most scored pixels, most first."""
-    return sorted(scenes, key=lambda scene: -int(scene.scored.sum()))[:count]
+    scored = [scene for scene in scenes if scene.scored.any()]
+    return sorted(scored, key=lambda scene: -int(scene.scored.sum()))[:count]

@@ -5,6 +5,7 @@ at the angles of the case. `SL2P` as an estimate is SL2P of what the network was
 reference itself without noise, and what the noise does to a pixel-wise method with it.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,8 +18,11 @@ from numpy.typing import NDArray
 
 from lai_training.evaluation.networks import TEACHER, Network, predict_sl2p
 from lai_training.evaluation.scenes import Scene
-from lai_training.scores.emulation import add_band_noise, drop_angles
-from lai_training.scores.metrics import half_width_of_mean, score
+from lai_training.metrics import half_width_of_mean, score
+from lai_training.restore.degradation import add_measured_noise
+from lai_udf.predict import BANDS, LaiInputError
+
+logger = logging.getLogger("lai_training")
 
 Array = NDArray[np.float32]
 
@@ -58,16 +62,21 @@ class Pixels:
     """Processor time of one pass over the whole image, which other work does not lengthen."""
 
 
-def prepare(scene: Scene, case: Case) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return (noise-free image, image as given) of a scene in a case."""
-    clean = scene.image if case.angles else drop_angles(scene.image)
-    given = add_band_noise(clean, case.noise, scene.seed) if case.noise else clean
-    return clean, given
+def add_band_noise(image: xr.DataArray, level: float, seed: int) -> xr.DataArray:
+    """Add noise to the bands of (bands, y, x): 1 = as measured, see `restore.degradation`."""
+    noisy = image.copy()
+    values = image.sel(bands=list(BANDS)).values.astype("float32")
+    rng = np.random.default_rng(seed)
+    noisy.loc[{"bands": list(BANDS)}] = add_measured_noise(values, level, rng)
+    return noisy
 
 
 def run_case(scene: Scene, case: Case, networks: Sequence[Network]) -> Pixels:
     """Run all networks and SL2P over a scene."""
-    clean, given = prepare(scene, case)
+    clean = scene.image
+    if not case.angles:
+        clean = clean.sel(bands=clean["bands"].isin([*BANDS, "SCL"]))
+    given = add_band_noise(clean, case.noise, scene.seed) if case.noise else clean
     estimates: dict[str, Array] = {}
     seconds: dict[str, float] = {}
     for network in (*networks, TEACHER):
@@ -83,15 +92,23 @@ def run_cases(
     scenes: Sequence[Scene],
     networks: Sequence[Network],
     *,
+    cases: Sequence[Case] = CASES,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Pixels]:
-    """Run every case of every scene; `progress` is called with (scenes done, all)."""
-    found = []
+    """Run every case of every scene with scored pixels; `progress` gets (scenes done, all).
+
+    A scene whose values are no surface reflectance is skipped with a warning.
+    """
+    pixels = []
     for number, scene in enumerate(scenes, start=1):
-        found += [run_case(scene, case, networks) for case in CASES]
+        try:
+            if scene.scored.any():
+                pixels += [run_case(scene, case, networks) for case in cases]
+        except LaiInputError as error:
+            logger.warning("%s skipped: %s", scene.name, error)
         if progress:
             progress(number, len(scenes))
-    return found
+    return pixels
 
 
 def tabulate_scores(results: Sequence[Pixels]) -> pd.DataFrame:

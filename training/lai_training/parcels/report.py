@@ -11,9 +11,9 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 
+from lai_training.metrics import mean_width, score
 from lai_training.parcels.means import NAMES
 from lai_training.reporting import read_paper, write_files
-from lai_training.scores.metrics import mean_width, score
 
 SEASON_ORDER = ("winter", "spring", "summer", "all year", "other")
 AGREEMENT = ("correlation", "distance", "mse", "r_squared")

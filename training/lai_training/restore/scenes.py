@@ -5,13 +5,14 @@ that lists which of them are neighbours. Out: `Scene`s, reflectance at 20 m and 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 from numpy.typing import NDArray
 
 from lai_training import sl2p
@@ -65,22 +66,34 @@ def find_valid_vegetation(reflectance: NDArray[np.floating[Any]]) -> Mask:
     return valid
 
 
+def list_scenes(folder: Path) -> list[Path]:
+    """Return the GeoTIFFs and SAFE products of a folder, sorted; `EvaluationError` if none."""
+    paths = sorted([*folder.glob("*.tif"), *folder.glob("*.SAFE")])
+    if not paths:
+        raise EvaluationError(f"{folder} holds no scene: give a folder of GeoTIFFs or products")
+    return paths
+
+
+def read_folder(folder: Path, resolution: int = 20) -> Iterator[tuple[Path, xr.DataArray]]:
+    """Yield the scenes of a folder, see `list_scenes`; what cannot be read is skipped, with why."""
+    from lai_udf.scenes.read import read_scene  # fits on packed scenes do without GDAL
+
+    for path in list_scenes(folder):
+        try:
+            yield path, read_scene(path, resolution=resolution)
+        except LaiUdfError as error:
+            logger.warning("%s skipped: %s", path.name, error)
+
+
 def read_scenes(folder: Path) -> list[Scene]:
-    """Read the GeoTIFFs and SAFE products of a folder with sides of `SMALLEST_PX` or more.
+    """Read the scenes of a folder with sides of `SMALLEST_PX` or more.
 
     `index.csv` with the columns `file` and `loc_group_3km` lists which scenes are neighbours, else
     every scene is a place of its own. Raises `EvaluationError` where no scene can be read.
     """
-    from lai_udf.scenes.read import read_scene  # fits on packed scenes do without GDAL
-
     places = _read_places(folder)
     found = []
-    for path in sorted([*folder.glob("*.tif"), *folder.glob("*.SAFE")]):
-        try:
-            cube = read_scene(path)
-        except LaiUdfError as error:
-            logger.warning("%s skipped: %s", path.name, error)
-            continue
+    for path, cube in read_folder(folder):
         reflectance = cube.sel(bands=list(BANDS)).values.astype("float32")
         if min(reflectance.shape[1:]) >= SMALLEST_PX:
             scored = find_valid_vegetation(reflectance)

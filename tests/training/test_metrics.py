@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lai_training.scores import metrics
+from lai_training import metrics
 
 
 def test_scores_are_those_of_a_hand_calculation():

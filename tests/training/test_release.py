@@ -6,7 +6,6 @@ import keras
 import pytest
 from typer.testing import CliRunner
 
-from lai_training.bundles.release import release
 from lai_training.calibration import correction
 from lai_training.calibration import validate as validation
 from lai_training.cli import app
@@ -15,6 +14,7 @@ from lai_training.learn.config import FitConfig
 from lai_training.learn.pools import measure_normalisation
 from lai_training.learn.run_folder import write_provenance
 from lai_training.networks import build_network
+from lai_training.release import release
 from lai_udf.bundle import open_bundle
 from lai_udf.scenes.geotiff import write_scene_geotiff
 

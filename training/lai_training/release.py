@@ -6,6 +6,7 @@ final `model.json`. The same data give the same bytes.
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,22 +16,25 @@ from lai_training.bundles.model_card import model_card
 from lai_training.calibration.calibrate import calibrate
 from lai_training.calibration.measurements import FILES, gather_measurements
 from lai_training.errors import ExportError
+from lai_training.evaluation.networks import SL2P, open_networks
+from lai_training.evaluation.scenes import read_real
+from lai_training.evaluation.scores import Case, run_cases, tabulate_scores
 from lai_training.learn.checkpoints import BEST, read_history
 from lai_training.learn.pools import Progress
 from lai_training.learn.run_folder import spec_of
+from lai_training.metrics import Scores
 from lai_training.reporting import write_files
 from lai_training.restore.fit import is_body_run
-from lai_training.restore.scenes import fit_residual_cloud, read_scenes
-from lai_training.scores.emulation import find_scenes, score_scenes
+from lai_training.restore.scenes import fit_residual_cloud, list_scenes, read_scenes
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import read_bundle, read_member
 
-SCENE_CASES = {
-    "angles_given": (0.0, True),
-    "nominal_angles": (0.0, False),
-    "with_noise": (1.0, False),
-}
-"""Of the scores on scenes: level of band noise, and whether angles are given."""
+CASES = (
+    Case("angles_given", "", angles=True),
+    Case("nominal_angles", "", angles=False),
+    Case("with_noise", "", angles=False, noise=1.0),
+)
+"""Of the scores on scenes."""
 
 
 def release(
@@ -47,8 +51,8 @@ def release(
 
     `pairs` is a CSV of field pairs for the calibration, `further` a folder of further field
     measurements (`measurements.gather_measurements`), `scenes` a folder of GeoTIFF scenes to score
-    the emulation on; None = no such scores. `progress` is called with (scenes done, all), once for
-    each of `SCENE_CASES`. Returns the bundle, verified.
+    the emulation on; None = no such scores. `progress` is called with (scenes done, all). Returns
+    the bundle, verified.
 
     Raises:
         ExportError: the run is not finished.
@@ -64,14 +68,36 @@ def release(
         members = pack_run(run, version=version, residual_cloud=rule)
         draft = write_members(Path(folder) / "draft.zip", members)
         calibration = make_calibration(pairs, further) | {"date": date.today().isoformat()}
-        metrics: dict[str, Any] = {}
-        if scenes is not None:
-            files = find_scenes(scenes)
-            for name, (noise, angles) in SCENE_CASES.items():
-                scores = score_scenes(files, draft, noise=noise, angles=angles, progress=progress)
-                metrics[f"sl2p_on_real_scenes_{name}"] = scores
+        metrics = score_emulation(draft, scenes, progress) if scenes else {}
         rewrite_bundle(draft, {"calibration": calibration, "metrics": metrics}, bundle)
     return open_bundle(bundle).path
+
+
+def score_emulation(
+    bundle: Path, folder: Path, progress: Progress | None = None
+) -> dict[str, dict[str, Any]]:
+    """Score a bundle against SL2P on the real scenes of a folder, all pixels together, by case.
+
+    With noise, `rmse_ratio` is the RMSE relative to `rmse_sl2p`, that of SL2P of the noisy scene.
+    """
+    scenes = read_real(folder)
+    with open_networks([bundle]) as (network,):
+        pixels = run_cases(scenes, [network], cases=CASES, progress=progress)
+    scored = {result.scene.name for result in pixels}
+    scored |= {scene.name for scene in scenes if not scene.scored.any()}
+    skipped = [path.name for path in list_scenes(folder) if path.stem not in scored]
+    table = tabulate_scores(pixels).query("image == 'all'")
+    rows = {(row["case"], row["network"]): row for row in table.to_dict("records")}
+    metrics = {}
+    for case in CASES:
+        scores = {each.name: rows[case.key, network.name][each.name] for each in fields(Scores)}
+        if case.noise:
+            rmse = rows[case.key, SL2P]["rmse"]
+            scores |= {"rmse_sl2p": rmse, "rmse_ratio": scores["rmse"] / rmse}
+        rounded = {key: round(value, 5) for key, value in scores.items()}
+        facts = {"scenes": len(scored), "skipped": skipped}
+        metrics[f"sl2p_on_real_scenes_{case.key}"] = rounded | facts
+    return metrics
 
 
 def _refuse_unfinished(run: Path) -> None:

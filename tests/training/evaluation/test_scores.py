@@ -7,12 +7,10 @@ from typer.testing import CliRunner
 
 from lai_training.cli import app
 from lai_training.errors import EvaluationError
-from lai_training.scores.emulation import (
-    compare_with_sl2p,
-    find_clear_vegetation,
-    find_scenes,
-    score_scenes,
-)
+from lai_training.evaluation.networks import SL2P, open_networks
+from lai_training.evaluation.scenes import REAL, Scene, find_clear_vegetation, read_real
+from lai_training.evaluation.scores import CASES, CLEAN, NOMINAL, Case, run_case
+from lai_training.release import score_emulation
 from lai_training.simulation.angles import add_missing_angles
 from lai_training.sl2p.processor import predict_image
 from lai_udf.bundle import default_bundle_path
@@ -59,52 +57,60 @@ def test_a_border_of_the_halo_is_left_out():
     assert clear.sum() == 64
 
 
+def _real(image: xr.DataArray) -> Scene:
+    return Scene("field", REAL, add_missing_angles(image, 4), find_clear_vegetation(image), seed=4)
+
+
 def test_the_reference_is_sl2p_of_the_scene_without_noise(scene):
-    quiet = compare_with_sl2p(scene, default_bundle_path())
-    noisy = compare_with_sl2p(scene, default_bundle_path(), noise=1.0, seed=1)
+    quiet = run_case(_real(scene), NOMINAL, [])
+    noisy = run_case(_real(scene), Case("noisy", "", angles=False, noise=1.0), [])
 
     inner = predict_image(scene.sel(bands=list(BANDS)))[0][find_clear_vegetation(scene)]
-    np.testing.assert_array_equal(quiet["sl2p"], inner)
-    np.testing.assert_array_equal(quiet["sl2p"], quiet["sl2p_noisy"])
-    np.testing.assert_array_equal(noisy["sl2p"], inner)
-    assert np.std(noisy["sl2p_noisy"] - inner) > 0.02
+    np.testing.assert_array_equal(quiet.reference, inner)
+    np.testing.assert_array_equal(quiet.reference, quiet.estimates[SL2P])
+    np.testing.assert_array_equal(noisy.reference, inner)
+    assert np.std(noisy.estimates[SL2P] - inner) > 0.02
 
 
 def test_given_angles_are_given_to_both(scene):
-    nominal = compare_with_sl2p(scene, default_bundle_path(), seed=4)
-    given = compare_with_sl2p(scene, default_bundle_path(), angles=True, seed=4)
+    with open_networks([default_bundle_path()]) as networks:
+        nominal, given = (run_case(_real(scene), case, networks) for case in (NOMINAL, CLEAN))
 
     inner = predict_image(add_missing_angles(scene, 4))[0][find_clear_vegetation(scene)]
-    np.testing.assert_array_equal(given["sl2p"], inner)
-    moved = given["sl2p"] - nominal["sl2p"]
+    np.testing.assert_array_equal(given.reference, inner)
+    moved, name = given.reference - nominal.reference, networks[0].name
     assert np.abs(moved).mean() > 0.02
-    assert np.corrcoef(moved, given["network"] - nominal["network"])[0, 1] > 0.9
+    assert np.corrcoef(moved, given.estimates[name] - nominal.estimates[name])[0, 1] > 0.9
 
 
-def test_scenes_that_cannot_be_read_are_skipped_and_named(scene, tmp_path, caplog):
+def test_scenes_that_cannot_be_scored_are_skipped_and_named(scene, tmp_path, caplog):
     write_scene_geotiff(scene, tmp_path / "good.tif")
     (tmp_path / "bad.tif").write_text("no raster")
+    percent = 100 * scene.rename(None)
+    percent.rio.to_raster(tmp_path / "percent.tif")
 
-    scores = score_scenes(find_scenes(tmp_path), default_bundle_path())
+    metrics = score_emulation(default_bundle_path(), tmp_path)
 
-    assert (scores["scenes"], scores["skipped"]) == (1, ["bad.tif"])
+    assert len(metrics) == len(CASES)
+    for scores in metrics.values():
+        assert (scores["scenes"], scores["skipped"]) == (1, ["bad.tif", "percent.tif"])
+        assert scores["n"] == find_clear_vegetation(scene).sum()
     assert "bad.tif skipped" in caplog.text
-    assert scores["n"] == find_clear_vegetation(scene).sum()
 
 
 def test_without_a_clear_pixel_there_is_nothing_to_score(scene, tmp_path):
     with pytest.raises(EvaluationError):
-        find_scenes(tmp_path)
-    path = write_scene_geotiff(scene.isel(y=slice(0, 20)), tmp_path / "narrow.tif")
+        read_real(tmp_path)
+    write_scene_geotiff(scene.isel(y=slice(0, 20)), tmp_path / "narrow.tif")
     with pytest.raises(EvaluationError):
-        score_scenes([path], default_bundle_path())
+        score_emulation(default_bundle_path(), tmp_path)
 
 
 def test_a_missing_bundle_is_no_skipped_scene(scene, tmp_path):
-    path = write_scene_geotiff(scene, tmp_path / "good.tif")
+    write_scene_geotiff(scene, tmp_path / "good.tif")
 
     with pytest.raises(LaiModelError):
-        score_scenes([path], tmp_path / "nowhere.zip")
+        score_emulation(tmp_path / "nowhere.zip", tmp_path)
 
 
 def test_evaluate_prints_a_table_per_case_and_fails_in_one_sentence(scene, tmp_path):
