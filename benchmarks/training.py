@@ -22,8 +22,8 @@ from keras import layers, ops
 from experiments.spectra.library import spectral_library
 from lai_training.learn.config import FitConfig, SampleConfig
 from lai_training.learn.fit import compile_model
-from lai_training.learn.pools import Normalisation
-from lai_training.learn.samples import SampleStream
+from lai_training.learn.pools import Pool, name_constants
+from lai_training.learn.samples import PoolStream
 from lai_training.networks import FEATURE_COUNT, SPECS, build_network
 from lai_training.simulation.landscapes import simulate_scene
 
@@ -113,8 +113,8 @@ def measure(network: str, device: str, *, patch: int, batch: int, steps: int) ->
     """Time one network: making samples, fitting, both; the first batch of each is not counted."""
     samples = SampleConfig.model_validate({"patch_px": patch, "batch": batch, "grain_share": 0.6})
     pool = np.random.default_rng(0).random((POOL_PATCHES, 10, patch, patch)).astype("float16")
-    flat = Normalisation(np.full(10, 0.5, "float32"), np.full(10, 0.3, "float32"))
-    stream = SampleStream(pool, flat, SPECS[network], samples, steps=steps + 1, seed=1)
+    flat = name_constants(np.full(10, 0.5), np.full(10, 0.3))
+    stream = PoolStream(Pool(pool), flat, SPECS[network], samples, steps=steps + 1, seed=1)
     config = FitConfig.model_validate(
         {
             "network": network,

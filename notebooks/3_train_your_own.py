@@ -31,7 +31,7 @@ import lai_training
 from lai_training.config_files import read_yaml
 from lai_training.evaluation.networks import open_networks
 from lai_training.evaluation.ten_metres import interpolate, read_by_sl2p, run_at_10m, score_wald
-from lai_training.restore.config import RestoreConfig
+from lai_training.learn.config import RestoreConfig
 from lai_training.restore.degradation import degrade
 from lai_training.restore.fit import fit_bodies
 from lai_training.restore.scenes import read_scenes

@@ -52,7 +52,7 @@ def run(tmp_path_factory, land):
     keras.utils.set_random_seed(5)
     build_network("mlp").save(folder / "best.keras")
     (folder / "history.csv").write_text("epoch,loss,val_loss\n0,1,1\n")
-    write_provenance(CONFIG, measure_normalisation(land), folder)
+    write_provenance(folder, CONFIG, normalisation=measure_normalisation(land))
     return folder
 
 

@@ -28,14 +28,13 @@ from numpy.typing import NDArray
 from lai_training.config_files import read_yaml
 from lai_training.evaluation.ten_metres import score_wald
 from lai_training.learn.checkpoints import BEST
-from lai_training.learn.config import FitConfig, PoolConfig, read_config
+from lai_training.learn.config import FitConfig, PoolConfig, RestoreConfig
 from lai_training.learn.fit import fit
-from lai_training.learn.pools import Normalisation, load_pool
-from lai_training.learn.run_folder import read_normalisation
+from lai_training.learn.pools import Constants, load_pool
+from lai_training.learn.run_folder import read_provenance
 from lai_training.metrics import Scores, score
 from lai_training.networks import PAPER
-from lai_training.restore.config import RestoreConfig
-from lai_training.restore.fit import PROVENANCE, body_name, fit_bodies, is_body_run
+from lai_training.restore.fit import body_name, fit_bodies, is_body_run
 from lai_training.restore.network import BODIES, VARIABLE_SCALES, read_spectra
 from lai_training.restore.scenes import Scene
 from lai_training.simulation.landscapes import simulate_patches
@@ -150,14 +149,14 @@ def take_until(scenes: Sequence[Scene], moment: float) -> Iterator[Scene]:
 
 
 def predict_lai(
-    model: keras.Model, reflectance: NDArray[np.float32], normalisation: Normalisation
+    model: keras.Model, reflectance: NDArray[np.float32], normalisation: Constants
 ) -> NDArray[np.float32]:
     """Return LAI of (10, y, x) reflectance, NaN = no data, at nominal angles, (y, x)."""
     height, width = reflectance.shape[1:]
     pads = [(0, 0), (0, -height % POOLED_PX), (0, -width % POOLED_PX)]
     image = np.pad(reflectance, pads, constant_values=np.nan)
     inputs = clear_inputs(image, np.array(NOMINAL_COSINES, dtype="float32")[:, None, None])
-    features = build_features(inputs, {"normalisation": normalisation.contract()})
+    features = build_features(inputs, {"normalisation": normalisation})
     ones = np.ones((1, model.inputs[1].shape[-1]), dtype="float32")
     lai = model([features.transpose(1, 2, 0)[None], ones], training=False)
     image_of_lai: NDArray[np.float32] = keras.ops.convert_to_numpy(lai)[0, :height, :width, 0]
@@ -167,7 +166,7 @@ def predict_lai(
 def score_paper(run: Path, scenes: Iterable[Scene]) -> dict[str, Any]:
     """Return the scores of the paper's network against SL2P on real scenes, nominal angles."""
     model = keras.models.load_model(run / BEST, compile=False)
-    normalisation = read_normalisation(run)
+    normalisation = read_provenance(run)["normalisation"]
     known: list[NDArray[np.floating[Any]]] = []
     found: list[NDArray[np.floating[Any]]] = []
     for scene in scenes:
@@ -183,8 +182,7 @@ def restore_by(run: Path, resolution: int = 10) -> Any:  # noqa: ANN401 (a metho
     """Return the body of a run as a method of `score_wald`, run by Keras."""
     spec = BODIES[resolution]
     body = keras.models.load_model(run / body_name(resolution), compile=False)
-    provenance = json.loads((run / PROVENANCE).read_text(encoding="utf-8"))
-    constants = provenance["normalisation"][str(resolution)]
+    constants = read_provenance(run)["normalisation"][str(resolution)]
     cosines = np.array(NOMINAL_COSINES, dtype="float32")
 
     def predict(degraded: NDArray[np.float32]) -> dict[str, NDArray[np.floating[Any]]]:
@@ -218,7 +216,7 @@ def train(given: argparse.Namespace) -> Path:
         logger.info("%s is in %s after %.0f s", name, given.out, time.monotonic() - began)
 
     kept = runs / "paper" / "config.yaml"
-    paper = read_config(kept if kept.exists() else CONFIGS / "paper.yaml")
+    paper = read_yaml(kept if kept.exists() else CONFIGS / "paper.yaml", FitConfig)
     if not kept.exists():
         if given.tiny:
             sample = paper.samples.model_copy(update=TINY)

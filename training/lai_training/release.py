@@ -21,7 +21,7 @@ from lai_training.evaluation.scenes import read_real
 from lai_training.evaluation.scores import Case, run_cases, tabulate_scores
 from lai_training.learn.checkpoints import BEST, read_history
 from lai_training.learn.pools import Progress
-from lai_training.learn.run_folder import spec_of
+from lai_training.learn.run_folder import read_provenance
 from lai_training.metrics import Scores
 from lai_training.reporting import write_files
 from lai_training.restore.fit import is_body_run
@@ -104,7 +104,7 @@ def _refuse_unfinished(run: Path) -> None:
     """Raise `ExportError` where a network of the paper was not fitted to the end."""
     if not (run / BEST).exists():
         raise ExportError(f"{run} holds no {BEST}: finish the run with lai-train fit first")
-    epochs = spec_of(run)[1]["config"]["epochs"]
+    epochs = read_provenance(run)["config"]["epochs"]
     if (done := len(read_history(run, epochs))) < epochs:
         raise ExportError(
             f"{run} has {done} of {epochs} epochs: finish it with lai-train fit first"

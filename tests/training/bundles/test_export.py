@@ -46,7 +46,7 @@ def exported(tmp_path_factory, land):
     keras.utils.set_random_seed(5)
     model = build_network("mlp")
     config = FitConfig.model_validate({"network": "mlp", **CONFIG})
-    write_provenance(config, measure_normalisation(land), folder)
+    write_provenance(folder, config, normalisation=measure_normalisation(land))
     return model, build_graph(model), folder
 
 

@@ -62,7 +62,8 @@ def test_a_draw_of_the_paper_is_its_network_with_masks_up_to_the_border(paper, g
 
 
 def test_the_spread_in_the_udf_is_that_of_its_draws(graph, land, rng, tmp_path):
-    write_provenance(FitConfig.model_validate(CONFIG), measure_normalisation(land), tmp_path)
+    config = FitConfig.model_validate(CONFIG)
+    write_provenance(tmp_path, config, normalisation=measure_normalisation(land))
     description = describe_model(tmp_path, graph, version="1.0.0")
     bundle = write_members(tmp_path / "b.zip", list_members(description, {"model": graph}))
     cube = fake_cube(rng, (48, 64)).isel(t=0, drop=True)

@@ -6,13 +6,14 @@ import xarray as xr
 
 from experiments.spectra.library import spectral_library
 from lai_training import sl2p
-from lai_training.learn.config import SampleConfig
+from lai_training.learn.config import PoolConfig, SampleConfig
 from lai_training.learn.pools import (
     NORMALISATION_LIMIT,
+    Pool,
     make_pool,
     measure_normalisation,
 )
-from lai_training.learn.samples import SampleStream, add_texture, build_batch, draw_training_masks
+from lai_training.learn.samples import PoolStream, add_texture, build_batch, draw_training_masks
 from lai_training.networks import MLP
 from lai_udf.predict import BANDS, FEATURES
 
@@ -30,7 +31,8 @@ def _batch(land, rng, **changes):
 
 
 def _stream(land, seed=3, **changes):
-    return SampleStream(land, measure_normalisation(land), MLP, _config(), steps=3, seed=seed)
+    normalisation = measure_normalisation(land)
+    return PoolStream(Pool(land), normalisation, MLP, _config(), steps=3, seed=seed, **changes)
 
 
 def _arrays(batch):
@@ -58,8 +60,7 @@ def test_another_seed_epoch_or_index_is_another_batch(land, change):
 
 
 def test_the_validation_batches_are_the_same_in_every_epoch(land):
-    normalisation = measure_normalisation(land)
-    fixed = SampleStream(land, normalisation, MLP, _config(), steps=3, seed=3, fixed=True)
+    fixed = _stream(land, fixed=True)
     before = fixed[0]
 
     fixed.on_epoch_end()
@@ -117,11 +118,11 @@ def test_features_are_finite_and_within_the_limit(land, seed):
 
 
 def test_masks_keep_their_mean_and_drop_at_the_rate_of_the_network(rng):
-    masks = draw_training_masks(2000, MLP, 1.0, rng)
+    masks = draw_training_masks(2000, 7, 0.1, 1.0, rng)
 
     assert set(np.unique(masks)) == {np.float32(0), np.float32(1 / 0.9)}
     assert masks.mean() == pytest.approx(1, abs=0.01)
-    assert (draw_training_masks(50, MLP, 0.0, rng) == 1).all()
+    assert (draw_training_masks(50, 7, 0.1, 0.0, rng) == 1).all()
 
 
 def test_roughness_touches_only_its_share_of_the_patches(land, rng):
@@ -143,9 +144,7 @@ def test_a_pool_is_the_same_for_the_same_seed_and_leaves_no_traces(tmp_path):
         make_pool(
             tmp_path / f"{name}.npy",
             library,
-            patches=8,
-            size_px=32,
-            seed=5,
+            PoolConfig(patches=8, size_px=32, seed=5),
             progress=lambda done, total: calls.append((done, total)),
         )
 
@@ -159,7 +158,8 @@ def test_a_pool_is_the_same_for_the_same_seed_and_leaves_no_traces(tmp_path):
 def test_a_pool_is_the_same_on_any_number_of_cores(tmp_path):
     library = spectral_library(2_000, np.random.default_rng(1))
     for cores in (1, 2):
-        make_pool(tmp_path / f"{cores}.npy", library, patches=66, size_px=16, seed=5, cores=cores)
+        config = PoolConfig(patches=66, size_px=32, seed=5)
+        make_pool(tmp_path / f"{cores}.npy", library, config, cores=cores)
 
     one, two = (np.load(tmp_path / f"{cores}.npy") for cores in (1, 2))
     np.testing.assert_array_equal(one, two)

@@ -12,7 +12,7 @@ from lai_training.bundles.export import pack_run, write_members
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.networks import open_networks
 from lai_training.evaluation.ten_metres import CUBIC, DETAIL, interpolate, score_wald
-from lai_training.restore.config import BodyConfig, RestoreConfig
+from lai_training.learn.config import BodyConfig, RestoreConfig
 from lai_training.restore.degradation import add_measured_noise, cover, degrade, move
 from lai_training.restore.fit import fit_bodies
 from lai_training.restore.network import (
@@ -23,7 +23,7 @@ from lai_training.restore.network import (
     build_body,
     read_spectra,
 )
-from lai_training.restore.samples import Patches, SampleStream, measure_constants
+from lai_training.restore.samples import BodyStream, Patches, measure_constants
 from lai_training.restore.scenes import (
     CLEAR_LOST,
     Scene,
@@ -66,7 +66,7 @@ def test_an_untrained_network_is_sl2p(resolution, scenes):
     spec = BODIES[resolution]
     network = attach_head(build_body(spec), spec)
     constants = measure_constants(scenes, spec.side)
-    (features, masks, spectra, cosines), target = SampleStream(
+    (features, masks, spectra, cosines), target = BodyStream(
         Patches(scenes), spec, CONFIG, constants
     )[0]
     made = keras.ops.convert_to_numpy(network([features, masks, spectra, cosines]))

@@ -22,8 +22,8 @@ from lai_training.errors import ConfigError
 from lai_training.learn.checkpoints import read_history
 from lai_training.learn.config import FitConfig, SampleConfig
 from lai_training.learn.fit import fit
-from lai_training.learn.pools import Floats, Normalisation, load_pool
-from lai_training.learn.run_folder import read_normalisation
+from lai_training.learn.pools import Constants, Floats, load_pool
+from lai_training.learn.run_folder import read_provenance
 from lai_training.learn.samples import build_batch
 from lai_training.networks import SPECS
 from lai_training.sl2p import predict_patches
@@ -128,9 +128,10 @@ def run_ablation(
         patches = np.asarray(
             load_pool(config.validation, pools).reflectance[:PATCHES], dtype="float32"
         )
-        history = pd.DataFrame(read_history(run, config.epochs)).astype("float64")
+        history = read_history(run, config.epochs)
+        constants = read_provenance(run)["normalisation"]
         samples = configs[plan.seeds[0], next(iter(plan.variants))].samples
-        scores = score_model(model, patches, read_normalisation(run), config.network, samples)
+        scores = score_model(model, patches, constants, config.network, samples)
         rows.append(
             AblationRow(
                 variant=name,
@@ -149,7 +150,7 @@ def run_ablation(
 def score_model(
     model: keras.Model,
     patches: Floats,
-    normalisation: Normalisation,
+    normalisation: Constants,
     network: str,
     samples: SampleConfig,
 ) -> dict[str, float]:
@@ -179,10 +180,11 @@ def score_model(
     return scores
 
 
-def label_features(features: Floats, normalisation: Normalisation, config: SampleConfig) -> Floats:
+def label_features(features: Floats, normalisation: Constants, config: SampleConfig) -> Floats:
     """Return SL2P's LAI of the network's input, (n, y, x)."""
     count = len(BANDS)
-    observed = features[..., :count] * normalisation.std + normalisation.mean
+    mean, std = (np.array(normalisation[key], dtype="float32") for key in ("mean", "std"))
+    observed = features[..., :count] * std + mean
     lai, _ = predict_patches(observed.transpose(0, 3, 1, 2), features[:, 0, 0, count + 1 :])
     return np.clip(lai, config.label_low, config.label_high)
 

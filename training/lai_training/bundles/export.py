@@ -19,8 +19,9 @@ from lai_training.bundles.graphs import Graph, channels_first, fold_norm
 from lai_training.bundles.model_item import Json, describe_bodies, describe_model
 from lai_training.errors import ExportError
 from lai_training.learn.checkpoints import BEST
+from lai_training.learn.run_folder import read_provenance
 from lai_training.networks import ANGLE_SLICE, BAND_COUNT, FEATURE_COUNT, PAPER, SPECS
-from lai_training.restore.fit import PROVENANCE, body_name, is_body_run
+from lai_training.restore.fit import body_name, is_body_run
 from lai_training.restore.network import BODIES, CONTEXT, READOUT, BodySpec
 from lai_udf.atomic import disk_errors, move_finished, work_folder
 
@@ -48,10 +49,7 @@ def pack_run(run: Path, *, version: str, residual_cloud: Json | None = None) -> 
 
 
 def _pack_bodies(run: Path, version: str, residual_cloud: Json | None) -> dict[str, bytes]:
-    try:
-        provenance = json.loads((run / PROVENANCE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{run} holds no finished run of both bodies: {error}") from error
+    provenance = read_provenance(run)
     provenance["config"]["scenes"] = Path(provenance["config"]["scenes"]).name  # not where it lay
     graphs: dict[str, bytes] = {}
     readouts: dict[int, list[Any]] = {}

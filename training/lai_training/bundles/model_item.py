@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lai_training.errors import ExportError
-from lai_training.learn.run_folder import spec_of
-from lai_training.networks import FEATURE_COUNT
+from lai_training.errors import FitError
+from lai_training.learn.run_folder import read_provenance
+from lai_training.networks import FEATURE_COUNT, SPECS
 from lai_training.restore.fit import body_name
 from lai_training.restore.network import BODIES, CONTEXT, fold_sl2p
 from lai_training.sl2p.tables import VARIABLES, load_network
@@ -41,8 +41,11 @@ def describe_model(run: Path, graph: bytes, *, version: str) -> Json:
     Raises:
         FitError: the folder holds no run.
     """
-    spec, provenance = spec_of(run)
+    provenance = read_provenance(run)
     config = provenance["config"]
+    if config["network"] not in SPECS:
+        raise FitError(f"{run} holds the network {config['network']}: known are {', '.join(SPECS)}")
+    spec = SPECS[config["network"]]
     contract = {
         "version": 1,
         "features": list(FEATURES),
@@ -254,12 +257,10 @@ def describe_variables() -> Json:
 def domain_contract() -> Json:
     """Return SL2P's definition domain (set 2_1) as the UDF reads it.
 
-    Cells are SNAP's numbers 1-10 per band, less one, written as the digits of one number. Raises
-    `ExportError` where the set has no domain.
+    Cells are SNAP's numbers 1-10 per band, less one, written as the digits of one number.
     """
     net = load_network("LAI", "2_1", "S2A")
-    if net.domain is None:
-        raise ExportError("SL2P 2_1 LAI has no definition domain table")
+    assert net.domain is not None  # FCOVER alone has none
     return {
         "bands": list(net.inputs[:-3]),
         "minimum": [float(value) for value in net.domain.minimum],

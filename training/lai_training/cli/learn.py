@@ -94,11 +94,11 @@ def fit(
     ] = None,
 ) -> None:
     """Fit a network, or go on with a fit."""
-    from lai_training.learn.config import FitConfig, read_any_config
+    from lai_training.learn.config import FitConfig, read_config
 
     folder = run or Path("runs") / config.stem
     with one_sentence():
-        experiment = read_any_config(config)
+        experiment = read_config(config)
         if not isinstance(experiment, FitConfig):
             from lai_training.restore.fit import fit_bodies
             from lai_training.restore.scenes import read_scenes

@@ -13,17 +13,14 @@ the backup last: a kill at any moment leaves the files of some finished epoch. T
 holds how far it got (steps of the optimizer), so no two files can disagree about it.
 """
 
-import csv
 import logging
 import math
-import shutil
 import time
-from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import keras
+import pandas as pd
 
 from lai_training.errors import FitError
 from lai_udf.atomic import disk_errors, move_finished, work_folder
@@ -45,8 +42,6 @@ def restore(model: keras.Model, run: Path, *, steps: int) -> int:
     Raises:
         FitError: the backup is damaged or of another network.
     """
-    for stale in run.glob(".lai-*.partial"):  # left by a kill
-        shutil.rmtree(stale, ignore_errors=True)
     backup = run / BACKUP
     if not backup.exists():
         return 0
@@ -60,13 +55,12 @@ def restore(model: keras.Model, run: Path, *, steps: int) -> int:
     return int(model.optimizer.iterations) // steps
 
 
-def read_history(run: Path, epochs: int) -> list[dict[str, Any]]:
+def read_history(run: Path, epochs: int) -> pd.DataFrame:
     """Return the rows of the first `epochs` epochs of a run."""
     path = run / HISTORY
     if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [row for row in csv.DictReader(file) if int(row["epoch"]) < epochs]
+        return pd.DataFrame({"epoch": [], "val_loss": []})
+    return pd.read_csv(path, float_precision="round_trip").query("epoch < @epochs")
 
 
 class AveragedWeights(keras.callbacks.SwapEMAWeights):  # type: ignore[misc]
@@ -88,8 +82,9 @@ class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._run = run
         self._patches = patches
-        self._rows = read_history(run, epochs_done)
-        self._best = min((float(row["val_loss"]) for row in self._rows), default=math.inf)
+        history = read_history(run, epochs_done)
+        self._rows = history.to_dict("records")
+        self._best = history["val_loss"].min() if len(history) else math.inf
         self._began = self._fitted = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -116,26 +111,24 @@ class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
                 f"{self._run}: the validation loss of epoch {epoch + 1} is {losses['val_loss']}; "
                 "look at the validation pool, or lower learning_rate, and fit into a new run"
             )
-        now = time.perf_counter()
-        seconds = round(now - self._began, 1)
+        seconds = round(time.perf_counter() - self._began, 1)
         rate = round(self._patches / max(self._fitted - self._began, 1e-3), 1)
         self._rows.append({"epoch": epoch, **losses, RATE: rate, "seconds": seconds})
-        kept = (HISTORY, CURVES) if find_spec("matplotlib") else (HISTORY,)
+        history = pd.DataFrame(self._rows)
+        last = [RATE, "seconds"]
+        names = ["epoch", *sorted(set(history) - {"epoch", *last}), *last]
         backup = self._run / BACKUP
-        files: dict[Path, Path] = {}
         with work_folder(self._run) as work, disk_errors(self._run):
             if losses["val_loss"] < self._best:
                 self._best = losses["val_loss"]
                 self.model.save(work / BEST)
-                files[work / BEST] = self._run / BEST
-            _write_rows(work / HISTORY, self._rows)
-            if CURVES in kept:
-                draw_losses(self._rows, work / CURVES)
+            history[names].to_csv(work / HISTORY, index=False)
+            if find_spec("matplotlib"):
+                draw_losses(history, work / CURVES)
+            files = {path: self._run / path.name for path in work.iterdir()}
             self.model.save_weights(work / backup.name)
             backup.parent.mkdir(exist_ok=True)
-            files |= {work / name: self._run / name for name in kept}
-            files[work / backup.name] = backup
-            move_finished(files)
+            move_finished({**files, work / backup.name: backup})
         logger.info(
             "epoch %d: loss %.5f, validation %.5f (best %.5f), %.0f s, %.0f patches/s",
             epoch + 1,
@@ -147,38 +140,25 @@ class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
         )
 
 
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    last = (RATE, "seconds")
-    names = ["epoch", *sorted(set().union(*rows) - {"epoch", *last}), *last]
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def draw_losses(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw training and validation loss over the epochs (the paper's figures 3 and 4).
-
-    `rows` are those of `history.csv`, numbers or their text.
-    """
+def draw_losses(history: pd.DataFrame, path: Path) -> None:
+    """Draw training and validation loss over the epochs (the paper's figures 3 and 4)."""
     from matplotlib.figure import Figure  # slow to import, and only drawn here
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-    epochs = [int(row["epoch"]) + 1 for row in rows]
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     for key, label, style in (
         ("loss", "training (noise, gaps and dropout)", "0.55"),
         ("val_loss", "validation (no dropout)", "black"),
     ):
-        losses = [float(row[key]) for row in rows]
-        axes.plot(epochs, losses, color=style, marker="." if len(rows) < 20 else "", label=label)
-    if all(float(row[key]) > 0 for row in rows for key in ("loss", "val_loss")):
+        marker = "." if len(history) < 20 else ""
+        axes.plot(history["epoch"] + 1, history[key], color=style, marker=marker, label=label)
+    if (history[["loss", "val_loss"]] > 0).all(axis=None):
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="epoch", ylabel="weighted loss", xlim=(0.5, len(rows) + 0.5))
+    axes.set(xlabel="epoch", ylabel="weighted loss", xlim=(0.5, len(history) + 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import keras
 
+from lai_training.datasets.pool import open_prepared
 from lai_training.errors import FitError
 from lai_training.learn.checkpoints import BEST, AveragedWeights, KeepRun, restore
 from lai_training.learn.config import FitConfig, PreparedConfig
 from lai_training.learn.pools import (
-    Normalisation,
+    Constants,
     Pool,
     Progress,
     load_pool,
     measure_normalisation,
     measure_range,
     normalise_by_range,
-    open_real,
 )
-from lai_training.learn.run_folder import refuse_other_config, write_provenance
-from lai_training.learn.samples import SampleStream
+from lai_training.learn.run_folder import describe_data, refuse_other_config, write_provenance
+from lai_training.learn.samples import PoolStream
 from lai_training.networks import SPECS, build_network
 
 
@@ -72,27 +72,25 @@ def fit(
     compile_model(model, config)
     done = restore(model, run, steps=config.steps)
     if done == 0:
-        write_provenance(config, normalisation, run)
+        pools_used = {"pool": config.pool, "validation": config.validation}
+        data = {name: describe_data(pool) for name, pool in pools_used.items()}
+        write_provenance(run, config, normalisation=normalisation, data=data)
     if done < config.epochs:
-        stream = _stream(training, normalisation, config)
-        held_out_stream = _stream(held_out, normalisation, config, held_out=True)
-        stream.workers = held_out_stream.workers = workers
-        set_epoch = keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, logs: setattr(stream, "epoch", epoch)
-        )
+        stream = _stream(training, normalisation, config, workers)
+        stream.epoch = done
         total = config.epochs * config.steps
         keep = KeepRun(run, epochs_done=done, patches=config.steps * config.samples.batch)
         # Validation and checkpoints see the averaged weights.
         averaged = [AveragedWeights(resumed=done > 0)] if config.ema_momentum else []
-        watched = watch_batches(progress, until, done * config.steps, total)
+        watch = watch_batches(model, progress, until, done * config.steps, total)
         model.fit(
             stream,
-            validation_data=held_out_stream,
+            validation_data=_stream(held_out, normalisation, config, workers, held_out=True),
             initial_epoch=done,
             epochs=config.epochs,
             shuffle=False,  # a resumed run gets the batches in the same order as a whole one
             verbose=0,
-            callbacks=[set_epoch, *averaged, *watched, keep],  # they act in this order
+            callbacks=[*averaged, watch, keep],  # they act in this order
         )
     best = run / BEST
     if not best.exists():
@@ -100,35 +98,27 @@ def fit(
     return best
 
 
-def _normalise(config: FitConfig, pool: Pool) -> Normalisation:
+def _normalise(config: FitConfig, pool: Pool) -> Constants:
     """Return the constants that the config asks for, measured on the training pool."""
     if config.normalisation == "mean_std":
         return measure_normalisation(pool.reflectance)
     if isinstance(config.pool, PreparedConfig):
-        limits = open_real(config.pool).manifest.normalisation
+        limits = open_prepared(Path(config.pool.prepared), config.pool.split).manifest.normalisation
         return normalise_by_range(limits.lowest, limits.highest)
     return measure_range(pool.reflectance)
 
 
 def _stream(
-    pool: Pool, normalisation: Normalisation, config: FitConfig, *, held_out: bool = False
-) -> SampleStream:
+    pool: Pool, normalisation: Constants, config: FitConfig, workers: int, *, held_out: bool = False
+) -> PoolStream:
     """Return training samples, others in every epoch; held out: the same, without dropout."""
     samples, steps = config.samples, config.steps
     if held_out:
         samples = samples.model_copy(update={"masked_draw_share": 0.0})
         steps = math.ceil(len(pool.reflectance) / samples.batch)
-    return SampleStream(
-        pool.reflectance,
-        normalisation,
-        SPECS[config.network],
-        samples,
-        steps=steps,
-        seed=config.seed + held_out,
-        fixed=held_out,
-        cosines=pool.cosines,
-        lai=pool.lai,
-    )
+    seed, spec = config.seed + held_out, SPECS[config.network]
+    draws = {"steps": steps, "seed": seed, "workers": workers, "fixed": held_out}
+    return PoolStream(pool, normalisation, spec, samples, **draws)
 
 
 def compile_model(model: keras.Model, config: FitConfig) -> None:
@@ -173,34 +163,19 @@ def compiles() -> bool:
 
 
 def watch_batches(
-    progress: Progress | None, until: float | None, done: int, total: int
-) -> list[keras.callbacks.Callback]:
-    """Return callbacks that count batches from `done` on, and end a fit when its time is over.
+    model: keras.Model, progress: Progress | None, until: float | None, done: int, total: int
+) -> keras.callbacks.Callback:
+    """Return a callback that counts batches from `done` on, and ends a fit when its time is over.
 
     `until` is a `time.monotonic()`: the first batch done after it is the last; the epoch ends
     there, with its validation and its files.
     """
-    callbacks: list[keras.callbacks.Callback] = []
-    if progress:
-        batches = iter(range(done + 1, total + 1))
-        callbacks.append(
-            keras.callbacks.LambdaCallback(
-                on_train_batch_end=lambda batch, logs: progress(next(batches), total)
-            )
-        )
-    if until is not None:
-        callbacks.append(StopAt(until))
-    return callbacks
+    batches = iter(range(done + 1, total + 1))
 
+    def watch(batch: int, logs: object) -> None:
+        if progress:
+            progress(next(batches), total)
+        if until is not None and time.monotonic() >= until:
+            model.stop_training = True
 
-class StopAt(keras.callbacks.Callback):  # type: ignore[misc]
-    """End a fit after the first batch that is done at `moment`, `time.monotonic()`."""
-
-    def __init__(self, moment: float) -> None:
-        super().__init__()
-        self._moment = moment
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Stop where the time is over."""
-        if time.monotonic() >= self._moment:
-            self.model.stop_training = True
+    return keras.callbacks.LambdaCallback(on_train_batch_end=watch)

@@ -18,18 +18,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lai_training.datasets.pool import PreparedPool, open_prepared
+from lai_training.datasets.pool import open_prepared
 from lai_training.learn.config import PoolConfig, PreparedConfig
 from lai_training.simulation.landscapes import simulate_patches
 from lai_training.simulation.spectral_library import SpectralLibrary, shipped_library
-from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.atomic import new_files
 from lai_udf.predict import BANDS
 
 Floats = NDArray[np.float32]
+Constants = dict[str, Any]
+"""Of eq. 1 of the paper, as in `model.json`: `mean` and `std`, (10,) reflectance, and `limit`, at
+which normalised values are cut."""
 Progress = Callable[[int, int], None]
 """Called with (patches done, all)."""
 SIMULATED_TOGETHER = 64
 """Patches."""
+NORMALISATION_LIMIT = 8.0
+"""What lies beyond is no land."""
 
 logger = logging.getLogger("lai_training")
 
@@ -62,59 +67,42 @@ def load_pool(
         OutputNotWritableError: `pools` refuses.
     """
     if isinstance(config, PreparedConfig):
-        real = open_real(config)
-        given = real.manifest.settings["labels"] is not None
-        return Pool(real.reflectance, real.cosines, real.lai if given else None)
+        real = open_prepared(Path(config.prepared), config.split)
+        from_elsewhere = real.manifest.settings["labels"] is not None
+        return Pool(real.reflectance, real.cosines, real.lai if from_elsewhere else None)
     path = pools / f"patches-{config.patches}x{config.size_px}-seed{config.seed}.npy"
     if not path.exists():
         logger.info("simulating %d patches of %d px", config.patches, config.size_px)
-        make_pool(
-            path,
-            shipped_library("training"),
-            patches=config.patches,
-            size_px=config.size_px,
-            seed=config.seed,
-            progress=progress,
-            cores=cores,
-        )
+        make_pool(path, shipped_library("training"), config, progress=progress, cores=cores)
     return Pool(np.load(path, mmap_mode="r"))
-
-
-def open_real(config: PreparedConfig) -> PreparedPool:
-    """Open a split of what `lai-train prepare` wrote."""
-    return open_prepared(Path(config.prepared), config.split)
 
 
 def make_pool(
     path: Path,
     library: SpectralLibrary,
+    config: PoolConfig,
     *,
-    patches: int,
-    size_px: int,
-    seed: int,
     progress: Progress | None = None,
     cores: int = 1,
 ) -> None:
     """Simulate a pool of clean patches into a float16 `.npy`, a few at a time, atomically.
 
     Half precision costs 0.05 % of the reflectance, and the label is made of what is stored. The
-    pool is the same on any number of cores. `progress` is called with (done, all). Raises
-    `OutputNotWritableError` where the disk refuses.
+    pool is the same on any number of cores.
     """
-    shape = (patches, len(BANDS), size_px, size_px)
-    starts = range(0, patches, SIMULATED_TOGETHER)
-    with work_folder(path.parent) as work, disk_errors(path.parent):
+    shape = (config.patches, len(BANDS), config.size_px, config.size_px)
+    starts = range(0, config.patches, SIMULATED_TOGETHER)
+    with new_files(path.parent) as work:
         unfinished = work / path.name
         np.lib.format.open_memmap(unfinished, mode="w+", dtype="float16", shape=shape).flush()
-        simulate = partial(_simulate, unfinished, library, seed)
+        simulate = partial(_simulate, unfinished, library, config.seed)
         spawn = get_context("spawn")  # a fork would copy the threads of a backend
         several = cores > 1 and len(starts) > 1
         with ProcessPoolExecutor(cores, spawn) if several else nullcontext() as simulators:
             counts = simulators.map(simulate, starts) if simulators else map(simulate, starts)
             for done in accumulate(counts):
                 if progress:
-                    progress(done, patches)
-        move_finished({unfinished: path})
+                    progress(done, config.patches)
 
 
 def _simulate(path: Path, library: SpectralLibrary, seed: int, start: int) -> int:
@@ -126,50 +114,33 @@ def _simulate(path: Path, library: SpectralLibrary, seed: int, start: int) -> in
     return len(rows)
 
 
-NORMALISATION_LIMIT = 8.0
-"""Normalised values are cut here: what lies beyond is no land."""
-
-
-@dataclass(frozen=True, eq=False)
-class Normalisation:
-    """Constants of eq. 1 (section 4.2), frozen in reflectance units for all images."""
-
-    mean: Floats
-    """(10,), reflectance."""
-    std: Floats
-    """(10,), reflectance."""
-
-    def contract(self) -> dict[str, Any]:
-        """Return the `normalisation` block of `model.json`."""
-        return {
-            "mean": [round(float(value), 6) for value in self.mean],
-            "std": [round(float(value), 6) for value in self.std],
-            "limit": NORMALISATION_LIMIT,
-        }
-
-
-def measure_normalisation(pool: Floats) -> Normalisation:
+def measure_normalisation(pool: Floats) -> Constants:
     """Return mean and standard deviation per band over every tenth patch of the pool."""
     some = np.asarray(pool[::10], dtype="float64")
-    return Normalisation(
-        mean=np.nanmean(some, axis=(0, 2, 3)).astype("float32"),
-        std=np.nanstd(some, axis=(0, 2, 3)).astype("float32"),
-    )
+    return name_constants(np.nanmean(some, axis=(0, 2, 3)), np.nanstd(some, axis=(0, 2, 3)))
 
 
-def normalise_by_range(lowest: ArrayLike, highest: ArrayLike) -> Normalisation:
-    """Return eq. 1 as the paper has it: `lowest` becomes 0, `highest` 1.
-
-    Args:
-        lowest: (10,) reflectance, the smallest 2nd percentile of any image.
-        highest: (10,) reflectance, the largest 98th percentile of any image.
-    """
-    low, high = (np.asarray(limits, dtype="float32") for limits in (lowest, highest))
-    return Normalisation(mean=low, std=high - low)
-
-
-def measure_range(pool: Floats) -> Normalisation:
-    """Return eq. 1 with every tenth patch of the pool taken for an image."""
+def measure_range(pool: Floats) -> Constants:
+    """Return `normalise_by_range` with every tenth patch of the pool taken for an image."""
     some = np.asarray(pool[::10], dtype="float32")
     low, high = np.nanpercentile(some, (2, 98), axis=(2, 3))
     return normalise_by_range(np.nanmin(low, axis=0), np.nanmax(high, axis=0))
+
+
+def normalise_by_range(lowest: ArrayLike, highest: ArrayLike) -> Constants:
+    """Return eq. 1 as the paper has it: `lowest` becomes 0, `highest` 1, (10,) reflectance each.
+
+    They are the smallest 2nd and the largest 98th percentile of any image.
+    """
+    low, high = (np.asarray(limits, dtype="float32") for limits in (lowest, highest))
+    return name_constants(low, high - low)
+
+
+def name_constants(mean: ArrayLike, std: ArrayLike) -> Constants:
+    """Return constants as `model.json` holds them."""
+    mean, std = (np.asarray(values, dtype="float32").tolist() for values in (mean, std))
+    return {
+        "mean": [round(value, 6) for value in mean],
+        "std": [round(value, 6) for value in std],
+        "limit": NORMALISATION_LIMIT,
+    }

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import yaml
 
+from lai_training.config_files import read_yaml
 from lai_training.datasets.manifest import MANIFEST
+from lai_training.datasets.pool import open_prepared
 from lai_training.errors import FitError
-from lai_training.learn.config import FitConfig, PoolConfig, PreparedConfig, read_config
-from lai_training.learn.pools import Normalisation, open_real
-from lai_training.networks import SPECS, NetworkSpec
+from lai_training.learn.config import FitConfig, PoolConfig, PreparedConfig, RestoreConfig
 from lai_training.reporting import write_files
 
 CONFIG = "config.yaml"
@@ -33,41 +32,38 @@ def refuse_other_config(config: FitConfig, run: Path) -> None:
     path = run / CONFIG
     if not path.exists():
         return
-    found = read_config(path).model_dump()
-    if differing := [key for key, value in config.model_dump().items() if found[key] != value]:
+    before = read_yaml(path, FitConfig).model_dump()
+    if differing := [key for key, value in config.model_dump().items() if before[key] != value]:
         raise FitError(
             f"{run} holds a run of another config (it differs in {', '.join(differing)}): "
             "choose another --run, or delete that folder"
         )
 
 
-def write_provenance(config: FitConfig, normalisation: Normalisation, run: Path) -> None:
-    """Write what it takes to repeat the run beside its weights."""
-    provenance = {
-        **describe_machine(),
-        "normalisation": normalisation.contract(),
-        "data": {
-            name: _describe_data(pool)
-            for name, pool in (("pool", config.pool), ("validation", config.validation))
-        },
-        "config": config.model_dump(),
-    }
+def write_provenance(
+    run: Path,
+    config: FitConfig | RestoreConfig,
+    **facts: Any,  # noqa: ANN401  (what JSON holds)
+) -> None:
+    """Write config and provenance of a run: what it takes to repeat it."""
+    stated = config.model_dump(mode="json")
+    provenance = {**describe_machine(), "config": stated, **facts}
     texts = {
         PROVENANCE: json.dumps(provenance, indent=2),
-        CONFIG: yaml.safe_dump(config.model_dump(), sort_keys=False),
+        CONFIG: yaml.safe_dump(stated, sort_keys=False),
     }
     write_files(run, {}, texts)
 
 
-def _describe_data(config: PoolConfig | PreparedConfig) -> dict[str, Any]:
+def describe_data(config: PoolConfig | PreparedConfig) -> dict[str, Any]:
     """Return what a run's patches are: simulated, or which products by which manifest."""
     if not isinstance(config, PreparedConfig):
         return {"simulated": config.model_dump()}
-    manifest = open_real(config).manifest
-    text = (Path(config.prepared) / MANIFEST).read_bytes()
+    folder = Path(config.prepared)
+    manifest = open_prepared(folder, config.split).manifest
     products = [each for each in manifest.products if config.split in each.patches]
     return {
-        "manifest_sha256": hashlib.sha256(text).hexdigest(),
+        "manifest_sha256": hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
         "patches": manifest.splits[config.split].patches,
         "products": {each.product_id: each.checksum for each in products},
     }
@@ -100,24 +96,10 @@ def find_commit() -> str:
     return result.stdout.strip() or "unknown"
 
 
-def spec_of(run: Path) -> tuple[NetworkSpec, dict[str, Any]]:
-    """Return the network's promises and the provenance of a run.
-
-    Raises:
-        FitError: the folder holds no run, or that of a network that is no more.
-    """
+def read_provenance(run: Path) -> dict[str, Any]:
+    """Return `provenance.json` of a run; raise `FitError` where the folder holds none."""
     try:
         provenance: dict[str, Any] = json.loads((run / PROVENANCE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FitError(f"{run} is not the folder of a run: {error}") from error
-    network = provenance["config"]["network"]
-    if network not in SPECS:
-        raise FitError(f"{run} holds the network {network}; known are {', '.join(SPECS)}")
-    return SPECS[network], provenance
-
-
-def read_normalisation(run: Path) -> Normalisation:
-    """Return the constants that a run was fitted with."""
-    constants = spec_of(run)[1]["normalisation"]
-    mean, std = (np.array(constants[key], dtype="float32") for key in ("mean", "std"))
-    return Normalisation(mean, std)
+    return provenance

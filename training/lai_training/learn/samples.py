@@ -10,13 +10,16 @@ were perfect. Angles are drawn per patch; for a share of the patches they are wi
 the network and SL2P both get the nominal angles, which is what a cube without angle bands means.
 """
 
+import copy
+from typing import Any
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from lai_training import sl2p
 from lai_training.learn.config import SampleConfig
-from lai_training.learn.pools import Normalisation
+from lai_training.learn.pools import Constants, Pool
 from lai_training.networks import NetworkSpec
 from lai_udf.predict import FEATURES, NOMINAL_COSINES, build_features, clear_inputs
 
@@ -102,14 +105,14 @@ def draw_missing(
 
 
 def draw_training_masks(
-    count: int, spec: NetworkSpec, share: float, rng: np.random.Generator
+    count: int, channels: int, rate: float, share: float, rng: np.random.Generator
 ) -> Floats:
-    """Draw dropout masks: (count, mask_count) float32, 0 = dropped, 1 / (1 - rate) = kept.
+    """Draw dropout masks: (count, channels) float32, 0 = dropped, 1 / (1 - rate) = kept.
 
     `share` is the probability that a patch is seen through a draw, 0-1; the others get ones.
     """
-    kept = rng.random((count, spec.mask_count)) >= spec.dropout_rate
-    masks = np.where(kept, 1 / (1 - spec.dropout_rate), 0.0)
+    kept = rng.random((count, channels)) >= rate
+    masks = np.where(kept, 1 / (1 - rate), 0.0)
     masks[rng.random(count) >= share] = 1.0
     return masks.astype("float32")
 
@@ -142,7 +145,7 @@ def cut_some(
 
 def build_batch(
     clean: Floats,
-    normalisation: Normalisation,
+    normalisation: Constants,
     spec: NetworkSpec,
     config: SampleConfig,
     rng: np.random.Generator,
@@ -167,13 +170,15 @@ def build_batch(
     missing = draw_missing((count, height, width), config.missing_share, rng)
     missing |= np.isnan(clean).any(axis=1) | np.isnan(lai)
     observed, noisy = add_noise(clean, config, rng)
-    contract = {"normalisation": normalisation.contract()}
     features = np.empty((count, height, width, len(FEATURES)), dtype="float32")
     for index in range(count):
         observed[index, :, missing[index]] = np.nan
         inputs = clear_inputs(observed[index], cosines[index, :, None, None])
-        features[index] = build_features(inputs, contract).transpose(1, 2, 0)
-    masks = draw_training_masks(count, spec, config.masked_draw_share, rng)
+        features[index] = build_features(inputs, {"normalisation": normalisation}).transpose(
+            1, 2, 0
+        )
+    share, rate = config.masked_draw_share, spec.dropout_rate
+    masks = draw_training_masks(count, spec.mask_count, rate, share, rng)
     untouched = ~noisy & (masks == 1).all(axis=1)
     weight = np.where(untouched, np.float32(config.clean_weight), np.float32(1))
     weights = np.where(missing, np.float32(0), weight[:, None, None])
@@ -185,46 +190,49 @@ def build_batch(
 
 
 class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches drawn from a pool; batch `index` of epoch `epoch` is always the same."""
+    """Batches; batch `index` of epoch `epoch` is a function of the seed alone."""
 
-    def __init__(
-        self,
-        pool: Floats,
-        normalisation: Normalisation,
-        spec: NetworkSpec,
-        config: SampleConfig,
-        *,
-        steps: int,
-        seed: int,
-        fixed: bool = False,
-        cosines: Floats | None = None,
-        lai: Floats | None = None,
-    ) -> None:
-        """Draw `steps` batches an epoch; with `fixed`, the same ones in every epoch.
-
-        `cosines`, (len(pool), 3): the angles of real patches; simulated ones get drawn angles.
-        `lai`, (len(pool), y, x): labels from elsewhere; none = SL2P's.
-        """
-        super().__init__(workers=1)
-        self._source = (pool, normalisation, spec, config)
+    def __init__(self, *, steps: int, seed: int, workers: int = 1, fixed: bool = False) -> None:
+        """Draw `steps` batches an epoch; with `fixed`, the same ones in every epoch."""
+        super().__init__(workers=workers)
         self._steps, self._seed, self._fixed = steps, seed, fixed
-        self._cosines, self._lai = cosines, lai
         self.epoch = 0
 
     def __len__(self) -> int:
         return self._steps
 
-    def __getitem__(self, index: int) -> Batch:
-        pool, normalisation, spec, config = self._source
-        draw = (self._seed, 0 if self._fixed else self.epoch, index)
-        rng = np.random.default_rng(draw)
-        clean, sources = cut_some(pool, config, rng)
-        cosines = None if self._cosines is None else self._cosines[sources]
-        lai = None
-        if self._lai is not None:  # the same draw cuts, turns and flips in the same way
-            lai, _ = cut_some(self._lai, config, np.random.default_rng(draw))
-        return build_batch(clean, normalisation, spec, config, rng, cosines=cosines, lai=lai)
+    def __getitem__(self, index: int) -> Any:  # noqa: ANN401  (what `build` returns)
+        epoch = 0 if self._fixed else self.epoch
+        return self.build(np.random.default_rng((self._seed, epoch, index)))
+
+    def build(self, rng: np.random.Generator) -> Any:  # noqa: ANN401  (inputs, targets, weights)
+        """Return a batch of what the generator draws."""
+        raise NotImplementedError
 
     def on_epoch_end(self) -> None:
         """Move on to the draws of the next epoch."""
         self.epoch += 1
+
+
+class PoolStream(SampleStream):
+    """Batches of a pool, as `build_batch` returns them."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        normalisation: Constants,
+        spec: NetworkSpec,
+        config: SampleConfig,
+        **draws: Any,  # noqa: ANN401  (of `SampleStream`)
+    ) -> None:
+        super().__init__(**draws)
+        self._pool, self._arguments = pool, (normalisation, spec, config)
+        self._config = config
+
+    def build(self, rng: np.random.Generator) -> Batch:
+        """Cut patches of the pool, with their angles and labels where it holds some."""
+        pool, same_draw = self._pool, copy.deepcopy(rng)
+        clean, rows = cut_some(pool.reflectance, self._config, rng)
+        cosines = None if pool.cosines is None else pool.cosines[rows]
+        lai = None if pool.lai is None else cut_some(pool.lai, self._config, same_draw)[0]
+        return build_batch(clean, *self._arguments, rng, cosines=cosines, lai=lai)

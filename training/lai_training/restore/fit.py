@@ -4,7 +4,6 @@ The folder holds `body_20m.keras`, `body_10m.keras`, `config.yaml`, `history.csv
 `provenance.json` (commit, versions, scenes, constants); `lai-train export` makes a bundle of it.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -14,22 +13,20 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
-import yaml
 from keras import ops
 
-from lai_training.learn.config import PoolConfig
+from lai_training.learn.checkpoints import HISTORY
+from lai_training.learn.config import BodyConfig, PoolConfig, RestoreConfig
 from lai_training.learn.fit import compiles, schedule_cosine, watch_batches
-from lai_training.learn.pools import Progress, load_pool
-from lai_training.learn.run_folder import describe_machine
-from lai_training.restore.config import BodyConfig, RestoreConfig
+from lai_training.learn.pools import Constants, Progress, load_pool
+from lai_training.learn.run_folder import write_provenance
 from lai_training.restore.network import BODIES, READOUT, BodySpec, attach_head, build_body
-from lai_training.restore.samples import Patches, SampleStream, measure_constants, measure_detail
+from lai_training.restore.samples import BodyStream, Patches, measure_constants, measure_detail
 from lai_training.restore.scenes import Scene
 from lai_training.sl2p.tables import VARIABLES
-from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.atomic import new_files
 from lai_udf.predict import BANDS
 
-PROVENANCE, CONFIG, HISTORY = "provenance.json", "config.yaml", "history.csv"
 SIMULATED_PX, SIMULATED_SEED = 64, 7
 SPREAD_20M = np.full(len(BANDS), 0.01, dtype="float32")
 """Unit of the bands' part of the loss at 20 m, reflectance."""
@@ -69,14 +66,9 @@ def fit_bodies(
         size = {"patches": config.simulated_patches, "size_px": SIMULATED_PX}
         simulated = load_pool(PoolConfig(**size, seed=SIMULATED_SEED), pools).reflectance
     patches = Patches(scenes, simulated)
-    provenance: dict[str, Any] = {
-        **describe_machine(),
-        "config": config.model_dump(),
-        "scenes": [scene.name for scene in scenes],
-        "normalisation": {},
-    }
-    rows: list[dict[str, Any]] = []
-    with work_folder(run) as work, disk_errors(run):
+    normalisation: dict[str, Constants] = {}
+    history: list[dict[str, Any]] = []
+    with new_files(run) as work:
         for left, (resolution, spec) in zip((2, 1), BODIES.items(), strict=True):
             now = time.monotonic()
             stop = None if until is None else now + max(until - now, 0) / left
@@ -84,18 +76,15 @@ def fit_bodies(
                 config, patches, spec, progress=progress, until=stop, workers=workers
             )
             body.save(work / body_name(resolution))
-            provenance["normalisation"][str(resolution)] = constants
-            rows += [
+            normalisation[str(resolution)] = constants
+            history += [
                 {"resolution": resolution, "epoch": epoch, "loss": loss}
                 for epoch, loss in enumerate(losses)
             ]
             logger.info("body of %d m: loss %.5f", resolution, losses[-1])
-        pd.DataFrame(rows).to_csv(work / HISTORY, index=False)
-        text = yaml.safe_dump(json.loads(config.model_dump_json()), sort_keys=False)
-        (work / CONFIG).write_text(text, encoding="utf-8")
-        (work / PROVENANCE).write_text(json.dumps(provenance, indent=2), encoding="utf-8")
-        names = [*map(body_name, BODIES), HISTORY, CONFIG, PROVENANCE]
-        move_finished({work / name: run / name for name in names})
+        pd.DataFrame(history).to_csv(work / HISTORY, index=False)
+        names = [scene.name for scene in scenes]
+        write_provenance(work, config, scenes=names, normalisation=normalisation)
     return run
 
 
@@ -107,7 +96,7 @@ def fit_body(
     progress: Progress | None = None,
     until: float | None = None,
     workers: int = 1,
-) -> tuple[keras.Model, dict[str, Any], list[float]]:
+) -> tuple[keras.Model, Constants, list[float]]:
     """Fit one body; return it, its normalisation and the loss of each epoch."""
     own = config.body(spec.resolution)
     keras.utils.set_random_seed(config.seed)
@@ -119,10 +108,9 @@ def fit_body(
     schedule = schedule_cosine(own.learning_rate, total, alpha=0.01, warmup=100)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0)
     network.compile(optimizer, loss=make_loss(own, spread), jit_compile=compiles())
-    callbacks = watch_batches(progress, until, 0, total)
-    stream = SampleStream(patches, spec, config, constants)
-    stream.workers = workers
-    history = network.fit(stream, epochs=own.epochs, shuffle=False, verbose=0, callbacks=callbacks)
+    watch = watch_batches(network, progress, until, 0, total)
+    stream = BodyStream(patches, spec, config, constants, workers=workers)
+    history = network.fit(stream, epochs=own.epochs, shuffle=False, verbose=0, callbacks=[watch])
     kernel = body.get_layer(READOUT).kernel
     kernel.assign(kernel * own.strength)
     return body, constants, [float(loss) for loss in history.history["loss"]]

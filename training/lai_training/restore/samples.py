@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from lai_training.learn.pools import NORMALISATION_LIMIT
-from lai_training.learn.samples import draw_cosines, draw_missing
-from lai_training.restore.config import RestoreConfig
+from lai_training.learn.config import RestoreConfig
+from lai_training.learn.pools import Constants, name_constants
+from lai_training.learn.samples import (
+    SampleStream,
+    draw_cosines,
+    draw_missing,
+    draw_training_masks,
+)
 from lai_training.restore.degradation import add_measured_noise, cover, degrade, move
 from lai_training.restore.network import BodySpec, read_spectra
 from lai_training.restore.scenes import Scene, find_valid_vegetation
@@ -34,14 +37,10 @@ class Patches:
     """(n, 10, y, x), noise-free; None where none are wanted."""
 
 
-def measure_constants(scenes: Sequence[Scene], side: int) -> dict[str, Any]:
+def measure_constants(scenes: Sequence[Scene], side: int) -> Constants:
     """Return the normalisation of a body: `mean`, `std`, `limit`, and `detail_std` at 10 m."""
     pixels = np.concatenate([scene.reflectance.reshape(len(BANDS), -1) for scene in scenes], axis=1)
-    constants: dict[str, Any] = {
-        "mean": np.nanmean(pixels, axis=1).round(6).tolist(),
-        "std": np.nanstd(pixels, axis=1).round(6).tolist(),
-        "limit": NORMALISATION_LIMIT,
-    }
+    constants = name_constants(np.nanmean(pixels, axis=1), np.nanstd(pixels, axis=1))
     if side > 1:
         constants["detail_std"] = measure_detail(scenes)[FINE_ROWS].round(6).tolist()
     return constants
@@ -59,8 +58,8 @@ def measure_detail(scenes: Sequence[Scene]) -> Float32:
     return spread
 
 
-class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
-    """Batches; batch `index` of epoch `epoch` is a function of the seed alone.
+class BodyStream(SampleStream):
+    """Batches for a body.
 
     A target is, per pixel, five variables as SL2P reads them off the undisturbed patch, the
     correction of ten bands that would give it back, and 1 where the variables count: clear
@@ -68,12 +67,17 @@ class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
     """
 
     def __init__(
-        self, patches: Patches, spec: BodySpec, config: RestoreConfig, constants: dict[str, Any]
+        self,
+        patches: Patches,
+        spec: BodySpec,
+        config: RestoreConfig,
+        constants: Constants,
+        *,
+        workers: int = 1,
     ) -> None:
-        super().__init__(workers=1)
         self._patches, self._spec, self._config = patches, spec, config
         self._own, self._constants = config.body(spec.resolution), constants
-        self.epoch = 0
+        super().__init__(steps=self._own.steps, seed=config.seed, workers=workers)
         counts = [scene.place for scene in patches.real]
         weights = np.array(
             [
@@ -83,16 +87,9 @@ class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
         )
         self._weights = weights / weights.sum()
 
-    def __len__(self) -> int:
-        return self._own.steps
-
-    def on_epoch_end(self) -> None:
-        """Move on to the draws of the next epoch."""
-        self.epoch += 1
-
-    def __getitem__(self, index: int) -> tuple[Inputs, Float32]:
+    def build(self, rng: np.random.Generator) -> tuple[Inputs, Float32]:
+        """Return inputs and targets."""
         config, own, spec = self._config, self._own, self._spec
-        rng = np.random.default_rng((config.seed, self.epoch, index))
         cosines = draw_cosines(own.batch, config.nominal_angle_share, rng)
         missing = draw_missing((own.batch, own.patch_px, own.patch_px), config.missing_share, rng)
         features, spectra, targets = [], [], []
@@ -101,9 +98,8 @@ class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
             features.append(build_body_features(blocks, self._constants).transpose(1, 2, 0))
             spectra.append(np.nan_to_num(blocks).transpose(2, 3, 0, 1))
             targets.append(target.transpose(2, 3, 0, 1))
-        kept = rng.random((own.batch, spec.width)) >= spec.dropout_rate
-        masks = np.where(kept, 1 / (1 - spec.dropout_rate), 0).astype("float32")
-        masks[rng.random(own.batch) >= config.masked_draw_share] = 1
+        share, rate = config.masked_draw_share, spec.dropout_rate
+        masks = draw_training_masks(own.batch, spec.width, rate, share, rng)
         return (np.stack(features), masks, np.stack(spectra), cosines), np.stack(targets)
 
     def _make(
