@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lai_training.sl2p.processor import ANGLE_BANDS, predict_bands
+from lai_training.sl2p.processor import predict_bands
 from lai_training.sl2p.tables import load_network
+from lai_udf.predict import ANGLES
 
 TILE_PX = 5490
 """Side of a Sentinel-2 tile at 20 m."""
@@ -41,7 +42,7 @@ def measure(side: int = TILE_PX, repeats: int = 3, seed: int = 0) -> list[Timing
     """
     rng = np.random.default_rng(seed)
     names = load_network().inputs[:-3]
-    limits = dict.fromkeys(names, (0.02, 0.3)) | dict.fromkeys(ANGLE_BANDS, (5.0, 60.0))
+    limits = dict.fromkeys(names, (0.02, 0.3)) | dict.fromkeys(ANGLES, (5.0, 60.0))
     scene = {}
     for name, (low, high) in limits.items():
         band = rng.random((side, side), dtype=np.float32)

@@ -10,7 +10,6 @@ from experiments.spectra.library import RECIPES, spectral_library
 from lai_training.simulation.cover import draw_cover, season
 from lai_training.simulation.landscapes import (
     SimulatedScene,
-    draw_angles,
     render,
     simulate_patches,
     simulate_scene,
@@ -107,7 +106,6 @@ def test_a_scene_has_the_promised_arrays(scene: SimulatedScene) -> None:
         assert values.shape == (96, 128)
     assert scene.boa_reflectance.dtype == scene.true_lai.dtype == np.float32
     assert scene.scene_classification.dtype == np.uint8
-    assert scene.angles_deg.shape == (4,)
     assert np.isfinite(scene.observed_reflectance).all()
     assert scene.boa_reflectance.min() > 0
     assert 0 <= scene.true_lai.min() < scene.true_lai.max() <= LAI_LEVELS[-1]
@@ -196,7 +194,7 @@ def test_random_fields_are_standardised_and_as_smooth_as_asked(rng: np.random.Ge
 def test_noise_has_the_standard_deviation_asked_for(rng: np.random.Generator) -> None:
     clean = np.full((10, 128, 128), 0.3, np.float32)
 
-    noise = add_noise(clean, rng, noise_relative=0.03, noise_absolute=0.005) - clean
+    noise = add_noise(clean, rng, NoiseModel(0.03, 0.005)) - clean
 
     assert noise.std() == pytest.approx(np.hypot(0.03 * 0.3, 0.005), rel=0.02)
     assert np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1] == pytest.approx(0, abs=0.03)
@@ -262,14 +260,3 @@ def test_patches_differ_are_seeded_and_keep_their_shape(library: SpectralLibrary
     assert first.min() > 0
     np.testing.assert_array_equal(first, second)
     assert len(np.unique(first.mean(axis=(1, 2, 3)))) == 6
-
-
-def test_angles_are_those_sentinel_2_can_have(rng: np.random.Generator) -> None:
-    sun_zenith, sun_azimuth, view_zenith, view_azimuth = draw_angles(500, rng).T
-
-    assert sun_zenith.min() >= 15
-    assert sun_zenith.max() <= 70
-    assert view_zenith.max() <= 12
-    for azimuth in (sun_azimuth, view_azimuth):
-        assert azimuth.min() >= 0
-        assert azimuth.max() <= 360

@@ -23,7 +23,6 @@ from shapely.geometry.base import BaseGeometry
 
 from experiments.seasons.calendars import CALENDARS
 from lai_training.parcels.means import name_parcels
-from lai_training.simulation.angles import sun_position
 from lai_training.simulation.cover import ParcelCover, season
 from lai_training.simulation.landscapes import SimulatedScene, render
 from lai_training.simulation.observation import (
@@ -46,7 +45,6 @@ Floats = NDArray[np.float64]
 
 MIN_PARCEL_PX = 20
 """Smaller pieces of the landscape are not parcels of the register."""
-LATITUDE_DEG, LONGITUDE_DEG = 43.5, 1.3
 CLOUDY_SHARE = 0.3
 """Share of the dates with clouds, by default."""
 
@@ -182,19 +180,16 @@ def simulate_season(
         if rng.random() < cloudy_share:
             observed, opacity, depth = add_clouds(clean, rng, cover=rng.uniform(0.1, 0.6))
             classes = classify_clouds(classes, opacity, depth)
-        observed = add_noise(
-            observed, rng, noise_relative=noise.relative, noise_absolute=noise.absolute
-        )
-        sun = sun_position(date, latitude_deg=LATITUDE_DEG, longitude_deg=LONGITUDE_DEG)
+        observed = add_noise(observed, rng, noise)
+        view = (rng.uniform(1, 10), 105.0)
         scene = SimulatedScene(
             boa_reflectance=clean,
             observed_reflectance=observed,
             true_lai=lai,
             scene_classification=classes,
-            angles_deg=np.array([*sun, rng.uniform(1, 10), 105.0], np.float32),
             parcel_id=year.parcels.parcel.astype(np.int32),
         )
-        yield SimulatedDate(label_scene(scene, date, seed), lai)
+        yield SimulatedDate(label_scene(scene, date, view, seed), lai)
 
 
 def label_parcels(parcels: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

@@ -43,8 +43,7 @@ def simulate(
             date=datetime.combine(date, OVERPASS),
             cloud_cover_percent=clouds,
         )
-    typer.echo(files.scene)
-    typer.echo(files.truth)
+    typer.echo("\n".join(map(str, files)))
 
 
 def prepare(

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from lai_training.errors import EvaluationError
 from lai_training.restore.scenes import is_clear_vegetation, leave_border, read_folder
-from lai_training.simulation.angles import add_missing_angles, sun_position
+from lai_training.simulation.angles import add_missing_angles
 from lai_training.simulation.landscapes import simulate_scene
 from lai_training.simulation.observation import NoiseModel
-from lai_training.simulation.simulate import LATITUDE_DEG, label_scene
+from lai_training.simulation.simulate import label_scene
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.predict import BANDS, HALO_PX
 
@@ -74,7 +74,6 @@ def simulate_one(
     month, day = DAYS[number % len(DAYS)]
     date = datetime(2020, month, day, 10, 56, 21, tzinfo=UTC)
     rng = np.random.default_rng((seed, number, 20))
-    sun = sun_position(date, latitude_deg=LATITUDE_DEG, longitude_deg=1.3)
     view = (rng.uniform(1, 10), rng.choice([105.0, 285.0]))
     made = simulate_scene(
         size_px,
@@ -82,11 +81,10 @@ def simulate_one(
         rng,
         library=library,
         date_of_year=date.timetuple().tm_yday,
-        angles_deg=np.array([*sun, *view], np.float32),
         noise=NO_NOISE,
         cloud_cover=cloud_cover,
     )
-    image = label_scene(made, date, seed)
+    image = label_scene(made, date, view, seed)
     cloudless = image.copy()
     cloudless.loc[{"bands": list(BANDS)}] = made.boa_reflectance
     scene = Scene(

@@ -53,16 +53,8 @@ class SimulatedScene:
     """Green LAI of the ground, shape (y, x), m2 m-2."""
     scene_classification: NDArray[np.uint8]
     """SCL classes as in Level-2A products, shape (y, x)."""
-    angles_deg: Float32
-    """The four angles of `ANGLES`, degrees, the same all over the scene."""
     parcel_id: NDArray[np.int32]
     """Parcel of each pixel, shape (y, x)."""
-
-
-def draw_angles(n: int, rng: np.random.Generator) -> Float32:
-    """Draw acquisition geometries, shape (n, 4), degrees, in the order of `ANGLES`."""
-    ranges = ((15, 70), (0, 360), (0, 12), (0, 360))
-    return np.stack([rng.uniform(*limits, n) for limits in ranges], axis=1).astype(np.float32)
 
 
 def _lai_of_pixels(parcels: ParcelMap, cover: ParcelCover, rng: np.random.Generator) -> Float32:
@@ -139,23 +131,14 @@ def simulate_scene(
     *,
     library: SpectralLibrary,
     date_of_year: float = 160.0,
-    angles_deg: Float32 | None = None,
     noise: NoiseModel | None = None,
     cloud_cover: float = 0.0,
 ) -> SimulatedScene:
     """Simulate one acquisition of height x width pixels of 20 m.
 
-    Args:
-        height: pixels.
-        width: pixels.
-        rng: source of randomness.
-        library: the spectra.
-        date_of_year: 1-366, of the northern temperate zone.
-        angles_deg: the four angles of `ANGLES`, degrees; none: drawn.
-        noise: noise of the observation; none: the default model.
-        cloud_cover: share of the scene under cloud, 0-1.
+    `date_of_year` is 1-366, of the northern temperate zone; `noise` None: the default model;
+    `cloud_cover` the share of the scene under cloud, 0-1.
     """
-    noise = noise or NoiseModel()
     clean, true_lai, parcels, cover = _landscape(height, width, rng, library, date_of_year)
     clean = add_haze_and_gain(clean[None], rng)[0]
     observed = clean
@@ -163,15 +146,12 @@ def simulate_scene(
     if cloud_cover > 0:
         observed, opacity, depth = add_clouds(clean, rng, cover=cloud_cover)
         classes = classify_clouds(classes, opacity, depth)
-    observed = add_noise(
-        observed, rng, noise_relative=noise.relative, noise_absolute=noise.absolute
-    )
+    observed = add_noise(observed, rng, noise or NoiseModel())
     return SimulatedScene(
         boa_reflectance=clean,
         observed_reflectance=observed,
         true_lai=true_lai,
         scene_classification=classes,
-        angles_deg=draw_angles(1, rng)[0] if angles_deg is None else angles_deg,
         parcel_id=parcels.parcel.astype(np.int32),
     )
 

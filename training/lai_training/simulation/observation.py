@@ -52,22 +52,12 @@ class NoiseModel:
     """Standard deviation added, unit of reflectance."""
 
 
-def add_noise(
-    reflectance: Float32,
-    rng: np.random.Generator,
-    *,
-    noise_relative: float | Float32 = 0.02,
-    noise_absolute: float | Float32 = 0.004,
-) -> Float32:
-    """Add noise that is independent in each band and pixel; reflectance may fall below 0.
-
-    Standard deviations, as a share of the reflectance and in its unit, are numbers or arrays that
-    broadcast (one level per patch: shape (n, 1, 1, 1)).
-    """
+def add_noise(reflectance: Float32, rng: np.random.Generator, model: NoiseModel) -> Float32:
+    """Add noise; reflectance may fall below 0."""
     noise = rng.standard_normal(reflectance.shape, dtype=np.float32)
     second = rng.standard_normal(reflectance.shape, dtype=np.float32)
-    noise *= np.float32(noise_relative) * reflectance
-    second *= np.float32(noise_absolute)
+    noise *= np.float32(model.relative) * reflectance
+    second *= np.float32(model.absolute)
     noise += second
     noise += reflectance
     return noise

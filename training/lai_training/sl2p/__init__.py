@@ -5,7 +5,6 @@ the coefficients and the definition domain.
 """
 
 from lai_training.sl2p.processor import (
-    ANGLE_BANDS,
     NOMINAL_RELATIVE_AZIMUTH_DEG,
     NOMINAL_SUN_ZENITH_DEG,
     NOMINAL_VIEW_ZENITH_DEG,
@@ -17,7 +16,6 @@ from lai_training.sl2p.processor import (
 )
 
 __all__ = [
-    "ANGLE_BANDS",
     "NOMINAL_RELATIVE_AZIMUTH_DEG",
     "NOMINAL_SUN_ZENITH_DEG",
     "NOMINAL_VIEW_ZENITH_DEG",

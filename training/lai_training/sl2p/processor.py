@@ -14,7 +14,6 @@ Source: SNAP `BiophysicalAlgo.java`, `BiophysicalOp.java` (senbox-org/optical-to
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,10 +28,6 @@ NOMINAL_VIEW_ZENITH_DEG = 0.0
 NOMINAL_SUN_ZENITH_DEG = 40.0
 NOMINAL_RELATIVE_AZIMUTH_DEG = 90.0
 """Angles assumed where none are given: all three together cost 0.11 LAI RMSD on field spectra."""
-
-ANGLE_BANDS = ANGLES
-"""Labels of the angle bands, degrees: sunZenithAngles, sunAzimuthAngles, viewZenithMean and
-viewAzimuthMean, as in the CDSE openEO collection."""
 
 _BLOCK = 1 << 15  # pixels; twelve float32 rows of it are 1.5 MB
 
@@ -97,8 +92,7 @@ def predict(
     def fill(part: slice, rows: Floats) -> None:
         rows[:] = table[part].T
 
-    model = _fold(net, table.dtype)
-    return _run(model, fill, table.shape[0], clip)
+    return _run(net, table.dtype, fill, table.shape[0], clip)
 
 
 def predict_bands(
@@ -113,9 +107,9 @@ def predict_bands(
 
     Args:
         bands: reflectance per band name, all of one shape and dtype; optionally the angle bands
-            of `ANGLE_BANDS` in degrees, of that shape or scalar. Where an angle is absent its
-            nominal value stands in: view zenith 0, sun zenith 40, relative azimuth 90 degrees
-            (the last unless both azimuths are there). Other names are ignored.
+            of `lai_udf.predict.ANGLES` in degrees, of that shape or scalar. Where an angle is
+            absent its nominal value stands in: view zenith 0, sun zenith 40, relative azimuth 90
+            degrees (the last unless both azimuths are there). Other names are ignored.
         variable: this and what follows as in `predict`.
         network: `2_1` or `3_0`.
         sensor: whose network.
@@ -136,7 +130,7 @@ def predict_bands(
         )
     columns = [np.asarray(bands[name]) for name in names]
     shape = columns[0].shape
-    angles = {name: np.asarray(bands[name]) for name in ANGLE_BANDS if name in bands}
+    angles = {name: np.asarray(bands[name]) for name in ANGLES if name in bands}
     for name, array in [*zip(names, columns, strict=True), *angles.items()]:
         if array.shape != shape and not (name in angles and array.ndim == 0):
             raise Sl2pError(f"band {name} has shape {array.shape}, {names[0]} has {shape}")
@@ -151,8 +145,7 @@ def predict_bands(
             row[:] = column[part]
         _fill_cosines(rows[-3:], {k: v[part] if v.ndim else v for k, v in degrees.items()})
 
-    model = _fold(net, np.result_type(*columns))
-    value, flags = _run(model, fill, columns[0].size, clip)
+    value, flags = _run(net, np.result_type(*columns), fill, columns[0].size, clip)
     return value.reshape(shape), flags.reshape(shape)
 
 
@@ -175,16 +168,9 @@ def predict_image(
     """
     if "bands" not in cube.dims or "bands" not in cube.coords:
         raise Sl2pError(f"the cube needs a dimension 'bands' with labels; it has {cube.dims}")
-    labels = [str(label) for label in cube["bands"].values]
-    axis = cube.get_axis_num("bands")
-    planes = np.moveaxis(cube.values, axis, 0)
-    return predict_bands(
-        dict(zip(labels, planes, strict=True)),
-        variable=variable,
-        network=network,
-        sensor=sensor,
-        clip=clip,
-    )
+    planes = np.moveaxis(cube.values, cube.get_axis_num("bands"), 0)
+    bands = dict(zip(map(str, cube["bands"].values), planes, strict=True))
+    return predict_bands(bands, variable=variable, network=network, sensor=sensor, clip=clip)
 
 
 def predict_patches(
@@ -220,57 +206,34 @@ def _fill_cosines(rows: Floats, degrees: Mapping[str, Floats]) -> None:
         row[:] = np.cos(np.deg2rad(angle))
 
 
-@dataclass(frozen=True)
-class _FoldedNetwork:
-    """A network with normalisation folded into its weights, in the dtype of the computation."""
-
-    net: Network
-    hidden: Floats
-    """Shape (5, inputs + 1); the last column is the bias, met by a row of ones."""
-    output: Floats
-    """Shape (5,)."""
-    output_bias: float
-    """Added in that dtype too: a Python float never widens an array."""
-
-
-def _fold(net: Network, dtype: np.dtype[Any]) -> _FoldedNetwork:
-    working = np.dtype(np.float32 if dtype == np.float32 else np.float64)
-    hidden, output, constant = net.fold()
-    return _FoldedNetwork(net, hidden.astype(working), output.astype(working), constant)
-
-
 def _run(
-    model: _FoldedNetwork, fill: Fill, size: int, clip: bool
+    net: Network, inputs: np.dtype[Any], fill: Fill, size: int, clip: bool
 ) -> tuple[Floats, NDArray[np.uint8]]:
     """Evaluate `size` pixels block by block; `fill` writes the inputs of a block, (inputs, n)."""
-    dtype = model.hidden.dtype
+    dtype = np.dtype(np.float32 if inputs == np.float32 else np.float64)
+    weights, output, constant = net.fold()  # the last column is the bias, met by a row of ones
+    weights, output = weights.astype(dtype), output.astype(dtype)
     value = np.empty(size, dtype=dtype)
     flags = np.zeros(size, dtype=np.uint8)
-    width = min(size, _BLOCK)
-    rows = np.ones((model.hidden.shape[1], width), dtype=dtype)
-    hidden = np.empty((model.hidden.shape[0], width), dtype=dtype)
+    all_rows = np.ones((weights.shape[1], min(size, _BLOCK)), dtype=dtype)
+    all_units = np.empty((weights.shape[0], all_rows.shape[1]), dtype=dtype)
     for start in range(0, size, _BLOCK):
         part = slice(start, min(start + _BLOCK, size))
-        n = part.stop - start
-        fill(part, rows[:-1, :n])
+        rows, units = (array[:, : part.stop - start] for array in (all_rows, all_units))
+        fill(part, rows[:-1])
         with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinite inputs
-            _evaluate(model, rows[:, :n], hidden[:, :n], value[part])
-        flags[part] = _flag_and_clip(model.net, value[part], clip)
-        if model.net.domain is not None:
-            bands = rows[: model.net.domain.minimum.size, :n]
-            flags[part] |= model.net.domain.find_outside(bands)  # True is 1, INPUT_OUT_OF_RANGE
+            for first in range(0, rows.shape[1], _GEMM):
+                columns = slice(first, first + _GEMM)
+                np.matmul(weights, rows[:, columns], out=units[:, columns])
+            np.tanh(units, out=units)
+            units *= output[:, None]
+            np.sum(units, axis=0, out=value[part])
+            value[part] += constant
+        flags[part] = _flag_and_clip(net, value[part], clip)
+        if net.domain is not None:
+            outside = net.domain.find_outside(rows[: net.domain.minimum.size])
+            flags[part] |= outside  # True is 1, INPUT_OUT_OF_RANGE
     return value, flags
-
-
-def _evaluate(model: _FoldedNetwork, rows: Floats, hidden: Floats, value: Floats) -> None:
-    """Write the raw output of a block, shape (n,), to `value`; `hidden` is working space."""
-    for start in range(0, rows.shape[1], _GEMM):
-        columns = slice(start, start + _GEMM)
-        np.matmul(model.hidden, rows[:, columns], out=hidden[:, columns])
-    np.tanh(hidden, out=hidden)
-    hidden *= model.output[:, None]
-    np.sum(hidden, axis=0, out=value)
-    value += model.output_bias
 
 
 def _flag_and_clip(net: Network, value: Floats, clip: bool) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ Relies on `lai_udf.scenes.read` for reading (GeoTIFF, STAC Item, SAFE) and strea
 so memory does not grow with the scene. The file appears when it is whole, or not at all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Unpack
@@ -16,12 +16,12 @@ from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
 from lai_training.errors import Sl2pError
-from lai_training.sl2p.processor import ANGLE_BANDS, predict_image
+from lai_training.sl2p.processor import predict_image
 from lai_training.sl2p.tables import load_network
 from lai_udf.atomic import move_finished, work_folder
 from lai_udf.errors import EmptySceneError
 from lai_udf.guard import judge
-from lai_udf.predict import BANDS, find_no_data
+from lai_udf.predict import ANGLES, BANDS, find_no_data
 from lai_udf.scenes.cubes import as_cube
 from lai_udf.scenes.metadata import Declaration, Declared
 from lai_udf.scenes.source import SceneSource
@@ -76,7 +76,9 @@ def write_sl2p(
         OutputNotWritableError: the folder or disk refuses.
     """
     units = [load_network(variable, network, sensor).unit for variable in variables]
-    strips = list(_strips(source))
+    height, width = source.grid.shape
+    rows = range(0, height, STRIP_ROWS)
+    strips = [Window(0, row, width, min(STRIP_ROWS, height - row)) for row in rows]
     found_data = False
     with work_folder(output.parent) as work:
         finished = work / output.name
@@ -157,11 +159,6 @@ def _find_folders(directory: Path) -> dict[str, Path]:
     return found
 
 
-def _strips(source: SceneSource) -> Iterator[Window]:
-    for row in range(0, source.grid.height, STRIP_ROWS):
-        yield Window(0, row, source.grid.width, min(STRIP_ROWS, source.grid.height - row))
-
-
 def _create(
     path: Path,
     source: SceneSource,
@@ -195,7 +192,7 @@ def _create(
     )
     dataset.descriptions = [name for v in variables for name in (v, f"{v}_FLAGS")]
     dataset.units = [unit for own in units for unit in (own, "")]
-    angles = len(set(ANGLE_BANDS) & set(source.labels))
+    angles = len(set(ANGLES) & set(source.labels))
     known = {
         "DATETIME": source.metadata.datetime,
         "PRODUCT_ID": source.metadata.product_id,
