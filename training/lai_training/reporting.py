@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.atomic import new_files
 
 REPORT = "report.md"
 PAPER = Path(__file__).with_name("paper_tables")
@@ -53,16 +53,15 @@ def write_files(
     `draw` writes figures into the folder that it is given. Returns the files, in the order of their
     names; raises `OutputNotWritableError` where the folder or disk refuses.
     """
-    with work_folder(folder) as work, disk_errors(folder):
+    with new_files(folder) as work:
         for name, table in tables.items():
             table.to_csv(work / f"{name}.csv", index=False, float_format="%.6g")
         for name, text in (texts or {}).items():
             (work / name).write_text(text, encoding="utf-8")
         if draw:
             draw(work)
-        files = {path: folder / path.name for path in sorted(work.iterdir())}
-        move_finished(files)
-    return list(files.values())
+        files = [folder / path.name for path in sorted(work.iterdir())]
+    return files
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +78,14 @@ class Chapter:
     """What draws a file, by its name; the text shows it."""
 
 
-def write_report(chapters: Sequence[Chapter], folder: Path) -> Path:
-    """Write `report.md`, a CSV per table and the figures; all files appear, or none.
+def format_chapters(chapters: Sequence[Chapter]) -> str:
+    """Return the text of a report, Markdown."""
+    parts = [part for chapter in chapters for part in (chapter.title, *chapter.text) if part]
+    return "\n\n".join(parts) + "\n"
 
-    Raises:
-        OutputNotWritableError: the folder or disk refuses.
-    """
-    paragraphs = [part for chapter in chapters for part in (chapter.title, *chapter.text) if part]
+
+def write_report(chapters: Sequence[Chapter], folder: Path) -> list[Path]:
+    """Write `report.md`, a CSV per table and the figures, as `write_files` does."""
     tables = {name: table for each in chapters for name, table in each.tables.items()}
 
     def draw(work: Path) -> None:
@@ -93,8 +93,7 @@ def write_report(chapters: Sequence[Chapter], folder: Path) -> Path:
             for name, draw_figure in chapter.figures.items():
                 draw_figure(work / name)
 
-    write_files(folder, tables, {REPORT: "\n\n".join(paragraphs) + "\n"}, draw)
-    return folder / REPORT
+    return write_files(folder, tables, {REPORT: format_chapters(chapters)}, draw)
 
 
 def read_paper(name: str) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pytest
 
 from lai_training.calibration.measurements import read_pairs
 from lai_training.calibration.predictors import Prediction, predict_baselines, predict_normal
-from lai_training.calibration.report import format_report, write_report
+from lai_training.calibration.report import describe
 from lai_training.calibration.validate import (
     central_interval,
     draw_rows,
@@ -20,6 +20,7 @@ from lai_training.calibration.validate import (
     validate,
 )
 from lai_training.errors import PairsError
+from lai_training.reporting import format_chapters, write_report
 from lai_training.sl2p.processor import predict
 from lai_udf.predict import BANDS
 
@@ -233,10 +234,10 @@ def test_uncertainty_is_scored_by_subset_where_it_is_stated(rng, tmp_path):
     assert subsets.loc["SL2P", "crps"].isna().all()
     assert (subsets.loc["wide", "coverage_95%"] == 1).all()
     np.testing.assert_allclose(subsets.loc["wide", "width_95%"], 2 * 1.959964)
-    text = format_report(result)
+    text = format_chapters(describe(result))
     assert "| wide |" in text
     assert "100%, 3.92, " in text
-    files = {path.name for path in write_report(result, tmp_path / "report")}
+    files = {path.name for path in write_report(describe(result), tmp_path / "report")}
     assert {"uncertainty.csv", "reliability.csv", "uncertainty.png"} <= files
 
 
@@ -245,7 +246,7 @@ def test_report_and_tables_are_written_together(rng, tmp_path):
     sl2p = {"SL2P 2_1": predict_baselines(table)["SL2P 2_1"]}
     result = validate(table, sl2p, rng=rng, replicates=20)
 
-    files = write_report(result, tmp_path / "report")
+    files = write_report(describe(result), tmp_path / "report")
 
     names = ["accuracy.csv", "predictions.csv", "report.md", "scatter.png", "subsets.csv"]
     assert sorted(path.name for path in files) == names
@@ -253,7 +254,9 @@ def test_report_and_tables_are_written_together(rng, tmp_path):
     with (tmp_path / "report" / "accuracy.csv").open(encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert float(row["rmse"]) == pytest.approx(result.accuracy["rmse"][0], rel=1e-5)
-    assert f"| SL2P 2_1 | 40 | {result.accuracy['rmse'][0]:.2f} [" in format_report(result)
+    assert f"| SL2P 2_1 | 40 | {result.accuracy['rmse'][0]:.2f} [" in format_chapters(
+        describe(result)
+    )
 
 
 @pytest.mark.parametrize(

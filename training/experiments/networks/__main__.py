@@ -18,7 +18,7 @@ def main(
     """Ask of networks whether they leave seams, what disturbs them, what their channels show."""
     from experiments.networks.report import describe
     from lai_training.evaluation.networks import open_networks
-    from lai_training.reporting import write_report
+    from lai_training.reporting import REPORT, write_report
     from lai_training.simulation.spectral_library import shipped_library
 
     with (
@@ -27,7 +27,8 @@ def main(
         open_networks(networks) as opened,
     ):
         chapters = describe(opened, shipped_library(), seed=seed, progress=progress)
-        typer.echo(write_report(chapters, report))
+        write_report(chapters, report)
+    typer.echo(report / REPORT)
 
 
 if __name__ == "__main__":

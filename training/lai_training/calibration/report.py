@@ -1,12 +1,13 @@
 """What a validation looks like: Markdown for people, CSV for programs, figures for both.
 
-Input: `validate.Validation`. Output: text, and files in one folder that appear when all of
-them are written. Colours and marks of the figures differ, so that they can be read in grey.
+Input: `validate.Validation`. Output: chapters of a report (`lai_training.reporting`). Colours and
+marks of the figures differ, so that they can be read in grey.
 """
 
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lai_training.calibration.validate import Validation
-from lai_training.reporting import format_markdown, write_files
+from lai_training.reporting import Chapter, format_markdown
 
 _CRITERIA = ("LAI", "predicted LAI", "source", "region", "site", "crop")
 _DASH = "-"
@@ -33,49 +34,36 @@ _AGREEMENT = {
 }
 
 
-def format_report(validation: Validation) -> str:
-    """Return the tables as Markdown."""
+def describe(validation: Validation) -> list[Chapter]:
+    """Return the chapters of the report."""
     site_dates = validation.predictions["site_date"].nunique()
-    parts = [
-        "# LAI against field measurements",
+    summary = (
         f"{len(validation.predictions)} pairs of {site_dates} site-dates. In brackets: 95 % limits "
         "of a bootstrap by site-date. r2 is the squared correlation, R2 = 1 - SSE/SST. GCOS: "
-        "within the 2-sigma requirement of GCOS-244 (2022), threshold and goal.",
-        format_markdown(_format_accuracy(validation.accuracy)),
-    ]
-    if not validation.uncertainty.empty:
-        parts += ["## Stated uncertainty", _EXPLAIN_UNCERTAINTY]
-        parts += [format_markdown(_format_uncertainty(validation.uncertainty))]
-    parts += ["## Floor", validation.floor]
-    for criterion in _CRITERIA:
-        rows = validation.subsets[validation.subsets["by"] == criterion]
-        parts += [f"## By {criterion}", "RMSE, bias:"]
-        parts += [_side_by_side(rows, criterion, _format_errors)]
-        stated = rows[rows["predictor"].isin(validation.uncertainty.get("predictor", []))]
-        if not stated.empty:
-            parts += ["Coverage and width of the 95 % interval, CRPS:"]
-            parts += [_side_by_side(stated, criterion, _format_interval)]
-    return "\n\n".join(parts) + "\n"
-
-
-def write_report(validation: Validation, folder: Path) -> list[Path]:
-    """Write `report.md`, a CSV per table and the figures; all of them appear, or none.
-
-    Raises:
-        OutputNotWritableError: the folder or disk refuses.
-    """
-
-    def draw(work: Path) -> None:
-        draw_scatter(validation.predictions, work / "scatter.png")
-        if not validation.uncertainty.empty:
-            draw_uncertainty(validation, work / "uncertainty.png")
-
+        "within the 2-sigma requirement of GCOS-244 (2022), threshold and goal."
+    )
+    accuracy = format_markdown(_format_accuracy(validation.accuracy))
     tables = {
         name: table
         for name, table in vars(validation).items()
         if isinstance(table, pd.DataFrame) and not table.empty
     }
-    return write_files(folder, tables, {"report.md": format_report(validation)}, draw)
+    scatter = {"scatter.png": partial(draw_scatter, validation.predictions)}
+    chapters = [Chapter("# LAI against field measurements", [summary, accuracy], tables, scatter)]
+    if not validation.uncertainty.empty:
+        text = [_EXPLAIN_UNCERTAINTY, format_markdown(_format_uncertainty(validation.uncertainty))]
+        figures = {"uncertainty.png": partial(draw_uncertainty, validation)}
+        chapters.append(Chapter("## Stated uncertainty", text, figures=figures))
+    chapters.append(Chapter("## Floor", [validation.floor]))
+    for criterion in _CRITERIA:
+        rows = validation.subsets[validation.subsets["by"] == criterion]
+        text = ["RMSE, bias:", _side_by_side(rows, criterion, _format_errors)]
+        stated = rows[rows["predictor"].isin(validation.uncertainty.get("predictor", []))]
+        if not stated.empty:
+            text.append("Coverage and width of the 95 % interval, CRPS:")
+            text.append(_side_by_side(stated, criterion, _format_interval))
+        chapters.append(Chapter(f"## By {criterion}", text))
+    return chapters
 
 
 def _format_accuracy(table: pd.DataFrame) -> pd.DataFrame:

@@ -41,67 +41,42 @@ def evaluate(
 
     if scenes is None and len(networks) > 1 and not is_network(networks[-1]):
         *networks, scenes = networks
-    if report is not None:
-        real = {"scenes": scenes, "ten_metres": ten_metres, "series": series}
-        typer.echo(_write_report(networks, real, report, scale, seed, record))
-    elif scenes is not None:
-        _print_scores(networks, scenes)
-    else:
+    if scenes is None and report is None:
         raise typer.BadParameter("give --report DIR, or a folder of scenes to print scores of")
-
-
-def _print_scores(paths: list[Path], scenes: Path) -> None:
-    """Print the paper's table 4 on real scenes: with angles, without, and with noise."""
-    from lai_training.evaluation.networks import open_networks
-    from lai_training.evaluation.scenes import REAL, read_real
-    from lai_training.evaluation.scores import CASES, run_cases, tabulate_scores
-    from lai_training.evaluation.tables import format_table_4
-
-    with (
-        one_sentence(),
-        show_progress("evaluate", "scene") as progress,
-        open_networks(paths) as networks,
-    ):
-        scores = tabulate_scores(run_cases(read_real(scenes), networks, progress=progress))
-    typer.echo("\n\n".join(format_table_4(scores, None, REAL, case) for case in CASES))
-
-
-def _write_report(
-    paths: list[Path],
-    real: dict[str, Path | None],
-    report: Path,
-    scale: str,
-    seed: int,
-    record: bool,
-) -> Path:
     from lai_training.evaluation import evaluate as measures
     from lai_training.evaluation.networks import open_networks
     from lai_training.evaluation.real_imagery import score_real_imagery, summarise
-    from lai_training.evaluation.scenes import read_real
+    from lai_training.evaluation.scenes import REAL, read_real
+    from lai_training.evaluation.scores import CASES, run_cases, tabulate_scores
+    from lai_training.evaluation.tables import format_table_4
     from lai_training.release import rewrite_bundle
-    from lai_training.reporting import write_report
+    from lai_training.reporting import REPORT, write_report
     from lai_training.simulation.spectral_library import shipped_library
 
     with (
         one_sentence(),
-        show_progress("evaluate", "step") as progress,
-        open_networks(paths) as networks,
+        show_progress("evaluate", "scene") as progress,
+        open_networks(networks) as opened,
     ):
-        imagery = score_real_imagery(networks, **real)
+        real = read_real(scenes) if scenes else []
+        if report is None:
+            scores = tabulate_scores(run_cases(real, opened, progress=progress))
+            typer.echo("\n\n".join(format_table_4(scores, None, REAL, case) for case in CASES))
+            return
+        imagery = score_real_imagery(opened, scenes=scenes, ten_metres=ten_metres, series=series)
         chapters = measures.evaluate(
-            networks,
+            opened,
             shipped_library(),
             scale=measures.SCALES[scale],
             seed=seed,
-            real=read_real(real["scenes"]) if real["scenes"] else [],
-            imagery=imagery,
+            real=real,
             progress=progress,
         )
-        path = write_report(chapters, report)
-        for network in networks if record else ():
-            scores = {"metrics": {"real_imagery": summarise(imagery, network.name)}}
-            rewrite_bundle(network.bundle, scores, network.bundle)
-        return path
+        write_report([*chapters, *imagery], report)
+        for network in opened if record else ():
+            worth = {"metrics": {"real_imagery": summarise(imagery, network.name)}}
+            rewrite_bundle(network.bundle, worth, network.bundle)
+    typer.echo(report / REPORT)
 
 
 def card(
@@ -178,8 +153,9 @@ def validate(
 
     from lai_training.calibration.measurements import gather_further, read_pairs
     from lai_training.calibration.predictors import predict_baselines, predict_by_bundle
-    from lai_training.calibration.report import format_report, write_report
+    from lai_training.calibration.report import describe
     from lai_training.calibration.validate import validate as score
+    from lai_training.reporting import format_chapters, write_report
     from lai_udf.bundle import default_bundle_path
 
     with one_sentence():
@@ -187,9 +163,9 @@ def validate(
         predictions, more = predict_baselines(table), gather_further(further)
         for bundle in model or [default_bundle_path()]:
             predictions |= predict_by_bundle(bundle, table, more)
-        result = score(table, predictions, rng=np.random.default_rng(seed))
-        files = write_report(result, out)
-    typer.echo(format_report(result))
+        chapters = describe(score(table, predictions, rng=np.random.default_rng(seed)))
+        files = write_report(chapters, out)
+    typer.echo(format_chapters(chapters))
     for path in files:
         typer.echo(path, err=True)
 

@@ -76,7 +76,6 @@ def evaluate(
     scale: Scale,
     seed: int = 0,
     real: Sequence[Scene] = (),
-    imagery: Sequence[Chapter] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Chapter]:
     """Measure everything.
@@ -87,24 +86,14 @@ def evaluate(
         scale: how much.
         seed: of the simulated scenes and of the noise.
         real: real scenes; none: simulated scenes only.
-        imagery: chapters on real imagery, which come after the paper's tables.
-        progress: called with (steps done, all).
+        progress: called with (scenes done, all).
     """
     simulated = simulate_held_out(scale.scenes, scale.size_px, library, seed=seed)
-    pixels = run_cases([*simulated, *real], networks)
-    drawn = [*simulated, *largest(real, scale.drawn_real)]
-    scores, rng = tabulate_scores(pixels), np.random.default_rng(seed)
-    steps: list[Callable[[], Sequence[Chapter]]] = [
-        lambda: [_introduce(networks, scale, seed, pixels)],
-        lambda: _compare(networks, pixels, scores, tabulate_spread(drawn, networks), rng),
-        lambda: imagery,
-    ]
-    chapters: list[Chapter] = []
-    for number, make in enumerate(steps, start=1):
-        chapters += make()
-        if progress:
-            progress(number, len(steps))
-    return chapters
+    pixels = run_cases([*simulated, *real], networks, progress=progress)
+    spread = tabulate_spread([*simulated, *largest(real, scale.drawn_real)], networks)
+    rng = np.random.default_rng(seed)
+    comparison = _compare(networks, pixels, tabulate_scores(pixels), spread, rng)
+    return [_introduce(networks, scale, seed, pixels), *comparison]
 
 
 def _kinds_of(pixels: Sequence[Pixels]) -> list[str]:
