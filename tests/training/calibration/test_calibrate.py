@@ -91,8 +91,8 @@ def test_a_site_date_weighs_as_the_root_of_its_rows():
 def test_rows_that_share_their_errors_count_as_fewer():
     alone, together = np.arange(8), np.zeros(8, dtype=np.int64)
 
-    assert effective_rows(alone, 1.0) == 8
-    assert effective_rows(together, 1.0) == pytest.approx(8 / 4.5)  # 1 + 7 * 0.5
+    assert effective_rows(alone, 0.5) == 8
+    assert effective_rows(together, 0.5) == pytest.approx(8 / 4.5)  # 1 + 7 * 0.5
     assert effective_rows(together, 0.0) == 8
 
 

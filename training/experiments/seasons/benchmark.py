@@ -15,7 +15,7 @@ from experiments.seasons.fields import season_dates
 from experiments.seasons.files import read_season, write_season
 from experiments.seasons.fit import ParcelCalibration, fit_calibration
 from lai_training.metrics import coverage, score
-from lai_training.parcels.interval import shrink
+from lai_training.parcels.means import shrink
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.identity import RunOptions
 

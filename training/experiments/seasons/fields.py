@@ -22,7 +22,6 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from experiments.seasons.calendars import CALENDARS
-from lai_training.parcels.means import name_parcels
 from lai_training.simulation.cover import ParcelCover, season
 from lai_training.simulation.landscapes import SimulatedScene, render
 from lai_training.simulation.observation import (
@@ -205,4 +204,4 @@ def mean_truth(parcels: gpd.GeoDataFrame, date: SimulatedDate) -> pd.DataFrame:
     zones = weigh_zones(list(parcels.geometry), parcels.crs, grid)
     truth = describe_pixels(take_pixels(zones, {"lai": date.true_lai})).mean["lai"]
     time = pd.to_datetime(date.scene.attrs["datetime"], utc=True)
-    return name_parcels(parcels)[["parcel"]].assign(datetime=time, truth=truth)
+    return pd.DataFrame(parcels[["parcel"]]).assign(datetime=time, truth=truth)

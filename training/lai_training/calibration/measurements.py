@@ -41,8 +41,11 @@ Texts = NDArray[np.str_]
 
 PAIRS, GROUNDED, WHEAT = "pairs", "grounded", "wheat"
 """Sources, which differ in their noise."""
-FILES = {GROUNDED: "grounded_eo_400.csv", "lai": "eoa_ch_lai_2022.csv"}
-FILES |= {"green_cover": "eoa_ch_gcc_2022.csv"}
+FILES = {
+    GROUNDED: "grounded_eo_400.csv",
+    "lai": "eoa_ch_lai_2022.csv",
+    "green_cover": "eoa_ch_gcc_2022.csv",
+}
 """Names of the further tables in their folder."""
 FOLDS = 10
 """Of measurements without a site: their folds are random, so their scores are optimistic."""
@@ -122,15 +125,14 @@ def gather_measurements(pairs: Path, further: Path | None = None) -> dict[str, M
     `pairs` is a CSV of field pairs of LAI, `further` a folder with some of the tables of `FILES`;
     None: LAI of the pairs alone. Raises `PairsError` where a table cannot be read.
     """
-    lai = from_pairs(read_pairs(pairs))
-    more = gather_further(further)
-    found = {"LAI": lai if more is None else Measurements.join([lai, more])}
+    lai, more = from_pairs(read_pairs(pairs)), gather_further(further)
+    measurements = {"LAI": lai if more is None else Measurements.join([lai, more])}
     if further is not None:
         if (path := further / FILES[GROUNDED]).exists():
-            found["FAPAR"] = from_grounded(path, "FAPAR")
+            measurements["FAPAR"] = from_grounded(path, "FAPAR")
         if (path := further / FILES["green_cover"]).exists():
-            found["FCOVER"] = from_wheat(path, "FCOVER")
-    return found
+            measurements["FCOVER"] = from_wheat(path, "FCOVER")
+    return measurements
 
 
 def gather_further(folder: Path | None) -> Measurements | None:

@@ -47,6 +47,7 @@ LEFT_OUT_NOTE = "fitted without the site-date, at each level"
 SHIPPED_NOTE = "intervals of the bundle at each level"
 SHIPPED_LEVELS = (*(round(0.5 + 0.05 * step, 2) for step in range(9)), 0.68, 0.95)
 TARGETS = ("sl2p", "field")
+INTERVAL_BANDS = ("LAI", "LAI_LOWER", "LAI_UPPER")
 FEWEST_SITE_DATES = 3
 """Site-dates of a table that a bundle must have been calibrated on to leave out one of them."""
 
@@ -78,7 +79,7 @@ def predict_normal(lai: Floats, sd: Floats) -> Prediction:
 def predict_baselines(table: pd.DataFrame) -> dict[str, Prediction]:
     """Predict with SL2P 2_1, with SL2P 3_0 of each row's sensor, and by peers in the table."""
     x = sl2p_inputs(table, cosines_of(table))
-    sensors = table["sensor"].fillna("S2A") if "sensor" in table else pd.Series(["S2A"] * len(x))
+    sensors = table.get("sensor", pd.Series("S2A", table.index)).fillna("S2A")
     latest = np.full(len(x), np.nan)
     for sensor in sensors.unique():
         rows = (sensors == sensor).to_numpy()
@@ -222,11 +223,10 @@ def predict_spectra(
     whole = HaloSlice(slice(0, side), (0, 0), slice(0, side))
     # The patch stands for endless uniform land: with the overlap declared, no border is seen.
     settings = PredictOptions(model=str(bundle), target=target, overlap=reach, level=level)
-    found: dict[str, list[float]] = {"LAI": [], "LAI_LOWER": [], "LAI_UPPER": []}
+    rows = []
     for spectrum, angles in zip(table[list(BANDS)].to_numpy(), cosines_of(table), strict=True):
         patch = np.broadcast_to(spectrum[:, None, None], (len(BANDS), side, side))
         inputs = clear_inputs(patch.astype("float32"), angles[:, None, None].astype("float32"))
         bands = predict_block(inputs, whole, whole, model, settings)
-        for name, values in found.items():
-            values.append(float(bands[name][side // 2, side // 2]))
-    return {name: np.array(values) for name, values in found.items()}
+        rows.append([float(bands[name][side // 2, side // 2]) for name in INTERVAL_BANDS])
+    return dict(zip(INTERVAL_BANDS, np.array(rows).T, strict=True))

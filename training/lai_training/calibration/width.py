@@ -41,19 +41,14 @@ def fit_scale(
     names = list(features)
     own = source == source[0]
     ranges = [np.quantile(features[name][own], [NARROWEST, 1 - NARROWEST]) for name in names]
-    bounded = np.column_stack(
-        [
-            np.ones(error.size),
-            *(np.clip(features[n], *r) for n, r in zip(names, ranges, strict=True)),
-        ]
-    )
+    parts = [np.clip(features[name], *ends) for name, ends in zip(names, ranges, strict=True)]
+    bounded = np.column_stack([np.ones(error.size), *parts])
     centre, spread = bounded.mean(axis=0), bounded.std(axis=0)
     centre[0], spread[0] = 0.0, 1.0
     spread = np.where(spread > 1e-6, spread, np.inf)  # what does not vary explains nothing
     design = (bounded - centre) / spread
     others = [name for name in np.unique(source) if name != source[0]]
-    levels = np.column_stack([design[:, :1] * 0, *((source == name) * 1.0 for name in others)])
-    design = np.column_stack([design, levels[:, 1:]])
+    design = np.column_stack([design, *((source == name) * 1.0 for name in others)])
     penalty = np.array([0.0] + [RIDGE] * len(names) + [0.0] * len(others))
     weights = group_weights(np.unique(group, return_inverse=True)[1])
 
@@ -98,7 +93,7 @@ def fit_half_widths(
     raised because the rows are few.
     """
     number = np.unique(group, return_inverse=True)[1]
-    rows = effective_rows(number, shared / (1 - shared)) if few else np.inf
+    rows = effective_rows(number, shared) if few else np.inf
     weights = group_weights(number)
     return [round(weighted_quantile(ratio, weights, level, rows), 4) for level in levels]
 
@@ -128,16 +123,10 @@ def group_weights(group: NDArray[np.int64]) -> Floats:
     return np.asarray(weights / weights.mean())
 
 
-def effective_rows(group: NDArray[np.int64], shared_variance: float) -> float:
-    """Return how many independent errors the rows hold.
-
-    Args:
-        group: (n,) number of the cluster whose rows share a part of their error.
-        shared_variance: variance of that part over the variance of the rest.
-    """
+def effective_rows(group: NDArray[np.int64], shared: float) -> float:
+    """Return how many independent errors the rows hold, of which a group shares a part, 0-1."""
     rows = np.unique(group, return_counts=True)[1]
-    correlation = shared_variance / (1 + shared_variance)
-    return float((rows / (1 + (rows - 1) * correlation)).sum())
+    return float((rows / (1 + (rows - 1) * shared)).sum())
 
 
 def weighted_quantile(values: Floats, weights: Floats, level: float, rows: float) -> float:

@@ -208,15 +208,15 @@ def parcels(
     """
     import pandas as pd
 
-    from lai_training.parcels.interval import add_interval
     from lai_training.parcels.means import (
+        add_interval,
         find_items,
         missing_parcels,
         observe_items,
         outline_items,
         read_parcels,
     )
-    from lai_training.parcels.report import format_report, write_observations, write_report
+    from lai_training.parcels.report import format_report, write_report
     from lai_udf import series
     from lai_udf.calibration import shared_error
     from lai_udf.polygons import LEFT_OUT
@@ -239,7 +239,7 @@ def parcels(
             return add_interval(found, correlation, shared=shared_error(items))
 
         observed = observe(exclude)
-        files = [*write_report(observed, out), write_observations(observed, table, out)]
+        files = write_report(observed, out, table)
         if smooth is not None:
             from lai_training.parcels.curves import write_curves
 

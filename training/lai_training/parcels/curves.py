@@ -33,12 +33,9 @@ def smooth_parcels(observations: pd.DataFrame, step_days: int) -> pd.DataFrame:
         times = own["datetime"].dt.tz_localize(None).to_numpy("datetime64[D]")
         means = {column: own[column] for column in PARCEL_BANDS if column in own}
         found, _ = smooth_parcel(times, means, step_days)
-        curve = pd.DataFrame({band.lower(): found[band] for band in OUTPUT_BANDS})
-        curve.insert(0, "date", pd.to_datetime(found["time"]))
-        for position, name in enumerate(("crop", "season")):
-            curve.insert(position, name, own[name].iloc[0])
-        curve.insert(0, "parcel", parcel)
-        curves.append(curve)
+        names = {"parcel": parcel, **own[["crop", "season"]].iloc[0]}
+        bands = {band.lower(): found[band] for band in OUTPUT_BANDS}
+        curves.append(pd.DataFrame({**names, "date": pd.to_datetime(found["time"]), **bands}))
     return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
 
 
@@ -55,21 +52,16 @@ def describe_seasons(curves: pd.DataFrame) -> pd.DataFrame:
             coords={"time": own["date"].to_numpy()},
         )
         found = season(data)
-        names = {name: own[name].iloc[0] for name in ("crop", "season")}
         values = {str(name).lower(): found[name].values.item() for name in found.data_vars}
-        dates = ("start", "peak", "end")
-        moments = {name: found[name.upper()].values.reshape(1) for name in dates}
-        values |= {name: pd.DatetimeIndex(m).normalize()[0] for name, m in moments.items()}
+        for name in ("start", "peak", "end"):
+            values[name] = pd.Timestamp(found[name.upper()].values).normalize()
+        names = own[["crop", "season"]].iloc[0]
         rows.append({"parcel": parcel, **names, "year": year, **values})
     return pd.DataFrame(rows)
 
 
 def write_curves(observations: pd.DataFrame, step_days: int, folder: Path) -> list[Path]:
-    """Write `curves.csv` and `seasons.csv`; both appear, or none.
-
-    Raises:
-        OutputNotWritableError: the folder cannot be written.
-    """
+    """Write `curves.csv` and `seasons.csv`; both appear, or none."""
     curves = smooth_parcels(observations, step_days)
     seasons = describe_seasons(curves) if len(curves) else curves
     return write_files(folder, {"curves": curves, "seasons": seasons})

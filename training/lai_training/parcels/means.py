@@ -4,7 +4,6 @@ Input: GeoParquet, GeoPackage, Shapefile or GeoJSON, in any CRS (`lai_udf.polygo
 table with columns `parcel`, `crop` and `geometry`, its polygons valid.
 """
 
-import enum
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from shapely.geometry import box
 
 from lai_training.errors import ParcelsError
 from lai_training.sl2p.scene import SL2P_FILE
+from lai_udf.calibration import interval_of_mean
 from lai_udf.errors import LaiUdfError, PolygonFileError
 from lai_udf.grid import Grid
 from lai_udf.longitudes import split_box
@@ -29,18 +29,8 @@ from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.results import LaiResult, find_results, open_result, require_one_scaling
 from lai_udf.zonal import ZonalStatistics, observe_zones
 
-
-class Season(enum.StrEnum):
-    """When a crop grows: a figure each (paper, figures 9-12)."""
-
-    WINTER = "winter"
-    SPRING = "spring"
-    SUMMER = "summer"
-    PERENNIAL = "all year"
-
-
 CROPS = {
-    Season.WINTER: {
+    "winter": {
         "BDH": "durum winter wheat",
         "BTH": "soft winter wheat",
         "CZH": "winter rapeseed",
@@ -48,7 +38,7 @@ CROPS = {
         "SGH": "winter rye",
         "TTH": "winter triticale",
     },
-    Season.SPRING: {
+    "spring": {
         "BDP": "durum spring wheat",
         "BTP": "soft spring wheat",
         "CZP": "spring rapeseed",
@@ -56,7 +46,7 @@ CROPS = {
         "BTN": "sugar beet",
         "PTC": "potato",
     },
-    Season.SUMMER: {
+    "summer": {
         "MID": "sweet maize",
         "MIE": "silage maize",
         "MIS": "grain maize",
@@ -64,23 +54,17 @@ CROPS = {
         "SOJ": "soya",
         "TRN": "sunflower",
     },
-    Season.PERENNIAL: {
+    "all year": {
         "PPH": "permanent grassland",
         "J6S": "fallow",
         "PTR": "temporary grassland",
         "VRC": "wine grapes",
     },
 }
-"""Code -> English name, by season."""
+"""Code -> English name, by season: a figure each (paper, figures 9-12)."""
 NAMES = {code: name for crops in CROPS.values() for code, name in crops.items()}
-SEASONS = {code: str(season) for season, crops in CROPS.items() for code in crops}
-
-
-def season_of(code: str) -> str:
-    """Return the season of a crop code; `other` for codes outside the table."""
-    return SEASONS.get(code, "other")
-
-
+SEASONS = {code: season for season, crops in CROPS.items() for code in crops}
+"""Season by crop code; `other` for codes outside the table."""
 CROP_COLUMNS = ("code_cultu", "crop", "crop_code")
 """Columns that name a crop, the first that is there, in any case; the register has the first."""
 
@@ -168,10 +152,8 @@ def observe_items(
 ) -> pd.DataFrame:
     """Average LAI results over parcels.
 
-    Args:
-        parcels: as `read_parcels` returns them.
-        items: see `find_items`; folders of items too.
-        exclude_flags: bits of `LAI_FLAGS` that keep a pixel out.
+    `parcels` are as `read_parcels` returns them, `items` as `find_items` does, or folders of items;
+    `exclude_flags` are bits of `LAI_FLAGS` that keep a pixel out.
 
     Returns:
         Columns `parcel`, `crop`, `season`, `item`, `datetime` (UTC), `lai`, `lower`, `upper`,
@@ -183,7 +165,8 @@ def observe_items(
     Raises:
         ParcelsError: an item cannot be read or does not state its time, or no parcel meets any.
     """
-    names, rows = name_parcels(parcels), []
+    names, rows = pd.DataFrame(parcels[["parcel", "crop"]]), []
+    names["season"] = names["crop"].map(SEASONS).fillna("other")
     try:
         results = [open_result(item) if isinstance(item, Path) else item for item in items]
         observed = observe_zones(
@@ -211,12 +194,6 @@ def missing_parcels(parcels: gpd.GeoDataFrame, observations: pd.DataFrame) -> li
     """Return the parcels that meet no item."""
     met = set(observations["parcel"])
     return [name for name in parcels["parcel"] if name not in met]
-
-
-def name_parcels(parcels: gpd.GeoDataFrame) -> pd.DataFrame:
-    """Return columns `parcel`, `crop`, `season` of a table of parcels."""
-    names = pd.DataFrame({"parcel": parcels["parcel"], "crop": parcels["crop"]})
-    return names.assign(season=names["crop"].map(season_of))
 
 
 def _tabulate(statistics: ZonalStatistics, pixel_m: float) -> pd.DataFrame:
@@ -248,3 +225,42 @@ def _read_sl2p(result: LaiResult, window: Window) -> dict[str, NDArray[Any]]:
         names = list(dataset.descriptions)
         index = names.index("LAI") + 1 if "LAI" in names else 1
         return {"sl2p": dataset.read(index, window=window).astype(np.float64)}
+
+
+def add_interval(
+    observations: pd.DataFrame,
+    correlation: float | None = None,
+    *,
+    shared: float | None = None,
+) -> pd.DataFrame:
+    """Return the observations with `parcel_lower` and `parcel_upper`, m2 m-2.
+
+    `shared` is the part of the error's variance that all pixels of a parcel have in common, as the
+    bundle was measured to have on field data (`lai_udf.calibration.shared_error`; None: all of it);
+    a `correlation` of one's own, see `shrink`, goes before it. Raises `ParcelsError` where the
+    items hold no intervals.
+    """
+    if not {"lower", "upper"} <= set(observations.columns):
+        raise ParcelsError("the items hold no lai_lower.tif and lai_upper.tif")
+    if correlation is not None or shared is None:
+        lower, upper = shrink(observations, 1.0 if correlation is None else correlation)
+    else:
+        columns = ("lai", "lower", "upper", "area_px")
+        lai, low, high, pixels = (observations[name].to_numpy(np.float64) for name in columns)
+        lower, upper = interval_of_mean(lai, low, high, pixels, shared)
+    return observations.assign(parcel_lower=lower, parcel_upper=upper)
+
+
+def shrink(
+    observations: pd.DataFrame, correlation: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (lower, upper) of parcel means: their pixels' mean interval, shrunk.
+
+    A parcel's mean errs by what its pixels have in common (leaf angles, soil, haze) and by what
+    they have not (noise). With a `correlation` rho between the errors of any two pixels, 0-1, and
+    weights that amount to n pixels: sd(mean) = sd(pixel) sqrt(rho + (1 - rho) / n).
+    """
+    n = np.maximum(observations["n_effective"].to_numpy(np.float64), 1.0)
+    factor = np.sqrt(correlation + (1 - correlation) / n)
+    lai, lower, upper = (observations[name].to_numpy() for name in ("lai", "lower", "upper"))
+    return np.maximum(lai - factor * (lai - lower), 0.0), lai + factor * (upper - lai)

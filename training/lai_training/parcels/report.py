@@ -12,10 +12,10 @@ import geopandas as gpd
 import pandas as pd
 
 from lai_training.metrics import mean_width, score
-from lai_training.parcels.means import NAMES
+from lai_training.parcels.means import CROPS, NAMES
 from lai_training.reporting import read_paper, write_files
 
-SEASON_ORDER = ("winter", "spring", "summer", "all year", "other")
+SEASON_ORDER = (*CROPS, "other")
 AGREEMENT = ("correlation", "distance", "mse", "r_squared")
 """Columns of table 9."""
 
@@ -87,14 +87,21 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["season", "crop"], key=place, ignore_index=True)
 
 
-def write_report(observations: pd.DataFrame, folder: Path) -> list[Path]:
+def write_report(
+    observations: pd.DataFrame, folder: Path, parcels: gpd.GeoDataFrame | None = None
+) -> list[Path]:
     """Write observations, tables and figures; all files appear, or none.
 
-    The files are `parcels.csv`, `table7_parcels.csv`, `table9_agreement.csv` and
-    `figure<9...>_<season>.png`. Raises `OutputNotWritableError` where the folder cannot be written.
+    The files are `parcels.csv`, `table7_parcels.csv`, `table9_agreement.csv`,
+    `figure<9...>_<season>.png` and, where `parcels` are given, `parcels.parquet`: observations with
+    their polygons, in degrees. Raises `OutputNotWritableError` where the folder cannot be written.
     """
 
     def draw(work: Path) -> None:
+        if parcels is not None:
+            shapes = parcels[["parcel", "geometry"]].to_crs("EPSG:4326")
+            located = shapes.merge(observations, on="parcel", validate="1:m")
+            located.to_parquet(work / "parcels.parquet", index=False)
         for number, season in enumerate(SEASON_ORDER, start=9):
             group = observations[observations["season"] == season]
             if group["lai"].notna().any():
@@ -107,17 +114,6 @@ def write_report(observations: pd.DataFrame, folder: Path) -> list[Path]:
         "table9_agreement": compare_with_paper(observations),
     }
     return write_files(folder, tables, draw=draw)
-
-
-def write_observations(observations: pd.DataFrame, parcels: gpd.GeoDataFrame, folder: Path) -> Path:
-    """Write `parcels.parquet`: observations with the polygons of their parcels, in degrees.
-
-    Raises `OutputNotWritableError` where the folder cannot be written.
-    """
-    shapes = parcels[["parcel", "geometry"]].to_crs("EPSG:4326")
-    table = shapes.merge(observations, on="parcel", validate="1:m")
-    name = "parcels.parquet"
-    return write_files(folder, {}, draw=lambda work: table.to_parquet(work / name, index=False))[0]
 
 
 def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
