@@ -131,12 +131,9 @@ def rewrite_bundle(bundle: Path, parts: Mapping[str, Mapping[str, Any]], out: Pa
     description, weights = read_bundle(str(bundle))
     contract = description["properties"]["lai:contract"]
     graphs = {name: read_member(str(bundle), f"{name}.onnx") for name in contract.get("graphs", {})}
-    kept = [body["weights"] for body in contract.get("bodies", {}).values()]
-    others = {name: read_member(str(bundle), name) for name in kept}
-    known = contract.get("metrics", {})
-    contract |= parts
-    contract["metrics"] = {**known, **parts.get("metrics", {})}
-    write_members(out, list_members(description, {**graphs, "model": weights}) | others)
-    card = out.with_suffix(".md")
-    write_files(card.parent, {}, {card.name: model_card(description)})
+    bodies = contract.get("bodies", {}).values()
+    fine_tuned = {body["weights"]: read_member(str(bundle), body["weights"]) for body in bodies}
+    contract |= {**parts, "metrics": {**contract["metrics"], **parts.get("metrics", {})}}
+    write_members(out, list_members(description, {**graphs, "model": weights}) | fine_tuned)
+    write_files(out.parent, {}, {f"{out.stem}.md": model_card(description)})
     return out

@@ -46,7 +46,7 @@ def test_a_run_is_a_network_without_intervals_and_without_a_one_pass_spread(run,
         spread = tabulate_spread([field], [network])
 
     assert network.name == "mlp (run mlp)"
-    assert not network.calibrated
+    assert not network.contract["calibration"]
     assert np.isfinite(pixels.estimates[network.name]).all()
     assert spread["sd"].item() > 0
     assert np.isnan(spread["one_pass_sd"].item())

@@ -5,7 +5,6 @@ for 20 m and one for 10 m, as ONNX and as Keras files to go on training from.
 `bundles.model_item` describes both.
 """
 
-import io
 import json
 import zipfile
 from collections.abc import Mapping
@@ -23,7 +22,7 @@ from lai_training.learn.run_folder import read_provenance
 from lai_training.networks import ANGLE_SLICE, BAND_COUNT, FEATURE_COUNT, PAPER, SPECS
 from lai_training.restore.fit import body_name, is_body_run
 from lai_training.restore.network import BODIES, CONTEXT, READOUT, BodySpec
-from lai_udf.atomic import disk_errors, move_finished, work_folder
+from lai_udf.atomic import new_files
 
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bundle has the same bytes, whenever it is made
 
@@ -31,14 +30,9 @@ ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same bundle has the same bytes, whenever
 def pack_run(run: Path, *, version: str, residual_cloud: Json | None = None) -> dict[str, bytes]:
     """Return the members of a bundle by file name; calibration and scores are still to come.
 
-    Args:
-        run: folder of a fit, of one network or of both bodies.
-        version: semantic version of the model.
-        residual_cloud: of both bodies, what `restore.scenes.fit_residual_cloud` returned.
-
-    Raises:
-        ExportError: the folder holds no weights.
-        FitError: it is not that of a run.
+    `run` is the folder of a fit, of one network or of both bodies; `residual_cloud` what
+    `restore.scenes.fit_residual_cloud` returned. Raises `ExportError` where the folder holds no
+    weights, `FitError` where it is not that of a run.
     """
     if is_body_run(run):
         return _pack_bodies(run, version, residual_cloud)
@@ -145,14 +139,9 @@ def list_members(description: Json, graphs: Mapping[str, bytes]) -> dict[str, by
 def write_members(path: Path, members: Mapping[str, bytes]) -> Path:
     """Write a zip of files by name, atomically and with the same bytes for the same content.
 
-    Raises:
-        OutputNotWritableError: the folder refuses.
+    Raises `OutputNotWritableError` where the folder refuses.
     """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+    with new_files(path.parent) as work, zipfile.ZipFile(work / path.name, "w") as archive:
         for name, content in sorted(members.items()):
             archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), content, zipfile.ZIP_DEFLATED)
-    with work_folder(path.parent) as work, disk_errors(path.parent):
-        (work / path.name).write_bytes(buffer.getvalue())
-        move_finished({work / path.name: path})
     return path

@@ -42,19 +42,10 @@ class Graph:
         return self.add("MaxPool", output, source, kernel_shape=[2, 2], strides=[2, 2])
 
     def convolve(
-        self,
-        output: str,
-        source: str,
-        kernel: Floats,
-        bias: Floats,
-        *,
-        activation: str = "",
+        self, output: str, source: str, kernel: Floats, bias: Floats, *, activation: str = ""
     ) -> str:
         """Add a convolution that keeps the size, and an activation; `kernel` is (out, in, y, x)."""
-        weights = [
-            self.constant(f"{output}/{name}", values)
-            for name, values in (("kernel", kernel), ("bias", bias))
-        ]
+        weights = [self.constant(f"{output}/kernel", kernel), self.constant(f"{output}/bias", bias)]
         linear, side = (f"{output}/linear" if activation else output), kernel.shape[-1]
         shape: dict[str, Attribute] = {"kernel_shape": [side] * 2, "pads": [side // 2] * 4}
         self.add("Conv", linear, source, *weights, group=1, **shape)
@@ -62,11 +53,11 @@ class Graph:
 
     def finish(self, name: str, inputs: Shapes, outputs: Shapes) -> bytes:
         """Return the graph as bytes; inputs and outputs are float32, given with their shapes."""
-        given, made = (
+        infos = [
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in side]
             for side in (inputs.items(), outputs.items())
-        )
-        graph = helper.make_graph(self.nodes, name, given, made, self.constants)
+        ]
+        graph = helper.make_graph(self.nodes, name, *infos, self.constants)
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
         onnx.checker.check_model(model)

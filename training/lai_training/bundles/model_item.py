@@ -6,7 +6,7 @@ masks, definition domain, output range, checksums. Calibration and scores are fi
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,8 @@ USABLE_FROM, USABLE_UNTIL = "2015-06-23T00:00:00Z", "2035-12-31T00:00:00Z"
 def describe_model(run: Path, graph: bytes, *, version: str) -> Json:
     """Return `model.json` of a network of the paper (contract 1).
 
-    Args:
-        run: folder of the fit.
-        graph: what `export.build_graph` returned.
-        version: semantic version of the model.
-
-    Raises:
-        FitError: the folder holds no run.
+    `run` is the folder of its fit, `graph` what `export.build_graph` returned, `version` the
+    semantic version of the model. Raises `FitError` where the folder holds no run.
     """
     provenance = read_provenance(run)
     config = provenance["config"]
@@ -55,39 +50,28 @@ def describe_model(run: Path, graph: bytes, *, version: str) -> Json:
         "output": {"minimum": 0.0, "maximum": 8.0, "tolerance": 0.2},
         "normalisation": provenance["normalisation"],
     }
+    features = "Ten normalised bands, validity, cosines of three angles."
     masks = "A factor per droppable channel; all ones: the point estimate."
-    return _describe(
-        f"{MODEL_ID}-{spec.name}",
-        version,
-        contract,
-        provenance,
-        {"model": graph},
-        {
-            "title": f"Leaf area index from Sentinel-2, {spec.name} network {version}",
-            "mlm:architecture": "UNet" if spec.name != "mlp" else "MLP",
-            "mlm:hyperparameters": {
-                "dropout_rate": spec.dropout_rate,
-                "reach_px": spec.reach_px,
-                **{key: config[key] for key in ("optimizer", "learning_rate", "epochs")},
-                "batch": config["samples"]["batch"],
-            },
-            "mlm:input": [
-                _input(
-                    "features",
-                    "Ten normalised bands, validity, cosines of three angles.",
-                    FEATURE_COUNT,
-                ),
-                {
-                    "name": "masks",
-                    "description": masks,
-                    "bands": [],
-                    "input": _tensor([-1, spec.mask_count], ["batch", "channel"]),
-                },
-            ],
-            "mlm:output": [_output("lai", "Leaf area index, m2 m-2.", 1)],
+    tensor = {"shape": [-1, spec.mask_count], "dim_order": ["batch", "channel"]}
+    tensor["data_type"] = "float32"
+    properties = {
+        "title": f"Leaf area index from Sentinel-2, {spec.name} network {version}",
+        "mlm:architecture": "UNet" if spec.name != "mlp" else "MLP",
+        "mlm:hyperparameters": {
+            "dropout_rate": spec.dropout_rate,
+            "reach_px": spec.reach_px,
+            **{key: config[key] for key in ("optimizer", "learning_rate", "epochs")},
+            "batch": config["samples"]["batch"],
         },
-        {"model": "Network weights and graph (ONNX)"},
-    )
+        "mlm:input": [
+            _input("features", features, FEATURE_COUNT),
+            {"name": "masks", "description": masks, "bands": [], "input": tensor},
+        ],
+        "mlm:output": [_output("lai", "Leaf area index, m2 m-2.", 1)],
+    }
+    titles = {"model": "Network weights and graph (ONNX)"}
+    model_id = f"{MODEL_ID}-{spec.name}"
+    return _describe(model_id, version, contract, provenance, {"model": graph}, properties, titles)
 
 
 def describe_bodies(
@@ -134,33 +118,21 @@ def describe_bodies(
         "Context, from which `readout` gives the correction of each pixel of the block; SL2P's "
         "equations read the corrected spectrum."
     )
-    return _describe(
-        MODEL_ID,
-        version,
-        contract,
-        provenance,
-        graphs,
-        {
-            "title": f"Leaf area index and four more variables from Sentinel-2, {version}",
-            "mlm:architecture": "CNN",
-            "mlm:hyperparameters": {
-                "optimizer": "adamw",
-                **{
-                    f"{key}_{size}m": config[f"body_{size}m"][key]
-                    for size in BODIES
-                    for key in ("epochs", "steps", "batch", "learning_rate")
-                },
-            },
-            "mlm:input": [
-                _input(f"features_{size}m", features, spec.feature_count)
-                for size, spec in BODIES.items()
-            ],
-            "mlm:output": [
-                _output(f"{CONTEXT}_{size}m", context, spec.width) for size, spec in BODIES.items()
-            ],
-        },
-        {spec.graph: f"Body for {size} m (ONNX)" for size, spec in BODIES.items()},
-    )
+    fitted = {
+        f"{key}_{size}m": config[f"body_{size}m"][key]
+        for size in BODIES
+        for key in ("epochs", "steps", "batch", "learning_rate")
+    }
+    specs = BODIES.items()
+    properties = {
+        "title": f"Leaf area index and four more variables from Sentinel-2, {version}",
+        "mlm:architecture": "CNN",
+        "mlm:hyperparameters": {"optimizer": "adamw", **fitted},
+        "mlm:input": [_input(f"features_{m}m", features, each.feature_count) for m, each in specs],
+        "mlm:output": [_output(f"{CONTEXT}_{m}m", context, each.width) for m, each in specs],
+    }
+    titles = {each.graph: f"Body for {m} m (ONNX)" for m, each in specs}
+    return _describe(MODEL_ID, version, contract, provenance, graphs, properties, titles)
 
 
 def _describe(
@@ -221,18 +193,19 @@ def _describe(
     }
 
 
-def _tensor(shape: Sequence[int], order: Sequence[str]) -> Json:
-    return {"shape": list(shape), "dim_order": list(order), "data_type": "float32"}
-
-
 def _input(name: str, description: str, channels: int) -> Json:
-    tensor = _tensor([-1, channels, -1, -1], ["batch", "bands", "height", "width"])
+    tensor = _tensor(channels, "bands")
     return {"name": name, "description": description, "bands": list(BANDS), "input": tensor}
 
 
 def _output(name: str, description: str, channels: int) -> Json:
-    tensor = _tensor([-1, channels, -1, -1], ["batch", "channel", "height", "width"])
+    tensor = _tensor(channels, "channel")
     return {"name": name, "description": description, "tasks": ["regression"], "result": tensor}
+
+
+def _tensor(channels: int, name: str) -> Json:
+    order = ["batch", name, "height", "width"]
+    return {"shape": [-1, channels, -1, -1], "dim_order": order, "data_type": "float32"}
 
 
 def describe_variables() -> Json:

@@ -61,34 +61,28 @@ def score_date_prediction(cube: xr.DataArray, networks: Sequence[Network]) -> pd
     pairs = [pair for pair in pairs if pair[2].mean() >= 0.2]
     if not pairs:
         raise EvaluationError("the cube has no two clear dates within five days")
-    estimates = {"SL2P": (lai, np.full_like(lai, np.nan))}
-    without = [label for label in cube["bands"].values if label != "SCL"]
+    estimates = {"SL2P": np.stack([lai, np.full_like(lai, np.nan)])}
+    clear_dates = cube.isel(t=good).sel(bands=cube["bands"] != "SCL")
     for network in networks:
         bands = ["LAI", "LAI_SD"]
         context = {"model": str(network.bundle), "bands": bands, "reflectance_offset": 0.0}
-        own, sd = np.full((2, *lai.shape), np.nan)
-        found = apply_datacube(cube.isel(t=good).sel(bands=without), context).values
-        own[good], sd[good] = found[:, 0], found[:, 1]
-        estimates[network.name] = (own, sd)
+        estimates[network.name] = np.full((2, *lai.shape), np.nan)
+        predicted = apply_datacube(clear_dates, context).values
+        estimates[network.name][:, good] = predicted.transpose(1, 0, 2, 3)
     rows: list[dict[str, Any]] = []
     for name, (own, sd) in estimates.items():
         errors = np.concatenate([_predict(own[a], lai[b], m) for a, b, m in pairs])
-        size = np.abs(errors)
         spread, level = (
             np.concatenate([part[a][leave_border(m, BORDER_PX)] for a, _, m in pairs])
             for part in (sd, own)
         )
-        rows.append(
-            {
-                "network": name,
-                "pairs": len(pairs),
-                "n": len(errors),
-                "rmse": float(np.sqrt(np.nanmean(errors**2))),
-                "sd_rank": rank_correlation(spread, size),
-                "lai_rank": rank_correlation(level, size),
-            }
-        )
-    return pd.DataFrame([{**row, "ratio": row["rmse"] / rows[0]["rmse"]} for row in rows])
+        row = {"network": name, "pairs": len(pairs), "n": len(errors)}
+        row["rmse"] = float(np.sqrt(np.nanmean(errors**2)))
+        row["sd_rank"] = rank_correlation(spread, np.abs(errors))
+        row["lai_rank"] = rank_correlation(level, np.abs(errors))
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.assign(ratio=table["rmse"] / table["rmse"].iloc[0])
 
 
 def score_residual_cloud(cube: xr.DataArray, networks: Sequence[Network]) -> pd.DataFrame:
@@ -118,15 +112,14 @@ def score_residual_cloud(cube: xr.DataArray, networks: Sequence[Network]) -> pd.
         ratio = blue / short_wave
     rules["B02/B11 above its 95 % of good pixels"] = ratio > np.nanquantile(ratio[good], 0.95)
     pixels = {"": (bad, good), "_agreeing": (bad & agreeing, good & agreeing)}
-    rows = [
-        {"rule": name}
-        | {f"caught{ending}": _share(rule, worse) for ending, (worse, _) in pixels.items()}
-        | {f"lost{ending}": _share(rule, fine) for ending, (_, fine) in pixels.items()}
-        | {f"bad{ending}": int(worse.sum()) for ending, (worse, _) in pixels.items()}
-        | {f"good{ending}": int(fine.sum()) for ending, (_, fine) in pixels.items()}
-        for name, rule in rules.items()
-    ]
-    return pd.DataFrame(rows)
+    columns: dict[str, Any] = {"rule": list(rules)}
+    for what, of in (("caught", 0), ("lost", 1)):
+        for ending, chosen in pixels.items():
+            columns[what + ending] = [_share(rule, chosen[of]) for rule in rules.values()]
+    for what, of in (("bad", 0), ("good", 1)):
+        for ending, chosen in pixels.items():
+            columns[what + ending] = int(chosen[of].sum())
+    return pd.DataFrame(columns)
 
 
 def _share(rule: Mask, pixels: Mask) -> float:

@@ -18,10 +18,7 @@ from numpy.typing import NDArray
 from lai_training import sl2p
 from lai_training.errors import EvaluationError, ExportError
 from lai_udf.bundle import open_bundle
-from lai_udf.predict import (
-    BANDS,
-    apply_datacube,
-)
+from lai_udf.predict import BANDS, apply_datacube
 
 Float32 = NDArray[np.float32]
 
@@ -39,11 +36,6 @@ class Network:
     """Zip or folder."""
     contract: Mapping[str, Any]
     """`lai:contract` of its `model.json`."""
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether its intervals were calibrated; those of a run folder were not."""
-        return "level" in self.contract["calibration"]
 
     def predict(
         self,

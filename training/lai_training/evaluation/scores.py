@@ -153,10 +153,17 @@ def tabulate_spread(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.
             seconds = time.process_time() - start
             drawn = drawn[scene.scored]
             stated = network.predict(scene.image, ("LAI_SD",))["LAI_SD"][scene.scored]
-            row: dict[str, Any] = {"kind": scene.kind, "image": scene.name}
-            row["network"] = network.name
-            row |= {"n": drawn.size, "sd": float(drawn.mean()), "seconds_draws": seconds}
-            row |= {"ci": float(half_width_of_mean(drawn, SAMPLES).mean())}
-            row |= {"one_pass_sd": float(stated.mean())}
-            rows.append({**row, "one_pass_correlation": score(drawn, stated).correlation})
+            rows.append(
+                {
+                    "kind": scene.kind,
+                    "image": scene.name,
+                    "network": network.name,
+                    "n": drawn.size,
+                    "sd": float(drawn.mean()),
+                    "seconds_draws": seconds,
+                    "ci": float(half_width_of_mean(drawn, SAMPLES).mean()),
+                    "one_pass_sd": float(stated.mean()),
+                    "one_pass_correlation": score(drawn, stated).correlation,
+                }
+            )
     return pd.DataFrame(rows)

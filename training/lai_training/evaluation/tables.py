@@ -110,7 +110,7 @@ def format_paper_images(number: int) -> str:
 
 
 def _format_images(table: pd.DataFrame) -> str:
-    columns = (
+    columns = [
         "correlation",
         "distance",
         "mse",
@@ -119,7 +119,7 @@ def _format_images(table: pd.DataFrame) -> str:
         "ci",
         "seconds",
         "seconds_draws",
-    )
+    ]
     titles = {"n": "pixels", **dict(zip(columns, IMAGE_FORMS, strict=True))}
     shown = table[["image", *titles]].rename(columns=titles)
     return format_markdown(shown.assign(image=shown["image"].map(_shorten)), IMAGE_FORMS)
@@ -143,10 +143,7 @@ def _shorten(name: str) -> str:
 
 def _choose(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     """Return the rows whose columns have the wanted values."""
-    chosen = np.ones(len(table), dtype=bool)
-    for column, value in wanted.items():
-        chosen &= (table[column] == value).to_numpy()
-    return table[chosen]
+    return table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)]
 
 
 def _mean_spread(spread: pd.DataFrame, kind: str) -> pd.DataFrame:

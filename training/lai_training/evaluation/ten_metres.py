@@ -90,10 +90,10 @@ def read_by_sl2p(
 ) -> dict[str, NDArray[np.floating[Any]]]:
     """Return the variables of a set of SL2P for (10, y, x) at nominal angles, clipped, by name."""
     bands = dict(zip(BANDS, image, strict=True))
-    known = [name for name in VARIABLES if (network, sensor, name) in list_networks()]
     return {
         name: sl2p.predict_bands(bands, variable=name, network=network, sensor=sensor)[0]
-        for name in known
+        for name in VARIABLES
+        if (network, sensor, name) in list_networks()
     }
 
 
@@ -102,13 +102,8 @@ def run_at_10m(network: Network) -> Method:
 
     def predict(degraded: Float32) -> dict[str, NDArray[np.floating[Any]]]:
         cube = xr.DataArray(degraded, dims=("bands", "y", "x"), coords={"bands": list(BANDS)})
-        context = {
-            "model": str(network.bundle),
-            "resolution": 10,
-            "variables": list(VARIABLES),
-            "bands": list(VARIABLES),
-            "reflectance_offset": 0.0,
-        }
+        context = {"model": str(network.bundle), "resolution": 10, "reflectance_offset": 0.0}
+        context |= {"variables": list(VARIABLES), "bands": list(VARIABLES)}
         return dict(zip(VARIABLES, apply_datacube(cube, context).values, strict=True))
 
     return predict
@@ -194,20 +189,17 @@ def list_methods(networks: Sequence[Network]) -> dict[str, Method]:
 
 
 def _tabulate(errors: Errors) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = [
-        {
-            "method": name,
-            "variable": variable,
-            "unit": load_network(variable, "2_1").unit,
-            "n": sum(map(len, parts)),
-            "rmse": float(np.sqrt(np.nanmean(np.concatenate(parts) ** 2))),
-            "distance": float(np.nanmean(np.abs(np.concatenate(parts)))),
-            "bias": float(np.nanmean(np.concatenate(parts))),
-        }
-        for (name, variable), parts in errors.items()
-    ]
-    cubic = {row["variable"]: row["rmse"] for row in rows if row["method"] == CUBIC}
-    return pd.DataFrame([{**row, "ratio": row["rmse"] / cubic[row["variable"]]} for row in rows])
+    rows = []
+    for (name, variable), parts in errors.items():
+        error = np.concatenate(parts)
+        row: dict[str, Any] = {"method": name, "variable": variable}
+        row |= {"unit": load_network(variable, "2_1").unit, "n": error.size}
+        row["rmse"] = float(np.sqrt(np.nanmean(error**2)))
+        row |= {"distance": float(np.nanmean(np.abs(error))), "bias": float(np.nanmean(error))}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    cubic = table[table["method"] == CUBIC].set_index("variable")["rmse"]
+    return table.assign(ratio=table["rmse"] / table["variable"].map(cubic))
 
 
 def _choose(scene: Scene) -> tuple[Float32, NDArray[np.int64]] | None:
