@@ -274,7 +274,7 @@ def summarise(
     """Return what came out in numbers, and how far it is from SL2P on the same pixels."""
     from lai_service.ops.browser_build import cache_folder, is_built
     from lai_training import sl2p
-    from lai_training.evaluation.scenes import find_clear_vegetation
+    from lai_training.evaluation.scores import find_clear_vegetation
     from lai_training.metrics import score
 
     values = {str(band): lai.sel(bands=band).values for band in lai["bands"].values}

@@ -55,7 +55,7 @@ def test_float32_images_lose_no_digits_in_the_sums(rng):
     [(1.0, 1.5, True), (1.0, 1.51, False), (5.0, 6.0, True), (5.0, 6.01, False)],
 )
 def test_agreement_is_half_a_unit_or_twenty_percent(truth, guess, within):
-    assert metrics.agreement_ratio([truth], [guess]) == within
+    assert metrics.agreement_ratios([truth], [guess])["within_0.5_or_20%"] == within
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_agreement_is_half_a_unit_or_twenty_percent(truth, guess, within):
     ],
 )
 def test_gcos_agreement_follows_its_two_levels(truth, guess, level, within):
-    assert metrics.gcos_agreement_ratio([truth], [guess], level=level) == within
+    assert metrics.agreement_ratios([truth], [guess])[f"within_gcos_{level}"] == within
 
 
 def test_coverage_counts_the_ends_and_width_is_a_mean():

@@ -27,11 +27,10 @@ from numpy.typing import NDArray
 
 from lai_training.config_files import read_yaml
 from lai_training.evaluation.ten_metres import score_wald
-from lai_training.learn.checkpoints import BEST
 from lai_training.learn.config import FitConfig, PoolConfig, RestoreConfig
 from lai_training.learn.fit import fit
 from lai_training.learn.pools import Constants, load_pool
-from lai_training.learn.run_folder import read_provenance
+from lai_training.learn.run_folder import BEST, read_provenance
 from lai_training.metrics import Scores, score
 from lai_training.networks import PAPER
 from lai_training.restore.fit import body_name, fit_bodies, is_body_run

@@ -67,24 +67,22 @@ def score(reference: ArrayLike, predicted: ArrayLike) -> Scores:
     )
 
 
-def agreement_ratio(reference: ArrayLike, predicted: ArrayLike) -> float:
-    """Return the share of pairs within 0.5 or 20 %: as the Copernicus Global Land Service asks."""
+AGREEMENT = {
+    "within_0.5_or_20%": (0.5, 0.2),
+    "within_gcos_threshold": (0.1, 0.2),
+    "within_gcos_goal": (0.05, 0.1),
+}
+"""Differences of LAI that are allowed, m2 m-2 and relative to the reference, the larger of both: as
+the Copernicus Global Land Service asks, and the 2-sigma requirement of GCOS-244 (2022)."""
+
+
+def agreement_ratios(reference: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+    """Return the share of pairs that agree, by the names of `AGREEMENT`."""
     truth, guess = _finite(reference, predicted)
-    allowed = np.maximum(0.5, 0.2 * np.abs(truth))
-    return _mean(np.abs(guess - truth) <= allowed)
-
-
-def gcos_agreement_ratio(
-    reference: ArrayLike, predicted: ArrayLike, *, level: str = "threshold"
-) -> float:
-    """Return the share of LAI pairs within the 2-sigma requirement of GCOS-244 (2022).
-
-    Threshold: 20 % where the reference is at least 0.5, else 0.1; goal: 10 %, else 0.05.
-    """
-    relative = {"threshold": 0.2, "goal": 0.1}[level]
-    truth, guess = _finite(reference, predicted)
-    allowed = relative * np.maximum(truth, 0.5)  # continuous: 20 % of 0.5 is 0.1
-    return _mean(np.abs(guess - truth) <= allowed)
+    return {
+        name: _mean(np.abs(guess - truth) <= np.maximum(absolute, relative * np.abs(truth)))
+        for name, (absolute, relative) in AGREEMENT.items()
+    }
 
 
 def coverage(reference: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:

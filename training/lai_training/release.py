@@ -17,11 +17,9 @@ from lai_training.calibration.calibrate import calibrate
 from lai_training.calibration.measurements import FILES, gather_measurements
 from lai_training.errors import ExportError
 from lai_training.evaluation.networks import SL2P, open_networks
-from lai_training.evaluation.scenes import read_real
-from lai_training.evaluation.scores import Case, run_cases, tabulate_scores
-from lai_training.learn.checkpoints import BEST, read_history
+from lai_training.evaluation.scores import Case, read_real, run_cases, tabulate_scores
 from lai_training.learn.pools import Progress
-from lai_training.learn.run_folder import read_provenance
+from lai_training.learn.run_folder import BEST, read_history, read_provenance
 from lai_training.metrics import Scores
 from lai_training.reporting import write_files
 from lai_training.restore.fit import is_body_run

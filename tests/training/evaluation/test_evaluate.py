@@ -16,14 +16,16 @@ from lai_training.errors import EvaluationError
 from lai_training.evaluation.evaluate import SCALES, evaluate
 from lai_training.evaluation.networks import SL2P, Network, is_network, open_networks
 from lai_training.evaluation.real_imagery import summarise
-from lai_training.evaluation.scenes import (
+from lai_training.evaluation.scores import (
+    CLEAN,
+    NOISY,
     REAL,
     Scene,
     largest,
     read_real,
+    run_case,
     simulate_held_out,
 )
-from lai_training.evaluation.scores import CLEAN, NOISY, run_case
 from lai_training.evaluation.tables import format_images, format_paper_images
 from lai_training.evaluation.ten_metres import CUBIC, SNAP_10M, draw_ten_metres, score_native
 from lai_training.release import rewrite_bundle

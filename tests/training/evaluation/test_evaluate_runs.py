@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from lai_training.evaluation.networks import open_networks
-from lai_training.evaluation.scenes import REAL, Scene
-from lai_training.evaluation.scores import NOMINAL, run_case, tabulate_spread
+from lai_training.evaluation.scores import NOMINAL, REAL, Scene, run_case, tabulate_spread
 from lai_training.networks import build_network
 
 pytestmark = [

@@ -8,8 +8,17 @@ from typer.testing import CliRunner
 from lai_training.cli import app
 from lai_training.errors import EvaluationError
 from lai_training.evaluation.networks import SL2P, open_networks
-from lai_training.evaluation.scenes import REAL, Scene, find_clear_vegetation, read_real
-from lai_training.evaluation.scores import CASES, CLEAN, NOMINAL, Case, run_case
+from lai_training.evaluation.scores import (
+    CASES,
+    CLEAN,
+    NOMINAL,
+    REAL,
+    Case,
+    Scene,
+    find_clear_vegetation,
+    read_real,
+    run_case,
+)
 from lai_training.release import score_emulation
 from lai_training.simulation.angles import add_missing_angles
 from lai_training.sl2p.processor import predict_image

@@ -13,8 +13,7 @@ from experiments.networks.report import describe
 from experiments.networks.seams import GEOMETRIES, measure_seams, measure_shifts
 from experiments.spectra.library import spectral_library
 from lai_training.evaluation.networks import SL2P, Network, open_networks
-from lai_training.evaluation.scenes import Scene, simulate_held_out
-from lai_training.evaluation.scores import run_cases
+from lai_training.evaluation.scores import Scene, run_cases, simulate_held_out
 from lai_training.reporting import Chapter, write_report
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.bundle import default_bundle_path

@@ -17,11 +17,10 @@ from typer.testing import CliRunner
 
 from lai_training.cli import app
 from lai_training.errors import ConfigError, FitError
-from lai_training.learn import checkpoints
-from lai_training.learn.checkpoints import KeepRun, read_history
+from lai_training.learn import run_folder
 from lai_training.learn.config import FitConfig, read_config
 from lai_training.learn.fit import fit
-from lai_training.learn.run_folder import read_provenance
+from lai_training.learn.run_folder import KeepRun, read_history, read_provenance
 
 # Keras 3.15 turns TensorFlow variables into arrays in a way that NumPy 2 warns of.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -72,7 +71,7 @@ def resumed(tmp_path_factory, pools) -> tuple[Path, tuple[str, str], str]:
     """
     folder = tmp_path_factory.mktemp("resumed")
     config, run = _write_config(folder), folder / "run"
-    move, epochs = checkpoints.move_finished, iter(range(9))
+    move, epochs = run_folder.move_finished, iter(range(9))
 
     def interrupt(files: dict[Path, Path]) -> None:
         if next(epochs) == 1:
@@ -80,7 +79,7 @@ def resumed(tmp_path_factory, pools) -> tuple[Path, tuple[str, str], str]:
         move(files)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "move_finished", interrupt)
+        patch.setattr(run_folder, "move_finished", interrupt)
         with pytest.raises(KeyboardInterrupt):
             fit(read_config(config), run, pools=pools)
     (first,) = _losses(run)
@@ -117,9 +116,9 @@ def test_a_fit_leaves_weights_history_and_provenance(resumed):
 KILLED = """
 import os, signal
 from lai_training.cli import app
-from lai_training.learn import checkpoints
+from lai_training.learn import run_folder
 
-move, epochs = checkpoints.move_finished, iter(range(9))
+move, epochs = run_folder.move_finished, iter(range(9))
 
 def move_and_die(files):
     dies = next(epochs) == 2
@@ -127,7 +126,7 @@ def move_and_die(files):
     if dies:
         os.kill(os.getpid(), signal.SIGKILL)
 
-checkpoints.move_finished = move_and_die
+run_folder.move_finished = move_and_die
 app()
 """
 

@@ -19,11 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lai_training.config_files import list_faults, read_yaml
 from lai_training.errors import ConfigError
-from lai_training.learn.checkpoints import read_history
 from lai_training.learn.config import FitConfig, SampleConfig
 from lai_training.learn.fit import fit
 from lai_training.learn.pools import Constants, Floats, load_pool
-from lai_training.learn.run_folder import read_provenance
+from lai_training.learn.run_folder import read_history, read_provenance
 from lai_training.learn.samples import build_batch
 from lai_training.networks import SPECS
 from lai_training.sl2p import predict_patches

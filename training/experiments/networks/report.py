@@ -21,8 +21,7 @@ from experiments.networks.robustness import (
 )
 from experiments.networks.seams import draw_seams, measure_seams, measure_shifts
 from lai_training.evaluation.networks import Network
-from lai_training.evaluation.scenes import Scene, simulate_held_out
-from lai_training.evaluation.scores import CASES, run_cases
+from lai_training.evaluation.scores import CASES, Scene, run_cases, simulate_held_out
 from lai_training.evaluation.tables import order_columns
 from lai_training.reporting import Chapter, format_markdown
 from lai_training.simulation.spectral_library import SpectralLibrary

@@ -17,8 +17,7 @@ from scipy import ndimage
 
 from lai_training.evaluation.figures import DPI
 from lai_training.evaluation.networks import SL2P, TEACHER, Network, predict_sl2p
-from lai_training.evaluation.scenes import Scene, simulate_one
-from lai_training.evaluation.scores import add_band_noise
+from lai_training.evaluation.scores import Scene, add_band_noise, simulate_one
 from lai_training.metrics import coverage, score
 from lai_training.simulation.spectral_library import SpectralLibrary
 from lai_udf.guard import find_wrong_scaling

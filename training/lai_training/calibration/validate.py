@@ -117,9 +117,7 @@ def _score_all(truth: Floats, lai: Floats) -> dict[str, float]:
         "bias": scores.bias,
         "r2": scores.correlation_squared,
         "R2": scores.r_squared,
-        "within_0.5_or_20%": metrics.agreement_ratio(truth, lai),
-        "within_gcos_threshold": metrics.gcos_agreement_ratio(truth, lai),
-        "within_gcos_goal": metrics.gcos_agreement_ratio(truth, lai, level="goal"),
+        **metrics.agreement_ratios(truth, lai),
     }
 
 

@@ -46,8 +46,7 @@ def evaluate(
     from lai_training.evaluation import evaluate as measures
     from lai_training.evaluation.networks import open_networks
     from lai_training.evaluation.real_imagery import score_real_imagery, summarise
-    from lai_training.evaluation.scenes import REAL, read_real
-    from lai_training.evaluation.scores import CASES, run_cases, tabulate_scores
+    from lai_training.evaluation.scores import CASES, REAL, read_real, run_cases, tabulate_scores
     from lai_training.evaluation.tables import format_table_4
     from lai_training.release import rewrite_bundle
     from lai_training.reporting import REPORT, write_report

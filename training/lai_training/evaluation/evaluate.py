@@ -14,12 +14,15 @@ import pandas as pd
 
 from lai_training.evaluation.figures import draw_scatter
 from lai_training.evaluation.networks import Network
-from lai_training.evaluation.scenes import SIMULATED, Scene, largest, simulate_held_out
 from lai_training.evaluation.scores import (
     CASES,
     SAMPLES,
+    SIMULATED,
     Pixels,
+    Scene,
+    largest,
     run_cases,
+    simulate_held_out,
     tabulate_scores,
     tabulate_spread,
 )

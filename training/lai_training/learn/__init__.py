@@ -1,4 +1,4 @@
 """Fit a network: `config` defines it, `pools` and `samples` make its data, and `fit` fits it.
 
-`checkpoints` and `run_folder` keep what a run is.
+`run_folder` keeps what a run is.
 """

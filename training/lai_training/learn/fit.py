@@ -1,7 +1,7 @@
 """Fit a network: a config in, a run folder with the best weights and their whole history out.
 
-The folder holds the provenance that `learn.run_folder` writes, and what `learn.checkpoints` writes
-after every epoch: `best.keras`, `history.csv` and the backup from which a killed run resumes.
+The folder holds what `learn.run_folder` writes: provenance and, after every epoch, `best.keras`,
+`history.csv` and the backup from which a killed run resumes.
 """
 
 import math
@@ -12,7 +12,6 @@ import keras
 
 from lai_training.datasets.pool import open_prepared
 from lai_training.errors import FitError
-from lai_training.learn.checkpoints import BEST, AveragedWeights, KeepRun, restore
 from lai_training.learn.config import FitConfig, PreparedConfig
 from lai_training.learn.pools import (
     Constants,
@@ -23,7 +22,15 @@ from lai_training.learn.pools import (
     measure_range,
     normalise_by_range,
 )
-from lai_training.learn.run_folder import describe_data, refuse_other_config, write_provenance
+from lai_training.learn.run_folder import (
+    BEST,
+    AveragedWeights,
+    KeepRun,
+    describe_data,
+    refuse_other_config,
+    restore,
+    write_provenance,
+)
 from lai_training.learn.samples import PoolStream
 from lai_training.networks import SPECS, build_network
 

@@ -15,11 +15,10 @@ import numpy as np
 import pandas as pd
 from keras import ops
 
-from lai_training.learn.checkpoints import HISTORY
 from lai_training.learn.config import BodyConfig, PoolConfig, RestoreConfig
 from lai_training.learn.fit import compiles, schedule_cosine, watch_batches
 from lai_training.learn.pools import Constants, Progress, load_pool
-from lai_training.learn.run_folder import write_provenance
+from lai_training.learn.run_folder import HISTORY, write_provenance
 from lai_training.restore.network import BODIES, READOUT, BodySpec, attach_head, build_body
 from lai_training.restore.samples import BodyStream, Patches, measure_constants, measure_detail
 from lai_training.restore.scenes import Scene
