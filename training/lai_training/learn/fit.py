@@ -84,7 +84,10 @@ def fit(
         write_provenance(run, config, normalisation=normalisation, data=data)
     if done < config.epochs:
         stream = _stream(training, normalisation, config, workers)
-        stream.epoch = done
+        # Keras moves a stream on when it builds a model, too.
+        set_epoch = keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: setattr(stream, "epoch", epoch)
+        )
         total = config.epochs * config.steps
         keep = KeepRun(run, epochs_done=done, patches=config.steps * config.samples.batch)
         # Validation and checkpoints see the averaged weights.
@@ -97,7 +100,7 @@ def fit(
             epochs=config.epochs,
             shuffle=False,  # a resumed run gets the batches in the same order as a whole one
             verbose=0,
-            callbacks=[*averaged, watch, keep],  # they act in this order
+            callbacks=[set_epoch, *averaged, watch, keep],  # they act in this order
         )
     best = run / BEST
     if not best.exists():
