@@ -21,13 +21,13 @@ def library() -> SpectralLibrary:
 
 
 def test_a_simulated_scene_is_read_like_a_product(tmp_path: Path, library: SpectralLibrary) -> None:
-    files = simulate(tmp_path / "a" / "scene.tif", size=40, seed=3, library=library)
+    files = simulate(tmp_path / "a" / "scene.tif", size=(40, 48), seed=3, library=library)
 
     scene = read_scene(files.scene)
 
     assert list(scene.bands.values[:10]) == list(BANDS)
     assert set(scene.bands.values[10:]) >= {"SCL", "sunZenithAngles", "viewAzimuthMean"}
-    assert scene.shape[1:] == (40, 40)
+    assert scene.shape[1:] == (40, 48)
     assert scene.attrs["datetime"].startswith("2020-06-08T10:56:21")
     assert scene.rio.crs.to_epsg() == 32631
     reflectance = scene.sel(bands="B08").values
@@ -61,7 +61,7 @@ def test_the_seed_decides(tmp_path: Path, library: SpectralLibrary) -> None:
     "wish",
     [
         {"size": 8},
-        {"size": 9999},
+        {"size": (32, 9999)},
         {"cloud_cover_percent": 120},
     ],
 )

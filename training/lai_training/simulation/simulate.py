@@ -46,7 +46,7 @@ class SimulatedFiles(NamedTuple):
 def simulate(
     output: Path,
     *,
-    size: int = 256,
+    size: int | tuple[int, int] = 256,
     seed: int = 0,
     date: datetime | None = None,
     cloud_cover_percent: float = 0.0,
@@ -57,7 +57,7 @@ def simulate(
 
     Args:
         output: the scene's GeoTIFF (`.tif`); its folder is made where it is missing.
-        size: height and width, pixels of 20 m, 16-5490.
+        size: pixels of 20 m, one number or (height, width), 16-5490.
         seed: same seed and arguments, same scene.
         date: time of acquisition with zone; none: 2020-06-08T10:56:21Z.
         cloud_cover_percent: share of the scene under cloud, 0-90.
@@ -68,13 +68,14 @@ def simulate(
         SimulationError: size, suffix or cloud cover that cannot be simulated.
         OutputNotWritableError: the folder cannot be written.
     """
-    _check(output, size, cloud_cover_percent)
+    height, width = (size, size) if isinstance(size, int) else size
+    _check(output, height, width, cloud_cover_percent)
     date = date or datetime(2020, 6, 8, 10, 56, 21, tzinfo=UTC)
     rng = np.random.default_rng(seed)
     view = (rng.uniform(1, 10), rng.choice([105.0, 285.0]) + rng.normal(0, 3))
     scene = simulate_scene(
-        size,
-        size,
+        height,
+        width,
         rng,
         library=library or shipped_library(),
         date_of_year=date.timetuple().tm_yday,
@@ -92,12 +93,12 @@ def simulate(
     return SimulatedFiles(output, truth)
 
 
-def _check(output: Path, size: int, cloud_cover_percent: float) -> None:
+def _check(output: Path, height: int, width: int, cloud_cover_percent: float) -> None:
     if output.suffix.lower() not in {".tif", ".tiff"}:
         raise SimulationError(f"cannot write {output.name}: a scene is a GeoTIFF, name it .tif")
-    if not SMALLEST_SIZE_PX <= size <= LARGEST_SIZE_PX:
+    if not SMALLEST_SIZE_PX <= min(height, width) <= max(height, width) <= LARGEST_SIZE_PX:
         raise SimulationError(
-            f"cannot simulate {size} x {size} pixels: choose sides of {SMALLEST_SIZE_PX} to "
+            f"cannot simulate {height} x {width} pixels: choose sides of {SMALLEST_SIZE_PX} to "
             f"{LARGEST_SIZE_PX} pixels of 20 m"
         )
     if not 0 <= cloud_cover_percent <= 90:
