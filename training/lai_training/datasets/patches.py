@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import rasterio
-import xarray as xr
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
@@ -133,17 +132,14 @@ STRIP_ROWS = 1024
 class Strip:
     """Some rows of a scene."""
 
-    first_row: int
     reflectance: Floats
     """(10, y, x), NaN where missing or masked."""
-    cosines: Floats
-    """(3, y, x)."""
-    lai: Floats | None
-    """(y, x) label that was given; None = SL2P."""
     masked: Bools
     """(y, x) cloud, shadow, snow and their buffer, where there are data."""
     missing: Bools
     """(y, x) no data."""
+    patches: Patches
+    """Those with enough data."""
 
 
 def read_label(path: Path, grid: Grid, window: Window) -> Floats:
@@ -165,7 +161,7 @@ def read_label(path: Path, grid: Grid, window: Window) -> Floats:
 
 
 def read_strips(source: SceneSource, config: PrepareConfig) -> Iterator[Strip]:
-    """Read a scene strip by strip, masked; strips begin at whole patches.
+    """Read, mask and cut a scene strip by strip; strips begin at whole patches.
 
     Raises:
         ProductError: a file is truncated or gone, or the label raster lies on another grid.
@@ -178,33 +174,22 @@ def read_strips(source: SceneSource, config: PrepareConfig) -> Iterator[Strip]:
         last = min(first + step, height)
         above = min(config.mask_buffer_px, first)  # clouds beyond the strip reach into it
         below = min(config.mask_buffer_px, height - last)
-        window = Window(0, first - above, width, last - first + above + below)
         core = Window(0, first, width, last - first)
         lai = read_label(labels, source.grid, core) if labels else None
-        scene = source.read(window)
+        scene = source.read(Window(0, first - above, width, last - first + above + below))
+        inputs = read_values(
+            scene.values, [str(n) for n in scene["bands"].values], PredictOptions()
+        )
+        masked = add_buffer(inputs.masked, config.mask_buffer_px) & ~inputs.missing
+        inputs.reflectance[:, masked] = np.nan
         rows = slice(above, above + last - first)
-        yield mask_strip(scene, rows, first, lai, config.mask_buffer_px)
-
-
-def mask_strip(
-    scene: xr.DataArray, rows: slice, first_row: int, lai: Floats | None, buffer_px: int
-) -> Strip:
-    """Mask a piece of a scene, (bands, y, x), then keep `rows` of it.
-
-    The others are those around that the buffer of `buffer_px` needs. `first_row` is that of the
-    strip in the scene, `lai` its label, (y, x), where one is given.
-    """
-    labels = [str(label) for label in scene["bands"].values]
-    values = scene.values
-    inputs = read_values(values, labels, PredictOptions())
-    masked = add_buffer(inputs.masked, buffer_px) & ~inputs.missing
-    inputs.reflectance[:, masked] = np.nan
-    cosines = np.broadcast_to(inputs.cosines, (3, *masked.shape))
-    return Strip(
-        first_row,
-        inputs.reflectance[:, rows],
-        cosines[:, rows],
-        lai,
-        masked[rows],
-        inputs.missing[rows],
-    )
+        reflectance = inputs.reflectance[:, rows]
+        patches = cut_strip(
+            reflectance,
+            np.broadcast_to(inputs.cosines, (3, *masked.shape))[:, rows],
+            first_row=first,
+            patch_px=config.patch_px,
+            least_valid_share=config.least_valid_share,
+            lai=lai,
+        )
+        yield Strip(reflectance, masked[rows], inputs.missing[rows], patches)

@@ -75,27 +75,19 @@ def measure_leakage(
     `places` hold for each product its tile and grid as one name, and its corners by split;
     `patch_px` is the side of a patch, so that neighbours are known.
     """
+    trained = [set(map(tuple, splits.get("train", ()))) for _, splits in places]
     trained_places = {
-        (name, *corner) for name, splits in places for corner in _list(splits, "train")
+        (name, *corner) for (name, _), here in zip(places, trained, strict=True) for corner in here
     }
     held_out = touching = same_place = 0
-    steps = [(r, c) for r in (-1, 0, 1) for c in (-1, 0, 1) if (r, c) != (0, 0)]
-    for name, splits in places:
-        trained_here = set(_list(splits, "train"))
-        for split in SPLITS[1:]:
-            for row, column in _list(splits, split):
-                around = {(row + r * patch_px, column + c * patch_px) for r, c in steps}
-                held_out += 1
-                touching += not around.isdisjoint(trained_here)
-                same_place += (name, row, column) in trained_places
-    share = 1 / max(held_out, 1)
-    return Leakage(
-        touching=round(touching * share, 4), same_place=round(same_place * share, 4), note=note
-    )
-
-
-def _list(splits: Mapping[str, Corners], split: str) -> list[tuple[int, int]]:
-    return [(int(row), int(column)) for row, column in splits.get(split, ())]
+    steps = [(r * patch_px, c * patch_px) for r in (-1, 0, 1) for c in (-1, 0, 1) if r or c]
+    for (name, splits), here in zip(places, trained, strict=True):
+        for row, column in (corner for split in SPLITS[1:] for corner in splits.get(split, ())):
+            held_out += 1
+            touching += not here.isdisjoint((row + r, column + c) for r, c in steps)
+            same_place += (name, row, column) in trained_places
+    touching, same_place = (round(n / max(held_out, 1), 4) for n in (touching, same_place))
+    return Leakage(touching=touching, same_place=same_place, note=note)
 
 
 Array = NDArray[Any]

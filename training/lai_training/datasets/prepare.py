@@ -122,7 +122,7 @@ def _make(source: SceneSource, config: PrepareConfig, out: Path) -> ProductRecor
     if not wanted:
         return None
     total = checksum(source)
-    identity = Identity(tile, date, total, split, folder=f"{total[:16]}-{config.digest()}")
+    identity = Identity(tile, total, split, folder=f"{total[:16]}-{config.digest()}")
     try:
         path = out / identity.folder / RECORD
         return ProductRecord.model_validate_json(path.read_bytes())
@@ -176,13 +176,9 @@ def describe_pool(found: Found, config: PrepareConfig, out: Path) -> Manifest:
 def measure_limits(products: Sequence[ProductRecord]) -> Range:
     """Return the constants of eq. 1 over images with training patches, or over all for lack."""
     trained = [each for each in products if "train" in each.patches] or list(products)
-    lowest = np.nanmin([each.percentile_2 for each in trained], axis=0)
-    highest = np.nanmax([each.percentile_98 for each in trained], axis=0)
-    return Range(
-        bands=BANDS,
-        lowest=tuple(round(float(value), 4) for value in lowest),
-        highest=tuple(round(float(value), 4) for value in highest),
-    )
+    lowest = np.nanmin([each.percentile_2 for each in trained], axis=0).tolist()
+    highest = np.nanmax([each.percentile_98 for each in trained], axis=0).tolist()
+    return Range(bands=BANDS, lowest=tuple(lowest), highest=tuple(highest))
 
 
 def _measure_leakage(

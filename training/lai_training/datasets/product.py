@@ -13,14 +13,7 @@ import numpy as np
 
 from lai_training.datasets.config import PrepareConfig, Split
 from lai_training.datasets.manifest import ARRAYS, RECORD, ProductRecord
-from lai_training.datasets.patches import (
-    Histograms,
-    Patches,
-    Strip,
-    cut_strip,
-    list_corners,
-    read_strips,
-)
+from lai_training.datasets.patches import Histograms, Strip, list_corners, read_strips
 from lai_training.datasets.pool import assign_splits
 from lai_training.datasets.products import describe_angles
 from lai_training.errors import PrepareError
@@ -35,8 +28,6 @@ class Identity:
     """What a product is, known before its pixels are read."""
 
     tile: str
-    date: str
-    """Day of acquisition, ISO 8601."""
     checksum: str
     split: Split | None
     """Where `select` puts it; None = by the rule of the config."""
@@ -61,20 +52,12 @@ def write_part(
             raw = {name: work / f"{name}.raw" for name in ARRAYS}
             files = {name: stack.enter_context(raw[name].open("wb")) for name in ARRAYS}
             for strip in read_strips(source, config):
-                patches = cut_strip(
-                    strip.reflectance,
-                    strip.cosines,
-                    first_row=strip.first_row,
-                    patch_px=config.patch_px,
-                    least_valid_share=config.least_valid_share,
-                    lai=strip.lai,
-                )
-                counts.add(strip, patches)
+                counts.add(strip)
                 for name, file in files.items():
-                    file.write(getattr(patches, name).tobytes())
+                    file.write(getattr(strip.patches, name).tobytes())
         record = counts.describe(source, identity, config)
         for name, path in raw.items():
-            some = getattr(patches, name)
+            some = getattr(strip.patches, name)
             shape = (sum(record.patches.values()), *some.shape[1:])
             np.save(work / f"{name}.npy", np.memmap(path, some.dtype, "r", shape=shape))
         (work / RECORD).write_text(record.model_dump_json(), encoding="utf-8")
@@ -92,8 +75,9 @@ class ProductCounts:
         self.flags = dict.fromkeys(Flag, 0)
         self.corners: list[Any] = []
 
-    def add(self, strip: Strip, patches: Patches) -> None:
+    def add(self, strip: Strip) -> None:
         """Count a strip and the patches that were kept of it."""
+        patches = strip.patches
         self.histograms.add(strip.reflectance)
         self.pixels += strip.missing.size
         self.missing += int(strip.missing.sum())
@@ -129,14 +113,13 @@ class ProductCounts:
         splits = assign_splits(
             config.split,
             tile=identity.tile,
-            date=identity.date,
+            date=meta.datetime[:10],
             product_id=meta.product_id,
             corners=corners,
             prescribed=identity.split,
         )
         names, counts = np.unique(splits, return_counts=True)
-        low, high = (self.histograms.percentile(percent) for percent in (2, 98))
-        shares = {flag.name or str(flag): n / self.labelled for flag, n in self.flags.items()}
+        low, high = (self.histograms.percentile(percent).tolist() for percent in (2, 98))
         return ProductRecord(
             product_id=meta.product_id,
             source=source.name,
@@ -154,8 +137,8 @@ class ProductCounts:
             masked_share=round(masked, 4),
             missing_share=round(missing, 4),
             has_scene_classes=SCENE_CLASS_BAND in source.labels,
-            percentile_2=tuple(round(float(value), 4) for value in low),
-            percentile_98=tuple(round(float(value), 4) for value in high),
-            flag_shares={name: round(share, 4) for name, share in shares.items()},
-            patches={str(name): int(count) for name, count in zip(names, counts, strict=True)},
+            percentile_2=tuple(round(value, 4) for value in low),
+            percentile_98=tuple(round(value, 4) for value in high),
+            flag_shares={str(f.name): round(n / self.labelled, 4) for f, n in self.flags.items()},
+            patches=dict(zip(names.tolist(), counts.tolist(), strict=True)),
         )

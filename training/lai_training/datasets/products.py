@@ -157,14 +157,13 @@ def choose(
 def describe_angles(source: SceneSource) -> dict[str, Origin]:
     """Return of each angle where it comes from: `grid`, `scene` (one value) or `nominal`."""
 
+    def origin_of(band: str) -> Origin:
+        if band in source.angles:
+            return "scene" if source.angles[band].nodes.size == 1 else "grid"
+        return "grid" if band in source.labels else "nominal"
+
     def origin(*bands: str) -> Origin:
-        kinds: set[Origin] = set()
-        for band in bands:
-            if band in source.angles:
-                kinds.add("scene" if source.angles[band].nodes.size == 1 else "grid")
-            else:
-                kinds.add("grid" if band in source.labels else "nominal")
-        return min(kinds, key=ORIGINS.index)
+        return min(map(origin_of, bands), key=ORIGINS.index)
 
     return {
         "view_zenith": origin(VIEW_ZENITH),
