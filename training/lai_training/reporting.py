@@ -99,9 +99,7 @@ def write_report(chapters: Sequence[Chapter], folder: Path) -> list[Path]:
 def read_paper(name: str) -> pd.DataFrame:
     """Return numbers of the paper.
 
-    Args:
-        name: `images`: tables 4 to 6, a row per image and network; `parcels`: tables 7 to 9, a row
-            per crop of the French register and per season (`all`), UNet against SNAP, with the
-            distances of six dates.
+    `images`: tables 4 to 6, a row per image and network; `parcels`: tables 7 to 9, a row per crop
+    of the French register and per season (`all`), UNet against SNAP, with distances of six dates.
     """
     return pd.read_csv(PAPER / f"{name}.csv")

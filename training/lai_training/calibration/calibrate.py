@@ -20,19 +20,8 @@ from numpy.typing import NDArray
 
 from lai_training import metrics
 from lai_training.calibration.correction import RECIPES, fit_correction
-from lai_training.calibration.measurements import (
-    PAIRS,
-    Floats,
-    Measurements,
-    Texts,
-    fingerprint,
-)
-from lai_training.calibration.width import (
-    LEVELS,
-    fit_half_widths,
-    fit_scale,
-    share_of_groups,
-)
+from lai_training.calibration.measurements import PAIRS, Floats, Measurements, Texts, fingerprint
+from lai_training.calibration.width import LEVELS, fit_half_widths, fit_scale, share_of_groups
 from lai_udf.predict import BANDS, work_out_change, work_out_scale
 
 Rows = NDArray[np.bool_] | NDArray[np.intp]
@@ -79,16 +68,15 @@ class LeftOut:
 
     def features(self, names: tuple[str, ...]) -> dict[str, Floats]:
         """Return the features of the scale, (n,) each; the sun's only where it is known."""
-        infrared, edge = (
-            self.measurements.reflectance[:, BANDS.index(band)] for band in ("B8A", "B07")
-        )
-        found = {
+        reflectance = self.measurements.reflectance
+        infrared, edge = (reflectance[:, BANDS.index(band)] for band in ("B8A", "B07"))
+        features = {
             "centre": self.centre,
             "change": np.abs(self.change),
             "edge": (infrared - edge) / (infrared + edge),
             "sun": self.measurements.cosines[:, 1],
         }
-        return {name: found[name] for name in names if self.sun or name != "sun"}
+        return {name: features[name] for name in names if self.sun or name != "sun"}
 
 
 def change_of(measurements: Measurements, correction: Mapping[str, Any], *, sun: bool) -> Floats:
@@ -102,15 +90,14 @@ def change_of(measurements: Measurements, correction: Mapping[str, Any], *, sun:
 def scale_of(left_out: LeftOut, scale: Mapping[str, Any]) -> Floats:
     """Return the scale of the error, (n,), by the UDF's own code."""
     measurements = left_out.measurements
-    sun = measurements.cosines[None, :, 1] if left_out.sun else None
-    found = work_out_scale(
-        left_out.centre[None].astype("float32"),
-        left_out.change[None].astype("float32"),
-        measurements.reflectance.T[:, None].astype("float32"),
-        None if sun is None else sun.astype("float32"),
-        {"scale": dict(scale)},
+    lai, change, cosines = (
+        values[None].astype("float32")
+        for values in (left_out.centre, left_out.change, measurements.cosines[:, 1])
     )
-    return np.asarray(found[0], dtype="float64")
+    image = measurements.reflectance.T[:, None].astype("float32")
+    sun = cosines if left_out.sun else None
+    scales = work_out_scale(lai, change, image, sun, {"scale": dict(scale)})
+    return np.asarray(scales[0], dtype="float64")
 
 
 def leave_out(measurements: Measurements, variable: str, labels: Texts, *, sun: bool) -> LeftOut:
@@ -122,23 +109,18 @@ def leave_out(measurements: Measurements, variable: str, labels: Texts, *, sun: 
     change = np.zeros(labels.size)
     for label in np.unique(labels):
         held = labels == label
-        rest, own = measurements.take(~held), measurements.take(held)
-        if own.outside.all():
-            continue
-        correction = fit_correction(rest, RECIPES[variable], sun=sun)
-        change[held] = change_of(own, correction, sun=sun)
+        if not measurements.outside[held].all():
+            correction = fit_correction(measurements.take(~held), RECIPES[variable], sun=sun)
+            change[held] = change_of(measurements.take(held), correction, sun=sun)
     return LeftOut(measurements, change, sun)
 
 
 def fit_left_out_scale(left_out: LeftOut, variable: str) -> dict[str, Any]:
     """Fit the scale to errors of rows left out; the deciding source sets its level."""
-    own = left_out.measurements.deciding
-    order = np.argsort(~own, kind="stable")  # its rows come first
+    order = np.argsort(~left_out.measurements.deciding, kind="stable")  # its rows come first
     rows = left_out.take(order)
-    names = TERMS if variable == "LAI" else TERMS[:2]
-    return fit_scale(
-        rows.features(names), rows.error, rows.measurements.group, rows.measurements.source
-    )
+    features = rows.features(TERMS if variable == "LAI" else TERMS[:2])
+    return fit_scale(features, rows.error, rows.measurements.group, rows.measurements.source)
 
 
 def calibrate_variable(measurements: Measurements, variable: str) -> tuple[dict[str, Any], LeftOut]:
@@ -212,26 +194,24 @@ def score_targets(left_out: LeftOut, entry: Mapping[str, Any]) -> dict[str, dict
     own = left_out.take(left_out.measurements.deciding)
     lower, upper = nested_bounds(left_out, entry["ceiling"])
     truth = own.measurements.measured
-    shown = {"sl2p": own.measurements.estimate(sun=own.sun), "field": own.centre}
+    targets = {"sl2p": own.measurements.estimate(sun=own.sun), "field": own.centre}
     scores = {}
-    for target, value in shown.items():
-        covered = {
-            level: metrics.coverage(
-                truth, np.minimum(lower[level], value), np.maximum(upper[level], value)
-            )
-            for level in lower
-        }
-        width = np.maximum(upper[0.95], value) - np.minimum(lower[0.95], value)
-        found = metrics.score(truth, value)
-        own_scores = {
-            "rmse": found.rmse,
-            "bias": found.bias,
+    for target, value in targets.items():
+        low, high = (
+            {level: limit(ends[level], value) for level in lower}
+            for limit, ends in ((np.minimum, lower), (np.maximum, upper))
+        )
+        covered = {level: metrics.coverage(truth, low[level], high[level]) for level in lower}
+        width, agreement = high[0.95] - low[0.95], metrics.score(truth, value)
+        row = {
+            "rmse": agreement.rmse,
+            "bias": agreement.bias,
             "coverage": covered[0.95],
             "mean_width": float(width.mean()),
             **{f"coverage_{round(100 * level)}": covered[level] for level in (0.5, 0.68, 0.9)},
             "rank_width_error": metrics.rank_correlation(width, np.abs(value - truth)),
         }
-        scores[target] = {name: round(score, 4) for name, score in own_scores.items()}
+        scores[target] = {name: round(score, 4) for name, score in row.items()}
     return scores
 
 

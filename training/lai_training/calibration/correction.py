@@ -24,13 +24,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from lai_training.calibration.measurements import (
-    GROUNDED,
-    PAIRS,
-    WHEAT,
-    Floats,
-    Measurements,
-)
+from lai_training.calibration.measurements import GROUNDED, PAIRS, WHEAT, Floats, Measurements
 from lai_udf.predict import BANDS
 
 CORRECTION_BANDS = tuple(band for band in BANDS if band not in ("B02", "B06", "B07", "B08"))
@@ -128,10 +122,8 @@ def fit_correction(measurements: Measurements, recipe: Recipe, *, sun: bool) -> 
 
 def round_all(values: Floats) -> list[Any]:
     """Return numbers with six digits, as lists: more would be noise in `model.json`."""
-    rounded: list[Any] = np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[float])(
-        values
-    ).tolist()
-    return rounded
+    round_one = np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[float])
+    return list(round_one(values).tolist())
 
 
 def gather_inputs(measurements: Measurements, *, sun: bool) -> Floats:

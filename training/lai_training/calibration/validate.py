@@ -86,17 +86,16 @@ def validate(
                 if interval := central_interval(prediction, level):
                     covered = metrics.coverage(truth, *interval)
                     reliability.append({"predictor": name, "level": level, "coverage": covered})
-    subsets = [
-        {"by": by, "subset": subset, "predictor": name}
-        | _score_subset(truth[rows], prediction.take(rows))
-        for by, subset, rows in _split(pairs)
-        for name, prediction in predictions.items()
-    ]
-    subsets += [
-        {"by": "predicted LAI", "subset": subset, "predictor": name}
-        | _score_subset(truth[rows], prediction.take(rows))
+    split = [(by, subset, name, rows) for by, subset, rows in _split(pairs) for name in predictions]
+    split += [
+        ("predicted LAI", subset, name, rows)
         for name, prediction in predictions.items()
         for subset, rows in _bins(prediction.lai)
+    ]
+    subsets = [
+        {"by": by, "subset": subset, "predictor": name}
+        | _score_subset(truth[rows], predictions[name].take(rows))
+        for by, subset, name, rows in split
     ]
     table = pairs[["source", "site", "site_date", "crop", "lai"]]
     return Validation(
@@ -195,17 +194,16 @@ def central_interval(prediction: Prediction, level: float) -> tuple[Floats, Floa
 
 def _interpolate(prediction: Prediction, p: float) -> Floats | None:
     """Return the quantile of probability p, shape (n,), where its neighbours are near."""
-    known = np.array(sorted(prediction.quantiles))
-    for same in known[np.abs(known - p) < 1e-9]:
-        return prediction.quantiles[same]
-    above = int(np.searchsorted(known, p))
-    if above in (0, known.size) or known[above] - known[above - 1] > WIDEST_GAP:
+    quantiles = prediction.quantiles
+    stated = np.array(sorted(quantiles))
+    for same in stated[np.abs(stated - p) < 1e-9]:
+        return quantiles[same]
+    above = int(np.searchsorted(stated, p))
+    if above in (0, stated.size) or stated[above] - stated[above - 1] > WIDEST_GAP:
         return None
-    low, high = known[above - 1], known[above]
+    low, high = stated[above - 1], stated[above]
     weight = (p - low) / (high - low)
-    return np.asarray(
-        prediction.quantiles[low] * (1 - weight) + prediction.quantiles[high] * weight
-    )
+    return np.asarray(quantiles[low] * (1 - weight) + quantiles[high] * weight)
 
 
 def draw_rows(names: "pd.Series[str]", rng: np.random.Generator, replicates: int) -> list[Rows]:

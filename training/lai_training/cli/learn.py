@@ -98,22 +98,20 @@ def fit(
     folder = run or Path("runs") / config.stem
     with one_sentence():
         experiment = read_config(config)
-        if not isinstance(experiment, FitConfig):
-            from lai_training.restore.fit import fit_bodies
-            from lai_training.restore.scenes import read_scenes
-
-            found = read_scenes(scenes or Path(experiment.scenes))
-            with show_progress("fit", "batch") as progress:
-                fit_bodies(experiment, found, folder, pools=pools, progress=progress)
-            typer.echo(folder)
-            return
-        if scenes is not None:
-            raise typer.BadParameter("this config learns from a pool: --scenes is not for it")
         from lai_training.learn.fit import fit as fit_network
+        from lai_training.restore.fit import fit_bodies
+        from lai_training.restore.scenes import read_scenes
 
+        if not isinstance(experiment, FitConfig):
+            images = read_scenes(scenes or Path(experiment.scenes))
+        elif scenes is not None:
+            raise typer.BadParameter("this config learns from a pool: --scenes is not for it")
         with show_progress("fit", "batch") as progress:
-            best = fit_network(experiment, folder, pools=pools, progress=progress)
-    typer.echo(best)
+            if isinstance(experiment, FitConfig):
+                result = fit_network(experiment, folder, pools=pools, progress=progress)
+            else:
+                result = fit_bodies(experiment, images, folder, pools=pools, progress=progress)
+    typer.echo(result)
 
 
 def export(

@@ -86,8 +86,8 @@ def measure_leakage(
             held_out += 1
             touching += not here.isdisjoint((row + r, column + c) for r, c in steps)
             same_place += (name, row, column) in trained_places
-    touching, same_place = (round(n / max(held_out, 1), 4) for n in (touching, same_place))
-    return Leakage(touching=touching, same_place=same_place, note=note)
+    shares = [round(count / max(held_out, 1), 4) for count in (touching, same_place)]
+    return Leakage(touching=shares[0], same_place=shares[1], note=note)
 
 
 Array = NDArray[Any]

@@ -193,11 +193,11 @@ def _create(
     dataset.descriptions = [name for v in variables for name in (v, f"{v}_FLAGS")]
     dataset.units = [unit for own in units for unit in (own, "")]
     angles = len(set(ANGLES) & set(source.labels))
-    known = {
+    tags = {
         "DATETIME": source.metadata.datetime,
         "PRODUCT_ID": source.metadata.product_id,
         "SL2P_NETWORK": network if network == "2_1" else f"{network} {sensor}",
         "ANGLES": {0: "nominal", 4: "of the scene"}.get(angles, "partly nominal"),
     }
-    dataset.update_tags(**{key: value for key, value in known.items() if value})
+    dataset.update_tags(**{key: value for key, value in tags.items() if value})
     return dataset
