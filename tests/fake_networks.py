@@ -12,7 +12,7 @@ from lai_udf.predict import BANDS
 class Filter(Network):
     """A made-up network: SL2P of filtered bands; pixels of no data count as 0."""
 
-    def predict(self, scene, bands=("LAI",), *, samples=0, overlap=0):
+    def predict(self, scene, bands=("LAI",), **options):
         image = scene.copy()
         for band in BANDS:
             values = np.nan_to_num(scene.sel(bands=band).values)

@@ -26,15 +26,9 @@ def starting(
 ) -> Iterator[Callable[[], str]]:
     """Run one of our servers on a free port of the loopback interface until the block ends.
 
-    Args:
-        command: script name and arguments; the script is looked for beside the interpreter.
-        ready: path that answers 200 once the server is up.
-        log: file for what it prints.
-        environment: variables added to ours.
-
-    Yields:
-        A function that waits for the server and returns its address; it raises `LaiDemoError`,
-        which names the log, where the server ended or did not answer in time.
+    `command` is a script beside the interpreter and its arguments; `ready` a path that answers 200
+    once the server is up; `log` a file for what it prints; `environment` is added to ours. Yields a
+    function that waits for the server and returns its address, or raises `LaiDemoError`.
     """
     name, *arguments = command
     with socket.socket() as probe:

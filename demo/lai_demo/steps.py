@@ -88,8 +88,10 @@ def run_demo(options: DemoOptions, report: Report) -> str:
         report(f"2/5 predict over openEO ({bundle.model_id} {bundle.version})")
         url = (wait_for_backend or backend())()
         wait_for_service = start("lai-service", "/_mgmt/ping", f"--allow={out}")
+        report(f"    openEO back-end on {url}")
         connection = openeo.connect(url).authenticate_basic("lai", secret)
-        raster, facts = predict(scene, connection, bundle.path, options, report)
+        raster, facts = predict(scene, connection, bundle.path, options)
+        report(f"    batch job gave {raster.name}")
 
         report("3/5 describe")
         lai = read_lai_geotiff(raster)
@@ -192,19 +194,14 @@ def write_collection(scene: xr.DataArray, folder: Path) -> None:
 
 
 def predict(
-    scene: xr.DataArray,
-    connection: openeo.Connection,
-    model: Path,
-    options: DemoOptions,
-    report: Report,
+    scene: xr.DataArray, connection: openeo.Connection, model: Path, options: DemoOptions
 ) -> tuple[Path, dict[str, Any]]:
     """Run the graph as a batch job; return its GeoTIFF, and the facts of the job for its item."""
-    report(f"    openEO back-end on {connection.root_url}")
     day = datetime.fromisoformat(scene.attrs["datetime"]).date()
+    size, samples = options.window, options.samples
     try:
         days = [str(day), str(day + timedelta(days=1))]
         cube = connection.load_collection(COLLECTION, temporal_extent=days)
-        size, samples = options.window, options.samples
         graph = lai_cube(cube, size=size, samples=samples, reflectance_scale=SCENE_SCALE)
         archives = {"udf-dependency-archives": [f"{model.as_uri()}#lai_model"]}
         job = graph.create_job(out_format="GTiff", title="LAI of a scene", job_options=archives)
@@ -216,13 +213,9 @@ def predict(
         raise LaiDemoError(
             f"the back-end refused or failed: {error}{hint}; see {options.out / 'logs'}"
         ) from error
-    report(f"    batch job {job.job_id}: {', '.join(path.name for path in files)}")
-    return next(path for path in files if path.suffix in (".tif", ".tiff")), {
-        "process_graph": graph.flat_graph(),
-        "job_metadata": results.get_metadata(),
-        "samples": options.samples,
-        "seed": 0 if options.samples else None,
-    }
+    facts = {"process_graph": graph.flat_graph(), "job_metadata": results.get_metadata()}
+    facts |= {"samples": samples, "seed": 0 if samples else None}
+    return next(path for path in files if path.suffix in (".tif", ".tiff")), facts
 
 
 def describe(

@@ -45,12 +45,10 @@ def release(
     further: Path | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Make a calibrated, scored bundle of a run, and its model card beside it (`.md`).
+    """Make a calibrated, scored bundle of a run, and its card beside it; return it, verified.
 
-    `pairs` is a CSV of field pairs for the calibration, `further` a folder of further field
-    measurements (`measurements.gather_measurements`), `scenes` a folder of GeoTIFF scenes to score
-    the emulation on; None = no such scores. `progress` is called with (scenes done, all). Returns
-    the bundle, verified.
+    `pairs` and `further` are as for `measurements.gather_measurements`, `scenes` is a folder of
+    scenes to score the emulation on; None = no such scores. `progress` gets (scenes done, all).
 
     Raises:
         ExportError: the run is not finished.

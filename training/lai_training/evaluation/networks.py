@@ -38,21 +38,15 @@ class Network:
     """`lai:contract` of its `model.json`."""
 
     def predict(
-        self,
-        scene: xr.DataArray,
-        bands: Sequence[str] = ("LAI",),
-        *,
-        samples: int = 0,
-        overlap: int = 0,
+        self, scene: xr.DataArray, bands: Sequence[str] = ("LAI",), **options: int
     ) -> dict[str, Float32]:
         """Run the UDF over (bands, y, x) reflectance; return bands by name, (y, x) float32.
 
-        `samples`: Monte-Carlo draws, seed 0; `overlap`: border that the caller trims, px. NaN is no
-        data. Raises `LaiInputError` where the UDF refuses the scene.
+        Options are `samples`, Monte-Carlo draws of seed 0, and `overlap`, the border that the
+        caller trims, px. NaN is no data. Raises `LaiInputError` where the UDF refuses the scene.
         """
-        context = {"model": str(self.bundle), "samples": samples, "overlap": overlap}
-        values = apply_datacube(scene, {**context, "bands": list(bands)}).values
-        return dict(zip(bands, values, strict=True))
+        context = {"model": str(self.bundle), "bands": list(bands), **options}
+        return dict(zip(bands, apply_datacube(scene, context).values, strict=True))
 
     def warm_up(self) -> None:
         """Open the bundle, so that what is timed next is prediction only."""
@@ -64,12 +58,7 @@ class Teacher(Network):
     """SL2P as a column of its own: its LAI of the same input, without interval or draws."""
 
     def predict(
-        self,
-        scene: xr.DataArray,
-        bands: Sequence[str] = ("LAI",),
-        *,
-        samples: int = 0,
-        overlap: int = 0,
+        self, scene: xr.DataArray, bands: Sequence[str] = ("LAI",), **options: int
     ) -> dict[str, Float32]:
         """Return SL2P's LAI, and NaN for all other bands."""
         lai = predict_sl2p(scene)

@@ -44,18 +44,11 @@ def fit(
     until: float | None = None,
     workers: int = 1,
 ) -> Path:
-    """Fit the network of `config`, going on where a killed run stopped.
+    """Fit the network of `config`, going on where a killed run stopped; return its `best.keras`.
 
-    Args:
-        config: the experiment.
-        run: folder of the run.
-        pools: folder in which simulated pools are kept between runs.
-        progress: called with (patches simulated, all), then (batches done, all).
-        until: `time.monotonic()` at which the fit ends with what it has; None: when it is done.
-        workers: threads that make samples.
-
-    Returns:
-        `best.keras` in the run folder.
+    `pools` is the folder in which simulated pools are kept between runs. `progress` is called with
+    (patches simulated, all), then (batches done, all); at `until`, a `time.monotonic()`, the fit
+    ends with what it has; `workers` are threads that make samples.
 
     Raises:
         FitError: the folder holds another experiment or a damaged backup, patches do not fit

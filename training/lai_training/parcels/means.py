@@ -86,11 +86,8 @@ def read_parcels(
 
     Returns columns `parcel` (text), `crop` (text, empty where unknown), `geometry`; the file's CRS,
     or a metric one if a buffer is asked for. What has no area, or is eaten up by the buffer, is
-    left out and listed in `attrs["left_out"]`, name and reason.
-
-    Raises:
-        ParcelsError: it cannot be read, lacks a column or CRS, names a parcel twice, or has none
-            within the bounds, or none with an area.
+    listed in `attrs["left_out"]`, name and reason. Raises `ParcelsError` where nothing is left, or
+    the file cannot be read, lacks a column or CRS, or names a parcel twice.
     """
     try:
         table = read_polygons(path, id_column, within=within, leave_out_broken=True)

@@ -105,21 +105,13 @@ def predict_bands(
 ) -> tuple[Floats, NDArray[np.uint8]]:
     """Run SL2P on arrays by band name.
 
-    Args:
-        bands: reflectance per band name, all of one shape and dtype; optionally the angle bands
-            of `lai_udf.predict.ANGLES` in degrees, of that shape or scalar. Where an angle is
-            absent its nominal value stands in: view zenith 0, sun zenith 40, relative azimuth 90
-            degrees (the last unless both azimuths are there). Other names are ignored.
-        variable: this and what follows as in `predict`.
-        network: `2_1` or `3_0`.
-        sensor: whose network.
-        clip: whether the output is clipped.
+    `bands` are reflectance per band name, all of one shape and dtype; optionally the angle bands of
+    `lai_udf.predict.ANGLES` in degrees, of that shape or scalar. Where an angle is absent its
+    nominal value stands in: view zenith 0, sun zenith 40, relative azimuth 90 degrees (the last
+    unless both azimuths are there). Other names are ignored. What follows is as in `predict`.
 
-    Returns:
-        The variable and the flag bits, in the shape of the bands.
-
-    Raises:
-        Sl2pError: a band is missing, or shapes differ.
+    Returns the variable and the flag bits, in the shape of the bands. Raises `Sl2pError` where a
+    band is missing, or shapes differ.
     """
     net = load_network(variable, network, sensor)
     names = net.inputs[:-3]
