@@ -2,8 +2,8 @@
 
 Data flow: `simulation` makes scenes and `datasets` reads real ones, `sl2p` labels them, `learn`
 makes samples of either and fits a network of `networks`, `restore` the one that ships;
-`calibration` calibrates it on field measurements, `scores` holds it against SL2P, `bundles` packs
-it. `evaluation` and `parcels` make the paper's tables and figures, `cli` the commands.
+`calibration` calibrates it on field measurements, `bundles` packs it, `release` does both.
+`evaluation` and `parcels` make the paper's tables and figures, `cli` the commands.
 
 Nothing is imported here: SL2P alone must not wait for Keras.
 """

@@ -173,7 +173,7 @@ def _score(
             for scene, image in given
         ]
         lai, lower, upper = (np.concatenate(values) for values in zip(*parts, strict=True))
-        covered = coverage(truth, lower, upper) if network.calibrated else np.nan
+        covered = coverage(truth, lower, upper) if network.contract["calibration"] else np.nan
         found, beside = score(reference, lai), score(truth, lai).rmse
         row = {"network": network.name, "n": found.n, "rmse": found.rmse, "bias": found.bias}
         rows.append({**row, "rmse_truth": beside, "coverage": covered})

@@ -54,7 +54,7 @@ def describe_seasons(curves: pd.DataFrame) -> pd.DataFrame:
         found = season(data)
         values = {str(name).lower(): found[name].values.item() for name in found.data_vars}
         for name in ("start", "peak", "end"):
-            values[name] = pd.Timestamp(found[name.upper()].values).normalize()
+            values[name] = pd.Timestamp(found[name.upper()].values).floor("D")
         names = own[["crop", "season"]].iloc[0]
         rows.append({"parcel": parcel, **names, "year": year, **values})
     return pd.DataFrame(rows)
