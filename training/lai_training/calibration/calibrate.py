@@ -137,26 +137,27 @@ def calibrate_variable(measurements: Measurements, variable: str) -> tuple[dict[
             "correction": fit_correction(measurements, RECIPES[variable], sun=sun),
             "scale": fit_left_out_scale(kept[name], variable),
         }
-    own = measurements.deciding
-    known = kept["with_sun"]
+    deciding = measurements.deciding
+    with_sun = kept["with_sun"]
     scale = entry["with_sun"]["scale"]
-    ratio = (known.error / scale_of(known, scale))[own]
-    group = measurements.group[own]
+    ratio = (with_sun.error / scale_of(with_sun, scale))[deciding]
+    group = measurements.group[deciding]
     entry["shared"] = round(share_of_groups(ratio, group), 3)
     entry["levels"] = list(LEVELS)
     half = fit_half_widths(np.abs(ratio), group, entry["shared"])
     # Without angles the error is larger: its scale is brought to the same half-widths.
     without = kept["without_sun"]
-    other = np.abs(without.error / scale_of(without, entry["without_sun"]["scale"]))[own]
+    other = np.abs(without.error / scale_of(without, entry["without_sun"]["scale"]))[deciding]
     wider = fit_half_widths(other, group, entry["shared"])[-1] / half[-1]
     entry["without_sun"]["scale"]["constant"] += round(float(np.log(max(wider, 1.0))), 5)
     plain = fit_half_widths(np.abs(ratio), group, entry["shared"], few=False)
     new = [round(max(old, NEW_REGION * width), 4) for old, width in zip(half, plain, strict=True)]
     entry["half_widths"] = {"known": half, "new": new}
-    entry["typical_scale"] = round(float(np.exp(np.mean(np.log(scale_of(known, scale)[own])))), 4)
+    logarithm = np.log(scale_of(with_sun, scale)[deciding])
+    entry["typical_scale"] = round(float(np.exp(np.mean(logarithm))), 4)
     entry |= {"ceiling": CEILINGS[variable], "fade_below": FADE_BELOW}
-    entry |= {"rows": int(own.sum()), "groups": int(np.unique(group).size)}
-    return entry, known
+    entry |= {"rows": int(deciding.sum()), "groups": int(np.unique(group).size)}
+    return entry, with_sun
 
 
 def bounds_of(
@@ -191,10 +192,10 @@ def calibrate(parts: Mapping[str, Measurements]) -> dict[str, Any]:
 
 def score_targets(left_out: LeftOut, entry: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Score either target on field pairs left out; half-widths and scale, too, are refitted."""
-    own = left_out.take(left_out.measurements.deciding)
+    rows = left_out.take(left_out.measurements.deciding)
     lower, upper = nested_bounds(left_out, entry["ceiling"])
-    truth = own.measurements.measured
-    targets = {"sl2p": own.measurements.estimate(sun=own.sun), "field": own.centre}
+    truth = rows.measurements.measured
+    targets = {"sl2p": rows.measurements.estimate(sun=rows.sun), "field": rows.centre}
     scores = {}
     for target, value in targets.items():
         low, high = (
@@ -222,9 +223,9 @@ def nested_bounds(
 
     Scale and half-widths of a group, too, are fitted without it.
     """
-    own = left_out.measurements.deciding
+    judged = left_out.measurements.deciding
     group = left_out.measurements.group
-    names = group[own]
+    names = group[judged]
     ends = {level: np.empty((2, names.size)) for level in levels}
     for name in np.unique(names):
         rest = left_out.take(group != name)
@@ -233,7 +234,7 @@ def nested_bounds(
         ratio = deciding.error / scale_of(deciding, scale)
         shared = share_of_groups(ratio, deciding.measurements.group)
         halves = fit_half_widths(np.abs(ratio), deciding.measurements.group, shared, levels)
-        held = left_out.take(own & (group == name))
+        held = left_out.take(judged & (group == name))
         for level, half in zip(levels, halves, strict=True):
             ends[level][:, names == name] = bounds_of(held, scale, half, ceiling)
     return {k: v[0] for k, v in ends.items()}, {k: v[1] for k, v in ends.items()}

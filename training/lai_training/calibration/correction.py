@@ -100,8 +100,8 @@ def fit_correction(measurements: Measurements, recipe: Recipe, *, sun: bool) -> 
     """
     inside = measurements.take(~measurements.outside)
     inputs = gather_inputs(inside, sun=sun)
-    own = inputs[inside.deciding]
-    centre, spread = own.mean(axis=0), own.std(axis=0)
+    deciding = inputs[inside.deciding]
+    centre, spread = deciding.mean(axis=0), deciding.std(axis=0)
     factor = np.append(np.ones(len(CORRECTION_BANDS)), [SUN_WEIGHT] * sun)
     factor = factor / np.where(spread > 1e-6, spread, 1.0)  # all angles may be nominal
     features = (inputs - centre) * factor
@@ -150,8 +150,8 @@ def fit_process(
     weights = np.linalg.solve(covariance, measurements.measured - value)
 
     def mean(others: Floats) -> Floats:
-        found = recipe.amplitude**2 * _kernel(others, features, recipe.length) @ weights
-        return np.asarray(found + constant * weights.sum())
+        from_data = recipe.amplitude**2 * _kernel(others, features, recipe.length) @ weights
+        return np.asarray(from_data + constant * weights.sum())
 
     return mean
 
@@ -198,6 +198,6 @@ def fit_units(
 
     first = np.concatenate([start.ravel(), np.zeros(units), [float(weights @ wanted)]])
     options = {"maxiter": STEPS, "maxcor": 20}
-    found = minimize(loss, first, jac=True, method="L-BFGS-B", options=options).x
-    hidden = found[: units * size].reshape(units, size)
-    return hidden, found[units * size : -1], float(found[-1])
+    optimum = minimize(loss, first, jac=True, method="L-BFGS-B", options=options).x
+    hidden = optimum[: units * size].reshape(units, size)
+    return hidden, optimum[units * size : -1], float(optimum[-1])

@@ -295,14 +295,14 @@ def _measure(
     region: Texts,
     source: str,
 ) -> Measurements:
-    given, nominal = (
+    at_angles, nominal = (
         sl2p_inputs(table, np.broadcast_to(angles, cosines.shape))
         for angles in (cosines, NOMINAL_COSINES)
     )
     with_angles, without = (
-        sl2p.predict(x, variable=variable)[0].astype("float64") for x in (given, nominal)
+        sl2p.predict(x, variable=variable)[0].astype("float64") for x in (at_angles, nominal)
     )
-    flags = sl2p.predict(given)[1]  # the domain of LAI is used: that of FCOVER is not known
+    flags = sl2p.predict(at_angles)[1]  # the domain of LAI is used: that of FCOVER is not known
     return Measurements(
         measured=measured,
         sl2p=with_angles,

@@ -85,13 +85,13 @@ def predict_baselines(table: pd.DataFrame) -> dict[str, Prediction]:
         rows = (sensors == sensor).to_numpy()
         latest[rows] = sl2p.predict(x[rows], network="3_0", sensor=str(sensor))[0]
     first = sl2p.predict(x, network="2_1")[0].astype(np.float64)
-    found = {"SL2P 2_1": Prediction(first), "SL2P 3_0": Prediction(latest)}
+    predictions = {"SL2P 2_1": Prediction(first), "SL2P 3_0": Prediction(latest)}
     if {"leaf_sl2p_lai", "leaf_sl2p_unc"} <= set(table):
         lai, sd = (table[f"leaf_sl2p_{name}"].to_numpy(np.float64) for name in ("lai", "unc"))
-        found["LEAF SL2P"] = predict_normal(lai, sd)
+        predictions["LEAF SL2P"] = predict_normal(lai, sd)
     if "s2biophys_laie" in table:
-        found["s2biophys"] = Prediction(table["s2biophys_laie"].to_numpy(np.float64))
-    return found
+        predictions["s2biophys"] = Prediction(table["s2biophys_laie"].to_numpy(np.float64))
+    return predictions
 
 
 def predict_by_bundle(
@@ -119,23 +119,24 @@ def predict_by_bundle(
     if "LAI" not in contract["calibration"].get("variables", {}):
         return {}
     calibrated = find_calibration_rows(table, contract["calibration"])
-    own = table["site_date"][calibrated].nunique()
-    if 0 < own < FEWEST_SITE_DATES:
+    site_dates = table["site_date"][calibrated].nunique()
+    if 0 < site_dates < FEWEST_SITE_DATES:
         raise PairsError(
-            f"the bundle was calibrated on {own} of the site-dates of the table: too few to fit "
-            "it anew without one of them; remove their rows"
+            f"the bundle was calibrated on {site_dates} of the site-dates of the table: too few to "
+            "fit it anew without one of them; remove their rows"
         )
-    ending = f", {own} site-dates left out" if own else ""
+    ending = f", {site_dates} site-dates left out" if site_dates else ""
     if calibrated.all():
-        ending, found = ", left out", predict_left_out(table, bundle, further)
+        ending, predictions = ", left out", predict_left_out(table, bundle, further)
     else:
-        found = predict_shipped(table[~calibrated], bundle)
-        if own:
+        predictions = predict_shipped(table[~calibrated], bundle)
+        if site_dates:
             anew = predict_left_out(table[calibrated], bundle, further)
-            found = {target: _merge(anew[target], found[target], calibrated) for target in TARGETS}
+            for target, shipped in predictions.items():
+                predictions[target] = _merge(anew[target], shipped, calibrated)
     model = str(contract["model_id"]).removeprefix("sentinel2-lai-")
     name = f"{model} {contract['model_version']}"
-    return {f"{name} {target}{ending}": own for target, own in found.items()}
+    return {f"{name} {target}{ending}": each for target, each in predictions.items()}
 
 
 def find_calibration_rows(table: pd.DataFrame, calibration: Mapping[str, Any]) -> NDArray[np.bool_]:
@@ -147,9 +148,9 @@ def find_calibration_rows(table: pd.DataFrame, calibration: Mapping[str, Any]) -
 def _merge(left_out: Prediction, shipped: Prediction, calibrated: NDArray[np.bool_]) -> Prediction:
     """Put the predictions of rows left out and of others into one, in the order of the table."""
 
-    def place(own: Floats, others: Floats) -> Floats:
+    def place(of_left_out: Floats, others: Floats) -> Floats:
         merged = np.empty(calibrated.size)
-        merged[calibrated], merged[~calibrated] = own, others
+        merged[calibrated], merged[~calibrated] = of_left_out, others
         return merged
 
     common = left_out.quantiles.keys() & shipped.quantiles.keys()
@@ -175,24 +176,24 @@ def predict_left_out(
     left_out = leave_out(everything, "LAI", everything.fold, sun=True)
     levels = {p: round(1 - 2 * p, 3) for p in PROBABILITIES[: len(PROBABILITIES) // 2]}
     lower, upper = nested_bounds(left_out, CEILINGS["LAI"], tuple(levels.values()))
-    own = left_out.take(left_out.measurements.source == PAIRS)
+    rows = left_out.take(left_out.measurements.source == PAIRS)
     # The network stands for SL2P: its estimate is shown, and shifts the interval with it.
     network = predict_spectra(table, bundle, target="sl2p")["LAI"]
-    shift = network - own.measurements.sl2p
-    found = {}
+    shift = network - rows.measurements.sl2p
+    predictions = {}
     for target in TARGETS:
-        lai = np.maximum(own.centre + shift, 0.0) if target == "field" else network
+        lai = np.maximum(rows.centre + shift, 0.0) if target == "field" else network
         quantiles = {}
         for p, level in levels.items():
             quantiles[p] = np.minimum(np.maximum(lower[level] + shift, 0.0), lai)
             quantiles[round(1 - p, 3)] = np.maximum(upper[level] + shift, lai)
-        found[target] = Prediction(lai, quantiles, LEFT_OUT_NOTE)
-    return found
+        predictions[target] = Prediction(lai, quantiles, LEFT_OUT_NOTE)
+    return predictions
 
 
 def predict_shipped(table: pd.DataFrame, bundle: Path) -> dict[str, Prediction]:
     """Predict field pairs with a bundle as it ships, by target: its intervals of several levels."""
-    found = {}
+    predictions = {}
     for target in TARGETS:
         quantiles: dict[float, Floats] = {}
         for level in SHIPPED_LEVELS:
@@ -205,8 +206,8 @@ def predict_shipped(table: pd.DataFrame, bundle: Path) -> dict[str, Prediction]:
         for p in (p for p in PROBABILITIES if 0.25 < p < 0.75):
             share = float(abs(stats.norm.ppf(p)) / stats.norm.ppf(0.75))
             quantiles[p] = lai + share * (ends[1 if p > 0.5 else -1] - lai)
-        found[target] = Prediction(lai, quantiles, SHIPPED_NOTE)
-    return found
+        predictions[target] = Prediction(lai, quantiles, SHIPPED_NOTE)
+    return predictions
 
 
 def predict_spectra(

@@ -114,8 +114,8 @@ def _side_by_side(rows: pd.DataFrame, criterion: str, cell: Callable[[pd.Series]
         shown = {criterion: sorted(subsets["subset"], key=lambda name: name.strip(">= "))}
     else:
         shown = {criterion: subsets["subset"].tolist(), "n": subsets["n"].astype(str).tolist()}
-    for name, own in rows.groupby("predictor", sort=False):
-        cells = own.set_index("subset").apply(cell, axis=1)
+    for name, of_predictor in rows.groupby("predictor", sort=False):
+        cells = of_predictor.set_index("subset").apply(cell, axis=1)
         shown[str(name)] = [cells.get(subset, _DASH) for subset in shown[criterion]]
     return format_markdown(pd.DataFrame(shown))
 
@@ -163,8 +163,8 @@ def draw_uncertainty(validation: Validation, path: Path) -> None:
     curve.plot([0, 100], [0, 100], color="0.6", linewidth=1)
     for name, line, mark in zip(validation.uncertainty["predictor"], lines, marks, strict=False):
         style: dict[str, Any] = {"linestyle": line, "marker": mark, "markersize": 4, "label": name}
-        own = validation.reliability[validation.reliability["predictor"] == name]
-        curve.plot(100 * own["level"], 100 * own["coverage"], **style)
+        reliability = validation.reliability[validation.reliability["predictor"] == name]
+        curve.plot(100 * reliability["level"], 100 * reliability["coverage"], **style)
         binned = bins[bins["predictor"] == name]
         covered.plot(binned["subset"], 100 * binned["coverage_95%"], **style)
         wide.plot(binned["subset"], binned["width_95%"], **style)

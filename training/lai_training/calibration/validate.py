@@ -103,7 +103,7 @@ def validate(
         uncertainty=pd.DataFrame(uncertainty),
         reliability=pd.DataFrame(reliability),
         subsets=pd.DataFrame(subsets),
-        predictions=table.assign(**{name: own.lai for name, own in predictions.items()}),
+        predictions=table.assign(**{name: each.lai for name, each in predictions.items()}),
         floor=measure_floor(pairs),
     )
 
@@ -234,8 +234,8 @@ def limit_accuracy(truth: Floats, lai: Floats, draws: Sequence[Rows]) -> dict[st
     """Return the limits of bias, RMSE and r2 over draws of rows."""
 
     def score(rows: Rows) -> dict[str, float]:
-        found = metrics.score(truth[rows], lai[rows])
-        return {"bias": found.bias, "rmse": found.rmse, "r2": found.correlation_squared}
+        scores = metrics.score(truth[rows], lai[rows])
+        return {"bias": scores.bias, "rmse": scores.rmse, "r2": scores.correlation_squared}
 
     return score_draws(score, draws)
 
@@ -270,8 +270,8 @@ def measure_floor(table: pd.DataFrame) -> str:
     bands) and whose LAI differs anyway; and what the measurements state of themselves.
     """
     differences = []
-    for _, own in table.groupby("site_date"):
-        spectra, lai = own[list(BANDS)].to_numpy(float), own["lai"].to_numpy(float)
+    for _, points in table.groupby("site_date"):
+        spectra, lai = points[list(BANDS)].to_numpy(float), points["lai"].to_numpy(float)
         apart = np.sqrt(((spectra[:, None] - spectra) ** 2).mean(axis=2))
         first, second = np.nonzero(np.triu(apart < NEAREST, k=1))
         differences += list(lai[first] - lai[second])

@@ -39,8 +39,8 @@ def fit_scale(
     `terms` (name -> `weight`, `range`) of the logarithm of the scale.
     """
     names = list(features)
-    own = source == source[0]
-    ranges = [np.quantile(features[name][own], [NARROWEST, 1 - NARROWEST]) for name in names]
+    first = source == source[0]
+    ranges = [np.quantile(features[name][first], [NARROWEST, 1 - NARROWEST]) for name in names]
     parts = [np.clip(features[name], *ends) for name, ends in zip(names, ranges, strict=True)]
     bounded = np.column_stack([np.ones(error.size), *parts])
     centre, spread = bounded.mean(axis=0), bounded.std(axis=0)
@@ -59,15 +59,15 @@ def fit_scale(
         return float(value), design.T @ (weights * (1 - ratio)) + penalty * parameters
 
     start = np.zeros(design.shape[1])
-    start[0] = np.log(np.sqrt(np.mean(error[own] ** 2)))
+    start[0] = np.log(np.sqrt(np.mean(error[first] ** 2)))
     # Bounds that only a handful of rows can reach: there a weight could grow without end.
     bounds = (
         [(start[0] - 2, start[0] + 2)] + [(-1.0, 1.0)] * len(names) + [(-3.0, 3.0)] * len(others)
     )
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x[: len(names) + 1]
-    slopes = found[1:] / spread[1:]
+    optimum = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    slopes = optimum[1 : len(names) + 1] / spread[1:]
     return {
-        "constant": round(float(found[0] - slopes @ centre[1:]), 5),
+        "constant": round(float(optimum[0] - slopes @ centre[1:]), 5),
         "terms": {
             name: {
                 "weight": round(float(slope), 5),

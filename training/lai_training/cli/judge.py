@@ -234,8 +234,8 @@ def parcels(
         )
 
         def observe(exclude_flags: int) -> pd.DataFrame:
-            found = observe_items(table, items, exclude_flags=exclude_flags)
-            return add_interval(found, correlation, shared=shared_error(items))
+            observations = observe_items(table, items, exclude_flags=exclude_flags)
+            return add_interval(observations, correlation, shared=shared_error(items))
 
         observed = observe(exclude)
         files = write_report(observed, out, table)

@@ -99,7 +99,7 @@ class Rows:
     def __init__(self, arrays: Sequence[Array], rows: Sequence[NDArray[np.intp]]) -> None:
         """Take of each array some rows."""
         self._arrays = arrays
-        self._places = [(n, row) for n, own in enumerate(rows) for row in own]
+        self._places = [(n, row) for n, some in enumerate(rows) for row in some]
         self.shape = (len(self._places), *arrays[0].shape[1:])
 
     def __len__(self) -> int:
@@ -148,7 +148,9 @@ def open_prepared(folder: Path, split: str) -> PreparedPool:
         )
     products = [product for product in manifest.products if split in product.patches]
     if not products:
-        filled = {name: found.patches for name, found in manifest.splits.items() if found.patches}
+        filled = {
+            name: record.patches for name, record in manifest.splits.items() if record.patches
+        }
         raise PrepareError(
             f"{folder} has no patches in the split {split} (patches: {filled}): prepare more "
             "products, or set validation_share, test_share or by in split of its config"
@@ -156,10 +158,10 @@ def open_prepared(folder: Path, split: str) -> PreparedPool:
     rule = SplitRule.model_validate(manifest.settings["split"])
     opened = [{name: open_array(folder, each, name) for name in ARRAYS} for each in products]
     splits = [
-        divide(each, rule, own["corners"]) for each, own in zip(products, opened, strict=True)
+        divide(each, rule, part["corners"]) for each, part in zip(products, opened, strict=True)
     ]
     rows = [np.flatnonzero(names == split) for names in splits]
-    arrays = {name: Rows([own[name] for own in opened], rows) for name in ARRAYS}
+    arrays = {name: Rows([part[name] for part in opened], rows) for name in ARRAYS}
     cosines, corners = (np.array(arrays.pop(name)) for name in ("cosines", "corners"))
     return PreparedPool(**arrays, cosines=cosines, corners=corners, manifest=manifest)
 

@@ -45,15 +45,15 @@ def list_products(sources: Sequence[str | StacSearch]) -> list[str]:
             "no source of products: name some under sources in the config, or give "
             "--source with a SAFE folder, a STAC Item or a folder of such"
         )
-    found: list[str] = []
+    hrefs: list[str] = []
     for source in sources:
         if isinstance(source, StacSearch):
-            found += search_items(source)
+            hrefs += search_items(source)
         elif source.startswith(("http://", "https://", "s3://", "/vsi")):
-            found.append(source)
+            hrefs.append(source)
         else:
-            found += walk(Path(source).expanduser())
-    return list(dict.fromkeys(found))
+            hrefs += walk(Path(source).expanduser())
+    return list(dict.fromkeys(hrefs))
 
 
 def walk(path: Path) -> list[str]:

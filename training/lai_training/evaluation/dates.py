@@ -70,11 +70,11 @@ def score_date_prediction(cube: xr.DataArray, networks: Sequence[Network]) -> pd
         predicted = apply_datacube(clear_dates, context).values
         estimates[network.name][:, good] = predicted.transpose(1, 0, 2, 3)
     rows: list[dict[str, Any]] = []
-    for name, (own, sd) in estimates.items():
-        errors = np.concatenate([_predict(own[a], lai[b], m) for a, b, m in pairs])
+    for name, (estimate, sd) in estimates.items():
+        errors = np.concatenate([_predict(estimate[a], lai[b], m) for a, b, m in pairs])
         spread, level = (
             np.concatenate([part[a][leave_border(m, BORDER_PX)] for a, _, m in pairs])
-            for part in (sd, own)
+            for part in (sd, estimate)
         )
         row = {"network": name, "pairs": len(pairs), "n": len(errors)}
         row["rmse"] = float(np.sqrt(np.nanmean(errors**2)))
@@ -98,15 +98,15 @@ def score_residual_cloud(cube: xr.DataArray, networks: Sequence[Network]) -> pd.
     expected, agreeing = _expect(lai, clear & (flags == 0) & whole[:, None, None], days)
     scene_class = cube.sel(bands="SCL").values
     with np.errstate(invalid="ignore"):
-        known = np.isin(scene_class, SEEN_CLASSES) & np.isfinite(lai) & (expected > 1)
-        bad, good = known & (lai - expected < -0.5), known & (lai - expected > -0.2)
+        judged = np.isin(scene_class, SEEN_CLASSES) & np.isfinite(lai) & (expected > 1)
+        bad, good = judged & (lai - expected < -0.5), judged & (lai - expected > -0.2)
     if not (bad.any() and good.any()):
         raise EvaluationError("the cube has no residual cloud between clear dates")
     rules: dict[str, Mask] = {"SL2P's flag 1": (flags & INPUT_OUT_OF_DOMAIN) > 0}
     for network in networks:
         context = {"model": str(network.bundle), "bands": ["LAI_FLAGS"], "reflectance_offset": 0.0}
-        found = apply_datacube(cube, context).values[:, 0].astype("uint8")
-        rules[f"flag 128 of {network.name}"] = (found & RESIDUAL_CLOUD) > 0
+        predicted_flags = apply_datacube(cube, context).values[:, 0].astype("uint8")
+        rules[f"flag 128 of {network.name}"] = (predicted_flags & RESIDUAL_CLOUD) > 0
     blue, short_wave = (cube.sel(bands=band).values for band in ("B02", "B11"))
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = blue / short_wave
@@ -128,17 +128,17 @@ def _share(rule: Mask, pixels: Mask) -> float:
 
 def _read_series(cube: xr.DataArray) -> tuple[Doubles, NDArray[np.uint8], Mask, Doubles]:
     """Return SL2P's LAI and flags, where SCL is 4 or 5, (t, y, x) each, and days (t,)."""
-    found = [sl2p.predict_image(date) for date in cube]
-    lai = np.stack([np.asarray(value, "float64") for value, _ in found])
-    flags = np.stack([flag for _, flag in found])
+    labels = [sl2p.predict_image(date) for date in cube]
+    lai = np.stack([np.asarray(value, "float64") for value, _ in labels])
+    flags = np.stack([flag for _, flag in labels])
     clear = np.isin(cube.sel(bands="SCL").values, (VEGETATED, BARE)) & np.isfinite(lai)
     days = cube["t"].values.astype("datetime64[s]").astype("float64") / 86_400
     return lai, flags, clear, days
 
 
-def _predict(own: Doubles, other: Doubles, pixels: Mask) -> Doubles:
+def _predict(estimate: Doubles, other: Doubles, pixels: Mask) -> Doubles:
     """Return the errors of an estimate of one date as SL2P of the other, slow change taken out."""
-    change = other - own
+    change = other - estimate
     share = uniform_filter(pixels.astype("float64"), SMOOTH_PX, mode="nearest")
     smooth = uniform_filter(np.where(pixels, change, 0), SMOOTH_PX, mode="nearest")
     errors: Doubles = (smooth / np.maximum(share, 1e-6) - change)[leave_border(pixels, BORDER_PX)]

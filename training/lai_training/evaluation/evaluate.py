@@ -112,9 +112,9 @@ def _introduce(
     for result in pixels:
         counts[result.scene.kind][result.scene.name] = int(result.scene.scored.sum())
     described = ", ".join(
-        f"{sum(own.values()):,} pixels of {len(own)} {kind} scenes (the largest holds "
-        f"{max(own.values()) / sum(own.values()):.0%} of them)"
-        for kind, own in counts.items()
+        f"{sum(sizes.values()):,} pixels of {len(sizes)} {kind} scenes (the largest holds "
+        f"{max(sizes.values()) / sum(sizes.values()):.0%} of them)"
+        for kind, sizes in counts.items()
     )
     text = [
         f"Networks: {', '.join(network.name for network in networks)}. SL2P is the network inside "
@@ -149,8 +149,8 @@ def _compare(
     ]
     figures = {}
     for kind in kinds:
-        own = [result for result in pixels if result.scene.kind == kind]
-        figures[f"scatter_{kind}.png"] = partial(draw_scatter, own, rng=rng)
+        of_kind = [result for result in pixels if result.scene.kind == kind]
+        figures[f"scatter_{kind}.png"] = partial(draw_scatter, of_kind, rng=rng)
     title = "## Table 4: networks against SL2P, all images together"
     chapters = [Chapter(title, text, {"scores": scores, "spread": spread}, figures)]
     for number, kind in enumerate(kinds, start=5):

@@ -49,16 +49,12 @@ def draw_scatter(results: Sequence[Pixels], path: Path, *, rng: np.random.Genera
                 _name_reference(axis)
                 continue
             drawn = _scatter(axis, truth[chosen], estimate[chosen])
-            found = score(truth, estimate)
+            scores = score(truth, estimate)
             axis.set_title(f"{name}\n{_short(case)}", fontsize="small", pad=8)
-            axis.text(
-                0.04,
-                0.96,
-                f"R² {found.r_squared:.4f}\ndistance {found.distance:.3f}\nbias {found.bias:+.3f}",
-                transform=axis.transAxes,
-                va="top",
-                fontsize="x-small",
-            )
+            text = f"R² {scores.r_squared:.4f}\ndistance {scores.distance:.3f}\n"
+            text += f"bias {scores.bias:+.3f}"
+            place = {"transform": axis.transAxes, "va": "top", "fontsize": "x-small"}
+            axis.text(0.04, 0.96, text, **place)
     figure.supxlabel(f"{SL2P} {LAI_AXIS} of the noise-free image", fontsize="medium")
     figure.supylabel(f"estimated {LAI_AXIS}", fontsize="medium")
     if drawn is not None:

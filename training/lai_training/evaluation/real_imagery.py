@@ -81,9 +81,13 @@ def score_real_imagery(
     chapters = []
     for name, table in tables.items():
         title, words = WORDS[name]
-        own = figures.get(name, {})
-        text = [words, format_markdown(table.round(4)), *(f"![{title}]({file})" for file in own)]
-        chapters.append(Chapter(f"## {title}", text, {name: table}, own))
+        pictures = figures.get(name, {})
+        text = [
+            words,
+            format_markdown(table.round(4)),
+            *(f"![{title}]({file})" for file in pictures),
+        ]
+        chapters.append(Chapter(f"## {title}", text, {name: table}, pictures))
     return chapters
 
 
@@ -98,24 +102,24 @@ def summarise(chapters: Sequence[Chapter], network: str) -> dict[str, Any]:
         digits.
     """
     tables: dict[str, pd.DataFrame] = {k: v for each in chapters for k, v in each.tables.items()}
-    found: dict[str, Any] = {}
+    worth: dict[str, Any] = {}
     methods = {"network": network, "regression": DETAIL, "snap_10m": SNAP_10M, "cubic": CUBIC}
     if "wald" in tables:
         ratio = tables["wald"].set_index(["method", "variable"])["ratio"].round(4)
-        found["wald_ratio"] = {
+        worth["wald_ratio"] = {
             key: ratio[name].to_dict() for key, name in methods.items() if key != "cubic"
         }
     if "ten_metres" in tables:
-        own = tables["ten_metres"].query("variable == 'LAI'").set_index("method")["distance"]
-        found["ten_metres_distance"] = {
-            key: round(float(own[methods[key]]), 4) for key in ("network", "cubic")
+        distance = tables["ten_metres"].query("variable == 'LAI'").set_index("method")["distance"]
+        worth["ten_metres_distance"] = {
+            key: round(float(distance[methods[key]]), 4) for key in ("network", "cubic")
         }
     if "dates" in tables:
         pairs = tables["dates"].set_index("network").round(4)
-        found["pairs_ratio"] = float(pairs["ratio"][network])
-        found["pairs_rank"] = {key: float(pairs[f"{key}_rank"][network]) for key in ("sd", "lai")}
+        worth["pairs_ratio"] = float(pairs["ratio"][network])
+        worth["pairs_rank"] = {key: float(pairs[f"{key}_rank"][network]) for key in ("sd", "lai")}
     if "residual_cloud" in tables:
         rules = tables["residual_cloud"].set_index("rule")[["caught", "lost"]].round(4)
         names = {"flag_128": f"flag 128 of {network}", "flag_1": "SL2P's flag 1"}
-        found["residual_cloud"] = {key: rules.loc[name].to_dict() for key, name in names.items()}
-    return found
+        worth["residual_cloud"] = {key: rules.loc[name].to_dict() for key, name in names.items()}
+    return worth

@@ -192,13 +192,13 @@ def run_case(scene: Scene, case: Case, networks: Sequence[Network]) -> Pixels:
     clean = scene.image
     if not case.angles:
         clean = clean.sel(bands=clean["bands"].isin([*BANDS, "SCL"]))
-    given = add_band_noise(clean, case.noise, scene.seed) if case.noise else clean
+    image = add_band_noise(clean, case.noise, scene.seed) if case.noise else clean
     estimates: dict[str, Array] = {}
     seconds: dict[str, float] = {}
     for network in (*networks, TEACHER):
         network.warm_up()
         start = time.process_time()
-        lai = network.predict(given)["LAI"]
+        lai = network.predict(image)["LAI"]
         seconds[network.name] = time.process_time() - start
         estimates[network.name] = lai[scene.scored]
     return Pixels(scene, case, predict_sl2p(clean)[scene.scored], estimates, seconds)

@@ -66,7 +66,7 @@ def format_table_4(scores: pd.DataFrame, spread: pd.DataFrame | None, kind: str,
     if chosen.empty:
         return ""
     rmse = dict(zip(chosen["network"], chosen["rmse"], strict=True))
-    chosen["ratio"] = [own / rmse[SL2P] if rmse[SL2P] else math.nan for own in chosen["rmse"]]
+    chosen["ratio"] = [each / rmse[SL2P] if rmse[SL2P] else math.nan for each in chosen["rmse"]]
     chosen["speed"] = chosen["seconds"] / chosen["pixels_timed"] * 1e6
     names, rows = order_columns(chosen), [*TABLE_4, *SPEED]
     if case is CLEAN:  # the input of the draws, and what the paper scores
@@ -84,10 +84,10 @@ def _paper() -> pd.DataFrame:
 
 def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: str) -> str:
     """Return the scores of one network image by image, as the paper's tables 5 and 6."""
-    own = _choose(scores, kind=kind, network=name, case=CLEAN.key)
-    own = own[own["image"] != "all"]
+    images = _choose(scores, kind=kind, network=name, case=CLEAN.key)
+    images = images[images["image"] != "all"]
     drawn = _choose(spread, kind=kind, network=name)[["image", "sd", "ci", "seconds_draws"]]
-    merged = own.merge(drawn, on="image", how="left")
+    merged = images.merge(drawn, on="image", how="left")
     merged["drawn"] = merged["sd"].notna()
     merged = merged.sort_values(["drawn", "n"], ascending=False, kind="stable")
     text = _format_images(merged.head(IMAGES_SHOWN))
@@ -103,10 +103,10 @@ def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: s
 
 def format_paper_images(number: int) -> str:
     """Return table 5 or 6 as the paper has it: its UNet against SNAP."""
-    own = read_paper("images").query("table == @number", local_dict={"number": number})
-    own = own.rename(columns={"date": "image"}).assign(n="20,000", seconds_draws=math.nan)
+    images = read_paper("images").query("table == @number", local_dict={"number": number})
+    images = images.rename(columns={"date": "image"}).assign(n="20,000", seconds_draws=math.nan)
     title = f"**The paper's own table {number}: UNet, {PAPER_TABLES[number]}**"
-    return f"{title}\n\n{_format_images(own)}"
+    return f"{title}\n\n{_format_images(images)}"
 
 
 def _format_images(table: pd.DataFrame) -> str:
@@ -149,7 +149,8 @@ def _choose(table: pd.DataFrame, **wanted: str) -> pd.DataFrame:
 def _mean_spread(spread: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Average the spread of each network over images, weighted by their pixels."""
     rows = [
-        {"network": name} | {key: np.average(own[key], weights=own["n"]) for key, _, _ in SPREAD}
-        for name, own in _choose(spread, kind=kind).groupby("network", sort=False)
+        {"network": name}
+        | {key: np.average(images[key], weights=images["n"]) for key, _, _ in SPREAD}
+        for name, images in _choose(spread, kind=kind).groupby("network", sort=False)
     ]
     return pd.DataFrame(rows, columns=["network", *(key for key, _, _ in SPREAD)])

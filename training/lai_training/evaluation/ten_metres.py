@@ -73,9 +73,9 @@ def inject_detail(degraded: Float32) -> Float32:
     image = interpolate(degraded)
     fine = split_blocks(degraded[FINE_ROWS], 2).mean(axis=0)
     coarse = degraded[COARSE_ROWS, ::2, ::2]
-    known = np.isfinite(fine).all(axis=0) & np.isfinite(coarse).all(axis=0)
-    design = np.column_stack([np.ones(int(known.sum())), fine[:, known].T])
-    slopes = np.linalg.lstsq(design, coarse[:, known].T, rcond=None)[0][1:]
+    whole = np.isfinite(fine).all(axis=0) & np.isfinite(coarse).all(axis=0)
+    design = np.column_stack([np.ones(int(whole.sum())), fine[:, whole].T])
+    slopes = np.linalg.lstsq(design, coarse[:, whole].T, rcond=None)[0][1:]
     smooth = degraded.copy()
     smooth[FINE_ROWS] = np.stack(
         [ndimage.zoom(band, 2, order=3, grid_mode=True, mode="nearest") for band in fine]
@@ -134,8 +134,8 @@ def score_wald(
             image, pixels = chosen
             truth, degraded = read_by_sl2p(image), degrade(image)
             for name, method in methods.items():
-                for variable, found in method(degraded).items():
-                    error = (found - truth[variable]).ravel()[pixels]
+                for variable, estimate in method(degraded).items():
+                    error = (estimate - truth[variable]).ravel()[pixels]
                     errors.setdefault((name, variable), []).append(error)
     if not errors:
         raise EvaluationError(f"no scene has {FEWEST_PX} px of clear vegetation off its border")
@@ -163,13 +163,15 @@ def score_native(
         if scored.sum() < FEWEST_PX or not np.isfinite(image).all():
             continue
         truth = read_by_sl2p(coarse)
-        found = {title: method(image) for title, method in methods.items()}
-        for title, values in found.items():
-            for variable, own in values.items():
-                mean = split_blocks(own, 2).mean(axis=0)
+        maps = {title: method(image) for title, method in methods.items()}
+        for title, values in maps.items():
+            for variable, estimate in values.items():
+                mean = split_blocks(estimate, 2).mean(axis=0)
                 errors.setdefault((title, variable), []).append((mean - truth[variable])[scored])
         kept = {
-            title: own["LAI"] for title, own in found.items() if title not in (DETAIL, SNAP_10M)
+            title: estimate["LAI"]
+            for title, estimate in maps.items()
+            if title not in (DETAIL, SNAP_10M)
         }
         shown.append(Shown(name, image, {"SL2P at 20 m": truth["LAI"]} | kept))
     if not errors:

@@ -154,5 +154,6 @@ def read_config(path: Path) -> FitConfig | RestoreConfig:
     Raises:
         ConfigError: the file cannot be read, or a key or value of it is wrong; both are named.
     """
-    restores = read_yaml(path, _NamedNetwork).network == "restoring"
-    return read_yaml(path, RestoreConfig if restores else FitConfig)
+    if read_yaml(path, _NamedNetwork).network == "restoring":
+        return read_yaml(path, RestoreConfig)
+    return read_yaml(path, FitConfig)

@@ -138,9 +138,8 @@ def normalise_by_range(lowest: ArrayLike, highest: ArrayLike) -> Constants:
 
 def name_constants(mean: ArrayLike, std: ArrayLike) -> Constants:
     """Return constants as `model.json` holds them."""
-    mean, std = (np.asarray(values, dtype="float32").tolist() for values in (mean, std))
-    return {
-        "mean": [round(value, 6) for value in mean],
-        "std": [round(value, 6) for value in std],
-        "limit": NORMALISATION_LIMIT,
-    }
+    rounded = [
+        [round(float(value), 6) for value in np.asarray(values, dtype="float32")]
+        for values in (mean, std)
+    ]
+    return {"mean": rounded[0], "std": rounded[1], "limit": NORMALISATION_LIMIT}

@@ -179,7 +179,7 @@ class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
         self._run = run
         self._patches = patches
         history = read_history(run, epochs_done)
-        self._rows = history.to_dict("records")
+        self._rows: list[dict[Any, Any]] = history.to_dict("records")
         self._best = history["val_loss"].min() if len(history) else math.inf
         self._began = self._fitted = 0.0
 
@@ -212,7 +212,7 @@ class KeepRun(keras.callbacks.Callback):  # type: ignore[misc]
         self._rows.append({"epoch": epoch, **losses, RATE: rate, "seconds": seconds})
         history = pd.DataFrame(self._rows)
         last = [RATE, "seconds"]
-        names = ["epoch", *sorted(set(history) - {"epoch", *last}), *last]
+        names = ["epoch", *sorted(set(map(str, history)) - {"epoch", *last}), *last]
         backup = self._run / BACKUP
         with work_folder(self._run) as work, disk_errors(self._run):
             if losses["val_loss"] < self._best:

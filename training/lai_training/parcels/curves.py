@@ -27,15 +27,15 @@ def smooth_parcels(observations: pd.DataFrame, step_days: int) -> pd.DataFrame:
     `LaiInputError` where `step_days` is no number of days.
     """
     curves = []
-    for parcel, own in observations.groupby("parcel"):
-        if own["lai"].count() < MIN_DATES:
+    for parcel, of_parcel in observations.groupby("parcel"):
+        if of_parcel["lai"].count() < MIN_DATES:
             continue
-        times = own["datetime"].dt.tz_localize(None).to_numpy("datetime64[D]")
-        means = {column: own[column] for column in PARCEL_BANDS if column in own}
-        found, _ = smooth_parcel(times, means, step_days)
-        names = {"parcel": parcel, **own[["crop", "season"]].iloc[0]}
-        bands = {band.lower(): found[band] for band in OUTPUT_BANDS}
-        curves.append(pd.DataFrame({**names, "date": pd.to_datetime(found["time"]), **bands}))
+        times = of_parcel["datetime"].dt.tz_localize(None).to_numpy("datetime64[D]")
+        means = {column: of_parcel[column] for column in PARCEL_BANDS if column in of_parcel}
+        smooth, _ = smooth_parcel(times, means, step_days)
+        names = {"parcel": parcel, **of_parcel[["crop", "season"]].iloc[0]}
+        bands = {band.lower(): smooth[band] for band in OUTPUT_BANDS}
+        curves.append(pd.DataFrame({**names, "date": pd.to_datetime(smooth["time"]), **bands}))
     return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()
 
 
@@ -46,16 +46,16 @@ def describe_seasons(curves: pd.DataFrame) -> pd.DataFrame:
     those of `lai_udf.season`.
     """
     rows = []
-    for (parcel, year), own in curves.groupby(["parcel", curves["date"].dt.year]):
+    for (parcel, year), curve in curves.groupby(["parcel", curves["date"].dt.year]):
         data = xr.Dataset(
-            {name.upper(): ("time", own[name].to_numpy()) for name in ("lai", "lai_sd")},
-            coords={"time": own["date"].to_numpy()},
+            {name.upper(): ("time", curve[name].to_numpy()) for name in ("lai", "lai_sd")},
+            coords={"time": curve["date"].to_numpy()},
         )
-        found = season(data)
-        values = {str(name).lower(): found[name].values.item() for name in found.data_vars}
+        phenology = season(data)
+        values = {str(name).lower(): phenology[name].values.item() for name in phenology.data_vars}
         for name in ("start", "peak", "end"):
-            values[name] = pd.Timestamp(found[name.upper()].values).floor("D")
-        names = own[["crop", "season"]].iloc[0]
+            values[name] = pd.Timestamp(phenology[name.upper()].values).floor("D")
+        names = curve[["crop", "season"]].iloc[0]
         rows.append({"parcel": parcel, **names, "year": year, **values})
     return pd.DataFrame(rows)
 

@@ -71,7 +71,7 @@ def score_parcels(observations: pd.DataFrame) -> dict[str, Any]:
 def _score_groups(observations: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     groups = observations.groupby(by, sort=False)
     return pd.DataFrame(
-        [{**dict(zip(by, key, strict=True)), **score_parcels(own)} for key, own in groups]
+        [{**dict(zip(by, key, strict=True)), **score_parcels(group)} for key, group in groups]
     )
 
 
@@ -128,9 +128,9 @@ def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
     figure = Figure(figsize=(4.2 * columns, 2.9 * lines + 0.7), layout="constrained")
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for place, (panel, code) in enumerate(zip(panels, crops, strict=False)):
-        own = observations[observations["crop"] == code]
-        _draw_crop(panel, own)
-        count = own["parcel"].nunique()
+        of_crop = observations[observations["crop"] == code]
+        _draw_crop(panel, of_crop)
+        count = of_crop["parcel"].nunique()
         panel.set_title(f"{NAMES.get(code, code)} ({count} parcel{'s' * (count > 1)})", fontsize=10)
         locator: Any = dates.MonthLocator  # untyped
         formatter: Any = dates.DateFormatter
@@ -148,12 +148,12 @@ def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
     figure.savefig(path, dpi=130)
 
 
-def _draw_crop(panel: Any, own: pd.DataFrame) -> None:  # noqa: ANN401  (untyped matplotlib axes)
+def _draw_crop(panel: Any, of_crop: pd.DataFrame) -> None:  # noqa: ANN401  (untyped matplotlib axes)
     """Draw the mean curves of one crop, over the dates on which half of its parcels are seen."""
     shown = ["lai", "parcel_lower", "parcel_upper", "sl2p"]
-    by_date = own.dropna(subset=["lai"]).groupby("datetime")
-    means = by_date[[name for name in shown if name in own]].mean()
-    seen = by_date["parcel"].nunique() >= 0.5 * own["parcel"].nunique()
+    by_date = of_crop.dropna(subset=["lai"]).groupby("datetime")
+    means = by_date[[name for name in shown if name in of_crop]].mean()
+    seen = by_date["parcel"].nunique() >= 0.5 * of_crop["parcel"].nunique()
     means = means[seen]
     days = pd.DatetimeIndex(means.index).tz_localize(None).to_numpy()
     panel.fill_between(

@@ -97,21 +97,23 @@ def fit_body(
     workers: int = 1,
 ) -> tuple[keras.Model, Constants, list[float]]:
     """Fit one body; return it, its normalisation and the loss of each epoch."""
-    own = config.body(spec.resolution)
+    settings = config.body(spec.resolution)
     keras.utils.set_random_seed(config.seed)
     constants = measure_constants(patches.real, spec.side)
     body = build_body(spec)
     network = attach_head(body, spec)
     spread = measure_detail(patches.real) if spec.side > 1 else SPREAD_20M
-    total = own.epochs * own.steps
-    schedule = schedule_cosine(own.learning_rate, total, alpha=0.01, warmup=100)
+    total = settings.epochs * settings.steps
+    schedule = schedule_cosine(settings.learning_rate, total, alpha=0.01, warmup=100)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4, clipnorm=1.0)
-    network.compile(optimizer, loss=make_loss(own, spread), jit_compile=compiles())
+    network.compile(optimizer, loss=make_loss(settings, spread), jit_compile=compiles())
     watch = watch_batches(network, progress, until, 0, total)
     stream = BodyStream(patches, spec, config, constants, workers=workers)
-    history = network.fit(stream, epochs=own.epochs, shuffle=False, verbose=0, callbacks=[watch])
+    history = network.fit(
+        stream, epochs=settings.epochs, shuffle=False, verbose=0, callbacks=[watch]
+    )
     kernel = body.get_layer(READOUT).kernel
-    kernel.assign(kernel * own.strength)
+    kernel.assign(kernel * settings.strength)
     return body, constants, [float(loss) for loss in history.history["loss"]]
 
 

@@ -89,9 +89,11 @@ class BodyStream(SampleStream):
 
     def build(self, rng: np.random.Generator) -> tuple[Inputs, Float32]:
         """Return inputs and targets."""
-        config, own, spec = self._config, self._own, self._spec
-        cosines = draw_cosines(own.batch, config.nominal_angle_share, rng)
-        missing = draw_missing((own.batch, own.patch_px, own.patch_px), config.missing_share, rng)
+        config, body, spec = self._config, self._own, self._spec
+        cosines = draw_cosines(body.batch, config.nominal_angle_share, rng)
+        missing = draw_missing(
+            (body.batch, body.patch_px, body.patch_px), config.missing_share, rng
+        )
         features, spectra, targets = [], [], []
         for angles, gone in zip(cosines, missing, strict=True):
             blocks, target = self._make(angles, gone, rng)
@@ -99,7 +101,7 @@ class BodyStream(SampleStream):
             spectra.append(np.nan_to_num(blocks).transpose(2, 3, 0, 1))
             targets.append(target.transpose(2, 3, 0, 1))
         share, rate = config.masked_draw_share, spec.dropout_rate
-        masks = draw_training_masks(own.batch, spec.width, rate, share, rng)
+        masks = draw_training_masks(body.batch, spec.width, rate, share, rng)
         return (np.stack(features), masks, np.stack(spectra), cosines), np.stack(targets)
 
     def _make(
@@ -112,12 +114,12 @@ class BodyStream(SampleStream):
             truth = cover(truth, rng)
         seen = self._disturb(truth, rng)
         seen[:, gone | np.isnan(truth).any(axis=0)] = np.nan
-        known = np.isfinite(seen).all(axis=0)
-        correction = np.where(known, truth - seen, 0)
-        values = np.where(known, read_spectra(np.nan_to_num(truth), cosines), 0)
+        whole = np.isfinite(seen).all(axis=0)
+        correction = np.where(whole, truth - seen, 0)
+        values = np.where(whole, read_spectra(np.nan_to_num(truth), cosines), 0)
         if covered:  # under cloud SL2P extrapolates: not fit to train on
             scored = scored & (values[0] > 0) & (values[0] < USUAL_LAI)
-        target = np.concatenate([values, correction, (scored & known)[None]]).astype("float32")
+        target = np.concatenate([values, correction, (scored & whole)[None]]).astype("float32")
         side = self._spec.side
         return split_blocks(seen, side), split_blocks(target, side)
 

@@ -92,18 +92,18 @@ def read_scenes(folder: Path) -> list[Scene]:
     every scene is a place of its own. Raises `EvaluationError` where no scene can be read.
     """
     places = _read_places(folder)
-    found = []
+    scenes = []
     for path, cube in read_folder(folder):
         reflectance = cube.sel(bands=list(BANDS)).values.astype("float32")
         if min(reflectance.shape[1:]) >= SMALLEST_PX:
             scored = find_valid_vegetation(reflectance)
-            found.append(Scene(path.name, reflectance, scored, places.get(path.name, path.name)))
-    if not found:
+            scenes.append(Scene(path.name, reflectance, scored, places.get(path.name, path.name)))
+    if not scenes:
         raise EvaluationError(
             f"{folder} holds no scene of {SMALLEST_PX} px or more: give a folder of GeoTIFFs or "
             "products"
         )
-    return found
+    return scenes
 
 
 def _read_places(folder: Path) -> dict[str, str]:

@@ -151,12 +151,12 @@ def _read_plausible(source: SceneSource, window: Window) -> xr.DataArray:
 
 def _find_folders(directory: Path) -> dict[str, Path]:
     """Return the folders of LAI by the time of their scene."""
-    found = {}
+    folders = {}
     for path in sorted(directory.glob("*/lai.tif")):
         with rasterio.open(path) as dataset:
             if time := dataset.tags().get("DATETIME"):
-                found[time] = path.parent
-    return found
+                folders[time] = path.parent
+    return folders
 
 
 def _create(

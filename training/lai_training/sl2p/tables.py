@@ -132,12 +132,14 @@ class Network:
 def list_networks() -> tuple[tuple[str, str, str], ...]:
     """Return every (network version, sensor, variable) that has a table."""
     tables = _read_tables()
-    found = []
+    networks = []
     for version, sensors in (("2_1", SENSORS[:3]), ("3_0", SENSORS)):
         for sensor in sensors:
             name = _set_name(version, sensor)
-            found += [(version, sensor, variable) for variable in tables["sets"][name]["variables"]]
-    return tuple(found)
+            networks += [
+                (version, sensor, variable) for variable in tables["sets"][name]["variables"]
+            ]
+    return tuple(networks)
 
 
 @functools.cache
@@ -153,24 +155,24 @@ def load_network(variable: str = "LAI", network: str = "2_1", sensor: str = "S2A
     shared = tables["sets"][name]
     variable = SNAP_NAMES.get(variable, variable)
     if variable not in shared["variables"]:
-        known = ", ".join(shared["variables"])
-        raise Sl2pError(f"SL2P {name} has no variable {variable!r}; it has {known}")
-    own = shared["variables"][variable]
+        names = ", ".join(shared["variables"])
+        raise Sl2pError(f"SL2P {name} has no variable {variable!r}; it has {names}")
+    table = shared["variables"][variable]
     return Network(
         name=f"{name} {variable}",
-        unit=own["unit"],
+        unit=table["unit"],
         inputs=tuple(shared["inputs"]),
         input_min=np.array(shared["input_min"]),
         input_max=np.array(shared["input_max"]),
-        hidden_weights=np.array(own["hidden_weights"]),
-        hidden_bias=np.array(own["hidden_bias"]),
-        output_weights=np.array(own["output_weights"]),
-        output_bias=own["output_bias"],
-        output_range=(own["output_range"][0], own["output_range"][1]),
-        minimum=own["minimum"],
-        maximum=own["maximum"],
-        tolerance=abs(own["tolerance"]),  # negative in some tables; SNAP takes abs() too
-        domain=_read_domain(name) if own["has_domain"] else None,
+        hidden_weights=np.array(table["hidden_weights"]),
+        hidden_bias=np.array(table["hidden_bias"]),
+        output_weights=np.array(table["output_weights"]),
+        output_bias=table["output_bias"],
+        output_range=(table["output_range"][0], table["output_range"][1]),
+        minimum=table["minimum"],
+        maximum=table["maximum"],
+        tolerance=abs(table["tolerance"]),  # negative in some tables; SNAP takes abs() too
+        domain=_read_domain(name) if table["has_domain"] else None,
     )
 
 
