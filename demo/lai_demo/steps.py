@@ -213,9 +213,12 @@ def predict(
         raise LaiDemoError(
             f"the back-end refused or failed: {error}{hint}; see {options.out / 'logs'}"
         ) from error
-    facts = {"process_graph": graph.flat_graph(), "job_metadata": results.get_metadata()}
-    facts |= {"samples": samples, "seed": 0 if samples else None}
-    return next(path for path in files if path.suffix in (".tif", ".tiff")), facts
+    return next(path for path in files if path.suffix in (".tif", ".tiff")), {
+        "process_graph": graph.flat_graph(),
+        "job_metadata": results.get_metadata(),
+        "samples": samples,
+        "seed": 0 if samples else None,
+    }
 
 
 def describe(

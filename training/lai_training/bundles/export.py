@@ -71,11 +71,11 @@ class Graph:
 
     def finish(self, name: str, inputs: Shapes, outputs: Shapes) -> bytes:
         """Return the graph as bytes; inputs and outputs are float32, given with their shapes."""
-        infos = [
+        ends = [
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in side]
             for side in (inputs.items(), outputs.items())
         ]
-        graph = helper.make_graph(self.nodes, name, *infos, self.constants)
+        graph = helper.make_graph(self.nodes, name, ends[0], ends[1], self.constants)
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
         onnx.checker.check_model(model)

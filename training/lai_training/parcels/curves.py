@@ -54,7 +54,7 @@ def describe_seasons(curves: pd.DataFrame) -> pd.DataFrame:
         phenology = season(data)
         values = {str(name).lower(): phenology[name].values.item() for name in phenology.data_vars}
         for name in ("start", "peak", "end"):
-            values[name] = pd.Timestamp(phenology[name.upper()].values).floor("D")
+            values[name] = phenology[name.upper()].dt.floor("D").values[()]
         names = curve[["crop", "season"]].iloc[0]
         rows.append({"parcel": parcel, **names, "year": year, **values})
     return pd.DataFrame(rows)
