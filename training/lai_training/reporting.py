@@ -100,6 +100,7 @@ def read_paper(name: str) -> pd.DataFrame:
     """Return numbers of the paper.
 
     `images`: tables 4 to 6, a row per image and network; `parcels`: tables 7 to 9, a row per crop
-    of the French register and per season (`all`), UNet against SNAP, with distances of six dates.
+    of the French register and per season (`all`), UNet against SNAP, with distances of six dates;
+    `crops`: season, code and English name of crops of the register, in the order of figures 9-12.
     """
     return pd.read_csv(PAPER / f"{name}.csv")

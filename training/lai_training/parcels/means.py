@@ -19,6 +19,7 @@ from rasterio.windows import Window
 from shapely.geometry import box
 
 from lai_training.errors import ParcelsError
+from lai_training.reporting import read_paper
 from lai_training.sl2p.scene import SL2P_FILE
 from lai_udf.calibration import interval_of_mean
 from lai_udf.errors import LaiUdfError, PolygonFileError
@@ -29,42 +30,6 @@ from lai_udf.predict import UNUSABLE_FLAGS
 from lai_udf.results import LaiResult, find_results, open_result, require_one_scaling
 from lai_udf.zonal import ZonalStatistics, observe_zones
 
-CROPS = {
-    "winter": {
-        "BDH": "durum winter wheat",
-        "BTH": "soft winter wheat",
-        "CZH": "winter rapeseed",
-        "ORH": "winter barley",
-        "SGH": "winter rye",
-        "TTH": "winter triticale",
-    },
-    "spring": {
-        "BDP": "durum spring wheat",
-        "BTP": "soft spring wheat",
-        "CZP": "spring rapeseed",
-        "ORP": "spring barley",
-        "BTN": "sugar beet",
-        "PTC": "potato",
-    },
-    "summer": {
-        "MID": "sweet maize",
-        "MIE": "silage maize",
-        "MIS": "grain maize",
-        "SOG": "sorghum",
-        "SOJ": "soya",
-        "TRN": "sunflower",
-    },
-    "all year": {
-        "PPH": "permanent grassland",
-        "J6S": "fallow",
-        "PTR": "temporary grassland",
-        "VRC": "wine grapes",
-    },
-}
-"""Code -> English name, by season: a figure each (paper, figures 9-12)."""
-NAMES = {code: name for crops in CROPS.values() for code, name in crops.items()}
-SEASONS = {code: season for season, crops in CROPS.items() for code in crops}
-"""Season by crop code; `other` for codes outside the table."""
 CROP_COLUMNS = ("code_cultu", "crop", "crop_code")
 """Columns that name a crop, the first that is there, in any case; the register has the first."""
 
@@ -163,7 +128,8 @@ def observe_items(
         ParcelsError: an item cannot be read or does not state its time, or no parcel meets any.
     """
     names, rows = pd.DataFrame(parcels[["parcel", "crop"]]), []
-    names["season"] = names["crop"].map(SEASONS).fillna("other")
+    names["season"] = names["crop"].map(read_paper("crops").set_index("crop")["season"])
+    names["season"] = names["season"].fillna("other")
     try:
         results = [open_result(item) if isinstance(item, Path) else item for item in items]
         observed = observe_zones(

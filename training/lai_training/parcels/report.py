@@ -12,12 +12,16 @@ import geopandas as gpd
 import pandas as pd
 
 from lai_training.metrics import mean_width, score
-from lai_training.parcels.means import CROPS, NAMES
 from lai_training.reporting import read_paper, write_files
 
-SEASON_ORDER = (*CROPS, "other")
+SEASON_ORDER = ("winter", "spring", "summer", "all year", "other")
 AGREEMENT = ("correlation", "distance", "mse", "r_squared")
 """Columns of table 9."""
+
+
+def name_crops() -> dict[str, str]:
+    """Return the English names of crops of the French register by code, in order."""
+    return dict(read_paper("crops").set_index("crop")["name"])
 
 
 def count_parcels(observations: pd.DataFrame) -> pd.DataFrame:
@@ -29,7 +33,8 @@ def count_parcels(observations: pd.DataFrame) -> pd.DataFrame:
         mean_lai=("lai", "mean"),
         valid_fraction=("valid_fraction", "mean"),
     ).reset_index()
-    table.insert(2, "name", [NAMES.get(code, code) for code in table["crop"]])
+    names = name_crops()
+    table.insert(2, "name", [names.get(code, code) for code in table["crop"]])
     paper = read_paper("parcels").set_index("crop")["parcels"].drop("all")
     table.insert(4, "paper_parcels", table["crop"].map(paper))
     return _in_order(table)
@@ -76,13 +81,14 @@ def _score_groups(observations: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Order rows by season, then by crop as in `NAMES`; others behind them, then `all`."""
+    """Order rows by season, then by crop as in `name_crops`; others behind them, then `all`."""
+    names = name_crops()
     seasons = {season: place for place, season in enumerate(SEASON_ORDER)}
-    codes = {code: place for place, code in enumerate([*NAMES, "other", "all"])}
+    codes = {code: place for place, code in enumerate([*names, "other", "all"])}
     keys = {"season": seasons, "crop": codes}
 
     def place(column: pd.Series) -> pd.Series:
-        return column.map(keys[str(column.name)]).fillna(len(NAMES))
+        return column.map(keys[str(column.name)]).fillna(len(names))
 
     return table.sort_values(["season", "crop"], key=place, ignore_index=True)
 
@@ -121,7 +127,8 @@ def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
     from matplotlib import dates
     from matplotlib.figure import Figure  # the commands that draw nothing start without it
 
-    crops = [code for code in NAMES if code in set(observations["crop"])]
+    names = name_crops()
+    crops = [code for code in names if code in set(observations["crop"])]
     crops += sorted(set(observations["crop"]) - set(crops))
     columns = min(3, len(crops))
     lines = -(-len(crops) // columns)
@@ -131,7 +138,7 @@ def draw_season(observations: pd.DataFrame, path: Path, *, title: str) -> None:
         of_crop = observations[observations["crop"] == code]
         _draw_crop(panel, of_crop)
         count = of_crop["parcel"].nunique()
-        panel.set_title(f"{NAMES.get(code, code)} ({count} parcel{'s' * (count > 1)})", fontsize=10)
+        panel.set_title(f"{names.get(code, code)} ({count} parcel{'s' * (count > 1)})", fontsize=10)
         locator: Any = dates.MonthLocator  # untyped
         formatter: Any = dates.DateFormatter
         panel.xaxis.set_major_locator(locator(bymonth=(1, 3, 5, 7, 9, 11)))
