@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from lai_training.evaluation.figures import DPI
-from lai_training.evaluation.networks import SL2P, TEACHER, Network, predict_sl2p
+from lai_training.evaluation.networks import SL2P, Network, predict_sl2p
 from lai_training.evaluation.scores import Scene, add_band_noise, simulate_one
 from lai_training.metrics import coverage, score
 from lai_training.simulation.spectral_library import SpectralLibrary
@@ -49,6 +49,20 @@ _LOOKS = (
     ("#CC79A7", "D", (0, (5, 1))),
     ("#E69F00", "v", (0, (3, 1, 1, 1))),
 )  # colours of Okabe and Ito, distinct for colour-blind readers
+
+
+class Teacher(Network):
+    """SL2P as a column of its own: its LAI of the same input, without interval or draws."""
+
+    def predict(
+        self, scene: xr.DataArray, bands: Sequence[str] = ("LAI",), **options: int
+    ) -> dict[str, Float32]:
+        """Return SL2P's LAI, and NaN for all other bands."""
+        lai = predict_sl2p(scene)
+        return dict.fromkeys(bands, np.full_like(lai, np.nan)) | {"LAI": lai}
+
+
+TEACHER = Teacher(SL2P, Path(), {"reach_px": 0, "calibration": {}})
 
 
 def vary_noise(scenes: Sequence[Scene], networks: Sequence[Network]) -> pd.DataFrame:
@@ -133,11 +147,14 @@ def approach_clouds(
     parts: dict[tuple[str, str], list[Float32]] = {}
     references, distances = [], []
     for number in range(scenes):
-        scene, cloudless = simulate_one(
-            number, size_px, library, seed=seed + 1, cloud_cover=CLOUD_COVER
+        land, scene = (
+            simulate_one(number, size_px, library, seed=seed + 1, cloud_cover=cover)
+            for cover in (0.0, CLOUD_COVER)
         )
+        cloudless = scene.image.copy()
+        cloudless.loc[{"bands": list(BANDS)}] = land.image.sel(bands=list(BANDS))
         masked = np.isin(scene.image.sel(bands="SCL").values, MASKED_SCENE_CLASSES)
-        chosen = scene.scored & ~masked
+        chosen = land.scored & ~masked
         # Chessboard distance: the reach of a network is a square.
         distances.append(ndimage.distance_transform_cdt(~masked, "chessboard")[chosen])
         references.append(predict_sl2p(cloudless)[chosen])

@@ -54,23 +54,6 @@ class Network:
         self.predict(xr.DataArray(leaf, dims=("bands", "y", "x"), coords={"bands": list(BANDS)}))
 
 
-class Teacher(Network):
-    """SL2P as a column of its own: its LAI of the same input, without interval or draws."""
-
-    def predict(
-        self, scene: xr.DataArray, bands: Sequence[str] = ("LAI",), **options: int
-    ) -> dict[str, Float32]:
-        """Return SL2P's LAI, and NaN for all other bands."""
-        lai = predict_sl2p(scene)
-        return dict.fromkeys(bands, np.full_like(lai, np.nan)) | {"LAI": lai}
-
-    def warm_up(self) -> None:
-        """Do nothing: there is nothing to open."""
-
-
-TEACHER = Teacher(SL2P, Path(), {"reach_px": 0, "calibration": {}})
-
-
 def predict_sl2p(scene: xr.DataArray) -> Float32:
     """Return SL2P's LAI (y, x) of a scene (set 2_1, clipped as SNAP does)."""
     return np.asarray(sl2p.predict_image(scene)[0], dtype="float32")

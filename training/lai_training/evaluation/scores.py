@@ -21,7 +21,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from lai_training.errors import EvaluationError
-from lai_training.evaluation.networks import TEACHER, Network, predict_sl2p
+from lai_training.evaluation.networks import SL2P, Network, predict_sl2p
 from lai_training.metrics import half_width_of_mean, score
 from lai_training.restore.degradation import add_measured_noise
 from lai_training.restore.scenes import is_clear_vegetation, leave_border, read_folder
@@ -70,17 +70,13 @@ def simulate_held_out(
 
     `library` holds spectra that no training pool uses.
     """
-    return [simulate_one(number, size_px, library, seed=seed)[0] for number in range(count)]
+    return [simulate_one(number, size_px, library, seed=seed) for number in range(count)]
 
 
 def simulate_one(
     number: int, size_px: int, library: SpectralLibrary, *, seed: int, cloud_cover: float = 0.0
-) -> tuple[Scene, xr.DataArray]:
-    """Simulate scene `number`; return it and the same land without its clouds.
-
-    `cloud_cover` is the share under cloud and its shadow, 0-1; the image then shows the clouds, and
-    SCL classifies them.
-    """
+) -> Scene:
+    """Simulate scene `number`; `cloud_cover` is the share under cloud and its shadow, 0-1."""
     month, day = DAYS[number % len(DAYS)]
     date = datetime(2020, month, day, 10, 56, 21, tzinfo=UTC)
     rng = np.random.default_rng((seed, number, 20))
@@ -95,17 +91,14 @@ def simulate_one(
         cloud_cover=cloud_cover,
     )
     image = label_scene(made, date, view, seed)
-    cloudless = image.copy()
-    cloudless.loc[{"bands": list(BANDS)}] = made.boa_reflectance
-    scene = Scene(
+    return Scene(
         name=f"{date:%d %b} #{number + 1}",
         kind=SIMULATED,
         image=image,
-        scored=find_clear_vegetation(cloudless),
+        scored=find_clear_vegetation(image),
         true_lai=made.true_lai,
         seed=seed * 1000 + number,
     )
-    return scene, cloudless
 
 
 def read_real(folder: Path) -> list[Scene]:
@@ -195,12 +188,15 @@ def run_case(scene: Scene, case: Case, networks: Sequence[Network]) -> Pixels:
     image = add_band_noise(clean, case.noise, scene.seed) if case.noise else clean
     estimates: dict[str, Array] = {}
     seconds: dict[str, float] = {}
-    for network in (*networks, TEACHER):
+    for network in networks:
         network.warm_up()
         start = time.process_time()
         lai = network.predict(image)["LAI"]
         seconds[network.name] = time.process_time() - start
         estimates[network.name] = lai[scene.scored]
+    start = time.process_time()
+    lai = predict_sl2p(image)
+    seconds[SL2P], estimates[SL2P] = time.process_time() - start, lai[scene.scored]
     return Pixels(scene, case, predict_sl2p(clean)[scene.scored], estimates, seconds)
 
 
