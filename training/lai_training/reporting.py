@@ -4,6 +4,7 @@ The numbers of the paper (Albughdadi et al. 2020, hal-02551143, tables 4 to 9) s
 `read_paper` reads them.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from lai_udf.atomic import new_files
 
 REPORT = "report.md"
 PAPER = Path(__file__).with_name("paper_tables")
+WORDS = Path(__file__).with_name("words_of_reports.md")
 
 
 def format_markdown(table: pd.DataFrame, forms: Mapping[str, str] | None = None) -> str:
@@ -104,3 +106,13 @@ def read_paper(name: str) -> pd.DataFrame:
     `crops`: season, code and English name of crops of the register, in the order of figures 9-12.
     """
     return pd.read_csv(PAPER / f"{name}.csv")
+
+
+@functools.cache
+def read_words() -> dict[str, str]:
+    """Return the paragraphs of `words_of_reports.md` by their heading, each in one line."""
+    words = {}
+    for section in WORDS.read_text(encoding="utf-8").split("## ")[1:]:
+        heading, *paragraphs = section.strip().split("\n\n")
+        words[heading] = "\n\n".join(text.replace("\n", " ") for text in paragraphs)
+    return words

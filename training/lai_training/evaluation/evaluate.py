@@ -16,7 +16,6 @@ from lai_training.evaluation.figures import draw_scatter
 from lai_training.evaluation.networks import Network
 from lai_training.evaluation.scores import (
     CASES,
-    SAMPLES,
     SIMULATED,
     Pixels,
     Scene,
@@ -31,25 +30,8 @@ from lai_training.evaluation.tables import (
     format_paper_images,
     format_table_4,
 )
-from lai_training.reporting import Chapter
+from lai_training.reporting import Chapter, read_words
 from lai_training.simulation.spectral_library import SpectralLibrary
-
-TABLE_4 = (
-    "The reference is SL2P of the noise-free image at the angles that were given. The column SL2P "
-    "is what SL2P makes of the same input as the networks: without noise the reference itself, "
-    "with noise what any method must beat that gains something from neighbours. Sigma is the "
-    f"standard deviation of {SAMPLES} Monte-Carlo draws; the interval of their mean is "
-    f"t sigma / sqrt({SAMPLES}) with t = 2.045 (two-sided 95 %; the paper prints 1.699, one-sided) "
-    "and bounds the mean of the draws, not the distance to the truth. Columns "
-    "of the paper: means of its table 4 (T31TCK, six dates of 2017, 20,000 pixels each), against "
-    "SNAP. Times are of one pass, compute only; small images cost more per pixel, since their "
-    "borders are computed too. SNAP took 15 minutes for a tile of 30.1 million pixels in the "
-    "paper, reading and writing included."
-)
-IMAGES = (
-    "Layout of the paper, one table per network. Angles are given, no noise is added. "
-    f"The {SAMPLES} draws are what sigma costs: the paper's 18 s are one draw."
-)
 
 
 @dataclass(frozen=True)
@@ -116,15 +98,11 @@ def _introduce(
         f"{max(sizes.values()) / sum(sizes.values()):.0%} of them)"
         for kind, sizes in counts.items()
     )
+    names = ", ".join(network.name for network in networks)
+    size = {"size_px": scale.size_px, "seed": seed}
     text = [
-        f"Networks: {', '.join(network.name for network in networks)}. SL2P is the network inside "
-        "SNAP's biophysical processor (set 2_1), the teacher; the paper calls its output the "
-        "ground truth. Scores are eq. 3-9 of the paper, LAI in m² m⁻².",
-        "Scored are clear vegetated pixels (all bands between 0 and 0.8, B02 < 0.2, NDVI > 0.3, "
-        f"16 px from the border of the image): {described}. Simulated scenes have "
-        f"{scale.size_px} x {scale.size_px} px, seed {seed}; landscapes and spectra are "
-        "not those that networks were trained on. Real scenes without angle bands are given the "
-        "sun's angles by time and place, and view angles drawn within the swath.",
+        read_words()["networks"].format(networks=names),
+        read_words()["scored"].format(described=described, **size),
     ]
     return Chapter("# Evaluation of networks against SL2P", text)
 
@@ -139,7 +117,7 @@ def _compare(
     """Return tables 4, 5 and 6, and the scatter plots."""
     kinds = _kinds_of(pixels)
     text = [
-        TABLE_4,
+        read_words()["table_4"],
         *(format_table_4(scores, spread, kind, case) for kind in kinds for case in CASES),
         *(
             f"![Estimates against SL2P, {kind} scenes](scatter_{kind}.png)\n\n*Figures 5-8 of the "
@@ -159,5 +137,7 @@ def _compare(
             for network in networks
         ]
         title = f"## Table {number}: image by image, {kind} scenes"
-        chapters.append(Chapter(title, [IMAGES, *images, format_paper_images(number)]))
+        chapters.append(
+            Chapter(title, [read_words()["images"], *images, format_paper_images(number)])
+        )
     return chapters

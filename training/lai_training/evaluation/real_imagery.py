@@ -17,39 +17,10 @@ from lai_training.evaluation.ten_metres import (
     score_native,
     score_wald,
 )
-from lai_training.reporting import Chapter, format_markdown
+from lai_training.reporting import Chapter, format_markdown, read_words
 from lai_training.restore.scenes import read_folder, read_scenes
 from lai_udf.predict import BANDS
 from lai_udf.scenes.cubes import read_cube
-
-WORDS = {
-    "wald": (
-        "Ten metres from real scenes",
-        "Wald's protocol: B02 B03 B04 B08 of real scenes at 20 m are kept, the six others averaged "
-        "to 40 m; the reference is SL2P of the untouched scene. `ratio`: RMSE relative to that "
-        "of cubically interpolated bands. Scenes that a network was fitted on flatter it: fit with "
-        "places left out to compare.",
-    ),
-    "ten_metres": (
-        "Ten metres averaged to 20 m",
-        "10 m maps of real scenes, averaged to 20 m, against SL2P of the 20 m bands. The mean of "
-        "SL2P's LAI is not the LAI of the mean: about 0.016 of the distance is that. What a map "
-        "gains in detail does not show here, only what it loses; the picture shows the detail.",
-    ),
-    "dates": (
-        "Real pairs of dates",
-        "Pairs of clear dates at most five days apart: RMSE of the estimate of one date against "
-        "SL2P of the other, slow change taken out, relative to SL2P's own. Rank correlation of "
-        "the absolute error with LAI_SD (`sd_rank`) and with LAI itself (`lai_rank`): LAI_SD "
-        "marks doubtful estimates only where it ranks the error better than LAI does.",
-    ),
-    "residual_cloud": (
-        "Residual cloud",
-        "Residual cloud, from one date alone: pixels whose LAI falls short of its clear neighbours "
-        "in time by more than 0.5 (`bad`), and what is lost of those that do not (`good`).",
-    ),
-}
-"""Title and explanation of a chapter by the name of its table."""
 
 
 def score_real_imagery(
@@ -80,7 +51,7 @@ def score_real_imagery(
         tables["residual_cloud"] = score_residual_cloud(cube, networks)
     chapters = []
     for name, table in tables.items():
-        title, words = WORDS[name]
+        title, words = read_words()[name].split("\n\n")
         pictures = figures.get(name, {})
         text = [
             words,
