@@ -1,8 +1,8 @@
 """The card of a model: the content of `model.json` for people, in Markdown.
 
 In: the description of a bundle, a STAC MLM item with our contract in `lai:contract`. Out: text,
-`model_card.md` filled in. No number is written here that is not in the description. Sections follow
-Mitchell et al. 2019, Model Cards for Model Reporting.
+`model_card.md` and paragraphs of `words_of_reports.md` filled in. No number is written here that is
+not in the description. Sections follow Mitchell et al. 2019, Model Cards for Model Reporting.
 """
 
 import math
@@ -13,28 +13,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from lai_training.reporting import format_markdown
+from lai_training.reporting import format_markdown, read_words
 
 Json = Mapping[str, Any]
 
 NOT_STATED = "Not stated in `model.json`."
-ARCHITECTURES = {
-    "paper": "The UNet of Albughdadi et al. 2020 (figure 2): four poolings from 32 feature maps, "
-    "batch normalisation, spatial dropout in every block. It gets no angles. Dropout masks are an "
-    "input.",
-    "mlp": "The per-pixel network of Albughdadi et al. 2020 (section 3.2): 256-128-64-1 with "
-    "dropout. It sees no neighbours. Dropout masks are an input.",
-}
-"""By `network` of the training config."""
-BODIES = (
-    "A body of 3x3 convolutions on the 20 m grid gives a context, a linear map of the context "
-    "corrects the spectrum, and SL2P's equations read it: fixed, at the angles of the scene, for "
-    "five variables. A correction of zero is SL2P to rounding. At 20 m all ten bands are "
-    "corrected, a little. At 10 m the four 10 m bands stay as they are, the six others get detail, "
-    "and the mean of four pixels gives back the 20 m band. Monte-Carlo draws drop channels of the "
-    "context; with `samples=0` their spread is worked out to first order in the same pass. Bits 1 "
-    "to 16 of the flags are SL2P's: of the input at 20 m, of the restored spectrum at 10 m."
-)
 PAPER_SIZE_PX = 17_554 * 128**2 * 40
 """Pixels that forty epochs of the paper's patches show."""
 SCORES = {
@@ -46,10 +29,6 @@ SCORES = {
     "r_squared": "R²",
     "rmse_ratio": "RMSE / RMSE of SL2P",
 }
-ANGLES_GIVEN = (
-    "Angles given: those of the scene; where it holds none, the sun's by time and place, and a "
-    "view drawn within the swath. All other rows are at nominal angles, for network and SL2P alike."
-)
 
 
 def model_card(description: Json) -> str:
@@ -88,70 +67,57 @@ def model_card(description: Json) -> str:
 
 def _bodies(contract: Json) -> dict[str, str]:
     """Return what the card states of bundles of contract 2 only."""
-    provenance = contract["provenance"]
-    config, scenes = provenance["config"], provenance["scenes"]
+    provenance, words = contract["provenance"], read_words()
+    config = provenance["config"]
     reaches = [
-        f"{resolution} m: reach {body['reach_px']} px (the overlap of windows is "
-        f"{contract['halo_px']} px: any tiling gives the same LAI), {body['masks']['count']} "
-        f"droppable channels, dropped with probability {body['masks']['rate']:g}."
+        words["body reach"].format(resolution=resolution, halo_px=contract["halo_px"], **body)
         for resolution, body in contract["bodies"].items()
     ]
     samples = [
         f"{body['epochs'] * body['steps'] * body['batch']:,} of {body['patch_px']} px at {size} m"
         for size, body in ((size, config[f"body_{size}m"]) for size in (20, 10))
     ]
+    facts = {"device": provenance["device"], "samples": ", ".join(samples)}
+    facts |= {"scenes": len(provenance["scenes"])}
     return {
         "variables": "Leaf area index (m² m⁻²), FAPAR, FCOVER, canopy chlorophyll (CCC) and canopy "
         "water (CWC)",
         "at": "20 m or 10 m",
         "resolutions": "20 m and 10 m",
         "emulated": "estimates from the corrected spectrum, by its own equations.",
-        "architecture": "\n\n".join([BODIES, *reaches]),
-        "data": f"{len(scenes)} real scenes at 20 m and, for {config['simulated_share']:.0%} of "
-        f"the samples, {config['simulated_patches']} simulated patches. At 10 m by Wald's "
-        "protocol: scenes are degraded twofold, and what they were before is the truth. At 20 m "
-        "scenes are shifted by fractions of a pixel (0.3 px standard deviation, 0.08 px between "
-        "bands) and given noise of the size and band correlation that pairs of dates of real "
-        f"series show (level {config['body_20m']['noise_level']:g}); the undisturbed scene is the "
-        "truth. The loss is the error of five variables as SL2P reads them where it is valid, and "
-        f"of the bands. Samples: {', '.join(samples)}. Fitted on {provenance['device']}.",
+        "architecture": "\n\n".join([words["bodies"], *reaches]),
+        "data": words["bodies data"].format(**{**config, **facts}),
     }
 
 
 def _network(contract: Json) -> dict[str, str]:
     """Return what the card states of a network of the paper only."""
-    provenance, reach, halo = contract["provenance"], contract["reach_px"], contract["halo_px"]
-    config, masks = provenance["config"], contract["masks"]
+    config, words = contract["provenance"]["config"], read_words()
     samples, pool = config["samples"], config["pool"]
     drawn = config["epochs"] * config["steps"] * samples["batch"]
-    fits = (
-        "fits in the overlap: any tiling gives the same LAI, if windows begin at multiples of "
-        f"{contract['window_multiple']} px"
-        if reach <= halo
-        else "does not fit in the overlap: windows leave seams"
-    )
-    origin = "Patches: " + ", ".join(f"{key} {value}" for key, value in pool.items())
-    if "prepared" not in pool:
-        origin = (
-            f"{pool['patches']:,} patches of {pool['size_px']} px (seed {pool['seed']}), simulated "
-            "(PROSAIL surfaces in landscapes of parcels; no real image)"
-        )
+    fits = "does not fit in the overlap: windows leave seams"
+    if contract["reach_px"] <= contract["halo_px"]:
+        fits = "fits in the overlap: any tiling gives the same LAI, if windows begin at multiples "
+        fits += f"of {contract['window_multiple']} px"
+    facts = {
+        "device": contract["provenance"]["device"],
+        "origin": "Patches: " + ", ".join(f"{key} {value}" for key, value in pool.items())
+        if "prepared" in pool
+        else words["simulated patches"].format(**pool),
+        "drawn": drawn,
+        "paper_sizes": drawn * samples["patch_px"] ** 2 / PAPER_SIZE_PX,
+    }
+    architecture = [
+        words[f"network {config['network']}"],
+        words["network reach"].format(fits=fits, **contract),
+    ]
     return {
         "variables": "Leaf area index (m² m⁻²)",
         "at": "20 m",
         "resolutions": "20 m",
         "emulated": "would estimate for the scene if the sensor had no noise.",
-        "architecture": f"{ARCHITECTURES[config['network']]}\n\nReach: a pixel feels neighbours up "
-        f"to {reach} px away; the overlap of windows is {halo} px. The reach {fits}. Droppable "
-        f"channels: {masks['count']}, dropped with probability {masks['rate']:g} in a draw.",
-        "data": "Labels are SL2P (set 2_1) of the noise-free patch, at the angles of the input. "
-        f"{origin}; {drawn:,} samples of {samples['patch_px']} px cut from them, "
-        f"{samples['noisy_share']:.0%} with band noise (level 1: {samples['noise_relative']:.0%} "
-        f"of the reflectance + {samples['noise_absolute']:g}), "
-        f"{samples['nominal_angle_share']:.0%} with angles withheld, "
-        f"{samples['missing_share']:.0%} with parts missing. That is "
-        f"{drawn * samples['patch_px'] ** 2 / PAPER_SIZE_PX:.2g} times the pixels of a paper-size "
-        f"run (17,554 patches of 128 px, 40 epochs). Fitted on {provenance['device']}.",
+        "architecture": "\n\n".join(architecture),
+        "data": words["network data"].format(**samples, **facts),
     }
 
 
@@ -194,17 +160,11 @@ def _worth(worth: Json, calibration: Json) -> Iterator[str]:
     if rows:
         yield format_markdown(pd.DataFrame(rows, columns=["what", "figure", "beside it"]))
     if worth.get("pairs_ratio", 0) > 0.95:
-        yield (
-            "At 20 m this is SL2P, hardly better: neighbours take out next to nothing of the noise "
-            "of real pixels. What it adds is 10 m, the interval and the flags."
-        )
+        yield read_words()["hardly better"]
     if wald:
-        yield (
-            "Wald's protocol degrades scenes that were trained on, if they are those of the "
-            "training data below: places left out score somewhat worse."
-        )
+        yield read_words()["scenes trained on"]
     if cloud and cloud["flag_128"]["caught"] < 0.6:
-        yield "Flag 128 misses about half of the pixels that residual cloud contaminates."
+        yield read_words()["cloud missed"]
 
 
 def _scores(metrics: Json) -> Iterator[str]:
@@ -219,7 +179,7 @@ def _scores(metrics: Json) -> Iterator[str]:
             + format_markdown(table.astype(object).rename(columns=SCORES))
         )
         if any(name.endswith("angles_given") for name in emulation):
-            yield ANGLES_GIVEN
+            yield read_words()["angles given"]
     for name in metrics.keys() - emulation.keys():
         facts = ", ".join(f"{key.replace('_', ' ')} {own}" for key, own in metrics[name].items())
         yield f"- {name.replace('_', ' ').capitalize()}: {facts}."
@@ -229,12 +189,8 @@ def _calibration(calibration: Json) -> Iterator[str]:
     if not calibration:
         yield "None: `LAI_LOWER` and `LAI_UPPER` of this bundle are undefined."
         return
-    yield (
-        f"`LAI_LOWER` and `LAI_UPPER` are meant to hold {calibration['level']:.0%} of field "
-        f"measurements. Method: {calibration['method']}. Data: {calibration['n_pairs']} field "
-        f"pairs of {calibration['n_site_dates']} site-dates ({calibration['data']}). Made on: "
-        f"{calibration.get('date', 'not stated')}."
-    )
+    words = read_words()
+    yield words["calibration"].format(**{"date": "not stated", **calibration})
     left_out = calibration["scores_left_out_site_dates"]
     scores = pd.DataFrame(list(left_out.values())).rename(columns=lambda n: n.replace("_", " "))
     scores.insert(0, "target", list(left_out))
@@ -246,26 +202,17 @@ def _calibration(calibration: Json) -> Iterator[str]:
             for region in ("known", "new")
         ]
         titles = ["region", *(f"{level:.1%}" for level in entry["levels"])]
-        yield (
-            f"{variable}: `target=field` adds the output of a layer of "
-            f"{len(correction['hidden'])} tanh units over {', '.join(correction['bands'])} and the "
-            f"sun zenith, at most {correction['limit']:g} either way, nothing where the input is "
-            f"out of domain. Judged on {entry['rows']} measurements of {entry['groups']} groups; "
-            f"{entry['shared']:.0%} of the error's variance is shared by a site-date. Half-widths "
-            "of the interval in units of its scale:\n\n"
-            + format_markdown(pd.DataFrame(widths, columns=titles))
-        )
+        facts = {"variable": variable, "units": len(correction["hidden"])}
+        facts |= {"bands": ", ".join(correction["bands"]), "limit": correction["limit"]}
+        text = words["correction"].format(**{**entry, **facts})
+        yield f"{text}\n\n{format_markdown(pd.DataFrame(widths, columns=titles))}"
 
 
 def _failures(contract: Json) -> Iterator[str]:
     """Yield the known failures that not every bundle has."""
     calibration: Json = contract["calibration"]
     if calibration:
-        yield (
-            f"The interval rests on {calibration['n_pairs']} field pairs of "
-            f"{calibration['n_site_dates']} site-dates; for crops, seasons and regions unlike "
-            "theirs its coverage has not been checked."
-        )
+        yield read_words()["few pairs"].format(**calibration)
         for target, own in calibration["scores_left_out_site_dates"].items():
             yield f"Bias against field LAI, target `{target}`: {own['bias']:+.2f}."
     else:
@@ -273,7 +220,4 @@ def _failures(contract: Json) -> Iterator[str]:
     if contract["reach_px"] > contract["halo_px"]:
         yield "Windows leave seams: the reach does not fit in the overlap."
     elif contract["window_multiple"] > 1 and "bodies" not in contract:
-        yield (
-            f"Another origin of the windows than a multiple of {contract['window_multiple']} px "
-            "moves the grid of the poolings, and LAI a little with it."
-        )
+        yield read_words()["origin of windows"].format(**contract)

@@ -15,18 +15,12 @@ import numpy as np
 import pandas as pd
 
 from lai_training.calibration.validate import Validation
-from lai_training.reporting import Chapter, format_markdown
+from lai_training.reporting import Chapter, format_markdown, read_words
 
 _CRITERIA = ("LAI", "predicted LAI", "source", "region", "site", "crop")
 _DASH = "-"
 _MARKS = "osD^vP*X<>hd"
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1)))
-_EXPLAIN_UNCERTAINTY = (
-    "Share of measurements inside the intervals of each level, and their mean width; CRPS, the "
-    "lower the better, in m2 m-2; rank correlation of the width of the 95 % interval with the "
-    'absolute error. A dash: not stated. "Left out": interval and correction were fitted without '
-    "the site-date that is predicted, because the model was calibrated on these pairs."
-)
 _AGREEMENT = {
     "within 0.5 or 20 %": "within_0.5_or_20%",
     "GCOS threshold": "within_gcos_threshold",
@@ -37,11 +31,8 @@ _AGREEMENT = {
 def describe(validation: Validation) -> list[Chapter]:
     """Return the chapters of the report."""
     site_dates = validation.predictions["site_date"].nunique()
-    summary = (
-        f"{len(validation.predictions)} pairs of {site_dates} site-dates. In brackets: 95 % limits "
-        "of a bootstrap by site-date. r2 is the squared correlation, R2 = 1 - SSE/SST. GCOS: "
-        "within the 2-sigma requirement of GCOS-244 (2022), threshold and goal."
-    )
+    pairs = len(validation.predictions)
+    summary = read_words()["validation"].format(pairs=pairs, site_dates=site_dates)
     accuracy = format_markdown(_format_accuracy(validation.accuracy))
     tables = {
         name: table
@@ -51,7 +42,10 @@ def describe(validation: Validation) -> list[Chapter]:
     scatter = {"scatter.png": partial(draw_scatter, validation.predictions)}
     chapters = [Chapter("# LAI against field measurements", [summary, accuracy], tables, scatter)]
     if not validation.uncertainty.empty:
-        text = [_EXPLAIN_UNCERTAINTY, format_markdown(_format_uncertainty(validation.uncertainty))]
+        text = [
+            read_words()["stated uncertainty"],
+            format_markdown(_format_uncertainty(validation.uncertainty)),
+        ]
         figures = {"uncertainty.png": partial(draw_uncertainty, validation)}
         chapters.append(Chapter("## Stated uncertainty", text, figures=figures))
     chapters.append(Chapter("## Floor", [validation.floor]))
