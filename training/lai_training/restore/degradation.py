@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from lai_udf.predict import BANDS, COARSE_ROWS, split_blocks
+from lai_udf.predict import COARSE_ROWS, split_blocks
 
 Float32 = NDArray[np.float32]
 
@@ -14,6 +14,21 @@ RELATIVE_NOISE = np.array(
 """Standard deviation per band, fraction of the reflectance: what pairs of dates of real series
 show, 1.5-3.7 % in the visible and 0.7-2 % beyond."""
 ABSOLUTE_NOISE = np.float32(0.0004)
+CORRELATION = np.array(
+    [
+        [1, 0.6, 0.6, 0.6, 0, 0, 0, 0, 0.3, 0.3],
+        [0.6, 1, 0.6, 0.6, 0, 0, 0, 0, 0.3, 0.3],
+        [0.6, 0.6, 1, 0.6, 0, 0, 0, 0, 0.3, 0.3],
+        [0.6, 0.6, 0.6, 1, 0, 0, 0, 0, 0.3, 0.3],
+        [0, 0, 0, 0, 1, 0.55, 0.55, 0.55, 0, 0],
+        [0, 0, 0, 0, 0.55, 1, 0.55, 0.75, 0, 0],
+        [0, 0, 0, 0, 0.55, 0.55, 1, 0.55, 0, 0],
+        [0, 0, 0, 0, 0.55, 0.75, 0.55, 1, 0, 0],
+        [0.3, 0.3, 0.3, 0.3, 0, 0, 0, 0, 1, 0.65],
+        [0.3, 0.3, 0.3, 0.3, 0, 0, 0, 0, 0.65, 1],
+    ]
+)
+"""Of the noise between bands; in the smoothest pixels the visible ones have 0.3 to 0.75."""
 SHIFT_TOGETHER_PX, SHIFT_APART_PX = 0.3, 0.08
 """Standard deviations: of a date against another (the median of real dates is 0.4 px), and of a
 band against the others of its date."""
@@ -36,39 +51,12 @@ def degrade(image: Float32) -> Float32:
     return degraded
 
 
-def correlate_noise() -> Float32:
-    """Return (10, 10): what makes independent noise correlated between bands, as it is measured.
-
-    Visible 0.6 among themselves (0.3-0.75 in the smoothest pixels), red edge and near infrared
-    0.55, B07 and B8A 0.75, B11 and B12 0.65, visible and short-wave infrared 0.3.
-    """
-    correlation = np.eye(len(BANDS))
-
-    def relate(first: list[str], second: list[str], value: float) -> None:
-        for one in map(BANDS.index, first):
-            for other in map(BANDS.index, second):
-                if one != other:
-                    correlation[one, other] = correlation[other, one] = value
-
-    visible, edge, short_wave = ["B02", "B03", "B04"], ["B05"], ["B11", "B12"]
-    infrared = ["B06", "B07", "B08", "B8A"]
-    relate(visible + edge, visible + edge, 0.6)
-    relate(infrared, infrared, 0.55)
-    relate(["B07"], ["B8A"], 0.75)
-    relate(short_wave, short_wave, 0.65)
-    relate(visible + edge, short_wave, 0.3)
-    values, vectors = np.linalg.eigh(correlation)
-    factor: Float32 = (vectors * np.sqrt(np.maximum(values, 1e-3))).astype("float32")
-    return factor
-
-
-_FACTOR = correlate_noise()
-
-
 def add_measured_noise(image: Float32, level: float, rng: np.random.Generator) -> Float32:
     """Add noise of the measured size and band correlation to (10, y, x); 1 = as measured."""
     independent = rng.standard_normal(image.shape, dtype="float32")
-    correlated = np.tensordot(_FACTOR, independent, (1, 0))
+    values, vectors = np.linalg.eigh(CORRELATION)
+    factor = (vectors * np.sqrt(np.maximum(values, 1e-3))).astype("float32")
+    correlated = np.tensordot(factor, independent, (1, 0))
     sd = level * (RELATIVE_NOISE[:, None, None] * image + ABSOLUTE_NOISE)
     noisy: Float32 = image + sd * correlated
     return noisy
