@@ -158,15 +158,19 @@ def load_network(variable: str = "LAI", network: str = "2_1", sensor: str = "S2A
         names = ", ".join(shared["variables"])
         raise Sl2pError(f"SL2P {name} has no variable {variable!r}; it has {names}")
     table = shared["variables"][variable]
-    weights = ("hidden_weights", "hidden_bias", "output_weights")
     return Network(
         name=f"{name} {variable}",
         unit=table["unit"],
         inputs=tuple(shared["inputs"]),
-        **{key: np.array(shared[key]) for key in ("input_min", "input_max")},
-        **{key: np.array(table[key]) for key in weights},
-        **{key: table[key] for key in ("output_bias", "minimum", "maximum")},
+        input_min=np.array(shared["input_min"]),
+        input_max=np.array(shared["input_max"]),
+        hidden_weights=np.array(table["hidden_weights"]),
+        hidden_bias=np.array(table["hidden_bias"]),
+        output_weights=np.array(table["output_weights"]),
+        output_bias=table["output_bias"],
         output_range=tuple(table["output_range"]),
+        minimum=table["minimum"],
+        maximum=table["maximum"],
         tolerance=abs(table["tolerance"]),  # negative in some tables; SNAP takes abs() too
         domain=_read_domain(name) if table["has_domain"] else None,
     )
