@@ -124,15 +124,15 @@ def estimate(
 
 
 def _resolution(cube: Cube, asked: int | None) -> int:
-    own = round(cube.grid.transform.a)
-    if asked is not None and asked != own:
+    size_m = round(cube.grid.transform.a)
+    if asked is not None and asked != size_m:
         raise GridError(
-            f"the cube has pixels of {own} m",
+            f"the cube has pixels of {size_m} m",
             parameter="resolution",
             value=asked,
-            expected=f"{own}, or resample the cube",
+            expected=f"{size_m}, or resample the cube",
         )
-    return own
+    return size_m
 
 
 def _choose_mask(cube: Cube, mask: str | None) -> xr.DataArray:
@@ -172,13 +172,13 @@ def _estimate_now(
     report_wrong(wrong, array.sizes["t"])
     shape = (array.sizes["t"], len(bands), array.sizes["y"], array.sizes["x"])
     result = np.empty(shape, np.float32)
-    own = {**context, "overlap": 0}
+    untrimmed = {**context, "overlap": 0}
     for date in range(len(result)):
         if date in wrong:
             result[date] = _nothing(bands, shape[2:])
         else:
             one = array.isel(t=date, drop=True).assign_attrs(datetime=_time_of(array, date))
-            result[date] = apply_datacube(one, own).values
+            result[date] = apply_datacube(one, untrimmed).values
     return result
 
 
@@ -371,11 +371,11 @@ def write_cogs(lai: xr.Dataset, directory: str | Path) -> dict[str, list[Path]]:
     titles = {band: str(name) for band, name in named.items() if name}
     written: dict[str, list[Path]] = {}
     for date in dates:
-        folder, own = Path(directory), dict(tags)
+        folder, dated = Path(directory), dict(tags)
         if time is not None and time in date.coords:
             moment = np.datetime_as_string(date[time].values, unit="s")
             folder /= str(moment).replace("-", "").replace(":", "")
-            own["DATETIME"] = f"{moment}Z"
+            dated["DATETIME"] = f"{moment}Z"
         held = date[bands].compute()
         array = xr.DataArray(
             np.stack([held[band].values.astype("float32") for band in bands]),
@@ -383,6 +383,6 @@ def write_cogs(lai: xr.Dataset, directory: str | Path) -> dict[str, list[Path]]:
             coords={"bands": bands, "y": lai["y"].values, "x": lai["x"].values},
         )
         placed = array.rio.write_crs(lai.rio.crs)
-        for key, path in write_lai_cogs(placed, folder, tags=own, titles=titles).items():
+        for key, path in write_lai_cogs(placed, folder, tags=dated, titles=titles).items():
             written.setdefault(key, []).append(path)
     return written

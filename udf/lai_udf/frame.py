@@ -44,8 +44,8 @@ def one_sentence(program: str, options: Mapping[str, str] | None = None) -> Iter
 
 def word(error: Any, options: Mapping[str, str] | None = None) -> str:  # noqa: ANN401 (LaiError)
     """Return the sentence of an error with options for parameters."""
-    known = {**OPTIONS, **(options or {})}
-    sentence: str = error.word(lambda parameter: option_name(parameter, known))
+    names = {**OPTIONS, **(options or {})}
+    sentence: str = error.word(lambda parameter: option_name(parameter, names))
     return sentence
 
 
@@ -63,20 +63,20 @@ def read_names(text: str, option: str, known: Sequence[str] | None = None) -> tu
 
 def read_offset(texts: list[str] | None) -> float | dict[str, float] | None:
     """Return a number, or numbers by the date from which they hold (`2022-01-25=-0.1`)."""
-    found: dict[str, float] = {}
+    offsets: dict[str, float] = {}
     for text in texts or ():
         date, _, number = text.rpartition("=")
         try:
-            found[date] = float(number)
+            offsets[date] = float(number)
         except ValueError as error:
             raise typer.BadParameter(
                 f"{text!r} is neither a number nor DATE=NUMBER", param_hint="--offset"
             ) from error
-    if not found:
+    if not offsets:
         return None
-    if "" in found and len(found) > 1:
+    if "" in offsets and len(offsets) > 1:
         raise typer.BadParameter("give one number, or only DATE=NUMBER", param_hint="--offset")
-    return found.get("", found)
+    return offsets.get("", offsets)
 
 
 @contextmanager

@@ -175,9 +175,9 @@ class RunOptions:
 
 def source_name(product: str) -> str:
     """Return the name of a product from its name, path or href: `S2A_MSIL2A_…`, or the stem."""
-    found = PRODUCT.search(product)
-    if found:
-        return found[0]
+    match = PRODUCT.search(product)
+    if match:
+        return match[0]
     path = PurePosixPath(product.split("?")[0].rstrip("/").replace("\\", "/"))
     return path.stem if path.suffix.lower() in _SUFFIXES else path.name
 
@@ -187,7 +187,7 @@ _SUFFIXES = (".safe", ".json", ".geojson", ".tif", ".tiff", ".vrt", ".zarr", ".n
 
 def tile_of(sources: Sequence[str]) -> str | None:
     """Return the tile that product names agree on; None where they name none or several."""
-    tiles = {found["tile"] for found in map(PRODUCT.search, sources) if found}
+    tiles = {match["tile"] for match in map(PRODUCT.search, sources) if match}
     return tiles.pop() if len(tiles) == 1 else None
 
 
@@ -199,10 +199,10 @@ def covers_tile(grid: Grid) -> bool:
 
 def tile_name(mgrs_tile: str) -> str:
     """Return a tile as STAC's grid extension writes it, `32TQM`; or raise `IdentityError`."""
-    found = MGRS_TILE.match(mgrs_tile.upper())
-    if found is None or not 1 <= int(found[1]) <= 60:
+    match = MGRS_TILE.match(mgrs_tile.upper())
+    if match is None or not 1 <= int(match[1]) <= 60:
         raise IdentityError(f"{mgrs_tile!r} is no MGRS tile: write it like 32TQM")
-    return f"{int(found[1]):02d}{found[2]}{found[3]}"
+    return f"{int(match[1]):02d}{match[2]}{match[3]}"
 
 
 def grid_facts(grid: Grid) -> dict[str, Any]:

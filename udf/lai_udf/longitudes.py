@@ -50,8 +50,8 @@ def cut(geometry: BaseGeometry) -> BaseGeometry:
 
 def polygons_of(geometry: BaseGeometry) -> BaseGeometry:
     """Return the polygons of a geometry, as Polygon or MultiPolygon; its lines and points go."""
-    found = list(_iterate_polygons(geometry))
-    return found[0] if len(found) == 1 else MultiPolygon(found)
+    parts = list(_iterate_polygons(geometry))
+    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
 
 
 def bounding_box(geometry: BaseGeometry) -> Bounds:

@@ -43,12 +43,12 @@ def colour_lai(lai: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Turn LAI (y, x) into a picture, RGBA (4, y, x) uint8; alpha 0 where there is no data."""
     table = colour_table()
     low, high = LAI_RANGE
-    known = np.isfinite(lai)
-    position = np.clip((np.where(known, lai, low) - low) / (high - low), 0, 1)
+    valid = np.isfinite(lai)
+    position = np.clip((np.where(valid, lai, low) - low) / (high - low), 0, 1)
     index = np.rint(position * (len(table) - 1)).astype("int64")
     picture = np.zeros((4, *lai.shape), dtype="uint8")
-    picture[:3] = np.moveaxis(table[index], -1, 0) * known
-    picture[3] = known * np.uint8(255)
+    picture[:3] = np.moveaxis(table[index], -1, 0) * valid
+    picture[3] = valid * np.uint8(255)
     return picture
 
 
@@ -64,9 +64,9 @@ def shrink(
         lai.astype("float32"), [(0, -height % step), (0, -width % step)], constant_values=np.nan
     )
     blocks = padded.reshape(padded.shape[0] // step, step, -1, step)
-    known = np.isfinite(blocks)
-    count = known.sum(axis=(1, 3))
-    total = np.where(known, blocks, 0).sum(axis=(1, 3), dtype="float64")
+    valid = np.isfinite(blocks)
+    count = valid.sum(axis=(1, 3))
+    total = np.where(valid, blocks, 0).sum(axis=(1, 3), dtype="float64")
     mean = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
     return np.asarray(mean, dtype="float32")
 

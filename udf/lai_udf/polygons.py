@@ -57,10 +57,10 @@ def read_polygons(
     if broken and (not leave_out_broken or len(broken) == len(names)):
         raise PolygonFileError(f"{path}: {'; '.join(': '.join(each) for each in broken)}")
     other = table.drop(columns=[table.geometry.name, "id"], errors="ignore")
-    found = gpd.GeoDataFrame({"id": names, **other}, geometry=repaired, crs=table.crs)
-    found = found[found.geometry.notna()].reset_index(drop=True)
-    found.attrs[LEFT_OUT] = broken
-    return found
+    polygons = gpd.GeoDataFrame({"id": names, **other}, geometry=repaired, crs=table.crs)
+    polygons = polygons[polygons.geometry.notna()].reset_index(drop=True)
+    polygons.attrs[LEFT_OUT] = broken
+    return polygons
 
 
 def _read_table(path: Path, within: gpd.GeoSeries | None) -> gpd.GeoDataFrame:
@@ -83,11 +83,11 @@ def _read_table(path: Path, within: gpd.GeoSeries | None) -> gpd.GeoDataFrame:
 
 def _meets(table: gpd.GeoDataFrame, within: gpd.GeoSeries) -> NDArray[np.bool_]:
     """Return which rows meet the bounds of any part of `within`; rows without geometry do."""
-    own = table.bounds
-    meets = own.isna().any(axis=1).to_numpy()
+    bounds = table.bounds
+    meets = bounds.isna().any(axis=1).to_numpy()
     for west, south, east, north in within.bounds.to_numpy():
-        inside = (own["minx"] <= east) & (own["maxx"] >= west)
-        inside &= (own["miny"] <= north) & (own["maxy"] >= south)
+        inside = (bounds["minx"] <= east) & (bounds["maxx"] >= west)
+        inside &= (bounds["miny"] <= north) & (bounds["maxy"] >= south)
         meets |= inside.to_numpy()
     return np.asarray(meets, dtype=bool)
 

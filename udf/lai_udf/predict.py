@@ -383,14 +383,14 @@ def require_model(model: Model, settings: PredictOptions) -> None:
             value=settings.resolution,
             expected="20, or model to a bundle of contract 2",
         )
-    known = set(model.readers) or {"LAI"}
+    estimated = set(model.readers) or {"LAI"}
     wanted = {band.split("_")[0] for band in settings.estimated_bands}
-    if absent := sorted(wanted - known):
+    if absent := sorted(wanted - estimated):
         raise LaiModelError(
             f"this bundle does not estimate {', '.join(absent)}",
             parameter="variables",
             value=settings.variables,
-            expected=f"some of {', '.join(sorted(known))}",
+            expected=f"some of {', '.join(sorted(estimated))}",
         )
 
 
@@ -584,9 +584,9 @@ def read_cosines(values: np.ndarray, labels: list[str]) -> np.ndarray:
     four of a pixel, with an impossible view zenith those of the view.
     """
     absent = np.full((1, 1), np.nan, dtype="float32")
-    given = (values[labels.index(band)] if band in labels else absent for band in ANGLES)
+    angles_deg = (values[labels.index(band)] if band in labels else absent for band in ANGLES)
     sun_zenith, sun_azimuth, view_zenith, view_azimuth = np.broadcast_arrays(
-        *(angle.astype("float32") for angle in given)
+        *(angle.astype("float32") for angle in angles_deg)
     )
     sun_is_wrong = (sun_zenith < MIN_SUN_ZENITH_DEG) | (sun_zenith > MAX_SUN_ZENITH_DEG)
     view_is_wrong = (view_zenith < 0) | (view_zenith > MAX_VIEW_ZENITH_DEG) | sun_is_wrong
@@ -721,7 +721,7 @@ def read_pixels(
     spread, draws = None, False
     if "LAI_SD" in wanted:
         spread = np.empty(count, dtype="float32")
-        lai, own = readers[0], len(readers[0].output)  # LAI is the first of `VARIABLES`
+        lai, of_lai = readers[0], slice(len(readers[0].output))  # the first of `VARIABLES`
         contract = model.bodies[settings.resolution].contract
         masks = draw_masks(contract, settings.samples, settings.seed)
         draws = len(masks) > 0
@@ -743,10 +743,10 @@ def read_pixels(
         np.tanh(units, out=units)
         values[:, some] = output @ units + constants
         if spread is not None and draws:
-            spread[some] = draw_spread(plain[:own], of_context[:own], part, lai, masks)
+            spread[some] = draw_spread(plain[of_lai], of_context[of_lai], part, lai, masks)
         elif spread is not None:
             rate = contract["masks"]["rate"]
-            spread[some] = work_out_spread(units[:own], of_context[:own], part, lai, rate)
+            spread[some] = work_out_spread(units[of_lai], of_context[of_lai], part, lai, rate)
         if judged is not None:
             judged[:, some] = output @ np.tanh(plain, out=plain) + constants
     results = dict(zip(variables, values.reshape(-1, *size), strict=True))
@@ -1005,7 +1005,7 @@ def work_out_scale(
     change: np.ndarray,
     reflectance: np.ndarray,
     sun: np.ndarray | None,
-    own: dict[str, Any],
+    fitted: dict[str, Any],
 ) -> np.ndarray:
     """Return the standard deviation of a field measurement around the centre, (y, x) float32.
 
@@ -1019,8 +1019,8 @@ def work_out_scale(
     }
     if sun is not None:
         features["sun"] = sun
-    log_scale = np.full(centre.shape, own["scale"]["constant"], dtype="float32")
-    for name, term in own["scale"]["terms"].items():
+    log_scale = np.full(centre.shape, fitted["scale"]["constant"], dtype="float32")
+    for name, term in fitted["scale"]["terms"].items():
         low, high = np.array(term["range"], "float32")
         log_scale += np.float32(term["weight"]) * np.clip(features[name], low, high)
     scale: np.ndarray = np.exp(log_scale, out=log_scale)
@@ -1210,8 +1210,8 @@ def predict_block(
     asked = {band.split("_")[0] for band in wanted}
     variables = [name for name in VARIABLES if name in asked]
     parts = [
-        describe_pixels(pixel, found, model, settings, day)
-        for pixel, found in iterate_estimates(inputs, model, settings, variables)
+        describe_pixels(pixel, estimates, model, settings, day)
+        for pixel, estimates in iterate_estimates(inputs, model, settings, variables)
     ]
     gone = (inputs.missing | inputs.masked | inputs.water)[rows.inside, columns.inside]
     results = {}
@@ -1226,34 +1226,34 @@ def predict_block(
 
 def describe_pixels(
     inputs: Inputs,
-    found: dict[str, np.ndarray],
+    estimates: dict[str, np.ndarray],
     model: Model,
     settings: PredictOptions,
     day: float | None,
 ) -> dict[str, np.ndarray]:
     """Return the wanted bands of pixels, without their halo, by name, (y, x) each.
 
-    `found`: unclipped variables and what goes with them, see `read_pixels`; `day`: for own points.
+    `estimates`: unclipped variables and what goes with them, see `read_pixels`.
     """
     wanted = settings.estimated_bands
     seen = ~(inputs.missing | inputs.masked)
-    spectrum = found.get("spectrum", inputs.reflectance)
+    spectrum = estimates.get("spectrum", inputs.reflectance)
     inputs = replace(inputs, reflectance=spectrum)
     outside = find_outside_domain(spectrum, model)
     results: dict[str, np.ndarray] = {}
     if settings.asks_flags:
         cloud = suspect_residual_cloud(spectrum, model.contract)
-    for variable in (name for name in VARIABLES if name in found):
+    for variable in (name for name in VARIABLES if name in estimates):
         limits = model.readers[variable].limits if model.readers else model.contract["output"]
-        value = found[variable]
+        value = estimates[variable]
         if f"{variable}_FLAGS" in wanted:
-            known = outside if limits.get("has_domain", True) else np.zeros_like(outside)
-            judged = found.get(f"{variable}_SL2P", value)
-            results[f"{variable}_FLAGS"] = cloud | flag_values(judged, known, seen, limits)
+            judged_outside = outside if limits.get("has_domain", True) else np.zeros_like(outside)
+            judged = estimates.get(f"{variable}_SL2P", value)
+            results[f"{variable}_FLAGS"] = cloud | flag_values(judged, judged_outside, seen, limits)
         value = clip_value(value, limits)
         results |= relate_to_field(variable, value, inputs, outside, model, settings, day)
     if "LAI_SD" in wanted:
-        results["LAI_SD"] = found["LAI_SD"]
+        results["LAI_SD"] = estimates["LAI_SD"]
     return results
 
 
@@ -1301,13 +1301,13 @@ def find_phase(bands: Sequence[np.ndarray]) -> tuple[int, int]:
             step = max(1, band.shape[3 - axis] // MAX_COMPARED_PX)
             lines = np.moveaxis(band, axis, 0)[..., ::step]
             before, after = (part.astype("float32") for part in (lines[:-1], lines[1:]))
-            known = np.isfinite(before) & np.isfinite(after)
+            valid = np.isfinite(before) & np.isfinite(after)
             if band.dtype.kind != "f":
-                known &= (before != 0) & (after != 0)
+                valid &= (before != 0) & (after != 0)
             with np.errstate(invalid="ignore"):
-                differs = (np.abs(after - before) > 1e-6) & known
+                differs = (np.abs(after - before) > 1e-6) & valid
             for first in (0, 1):
-                counts[first] += differs[first::2].sum(), known[first::2].sum()
+                counts[first] += differs[first::2].sum(), valid[first::2].sum()
         shares = counts[:, 0] / np.maximum(counts[:, 1], 1)
         if shares.min() > MAX_MIXED_SHARE:
             raise LaiInputError(

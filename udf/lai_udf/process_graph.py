@@ -45,8 +45,8 @@ def lai_udf_code(context: Mapping[str, object]) -> openeo.UDF:
         lai_udf.predict.LaiInputError: a setting that the UDF would refuse.
     """
     # A wrong key fails here, not in a paid job; what a parameter will hold is not known yet.
-    known = {key: value for key, value in context.items() if not isinstance(value, Parameter)}
-    predict.read_settings(known)
+    fixed = {key: value for key, value in context.items() if not isinstance(value, Parameter)}
+    predict.read_settings(fixed)
     return _udf(predict.__file__, context)
 
 
@@ -168,9 +168,9 @@ def series_cube(
         size: side of a window, px; pixels are smoothed by themselves, so that there is no overlap.
         **context: keys of `lai_udf.series.SeriesOptions`; `dates`, or `step_days`, `start`, `end`.
     """
-    known = {key: value for key, value in context.items() if not isinstance(value, Parameter)}
+    fixed = {key: value for key, value in context.items() if not isinstance(value, Parameter)}
     with renamed_errors():
-        settings = series.read_settings(known)
+        settings = series.read_settings(fixed)
     udf = _udf(series.__file__, context)
     return _apply_in_windows(cube, udf, size, 0, list(series.output_bands(settings)))
 

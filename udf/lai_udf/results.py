@@ -158,21 +158,21 @@ def open_result(path: Path) -> LaiResult:
     folder = path.parent if path.suffix.lower() in (".json", ".geojson") else path
     if folder.is_dir():
         files = {band: (folder / f"{each.key}.tif", 1) for band, each in ENCODINGS.items()}
-        found = {band: place for band, place in files.items() if place[0].is_file()}
-        if "LAI" not in found:
+        bands = {band: place for band, place in files.items() if place[0].is_file()}
+        if "LAI" not in bands:
             raise RasterError(f"{folder} holds no {LAI_FILE}: give the folder of an LAI result")
-        first, properties = found["LAI"][0], _item_properties(folder)
+        first, properties = bands["LAI"][0], _item_properties(folder)
     else:
-        found, first, properties = {}, path, {}
+        bands, first, properties = {}, path, {}
     metadata = {} if folder.is_dir() else _file_metadata(path)
     with open_geotiff(first) as dataset:
         tags, grid = dataset.tags(), Grid.of_dataset(dataset)
         names = enumerate(_band_names(dataset, metadata), start=1)
-        found = found or {name: (path, index) for index, name in names if name in ENCODINGS}
-    if "LAI" not in found:
+        bands = bands or {name: (path, index) for index, name in names if name in ENCODINGS}
+    if "LAI" not in bands:
         raise RasterError(f"{path} has no band named LAI")
     moment = properties.get("datetime") or tags.get("DATETIME") or metadata.get("datetime")
-    return LaiResult(folder, found, grid, tags, properties, moment)
+    return LaiResult(folder, bands, grid, tags, properties, moment)
 
 
 def find_results(sources: Sequence[Path]) -> list[LaiResult]:
@@ -183,7 +183,7 @@ def find_results(sources: Sequence[Path]) -> list[LaiResult]:
     Raises:
         RasterError: one of the paths holds no result, or a result cannot be read.
     """
-    found: dict[Path, LaiResult] = {}
+    opened: dict[Path, LaiResult] = {}
     for source in sources:
         paths = list(_candidates(source))
         if not paths:
@@ -191,11 +191,11 @@ def find_results(sources: Sequence[Path]) -> list[LaiResult]:
                 f"{source} holds no {LAI_FILE} and no GeoTIFF with a band LAI: give LAI results, "
                 "items or a folder of them"
             )
-        found |= {
-            path.resolve(): open_result(path) for path in paths if path.resolve() not in found
+        opened |= {
+            path.resolve(): open_result(path) for path in paths if path.resolve() not in opened
         }
     single: dict[object, LaiResult] = {}
-    for path, result in sorted(found.items(), key=lambda item: len(item[0].parts)):
+    for path, result in sorted(opened.items(), key=lambda item: len(item[0].parts)):
         name = result.properties.get("id")
         single.setdefault((name, result.grid) if name else path, result)
     return sorted(single.values(), key=lambda result: (result.datetime, str(result.path)))
@@ -203,10 +203,10 @@ def find_results(sources: Sequence[Path]) -> list[LaiResult]:
 
 def find_two_scalings(results: Sequence[LaiResult]) -> tuple[LaiResult, LaiResult] | None:
     """Return two results of one product that was run with other scale or offset; None of none."""
-    known: dict[object, LaiResult] = {}
+    first_of: dict[object, LaiResult] = {}
     for each in results:
         product = each.datetime, each.grid, each.settings, each.tags.get("PRODUCT_ID")
-        other = known.setdefault(product, each)
+        other = first_of.setdefault(product, each)
         if any(other.tags.get(name) != each.tags.get(name) for name in SCALING_TAGS):
             return other, each
     return None
@@ -217,9 +217,9 @@ def require_one_scaling(results: Sequence[LaiResult]) -> None:
 
     These are no observations of their own: their mean would be that of a right and a wrong one.
     """
-    if (found := find_two_scalings(results)) is not None:
+    if (pair := find_two_scalings(results)) is not None:
         raise RasterError(
-            f"{found[0].path} and {found[1].name} are of one product by other scale or offset: "
+            f"{pair[0].path} and {pair[1].name} are of one product by other scale or offset: "
             "keep one of them"
         )
 
@@ -307,9 +307,9 @@ def _file_metadata(path: Path) -> Mapping[str, Any]:
 
 
 def _moment_in(name: str) -> str | None:
-    found = _DAY.search(name)
-    if not found:
+    match = _DAY.search(name)
+    if not match:
         return None
-    year, month, day, *clock = found.groups()
+    year, month, day, *clock = match.groups()
     hour, minute, second = (part or "00" for part in clock)
     return f"{year}-{month}-{day}T{hour}:{minute}:{second}Z"

@@ -70,9 +70,9 @@ def predict_scene(scene: xr.DataArray, options: RunOptions | None = None) -> xr.
     options = options or RunOptions()
     bundle = open_bundle(options.model)
     context = options.context(bundle, overlap_px=0)
-    known = bool(scene.attrs.get("reflectance_offset_applied"))
+    offset_is_known = bool(scene.attrs.get("reflectance_offset_applied"))
     labels = [str(label) for label in scene["bands"].values]
-    if options.plausibility != "off" and not known and set(BANDS) <= set(labels):
+    if options.plausibility != "off" and not offset_is_known and set(BANDS) <= set(labels):
         classes = scene.sel(bands="SCL").values if "SCL" in labels else None
         error = find_wrong_scaling(scene.sel(bands=list(BANDS)).values, classes)
         if error is not None:
@@ -157,8 +157,8 @@ def run_scene(
 
 def describe_tags(source: SceneSource, options: RunOptions, bundle: Bundle) -> dict[str, str]:
     """Return the GDAL metadata of the files of a result."""
-    known = {key.upper(): str(value) for key, value in options.provenance(bundle).items()}
-    known |= {
+    tags = {key.upper(): str(value) for key, value in options.provenance(bundle).items()}
+    tags |= {
         ID_TAG: options.identify(source, bundle).id,
         "DATETIME": source.metadata.datetime,
         "PLATFORM": source.metadata.platform,
@@ -168,7 +168,7 @@ def describe_tags(source: SceneSource, options: RunOptions, bundle: Bundle) -> d
         "SCENE_CLASSES": "yes" if SCENE_CLASS_BAND in source.labels else "",
         "INPUT": source.digest(),
     }
-    return {key: value for key, value in known.items() if value}
+    return {key: value for key, value in tags.items() if value}
 
 
 def refuse_other_result(directory: Path, result_id: str) -> None:

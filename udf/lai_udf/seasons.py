@@ -136,8 +136,8 @@ def season(data: xr.Dataset, *, share: float = SHARE) -> xr.Dataset:
 
     def describe(lai: Floats, deviation: Floats) -> tuple[Floats, ...]:
         flat, spread = (part.reshape(-1, len(days)).T.astype(float) for part in (lai, deviation))
-        found = describe_seasons(days, flat, spread, share)
-        return tuple(values.reshape(lai.shape[:-1]) for values in found)
+        described = describe_seasons(days, flat, spread, share)
+        return tuple(values.reshape(lai.shape[:-1]) for values in described)
 
     results = xr.apply_ufunc(
         describe,
@@ -148,14 +148,14 @@ def season(data: xr.Dataset, *, share: float = SHARE) -> xr.Dataset:
         dask="parallelized",
         output_dtypes=[np.float64] * len(SEASON_UNITS),
     )
-    found = xr.Dataset(dict(zip(SEASON_UNITS, results, strict=True)))
+    described = xr.Dataset(dict(zip(SEASON_UNITS, results, strict=True)))
     for name in ("START", "PEAK", "END"):
-        seconds = (found[name] * 86_400).round()
-        found[name] = seconds.fillna(0).astype("int64").astype("datetime64[s]")
-        found[name] = found[name].astype("datetime64[ns]").where(seconds.notnull())
+        seconds = (described[name] * 86_400).round()
+        described[name] = seconds.fillna(0).astype("int64").astype("datetime64[s]")
+        described[name] = described[name].astype("datetime64[ns]").where(seconds.notnull())
     for name, unit in SEASON_UNITS.items():
-        found[name].attrs = {"units": unit} if unit else {}
-    return found
+        described[name].attrs = {"units": unit} if unit else {}
+    return described
 
 
 def describe_seasons(
@@ -163,24 +163,24 @@ def describe_seasons(
 ) -> tuple[Floats, ...]:
     """Return what `SEASON_UNITS` names, (n,) each, of series (t, n); dates as days."""
     columns = np.arange(lai.shape[1])
-    known = np.isfinite(lai)
-    top = np.where(known, lai, -np.inf).argmax(axis=0)
+    valid = np.isfinite(lai)
+    top = np.where(valid, lai, -np.inf).argmax(axis=0)
     peak_lai, peak_sd = lai[top, columns], deviation[top, columns]
     times = np.arange(len(days))[:, None]
     sides, amplitudes = [], []
     for before in (True, False):
-        inside = known & ((times <= top) if before else (times >= top))
+        inside = valid & ((times <= top) if before else (times >= top))
         base = np.where(inside, lai, np.inf).min(axis=0)
         amplitude = peak_lai - base
         level = base + share * amplitude
         sides.append(_find_crossing(days, lai, deviation, level, top, before))
         amplitudes.append(amplitude)
-    none = ~known.any(axis=0) | ~(np.maximum(*amplitudes) >= MIN_AMPLITUDE)
+    none = ~valid.any(axis=0) | ~(np.maximum(*amplitudes) >= MIN_AMPLITUDE)
     (start, start_sd), (end, end_sd) = (
         tuple(np.where(none | ~(amplitude >= MIN_AMPLITUDE), np.nan, part) for part in side)
         for side, amplitude in zip(sides, amplitudes, strict=True)
     )
-    near_top = known & (lai >= peak_lai - peak_sd)
+    near_top = valid & (lai >= peak_lai - peak_sd)
     spread = np.where(near_top, (days[:, None] - days[top]) ** 2, np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         counted = np.maximum(near_top.sum(axis=0), 1)

@@ -86,10 +86,10 @@ def smooth(
     time = find_time(bands)
     if evidence is not None:
         try:
-            known, scale, offset = read_evidence(evidence, bands["LAI"], scale, offset)
+            of_evidence, scale, offset = read_evidence(evidence, bands["LAI"], scale, offset)
         except LaiError as error:
             raise name_as_keyword(error) from error
-        bands = known | bands
+        bands = of_evidence | bands
     if isinstance(offset, Mapping):
         raise LaiInputError(
             parameter="offset", value=offset, expected="one number where not all bands are given"
@@ -188,8 +188,10 @@ def split_bands(
     if isinstance(data, xr.DataArray) and axis is None:
         return {data.name if data.name in wanted else "LAI": data}
     names = list(data.data_vars) if isinstance(data, xr.Dataset) else list(data[axis].values)
-    known = {label(str(name)): name for name in names} | {str(name): name for name in names}
-    found = {band: known[band] for band in wanted if band in known}
+    names_by_label = {label(str(name)): name for name in names} | {
+        str(name): name for name in names
+    }
+    found = {band: names_by_label[band] for band in wanted if band in names_by_label}
     if isinstance(data, xr.Dataset):
         return {band: data[name] for band, name in found.items()}
     return {band: data.sel({axis: name}, drop=True) for band, name in found.items()}

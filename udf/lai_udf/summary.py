@@ -128,8 +128,8 @@ def describe_raster(lai: NDArray[Any], flags: NDArray[Any] | None) -> dict[str, 
     values = lai[usable].astype("float64")
     numbers: dict[str, float | None] = dict.fromkeys(("mean", "median", "p05", "p95"))
     if values.size:
-        found = (values.mean(), *np.quantile(values, (0.5, 0.05, 0.95)))
-        numbers = {k: round(float(v), 4) for k, v in zip(numbers, found, strict=True)}
+        statistics = (values.mean(), *np.quantile(values, (0.5, 0.05, 0.95)))
+        numbers = {k: round(float(v), 4) for k, v in zip(numbers, statistics, strict=True)}
     inside = None
     if flags is not None and valid.any():
         inside = round(1 - float((bits[valid] & INPUT_OUT_OF_DOMAIN > 0).mean()), 6)

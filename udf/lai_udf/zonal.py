@@ -64,8 +64,8 @@ class ZonePixels:
 
     def has_layers_of(self, other: "ZonePixels") -> bool:
         """Return whether the same is known of these pixels as of others."""
-        known = (self.flags is None) == (other.flags is None)
-        return known and self.layers.keys() == other.layers.keys()
+        alike = (self.flags is None) == (other.flags is None)
+        return alike and self.layers.keys() == other.layers.keys()
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +86,10 @@ class ZonalStatistics:
     @property
     def flags(self) -> Index:
         """Bits that are set on at least half of the area with LAI; 0 without flags."""
-        found = np.zeros(self.pixels.shape, np.intp)
+        bits = np.zeros(self.pixels.shape, np.intp)
         for bit, share in self.flag_shares.items():
-            found |= np.where(share >= MIN_VALID_SHARE, bit, 0)
-        return found
+            bits |= np.where(share >= MIN_VALID_SHARE, bit, 0)
+        return bits
 
     def of_zones(self, zones: slice) -> "ZonalStatistics":
         """Return the statistics of some of the zones."""
@@ -167,12 +167,12 @@ def describe_pixels(
     deviation: dict[str, Floats] = {}
     for name, layer in pixels.layers.items():
         values = np.asarray(layer[use], np.float64)
-        known = np.isfinite(values) & enough[zone]
-        own, values, weights = zone[known], values[known], weight[known]
-        area = _add_up(own, weights, count)
-        mean[name] = _divide(_add_up(own, weights * values, count), area)
-        squared = weights * (values - mean[name][own]) ** 2
-        deviation[name] = np.sqrt(_divide(_add_up(own, squared, count), area))
+        counted = np.isfinite(values) & enough[zone]
+        zones, values, weights = zone[counted], values[counted], weight[counted]
+        area = _add_up(zones, weights, count)
+        mean[name] = _divide(_add_up(zones, weights * values, count), area)
+        squared = weights * (values - mean[name][zones]) ** 2
+        deviation[name] = np.sqrt(_divide(_add_up(zones, squared, count), area))
     effective = _divide(total**2, _add_up(zone, weight**2, count))
     return ZonalStatistics(
         mean=mean,
@@ -187,8 +187,8 @@ def describe_pixels(
 def _flag_shares(pixels: ZonePixels, count: int) -> dict[int, Floats]:
     if pixels.flags is None:
         return {}
-    known = np.isfinite(pixels.layers[LAI])
-    zone, weight, flags = pixels.zone[known], pixels.weight[known], pixels.flags[known]
+    valid = np.isfinite(pixels.layers[LAI])
+    zone, weight, flags = pixels.zone[valid], pixels.weight[valid], pixels.flags[valid]
     total = _add_up(zone, weight, count)
     return {
         bit: _divide(_add_up(zone, weight * ((flags & bit) > 0), count), total) for bit in FLAG_BITS
@@ -245,7 +245,7 @@ def observe_zones(
         GeometryError: a geometry cannot be repaired.
         RasterError: a result cannot be read, or does not state its time.
     """
-    known: dict[tuple[Grid, ...], list[Zones]] = {}
+    weighed: dict[tuple[Grid, ...], list[Zones]] = {}
     rules: dict[str, Any] = {"exclude_flags": exclude_flags, "min_valid_share": min_valid_share}
     describe = partial(describe_pixels, **rules)
     batch: list[tuple[list[LaiResult], ZonePixels]] = []
@@ -255,10 +255,10 @@ def observe_zones(
         for result in group:
             by_grid.setdefault(result.grid, []).append(result)
         grids = tuple(by_grid)
-        if grids not in known:
-            known[grids] = _weigh(geometries, crs, grids)
-        taken = zip(known[grids], by_grid.values(), strict=True)
-        parts = [_take(zones, own, read_more) for zones, own in taken]
+        if grids not in weighed:
+            weighed[grids] = _weigh(geometries, crs, grids)
+        taken = zip(weighed[grids], by_grid.values(), strict=True)
+        parts = [_take(zones, same_grid, read_more) for zones, same_grid in taken]
         pixels = parts[0] if len(parts) == 1 else join_pixels(parts)
         if batch and (size > _TOGETHER or not pixels.has_layers_of(batch[0][1])):
             yield from _describe(batch, describe)
@@ -275,10 +275,10 @@ def _describe(
 ) -> Iterator[Observation]:
     """Compute the statistics of overpasses at once: the zones of each are zones of their own."""
     together, zones = stack_pixels([pixels for _, pixels in batch])
-    found = describe(together)
-    for (group, pixels), own in zip(batch, zones, strict=True):
+    statistics = describe(together)
+    for (group, pixels), part in zip(batch, zones, strict=True):
         met = np.unique(pixels.zone)
-        yield Observation(tuple(group), group[0].datetime, met, found.of_zones(own))
+        yield Observation(tuple(group), group[0].datetime, met, statistics.of_zones(part))
 
 
 def _weigh(
@@ -288,7 +288,7 @@ def _weigh(
     if len(grids) == 1:
         return [weigh_zones(geometries, crs, grids[0])]
     pieces = share_between_grids(geometries, crs, grids)
-    return [weigh_zones(own, crs, grid) for own, grid in zip(pieces, grids, strict=True)]
+    return [weigh_zones(shapes, crs, grid) for shapes, grid in zip(pieces, grids, strict=True)]
 
 
 def _take(zones: Zones, results: Sequence[LaiResult], read_more: ReadMore | None) -> ZonePixels:
@@ -297,12 +297,12 @@ def _take(zones: Zones, results: Sequence[LaiResult], read_more: ReadMore | None
     for result in results:
         bands = list(result.files)
         if zones.zone.size:
-            found = result.read(bands, zones.window)
-            found |= read_more(result, zones.window) if read_more else {}
+            read = result.read(bands, zones.window)
+            read |= read_more(result, zones.window) if read_more else {}
         else:  # nothing to read
-            found = {band: np.empty((0, 0)) for band in bands}
+            read = {band: np.empty((0, 0)) for band in bands}
         gaps = ~np.isfinite(layers["LAI"]) if layers else None
-        for name, layer in found.items():
+        for name, layer in read.items():
             old = layers.get(name)
             layers[name] = layer if old is None or gaps is None else np.where(gaps, layer, old)
     flags = layers.pop(FLAGS, None)

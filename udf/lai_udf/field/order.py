@@ -105,8 +105,8 @@ def observe_fields(
         )
         report.made = len(folders) - report.kept
     comparable = choose_comparable(find_lai(results), folders)
-    found = [result for result in comparable if period.holds(result.datetime.isoformat())]
-    if not found:
+    in_period = [result for result in comparable if period.holds(result.datetime.isoformat())]
+    if not in_period:
         for refusal in report.refused:
             raise refusal.error
         raise EmptySceneError(
@@ -115,7 +115,7 @@ def observe_fields(
             value=str(fields_file),
             expected="polygons within the scenes",
         )
-    build = partial(build_table, fields, found, min_valid_share=min_valid_share)
+    build = partial(build_table, fields, in_period, min_valid_share=min_valid_share)
     table = build()
     met = set() if table.empty else set(table["field"])
     report.missed = [name for name in fields["id"] if name not in met]

@@ -96,10 +96,10 @@ def search_api(
         modifier = planetary_computer.sign_inplace
     try:
         api = pystac_client.Client.open(source, modifier=modifier)
-        found = api.search(
+        search = api.search(
             collections=[collection], intersects=area, datetime=period.interval, limit=100
         )
-        for item in found.items():
+        for item in search.items():
             yield SceneEntry(item.id, partial(describe_item, item, item.id, declared))
     except LaiUdfError:
         raise
@@ -137,7 +137,7 @@ def _cut(
     entries: Iterable[SceneEntry], fields: gpd.GeoDataFrame, period: Period, refused: list[Refusal]
 ) -> Iterator[SceneEntry]:
     """Yield the windows of scenes that hold fields."""
-    known: dict[Grid, list[Window]] = {}
+    windows: dict[Grid, list[Window]] = {}
     for entry in entries:
         try:
             source = entry.open()
@@ -146,9 +146,9 @@ def _cut(
             continue
         if not period.holds(source.metadata.datetime):
             continue
-        if source.grid not in known:
-            known[source.grid] = find_windows(fields, source.grid)
-        for window in known[source.grid]:
+        if source.grid not in windows:
+            windows[source.grid] = find_windows(fields, source.grid)
+        for window in windows[source.grid]:
             yield SceneEntry(entry.name, partial(source.crop, window))
 
 

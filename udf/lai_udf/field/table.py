@@ -36,13 +36,13 @@ def find_lai(directory: Path) -> list[LaiResult]:
 def choose_comparable(results: Sequence[LaiResult], folders: Iterable[Path]) -> list[LaiResult]:
     """Return the results of a run, and those of earlier ones that differ in their time alone."""
     ran = set(folders)
-    own = {each.path: each for each in results if ran & {each.path, *each.path.parents}}
-    settings = {each.settings for each in own.values()}
-    times = {each.datetime for each in own.values()}
+    ran_now = {each.path: each for each in results if ran & {each.path, *each.path.parents}}
+    settings = {each.settings for each in ran_now.values()}
+    times = {each.datetime for each in ran_now.values()}
     return [
         each
         for each in results
-        if each.path in own or (each.settings in settings and each.datetime not in times)
+        if each.path in ran_now or (each.settings in settings and each.datetime not in times)
     ]
 
 
@@ -131,14 +131,16 @@ def smooth_table(
         empty where there is none); the series on the grid.
     """
     rejected, parts = pd.Series(np.nan, table.index), []
-    for name, own in counted.rename(columns={"mean": "lai"}).groupby("field"):
-        means = {column: own[column] for column in PARCEL_BANDS if column in own}
+    for name, means_of_field in counted.rename(columns={"mean": "lai"}).groupby("field"):
+        means = {
+            column: means_of_field[column] for column in PARCEL_BANDS if column in means_of_field
+        }
         if means["lai"].count() < 2:
             continue
-        times = own["datetime"].astype(str).to_numpy()
-        found, rejected[own.index] = smooth_parcel(times, means, step_days, level)
-        columns = {band.lower(): found[band] for band in series.OUTPUT_BANDS}
-        parts.append(pd.DataFrame({"field": name, "date": found["time"].astype(str), **columns}))
+        times = means_of_field["datetime"].astype(str).to_numpy()
+        curve, rejected[means_of_field.index] = smooth_parcel(times, means, step_days, level)
+        columns = {band.lower(): curve[band] for band in series.OUTPUT_BANDS}
+        parts.append(pd.DataFrame({"field": name, "date": curve["time"].astype(str), **columns}))
     table = table.assign(rejected=rejected.astype("Int64"))
     return table, pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

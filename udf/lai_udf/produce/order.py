@@ -126,18 +126,18 @@ def connect(
     Raises:
         ProductionError: a back-end does not answer or refuses the user.
     """
-    found = {}
+    connections = {}
     for url in urls:
         try:
             connection = openeo.connect(url)
-            found[url] = (
+            connections[url] = (
                 connection.authenticate_oidc()
                 if user is None
                 else connection.authenticate_basic(user, password)
             )
         except Exception as error:  # the client raises its own, those of requests and of OIDC
             raise ProductionError(f"{url}: no connection ({error})") from error
-    return found
+    return connections
 
 
 def read_job_options(path: Path) -> dict[str, Any]:

@@ -118,26 +118,26 @@ def _describe(
     grids: dict[str, tuple[Grid, BandFile]] = {}
     for file in files:
         with open_raster(str(file.path), file.label) as dataset:
-            own = Grid.of_dataset(dataset)
-        known = grids.get(file.label)
-        if known is not None and abs(known[0].transform.a - own.transform.a) < 1e-6:
+            grid = Grid.of_dataset(dataset)
+        other = grids.get(file.label)
+        if other is not None and abs(other[0].transform.a - grid.transform.a) < 1e-6:
             raise MetadataError(
-                f"{where}: {known[1].path.name} and {file.path.name} are both band {file.label}: "
+                f"{where}: {other[1].path.name} and {file.path.name} are both band {file.label}: "
                 "keep one of them"
             )
-        if known is None or _rank(own, declared) < _rank(known[0], declared):
-            grids[file.label] = (own, file)
+        if other is None or _rank(grid, declared) < _rank(other[0], declared):
+            grids[file.label] = (grid, file)
     require_bands(list(grids), where)
     metadata = _metadata(folder, files, declared, where)
     by_baseline = baseline_scaling(metadata.processing_baseline, "processing baseline of the name")
     bands = []
     for label in (label for label in LABELS if label in grids):
-        own, file = grids[label]
+        grid, file = grids[label]
         path = str(file.path)
         with open_raster(path, label) as dataset:
             stated = (dataset.scales[0], dataset.offsets[0]) != (1.0, 0.0)
             found = None if stated else by_baseline
-            bands.append((describe_band(label, path, 1, dataset, declared, metadata, found), own))
+            bands.append((describe_band(label, path, 1, dataset, declared, metadata, found), grid))
     return SceneSource.of_files(where, bands, metadata, declared)
 
 

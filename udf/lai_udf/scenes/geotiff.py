@@ -60,18 +60,18 @@ def describe_geotiff(href: str, declared: Declared) -> SceneSource:
     with open_raster(href, "scene") as dataset:
         named = names_in_order(declared.bands, dataset.count, href) or dataset.descriptions
         indices = label_once(named, href)
-        own = Grid.of_dataset(dataset)
+        grid = Grid.of_dataset(dataset)
         with faults.collect():
             require_bands(list(indices), href)
         with faults.collect():
             metadata = _metadata(href, dataset.tags(), declared)
         with faults.collect():
-            scene_grid(own, declared, href)
+            scene_grid(grid, declared, href)
         with faults.collect():
             for label in (label for label in LABELS if label in indices):
                 number = indices[label] + 1
                 band = describe_band(label, href, number, dataset, declared, metadata)
-                bands.append((band, own))
+                bands.append((band, grid))
     faults.settle()
     source = SceneSource.of_files(href, bands, metadata, declared)
     if not source.offset_is_known:

@@ -50,19 +50,19 @@ def label_once(names: Iterable[str | None], where: str) -> dict[str, int]:
     Raises:
         MetadataError: two names mean the same band.
     """
-    found: dict[str, int] = {}
+    positions: dict[str, int] = {}
     names = list(names)
     for position, name in enumerate(names):
         label = band_label(name)
         if label is None:
             continue
-        if label in found:
+        if label in positions:
             raise MetadataError(
-                f"{where}: {names[found[label]]!r} and {name!r} are both band {label}: "
+                f"{where}: {names[positions[label]]!r} and {name!r} are both band {label}: "
                 "give each band once"
             )
-        found[label] = position
-    return found
+        positions[label] = position
+    return positions
 
 
 def names_in_order(names: Sequence[str], count: int, where: str, what: str = "bands") -> list[str]:

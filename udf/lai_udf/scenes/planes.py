@@ -66,22 +66,22 @@ def read_plane(
     if label in ANGLES:
         return Plane(band, (stated or Scaling(),), tuple(nodata))
     size = band.sizes["t"] if "t" in band.dims else 1
-    found: Sequence[Scaling | None] = [stated]
+    stated_by_date: Sequence[Scaling | None] = [stated]
     if stated is None and band.dtype.kind != "f":
-        found = _by_baseline(data, size) or [None]
+        stated_by_date = _by_baseline(data, size) or [None]
     elif stated is None and band.encoding.get("scale_factor") is not None:
         _refuse_scaling_twice(band, declared, f"{name}, band {label}")
-        found = [Scaling(1.0, 0.0, True, "decoded on opening")]
-    dates = [""] * len(found)
+        stated_by_date = [Scaling(1.0, 0.0, True, "decoded on opening")]
+    dates = [""] * len(stated_by_date)
     if isinstance(declared.reflectance_offset, Mapping):
         dates = [""] * size
         if times is not None:
             dates = [f"{text}Z" for text in np.datetime_as_string(times, unit="s")]
-        found = list(found) * (size if len(found) == 1 else 1)
+        stated_by_date = list(stated_by_date) * (size if len(stated_by_date) == 1 else 1)
     where = f"{name}, band {label}"
     scalings = tuple(
         choose_scaling(one, declared, band.dtype, where, time=date)
-        for one, date in zip(found, dates, strict=True)
+        for one, date in zip(stated_by_date, dates, strict=True)
     )
     scale = next((one.scale for one in scalings if one.scale != 1), 1.0)
     return Plane(band, scalings, tuple(no_data_numbers(nodata, band.dtype, scale)))
@@ -131,14 +131,14 @@ def _by_baseline(data: xr.Dataset | xr.DataArray, size: int) -> list[Scaling | N
         return None
     applied = next((data.coords[n] for n in OFFSET_APPLIED_COORDINATES if n in data.coords), None)
     gone = np.broadcast_to(False if applied is None else applied.values.astype(bool), size)
-    found: list[Scaling | None] = []
+    scalings: list[Scaling | None] = []
     for text, is_gone in zip(np.broadcast_to(coordinate.values, size), gone, strict=True):
         by_baseline = baseline_scaling(str(text), f"processing baseline {text}")
         if by_baseline is None:
             return None
         offset = 0.0 if is_gone else by_baseline.offset
-        found.append(Scaling(by_baseline.scale, offset, False, by_baseline.found))
-    return found
+        scalings.append(Scaling(by_baseline.scale, offset, False, by_baseline.found))
+    return scalings
 
 
 def _is_number(value: object) -> bool:

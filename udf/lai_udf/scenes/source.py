@@ -70,7 +70,7 @@ class SceneSource(Scaled):
             GridError: the grids do not fit each other, or LAI is not computed on them.
         """
         grid = scene_grid(bands[0][1], declared, name)
-        fitted = tuple(fit_band(band, own, grid, declared) for band, own in bands)
+        fitted = tuple(fit_band(band, grid_of_file, grid, declared) for band, grid_of_file in bands)
         return cls(name, grid, fitted, metadata, angles or {})
 
     @property
