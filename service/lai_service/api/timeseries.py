@@ -241,14 +241,12 @@ def _read(
 
         counted = read(IMPOSSIBLE_FLAGS)
         smoothed = [smooth_place(own, asked.smooth, settings.level) for own in counted]
-    interval = _INTERVALS[shared is not None].format(f"{100 * settings.level:g} %")
+    percent = f"{100 * settings.level:g} %"
+    interval = f"mean of the pixels' {percent} intervals"
+    if shared is not None:
+        why = "what pixels share stays, what is their own averages out"
+        interval = f"{percent} interval of the mean: {why}"
     return Series(places, rows, settings, others, interval, smoothed)
-
-
-_INTERVALS = {
-    False: "mean of the pixels' {} intervals",
-    True: "{} interval of the mean: what pixels share stays, what is their own averages out",
-}
 
 
 def _key(

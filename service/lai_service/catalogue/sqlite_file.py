@@ -25,7 +25,7 @@ import shapely
 from pydantic_core import from_json
 from shapely.geometry.base import BaseGeometry
 
-from lai_service.catalogue.cql2 import CONVERSE
+from lai_service.catalogue.cql2 import ARRAY, CONVERSE
 from lai_service.catalogue.cql2_sql import INDEXED
 from lai_service.catalogue.items import (
     Document,
@@ -112,15 +112,13 @@ class Connections:
         for connection in idle:
             connection.close()
 
-    def _mode(self) -> str:
-        if not self._read_only:
-            return ""
-        # Readers of a WAL file write its index beside it; where they cannot, there is no writer.
-        return "?mode=ro" if os.access(self._path.parent, os.W_OK) else "?immutable=1"
-
     def _open(self) -> sqlite3.Connection:
+        mode = ""
+        if self._read_only:
+            # Readers of a WAL file write its index beside it; where they cannot, nobody writes.
+            mode = "?mode=ro" if os.access(self._path.parent, os.W_OK) else "?immutable=1"
         connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}{self._mode()}",
+            f"{self._path.absolute().as_uri()}{mode}",
             uri=True,
             timeout=self._timeout,
             isolation_level=None,
@@ -154,13 +152,8 @@ def _array_is(first: object, second: object, operator: str) -> bool | None:
     if sets[0] is None or sets[1] is None:
         return None
     a, b = sets[0], sets[1]
-    answers = {
-        "a_contains": a >= b,
-        "a_containedby": a <= b,
-        "a_equals": a == b,
-        "a_overlaps": not a.isdisjoint(b),
-    }
-    return answers[operator]
+    answers = (a >= b, a <= b, a == b, not a.isdisjoint(b))
+    return dict(zip(ARRAY, answers, strict=True))[operator]
 
 
 def _set_of(text: object) -> frozenset[str] | None:
