@@ -14,7 +14,7 @@ from rasterio.io import MemoryFile
 from service.fake_items import KEYS
 
 from lai_service import Settings, create_app
-from lai_service.ops.browser_build import fields_config
+from lai_service.web import web_file
 from lai_service.web.colours import STYLES, colour_maps
 from lai_udf.picture import colour_lai
 
@@ -77,7 +77,7 @@ def test_fields_of_the_browser_escape_values_of_items(tmp_path: Path) -> None:
     registry = "const shown = {}; const Registry = { addExtension() {}, "
     registry += "getSpecification() { return {}; }, "
     registry += "addMetadataField(name, spec) { shown[name] = spec; } };"
-    script = re.sub(r"^import .*$", registry, fields_config(), flags=re.M)
+    script = re.sub(r"^import .*$", registry, web_file("fields.config.js"), flags=re.M)
     script += """
     const graph = { a: { process_id: '<img src=x>', arguments: { udf: '<script>' } } };
     const show = shown['processing:expression'].formatter;

@@ -18,10 +18,11 @@ from lai_service.catalogue.sqlite import SqliteCatalogue
 from lai_service.cli import app
 from lai_service.errors import LaiServiceError
 from lai_service.files.publishing import Publisher
-from lai_service.ops.browser_build import build_browser, fields_config
+from lai_service.ops.browser_build import build_browser
 from lai_service.ops.export import export_catalogue
 from lai_service.ops.upkeep import repair_data
 from lai_service.settings import warn_of_unknown_variables
+from lai_service.web import web_file
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -334,7 +335,7 @@ def test_version_is_that_of_the_distribution() -> None:
 def test_browser_labels_cover_the_fields_of_the_extension() -> None:
     from lai_stac import fields
 
-    text = fields_config()
+    text = web_file("fields.config.js")
     names = {value for value in vars(fields).values() if isinstance(value, str)}
     names = {name for name in names if name.startswith("laiq:") and name != "laiq:"}
     assert [name for name in sorted(names) if f"'{name}'" not in text] == []

@@ -12,10 +12,10 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 
 from lai_service.errors import LaiServiceError
+from lai_service.web import web_file
 
 BROWSER_VERSION = "4.0.1"
 _PACKAGE = f"@radiantearth/stac-browser@{BROWSER_VERSION}"
@@ -34,11 +34,6 @@ def cache_folder() -> Path:
 def is_built(folder: Path) -> bool:
     """Return whether a folder holds a built STAC Browser."""
     return (folder / "index.html").is_file()
-
-
-def fields_config() -> str:
-    """Return the script that gives our fields their labels, units and words in STAC Browser."""
-    return (files("lai_service.web") / "fields.config.js").read_text(encoding="utf-8")
 
 
 def build_browser(target: Path, *, rebuild: bool = False) -> Path:
@@ -62,7 +57,7 @@ def build_browser(target: Path, *, rebuild: bool = False) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".build-") as work:
         package = _unpack(npm, Path(work))
-        (package / "fields.config.js").write_text(fields_config(), encoding="utf-8")
+        (package / "fields.config.js").write_text(web_file("fields.config.js"), encoding="utf-8")
         _read_config_at_start(package / "public" / "index.html")
         _npm(npm, package, "install", "--no-audit", "--no-fund")
         _npm(npm, package, "install", _OL_STAC, "--no-save", "--legacy-peer-deps", "--no-audit")

@@ -30,6 +30,7 @@ from lai_service.errors import BadRequestError
 from lai_service.files.hrefs import is_relative
 from lai_service.files.storage import GDAL_ENVIRONMENT
 from lai_service.settings import Settings
+from lai_service.web import web_file
 from lai_service.web.colours import STYLES, colour_maps
 from lai_service.web.tiles import PICTURES_AT_ONCE
 
@@ -175,19 +176,10 @@ def _wmts(title: str, template: str, bounds: list[float]) -> str:
         for z in range(MIN_ZOOM, MAX_ZOOM + 1)
     )
     west, south, east, north = bounds
-    return f"""<?xml version="1.0" encoding="UTF-8"?>
-<Capabilities xmlns="http://www.opengis.net/wmts/1.0" xmlns:ows="http://www.opengis.net/ows/1.1"
- xmlns:xlink="http://www.w3.org/1999/xlink" version="1.0.0">
-<ows:ServiceIdentification><ows:Title>LAI</ows:Title><ows:ServiceType>OGC WMTS</ows:ServiceType>
-<ows:ServiceTypeVersion>1.0.0</ows:ServiceTypeVersion></ows:ServiceIdentification>
-<Contents><Layer><ows:Title>{escape(title)}</ows:Title><ows:Identifier>lai</ows:Identifier>
-<ows:WGS84BoundingBox><ows:LowerCorner>{west} {south}</ows:LowerCorner>
-<ows:UpperCorner>{east} {north}</ows:UpperCorner></ows:WGS84BoundingBox>
-<Style isDefault="true"><ows:Identifier>default</ows:Identifier></Style>
-<Format>image/png</Format>
-<TileMatrixSetLink><TileMatrixSet>WebMercatorQuad</TileMatrixSet></TileMatrixSetLink>
-<ResourceURL format="image/png" resourceType="tile" template="{escape(template)}"/></Layer>
-<TileMatrixSet><ows:Identifier>WebMercatorQuad</ows:Identifier>
-<ows:SupportedCRS>urn:ogc:def:crs:EPSG::3857</ows:SupportedCRS>{matrices}</TileMatrixSet>
-</Contents></Capabilities>
-"""
+    return web_file("wmts.xml").format(
+        title=escape(title),
+        template=escape(template, {'"': "&quot;"}),
+        lower=f"{west} {south}",
+        upper=f"{east} {north}",
+        matrices=matrices,
+    )
