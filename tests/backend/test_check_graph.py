@@ -47,6 +47,16 @@ def px(x: object, y: object, unit: str = "px") -> list[dict]:
 def test_what_we_build_has_no_problems():
     assert check_graph(graph()).problems == ()
     assert check_graph(graph(size=96, overlap=16, auxiliary_bands=[])).problems == ()
+    assert check_graph(graph(step_days=5)).problems == ()
+
+
+def test_the_settings_of_a_series_are_those_of_its_function():
+    nodes = graph(step_days=5)
+    smoothed = max(name for name in nodes if name.startswith("applyneighborhood"))
+    (udf,) = nodes[smoothed]["arguments"]["process"]["process_graph"].values()
+    udf["arguments"]["context"]["dates"] = ["yesterday"]
+    (problem,) = check_graph(nodes).problems
+    assert problem.startswith(smoothed)
 
 
 def test_the_committed_process_has_no_problems():

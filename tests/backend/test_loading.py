@@ -233,6 +233,11 @@ def test_an_unreadable_asset_is_named(scenes, tmp_path):
         load([read_scene(item, [tmp_path.resolve()])])
 
 
+def test_items_without_a_raster_are_refused(scenes):
+    with pytest.raises(SourceError):
+        load([dataclasses.replace(scene, bands={}) for scene in scenes])
+
+
 def test_items_are_found_behind_an_item_or_a_collection(tiny, tmp_path):
     home = tiny.folder / "TINY"
     item = home / "2024-06-01" / "scene-2024-06-01.json"

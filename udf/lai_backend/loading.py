@@ -30,7 +30,7 @@ from odc.geo.geobox import GeoBox
 from odc.geo.geom import Geometry
 from odc.geo.xr import xr_coords
 
-from lai_backend.errors import NoDataError, ParameterError
+from lai_backend.errors import NoDataError, ParameterError, SourceError
 from lai_backend.extents import (
     TimeSpan,
     parse_spatial_extent,
@@ -102,8 +102,10 @@ def plan_cube(scenes: Sequence[Scene], request: LoadRequest, what: str) -> Plan:
         what: the source as the user named it, for messages.
     """
     chosen = _in_extents(scenes, request, what)
-    bands = request.bands or tuple(chosen[0].bands)
     known = list(dict.fromkeys(name for scene in scenes for name in scene.bands))
+    if not known:
+        raise SourceError(f"{what} holds no raster that is read: GeoTIFF or JPEG 2000.")
+    bands = request.bands or tuple(chosen[0].bands) or tuple(known)
     if unknown := [name for name in bands if name not in known]:
         raise ParameterError(
             f"{what} has no band {', '.join(unknown)}; its bands are {', '.join(known)}."

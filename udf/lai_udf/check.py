@@ -18,6 +18,7 @@ from typing import Any
 import xarray as xr
 from openeo.udf.run_code import extract_udf_dependencies
 
+from lai_udf import series
 from lai_udf.errors import ContractError, ProductError, SeveralFaultsError
 from lai_udf.guard import judge
 from lai_udf.predict import BANDS, HALO_PX, OUTPUT_BANDS, LaiInputError, read_settings, read_values
@@ -25,6 +26,7 @@ from lai_udf.process_graph import WINDOW_MULTIPLE, WINDOW_PX
 from lai_udf.scenes.cubes import CUBE_SUFFIXES, as_cube, open_dataset
 from lai_udf.scenes.metadata import Declared
 from lai_udf.scenes.source import SceneSource
+from lai_udf.smoothing import renamed_errors
 
 ENTRY_POINT = "apply_datacube"
 METADATA_HOOK = "apply_metadata"
@@ -297,9 +299,11 @@ def _check_node(graph: Graph, name: str) -> Iterator[str]:
     context = udfs[0]["arguments"].get("context") or {}
     if context == {"from_parameter": "context"}:
         context = arguments.get("context") or {}
+    is_series = series.SeriesOptions.__name__ in code
     if isinstance(context, Mapping):
-        yield from _check_settings(context, overlap)
-    yield from _check_bands(graph, name)
+        yield from _check_settings(context, overlap, is_series)
+    if not is_series:
+        yield from _check_bands(graph, name)
 
 
 def _read_px(entries: object) -> dict[str, Any]:
@@ -333,9 +337,15 @@ def _check_sizes(size: Mapping[str, Any], overlap: Mapping[str, Any]) -> Iterato
             )
 
 
-def _check_settings(context: Mapping[str, Any], overlap: Mapping[str, Any]) -> Iterator[str]:
+def _check_settings(
+    context: Mapping[str, Any], overlap: Mapping[str, Any], is_series: bool
+) -> Iterator[str]:
     known = {key: value for key, value in context.items() if not _is_parameter(value)}
     try:
+        if is_series:
+            with renamed_errors():
+                series.read_settings(known)
+            return
         trusted = read_settings(known).overlap
     except LaiInputError as error:
         yield f"context: {error}"

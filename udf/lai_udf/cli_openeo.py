@@ -1,5 +1,6 @@
 """`lai-udf graph, check, pack, produce`: prepare the UDF for openEO back-ends, and run it there."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -75,6 +76,7 @@ def produce(
             typer.echo(title)
         return
     options = order.read_job_options(job_options) if job_options else None
+    logging.getLogger("openeo.extra").setLevel(logging.ERROR)  # reasons are printed at the end
     connections = order.connect(backend or [CDSE], user, os.environ.get(option.PASSWORD_VARIABLE))
     with tqdm(desc="jobs", unit="job", leave=False, disable=None) as bar:
 

@@ -22,6 +22,8 @@ from lai_udf.series import IMPOSSIBLE_FLAGS
 from lai_udf.zonal import MIN_VALID_SHARE
 
 RESULTS = "lai"  # folder of the results, in that of the tables
+POLL_S = 10.0  # between two looks at jobs: those of fields are short
+
 Progress = Callable[[int, int], None]
 
 
@@ -91,7 +93,7 @@ def observe_fields(
     period, kind, results = Period(start, end), kind_of(source), directory / RESULTS
     if kind == "openeo":
         login = (user, password)
-        report.refused, folders = _order(
+        report.refused, folders, report.kept = _order(
             fields_file, source, period, results, options, login, job_options, collection
         )
     else:
@@ -103,7 +105,7 @@ def observe_fields(
         report.refused, folders, report.kept = run_season(
             entries, fields, period, results, options, progress
         )
-        report.made = len(folders) - report.kept
+    report.made = len(folders) - report.kept
     comparable = choose_comparable(find_lai(results), folders)
     in_period = [result for result in comparable if period.holds(result.datetime.isoformat())]
     if not in_period:
@@ -138,11 +140,11 @@ def _order(
     login: tuple[str | None, str | None],
     job_options: Path | None,
     collection: str | None,
-) -> tuple[list[Refusal], list[Path]]:
+) -> tuple[list[Refusal], list[Path], int]:
     """Compute on an openEO back-end; jobs of earlier runs are not repeated.
 
     Returns:
-        What failed; folders of what is there, made with these settings.
+        What failed; folders of what is there, made with these settings; how many were before.
     """
     from lai_udf.produce import order
 
@@ -159,6 +161,7 @@ def _order(
         settings["collection"] = collection
     if options.model is not None:
         settings["model_file"] = str(options.model)
+    before = {path.name for path in directory.glob("lai_*")}
     outcome = order.produce(
         fields,
         period.start,
@@ -167,9 +170,11 @@ def _order(
         order.connect([source], *login),
         settings=settings,
         job_options=order.read_job_options(job_options) if job_options else None,
+        poll_s=POLL_S,
     )
     refused = [
         Refusal(title, UnreadableProductError(f"the job ended as {status}"))
         for title, status in outcome.failed.items()
     ]
-    return refused, [directory / title for title in outcome.finished]
+    kept = len(before.intersection(outcome.finished))
+    return refused, [directory / title for title in outcome.finished], kept
