@@ -32,7 +32,10 @@ if (bands.items && bands.items.unit) {
   Object.assign(bands.items.unit, { mapping: { 'm2 m-2': 'm² m⁻²' } });
 }
 
-const lai = label => ({ label, unit: 'm² m⁻²' });
+const unit = 'm² m⁻²';
+const rounded = value => typeof value !== 'number' ? escape(JSON.stringify(value))
+  : `${Number(value.toFixed(3))} ${unit}`; // LAI is stored in steps of 0.001
+const lai = label => ({ label, formatter: rounded });
 const share = label => ({ label, formatter: percent });
 
 // The order is that of the page: LAI, how sure, how much of it, what it is, where it comes from.
@@ -61,7 +64,7 @@ const fields = {
     label: 'What the estimate aims at',
     mapping: { sl2p: 'What SL2P (SNAP) would estimate', field: 'Corrected to field measurements' },
   },
-  'laiq:valid_range': { ...lai('Valid range of LAI'), format: 'Extent' },
+  'laiq:valid_range': { label: 'Valid range of LAI', unit, format: 'Extent' },
   'unc:of': { label: 'Uncertainty of' },
   'unc:type': {
     label: 'Type of uncertainty',
