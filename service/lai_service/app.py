@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from http import HTTPStatus
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -47,7 +48,7 @@ from lai_service.api.timeseries import add_timeseries
 from lai_service.api.transactions import Transactions
 from lai_service.catalogue.databases import open_catalogue
 from lai_service.catalogue.port import Catalogue
-from lai_service.errors import LaiServiceError, SettingsError, StorageFullError
+from lai_service.errors import LaiServiceError, NoPermissionError, SettingsError, StorageFullError
 from lai_service.files.hrefs import DATA_ROUTE
 from lai_service.files.published_files import PublishedFiles
 from lai_service.settings import Settings, read_settings, warn_of_unknown_variables
@@ -161,9 +162,16 @@ async def _on_too_deep(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_os_error(request: Request, error: Exception) -> JSONResponse:
-    """Answer 507 where the disk is full; any other fault of it is ours to look at."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    """Answer what the operator mends: a full disk, rights. Any other fault is ours to look at."""
+    assert isinstance(error, OSError)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return problem(StorageFullError("the disk is full; nothing was stored"))
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        _log.error("%s %s: %s", request.method, request.url.path, error)
+        name = Path(str(error.filename or "a file")).name  # where it lies is nobody's business
+        return problem(
+            NoPermissionError(f"the user that the service runs as may not read or write {name}")
+        )
     raise error
 
 

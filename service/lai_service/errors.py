@@ -67,6 +67,10 @@ class BrokenFileError(LaiServiceError):
     """A stored item whose raster is gone or damaged: `lai-service repair`."""
 
 
+class NoPermissionError(LaiServiceError):
+    """The user that the service runs as may not read or write a file."""
+
+
 class StorageFullError(LaiServiceError):
     """No space for what was to be stored; nothing of it is."""
 

@@ -194,6 +194,21 @@ def test_full_disk_at_any_step_is_answered_507_and_what_was_there_stays(
     assert publish(writer, updated).headers["LAI-Publish-Outcome"] == "updated"
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_missing_rights_are_answered_in_one_sentence_without_the_path(
+    writer: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(path: object, *given: object, **named: object) -> object:
+        raise OSError(number, os.strerror(number), str(path))
+
+    folder = make_result()
+    monkeypatch.setattr(os, "mkdir", refuse)
+    answer = publish(writer, folder)
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "NoPermission")
+    assert "/" not in answer.json()["description"]
+
+
 def test_full_disk_under_the_catalogue_is_answered_507(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path / "data", token=TOKEN, browser=tmp_path / "none")
     with TestClient(create_app(settings)) as client:

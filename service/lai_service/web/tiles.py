@@ -129,9 +129,9 @@ def add_tiles(app: FastAPI, data: Path) -> None:
 
 def _broken(request: Request, error: Exception) -> JSONResponse:
     """Answer for a file that GDAL cannot read, whose message would show its path."""
-    name = request.query_params.get("url")
+    name = request.query_params.get("url", "a raster of this tile")
     return problem(
-        BrokenFileError(f"{name!r} is damaged or was just replaced; run lai-service repair")
+        BrokenFileError(f"{name} cannot be read: damaged, or just replaced; run lai-service repair")
     )
 
 
