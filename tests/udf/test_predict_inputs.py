@@ -375,6 +375,8 @@ def test_foreign_dimensions_are_refused(cube: xr.DataArray, known: str) -> None:
         {"calibration": 3},
         {"reflectance_scale": 0},
         {"reflectance_scale": "tenth"},
+        {"reflectance_scale": 10_000},
+        {"reflectance_offset": 1000},
         {"reflectance_offset": float("nan")},
         {"seed": -1},
         {"seed": 2**128},

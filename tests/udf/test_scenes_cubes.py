@@ -1,8 +1,11 @@
 """Time series in one file: both layouts give the same cube, and LAI date by date."""
 
+import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from fake_cubes import ANGLE_DEGREES, fake_cube, to_digital_numbers, with_bands
@@ -171,10 +174,11 @@ def test_one_date_without_a_dimension_t_needs_a_time(series: xr.DataArray, tmp_p
         read_cube(tmp_path / "series.nc", "2024-06-01")
 
 
-def test_scaling_may_differ_by_date(series: xr.DataArray) -> None:
+@pytest.mark.parametrize("kind", [str, np.datetime64, pd.Timestamp, dt.date.fromisoformat])
+def test_scaling_may_differ_by_date(series: xr.DataArray, kind: Callable[[str], object]) -> None:
     numbers = to_digital_numbers(series.sel(bands=list(BANDS)), offset_dn=0)
     numbers[1:] += 1000
-    stated = {"2024-06-03": -0.1}
+    stated = {kind("2024-06-03"): -0.1}
     cube = as_cube(numbers.rio.write_crs(32632), Declared(1e-4, stated)).to_array()
 
     np.testing.assert_allclose(cube.values, series.sel(bands=list(BANDS)).values, atol=6e-5)

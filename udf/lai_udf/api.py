@@ -137,7 +137,7 @@ def _resolution(cube: Cube, asked: int | None) -> int:
 
 def _choose_mask(cube: Cube, mask: str | None) -> xr.DataArray:
     """Return the cube as one array of reflectance, with the scene classes that are wanted."""
-    label = band_label(mask) if mask is not None else None
+    label = band_label(mask) if isinstance(mask, str) else None
     if mask is not None and label != SCENE_CLASS_BAND:
         raise MetadataError(
             parameter="mask", value=mask, expected="the scene classification, SCL, or None"

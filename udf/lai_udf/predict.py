@@ -121,7 +121,7 @@ class LaiError(ValueError):
         problem: what is wrong, and where; may be empty if `parameter` is enough.
         parameter: Python name of what the caller can set; None if there is nothing to set.
         value: what was given for it.
-        expected: what it must be.
+        expected: what it must be; None if it must not be given.
     """
 
     def __init__(
@@ -140,6 +140,8 @@ class LaiError(ValueError):
         """Return one sentence; `name` spells the parameter, such as `--offset` or `OFFSET=`."""
         if self.parameter is None:
             return self.problem
+        if self.problem and self.expected is None:
+            return f"{self.problem}; leave out {name(self.parameter)}"
         if self.problem:
             return f"{self.problem}; set {name(self.parameter)} to {self.expected}"
         return f"{name(self.parameter)} must be {self.expected}, not {self.value!r}"
@@ -209,8 +211,11 @@ class PredictOptions:
             "region": (self.region in ("known", "new"), '"known" or "new"'),
             "level": (is_number(self.level) and 0.5 <= self.level <= 0.95, "from 0.5 to 0.95"),
             "calibration": (points is None or type(points) is str, "the path of a file"),
-            "reflectance_scale": (is_number(scale) and scale > 0, "a number above 0"),
-            "reflectance_offset": (offset is None or is_number(offset), "a number"),
+            "reflectance_scale": (is_number(scale) and 0 < scale <= 1, "above 0 and at most 1"),
+            "reflectance_offset": (
+                offset is None or (is_number(offset) and offset < 1),
+                "a number below 1, such as -0.1",
+            ),
             "overlap": (is_whole(self.overlap, MAX_SEED), "a whole number of pixels"),
             "plausibility": (self.plausibility in ("auto", "off"), '"auto" or "off"'),
         }
@@ -1066,7 +1071,6 @@ def relate_to_field(
                 "own points belong to dates, and the cube has none: give it a dimension t",
                 parameter="calibration",
                 value=settings.calibration,
-                expected="left out where the cube has no dates",
             )
         mean, variance = load_own_points(settings.calibration, model).predict(day)
         # Own points measure the error of leaves, so bare soil, which has none, is not shifted.

@@ -3,6 +3,7 @@
 By its names and texts, and by the caller, who goes before what files and catalogues state.
 """
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -123,6 +124,27 @@ class Declared:
     resolution: int = 20
     reproject: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse what can be no scaling of reflectance."""
+        scale, offset = self.reflectance_scale, self.reflectance_offset
+        if not (scale is None or (is_finite(scale) and 0 < scale <= 1)):
+            raise UndeclaredScaleError(
+                parameter="reflectance_scale",
+                value=scale,
+                expected="a number above 0 and at most 1, such as 0.0001",
+            )
+        offsets = (
+            list(offset.values())
+            if isinstance(offset, Mapping)
+            else [0.0 if offset is None else offset]
+        )
+        if not (offsets and all(is_finite(each) and each < 1 for each in offsets)):
+            raise UndeclaredScaleError(
+                parameter="reflectance_offset",
+                value=offset,
+                expected="a number below 1, such as -0.1 or -1000, or one from each date on",
+            )
+
     def refuse_time(self, where: str) -> None:
         """Raise `MetadataError` where a time is declared of what has times of its own."""
         if self.datetime is not None:
@@ -130,7 +152,6 @@ class Declared:
                 f"{where} has times of its own",
                 parameter="datetime",
                 value=self.datetime,
-                expected="nothing",
             )
 
     def scaling(self, found: Scaling | None, *, time: str = "") -> Scaling | None:
@@ -158,9 +179,15 @@ class Declared:
                 parameter="reflectance_offset",
                 expected="one number",
             )
-        starts = sorted((utc(day, "offset"), n) for day, n in self.reflectance_offset.items())
+        starts = sorted((utc(str(day), "offset"), n) for day, n in self.reflectance_offset.items())
         given = [number for start, number in starts if _moment(start) <= _moment(time)]
         return given[-1] if given else 0.0
+
+
+def is_finite(value: object) -> bool:
+    """Return whether a value that a caller gives is a finite number, of Python or of numpy."""
+    number = value.item() if isinstance(value, np.ndarray | np.number) and not value.ndim else value
+    return type(number) in (int, float) and math.isfinite(number)  # type: ignore[arg-type]
 
 
 def _moment(time: str) -> np.datetime64:

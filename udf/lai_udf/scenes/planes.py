@@ -98,10 +98,10 @@ def _refuse_scaling_twice(band: xr.DataArray, declared: Declared, where: str) ->
         applied = band.encoding.get(attribute)
         if declares and applied not in (None, nothing):
             raise MetadataError(
-                f"{where} was decoded on opening ({attribute} {applied:g})",
+                f"{where} was decoded on opening ({attribute} {applied:g}), which "
+                "mask_and_scale=False prevents",
                 parameter=parameter,
                 value=value,
-                expected="nothing, or open the data with mask_and_scale=False",
             )
 
 
