@@ -51,6 +51,12 @@ def assert_same(lai: xr.Dataset, expected: xr.DataArray) -> None:
         np.testing.assert_allclose(values, expected.sel(bands=band).values, atol=1e-4)
 
 
+def without_dates(cube: xr.DataArray, band: str) -> xr.Dataset:
+    """Return a Dataset of which one variable is of the first date only."""
+    dataset = as_dataset(cube)
+    return dataset.assign({band: dataset[band].isel(t=0, drop=True)})
+
+
 def as_dataset(cube: xr.DataArray, names: dict[str, str] | None = None) -> xr.Dataset:
     planes = {str(b): cube.sel(bands=b, drop=True) for b in cube["bands"].values}
     return xr.Dataset({(names or {}).get(band, band): plane for band, plane in planes.items()})
@@ -72,6 +78,9 @@ LAYOUTS: dict[str, Any] = {
     ),
     "bands last": lambda cube: cube.transpose("t", "y", "x", "bands"),
     "lazy": lambda cube: cube.chunk(t=1, y=33, x=41),
+    "SCL beside a stack": lambda cube: xr.Dataset(
+        {"reflectance": cube.drop_sel(bands="SCL"), "scl": cube.sel(bands="SCL", drop=True)}
+    ),
 }
 
 
@@ -377,6 +386,9 @@ def test_mask_can_be_left_out(cube: xr.DataArray) -> None:
         (lambda cube: xr.concat([cube, cube.sel(bands=["B02"])], "bands"), MetadataError, None),
         (lambda cube: np.ones(3), LaiUdfError, "data"),
         (lambda cube: cube.isel(y=[0], x=[0]), GridError, "resolution"),
+        (lambda cube: xr.Dataset({"mean": cube, "deviation": cube}), MetadataError, None),
+        (lambda cube: without_dates(cube, "SCL"), MetadataError, None),
+        (lambda cube: without_dates(cube, "B05"), MetadataError, None),
     ],
     ids=[
         "crs",
@@ -389,6 +401,9 @@ def test_mask_can_be_left_out(cube: xr.DataArray) -> None:
         "twice",
         "numpy",
         "one pixel",
+        "two stacks",
+        "classes of one date",
+        "a band of one date",
     ],
 )
 def test_what_is_no_cube_is_refused_before_any_work(
@@ -407,7 +422,14 @@ def test_what_is_no_cube_is_refused_before_any_work(
         {"samples": 1},
         {"variables": ["NDVI"]},
         {"mask": "B02"},
+        {"mask": True},
         {"scale": -1.0},
+        {"scale": 10_000},
+        {"scale": "0.0001"},
+        {"offset": 1000},
+        {"offset": "-0.1"},
+        {"offset": [-0.1, 0.0]},
+        {"offset": {}},
         {"region": "moon"},
         {"level": 2},
     ],

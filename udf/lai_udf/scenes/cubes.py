@@ -18,7 +18,7 @@ import xarray as xr
 
 from lai_udf.errors import Faults, MetadataError, MissingBandError, UnreadableProductError
 from lai_udf.grid import Grid, find_crs, find_grid
-from lai_udf.predict import BANDS
+from lai_udf.predict import ANGLES, BANDS
 from lai_udf.scenes.labels import LABELS, label_once, names_in_order
 from lai_udf.scenes.metadata import Declared, Offset, Scaled, Scaling, SceneMetadata, utc
 from lai_udf.scenes.planes import Plane, decode_plane, read_plane
@@ -277,18 +277,33 @@ def _band_planes(
             if not places:  # rioxarray's `band_as_variable` calls them band_1, band_2, …
                 places = label_once([str(v.attrs.get("long_name")) for v in variables], name)
             return {label: variables[i] for label, i in places.items()}
-        data = stacked[0].assign_attrs({**data.attrs, **stacked[0].attrs})
+        if len(stacked) > 1:
+            names = ", ".join(str(each.name) for each in stacked)
+            raise MetadataError(f"{name} has several variables of bands ({names}): select one")
+        others = data.drop_vars(str(stacked[0].name))
+        array = stacked[0].assign_attrs({**data.attrs, **stacked[0].attrs})
+        beside = [str(key) for key in others.data_vars]  # such as SCL, which has another type
+        places = label_once([*_names_of_bands(array, declared, name), *beside], name)
+        variables = [*_split(array), *others.data_vars.values()]
+        return {label: variables[i] for label, i in places.items()}
     if "bands" not in data.dims:
         raise MissingBandError(
             f"{name} has no dimension of bands, only {', '.join(map(str, data.dims))}: "
             f"name the variables {' '.join(BANDS)}, or give one variable with a dimension `bands`"
         )
-    planes = {}
-    for label, i in label_once(_names_of_bands(data, declared, name), name).items():
-        plane = data.isel(bands=i).drop_vars("bands", errors="ignore")
-        plane.attrs |= _scaling_of_one(data.attrs, data.sizes["bands"], i)
-        plane.encoding |= _scaling_of_one(data.encoding, data.sizes["bands"], i)
-        planes[label] = plane
+    planes = _split(data)
+    places = label_once(_names_of_bands(data, declared, name), name)
+    return {label: planes[i] for label, i in places.items()}
+
+
+def _split(array: xr.DataArray) -> list[xr.DataArray]:
+    """Return the bands along a dimension, each with its own scaling."""
+    size, planes = array.sizes["bands"], []
+    for i in range(size):
+        plane = array.isel(bands=i).drop_vars("bands", errors="ignore")
+        plane.attrs |= _scaling_of_one(array.attrs, size, i)
+        plane.encoding |= _scaling_of_one(array.encoding, size, i)
+        planes.append(plane)
     return planes
 
 
@@ -341,6 +356,9 @@ def _times(
         size = next(band.sizes["t"] for band in bands.values() if "t" in band.dims)
         if size == 0:
             raise MetadataError(f"{name} has no date: its axis of time is empty")
+        whole = [label for label in bands if label not in ANGLES and "t" not in bands[label].dims]
+        if whole and size > 1:
+            raise MetadataError(f"{name}: {', '.join(whole)} lacks the dates of the other bands")
     else:
         bands = {
             label: band.drop_vars("t", errors="ignore").expand_dims("t")
