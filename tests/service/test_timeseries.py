@@ -26,6 +26,7 @@ from lai_service.api import timeseries
 from lai_service.files import curves, observations
 from lai_service.files.observations import observe
 from lai_service.files.pixels import physical
+from lai_udf.bundle import Bundle
 from lai_udf.scenes.metadata import CALLER
 
 # rasterio 1.4 multiplies transforms with `*`, which affine 3 announces to deprecate.
@@ -391,12 +392,14 @@ def test_parcels_far_apart_are_read_apart(
 def test_interval_of_a_field_mean_keeps_only_what_pixels_share(
     writer: TestClient, make_result: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(curves, "_shared_by_model", lambda paths: {("m", "1.0.0"): 0.25})
+    contract = {"calibration": {"variables": {"LAI": {"shared": 0.25}}}}
+    assets = {"model": {"file:checksum": "1220aa"}}
+    model = Bundle(Path("m.zip"), {"properties": {"lai:contract": contract}, "assets": assets})
+    monkeypatch.setattr(curves, "_opened", lambda paths: (model,))
     facts = {"laiq:target": "field", "laiq:model_id": "m"}
-    for number, version in enumerate(("1.0.0", "0.9.0")):
-        folder = make_result(
-            f"f{number}", "2024-06-21T10:36:31Z", **facts, **{"laiq:model_version": version}
-        )
+    for version, checksum in (("1.0.0", "1220aa"), ("0.9.0", "1220bb")):
+        made = {"laiq:model_version": version, "laiq:model_checksum": checksum}
+        folder = make_result(f"f{checksum}", "2024-06-21T10:36:31Z", **facts, **made)
         assert writer.post("/publish", json={"directory": str(folder)}).status_code == 201
 
     def width(model: str, side: int) -> float:

@@ -23,7 +23,7 @@ from rasterio.warp import transform
 from rasterio.windows import Window
 
 from lai_udf.atomic import new_files
-from lai_udf.bundle import open_bundle
+from lai_udf.bundle import Bundle, open_bundle
 from lai_udf.errors import OwnPointsError
 from lai_udf.own_points import Point
 from lai_udf.predict import (
@@ -265,19 +265,26 @@ def interval_of_mean(
     return np.minimum(np.maximum(lai - margin, 0.0), lai), lai + margin
 
 
-def shared_error(results: Sequence[LaiResult]) -> float | None:
-    """Return the shared part of the error, 0-1, of the bundle that made results, where it is ours.
+def shared_error(results: Sequence[LaiResult], bundles: Sequence[Bundle] = ()) -> float | None:
+    """Return the shared part of the error, 0-1, of the bundle that made results, where it is known.
 
-    None where the shipped bundle did not make all of them, or does not state it, and where they aim
-    at SL2P, whose bounds lie about field LAI, not about the mean shown.
+    None where no known bundle made all of them, or it does not state it, and where they aim at
+    SL2P, whose bounds lie about field LAI, not about the mean shown.
+
+    Args:
+        results: of one series.
+        bundles: that are known; none = the shipped one.
     """
-    bundle = open_bundle()
+    targets = {item.properties.get("laiq:target") or item.tags.get("TARGET") for item in results}
+    if targets != {"field"}:
+        return None
     made_by = {
         str(item.properties.get("laiq:model_checksum") or item.tags.get("MODEL_CHECKSUM"))
         for item in results
     }
-    targets = {item.properties.get("laiq:target") or item.tags.get("TARGET") for item in results}
-    variables = bundle.contract.get("calibration", {}).get("variables", {})
-    shared = variables.get("LAI", {}).get("shared")
-    is_ours = made_by == {bundle.checksum} and targets == {"field"}
-    return float(shared) if shared is not None and is_ours else None
+    for bundle in bundles or (open_bundle(),):
+        variables = bundle.contract.get("calibration", {}).get("variables", {})
+        shared = variables.get("LAI", {}).get("shared")
+        if made_by == {bundle.checksum} and shared is not None:
+            return float(shared)
+    return None

@@ -28,7 +28,7 @@ from lai_service.files.curves import (
     SmoothedDate,
     SmoothedPlace,
     narrowed,
-    shared_error,
+    shared_part,
     smooth_place,
 )
 from lai_service.files.observations import (
@@ -219,7 +219,7 @@ def _read(
     observed = [result for result in results if "gap_days" not in result.item["assets"]]
     results = observed or results
     chosen, settings, others = choose(results, asked)
-    shared = shared_error(settings, bundles)
+    shared = shared_part(chosen, bundles)
 
     def read(unusable: int) -> list[list[Observation]]:
         exclude = unusable if asked.exclude_flags is None else asked.exclude_flags

@@ -12,36 +12,26 @@ from pathlib import Path
 
 import numpy as np
 
-from lai_service.files.observations import Observation, ResultGroup
+from lai_service.files.observations import Observation, PublishedResult
+from lai_udf.bundle import Bundle, open_bundle
+from lai_udf.calibration import interval_of_mean, shared_error
 
 
 @lru_cache(maxsize=8)
-def _shared_by_model(bundles: tuple[Path, ...]) -> dict[tuple[str, str], float]:
-    """Return the shared part of the error by id and version of the models."""
-    from lai_udf.bundle import open_bundle  # only who has field LAI needs the models
-
-    found = [open_bundle(path) for path in bundles] or [open_bundle()]
-    shared = {}
-    for bundle in found:
-        variables = (bundle.contract.get("calibration") or {}).get("variables") or {}
-        if "shared" in (variables.get("LAI") or {}):
-            shared[bundle.model_id, bundle.version] = float(variables["LAI"]["shared"])
-    return shared
+def _opened(bundles: tuple[Path, ...]) -> tuple[Bundle, ...]:
+    return tuple(map(open_bundle, bundles)) or (open_bundle(),)
 
 
-def shared_error(settings: ResultGroup, bundles: tuple[Path, ...]) -> float | None:
-    """Return the share of the error variance that all pixels have in common.
+def shared_part(results: Sequence[PublishedResult], bundles: tuple[Path, ...]) -> float | None:
+    """Return the share of the error variance that all pixels have in common, if it is known.
 
     Args:
-        settings: of the series.
+        results: of one series.
         bundles: models known here; none = the shipped one.
-
-    Returns:
-        0 to 1; None where LAI does not aim at field LAI, or the model is not known.
     """
-    if settings.target != "field":
+    if results[0].chosen_by.target != "field":  # only who has field LAI needs the models
         return None
-    return _shared_by_model(bundles).get((settings.model, settings.model_version))
+    return shared_error(results, _opened(bundles))
 
 
 def narrowed(
@@ -51,11 +41,9 @@ def narrowed(
 
     Args:
         series: of one place.
-        shared: see `shared_error`.
+        shared: see `shared_part`.
         resolution_m: pixel size, metres.
     """
-    from lai_udf.calibration import interval_of_mean
-
     numbers = [(row.lai, row.lower, row.upper, row.pixels) for row in series]
     lai, lower, upper, pixels = np.array(numbers, np.float64).reshape(-1, 4).T
     ends = interval_of_mean(lai, lower, upper, pixels * (resolution_m / 20) ** 2, shared)
