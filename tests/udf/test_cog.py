@@ -10,7 +10,7 @@ import pystac
 import pytest
 import rasterio
 import rioxarray
-from fake_products import BANDS, make_dn, write_multiband, write_raster
+from fake_products import write_raster
 from rasterio.windows import Window
 from rio_cogeo.cogeo import cog_validate
 
@@ -19,15 +19,12 @@ from lai_udf.cog import ENCODINGS, LaiCogWriter, write_lai_cogs
 from lai_udf.errors import (
     EncodingError,
     GridError,
-    MetadataError,
     OutputNotWritableError,
     RasterError,
 )
 from lai_udf.grid import Grid
-from lai_udf.predict import ALL_OUTPUT_BANDS, ANGLES, OUTPUT_BANDS, VARIABLES
+from lai_udf.predict import ALL_OUTPUT_BANDS, OUTPUT_BANDS, VARIABLES
 from lai_udf.results import read_lai_cogs, read_lai_geotiff
-from lai_udf.scenes.geotiff import write_scene_geotiff
-from lai_udf.scenes.read import read_scene
 
 # rioxarray and odc-geo still multiply transforms with `*`, which affine 3.1 is about to deprecate
 AFFINE_3 = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -285,41 +282,3 @@ def test_encodings_are_those_of_the_contract():
     assert {band: ENCODINGS[band].scale for band in VARIABLES} == {
         name: variable.scale for name, variable in VARIABLES.items()
     }
-
-
-def test_a_scene_goes_to_disk_and_back(tmp_path, rng):
-    dn = make_dn()
-    dn["B02"][0, 0] = 0
-    scene = read_scene(write_multiband(tmp_path / "first.tif", dn))
-    extra = np.stack([
-        rng.integers(0, 12, scene.shape[1:]),
-        *(rng.uniform(0, high, scene.shape[1:]) for high in (80, 360, 12, 360)),
-    ]).astype("float32")  # fmt: skip
-    grid = Grid.of_data_array(scene, "scene")
-    full = grid.to_data_array(
-        np.concatenate([scene.values, extra]), (*BANDS, "SCL", *ANGLES), scene.attrs
-    )
-    back = read_scene(write_scene_geotiff(full, tmp_path / "sim" / "second.tif"))
-    assert tuple(back.bands.values) == (*BANDS, "SCL", *ANGLES)
-    np.testing.assert_allclose(back.values[:10], scene.values, atol=1e-6)
-    np.testing.assert_array_equal(back.values[10], extra[0])
-    np.testing.assert_allclose(back.values[11:], extra[1:], atol=0.0051)
-    assert back.attrs == scene.attrs
-    assert [path.name for path in (tmp_path / "sim").iterdir()] == ["second.tif"]
-
-
-def test_a_scene_keeps_very_dark_pixels_apart_from_no_data(tmp_path):
-    scene = read_scene(write_multiband(tmp_path / "first.tif", make_dn()))
-    scene.values[3, 4, 5] = -0.25
-    back = read_scene(write_scene_geotiff(scene, tmp_path / "dark.tif"))
-    assert back.values[3, 4, 5] == pytest.approx(-0.0999, abs=1e-6)
-
-
-def test_a_scene_in_digital_numbers_or_without_time_is_refused(tmp_path):
-    scene = read_scene(write_multiband(tmp_path / "first.tif", make_dn()))
-    with pytest.raises(EncodingError):
-        write_scene_geotiff((scene * 1e4).assign_attrs(scene.attrs), tmp_path / "dn.tif")
-    scene.attrs.clear()
-    with pytest.raises(MetadataError):
-        write_scene_geotiff(scene, tmp_path / "no.tif")
-    assert not (tmp_path / "dn.tif").exists()

@@ -11,16 +11,19 @@ from rasterio.windows import Window
 
 from lai_udf.errors import (
     EmptySceneError,
+    EncodingError,
     GridError,
     MetadataError,
     MissingBandError,
     UndeclaredScaleError,
     UnreadableProductError,
 )
+from lai_udf.grid import Grid
 from lai_udf.identity import RunOptions
 from lai_udf.predict import ANGLES
 from lai_udf.predict import BANDS as CONTRACT_BANDS
 from lai_udf.run import run_all
+from lai_udf.scenes.geotiff import write_scene_geotiff
 from lai_udf.scenes.labels import band_label
 from lai_udf.scenes.read import open_scene, read_scene
 
@@ -317,3 +320,41 @@ def test_offset_of_a_real_baseline_4_chip_is_taken_off(shared_data: Path):
         dn = dataset.read(window=Window(100, 100, 64, 64)).astype(float)
     np.testing.assert_allclose(scene.values, (dn - 1000) / 10000, atol=1e-6)
     assert scene.attrs["processing_baseline"] == "04.00"
+
+
+def test_a_scene_goes_to_disk_and_back(tmp_path, rng):
+    dn = make_dn()
+    dn["B02"][0, 0] = 0
+    scene = read_scene(write_multiband(tmp_path / "first.tif", dn))
+    extra = np.stack([
+        rng.integers(0, 12, scene.shape[1:]),
+        *(rng.uniform(0, high, scene.shape[1:]) for high in (80, 360, 12, 360)),
+    ]).astype("float32")  # fmt: skip
+    grid = Grid.of_data_array(scene, "scene")
+    full = grid.to_data_array(
+        np.concatenate([scene.values, extra]), (*BANDS, "SCL", *ANGLES), scene.attrs
+    )
+    back = read_scene(write_scene_geotiff(full, tmp_path / "sim" / "second.tif"))
+    assert tuple(back.bands.values) == (*BANDS, "SCL", *ANGLES)
+    np.testing.assert_allclose(back.values[:10], scene.values, atol=1e-6)
+    np.testing.assert_array_equal(back.values[10], extra[0])
+    np.testing.assert_allclose(back.values[11:], extra[1:], atol=0.0051)
+    assert back.attrs == scene.attrs
+    assert [path.name for path in (tmp_path / "sim").iterdir()] == ["second.tif"]
+
+
+def test_a_scene_keeps_very_dark_pixels_apart_from_no_data(tmp_path):
+    scene = read_scene(write_multiband(tmp_path / "first.tif", make_dn()))
+    scene.values[3, 4, 5] = -0.25
+    back = read_scene(write_scene_geotiff(scene, tmp_path / "dark.tif"))
+    assert back.values[3, 4, 5] == pytest.approx(-0.0999, abs=1e-6)
+
+
+def test_a_scene_in_digital_numbers_or_without_time_is_refused(tmp_path):
+    scene = read_scene(write_multiband(tmp_path / "first.tif", make_dn()))
+    with pytest.raises(EncodingError):
+        write_scene_geotiff((scene * 1e4).assign_attrs(scene.attrs), tmp_path / "dn.tif")
+    scene.attrs.clear()
+    with pytest.raises(MetadataError):
+        write_scene_geotiff(scene, tmp_path / "no.tif")
+    assert not (tmp_path / "dn.tif").exists()

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import openeo
 import pytest
+from backend import udfs
 from openeo.rest.datacube import DataCube
 from typer.testing import CliRunner
 
-from backend import udfs
 from lai_udf.check import check_graph
 from lai_udf.cli import app
 from lai_udf.errors import LaiGraphError
