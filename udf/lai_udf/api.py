@@ -18,10 +18,9 @@ import xarray as xr
 from lai_udf.bundle import open_bundle
 from lai_udf.cog import ENCODINGS, describe_variable, write_lai_cogs
 from lai_udf.errors import EncodingError, GridError, MetadataError, name_as_keyword
-from lai_udf.guard import era, judge_in_time, locate, sample_pixels, thinning
+from lai_udf.guard import group_dates, judge_dates, report_wrong, thinning
 from lai_udf.identity import RunOptions
 from lai_udf.predict import (
-    BANDS,
     BLOCK_PX,
     HALO_PX,
     NO_DATA_NEAR,
@@ -116,8 +115,8 @@ def estimate(
     judged = None
     known = cube.offset_is_known
     if plausibility != "off" and not (cube.scaling_is_known or (known and scale is not None)):
-        facts: dict[str, Any] = {"offset_is_known": known, "scale": cube.scalings[0].scale}
-        judged = partial(judge_dates, groups=_groups(cube), **facts)
+        scale = cube.scalings[0].scale
+        judged = partial(judge_dates, groups=group_dates(cube), offset_is_known=known, scale=scale)
     work = _estimate_now if array.chunks is None else _estimate_lazily
     values = work(array, context, options.output_bands(), judged)
     return _describe(values, cube, options, options.provenance(bundle), data)
@@ -150,17 +149,6 @@ def _choose_mask(cube: Cube, mask: str | None) -> xr.DataArray:
     return array
 
 
-def _groups(cube: Cube) -> list[list[int]]:
-    """Return the dates that are judged together."""
-    eras: dict[str, list[int]] = {}
-    dates = range(cube.size) if cube.times is None else np.argsort(cube.times, kind="stable")
-    for date in map(int, dates):
-        time = "" if cube.times is None else str(cube.times[date])
-        origin = cube.planes[BANDS[0]].scaling(date).found
-        eras.setdefault(era(origin if "baseline" in origin else "", time), []).append(date)
-    return list(eras.values())
-
-
 def _estimate_now(
     array: xr.DataArray,
     context: Mapping[str, Any],
@@ -185,28 +173,6 @@ def _estimate_now(
 def _time_of(array: xr.DataArray, date: int) -> str:
     """Return the time of a date, by which own points are weighed; empty where it is unknown."""
     return str(array["t"].values[date]) if array["t"].dtype.kind == "M" else ""
-
-
-def judge_dates(
-    array: xr.DataArray,
-    groups: list[list[int]],
-    **known: Any,  # noqa: ANN401
-) -> dict[int, LaiInputError]:
-    """Return what is wrong with the scaling of dates of reflectance (t, bands, y, x), by group."""
-    wrong: dict[int, LaiInputError] = {}
-    for group in groups:
-        samples = {date: sample_pixels(array.isel(t=date)) for date in group}
-        wrong |= judge_in_time(samples, **known)
-    return wrong
-
-
-def report_wrong(wrong: Mapping[int, LaiInputError], count: int) -> None:
-    """Raise where every date is wrong, warn where some are."""
-    for error in dict.fromkeys(wrong.values()):
-        if len(wrong) == count:
-            raise name_as_keyword(locate(error, "the cube"))
-        dates = sum(other is error for other in wrong.values())
-        LOG.warning("%d of %d dates have no LAI: %s", dates, count, name_as_keyword(error))
 
 
 def _nothing(bands: Sequence[str], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

@@ -14,8 +14,10 @@ import numpy.typing as npt
 import xarray as xr
 from rasterio.windows import Window
 
+from lai_udf.errors import name_as_keyword
 from lai_udf.predict import BANDS, MAX_REFLECTANCE, VISIBLE_BANDS, LaiError, LaiInputError
-from lai_udf.scenes.source import SceneSource
+from lai_udf.scenes.cubes import Cube
+from lai_udf.scenes.source import LOG, SceneSource
 
 OFFSET_DAY = "2022-01-25"  # day from which ESA delivers products of baseline 04.00 and later
 MIN_DATES = 8  # dates of a part of a series that is judged by itself; fewer may all be hazy
@@ -154,20 +156,48 @@ def judge_in_time(
     All dates together, then each half by itself, as long as it has enough dates: where the scaling
     changes within a series, all of them together look right.
     """
-    numbers = list(samples)
-    pixels = join(samples.values())
+    how: dict[str, Any] = {"offset_is_known": offset_is_known, "scale": scale}
+    numbers, pixels = list(samples), join(samples.values())
     classes = pixels[len(BANDS)] if len(pixels) > len(BANDS) else None
-    wrong = find_wrong_scaling(
-        pixels[: len(BANDS)], classes, offset_is_known=offset_is_known, scale=scale
-    )
-    if wrong is not None:
-        return dict.fromkeys(numbers, wrong)
+    error = find_wrong_scaling(pixels[: len(BANDS)], classes, **how)
+    if error is not None:
+        return dict.fromkeys(numbers, error)
     half = len(numbers) // 2
-    found: dict[int, LaiInputError] = {}
+    wrong: dict[int, LaiInputError] = {}
     for part in (numbers[:half], numbers[half:]) if half >= MIN_DATES else ():
-        own = {number: samples[number] for number in part}
-        found |= judge_in_time(own, offset_is_known=offset_is_known, scale=scale)
-    return found
+        wrong |= judge_in_time({number: samples[number] for number in part}, **how)
+    return wrong
+
+
+def group_dates(cube: Cube) -> list[list[int]]:
+    """Return the dates that are judged together."""
+    eras: dict[str, list[int]] = {}
+    dates = range(cube.size) if cube.times is None else np.argsort(cube.times, kind="stable")
+    for date in map(int, dates):
+        time = "" if cube.times is None else str(cube.times[date])
+        origin = cube.planes[BANDS[0]].scaling(date).found
+        eras.setdefault(era(origin if "baseline" in origin else "", time), []).append(date)
+    return list(eras.values())
+
+
+def judge_dates(
+    array: xr.DataArray, groups: list[list[int]], *, offset_is_known: bool, scale: float
+) -> dict[int, LaiInputError]:
+    """Return what is wrong with the scaling of dates of reflectance (t, bands, y, x), by group."""
+    wrong: dict[int, LaiInputError] = {}
+    for group in groups:
+        samples = {date: sample_pixels(array.isel(t=date)) for date in group}
+        wrong |= judge_in_time(samples, offset_is_known=offset_is_known, scale=scale)
+    return wrong
+
+
+def report_wrong(wrong: Mapping[int, LaiInputError], count: int) -> None:
+    """Raise where every date is wrong, warn where some are."""
+    for error in dict.fromkeys(wrong.values()):
+        if len(wrong) == count:
+            raise name_as_keyword(locate(error, "the cube"))
+        dates = sum(other is error for other in wrong.values())
+        LOG.warning("%d of %d dates have no LAI: %s", dates, count, name_as_keyword(error))
 
 
 def era(baseline: str, datetime: str) -> str:
