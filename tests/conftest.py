@@ -17,15 +17,29 @@ hypothesis.settings.register_profile("explore", max_examples=500, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
-FIRST = ("tests/end_to_end/", "tests/notebooks/", "tests/training/", "tests/backend/")
+FIRST = (
+    "tests/backend/",
+    "tests/end_to_end/",
+    "tests/notebooks/",
+    "tests/training/",
+    "tests/udf/",
+    "tests/service/",
+)
 """What takes longest: begun last, it would leave the other processes idle."""
+TOGETHER = ("tests/backend/", "tests/end_to_end/")
+"""Folders whose files share a server: a second process would start it again."""
+APART = ("tests/backend/test_sandbox.py",)
+"""Files of them that start their own."""
 
 
 class FoldersThenFiles(LoadFileScheduling):  # type: ignore[misc]
-    """Gives whole files to the processes; those of `end_to_end` share servers and go to one."""
+    """Gives whole files to the processes, and what shares servers to one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return FIRST[0] if nodeid.startswith(FIRST[0]) else str(super()._split_scope(nodeid))
+        file = str(super()._split_scope(nodeid))
+        if file in APART:
+            return file
+        return next((folder for folder in TOGETHER if file.startswith(folder)), file)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -42,13 +56,26 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+ONE_THREAD = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Give each process one thread: there are more processes than cores, and threads would spin."""
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what takes longest first."""
 
     def rank(item: pytest.Item) -> int:
-        found = [number for number, folder in enumerate(FIRST) if item.nodeid.startswith(folder)]
-        return found[0] if found else len(FIRST)
+        numbers = (n for n, folder in enumerate(FIRST) if item.nodeid.startswith(folder))
+        return next(numbers, len(FIRST))
 
     items.sort(key=rank)
 
