@@ -1,9 +1,15 @@
-"""An openEO back-end for one machine: the unmodified `openeo` client connects to it."""
+"""An openEO back-end for one machine: the unmodified `openeo` client connects to it.
+
+`BackendSettings` is imported when it is first asked for: the process of a UDF starts without it.
+"""
 
 import logging
+from typing import TYPE_CHECKING
 
 from lai_backend.errors import LaiBackendError
-from lai_backend.settings import BackendSettings
+
+if TYPE_CHECKING:
+    from lai_backend.settings import BackendSettings
 
 __all__ = ["BackendSettings", "LaiBackendError"]
 
@@ -11,3 +17,11 @@ __all__ = ["BackendSettings", "LaiBackendError"]
 logging.getLogger("openeo_processes_dask.process_implementations").addFilter(
     lambda record: not record.getMessage().startswith("Did not load machine learning")
 )
+
+
+def __getattr__(name: str) -> object:
+    if name == "BackendSettings":
+        from lai_backend.settings import BackendSettings
+
+        return BackendSettings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
