@@ -1,7 +1,6 @@
 """Areas become tiles, tiles and a period become jobs, and nothing is planned twice."""
 
 import datetime as dt
-import json
 from pathlib import Path
 
 import geopandas as gpd
@@ -183,13 +182,28 @@ def test_a_plan_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def plan(folder: Path, *options: str) -> tuple[int, str]:
+    """Print the plan of one square."""
+    areas = folder / "areas.geojson"
+    table(field(1.0, 43.5)).to_file(areas)
+    result = CliRunner().invoke(
+        app, ["produce", str(areas), str(folder / "out"), "--dry-run", *options]
+    )
+    return result.exit_code, result.output
+
+
 def test_a_period_that_is_empty_is_reported_by_the_names_of_the_options(tmp_path):
-    areas = tmp_path / "areas.geojson"
-    square = [[1.0, 43.5], [1.1, 43.5], [1.1, 43.6], [1.0, 43.6], [1.0, 43.5]]
-    geometry = {"type": "Polygon", "coordinates": [square]}
-    feature = {"type": "Feature", "properties": {}, "geometry": geometry}
-    areas.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    period = ["--from", "2025-01-01", "--to", "2024-01-01"]
-    result = CliRunner().invoke(app, ["produce", str(areas), str(tmp_path / "out"), *period])
-    assert result.exit_code == 1
-    assert "--to must be a day after 2025-01-01" in " ".join(result.output.split())
+    code, output = plan(tmp_path, "--from", "2025-01-01", "--to", "2024-01-01")
+    assert code == 1
+    assert "--to must be a day after 2025-01-01" in " ".join(output.split())
+
+
+def test_a_collection_without_scene_classes_and_angles_is_other_jobs(tmp_path):
+    period = ("--from", "2024-06-01", "--to", "2024-07-01")
+    usual, bare = (
+        plan(tmp_path, *period, *options)[1].split()[-1]
+        for options in ((), ("--auxiliary-bands", ""))
+    )
+    assert usual.startswith("lai_32631")
+    assert bare.rpartition("_")[0] == usual.rpartition("_")[0]
+    assert bare != usual

@@ -33,6 +33,10 @@ def produce(
         int | None, typer.Option(min=1, help="Gap-filled series with a date every so many days.")
     ] = None,
     collection: option.Collection = None,
+    auxiliary_bands: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Of SCL and angles, what the collection has ('' = no)."),
+    ] = None,
     scale: option.Scale = None,
     offset: option.Offset = None,
     job_options: option.JobOptions = None,
@@ -59,6 +63,9 @@ def produce(
     }
     further = {
         "collection": collection,
+        "auxiliary_bands": None
+        if auxiliary_bands is None
+        else [name.strip() for name in auxiliary_bands.split(",") if name.strip()],
         "reflectance_scale": scale,
         "reflectance_offset": offset,
         "step_days": step_days,

@@ -241,7 +241,7 @@ def lai_from_collection(
             outside are no data; within one UTM zone.
         temporal_extent: first day and the day after the last one, ISO 8601.
         collection: id of the collection.
-        auxiliary_bands: scene classes and angles to load; those that the collection has.
+        auxiliary_bands: scene classes and angles to load, of those that the collection has.
         reflectance_scale: see `lai_cube`; by default digital numbers without offset.
         resolution: 20, or 10 m: the 20 m bands come by nearest neighbour, as the network requires.
         step_days: smooth LAI over time and give it every so many days from the first day on, see
@@ -252,7 +252,8 @@ def lai_from_collection(
         The LAI cube; with `step_days` that of `lai_udf.series`.
 
     Raises:
-        LaiGraphError: an extent that is no bounding box; a window no back-end would treat well.
+        LaiGraphError: an extent that is no bounding box; a window no back-end would treat well; a
+            band that the collection lacks.
         lai_udf.predict.LaiInputError: a setting that the UDF would refuse.
     """
     if (spatial_extent is None) == (geometry is None):
@@ -267,14 +268,24 @@ def lai_from_collection(
     settings["resolution"] = resolution
 
     def load(bands: Sequence[str] | Parameter, method: str) -> openeo.DataCube:
-        cube = openeo.DataCube.load_collection(
-            collection,
-            connection=connection,
-            spatial_extent=extent,
-            temporal_extent=temporal_extent,
-            bands=bands if isinstance(bands, Parameter) else list(bands),
-            fetch_metadata=connection is not None,
-        )
+        names = bands if isinstance(bands, Parameter) else list(bands)
+        try:
+            cube = openeo.DataCube.load_collection(
+                collection,
+                connection=connection,
+                spatial_extent=extent,
+                temporal_extent=temporal_extent,
+                bands=names,
+                fetch_metadata=connection is not None,
+            )
+        except ValueError as error:  # of the client, for a band that the collection lacks
+            needed = bands is BANDS
+            raise LaiGraphError(
+                f"{collection}: {error}",
+                parameter="collection" if needed else "auxiliary_bands",
+                value=collection if needed else names,
+                expected="one with the ten bands" if needed else "bands that the collection has",
+            ) from error
         return cube.resample_spatial(resolution=resolution, method=method)
 
     # At 20 m the 10 m bands are the mean of 2 x 2 pixels.
