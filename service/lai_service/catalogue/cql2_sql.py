@@ -54,22 +54,16 @@ def joined(separator: str, parts: Sequence[Sql]) -> Sql:
     return Sql(separator.join(part.text for part in parts), params, "truth")
 
 
-def filter_to_sql(expression: object) -> Sql:
-    """Translate a CQL2 JSON expression into a condition.
+def filter_to_sql(node: object, depth: int = 0) -> Sql:
+    """Translate a CQL2 JSON expression into a condition for a WHERE clause.
 
     Args:
-        expression: CQL2 JSON, an object or a boolean.
-
-    Returns:
-        A condition for a WHERE clause.
+        node: an object or a boolean.
+        depth: how deep it is nested.
 
     Raises:
         FilterError: the expression is malformed or uses what is not supported.
     """
-    return _truth(expression, 0)
-
-
-def _truth(node: object, depth: int) -> Sql:
     if depth > MAX_DEPTH:
         raise FilterError(f"the filter is nested more than {MAX_DEPTH} deep")
     if isinstance(node, bool):
@@ -94,13 +88,13 @@ def _operator(node: object) -> tuple[str, list[Any]]:
 def _connect(operator: str, args: list[Any], depth: int) -> Sql:
     if not args:
         return Sql("1" if operator == "and" else "0", kind="truth")
-    whole = joined(f" {operator} ", [_truth(arg, depth) for arg in args])
+    whole = joined(f" {operator} ", [filter_to_sql(arg, depth) for arg in args])
     return Sql(f"({whole.text})", whole.params, "truth")
 
 
 def _negate(operator: str, args: list[Any], depth: int) -> Sql:
     (arg,) = _exactly(1, operator, args)
-    part = _truth(arg, depth)
+    part = filter_to_sql(arg, depth)
     return Sql(f"(not {part.text})", part.params, "truth")
 
 

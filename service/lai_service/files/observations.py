@@ -246,7 +246,7 @@ def observe(
     results: Sequence[PublishedResult],
     places: Sequence[BaseGeometry],
     exclude_flags: int,
-    min_valid_fraction: float,
+    least: float,
 ) -> list[list[Observation]]:
     """Read the LAI of places, in order of time.
 
@@ -254,7 +254,7 @@ def observe(
         results: those of one series.
         places: points, polygons and multipolygons in degrees.
         exclude_flags: bits of LAI_FLAGS that make a pixel unusable.
-        min_valid_fraction: least usable share of a place that has a mean.
+        least: usable share of a place that has a mean.
 
     Returns:
         A list for every place.
@@ -274,36 +274,27 @@ def observe(
             f"{len(groups)} dates of these places are more than {MAX_READ_PIXELS} pixels; give a "
             "shorter time or smaller places"
         )
+
+    def look(shapes: Sequence[BaseGeometry], share: Sequence[LaiResult]) -> list[Overpass]:
+        overpasses = observe_zones(
+            shapes, "EPSG:4326", share, exclude_flags=exclude_flags, min_valid_share=least
+        )
+        return list(overpasses)
+
     with ThreadPoolExecutor(_THREADS) as readers:
         for batch, _ in batches:
             shapes = [places[number] for number in batch]
-            look = partial(_look, shapes, exclude_flags, min_valid_fraction)
             shares = [
                 [result for group in groups[first::_THREADS] for result in group]
                 for first in range(_THREADS)
             ]
-            overpasses = [one for some in readers.map(look, shares) for one in some]
+            overpasses = [
+                one for some in readers.map(partial(look, shapes), shares) for one in some
+            ]
             for overpass in sorted(overpasses, key=lambda one: one.datetime):
                 for position in overpass.met:
                     found[batch[position]].append(_observation(overpass, int(position)))
     return found
-
-
-def _look(
-    places: Sequence[BaseGeometry],
-    exclude_flags: int,
-    min_valid_fraction: float,
-    results: Sequence[LaiResult],
-) -> list[Overpass]:
-    return list(
-        observe_zones(
-            places,
-            "EPSG:4326",
-            results,
-            exclude_flags=exclude_flags,
-            min_valid_share=min_valid_fraction,
-        )
-    )
 
 
 def _batches(places: Sequence[BaseGeometry], pixel_m: float) -> Iterator[tuple[list[int], float]]:
@@ -315,14 +306,14 @@ def _batches(places: Sequence[BaseGeometry], pixel_m: float) -> Iterator[tuple[l
     boxes = [_box(place) for place in places]
     order = sorted(range(len(places)), key=boxes.__getitem__)
     batch: list[int] = []
-    box: tuple[float, float, float, float] | None = None
+    box: tuple[float, ...] | None = None
     for number in order:
         own = boxes[number]
         if _pixels(own, pixel_m) > MAX_PIXELS:
             raise BadRequestError(
                 f"the place spans more than {MAX_PIXELS} pixels of {pixel_m:g} m; give smaller ones"
             )
-        joined = own if box is None else _join(box, own)
+        joined = own if box is None else (*map(min, box[:2], own[:2]), *map(max, box[2:], own[2:]))
         if box is not None and _pixels(joined, pixel_m) > MAX_PIXELS:
             yield batch, _pixels(box, pixel_m)
             batch, joined = [], own
@@ -332,14 +323,10 @@ def _batches(places: Sequence[BaseGeometry], pixel_m: float) -> Iterator[tuple[l
         yield batch, _pixels(box, pixel_m)
 
 
-def _box(place: BaseGeometry) -> tuple[float, float, float, float]:
+def _box(place: BaseGeometry) -> tuple[float, ...]:
     """Return the box of a place, in degrees that run on beyond 180° where it crosses it."""
     west, south, east, north = bounding_box(place)
     return west, south, east + (360 if east < west else 0), north
-
-
-def _join(a: tuple[float, ...], b: tuple[float, ...]) -> tuple[float, float, float, float]:
-    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
 def _pixels(box: tuple[float, ...], pixel_m: float) -> float:
