@@ -265,7 +265,9 @@ def run_scenes(
                 source, folder, options, judged=True, progress=progress, counts=counts
             )
             if "lai" in paths:
-                report.summaries.append(write_summary(folder, source, options, counts.cloud_share))
+                made_by = f"target {options.target}, {bundle.model_id} {bundle.version}"
+                summary = write_summary(folder, source, made_by, counts.cloud_share)
+                report.summaries.append(summary)
             report.folders.append(folder)
         except EmptySceneError as error:
             report.empty.append(Refusal(name, error))

@@ -10,9 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from lai_udf.atomic import new_files
-from lai_udf.bundle import open_bundle
 from lai_udf.cog import ENCODINGS, read_bands
-from lai_udf.identity import RunOptions
 from lai_udf.picture import draw_quicklook
 from lai_udf.predict import (
     BANDS,
@@ -94,16 +92,17 @@ class Summary:
 
 
 def write_summary(
-    folder: Path, source: SceneSource, options: RunOptions, cloud_share: float | None
+    folder: Path, source: SceneSource, made_by: str, cloud_share: float | None
 ) -> Summary:
-    """Write summary and picture of the COGs of a folder, LAI among them."""
+    """Write summary and picture of the COGs of a folder, LAI among them.
+
+    `made_by` is what the title of the picture calls target and model.
+    """
     files = {band: folder / f"{ENCODINGS[band].key}.tif" for band in ("LAI", "LAI_FLAGS")}
-    places = {band: (path, 1) for band, path in files.items() if path.is_file()}
-    layers, _, _ = read_bands(places)
+    layers, _, _ = read_bands({band: (path, 1) for band, path in files.items() if path.is_file()})
     lai, flags = layers["LAI"], layers.get("LAI_FLAGS")
-    bundle = open_bundle(options.model)
     summary = Summary(
-        id=options.identify(source, bundle).id,
+        id=folder.name,
         datetime=source.metadata.datetime,
         product=source.metadata.product_id or source.name,
         **describe_raster(lai, flags),
@@ -113,10 +112,8 @@ def write_summary(
     with new_files(folder) as work:
         text = json.dumps(asdict(summary), indent=1, ensure_ascii=False)
         (work / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
-        title = f"LAI {source.metadata.datetime[:10]}, target {options.target}, {bundle.model_id} "
-        (work / QUICKLOOK_FILE).write_bytes(
-            draw_quicklook(lai, flags, title + bundle.version, summary.product)
-        )
+        title = f"LAI {summary.datetime[:10]}, {made_by}"
+        (work / QUICKLOOK_FILE).write_bytes(draw_quicklook(lai, flags, title, summary.product))
     return summary
 
 
