@@ -198,14 +198,10 @@ def check_cube(
     datetime: str | None = None,
     name: str = "the cube",
 ) -> Report:
-    """Judge a cube against the contract of the UDF: bands, scaling, grid, chunk geometry.
+    """Judge a cube, as `lai_udf.estimate` takes it, against the contract of the UDF.
 
-    Args:
-        data: as `lai_udf.estimate` takes it.
-        reflectance_scale: reflectance = value * scale + offset; None: what the cube states.
-        reflectance_offset: as above; if it is not stated, it is judged from all dates together.
-        datetime: time of a cube that has none.
-        name: how messages call it.
+    Bands, scaling, grid, chunk geometry. Scale, offset and time that are given go
+    before what it states; an offset that is not stated is judged from all dates together.
     """
     try:
         declared = Declared(reflectance_scale, reflectance_offset, datetime)
@@ -260,12 +256,10 @@ def read_graph(path: Path) -> Graph:
     except (OSError, ValueError) as error:
         raise ContractError(f"cannot read {path} as JSON ({error})") from error
     graph = content.get("process_graph", content) if isinstance(content, dict) else None
-    if not isinstance(graph, dict) or not all(
-        isinstance(node, dict) and isinstance(node.get("process_id"), str)
-        for node in graph.values()
-    ):
+    nodes = graph.values() if isinstance(graph, dict) else [None]
+    if not all(isinstance(n, dict) and isinstance(n.get("process_id"), str) for n in nodes):
         raise ContractError(f"{path}: no process graph: nodes by name, each with a process_id")
-    return graph
+    return graph  # type: ignore[return-value]
 
 
 def check_graph(graph: Graph) -> Report:
