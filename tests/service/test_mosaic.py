@@ -121,6 +121,23 @@ def test_tilejson_and_wmts_name_the_same_tiles(published: TestClient) -> None:
     assert [template] == tilejson["tiles"]
 
 
+@pytest.mark.parametrize(
+    "appended",
+    [
+        "service=WMTS&request=GetCapabilities&version=1.0.0",  # OWSLib
+        "SERVICE=WMTS&REQUEST=GetCapabilities&AcceptVersions=1.0.0",
+    ],
+)
+def test_wmts_takes_what_its_clients_append(published: TestClient, appended: str) -> None:
+    address = f"/mosaic/WMTSCapabilities.xml?{QUERY}"
+    assert published.get(f"{address}&{appended}").text == published.get(address).text
+
+
+@pytest.mark.parametrize("appended", ["service=WMS", "request=GetTile", "styles=lai"])
+def test_wmts_refuses_what_is_another_request(published: TestClient, appended: str) -> None:
+    assert published.get(f"/mosaic/WMTSCapabilities.xml?{QUERY}&{appended}").status_code == 400
+
+
 def test_tilejson_and_wmts_go_round_the_world_across_the_antimeridian(writer: TestClient) -> None:
     described = collection()
     described["extent"]["spatial"]["bbox"] = [[179.0, 10.0, -5.0, -178.0, 20.0, 5.0]]

@@ -15,7 +15,7 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -351,9 +351,18 @@ def known_query(request: Request) -> None:
     Raises:
         BadRequestError: it lacks one.
     """
+    check_query(request)
+
+
+def check_query(request: Request, others: Collection[str] = ()) -> None:
+    """Check that a route has every parameter of the query, or that it is one of some others.
+
+    Raises:
+        BadRequestError: it is neither.
+    """
     known = list(dict.fromkeys(_names(request.scope["route"].dependant)))
     for name in request.query_params:
-        if name not in known:
+        if name not in known and name not in others:
             text = ", ".join(known) or "none"
             raise BadRequestError(f"{name!r} is no parameter of this request; it has {text}")
 

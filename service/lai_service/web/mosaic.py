@@ -23,7 +23,7 @@ from stac_fastapi.types.requests import get_base_url
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lai_service.api.limits import known_query, turns
+from lai_service.api.limits import check_query, known_query, turns
 from lai_service.api.stac_api import search_of
 from lai_service.catalogue.port import Catalogue, Search
 from lai_service.errors import BadRequestError
@@ -41,6 +41,9 @@ MAX_TILE_ITEMS = 40  # items that one tile reads, the latest ones
 _CACHE_S = 300
 _GRID = morecantile.tms.get("WebMercatorQuad")
 _DAY = re.compile(r"\d{4}-\d{2}(-\d{2})?")
+
+_OGC = {"service": "WMTS", "request": "GetCapabilities", "version": "1.0.0", "acceptversions": None}
+"""Parameters of OGC 07-057r7 and the value that is answered, None: any."""
 
 CollectionQuery = Annotated[str, Query(description="Id of the collection", max_length=200)]
 DateQuery = Annotated[str, Query(description="Day (2024-06-21) or month (2024-06)")]
@@ -139,7 +142,9 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
             "bounds": bounds_of(collection),
         }
 
-    @app.get(f"{PREFIX}/WMTSCapabilities.xml", tags=["Mosaic"], dependencies=[known])
+    @app.get(
+        f"{PREFIX}/WMTSCapabilities.xml", tags=["Mosaic"], dependencies=[Depends(_known_to_wmts)]
+    )
     def capabilities(
         request: Request, collection: CollectionQuery, date: DateQuery, asset: AssetQuery = "lai"
     ) -> Response:
@@ -149,6 +154,20 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
         return Response(
             _wmts(f"{asset} {date}", template, bounds_of(collection)), media_type="text/xml"
         )
+
+
+def _known_to_wmts(request: Request) -> None:
+    """Take what clients of OGC services append to an address, in capitals or not.
+
+    Raises:
+        BadRequestError: another service is asked for, or a parameter is unknown.
+    """
+    appended = {name.lower(): name for name in request.query_params if name.lower() in _OGC}
+    check_query(request, appended.values())
+    for key, name in appended.items():
+        value, expected = request.query_params[name], _OGC[key]
+        if expected is not None and value.lower() != expected.lower():
+            raise BadRequestError(f"{name}={value!r}: this address has {expected} only")
 
 
 def _read_tile(path: str, x: int, y: int, z: int, *, unscale: bool) -> ImageData:
