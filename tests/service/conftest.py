@@ -133,6 +133,18 @@ def filled(writer: TestClient) -> TestClient:
 
 
 @pytest.fixture
+def published(writer: TestClient, make_result: Callable[..., Path]) -> TestClient:
+    """Three dates; LAI rises by 1 from date to date and by 0.05 from column to column."""
+    for number, day in enumerate((1, 11, 21)):
+        folder = make_result(
+            f"lai_s2_32tpu_202406{day:02d}", f"2024-06-{day:02d}T10:00:00Z", offset=float(number)
+        )
+        answer = writer.post("/publish", json={"directory": str(folder)})
+        assert answer.status_code == 201, answer.text
+    return writer
+
+
+@pytest.fixture
 def live(settings: Settings) -> Iterator[str]:
     """Return the address of a real server on a free port of the loopback."""
     config = uvicorn.Config(create_app(settings), host="127.0.0.1", port=0, log_level="warning")

@@ -11,7 +11,7 @@ import rasterio.shutil
 from fastapi.testclient import TestClient
 from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
-from rasterio.warp import transform_bounds
+from rasterio.warp import transform, transform_bounds
 
 from lai_service import Settings
 
@@ -134,3 +134,16 @@ def publish(client: TestClient, folder: Path) -> Any:  # the response of whateve
 def stored_files(settings: Settings) -> list[Path]:
     """Return every file of the data root's collection `lai`."""
     return sorted(p for p in settings.data.glob("lai/**/*") if p.is_file())
+
+
+def lonlat(x_px: float, y_px: float) -> tuple[float, float]:
+    """Return longitude and latitude of a place in pixels from the upper left corner."""
+    x, y = ORIGIN[0] + x_px * 20, ORIGIN[1] - y_px * 20
+    (lon,), (lat,) = transform("EPSG:32632", "EPSG:4326", [x], [y])
+    return lon, lat
+
+
+def parcel(x0: float, y0: float, x1: float, y1: float) -> dict:
+    """Return a rectangle in pixels as GeoJSON in degrees."""
+    corners = [(x0, y1), (x1, y1), (x1, y0), (x0, y0), (x0, y1)]
+    return {"type": "Polygon", "coordinates": [[lonlat(*corner) for corner in corners]]}
