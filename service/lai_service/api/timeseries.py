@@ -272,9 +272,7 @@ def _why_nothing(catalogue: Catalogue, places: list[Place], asked: TimeSeriesReq
     anywhere = _search(places, TimeSeriesRequest(geometry={}))
     if catalogue.count(anywhere):
         return "there are items here, but none of that time, collection and filter"
-    box = [
-        round(float(edge), 4) for edge in shapely.total_bounds([place.geometry for place in places])
-    ]
+    box = shapely.total_bounds([place.geometry for place in places]).round(4).tolist()
     text = f"no item meets {box} (west, south, east, north)"
     swapped = [shapely.transform(place.geometry, lambda xy: xy[:, ::-1]) for place in places]
     if all(abs(edge) <= 90 for edge in (box[0], box[2])):
