@@ -94,6 +94,11 @@ def _stored_links(document: Document, base_url: str) -> list[dict[str, Any]]:
     ]
 
 
+def _assets(document: Document, base_url: str) -> Document:
+    assets = (document.get("assets") or {}).items()
+    return {key: {**one, "href": served_href(one["href"], base_url)} for key, one in assets}
+
+
 def served_item(document: Document, base_url: str) -> Document:
     """Return an item with absolute hrefs, the links of the API and one to tiles of its LAI.
 
@@ -114,11 +119,8 @@ def served_item(document: Document, base_url: str) -> Document:
         properties = document["properties"]
         day = str(properties.get("datetime") or properties.get("start_datetime"))[:10]
         links.append(page_link(base_url, document["collection"], day))
-    assets = {
-        key: {**asset, "href": served_href(asset["href"], base_url)}
-        for key, asset in (document.get("assets") or {}).items()
-    }
-    served = {**document, "links": links + _stored_links(document, base_url), "assets": assets}
+    stored = _stored_links(document, base_url)
+    served = {**document, "links": links + stored, "assets": _assets(document, base_url)}
     served.setdefault("stac_version", "1.1.0")
     return served
 
@@ -146,10 +148,7 @@ def served_collection(document: Document, base_url: str) -> Document:
         extensions = [uri for uri in document.get("stac_extensions") or [] if uri != RENDER]
         served |= {"renders": renders, "stac_extensions": [*extensions, RENDER]}
     if "assets" in document:
-        served["assets"] = {
-            key: {**asset, "href": served_href(asset["href"], base_url)}
-            for key, asset in document["assets"].items()
-        }
+        served["assets"] = _assets(document, base_url)
     return served
 
 

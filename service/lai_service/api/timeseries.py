@@ -206,10 +206,7 @@ def _read(
 
     def latest(item: Document) -> Document | None:
         replaced.append(item)
-        try:
-            return catalogue.item(item["collection"], item["id"])
-        except NotFoundError:
-            return None
+        return catalogue.find_item(item["collection"], item["id"])
 
     found = (result_of(item, data, latest) for item in items)
     results = [result for result in found if result is not None]

@@ -201,6 +201,11 @@ class Catalogue(ABC):
             self._drop_collection(connection, collection_id)
         return document
 
+    def find_item(self, collection_id: str, item_id: str) -> Document | None:
+        """Return one item; None where it is not there."""
+        with self._reading() as connection:
+            return self._items(connection, collection_id, [item_id]).get(item_id)
+
     def item(self, collection_id: str, item_id: str) -> Document:
         """Return one item, or raise NotFoundError."""
         with self._reading() as connection:

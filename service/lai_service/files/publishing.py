@@ -104,11 +104,8 @@ class Publisher:
 
     def _refuse_another(self, plan: _Plan) -> None:
         """Keep an item that is no earlier version of the new one, with its files."""
-        try:
-            known = self.catalogue.item(plan.collection, plan.item["id"])
-        except NotFoundError:
-            return
-        if is_other_result(known, plan.item):
+        known = self.catalogue.find_item(plan.collection, plan.item["id"])
+        if known is not None and is_other_result(known, plan.item):
             raise ConflictError(
                 f"{plan.collection}/{plan.item['id']} is another result (of another scene, time, "
                 "grid or setting), which is not replaced: give the new one an id of its own"
@@ -121,9 +118,7 @@ class Publisher:
         catalogue answers without an item that names them; `repair` removes what is left otherwise.
         """
         try:
-            item = self.catalogue.item(plan.collection, plan.item["id"])
-        except NotFoundError:
-            item = None
+            item = self.catalogue.find_item(plan.collection, plan.item["id"])
         except Exception:
             _log.warning("the catalogue does not answer; %s is left for repair", target)
             return

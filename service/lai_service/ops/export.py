@@ -17,7 +17,7 @@ from pathlib import Path
 
 from lai_service.catalogue.items import Document
 from lai_service.catalogue.port import Catalogue, Search, all_items
-from lai_service.errors import BrokenFileError, ConflictError, NotFoundError
+from lai_service.errors import BrokenFileError, ConflictError
 from lai_service.files.hrefs import is_relative, item_named
 from lai_service.files.storage import locked
 from lai_service.settings import Settings
@@ -87,9 +87,8 @@ def _write_latest(
 ) -> bool:
     """Write an item under its lock; return whether it is still there."""
     with locked(data, found["collection"], found["id"]):
-        try:
-            item = catalogue.item(found["collection"], found["id"])
-        except NotFoundError:
+        item = catalogue.find_item(found["collection"], found["id"])
+        if item is None:
             return False
         try:
             _write_item(item, data, folder / item["id"], files)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from lai_service.catalogue.items import Document
 from lai_service.catalogue.new_collection import collection_name, remade
 from lai_service.catalogue.port import Catalogue, Search, all_items
-from lai_service.errors import LaiServiceError, NotFoundError
+from lai_service.errors import LaiServiceError
 from lai_service.files.hrefs import is_relative
 from lai_service.files.publishing import Publisher
 from lai_service.files.storage import locked, remove_item_files
@@ -73,11 +73,9 @@ def _missing(item: Document, data: Path) -> list[str]:
 def _broken(catalogue: Catalogue, data: Path, collection_id: str, item_id: str) -> list[str]:
     """Look again under the lock of the item."""
     with locked(data, collection_id, item_id):
-        try:
-            item = catalogue.item(collection_id, item_id)
-        except NotFoundError:
-            return []
-        return [f"{collection_id}/{item_id} {key}" for key in _missing(item, data)]
+        item = catalogue.find_item(collection_id, item_id)
+        missing = [] if item is None else _missing(item, data)
+        return [f"{collection_id}/{item_id} {key}" for key in missing]
 
 
 def _clear(catalogue: Catalogue, data: Path, folder: Path, dry_run: bool) -> list[Path]:
@@ -86,8 +84,8 @@ def _clear(catalogue: Catalogue, data: Path, folder: Path, dry_run: bool) -> lis
     with locked(data, collection_id, item_id):  # this item is not published meanwhile
         if not folder.is_dir():  # its item was deleted before
             return []
-        page = catalogue.search(Search(collections=(collection_id,), ids=(item_id,), limit=1))
-        used = {(data / file).parent for item in page.items for file in _files(item)}
+        item = catalogue.find_item(collection_id, item_id)
+        used = {(data / file).parent for file in (_files(item) if item else ())}
         orphans = [path for path in sorted(folder.iterdir()) if path not in used]
         if not dry_run:
             for path in orphans:
