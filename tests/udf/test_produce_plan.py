@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from lai_udf.cli import app
 from lai_udf.errors import ProductionError
 from lai_udf.predict import LaiError
-from lai_udf.produce.order import plan_order
+from lai_udf.produce.order import plan_order, table_path
 from lai_udf.produce.plan import (
     SNAP_M,
     TILE_M,
@@ -196,6 +196,23 @@ def test_a_period_that_is_empty_is_reported_by_the_names_of_the_options(tmp_path
     code, output = plan(tmp_path, "--from", "2025-01-01", "--to", "2024-01-01")
     assert code == 1
     assert "--to must be a day after 2025-01-01" in " ".join(output.split())
+
+
+@pytest.mark.parametrize(
+    ("given", "table"),
+    [("out", "out/jobs.parquet"), ("of.2024", "of.2024/jobs.parquet"), ("a/b.csv", "a/b.csv")],
+)
+def test_a_table_is_named_by_its_suffix_else_a_folder(given: str, table: str) -> None:
+    assert table_path(Path(given)) == Path(table)
+
+
+def test_an_area_without_a_polygon_stops_no_other(tmp_path: Path) -> None:
+    areas = tmp_path / "areas.gpkg"
+    table(field(1.0, 43.5), None, Polygon()).to_file(areas)
+    days = dt.date(2024, 6, 1), dt.date(2024, 7, 1)
+    rows, estimate = plan_order(areas, *days, tmp_path / "out", {})
+    assert len(rows) == 1
+    assert len(estimate.left_out) == 2
 
 
 def test_a_collection_without_scene_classes_and_angles_is_other_jobs(tmp_path):

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ import pandas as pd
 
 from lai_udf.bundle import open_bundle
 from lai_udf.errors import ProductionError
-from lai_udf.polygons import read_polygons
+from lai_udf.polygons import LEFT_OUT, read_polygons
 from lai_udf.process_graph import COLLECTION, SIDES, lai_from_collection
 from lai_udf.produce.manager import Outcome, Producer, Progress
 from lai_udf.produce.plan import Estimate, Order, cut_into_tiles, estimate, plan_jobs
-from lai_udf.produce.table import JobTable, locked
+from lai_udf.produce.table import TABLE_SUFFIXES, JobTable, locked
 
 TABLE = "jobs.parquet"  # name of the table in the folder of the results, if no other is given
 
@@ -36,9 +37,11 @@ def plan_order(
     days = [start.isoformat(), end.isoformat()]
     lai_from_collection(None, spatial_extent=whole | {"crs": 32631}, temporal_extent=days, **chosen)
     known = table.df if table.exists() else None
-    rows = plan_jobs(cut_into_tiles(read_polygons(areas)), order, known)
-    pixel_m = float(chosen.get("resolution", 20))
-    return rows, estimate(rows, pixel_m=pixel_m, variables=len(chosen.get("variables", ("LAI",))))
+    polygons = read_polygons(areas, leave_out_broken=True)
+    rows = plan_jobs(cut_into_tiles(polygons), order, known)
+    pixel_m, variables = float(chosen.get("resolution", 20)), chosen.get("variables", ("LAI",))
+    planned = estimate(rows, pixel_m=pixel_m, variables=len(variables))
+    return rows, replace(planned, left_out=tuple(polygons.attrs.get(LEFT_OUT, ())))
 
 
 def produce(
@@ -115,7 +118,7 @@ def produce(
 
 def table_path(directory: Path) -> Path:
     """Return the table in a folder, or the file itself if it is named."""
-    return directory if directory.suffix else directory / TABLE
+    return directory if directory.suffix.lower() in TABLE_SUFFIXES else directory / TABLE
 
 
 def connect(

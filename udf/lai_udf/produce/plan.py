@@ -153,6 +153,7 @@ class Estimate:
     credits: float
     core_hours: float  # of the network alone
     storage_gb: float  # before compression
+    left_out: tuple[tuple[str, str], ...] = ()  # areas without a usable polygon, and why
 
     def lines(self) -> list[str]:
         """Return one line for each figure."""
@@ -163,6 +164,7 @@ class Estimate:
             "acquisition, published for the comparable process BIOPAR)",
             f"about {self.core_hours:,.1f} core hours of the network, loading not counted",
             f"at most {self.storage_gb:,.1f} GB of files",
+            *(f"area {name} is left out: {reason}" for name, reason in self.left_out),
         ]
 
 

@@ -12,7 +12,7 @@ from openeo.extra.job_management import FullDataFrameJobDatabase, MultiBackendJo
 from lai_udf.atomic import disk_errors
 from lai_udf.errors import ProductionError
 
-PARQUET_SUFFIXES = (".parquet", ".geoparquet")
+TABLE_SUFFIXES = (".parquet", ".geoparquet", ".csv")
 TEXT_COLUMNS = ("title", "tile", "areas", "start", "end", "settings", "folder")
 
 
@@ -22,7 +22,7 @@ class JobTable(FullDataFrameJobDatabase):
     def __init__(self, path: Path) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.path = path
-        if path.suffix.lower() not in (*PARQUET_SUFFIXES, ".csv"):
+        if path.suffix.lower() not in TABLE_SUFFIXES:
             raise ProductionError(
                 parameter="table", value=str(path), expected="a file .parquet or .csv"
             )
