@@ -301,8 +301,9 @@ def test_products_of_both_baselines_come_on_one_scale(tiny, scenes, tmp_path):
 def test_an_offset_that_is_in_the_pixels_already_is_not_applied(tiny):
     path = tiny.folder / "TINY" / "2024-06-01" / "scene-2024-06-01.json"
     (item,) = walk_items(str(path), [tiny.folder])
-    item["properties"]["earthsearch:boa_offset_applied"] = True
-    assert read_scene(item, [tiny.folder]).bands["B04"].offset == 0
+    for applied, is_zero in ((True, True), ("true", True), ("false", False), (False, False)):
+        item["properties"]["earthsearch:boa_offset_applied"] = applied
+        assert (read_scene(item, [tiny.folder]).bands["B04"].offset == 0) == is_zero
 
 
 @pytest.mark.parametrize("west", [179.9, -180.1])

@@ -61,6 +61,23 @@ def test_baselines_without_offset_list_have_none(tmp_path, baseline):
     np.testing.assert_allclose(scene.sel(bands="B04"), dn["B04"] * 1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("stated", "damaged"),
+    [
+        (">10000<", ">ten thousand<"),
+        (">10000<", ">0<"),
+        (">-1000<", ">none<"),
+        (">-1000<", ">1000<"),
+        ('band_id="12"', 'band_id="99"'),
+        ('band_id="12"', 'band_id="last"'),
+    ],
+)
+def test_numbers_of_the_metadata_that_cannot_be_are_one_clear_error(tmp_path, stated, damaged):
+    product = product_xml().replace(stated, damaged)
+    with pytest.raises(MetadataError):
+        read_scene(write_safe(tmp_path, make_dn(), product=product))
+
+
 def test_new_baseline_without_offset_list_is_refused(tmp_path):
     safe = write_safe(tmp_path, make_dn(), product=product_xml("05.09", offsets=False))
     with pytest.raises(MetadataError) as caught:
@@ -91,7 +108,9 @@ def test_missing_angle_file_leaves_a_scene_without_angles(tmp_path, caplog):
     assert "without sun and view angles" in caplog.text
 
 
-@pytest.mark.parametrize("tile", ["<n1:Level-2A_Tile_ID", "<a/>"])
+@pytest.mark.parametrize(
+    "tile", ["<n1:Level-2A_Tile_ID", "<a/>", tile_xml().replace(">5000<", ">0<")]
+)
 def test_damaged_angle_file_leaves_a_scene_without_angles(tmp_path, caplog, tile):
     safe = write_safe(tmp_path, make_dn(), tile=tile)
     with caplog.at_level(logging.WARNING, logger="lai_udf"):

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from fake_products import BANDS, SIZE, make_dn, tile_xml, write_item, write_multiband, write_raster
 
-from lai_udf.errors import MissingBandError, UndeclaredScaleError, UnreadableProductError
+from lai_udf.errors import (
+    MetadataError,
+    MissingBandError,
+    UndeclaredScaleError,
+    UnreadableProductError,
+)
 from lai_udf.predict import ANGLES
 from lai_udf.scenes.read import read_scene
 from lai_udf.scenes.stac import choose_assets, read_item
@@ -76,9 +81,10 @@ def test_offset_that_the_catalogue_took_off_is_not_taken_off_twice(tmp_path):
         np.testing.assert_allclose(reflectance(scene, band), dn[band] * 1e-4, atol=1e-6)
 
 
-def test_declared_raster_offset_is_taken_off(tmp_path):
+@pytest.mark.parametrize("applied", [False, "false", "False", None])
+def test_declared_raster_offset_is_taken_off(tmp_path, applied):
     dn = make_dn()
-    item = earth_search_item(tmp_path, dn, **{"earthsearch:boa_offset_applied": False})
+    item = earth_search_item(tmp_path, dn, **{"earthsearch:boa_offset_applied": applied})
     for band in BANDS:
         expected = dn[band] * 1e-4 - 0.1
         np.testing.assert_allclose(reflectance(read_scene(item), band), expected, atol=1e-6)
@@ -170,6 +176,25 @@ def test_local_granule_metadata_give_angle_grids(tmp_path):
     scene = read_scene(item)
     assert tuple(scene.bands.values) == (*BANDS, "SCL", *ANGLES)
     assert reflectance(scene, "sunZenithAngles")[0, 0] == pytest.approx(40.004, abs=1e-3)
+
+
+@pytest.mark.parametrize("angle", ["high", None, [40]])
+def test_angles_that_are_no_numbers_are_missing(tmp_path, angle):
+    stated = {"view:sun_elevation": angle, "view:sun_azimuth": angle, "view:azimuth": angle}
+    scene = read_scene(earth_search_item(tmp_path, make_dn(), **stated))
+    assert not set(ANGLES) & set(scene.bands.values)
+
+
+@pytest.mark.parametrize("key", ["scale", "offset"])
+def test_raster_fields_that_are_no_numbers_are_one_clear_error(tmp_path, key):
+    path = earth_search_item(tmp_path, make_dn())
+    document = json.loads(path.read_text())
+    for asset in document["assets"].values():
+        for band in asset.get("raster:bands", []):
+            band[key] = ["none"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(MetadataError):
+        read_scene(path)
 
 
 def test_placeholder_view_angle_is_not_taken(tmp_path):

@@ -245,4 +245,5 @@ def _read_scaling(
         values = [place[key] for place, key in places if place.get(key) is not None]
         found.append(float(values[0]) if values else None)
     scale, offset = found
-    return scale or None, 0.0 if properties.get(OFFSET_APPLIED) else offset or 0.0
+    is_applied = str(properties.get(OFFSET_APPLIED)).lower() == "true"  # a text `false` is not
+    return scale or None, 0.0 if is_applied else offset or 0.0

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeGuard
 
 import numpy as np
 
@@ -184,7 +184,12 @@ class Declared:
         return given[-1] if given else 0.0
 
 
-def is_finite(value: object) -> bool:
+def is_true(value: object) -> bool:
+    """Return whether a property of a catalogue is true, as JSON or as a text: `false` is not."""
+    return str(value).lower() == "true"
+
+
+def is_finite(value: object) -> TypeGuard[float]:
     """Return whether a value that a caller gives is a finite number, of Python or of numpy."""
     number = value.item() if isinstance(value, np.ndarray | np.number) and not value.ndim else value
     return type(number) in (int, float) and math.isfinite(number)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from lai_udf.scenes.metadata import (
     Scaling,
     baseline_scaling,
     choose_scaling,
+    is_true,
     no_data_numbers,
 )
 
@@ -130,13 +131,13 @@ def _by_baseline(data: xr.Dataset | xr.DataArray, size: int) -> list[Scaling | N
     if coordinate is None:
         return None
     applied = next((data.coords[n] for n in OFFSET_APPLIED_COORDINATES if n in data.coords), None)
-    gone = np.broadcast_to(False if applied is None else applied.values.astype(bool), size)
+    gone = np.broadcast_to(np.array(None) if applied is None else applied.values, size)
     scalings: list[Scaling | None] = []
     for text, is_gone in zip(np.broadcast_to(coordinate.values, size), gone, strict=True):
         by_baseline = baseline_scaling(str(text), f"processing baseline {text}")
         if by_baseline is None:
             return None
-        offset = 0.0 if is_gone else by_baseline.offset
+        offset = 0.0 if is_true(is_gone) else by_baseline.offset
         scalings.append(Scaling(by_baseline.scale, offset, False, by_baseline.found))
     return scalings
 

@@ -149,6 +149,9 @@ def _scalings(
                 expected="-0.1 from baseline 04.00 on, to 0 before",
             )
         offsets_dn = dict.fromkeys(BANDS, 0.0)
+    wrong = [number for number in offsets_dn.values() if not -1 < number * scale <= 0]
+    if wrong and declared.reflectance_offset is None:
+        raise MetadataError(f"{folder}: BOA_ADD_OFFSET {wrong[0]:g} is no offset of reflectance")
     missing = [label for label in BANDS if label not in offsets_dn]
     if missing and declared.reflectance_offset is None:
         raise MetadataError(f"{folder}: no BOA_ADD_OFFSET for {', '.join(missing)}")
@@ -205,6 +208,8 @@ def read_tile_angles(path: Path) -> dict[str, AngleGrid]:
         left, top = (float(corner.findtext(tag, "")) for tag in ("ULX", "ULY"))
         sun = _find(root, ".//Sun_Angles_Grid")
         step_m = float(sun.findtext("Zenith/COL_STEP", ""))
+        if not step_m > 0:
+            raise ValueError(f"COL_STEP is {step_m:g} m")
         nodes = dict(zip((SUN_ZENITH, SUN_AZIMUTH), _zenith_and_azimuth(sun), strict=True))
         angles = angle_grids(nodes, left, top, step_m)
     except (ET.ParseError, ValueError, OSError) as error:

@@ -24,7 +24,13 @@ from rasterio.crs import CRS
 from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 
-from lai_udf.errors import EmptySceneError, GridError, MissingBandError, UnreadableProductError
+from lai_udf.errors import (
+    EmptySceneError,
+    GridError,
+    MetadataError,
+    MissingBandError,
+    UnreadableProductError,
+)
 from lai_udf.grid import TOLERANCE, Grid
 from lai_udf.longitudes import crosses_antimeridian
 from lai_udf.predict import BANDS, LaiError
@@ -179,7 +185,20 @@ class SceneEntry:
     """A scene among several, described when its turn comes."""
 
     name: str  # of the file, Item or date
-    open: Callable[[], SceneSource]  # describe it; raises a `ProductError` where it cannot be used
+    describe: Callable[[], SceneSource]
+
+    def open(self) -> SceneSource:
+        """Describe it.
+
+        Raises:
+            ProductError: it cannot be used, or its metadata hold other things than they should.
+        """
+        try:
+            return self.describe()
+        except LaiError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise MetadataError(f"{self.name}: the metadata cannot be read ({error!r})") from error
 
 
 def failing_entry(name: str, error: LaiError) -> SceneEntry:

@@ -49,6 +49,8 @@ from lai_udf.scenes.metadata import (
     SceneMetadata,
     baseline_scaling,
     complete_metadata,
+    is_finite,
+    is_true,
     level_1c_error,
 )
 from lai_udf.scenes.safe import read_tile_angles
@@ -95,9 +97,8 @@ def describe_item(item: pystac.Item, name: str, declared: Declared) -> SceneSour
     chosen = choose_assets(item, declared.resolution)
     require_bands(list(chosen), f"STAC Item {item.id}")
     metadata = _metadata(item, declared)
-    applied = any(
-        item.properties.get(f"{p}:boa_offset_applied") for p in ("earthsearch", "sentinel")
-    )
+    stated = [item.properties.get(f"{p}:boa_offset_applied") for p in ("earthsearch", "sentinel")]
+    applied = any(map(is_true, stated))
     bands: list[tuple[BandSource, Grid]] = []
     for label in (label for label in LABELS if label in chosen):
         asset = chosen[label]
@@ -271,13 +272,13 @@ def item_angles(item: pystac.Item) -> dict[str, AngleGrid]:
     p = item.properties
     elevation = p.get("view:sun_elevation")
     angles = {
-        SUN_ZENITH: p.get("s2:mean_solar_zenith") if elevation is None else 90 - elevation,
+        SUN_ZENITH: 90 - elevation if is_finite(elevation) else p.get("s2:mean_solar_zenith"),
         SUN_AZIMUTH: p.get("view:sun_azimuth", p.get("s2:mean_solar_azimuth")),
         VIEW_ZENITH: p.get("view:incidence_angle", p.get("view:off_nadir") or None),
         VIEW_AZIMUTH: p.get("view:azimuth"),
     }
     return {
-        label: AngleGrid(np.full((1, 1), v, float)) for label, v in angles.items() if v is not None
+        label: AngleGrid(np.full((1, 1), v, float)) for label, v in angles.items() if is_finite(v)
     }
 
 
