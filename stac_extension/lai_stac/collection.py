@@ -22,7 +22,7 @@ from lai_stac.fields import Validation
 from lai_stac.files import write_json
 from lai_stac.validation import validate_collection
 from lai_udf.cog import ENCODINGS, GAP_DAYS
-from lai_udf.longitudes import Bounds, enclosing_box
+from lai_udf.longitudes import enclosing_box, flat_box
 
 COLLECTION_ID = "sentinel2-lai"
 
@@ -201,18 +201,12 @@ def _extent(items: Sequence[pystac.Item]) -> pystac.Extent:
     for item in items:
         if item.bbox is None or item.datetime is None:
             raise DescriptionError(f"item {item.id} has no bbox or no datetime")
-        boxes.append(_flat(item.bbox))
+        boxes.append(flat_box(item.bbox))
         times.append(item.datetime.astimezone(dt.UTC))
     return pystac.Extent(
         pystac.SpatialExtent([list(enclosing_box(boxes))]),
         pystac.TemporalExtent([[min(times), max(times)]]),
     )
-
-
-def _flat(box: Sequence[float]) -> Bounds:
-    """Return a box without its heights."""
-    half = len(box) // 2
-    return box[0], box[1], box[half], box[half + 1]
 
 
 def _extensions(items: Sequence[pystac.Item]) -> list[str]:

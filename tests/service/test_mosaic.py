@@ -13,7 +13,7 @@ import rasterio.shutil
 from fastapi.testclient import TestClient
 from PIL import Image
 from rasterio.io import MemoryFile
-from service.fake_items import collection, footprint, publish
+from service.fake_items import collection, footprint, publish, stac_item
 
 from lai_service.errors import BadRequestError
 from lai_service.web.mosaic import interval_of
@@ -170,6 +170,15 @@ def test_a_day_comes_with_the_box_of_its_items(published: TestClient) -> None:
     (day,) = published.get("/map/dates?collection=lai").json()["dates"]
     (item,) = published.get("/search").json()["features"]
     assert day["bbox"] == item["bbox"]
+
+
+def test_a_day_without_a_place_comes_with_the_box_of_its_collection(filled: TestClient) -> None:
+    item = {**stac_item("nowhere", "2023-01-01T00:00:00Z"), "geometry": None}
+    del item["bbox"]
+    if filled.post("/collections/lai/items", json=item).status_code != 201:
+        pytest.skip("pgstac stores no item without a place")
+    found = filled.get("/map/dates?collection=lai").json()
+    assert found["dates"][0] == {"date": "2023-01-01", "items": 1, "bbox": found["bbox"]}
 
 
 def test_the_page_and_its_parts_are_in_the_package(client: TestClient) -> None:

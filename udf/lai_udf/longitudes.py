@@ -5,7 +5,7 @@ parts (RFC 7946), running on beyond it (179.9 to 180.1), or with a jump (179.9 t
 them are read here; what is returned is unrolled or cut, never with a jump.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,12 @@ def bounding_box(geometry: BaseGeometry) -> Bounds:
     parts = [part.bounds for part in shapely.get_parts(cut(geometry))]
     west, east = _narrowest([(part[0], part[2]) for part in parts])
     return west, south, east, north
+
+
+def flat_box(numbers: Sequence[float]) -> Bounds:
+    """Return a box of four or six numbers, as STAC and GeoJSON write it, without its heights."""
+    half = len(numbers) // 2
+    return numbers[0], numbers[1], numbers[half], numbers[half + 1]
 
 
 def enclosing_box(boxes: Iterable[Bounds]) -> Bounds:

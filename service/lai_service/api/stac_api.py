@@ -24,6 +24,7 @@ from lai_service.catalogue.items import Document, interval_from_text
 from lai_service.catalogue.port import Catalogue, Search, SortKey
 from lai_service.catalogue.queryables import PROPERTIES, queryables
 from lai_service.errors import BadRequestError, FilterError
+from lai_udf.longitudes import flat_box
 
 _GEOJSON = "application/geo+json"
 MAX_PAGE = 1000  # most items on a page, whatever is asked for
@@ -85,9 +86,7 @@ def _tuple(values: list[str] | None) -> tuple[str, ...] | None:
 def _bbox(bbox: Any) -> tuple[float, float, float, float] | None:  # noqa: ANN401
     if bbox is None:
         return None
-    if len(bbox) == 6:
-        bbox = (bbox[0], bbox[1], bbox[3], bbox[4])
-    west, south, east, north = (float(number) for number in bbox)
+    west, south, east, north = map(float, flat_box(bbox))
     if not (-180 <= west <= 180 and -180 <= east <= 180 and south >= -90 and north <= 90):
         raise BadRequestError(f"bbox {list(bbox)} leaves longitude ±180, latitude ±90")
     if south > north:

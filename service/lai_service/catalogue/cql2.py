@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from lai_service.catalogue.items import DAY_US, to_microseconds
 from lai_service.errors import BadRequestError, FilterError
-from lai_udf.longitudes import split_box
+from lai_udf.longitudes import flat_box, split_box
 
 SPATIAL = {
     "s_intersects": "intersects",
@@ -94,12 +94,10 @@ def geometry_of(
     """
     try:
         if "bbox" in node and "type" not in node:
-            box = [float(number) for number in node["bbox"]]
-            half = len(box) // 2
-            west, south, east, north = box[0], box[1], box[half], box[half + 1]
-            if south > north:
+            box = flat_box([float(number) for number in node["bbox"]])
+            if box[1] > box[3]:
                 raise ValueError("its south lies above its north")
-            parts = split_box((west, south, east, north))
+            parts = split_box(box)
             geometry: BaseGeometry = shapely.union_all([shapely.box(*part) for part in parts])
         elif not isinstance(node.get("type"), str):
             raise ValueError("it has no type, such as Polygon")

@@ -25,7 +25,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from lai_service.catalogue.items import Document
 from lai_service.errors import ForbiddenPathError, InvalidItemError, NotFoundError
-from lai_udf.longitudes import box_holds
+from lai_udf.longitudes import box_holds, flat_box
 
 _STAGING = ".staging-"
 
@@ -238,7 +238,6 @@ def _check_place(raster: rasterio.DatasetReader, item: Document, what: str) -> N
     if not bbox:
         return
     covered = transform_bounds(raster.crs, "EPSG:4326", *raster.bounds)
-    half = len(bbox) // 2
-    if not box_holds(covered, (*bbox[:2], *bbox[half : half + 2]), _TOLERANCE_DEG):
+    if not box_holds(covered, flat_box(bbox), _TOLERANCE_DEG):
         box = [round(number, 4) for number in covered]
         raise InvalidItemError(f"{what} covers {box}, the item's bbox {bbox} is not inside that")

@@ -4,7 +4,6 @@ The page shows a day or month of a collection as a mosaic, and the curve of a pl
 drawn or uploaded (`/timeseries`). Its parts are plain files in `map/`, nothing is built.
 """
 
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from lai_service.api.limits import known_query
 from lai_service.catalogue.port import Catalogue, Search, all_items
 from lai_service.web.colours import STYLES, qml
 from lai_service.web.mosaic import MIN_ZOOM, CollectionQuery
-from lai_udf.longitudes import Bounds, enclosing_box
+from lai_udf.longitudes import Bounds, enclosing_box, flat_box
 from lai_udf.picture import ANCHORS, LAI_RANGE
 
 MAX_DAYS_ITEMS = 3000
@@ -33,7 +32,7 @@ def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
 
         A day comes with the box of its items: west, south, east, north; west > east across ±180°.
         """
-        extent = catalogue.collection(collection)["extent"]["spatial"]["bbox"][0]
+        extent = flat_box(catalogue.collection(collection)["extent"]["spatial"]["bbox"][0])
         search = Search(collections=(collection,))
         if catalogue.count(search) > MAX_DAYS_ITEMS:
             months = catalogue.count_by_month(search)
@@ -41,7 +40,8 @@ def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
             return {"unit": "month", "bbox": extent, "dates": found}
         days: dict[str, list[Bounds]] = {}
         for item in all_items(catalogue, search):
-            days.setdefault(_day(item["properties"]), []).append(_bounds(item["bbox"]))
+            box = flat_box(item["bbox"]) if item.get("bbox") else extent
+            days.setdefault(_day(item["properties"]), []).append(box)
         found = [
             {"date": day, "items": len(boxes), "bbox": enclosing_box(boxes)}
             for day, boxes in sorted(days.items())
@@ -62,12 +62,6 @@ def add_map_page(app: FastAPI, catalogue: Catalogue) -> None:
         return Response(qml(asset), media_type="application/xml")
 
     app.mount("/map", StaticFiles(directory=folder, html=True), name="map")
-
-
-def _bounds(bbox: Sequence[float]) -> Bounds:
-    """Return a box of four or six numbers without its heights."""
-    half = len(bbox) // 2
-    return bbox[0], bbox[1], bbox[half], bbox[half + 1]
 
 
 def _day(properties: dict[str, object]) -> str:

@@ -33,6 +33,7 @@ from lai_service.settings import Settings
 from lai_service.web import web_file
 from lai_service.web.colours import STYLES, colour_maps
 from lai_service.web.tiles import PICTURES_AT_ONCE
+from lai_udf.longitudes import flat_box
 
 PREFIX = "/mosaic"
 MIN_ZOOM, MAX_ZOOM = 6, 15
@@ -85,8 +86,7 @@ def add_mosaic(app: FastAPI, settings: Settings, catalogue: Catalogue) -> None:
     def bounds_of(collection: str) -> list[float]:
         """Return west, south, east, north; the whole turn across ±180°, where west < east here."""
         box = catalogue.collection(collection)["extent"]["spatial"]["bbox"][0]
-        half = len(box) // 2
-        west, south, east, north = box[0], box[1], box[half], box[half + 1]
+        west, south, east, north = flat_box(box)
         return [west, south, east, north] if west <= east else [-180, south, 180, north]
 
     turn = Depends(turns(PICTURES_AT_ONCE), scope="function")
