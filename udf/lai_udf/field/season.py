@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import geopandas as gpd
-import numpy as np
 from rasterio.windows import Window
 
 from lai_udf.errors import (
@@ -171,8 +170,9 @@ def merge(boxes: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int, in
         box = one
         while True:
             for other in merged:
-                low, high = np.minimum(box, other), np.maximum(box, other)
-                joined = int(low[0]), int(low[1]), int(high[2]), int(high[3])
+                top, left = map(min, box[:2], other[:2])
+                bottom, right = map(max, box[2:], other[2:])
+                joined = top, left, bottom, right
                 if _area(joined) <= MERGE_SHARE * (_area(box) + _area(other)):
                     merged.remove(other)
                     box = joined
@@ -184,14 +184,11 @@ def merge(boxes: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int, in
 
 
 def _widen(window: Window, grid: Grid) -> tuple[int, int, int, int]:
-    rows, columns = (
-        (
-            max(0, (int(part.start) - HALO_PX) // ALIGN_PX * ALIGN_PX),
-            min(-(-(int(part.stop) + HALO_PX) // ALIGN_PX) * ALIGN_PX, size),
-        )
-        for part, size in zip(window.toslices(), grid.shape, strict=True)
-    )
-    return rows[0], columns[0], rows[1], columns[1]
+    top = max(0, (int(window.row_off) - HALO_PX) // ALIGN_PX * ALIGN_PX)
+    left = max(0, (int(window.col_off) - HALO_PX) // ALIGN_PX * ALIGN_PX)
+    bottom = -(-(int(window.row_off + window.height) + HALO_PX) // ALIGN_PX) * ALIGN_PX
+    right = -(-(int(window.col_off + window.width) + HALO_PX) // ALIGN_PX) * ALIGN_PX
+    return top, left, min(bottom, grid.height), min(right, grid.width)
 
 
 def _area(box: tuple[int, int, int, int]) -> int:
