@@ -30,7 +30,13 @@ pytestmark = [
 
 
 @pytest.fixture
-def cube() -> xr.DataArray:
+def cube(made: xr.DataArray) -> xr.DataArray:
+    """Return a cube that a test may change."""
+    return made.copy(deep=True)
+
+
+@pytest.fixture(scope="module")
+def made() -> xr.DataArray:
     """Return reflectance of two dates with scene classes and angles, on 100 x 90 px."""
     series = fake_cube(np.random.default_rng(4), (100, 90), dates=2)
     full = with_bands(series, SCL=4.0, **ANGLE_DEGREES)
@@ -40,9 +46,9 @@ def cube() -> xr.DataArray:
     return described
 
 
-@pytest.fixture
-def expected(cube: xr.DataArray, shipped: str) -> xr.DataArray:
-    return apply_datacube(cube, {"model": shipped})
+@pytest.fixture(scope="module")
+def expected(made: xr.DataArray, shipped: str) -> xr.DataArray:
+    return apply_datacube(made, {"model": shipped})
 
 
 def assert_same(lai: xr.Dataset, expected: xr.DataArray) -> None:
