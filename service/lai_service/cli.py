@@ -81,6 +81,9 @@ def serve(
         list[Path] | None,
         typer.Option(metavar="FOLDER", help="Folder that may be published from; repeatable."),
     ] = None,
+    root_path: Annotated[
+        str, typer.Option(metavar="PATH", help="Path that a proxy in front takes off: /lai.")
+    ] = "",
 ) -> None:
     """Serve the catalogue over HTTP.
 
@@ -89,7 +92,7 @@ def serve(
     from lai_service.ops.request_log import configure_logging
     from lai_service.settings import warn_of_unknown_variables
 
-    settings = settings_of(data, allowed_roots=tuple(allow or ()))
+    settings = settings_of(data, allowed_roots=tuple(allow or ()), root_path=root_path)
     configure_logging(settings.log)
     warn_of_unknown_variables()
     from lai_service.ops.serving import hold_port, serve_forever
@@ -97,7 +100,8 @@ def serve(
     with hold_port(host, port) as held:  # before the slow import that follows
         from lai_service.app import create_app
 
-        serve_forever(create_app(settings), held, settings.trusted_proxies)
+        app = create_app(settings)
+        serve_forever(app, held, settings.trusted_proxies, settings.root_path)
 
 
 @app.command()

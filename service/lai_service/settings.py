@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     """Serve and never write; so it is by itself where the data root cannot be written."""
     trusted_proxies: Words = ("127.0.0.1", "::1")
     """Addresses of proxies whose `X-Forwarded-For` and `-Proto` are believed; `*` is all."""
+    root_path: Annotated[str, Field(pattern=r"^(/[\w.~-]+)*$")] = ""
+    """Path that a proxy in front takes off, such as `/lai`; links begin with it."""
     busy_timeout_s: float = Field(default=30.0, gt=0)
     """How long a writer waits for another writer of the catalogue."""
     cors_origins: Words = ("*",)

@@ -156,6 +156,19 @@ def test_styles_for_qgis_are_xml_in_our_colours(client: TestClient, asset: str) 
     assert ElementTree.fromstring(answer.text.split("\n", 1)[1]).tag == "qgis"
 
 
+def test_the_legend_in_qgis_has_flags_in_words_and_lai_with_its_unit(client: TestClient) -> None:
+    flags, lai = (client.get(f"/styles/{asset}.qml").text for asset in ("lai_flags", "lai"))
+    entries = {
+        entry.get("value"): entry.get("label")
+        for entry in ElementTree.fromstring(flags.split("\n", 1)[1]).iter("paletteEntry")
+    }
+    assert len(entries) == 256
+    assert entries["0"] == "0: no flag"
+    assert entries["33"] == "33: cloud, shadow or snow near, reflectance out of domain"
+    items = list(ElementTree.fromstring(lai.split("\n", 1)[1]).iter("item"))
+    assert [items[n].get("label") for n in (0, -1)] == ["0 m² m⁻²", "6 m² m⁻²"]
+
+
 def test_an_unknown_style_or_collection_is_not_found(client: TestClient) -> None:
     assert client.get("/styles/ndvi.qml").status_code == 404
     assert client.get("/map/dates?collection=none").status_code == 404

@@ -35,3 +35,4 @@ def configure_logging(kind: LogFormat) -> None:
     handler.setFormatter(_JsonFormatter() if kind == "json" else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("stac_fastapi.types.config").setLevel(logging.ERROR)  # warns about defaults
+    logging.getLogger("numexpr").setLevel(logging.WARNING)  # counts its threads

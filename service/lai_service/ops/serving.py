@@ -48,7 +48,10 @@ def _share_memory() -> None:
 
 
 def serve_forever(
-    app: FastAPI, held: socket.socket, trusted_proxies: Sequence[str] = ("127.0.0.1",)
+    app: FastAPI,
+    held: socket.socket,
+    trusted_proxies: Sequence[str] = ("127.0.0.1",),
+    root_path: str = "",
 ) -> None:
     """Answer at an address that is held, until SIGINT or SIGTERM; logs the address.
 
@@ -56,6 +59,7 @@ def serve_forever(
         app: the application.
         held: from `hold_port`.
         trusted_proxies: addresses whose forwarded headers name the caller and the scheme.
+        root_path: path that a proxy takes off before it passes a request on; links begin with it.
     """
     _share_memory()
     sys.setswitchinterval(0.001)  # threads that read rasters let the event loop through sooner
@@ -63,6 +67,7 @@ def serve_forever(
     _log.info("serving at http://%s:%d", f"[{host}]" if ":" in host else host, port)
     config = uvicorn.Config(
         app,
+        root_path=root_path,
         proxy_headers=True,
         forwarded_allow_ips=list(trusted_proxies),
         access_log=False,

@@ -27,7 +27,7 @@ class RepairReport(NamedTuple):
     """What was found."""
 
     removed: tuple[Path, ...]  # folders that no item names (removed, unless it was a dry run)
-    broken: tuple[str, ...]  # `collection/item asset` whose file is missing
+    broken: tuple[str, ...]  # `collection/item: asset, asset` whose files are missing
 
 
 def repair_data(catalogue: Catalogue, data: Path, *, dry_run: bool = False) -> RepairReport:
@@ -75,7 +75,7 @@ def _broken(catalogue: Catalogue, data: Path, collection_id: str, item_id: str) 
     with locked(data, collection_id, item_id):
         item = catalogue.find_item(collection_id, item_id)
         missing = [] if item is None else _missing(item, data)
-        return [f"{collection_id}/{item_id} {key}" for key in missing]
+        return [f"{collection_id}/{item_id}: {', '.join(missing)}"] if missing else []
 
 
 def _clear(catalogue: Catalogue, data: Path, folder: Path, dry_run: bool) -> list[Path]:

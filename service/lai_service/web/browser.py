@@ -38,7 +38,7 @@ def add_browser(app: FastAPI, settings: Settings) -> None:
 
     @app.get("/browser/{path:path}", include_in_schema=False)
     async def browser(request: Request, path: str) -> Response:
-        if is_built(folder):
+        if is_built(folder) and not settings.root_path:  # it is built for /browser
             return await built.get_response(path or ".", request.scope)
         if path:
             raise HTTPException(404)

@@ -97,6 +97,11 @@ def _flag_colour(number: int) -> tuple[int, int, int, int]:
     return (0, 0, 0, 0)
 
 
+def _flag_label(number: int) -> str:
+    """Return what the bits of a flag number mean, the most serious first."""
+    return ", ".join(text for bits, _, text in _FLAGS if number & bits) or "no flag"
+
+
 def _ramp(anchors: tuple[tuple[int, int, int], ...], label: str, low: str, high: str) -> str:
     stops = ",".join(f"rgb{colour}" for colour in anchors)
     bar = f"display:inline-block;width:8em;height:.8em;background:linear-gradient(90deg,{stops})"
@@ -152,7 +157,7 @@ def qml(asset: str) -> str:
     if style.limits is None:
         entries = "".join(
             f'<paletteEntry value="{number}" color="#{red:02x}{green:02x}{blue:02x}" '
-            f'alpha="{alpha}" label="{number}"/>'
+            f'alpha="{alpha}" label="{number}: {_flag_label(number)}"/>'
             for number, (red, green, blue, alpha) in sorted(colours.items())
         )
         renderer = (
@@ -166,7 +171,7 @@ def qml(asset: str) -> str:
             value = low + (high - low) * stop / (_STOPS - 1)
             red, green, blue, _ = colours[round(255 * stop / (_STOPS - 1))]
             items.append(
-                f'<item value="{value:g}" label={quoteattr(f"{value:g}")} '
+                f'<item value="{value:g}" label={quoteattr(f"{value:g} m² m⁻²")} '
                 f'color="#{red:02x}{green:02x}{blue:02x}" alpha="255"/>'
             )
         renderer = (
