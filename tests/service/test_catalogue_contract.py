@@ -400,6 +400,7 @@ def test_extent_goes_the_shorter_way_round_the_world(
 
     for item in items:
         filled.put_items("lai", [item], "insert")
+        assert edges()
     assert edges() == pytest.approx((west, 0, east, 1))
     filled.put_items("lai", [item_between("beside", (12, 13))], "insert")
     assert edges()[0] in (west, pytest.approx(12))
