@@ -8,56 +8,25 @@ which bare, growing, full and ripe fields lie side by side as they do in real sc
 """
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from lai_training.simulation.parcels import LandUse
-from lai_training.simulation.spectral_library import GREEN, SpectralLibrary, SurfaceClass
+from lai_training.simulation.spectral_library import GREEN, TABLES, SpectralLibrary, SurfaceClass
 
 Array = NDArray[np.float64]
 Index = NDArray[np.intp]
 
 
-@dataclass(frozen=True)
-class Calendar:
-    """The year of one kind of vegetation; days of the year, m2 m-2."""
-
-    share: float
-    """Share among the parcels of its land use."""
-    surface: SurfaceClass
-    emerges: float
-    """Day when growth starts; LAI is at its lowest before."""
-    peaks: float
-    ripens: float
-    """Day when leaves begin to dry."""
-    ends: float
-    """Day of harvest or leaf fall."""
-    peak_lai: tuple[float, float]
-    lowest_lai: tuple[float, float]
-
-
-CALENDARS: dict[LandUse, tuple[Calendar, ...]] = {
-    LandUse.ARABLE: (
-        Calendar(0.36, SurfaceClass.CROP, 45, 135, 165, 205, (2.5, 7.5), (0.1, 1.0)),  # winter
-        Calendar(0.12, SurfaceClass.CROP, 80, 155, 185, 220, (2.0, 6.5), (0.0, 0.3)),  # spring
-        Calendar(0.30, SurfaceClass.CROP, 125, 205, 240, 280, (1.5, 6.5), (0.0, 0.3)),  # summer
-        Calendar(0.10, SurfaceClass.CROP, 200, 260, 330, 360, (0.5, 4.0), (0.0, 0.4)),  # catch crop
-        Calendar(0.12, SurfaceClass.GRASS, 60, 130, 260, 330, (1.0, 5.5), (0.3, 1.5)),  # ley
-    ),
-    LandUse.PASTURE: (
-        Calendar(0.8, SurfaceClass.GRASS, 60, 135, 250, 340, (0.8, 6.0), (0.2, 2.0)),
-        Calendar(0.2, SurfaceClass.BROADLEAF, 90, 160, 265, 310, (0.8, 4.0), (0.2, 1.0)),  # orchard
-    ),
-    LandUse.FOREST: (
-        Calendar(0.5, SurfaceClass.BROADLEAF, 95, 150, 260, 310, (2.5, 7.0), (0.2, 1.5)),
-        Calendar(0.4, SurfaceClass.CONIFER, 90, 170, 280, 330, (2.0, 7.0), (1.5, 4.5)),
-        Calendar(0.1, SurfaceClass.GRASS, 90, 160, 250, 320, (0.5, 4.0), (0.2, 1.0)),  # clearing
-    ),
-    LandUse.HEDGE: (
-        Calendar(1.0, SurfaceClass.BROADLEAF, 90, 150, 260, 310, (1.5, 5.5), (0.3, 1.5)),
-    ),
-}
+CALENDARS = TABLES / "calendars.csv"
+"""Of the kinds of vegetation on each land use: their share among its parcels; days of the year when
+growth starts, of full cover, when leaves begin to dry, and of harvest or leaf fall; ranges of the
+highest and lowest LAI, m2 m-2."""
+DAYS = ["emerges", "peaks", "ripens", "ends"]
 WOODY = (SurfaceClass.BROADLEAF, SurfaceClass.CONIFER)
 VILLAGE_SURFACES = (SurfaceClass.BUILT, SurfaceClass.GRASS, SurfaceClass.BROADLEAF)
 BESIDE_BUILT = (
@@ -86,6 +55,17 @@ class ParcelCover:
     """Relative amplitude of rows or tramlines."""
     shade: Array
     """Relative standard deviation of illumination: slopes, and shadows between crowns."""
+
+
+@cache
+def read_calendars() -> dict[LandUse, dict[str, NDArray[Any]]]:
+    """Return the columns of `CALENDARS` by land use, surfaces by their numbers."""
+    table = pd.read_csv(CALENDARS)
+    table["surface"] = [int(SurfaceClass[name]) for name in table["surface"]]
+    return {
+        LandUse[str(use)]: {str(name): rows[name].to_numpy() for name in rows}
+        for use, rows in table.groupby("land_use", sort=False)
+    }
 
 
 def season(
@@ -161,18 +141,19 @@ def _grow(
     surface = np.full(n, SurfaceClass.BARE, np.intp)
     lai = rng.random(n)
     dry = np.zeros(n)
-    for use, calendars in CALENDARS.items():
+    for use, calendars in read_calendars().items():
         here = np.flatnonzero(land_use == use)
-        shares = np.array([c.share for c in calendars])
-        kind = rng.choice(len(calendars), len(here), p=shares / shares.sum())
-        table = np.array([[c.emerges, c.peaks, c.ripens, c.ends] for c in calendars])
-        days = table[kind] + rng.normal(0, 14, (len(here), 1)) + rng.normal(0, 5, (len(here), 4))
+        shares = calendars["share"]
+        kind = rng.choice(len(shares), len(here), p=shares / shares.sum())
+        table = {name: column[kind] for name, column in calendars.items()}
+        days = np.stack([table[name] for name in DAYS], axis=1).astype(np.float64)
+        days = days + rng.normal(0, 14, (len(here), 1)) + rng.normal(0, 5, (len(here), 4))
         grown, dry_here = season(np.full(len(here), day_of_year), *days.T)
-        peak = rng.uniform(*np.array([c.peak_lai for c in calendars])[kind].T)
-        lowest = rng.uniform(*np.array([c.lowest_lai for c in calendars])[kind].T)
+        peak = rng.uniform(table["peak_lai_min"], table["peak_lai_max"])
+        lowest = rng.uniform(table["lowest_lai_min"], table["lowest_lai_max"])
         lai[here] = np.maximum(lowest, peak * grown)
         dry[here] = dry_here
-        surface[here] = np.array([c.surface for c in calendars])[kind]
+        surface[here] = table["surface"]
         stubble = here[(day_of_year > days[:, 3]) & (lai[here] < 0.5)]
         surface[stubble[rng.random(len(stubble)) < 0.5]] = SurfaceClass.SENESCENT
     return surface, lai, dry
