@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lai_training import metrics
 from lai_training.calibration.measurements import Floats, name_regions
 from lai_training.calibration.predictors import Prediction
+from lai_training.reporting import read_words
 from lai_udf.predict import BANDS
 
 Rows = NDArray[np.intp]
@@ -277,12 +278,9 @@ def measure_floor(table: pd.DataFrame) -> str:
         differences += list(lai[first] - lai[second])
     text = "No two points of a date have spectra alike."
     if differences:
-        sd = float(np.sqrt(np.mean(np.square(differences)) / 2))
-        text = (
-            f"{len(differences)} pairs of points of one date with spectra less than {NEAREST:g} "
-            f"apart differ in measured LAI by a standard deviation of {sd:.2f} each: a floor "
-            "below which no RMSE on these data means anything."
-        )
+        facts = {"pairs": len(differences), "nearest": NEAREST}
+        facts["sd"] = float(np.sqrt(np.mean(np.square(differences)) / 2))
+        text = read_words()["floor"].format(**facts)
     if "lai_sd" in table and table["lai_sd"].notna().any():
         stated = table["lai_sd"].dropna()
         text += f" {stated.size} measurements state their own: {stated.median():.2f} (median)."

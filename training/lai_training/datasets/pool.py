@@ -26,13 +26,6 @@ from lai_training.datasets.manifest import (
 from lai_training.errors import PrepareError
 
 Corners = NDArray[np.int32]
-NOTES = {
-    "patch": "Random patches, as in the paper (section 4.3): validation and test patches lie "
-    "among training patches of the same scene, so their scores are those of interpolation.",
-    "tile_date": "Scenes are whole; the same place may be in training at another date.",
-    "date": "Days are whole; the same place may be in training on another day.",
-    "tile": "Tiles are whole. Neighbouring tiles overlap by 10 km.",
-}
 
 
 def assign_splits(

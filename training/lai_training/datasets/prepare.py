@@ -27,11 +27,11 @@ from lai_training.datasets.manifest import (
     SplitRecord,
     read_manifest,
 )
-from lai_training.datasets.pool import NOTES, divide, measure_leakage, open_array
+from lai_training.datasets.pool import divide, measure_leakage, open_array
 from lai_training.datasets.product import Identity, write_part
 from lai_training.datasets.products import checksum, choose, list_products, tile_of
 from lai_training.errors import PrepareError
-from lai_training.reporting import write_files
+from lai_training.reporting import read_words, write_files
 from lai_udf.errors import ProductError
 from lai_udf.predict import BANDS, LaiInputError
 from lai_udf.scenes.read import open_scene
@@ -189,4 +189,4 @@ def _measure_leakage(
         corners = open_array(out, product, "corners")
         splits = divide(product, config.split, corners)
         places.append((product.grid, {name: corners[splits == name] for name in product.patches}))
-    return measure_leakage(places, config.patch_px, NOTES[config.split.by])
+    return measure_leakage(places, config.patch_px, read_words()[f"split by {config.split.by}"])

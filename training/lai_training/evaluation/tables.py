@@ -12,7 +12,7 @@ import pandas as pd
 
 from lai_training.evaluation.networks import SL2P
 from lai_training.evaluation.scores import CLEAN, Case
-from lai_training.reporting import format_cell, format_markdown, read_paper
+from lai_training.reporting import format_cell, format_markdown, read_paper, read_words
 
 IMAGES_SHOWN = 12
 """Rows of tables 5 and 6."""
@@ -92,12 +92,10 @@ def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: s
     merged = merged.sort_values(["drawn", "n"], ascending=False, kind="stable")
     text = _format_images(merged.head(IMAGES_SHOWN))
     if len(merged) > IMAGES_SHOWN:
-        text += (
-            f"\n\n{IMAGES_SHOWN} of {len(merged)} images. Over all of them the median distance is "
-            f"{merged['distance'].median():.4f}, the median R² {merged['r_squared'].median():.4f}; "
-            f"a twentieth has R² below {merged['r_squared'].quantile(0.05):.3f} (images of little "
-            "variance score a low R² at small errors)."
-        )
+        facts = {"shown": IMAGES_SHOWN, "images": len(merged)}
+        facts |= {"distance": merged["distance"].median(), "r2": merged["r_squared"].median()}
+        facts["low_r2"] = merged["r_squared"].quantile(0.05)
+        text += "\n\n" + read_words()["images left out"].format(**facts)
     return text
 
 
