@@ -168,7 +168,7 @@ for low, high in ((0, 2), (2, 4), (4, 6), (6, 15)):
 # season of Belgian fields; set `LAI_NOTEBOOK_SERIES` to a cube of yours (netCDF or Zarr, ten bands and SCL).
 
 # %%
-from lai_training.evaluation.dates import score_date_prediction  # noqa: E402
+from lai_training.evaluation.real_imagery import score_date_prediction  # noqa: E402
 from lai_training.evaluation.networks import open_networks  # noqa: E402
 from lai_udf import read_cube  # noqa: E402
 from lai_udf.bundle import default_bundle_path  # noqa: E402

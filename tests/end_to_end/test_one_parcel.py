@@ -17,8 +17,8 @@ from pyproj import Transformer
 
 from lai_service import Settings, create_app
 from lai_stac.item import describe
-from lai_training.parcels.curves import smooth_parcels
 from lai_training.parcels.means import observe_items, read_parcels
+from lai_training.parcels.report import smooth_parcels
 from lai_udf import predict, series
 from lai_udf.field.table import build_table, smooth_table
 from lai_udf.results import find_results

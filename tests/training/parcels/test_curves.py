@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from fake_series import crop_lai
 
-from lai_training.parcels.curves import describe_seasons, smooth_parcels, write_curves
+from lai_training.parcels.report import describe_seasons, smooth_parcels, write_curves
 from lai_udf.series import OUTPUT_BANDS
 
 

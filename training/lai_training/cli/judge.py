@@ -215,7 +215,7 @@ def parcels(
         outline_items,
         read_parcels,
     )
-    from lai_training.parcels.report import format_report, write_report
+    from lai_training.parcels.report import format_report, write_curves, write_report
     from lai_udf import series
     from lai_udf.calibration import shared_error
     from lai_udf.polygons import LEFT_OUT
@@ -240,8 +240,6 @@ def parcels(
         observed = observe(exclude)
         files = write_report(observed, out, table)
         if smooth is not None:
-            from lai_training.parcels.curves import write_curves
-
             counted = observe(series.IMPOSSIBLE_FLAGS if exclude_flags is None else exclude_flags)
             files += write_curves(counted, smooth, out)
     typer.echo(format_report(observed), err=True)

@@ -1,5 +1,5 @@
 """The paper's tables and figures, and real imagery: `lai-train evaluate --report`.
 
-`networks` defines what is compared; `scores`, `ten_metres` and `dates` measure and draw; `evaluate`
+`networks` defines what is compared; `scores` and `ten_metres` measure and draw; `evaluate`
 and `real_imagery` make chapters of it.
 """
