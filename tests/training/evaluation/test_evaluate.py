@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from experiments.spectra.library import spectral_library
 from lai_training.cli import app
-from lai_training.errors import EvaluationError
+from lai_training.errors import EvaluationError, ExportError
 from lai_training.evaluation.evaluate import SCALES, evaluate
 from lai_training.evaluation.networks import SL2P, Network, is_network, open_networks
 from lai_training.evaluation.real_imagery import summarise
@@ -230,7 +230,7 @@ def test_a_run_without_weights_is_refused(tmp_path):
     assert is_network(tmp_path)
     assert not is_network(tmp_path / "scenes")
     with (
-        pytest.raises(EvaluationError),
+        pytest.raises(ExportError),
         open_networks([tmp_path]),
     ):
         pass

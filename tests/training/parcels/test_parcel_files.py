@@ -12,13 +12,13 @@ from pyproj import Transformer
 from rasterio.crs import CRS
 from shapely.geometry import LineString, box
 
-from lai_training.errors import ParcelsError
 from lai_training.parcels.means import (
     find_items,
     observe_items,
     outline_items,
     read_parcels,
 )
+from lai_udf.errors import PolygonFileError
 from lai_udf.grid import Grid
 from lai_udf.polygons import LEFT_OUT
 
@@ -51,7 +51,7 @@ def test_only_the_parcels_near_the_items_are_read(tmp_path: Path, name: str) -> 
 
     assert table["parcel"].tolist() == ["a"]
     elsewhere = within.translate(xoff=30)
-    with pytest.raises(ParcelsError):
+    with pytest.raises(PolygonFileError):
         read_parcels(path, within=elsewhere)
 
 
@@ -70,7 +70,7 @@ def test_wrong_parcel_files_are_refused(tmp_path: Path) -> None:
     pd.concat([make_parcels(a=(0, 0, 2, 2))] * 2).to_file(tmp_path / "twice.gpkg")
 
     for name, column in (("no", None), ("plain", "ID_PARCEL"), ("twice", "parcel")):
-        with pytest.raises(ParcelsError):
+        with pytest.raises(PolygonFileError):
             read_parcels(tmp_path / f"{name}.gpkg", id_column=column)
 
 
@@ -105,7 +105,7 @@ def test_parcels_without_area_are_left_out_by_name(tmp_path: Path) -> None:
     assert table["parcel"].tolist() == ["good"]
     assert [name for name, _ in table.attrs[LEFT_OUT]] == ["bad", "gone"]
     parcels[1:].to_parquet(tmp_path / "bad.parquet")
-    with pytest.raises(ParcelsError):
+    with pytest.raises(PolygonFileError):
         read_parcels(tmp_path / "bad.parquet")
 
 

@@ -29,6 +29,7 @@ from lai_training.sl2p.scene import write_sl2p_series
 from lai_udf.bundle import open_bundle
 from lai_udf.calibration import shared_error
 from lai_udf.cog import write_lai_cogs
+from lai_udf.errors import LaiUdfError
 from lai_udf.predict import CLOUD_NEAR, NO_DATA_NEAR
 from lai_udf.run import run_cube
 from lai_udf.scenes.cubes import read_cube
@@ -158,7 +159,7 @@ def test_items_are_observed_in_order_of_time(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_items_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ParcelsError):
+    with pytest.raises(LaiUdfError):
         find_items([tmp_path])
 
 

@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from lai_training import sl2p
-from lai_training.errors import EvaluationError, ExportError
+from lai_training.errors import EvaluationError
 from lai_udf.bundle import open_bundle
 from lai_udf.predict import BANDS, apply_datacube
 
@@ -76,7 +76,8 @@ def open_networks(paths: Sequence[Path]) -> Iterator[list[Network]]:
     Yields the networks in the order of their columns, their names unique.
 
     Raises:
-        EvaluationError: nothing to evaluate, or a run that has no weights yet.
+        EvaluationError: nothing to evaluate.
+        ExportError: a run has no weights yet.
         LaiModelError: a bundle is missing or damaged.
     """
     if not paths:
@@ -98,7 +99,4 @@ def _export(run: Path, bundle: Path) -> Path:
     """Pack the best weights of a run, without calibration."""
     from lai_training.bundles.export import pack_run, write_members  # Keras: bundles do without
 
-    try:
-        return write_members(bundle, pack_run(run, version="0.0.0"))
-    except ExportError as error:
-        raise EvaluationError(str(error)) from error
+    return write_members(bundle, pack_run(run, version="0.0.0"))

@@ -22,7 +22,6 @@ from lai_training.errors import ParcelsError
 from lai_training.reporting import read_paper
 from lai_training.sl2p.scene import SL2P_FILE
 from lai_udf.calibration import interval_of_mean
-from lai_udf.errors import LaiUdfError, PolygonFileError
 from lai_udf.grid import Grid
 from lai_udf.longitudes import split_box
 from lai_udf.polygons import LEFT_OUT, read_polygons
@@ -51,13 +50,10 @@ def read_parcels(
 
     Returns columns `parcel` (text), `crop` (text, empty where unknown), `geometry`; the file's CRS,
     or a metric one if a buffer is asked for. What has no area, or is eaten up by the buffer, is
-    listed in `attrs["left_out"]`, name and reason. Raises `ParcelsError` where nothing is left, or
-    the file cannot be read, lacks a column or CRS, or names a parcel twice.
+    listed in `attrs["left_out"]`, name and reason. Raises `ParcelsError` where nothing is left,
+    `PolygonFileError` where the file cannot be read.
     """
-    try:
-        table = read_polygons(path, id_column, within=within, leave_out_broken=True)
-    except PolygonFileError as error:
-        raise ParcelsError(error.word()) from error
+    table = read_polygons(path, id_column, within=within, leave_out_broken=True)
     left_out = list(table.attrs[LEFT_OUT])
     columns = {str(name).lower(): name for name in table.columns}
     wanted = [crop_column.lower()] if crop_column else CROP_COLUMNS
@@ -85,15 +81,12 @@ def find_items(sources: Sequence[Path]) -> list[LaiResult]:
     """Return the LAI results below some paths, in order of time.
 
     Paths are item folders, item JSON files, GeoTIFFs or folders of openEO job results, or folders
-    of them such as `build/demo`. Raises `ParcelsError` where one of them holds no LAI, or a product
+    of them such as `build/demo`. Raises `LaiUdfError` where one of them holds no LAI, or a product
     was run with several scalings.
     """
-    try:
-        results = find_results(sources)
-        require_one_scaling(results)
-        return results
-    except LaiUdfError as error:
-        raise ParcelsError(str(error)) from error
+    results = find_results(sources)
+    require_one_scaling(results)
+    return results
 
 
 def outline_items(results: Sequence[LaiResult]) -> gpd.GeoSeries:
@@ -125,28 +118,26 @@ def observe_items(
         row for every parcel that meets a raster of the overpass; ordered by parcel and time.
 
     Raises:
-        ParcelsError: an item cannot be read or does not state its time, or no parcel meets any.
+        ParcelsError: no parcel meets any item.
+        LaiUdfError: an item cannot be read or does not state its time.
     """
     names, rows = pd.DataFrame(parcels[["parcel", "crop"]]), []
     names["season"] = names["crop"].map(read_paper("crops").set_index("crop")["season"])
     names["season"] = names["season"].fillna("other")
-    try:
-        results = [open_result(item) if isinstance(item, Path) else item for item in items]
-        observed = observe_zones(
-            list(parcels.geometry),
-            parcels.crs,
-            results,
-            exclude_flags=exclude_flags,
-            read_more=_read_sl2p,
-        )
-        for observation in observed:
-            pixel_m = observation.results[0].grid.pixel_m
-            table = pd.concat([names, _tabulate(observation.statistics, pixel_m)], axis=1)
-            table.insert(3, "item", ";".join(result.name for result in observation.results))
-            table.insert(4, "datetime", pd.Timestamp(observation.datetime))
-            rows.append(table.iloc[observation.met])
-    except LaiUdfError as error:
-        raise ParcelsError(str(error)) from error
+    results = [open_result(item) if isinstance(item, Path) else item for item in items]
+    observed = observe_zones(
+        list(parcels.geometry),
+        parcels.crs,
+        results,
+        exclude_flags=exclude_flags,
+        read_more=_read_sl2p,
+    )
+    for observation in observed:
+        pixel_m = observation.results[0].grid.pixel_m
+        table = pd.concat([names, _tabulate(observation.statistics, pixel_m)], axis=1)
+        table.insert(3, "item", ";".join(result.name for result in observation.results))
+        table.insert(4, "datetime", pd.Timestamp(observation.datetime))
+        rows.append(table.iloc[observation.met])
     observations = pd.concat(rows, ignore_index=True)
     if observations.empty:
         raise ParcelsError(f"none of {len(parcels)} parcels meets any of {len(items)} items")
