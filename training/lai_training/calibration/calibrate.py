@@ -160,14 +160,6 @@ def calibrate_variable(measurements: Measurements, variable: str) -> tuple[dict[
     return entry, with_sun
 
 
-def bounds_of(
-    left_out: LeftOut, scale: Mapping[str, Any], half: float, ceiling: float
-) -> tuple[Floats, Floats]:
-    """Return the ends of an interval, (n,) each, as `lai_udf.predict.relate_to_field` does."""
-    margin = half * scale_of(left_out, scale)
-    return np.maximum(left_out.centre - margin, 0.0), np.minimum(left_out.centre + margin, ceiling)
-
-
 def calibrate(parts: Mapping[str, Measurements]) -> dict[str, Any]:
     """Return the `calibration` block of `model.json` of measurements by variable; LAI is needed."""
     variables, scores = {}, {}
@@ -235,6 +227,8 @@ def nested_bounds(
         shared = share_of_groups(ratio, deciding.measurements.group)
         halves = fit_half_widths(np.abs(ratio), deciding.measurements.group, shared, levels)
         held = left_out.take(judged & (group == name))
-        for level, half in zip(levels, halves, strict=True):
-            ends[level][:, names == name] = bounds_of(held, scale, half, ceiling)
+        for level, half in zip(levels, halves, strict=True):  # as `predict.relate_to_field`
+            margin = half * scale_of(held, scale)
+            ends[level][0, names == name] = np.maximum(held.centre - margin, 0.0)
+            ends[level][1, names == name] = np.minimum(held.centre + margin, ceiling)
     return {k: v[0] for k, v in ends.items()}, {k: v[1] for k, v in ends.items()}

@@ -51,10 +51,6 @@ class Noise:
     shared: float = 0.0
     """Of the part that the rows of a group share."""
 
-    def of_rows(self, value: Floats) -> Floats:
-        """Return the variance of the part that rows do not share, (n,)."""
-        return self.floor**2 + (self.slope * value) ** 2
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -144,7 +140,7 @@ def fit_process(
     for source, noise in recipe.noise.items():
         rows = measurements.source == source
         shared[rows] = noise.shared
-        covariance[rows, rows] += noise.of_rows(value[rows])
+        covariance[rows, rows] += noise.floor**2 + (noise.slope * value[rows]) ** 2
     group = measurements.group
     covariance += (group[:, None] == group) * np.outer(shared, shared)
     weights = np.linalg.solve(covariance, measurements.measured - value)

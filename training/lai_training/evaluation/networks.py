@@ -85,7 +85,12 @@ def open_networks(paths: Sequence[Path]) -> Iterator[list[Network]]:
     with tempfile.TemporaryDirectory() as folder:
         networks: list[Network] = []
         for number, path in enumerate(paths):
-            bundle = _export(path, Path(folder) / f"{number}.zip") if is_run(path) else path
+            bundle = path
+            if is_run(path):
+                from lai_training.bundles.export import pack_run, write_members  # Keras
+
+                members = pack_run(path, version="0.0.0")
+                bundle = write_members(Path(folder) / f"{number}.zip", members)
             contract = open_bundle(bundle).contract
             name = str(contract["model_id"]).removeprefix("sentinel2-lai-")
             name += f" (run {path.name})" if is_run(path) else f" {contract['model_version']}"
@@ -93,10 +98,3 @@ def open_networks(paths: Sequence[Path]) -> Iterator[list[Network]]:
                 name += f" #{number + 1}"
             networks.append(Network(name, bundle, contract))
         yield networks
-
-
-def _export(run: Path, bundle: Path) -> Path:
-    """Pack the best weights of a run, without calibration."""
-    from lai_training.bundles.export import pack_run, write_members  # Keras: bundles do without
-
-    return write_members(bundle, pack_run(run, version="0.0.0"))

@@ -72,14 +72,10 @@ def format_table_4(scores: pd.DataFrame, spread: pd.DataFrame | None, kind: str,
     if case is CLEAN:  # the input of the draws, and what the paper scores
         if spread is not None:
             chosen, rows = chosen.merge(_mean_spread(spread, kind), how="left"), [*rows, *SPREAD]
-        chosen, names = pd.concat([chosen, _paper()]), [*names, *PAPER_COLUMNS.values()]
+        means = read_paper("images").query("table == 4").groupby("network").mean(numeric_only=True)
+        paper = means.reset_index().replace({"network": PAPER_COLUMNS})
+        chosen, names = pd.concat([chosen, paper]), [*names, *PAPER_COLUMNS.values()]
     return f"**{kind.capitalize()} scenes, {case.title}**\n\n{lay_out(chosen, rows, names)}"
-
-
-def _paper() -> pd.DataFrame:
-    """Return the means of the paper's table 4 over its images, a row per network."""
-    means = read_paper("images").query("table == 4").groupby("network").mean(numeric_only=True)
-    return means.reset_index().replace({"network": PAPER_COLUMNS})
 
 
 def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: str) -> str:

@@ -142,7 +142,10 @@ def simulate_scene(
     clean, true_lai, parcels, cover = _landscape(height, width, rng, library, date_of_year)
     clean = add_haze_and_gain(clean[None], rng)[0]
     observed = clean
-    classes = _classify(parcels, cover, library, true_lai)
+    surface = library.surface_class[cover.first][parcels.parcel]
+    classes = classify_land(true_lai)
+    classes[surface == SurfaceClass.WATER] = SceneClass.WATER
+    classes[surface == SurfaceClass.SNOW] = SceneClass.SNOW
     if cloud_cover > 0:
         observed, opacity, depth = add_clouds(clean, rng, cover=cloud_cover)
         classes = classify_clouds(classes, opacity, depth)
@@ -154,17 +157,6 @@ def simulate_scene(
         scene_classification=classes,
         parcel_id=parcels.parcel.astype(np.int32),
     )
-
-
-def _classify(
-    parcels: ParcelMap, cover: ParcelCover, library: SpectralLibrary, true_lai: Float32
-) -> NDArray[np.uint8]:
-    """Return the SCL of a cloudless scene, shape (y, x)."""
-    surface = library.surface_class[cover.first][parcels.parcel]
-    classes = classify_land(true_lai)
-    classes[surface == SurfaceClass.WATER] = SceneClass.WATER
-    classes[surface == SurfaceClass.SNOW] = SceneClass.SNOW
-    return classes
 
 
 def simulate_patches(
