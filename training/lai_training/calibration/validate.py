@@ -278,9 +278,8 @@ def measure_floor(table: pd.DataFrame) -> str:
         differences += list(lai[first] - lai[second])
     text = "No two points of a date have spectra alike."
     if differences:
-        facts = {"pairs": len(differences), "nearest": NEAREST}
-        facts["sd"] = float(np.sqrt(np.mean(np.square(differences)) / 2))
-        text = read_words()["floor"].format(**facts)
+        sd = float(np.sqrt(np.mean(np.square(differences)) / 2))
+        text = read_words()["floor"].format(pairs=len(differences), nearest=NEAREST, sd=sd)
     if "lai_sd" in table and table["lai_sd"].notna().any():
         stated = table["lai_sd"].dropna()
         text += f" {stated.size} measurements state their own: {stated.median():.2f} (median)."

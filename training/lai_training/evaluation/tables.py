@@ -88,10 +88,13 @@ def format_images(scores: pd.DataFrame, spread: pd.DataFrame, kind: str, name: s
     merged = merged.sort_values(["drawn", "n"], ascending=False, kind="stable")
     text = _format_images(merged.head(IMAGES_SHOWN))
     if len(merged) > IMAGES_SHOWN:
-        facts = {"shown": IMAGES_SHOWN, "images": len(merged)}
-        facts |= {"distance": merged["distance"].median(), "r2": merged["r_squared"].median()}
-        facts["low_r2"] = merged["r_squared"].quantile(0.05)
-        text += "\n\n" + read_words()["images left out"].format(**facts)
+        text += "\n\n" + read_words()["images left out"].format(
+            shown=IMAGES_SHOWN,
+            images=len(merged),
+            distance=merged["distance"].median(),
+            r2=merged["r_squared"].median(),
+            low_r2=merged["r_squared"].quantile(0.05),
+        )
     return text
 
 
