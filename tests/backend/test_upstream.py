@@ -221,6 +221,28 @@ def test_labels_that_meet_a_condition_are_kept_dates_too(tiny):
     assert execute(tiny, "filter_labels", dimension="bands", condition=both).sizes["bands"] == 2
 
 
+@pytest.mark.parametrize(("process_id", "numpy"), [("sum", np.nansum), ("product", np.nanprod)])
+def test_nothing_adds_up_to_no_data(tiny, process_id, numpy):
+    reducer = child(process_id, data=DATA)
+    found = execute(tiny, "reduce_dimension", dimension="t", reducer=reducer)
+    cube = tiny.reflectance[:, :2, 16:40, 20:44]
+    empty = np.isnan(cube).all(0)
+    assert empty.any()
+    np.testing.assert_array_equal(np.isnan(found), empty)
+    np.testing.assert_allclose(found.values[~empty], numpy(cube, axis=0)[~empty], rtol=1e-5)
+    assert np.isnan(run({"r": {**node(process_id, data=[]), "result": True}}, tiny.folder))
+
+
+def test_a_condition_on_no_data_is_not_met(tiny):
+    bright = {"bright": node("gt", x=X, y=5000)}
+    chosen = node("if", value={"from_node": "bright"}, accept=1, reject=2)
+    process = {"process_graph": {**bright, "child": {**chosen, "result": True}}}
+    found = execute(tiny, "apply", process=process)
+    cube = tiny.reflectance[:, :2, 16:40, 20:44]
+    assert np.isnan(cube).any()
+    np.testing.assert_array_equal(found, np.where(cube > 5000, 1, 2))
+
+
 def test_texts_that_look_like_dates_are_texts(tiny):
     condition = child("text_begins", data=VALUE, pattern="2024-06-11")
     assert execute(tiny, "filter_labels", dimension="t", condition=condition).sizes["t"] == 1

@@ -124,6 +124,27 @@ def array_modify(
     return da.concatenate([before, da.broadcast_to(new, shape), after], axis=axis)
 
 
+def _null_of_nothing(reduce_known: Process, reduce_all: Process) -> Process:
+    """Return a reducer that makes no data of no data; upstream makes 0 of them, or 1."""
+
+    def call(
+        data: Json, ignore_nodata: bool = True, axis: int | None = None, keepdims: bool = False
+    ) -> Json:
+        values = data if hasattr(data, "dtype") else np.asarray(list(data), float)
+        along = {"axis": axis, "keepdims": keepdims}
+        empty = np.isnan(values).all(**along)
+        reduced = (reduce_known if ignore_nodata else reduce_all)(values, **along)
+        return np.where(empty, np.nan, reduced)
+
+    return call
+
+
+def choose(value: Json, accept: Json, reject: Json = None) -> Json:
+    """Return one of two values by a condition, which no data do not meet; upstream: they do."""
+    accept, reject = (np.nan if one is None else one for one in (accept, reject))
+    return np.where(False if value is None else np.nan_to_num(value), accept, reject)
+
+
 def apply_kernel(
     data: xr.DataArray,
     kernel: Json,
@@ -342,21 +363,17 @@ def _resolve(
 REPLACEMENTS: dict[str, Process] = {
     "e": lambda: math.e,  # upstream lists it only
     "exp": lambda p: np.exp(p),  # upstream takes its argument by another name
+    "if": choose,
+    "sum": _null_of_nothing(np.nansum, np.sum),
+    "product": _null_of_nothing(np.nanprod, np.prod),
     # upstream answers with one value for a whole array
     "is_nodata": lambda x: x is None if x is None or isinstance(x, str) else np.isnan(x),
     **{
         function.__name__: function
         for function in (
             *(add_dimension, aggregate_temporal, aggregate_temporal_period, apply_kernel),
-            dimension_labels,
-            *(
-                filter_labels,
-                array_interpolate_linear,
-                array_modify,
-                mask,
-                merge_cubes,
-                rename_labels,
-            ),
+            *(array_interpolate_linear, array_modify, dimension_labels, filter_labels, mask),
+            *(merge_cubes, rename_labels),
         )
     },
 }
