@@ -110,7 +110,6 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     _add_stac(app, settings, catalogue)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    add_tiles(app, settings.data)
     add_publish(app, Intake(catalogue, settings))
     metrics = Metrics()
     app.add_api_route("/_mgmt/metrics", metrics.response, include_in_schema=False)
@@ -119,6 +118,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     add_browser(app, settings)
     add_mosaic(app, settings, catalogue)
     add_map_page(app, catalogue)
+    add_tiles(app, settings.data)  # last: its many routes are only built when one is asked for
     # The last one added is the first one asked.
     app.add_middleware(PictureCaching, prefix=PREFIX)
     app.add_middleware(
