@@ -109,7 +109,7 @@ def publish(
     sources: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="SOURCE...",
+            metavar="SOURCE",
             help="Folders of items, of COGs from `lai-udf run`, or of the results of openEO jobs; "
             "or folders of such folders.",
             exists=True,
@@ -208,7 +208,7 @@ def repair(
 def upgrade(
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="FOLDER...", help="Item folders in place of the catalogue."),
+        typer.Argument(metavar="FOLDER", help="Item folders in place of the catalogue."),
     ] = None,
     data: DataOption = None,
 ) -> None:

@@ -5,11 +5,17 @@ from typing import Annotated
 
 import typer
 
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 
+
+@app.command()
 def main(
-    folders: Annotated[list[Path], typer.Argument(help="Output folders of lai-udf run.")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER", help="Output folders of lai-udf run.")
+    ],
     model: Annotated[
-        list[Path] | None, typer.Option(help="Bundle that made them; default: ours.")
+        list[Path] | None,
+        typer.Option(metavar="BUNDLE", help="Bundle that made them; default: ours. Repeatable."),
     ] = None,
 ) -> None:
     """Describe every result below the folders; the paths of the items go to stdout."""
@@ -29,4 +35,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app(prog_name="python -m lai_stac")

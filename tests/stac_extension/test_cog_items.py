@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from fake_lai import UTM32, fake_layers
 from typer.testing import CliRunner
 
-from lai_stac.__main__ import main
+from lai_stac.__main__ import app
 from lai_stac.cog_items import describe_cogs, describe_runs
 from lai_stac.errors import DescriptionError, RasterError
 from lai_udf.bundle import open_bundle
@@ -53,12 +52,10 @@ def test_every_result_below_a_folder_is_described(tmp_path: Path):
 
 def test_a_command_describes_a_run_without_a_service(tmp_path: Path):
     folder = write_run(tmp_path / "a")
-    command = typer.Typer()
-    command.command()(main)
-    done = CliRunner().invoke(command, [str(tmp_path)])
+    done = CliRunner().invoke(app, [str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert done.stdout.split() == [str(folder / "lai_s2_32tqm_1.json")]
-    assert CliRunner().invoke(command, [str(tmp_path / "none")]).exit_code == 1
+    assert CliRunner().invoke(app, [str(tmp_path / "none")]).exit_code == 1
 
 
 @pytest.mark.parametrize(
@@ -92,3 +89,9 @@ def test_files_that_do_not_state_what_they_are_are_refused(tmp_path: Path, absen
 def test_a_folder_without_results_is_refused(tmp_path: Path):
     with pytest.raises(RasterError):
         describe_runs([tmp_path])
+
+
+def test_the_help_of_the_module_is_plain_text_as_that_of_the_commands() -> None:
+    shown = CliRunner().invoke(app, ["--help"], env={"TERM": "xterm-256color"}).stdout
+    assert "FOLDER" in shown
+    assert shown.isascii()

@@ -132,7 +132,7 @@ def _compose(image: Image.Image, title: str, subtitle: str) -> bytes:
     for colour, text in (
         (NO_DATA, "no data"),
         (CLOUD, "cloud, shadow, snow"),
-        (LEFT_OUT, "left out of statistics"),
+        (LEFT_OUT, "dots: left out of statistics"),
     ):
         pen.rectangle((x, y + 2, x + 12, y + 14), fill=colour, outline=(120, 120, 120))
         x = _write(pen, x + 18, y, text, font) + 10
