@@ -19,6 +19,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import subprocess
 import time
 from contextlib import suppress
@@ -138,6 +139,8 @@ def restore(model: keras.Model, run: Path, *, steps: int) -> int:
     Raises:
         FitError: the backup is damaged or of another network.
     """
+    for stale in run.glob(".lai-*.partial"):  # left by a kill
+        shutil.rmtree(stale, ignore_errors=True)
     backup = run / BACKUP
     if not backup.exists():
         return 0
