@@ -251,7 +251,6 @@ def cube_cases() -> dict[str, Graph]:
         "resample_spatial": node("resample_spatial", data=CUBE, resolution=40),
         "run_udf": node("run_udf", data=CUBE, udf=IDENTITY, runtime="Python"),
         "save_result": node("save_result", data=CUBE, format="netCDF"),
-        "trim_cube": node("trim_cube", data=CUBE),
         "vector_buffer": node("vector_buffer", geometries={"from_node": "fields"}, distance=40),
         "vector_reproject": node(
             "vector_reproject", data={"from_node": "fields"}, projection=32633

@@ -144,6 +144,21 @@ def test_values_of_intervals_with_names_are_written_as_a_table(connection, tmp_p
     assert table["date"].unique().tolist() == ["early", "late"]
 
 
+def test_a_field_of_which_nothing_is_left_has_no_values(connection, tmp_path):
+    inner = connection.load_geojson(FIELDS).process(
+        "vector_buffer", geometries=openeo.rest.datacube.THIS, distance=-3.5 * STEP
+    )
+    cube = load(connection).aggregate_spatial(inner, reducer="count")
+    cube.save_result(format="CSV").download(tmp_path / "t.csv")
+    counts = pd.read_csv(tmp_path / "t.csv")["B04"].to_numpy().reshape(3, 3)
+    assert (counts[:, 0] > 0).all()
+    assert np.isnan(counts[:, 2]).all()
+
+
+def test_formats_that_polygons_are_read_from_are_listed(connection):
+    assert set(connection.list_file_formats()["input"]) == {"GeoJSON", "Parquet"}
+
+
 def test_holes_are_no_part_of_a_field(connection, tmp_path):
     ring = fields(square(40, 50, 10, [(43, 53, 4)]))
     cube = load(connection).aggregate_spatial(ring, reducer="count")

@@ -65,7 +65,10 @@ def file_formats() -> dict[str, Any]:
     prefix = {"type": "string", "description": "Start of the file names.", "default": "openEO"}
     kinds = {"raster": FORMATS, "vector": VECTOR_FORMATS}
     return {
-        "input": {},
+        "input": {
+            name: {"title": f"{name}, for load_url", "gis_data_types": ["vector"], "parameters": {}}
+            for name in ("GeoJSON", "Parquet")
+        },
         "output": {
             name: {
                 "title": title,

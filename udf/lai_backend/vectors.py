@@ -102,7 +102,7 @@ def aggregate_spatial(
     """
     polygons = read_polygons(geometries)
     shapes = _projected(polygons, data)
-    data = _cut_out(data, shapely.box(*shapely.total_bounds(shapes)))
+    data = _cut_out(data, shapely.geometrycollections(shapes).envelope)
     if 0 < data.nbytes <= MAX_BYTES_AT_ONCE:
         data = data.compute()
     ordered = data.transpose(..., "y", "x")
@@ -127,7 +127,7 @@ def aggregate_spatial(
 def _projected(polygons: DriverVectorCube, data: xr.DataArray) -> list[BaseGeometry]:
     """Return the polygons in the projection of a cube."""
     frame = polygons.get_geometries().set_crs(polygons.get_crs())
-    return list(frame.to_crs(data.rio.crs.to_wkt()))
+    return [shape or shapely.Polygon() for shape in frame.to_crs(data.rio.crs.to_wkt())]
 
 
 def _cut_out(data: xr.DataArray, geometry: BaseGeometry) -> xr.DataArray:
