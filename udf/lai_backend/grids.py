@@ -141,15 +141,19 @@ def on_grid_of(
     return _reproject(numbers, wanted, method).assign_coords(places)
 
 
+def cut(data: xr.DataArray, y: slice, x: slice) -> xr.DataArray:
+    """Return some rows and columns of a cube."""
+    corner = grid_of(data).affine * Affine.translation(x.start, y.start)
+    return georeference(data.isel(y=y, x=x), data.rio.crs, corner)
+
+
 def crop_to_extent(data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
     """Cut off what was loaded beyond the extent asked for (see `margins.add_margins`)."""
     region = parse_spatial_extent(request["spatial_extent"])
     assert region is not None  # only inserted for requests with an extent
     grid = grid_of(data)
-    wanted = snap_outward(grid, region)
-    left, top = (round(edge) for edge in ~grid.affine * (wanted.affine.c, wanted.affine.f))
-    kept = data.isel(y=slice(top, top + wanted.height), x=slice(left, left + wanted.width))
-    return georeference(kept, data.rio.crs, grid.affine * Affine.translation(left, top))
+    roi: Any = grid.overlap_roi(snap_outward(grid, region))
+    return cut(data, *roi)
 
 
 def filter_bbox(data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
@@ -162,9 +166,7 @@ def filter_bbox(data: xr.DataArray, request: dict[str, Any]) -> xr.DataArray:
     columns = np.flatnonzero((data["x"] >= area.left) & (data["x"] <= area.right))
     if not (rows.size and columns.size):
         raise NoDataError("No centre of a pixel of the cube lies in the extent of filter_bbox.")
-    kept = data.isel(y=slice(rows[0], rows[-1] + 1), x=slice(columns[0], columns[-1] + 1))
-    moved = Affine.translation(int(columns[0]), int(rows[0]))
-    return georeference(kept, data.rio.crs, grid.affine * moved)
+    return cut(data, *(slice(int(kept[0]), int(kept[-1]) + 1) for kept in (rows, columns)))
 
 
 def _close(one: GeoBox, other: GeoBox) -> bool:

@@ -32,7 +32,7 @@ from lai_backend.errors import ParameterError, SourceError, UnsupportedError
 from lai_backend.extents import snap_outward
 from lai_backend.files import Json
 from lai_backend.graphs import GEOJSON
-from lai_backend.grids import georeference, georeference_like, grid_of
+from lai_backend.grids import cut, georeference, georeference_like, grid_of
 from lai_backend.neighborhood import run_on_cube
 from lai_backend.udf_runner import LocalUdf
 
@@ -132,10 +132,8 @@ def _projected(polygons: DriverVectorCube, data: xr.DataArray) -> list[BaseGeome
 
 def _cut_out(data: xr.DataArray, geometry: BaseGeometry) -> xr.DataArray:
     """Return the pixels around a polygon."""
-    grid = grid_of(data)
-    y, x, _ = _place(grid, geometry)
-    corner = grid.affine * grid.affine.translation(x.start, y.start)
-    return georeference(data.isel(y=y, x=x), data.rio.crs, corner)
+    y, x, _ = _place(grid_of(data), geometry)
+    return cut(data, y, x)
 
 
 def _place(grid: GeoBox, geometry: BaseGeometry) -> tuple[slice, slice, npt.NDArray[np.bool_]]:
