@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import geopandas as gpd
+import pandas as pd
+import pyogrio
 import pytest
 from shapely.geometry import LineString, Polygon, box
 
@@ -26,6 +28,21 @@ def test_every_format_gives_the_same_polygons(name: str, tmp_path: Path) -> None
     assert list(found["id"]) == ["north", "south"]
     assert found.crs == 4326
     assert found.geometry.geom_equals(FIELDS.geometry).all()
+
+
+def test_the_only_layer_of_polygons_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "fields.gpkg"
+    pyogrio.write_dataframe(pd.DataFrame({"styleQML": ["<qgis/>"]}), path, layer="layer_styles")
+    FIELDS.to_file(path, layer="fields", mode="a")
+    assert list(read_polygons(path)["id"]) == ["north", "south"]
+
+
+def test_several_layers_of_polygons_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "fields.gpkg"
+    for layer in ("2023", "2024"):
+        FIELDS.to_file(path, layer=layer)
+    with pytest.raises(PolygonFileError, match="2023, 2024"):
+        read_polygons(path)
 
 
 def test_any_crs_is_kept(tmp_path: Path) -> None:

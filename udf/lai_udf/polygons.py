@@ -67,9 +67,17 @@ def _read_table(path: Path, within: gpd.GeoSeries | None) -> gpd.GeoDataFrame:
     """Read the file as it is; only what meets the bounds of `within`."""
     try:
         is_parquet = path.suffix.lower() in (".parquet", ".geoparquet")
-        table = gpd.read_parquet(path) if is_parquet else gpd.read_file(path, bbox=within)
+        layers = [] if is_parquet else _layers_of_areas(path)
+        if is_parquet:
+            table = gpd.read_parquet(path)
+        else:
+            table = gpd.read_file(path, bbox=within, layer=next(iter(layers), None))
     except (OSError, RuntimeError, ValueError) as error:
         raise PolygonFileError(f"{path} cannot be read as polygons ({error})") from error
+    if len(layers) > 1:
+        raise PolygonFileError(
+            f"{path} holds several layers of polygons ({', '.join(layers)}): write one into a file"
+        )
     if not isinstance(table, gpd.GeoDataFrame) or (table.empty and within is None):
         raise PolygonFileError(f"{path} holds no polygon")
     if table.crs is None:
@@ -79,6 +87,13 @@ def _read_table(path: Path, within: gpd.GeoSeries | None) -> gpd.GeoDataFrame:
         if table.empty:
             raise PolygonFileError(f"{path}: no polygon lies within the bounds of the rasters")
     return table
+
+
+def _layers_of_areas(path: Path) -> list[str]:
+    """Return the layers that may hold polygons; others, such as styles of QGIS, do not."""
+    layers = gpd.list_layers(path)
+    kinds = layers["geometry_type"].astype(str)
+    return list(layers["name"][kinds.str.contains("Polygon|Unknown|Collection")])
 
 
 def _meets(table: gpd.GeoDataFrame, within: gpd.GeoSeries) -> NDArray[np.bool_]:
