@@ -327,6 +327,20 @@ def test_csv_holds_every_observation(page: Any) -> None:
     assert len(lines) == ITEMS + 1
 
 
+def test_a_date_by_itself_has_its_day_and_a_bar(page: Any) -> None:
+    texts, bars = page.evaluate(
+        """async () => {
+          const { drawChart } = await import(new URL('chart.js', location.href).href);
+          const day = { datetime: '2024-06-13T10:00:00Z', lai: 2, lower: 1, upper: 3 };
+          const svg = drawChart([{ name: '', observations: [{ ...day, valid_fraction: 1 }] }]);
+          const texts = [...svg.querySelectorAll('text')].map(one => one.textContent);
+          return [texts, svg.querySelectorAll("line[stroke-width='4']").length];
+        }"""
+    )
+    assert "2024-06-13" in texts
+    assert bars == 1
+
+
 def test_a_file_that_is_no_geojson_is_reported(page: Any, tmp_path: Path) -> None:
     (tmp_path / "text.geojson").write_text("no JSON")
     page.set_input_files("#upload", tmp_path / "text.geojson")

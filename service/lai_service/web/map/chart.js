@@ -41,7 +41,7 @@ function ticks(first, last, overlaid, width) {
   const start = new Date(first * DAY_MS);
   for (let month = start.getUTCMonth(), year = start.getUTCFullYear(); ; month += 1) {
     const day = Date.UTC(year, month, 1) / DAY_MS;
-    if (day > last) return found;
+    if (day > last) break;
     const date = new Date(day * DAY_MS);
     if (day >= first && date.getUTCMonth() % step === 0) {
       const name = date.toLocaleString('en', { month: 'short', timeZone: 'UTC' });
@@ -50,6 +50,9 @@ function ticks(first, last, overlaid, width) {
       found.push([day, label]);
     }
   }
+  if (found.length) return found;
+  const middle = (first + last) / 2; // no month begins here: name a day
+  return [[middle, new Date(middle * DAY_MS).toISOString().slice(0, 10)]];
 }
 
 // Lay names out in rows that fit the width: [{text, x, row}].
@@ -120,6 +123,10 @@ function drawLine(svg, line, colour, x, y) {
       const up = banded.map(one => `${x(dayOf(one))},${y(one.upper)}`);
       const down = banded.map(one => `${x(dayOf(one))},${y(one.lower)}`).reverse();
       svg.append(node('polygon', { points: [...up, ...down].join(' '), fill: colour, opacity: 0.15 }));
+    } else if (banded.length) { // a date by itself has no band, but a bar
+      const [one] = banded;
+      const at = x(dayOf(one));
+      svg.append(node('line', { x1: at, x2: at, y1: y(one.lower), y2: y(one.upper), stroke: colour, 'stroke-width': 4, opacity: 0.3 }));
     }
     const path = piece.map((one, i) => `${i ? 'L' : 'M'}${x(dayOf(one))} ${y(one.lai)}`).join('');
     svg.append(node('path', { d: path, class: 'mean', fill: 'none', stroke: colour, 'stroke-width': 1.6 }));

@@ -56,7 +56,7 @@ export function summaryOf(lines) {
   const all = lines.flatMap(line => line.observations);
   const [left, rejected] = [all.filter(one => one.lai === null), all.filter(one => one.rejected)];
   const empty = lines.filter(line => !line.observations.length).map(line => line.name);
-  const what = lines.length > 1 ? `${lines.length} places, ${all.length} means` : `${all.length} dates`;
+  const what = lines.length > 1 ? `${lines.length} places, ${all.length} means` : `${all.length} ${all.length === 1 ? 'date' : 'dates'}`;
   return `${what}; ${left.length} left out (too few usable pixels), ${rejected.length} rejected (cloud, haze or shadow suspected)${
     empty.length ? `; no data: ${empty.join(', ')}` : ''}`;
 }
