@@ -243,6 +243,14 @@ def test_a_condition_on_no_data_is_not_met(tiny):
     np.testing.assert_array_equal(found, np.where(cube > 5000, 1, 2))
 
 
+def test_bands_of_an_index_are_found_by_name(tiny):
+    red, near_infrared = tiny.reflectance[:, :2, 16:40, 20:44].swapaxes(0, 1)
+    found = execute(tiny, "ndvi", nir="B08", red="B04")
+    np.testing.assert_allclose(found, (near_infrared - red) / (near_infrared + red), rtol=1e-5)
+    with pytest.raises(ParameterError):
+        execute(tiny, "ndvi")
+
+
 def test_texts_that_look_like_dates_are_texts(tiny):
     condition = child("text_begins", data=VALUE, pattern="2024-06-11")
     assert execute(tiny, "filter_labels", dimension="t", condition=condition).sizes["t"] == 1

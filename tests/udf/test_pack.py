@@ -169,6 +169,13 @@ def test_version_that_is_none_is_refused(python: str) -> None:
         runtime_name(python)
 
 
+def test_archives_at_no_address_are_refused(shipped: str, tmp_path: Path) -> None:
+    with pytest.raises(PackError) as caught:
+        pack(tmp_path / "pack", open_bundle(Path(shipped)), base_url="my/bucket", runtime=False)
+    assert caught.value.parameter == "base_url"
+    assert not (tmp_path / "pack").exists()
+
+
 def test_unpacked_bundle_is_refused(known: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(known) as archive:
         archive.extractall(tmp_path / "folder")

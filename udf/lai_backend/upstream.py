@@ -182,6 +182,18 @@ def filter_labels(
     return data.isel({dimension: kept})
 
 
+def ndvi(
+    data: xr.DataArray, nir: str = "nir", red: str = "red", target_band: str | None = None
+) -> xr.DataArray:
+    """Compute the index from two bands by name; upstream looks for common names, which none has."""
+    check_dimension(data, "bands")
+    names = data["bands"].values.tolist()
+    for code, name in (("NirBandAmbiguous", nir), ("RedBandAmbiguous", red)):
+        if name not in names:
+            raise ParameterError(f"{code}: there is no band {name!r} for ndvi in {names}.")
+    return georeference_like(process_implementations.ndvi(data, nir, red, target_band), data)
+
+
 def rename_labels(
     data: xr.DataArray, dimension: str, target: list[Any], source: list[Any] | None = None
 ) -> xr.DataArray:
@@ -373,7 +385,7 @@ REPLACEMENTS: dict[str, Process] = {
         for function in (
             *(add_dimension, aggregate_temporal, aggregate_temporal_period, apply_kernel),
             *(array_interpolate_linear, array_modify, dimension_labels, filter_labels, mask),
-            *(merge_cubes, rename_labels),
+            *(merge_cubes, ndvi, rename_labels),
         )
     },
 }

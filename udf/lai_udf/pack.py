@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from lai_udf import predict
 from lai_udf.atomic import disk_errors, move_finished, work_folder
@@ -110,9 +111,14 @@ def pack(
             the ONNX Runtime installed here where the packed one is for another Python.
 
     Raises:
-        PackError: the bundle is a folder, `python` is no version, or the UDF does not run.
+        PackError: the bundle is a folder, `python` is no version, `base_url` no address, or the
+            UDF does not run.
         OutputNotWritableError: the folder or disk refuses.
     """
+    if not urlsplit(base_url).scheme:
+        raise PackError(
+            parameter="base_url", value=base_url, expected="an address, such as https://…/lai"
+        )
     if not bundle.path.is_file():
         raise PackError(f"{bundle.path} is no zip: pack the bundle as it was released")
     names = {"model": f"{bundle.model_id}-{bundle.version}.zip", "runtime": runtime_name(python)}
