@@ -234,6 +234,9 @@ def test_a_gap_of_a_year_stays_empty_in_its_middle(rng: np.random.Generator) -> 
         ({"step_days": 5, "start": "2024-03-01", "end": "2024-02-01"}, "end"),
         ({"step_days": 5, "start": "2020-03-01", "end": "2024-04-01"}, "start"),
         ({"dates": "observed", "level": 2}, "level"),
+        ({"dates": "observed", "reflectance_scale": 10_000}, "reflectance_scale"),
+        ({"dates": "observed", "reflectance_offset": 1000}, "reflectance_offset"),
+        ({"dates": "observed", "reflectance_offset": "-0.1"}, "reflectance_offset"),
     ],
 )
 def test_contexts_that_no_run_could_mean_are_refused(

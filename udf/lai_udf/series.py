@@ -131,11 +131,14 @@ class SeriesOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that no run could mean."""
-        numbers = {"level": (0.5, 0.999), "max_gap_days": (1, 400), "reflectance_scale": (1e-9, 10)}
+        numbers = {"level": (0.5, 0.999), "max_gap_days": (1, 400), "reflectance_scale": (1e-9, 1)}
         for key, (low, high) in numbers.items():
             value = getattr(self, key)
             is_inside = type(value) in (int, float) and low <= value <= high
             require(is_inside, key, value, f"a number from {low} to {high}")
+        offset = 0.0 if self.reflectance_offset is None else self.reflectance_offset
+        is_offset = type(offset) in (int, float) and -1e9 < offset < 1
+        require(is_offset, "reflectance_offset", offset, "a number below 1, such as -0.1")
         rule = f'ISO 8601 dates, or "{OBSERVED}", or step_days with start and end instead: the '
         rule += "dates of a chunk differ from its neighbours'"
         require((self.dates is None) != (self.step_days is None), "dates", self.dates, rule)
