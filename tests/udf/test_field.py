@@ -245,6 +245,7 @@ def test_a_field_outside_is_named_and_none_inside_is_an_error(
     code, stdout, stderr = run(tmp_path / "away.geojson", season, tmp_path / "none", known)
     assert (code, stdout) == (1, "")
     assert len(stderr.strip().splitlines()) == 1
+    assert "--fields" not in stderr  # there is no such option
     assert not (tmp_path / "none" / "fields.csv").exists()
 
     pd.concat([table, away]).to_file(tmp_path / "some.geojson")

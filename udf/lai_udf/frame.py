@@ -16,8 +16,9 @@ OPTIONS = {
     "reflectance_scale": "--scale",
     "reflectance_offset": "--offset",
     "calibration_file": "--calibration",
+    "fields": "FIELDS",
 }
-"""Options whose name is not that of the parameter."""
+"""Options and arguments whose name is not that of the parameter."""
 
 
 def option_name(parameter: str, options: Mapping[str, str] = OPTIONS) -> str:
