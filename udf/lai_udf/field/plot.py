@@ -6,7 +6,9 @@ import matplotlib.dates as mdates
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+MARGIN = pd.Timedelta(days=15)  # around a date by itself
 GAP_DAYS = 45  # over a longer time without a value no line is drawn
 LINE, BAND = "#0e7147", "#90c15c"
 COLUMNS = {"mean": "lai", "lower": "lai_lower", "upper": "lai_upper"}
@@ -14,6 +16,8 @@ COLUMNS = {"mean": "lai", "lower": "lai_lower", "upper": "lai_upper"}
 
 def draw_field(name: str, table: pd.DataFrame, curve: pd.DataFrame | None = None) -> bytes:
     """Draw the rows of one field (see `build_table`) as a PNG, its smoothed curve as the line."""
+    numbers = [name for name in COLUMNS if name in table]
+    table = table.astype(dict.fromkeys(numbers, "float64"))  # columns of nothing are objects
     seen = table[np.isfinite(table["mean"])]
     days = pd.DatetimeIndex(pd.to_datetime(seen["datetime"]).dt.tz_localize(None))
     points = pd.DataFrame({"lai": seen["mean"].to_numpy()}, index=days)
@@ -44,6 +48,8 @@ def draw_curve(curve: pd.DataFrame, title: str = "", points: pd.DataFrame | None
     if {"lai_lower", "lai_upper"} <= set(curve):
         low, high = curve["lai_lower"], curve["lai_upper"]
         axes.fill_between(curve.index, low, high, color=BAND, alpha=0.35, lw=0, label="field LAI")
+        alone = _by_themselves(curve["lai"])  # they have no band, but a bar
+        axes.vlines(curve.index[alone], low[alone], high[alone], color=BAND, alpha=0.35, lw=4)
     if "lai_sd" in curve:
         low, high = (curve["lai"] + sign * 1.96 * curve["lai_sd"] for sign in (-1, 1))
         label = "another acquisition, 95 %"
@@ -57,6 +63,8 @@ def draw_curve(curve: pd.DataFrame, title: str = "", points: pd.DataFrame | None
                 axes.scatter(some.index, some["lai"], 14, colour, edgecolors=LINE, label=label)
     axes.set_ylabel("LAI (m² m⁻²)")
     axes.set_ylim(bottom=0)
+    if len(curve) == 1:
+        axes.set_xlim(curve.index[0] - MARGIN, curve.index[0] + MARGIN)
     axes.xaxis.set_major_locator(mdates.AutoDateLocator())  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_formatter(mdates.DateFormatter("%-d %b\n%Y"))  # type: ignore[no-untyped-call]
     axes.grid(alpha=0.3)
@@ -66,6 +74,12 @@ def draw_curve(curve: pd.DataFrame, title: str = "", points: pd.DataFrame | None
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=110)
     return image.getvalue()
+
+
+def _by_themselves(values: pd.Series) -> NDArray[np.bool_]:
+    """Return which values have no value before and none after them."""
+    known = np.pad(values.notna().to_numpy(), 1)
+    return known[1:-1] & ~known[:-2] & ~known[2:]
 
 
 def split_at_gaps(values: pd.DataFrame) -> pd.DataFrame:
