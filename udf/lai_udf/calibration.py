@@ -254,8 +254,8 @@ def interval_of_mean(
 
     Args:
         lai: (n,) means of field LAI.
-        lower: (n,) means of the pixels' lower ends; `upper`: of their upper ends.
-        upper: see `lower`.
+        lower: (n,) means of the pixels' lower ends.
+        upper: (n,) means of their upper ends.
         pixels: (n,) number of usable pixels of 20 m, or their area in such pixels.
         shared: of LAI in `calibration.variables` of the bundle.
     """

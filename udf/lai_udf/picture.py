@@ -40,7 +40,7 @@ def colour_table(
 
 
 def colour_lai(lai: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Turn LAI (y, x) into a picture, RGBA (4, y, x) uint8; alpha 0 where there is no data."""
+    """Turn LAI (y, x), m2 m-2, into RGBA (4, y, x) uint8; alpha 0 where there is no data."""
     table = colour_table()
     low, high = LAI_RANGE
     valid = np.isfinite(lai)

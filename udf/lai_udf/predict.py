@@ -1109,7 +1109,14 @@ def grow(mask: np.ndarray, width_px: int) -> np.ndarray:
 def flag_values(
     value: np.ndarray, outside: np.ndarray, seen: np.ndarray, limits: dict[str, Any]
 ) -> np.ndarray:
-    """Return SNAP's bits 1 to 16, (y, x) uint8, of what SL2P estimates, unclipped."""
+    """Return SNAP's bits 1 to 16, (y, x) uint8, of what SL2P estimates, unclipped.
+
+    Args:
+        value: (y, x), in the unit of the variable.
+        outside: (y, x) bool: the spectrum is out of the definition domain.
+        seen: (y, x) bool: neither missing nor masked.
+        limits: `minimum`, `maximum` and `tolerance` of the variable.
+    """
     low, high, near = (np.float32(limits[key]) for key in ("minimum", "maximum", "tolerance"))
     rules = {
         INPUT_OUT_OF_DOMAIN: outside,

@@ -118,7 +118,10 @@ def write_summary(
 
 
 def describe_raster(lai: NDArray[Any], flags: NDArray[Any] | None) -> dict[str, Any]:
-    """Return the statistics of a whole raster (y, x) by the names of `lai_udf.summary.Summary`."""
+    """Return the statistics of LAI (y, x), m2 m-2, NaN = no data, by the names of `Summary`.
+
+    Without flags, every value counts.
+    """
     valid = np.isfinite(lai)
     bits = np.zeros(lai.shape, "uint8") if flags is None else flags.astype("uint8")
     usable = valid & (bits & UNUSABLE_FLAGS == 0)

@@ -193,9 +193,9 @@ def _angles(granule: Path) -> dict[str, AngleGrid]:
 def read_tile_angles(path: Path) -> dict[str, AngleGrid]:
     """Read sun and mean view angles of an L2A (or L1C) granule, `MTD_TL.xml`, by band label.
 
-    View angles are means over all bands and detectors that see a node. Nodes outside the swath take
-    the value of the nearest one inside. Without those of the view, and with a warning, where the
-    file holds none.
+    View angles are means over all bands and detectors that see a node: zenith arithmetic, azimuth
+    by unit vectors. Nodes outside the swath take the value of the nearest one inside. A file
+    without angles of the view gives those of the sun alone, with a warning.
 
     Raises:
         MetadataError: not XML, or without grids of the sun or corner.
