@@ -12,6 +12,7 @@ from rasterio.warp import transform_bounds
 
 from lai_udf import series
 from lai_udf.bundle import default_bundle_path
+from lai_udf.errors import LaiGraphError
 from lai_udf.predict import BANDS, apply_datacube
 from lai_udf.process_graph import lai_from_collection
 from lai_udf.udp import PROCESS_ID, build_process
@@ -146,3 +147,9 @@ def test_a_series_over_http_is_that_of_both_functions(connection, collection, nu
     predicted = apply_datacube(numbers, settings)
     expected = series.apply_datacube(predicted, {"dates": days, **SCALING})
     np.testing.assert_allclose(found, expected.values[..., 24:56, 20:60], atol=1e-4)
+
+
+def test_a_collection_that_lacks_a_band_is_refused_before_the_job(connection):
+    with pytest.raises(LaiGraphError) as caught:
+        lai_from_collection(connection, collection="TINY", spatial_extent=BOX, temporal_extent=JUNE)
+    assert caught.value.parameter == "collection"

@@ -126,13 +126,6 @@ def test_a_file_that_is_no_graph_is_one_sentence(tmp_path, content):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_collection_that_lacks_a_band_is_refused_before_the_job(connection):
-    extents = {"spatial_extent": BOX, "temporal_extent": ["2024-06-01", "2024-07-01"]}
-    with pytest.raises(LaiGraphError) as caught:
-        lai_from_collection(connection, collection="TINY", **extents)
-    assert caught.value.parameter == "collection"
-
-
 def test_a_cube_known_to_lack_a_band_is_refused_before_the_job():
     bands = [{"name": name} for name in BANDS if name != "B8A"]
     dimensions = {"bands": {"type": "bands", "values": [band["name"] for band in bands]}}
