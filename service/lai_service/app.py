@@ -52,6 +52,7 @@ from lai_service.errors import LaiServiceError, NoPermissionError, SettingsError
 from lai_service.files.hrefs import DATA_ROUTE
 from lai_service.files.published_files import PublishedFiles
 from lai_service.settings import Settings, read_settings, warn_of_unknown_variables
+from lai_service.web.api_page import word_offline
 from lai_service.web.browser import add_browser
 from lai_service.web.map_page import add_map_page
 from lai_service.web.mosaic import add_mosaic
@@ -108,6 +109,7 @@ def create_app(settings: Settings | None = None, catalogue: Catalogue | None = N
     app.add_exception_handler(RecursionError, _on_too_deep)
     app.add_exception_handler(OSError, _on_os_error)
     _add_stac(app, settings, catalogue)
+    word_offline(app)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
     add_publish(app, Intake(catalogue, settings))

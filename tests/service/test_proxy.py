@@ -45,6 +45,19 @@ def test_a_browser_built_for_the_root_is_not_served_below_a_path(
     assert "/external/http://testserver/lai/" in page
 
 
+@pytest.mark.parametrize("before", ["", "/lai"])
+def test_the_page_of_the_api_links_the_description_without_a_network(
+    settings: Settings, before: str
+) -> None:
+    with TestClient(create_app(settings), root_path=before) as client:
+        page = client.get("/api.html").text
+        landing = client.get("/").json()["links"]
+    assert f'<a href="{before}/api">' in page
+    assert f"url: '{before}/api'" in page
+    (link,) = [one for one in landing if one["rel"] == "service-doc"]
+    assert link["href"] == f"http://testserver{before}/api.html"
+
+
 @pytest.mark.parametrize("path", ["lai", "/lai/", "/a b", "http://host/lai"])
 def test_a_root_path_that_is_none_is_refused(path: str) -> None:
     with pytest.raises(SettingsError):
