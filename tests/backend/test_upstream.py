@@ -219,6 +219,14 @@ def test_labels_that_meet_a_condition_are_kept_dates_too(tiny):
     assert execute(tiny, "filter_labels", dimension="t", condition=late).sizes["t"] == 1
     both = child("text_begins", data=VALUE, pattern="B0")
     assert execute(tiny, "filter_labels", dimension="bands", condition=both).sizes["bands"] == 2
+    unknown = child("nan")
+    assert execute(tiny, "filter_labels", dimension="t", condition=unknown).sizes["t"] == 0
+
+
+def test_a_property_meets_no_condition_that_is_unknown(tiny):
+    arguments = LOAD["arguments"] | {"properties": {"eo:cloud_cover": child("nan")}}
+    with pytest.raises(NoDataError):
+        run({"c": {**LOAD, "arguments": arguments, "result": True}}, tiny.folder)
 
 
 @pytest.mark.parametrize(("process_id", "numpy"), [("sum", np.nansum), ("product", np.nanprod)])

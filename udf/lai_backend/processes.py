@@ -286,6 +286,7 @@ def select_scenes(
 def _meets(condition: Mapping[str, Json], value: Json, registry: ProcessRegistry) -> bool:
     graph = OpenEOProcessGraph(dict(condition))  # anew each time: it caches its results
     try:
-        return bool(graph.to_callable(registry)(named_parameters={"value": value}))
+        met = graph.to_callable(registry)(named_parameters={"value": value})
+        return upstream.is_met(met)
     except (KeyError, TypeError) as error:
         raise ParameterError(f"properties: a condition cannot be tested: {error}.") from error

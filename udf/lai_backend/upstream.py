@@ -139,6 +139,11 @@ def _null_of_nothing(reduce_known: Process, reduce_all: Process) -> Process:
     return call
 
 
+def is_met(condition: Json) -> bool:
+    """Return whether a condition holds; no data do not."""
+    return condition is not None and bool(np.nan_to_num(condition))
+
+
 def choose(value: Json, accept: Json, reject: Json = None) -> Json:
     """Return one of two values by a condition, which no data do not meet; upstream: they do."""
     accept, reject = (np.nan if one is None else one for one in (accept, reject))
@@ -177,7 +182,7 @@ def filter_labels(
     kept = [
         index
         for index, label in enumerate(dimension_labels(data, dimension))
-        if condition(named_parameters={"value": label, "context": context})
+        if is_met(condition(named_parameters={"value": label, "context": context}))
     ]
     return data.isel({dimension: kept})
 
