@@ -19,7 +19,7 @@ DEMO = [sys.executable, "-m", "lai_demo"]
 
 
 @dataclass(frozen=True)
-class Walk:
+class DemoRun:
     """A finished run of the demo, whose service is still up."""
 
     out: Path
@@ -58,9 +58,9 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def walk(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+def demo_run(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoRun]:
     """Run the demo once, as its user does, with `--serve`; stop it with Ctrl-C at the end."""
-    out = tmp_path_factory.mktemp("walk") / "out"
+    out = tmp_path_factory.mktemp("demo") / "out"
     process = subprocess.Popen(
         [*DEMO, f"--scene={scene}", f"--out={out}", "--window=96", "--serve"],
         stdout=subprocess.PIPE,
@@ -76,7 +76,7 @@ def walk(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk
                 if line.startswith("serving"):
                     break
             (url,) = (line.split()[-1] for line in lines if line.startswith("STAC API"))
-            yield Walk(out, "".join(lines), url)
+            yield DemoRun(out, "".join(lines), url)
         finally:
             process.send_signal(signal.SIGINT)
             code = process.wait(30)
@@ -85,7 +85,7 @@ def walk(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk
 
 @dataclass(frozen=True)
 class Backend:
-    """A back-end that serves the scene of the walk."""
+    """A back-end that serves the scene of the demo."""
 
     connection: openeo.Connection
     model: str
@@ -95,11 +95,11 @@ class Backend:
 
 
 @pytest.fixture(scope="session")
-def backend(walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+def backend(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """Serve the collection that the demo wrote; two jobs at a time."""
     bundle, allowed = default_bundle_path(), tmp_path_factory.mktemp("allowed")
     data = tmp_path_factory.mktemp("backend")
-    command = ["lai-backend", "serve", f"--collections={walk.out / 'collections'}"]
+    command = ["lai-backend", "serve", f"--collections={demo_run.out / 'collections'}"]
     command += [f"--data={data}", "--max-jobs=2", "--threads=1"]
     command += [f"--allow={bundle.parent}", f"--allow={allowed}"]
     log = data / "server.log"

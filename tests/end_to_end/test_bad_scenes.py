@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from end_to_end import scenes
-from end_to_end.conftest import Walk, item_folders
+from end_to_end.conftest import DemoRun, item_folders
 from end_to_end.scenes import Raster, write_bad_scene
 from end_to_end.test_refused_graphs import damage_bundle
 from lai_demo.__main__ import main
@@ -143,9 +143,9 @@ def test_an_option_that_means_nothing_is_named(refuse, scene, option, words):
 
 
 def test_a_failed_run_leaves_the_item_of_an_earlier_run_as_it_was(
-    refuse, walk: Walk, scene, tmp_path
+    refuse, demo_run: DemoRun, scene, tmp_path
 ):
-    before = {path: path.stat().st_mtime_ns for path in walk.item_folder.iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in demo_run.item_folder.iterdir()}
     path = write_bad_scene(scene, tmp_path / "bad.tif", scenes.drop_band)
-    assert refuse(f"--scene={path}", out=walk.out).code == 1
-    assert {path: path.stat().st_mtime_ns for path in walk.item_folder.iterdir()} == before
+    assert refuse(f"--scene={path}", out=demo_run.out).code == 1
+    assert {path: path.stat().st_mtime_ns for path in demo_run.item_folder.iterdir()} == before

@@ -12,7 +12,7 @@ import numpy as np
 import pystac
 import pytest
 
-from end_to_end.conftest import DEMO, Walk, environment
+from end_to_end.conftest import DEMO, DemoRun, environment
 from lai_stac.validation import validate_item
 from lai_training.release import score_emulation
 from lai_udf.bundle import default_bundle_path
@@ -59,15 +59,17 @@ def test_a_real_chip_goes_through_the_whole_demo(vegetated, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    walk = Walk(out, done.stdout)
-    item = pystac.Item.from_file(str(walk.item_folder / f"{walk.item_folder.name}.json"))
+    demo_run = DemoRun(out, done.stdout)
+    item = pystac.Item.from_file(str(demo_run.item_folder / f"{demo_run.item_folder.name}.json"))
     validate_item(item)
-    lai, flags = (read_lai_cogs(walk.item_folder).sel(bands=b).values for b in ("LAI", "LAI_FLAGS"))
+    lai, flags = (
+        read_lai_cogs(demo_run.item_folder).sel(bands=b).values for b in ("LAI", "LAI_FLAGS")
+    )
     assert np.isfinite(lai).mean() > MIN_LAI_SHARE
     usable = usable_pixels(lai, flags).mean()  # less those out of domain, at borders, under haze
     assert item.properties["laiq:valid_fraction"] == pytest.approx(usable, abs=1e-3)
-    assert "found by place, time and laiq:valid_fraction" in walk.printed
-    found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", walk.printed)
+    assert "found by place, time and laiq:valid_fraction" in demo_run.printed
+    found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", demo_run.printed)
     assert found is not None
     assert float(found[1]) >= MIN_CORRELATION
     assert float(found[2]) <= LARGEST_MEAN_DIFFERENCE

@@ -9,7 +9,7 @@ import openeo
 import pytest
 import xarray as xr
 
-from end_to_end.conftest import Backend, Walk
+from end_to_end.conftest import Backend, DemoRun
 from end_to_end.scenes import SIZE_PX
 from lai_demo.steps import COLLECTION, SCENE_SCALE
 from lai_udf.bundle import open_bundle
@@ -71,8 +71,8 @@ def difference(one: xr.DataArray, other: xr.DataArray, band: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("band", BANDS)
-def test_the_batch_job_of_96_plus_16_equals_the_uncut_scene(walk: Walk, uncut, band):
-    job = read_lai_geotiff(walk.job_raster)
+def test_the_batch_job_of_96_plus_16_equals_the_uncut_scene(demo_run: DemoRun, uncut, band):
+    job = read_lai_geotiff(demo_run.job_raster)
     assert difference(job, uncut, band).max() <= TOLERANCE_LAI
 
 

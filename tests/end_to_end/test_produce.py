@@ -12,7 +12,7 @@ import rasterio
 import requests
 from rasterio.warp import transform_bounds
 
-from end_to_end.conftest import Backend, Walk
+from end_to_end.conftest import Backend, DemoRun
 from lai_demo.servers import starting
 from lai_demo.steps import COLLECTION
 from lai_udf.results import read_lai_geotiff
@@ -34,9 +34,9 @@ def run(script: str, *arguments: object, **variables: str) -> subprocess.Complet
 
 
 @pytest.fixture(scope="module")
-def areas(walk: Walk, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def areas(demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write two overlapping fields in the middle of the scene."""
-    with rasterio.open(walk.job_raster) as dataset:
+    with rasterio.open(demo_run.job_raster) as dataset:
         west, south, east, north = transform_bounds(dataset.crs, 4326, *dataset.bounds)
     features = []
     for number, (low, high) in enumerate(((0.35, 0.55), (0.45, 0.65))):
@@ -79,9 +79,9 @@ def test_overlapping_areas_are_one_job_and_a_second_run_adds_none(
     assert titles.count(folder.name) == 1
 
 
-def test_the_job_computes_lai_of_the_scene(produced: tuple[Path, str], walk: Walk) -> None:
+def test_the_job_computes_lai_of_the_scene(produced: tuple[Path, str], demo_run: DemoRun) -> None:
     (raster,) = produced[0].rglob("*.tif")
-    part, whole = read_lai_geotiff(raster), read_lai_geotiff(walk.job_raster)
+    part, whole = read_lai_geotiff(raster), read_lai_geotiff(demo_run.job_raster)
     same = whole.sel(y=part["y"], x=part["x"], method="nearest", tolerance=1)
     one, other = (cube.sel(bands="LAI").values for cube in (part, same))
     np.testing.assert_allclose(one, other, atol=1e-4)

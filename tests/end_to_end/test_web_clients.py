@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import rasterio
 
-from end_to_end.conftest import Backend, Walk
+from end_to_end.conftest import Backend, DemoRun
 from lai_demo.steps import COLLECTION
 from lai_udf.process_graph import lai_from_collection
 
@@ -59,9 +59,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_job_runs_in_the_browser_and_shows_its_log_and_its_lai(
-    address: str, backend: Backend, walk: Walk
+    address: str, backend: Backend, demo_run: DemoRun
 ) -> None:
-    with rasterio.open(walk.job_raster) as dataset:
+    with rasterio.open(demo_run.job_raster) as dataset:
         west, south, east, north = dataset.bounds
         crs = dataset.crs.to_epsg()
     box = {"west": west, "south": south, "east": east, "north": north, "crs": crs}

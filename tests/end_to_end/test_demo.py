@@ -16,7 +16,7 @@ import rioxarray
 import xarray as xr
 from rio_cogeo.cogeo import cog_validate
 
-from end_to_end.conftest import DEMO, Walk, environment
+from end_to_end.conftest import DEMO, DemoRun, environment
 from end_to_end.scenes import SIZE_PX
 from lai_stac.validation import local_schemas, validate_item
 from lai_udf.predict import NO_DATA_NEAR, OUTPUT_BANDS
@@ -34,23 +34,23 @@ HALF_A_STEP = 0.0005 + 1e-6
 
 
 @pytest.fixture(scope="module")
-def item(walk: Walk) -> pystac.Item:
-    folder = walk.item_folder
+def item(demo_run: DemoRun) -> pystac.Item:
+    folder = demo_run.item_folder
     return pystac.Item.from_file(str(folder / f"{folder.name}.json"))
 
 
 @pytest.fixture(scope="module")
-def computed(walk: Walk) -> xr.DataArray:
+def computed(demo_run: DemoRun) -> xr.DataArray:
     """Return what the batch job computed, float32, before it was encoded."""
-    return read_lai_geotiff(walk.job_raster)
+    return read_lai_geotiff(demo_run.job_raster)
 
 
 def values_of(cube: xr.DataArray, key: str) -> np.ndarray:
     return cube.sel(bands=key.upper()).values
 
 
-def test_the_folder_holds_item_rasters_and_thumbnail_under_their_names(walk, item):
-    names = {path.name for path in walk.item_folder.iterdir()}
+def test_the_folder_holds_item_rasters_and_thumbnail_under_their_names(demo_run, item):
+    names = {path.name for path in demo_run.item_folder.iterdir()}
     assert {f"{item.id}.json", "thumbnail.png", "lai_flags.tif"} <= names
     assert {f"{key}.tif" for key in LAI_KEYS} <= names
     assert {*LAI_KEYS, "lai_flags", "thumbnail"} <= set(item.assets)
@@ -58,12 +58,12 @@ def test_the_folder_holds_item_rasters_and_thumbnail_under_their_names(walk, ite
         suffix = ".png" if key in ("thumbnail", "quicklook") else ".tif"
         if key in (*LAI_KEYS, "lai_flags", "thumbnail"):
             assert Path(asset.href).name == f"{key}{suffix}"
-    assert not list(walk.out.glob(".*")), "work folders stay behind"
+    assert not list(demo_run.out.glob(".*")), "work folders stay behind"
 
 
-def test_every_raster_is_a_cog_with_the_promised_encoding(walk):
+def test_every_raster_is_a_cog_with_the_promised_encoding(demo_run):
     for key in (*LAI_KEYS, "lai_flags"):
-        path = walk.item_folder / f"{key}.tif"
+        path = demo_run.item_folder / f"{key}.tif"
         valid, errors, warnings = cog_validate(path, strict=True, quiet=True)
         assert valid, (key, errors, warnings)
         with rasterio.open(path) as dataset:
@@ -85,9 +85,9 @@ def test_pystac_validates_the_item_offline_with_our_schema(item, monkeypatch):
     validate_item(item)
 
 
-def test_rioxarray_reads_what_the_job_computed(walk, computed):
+def test_rioxarray_reads_what_the_job_computed(demo_run, computed):
     for key in LAI_KEYS:
-        path = walk.item_folder / f"{key}.tif"
+        path = demo_run.item_folder / f"{key}.tif"
         with rioxarray.open_rasterio(path, mask_and_scale=True) as opened:
             read = opened.sel(band=1).values
         np.testing.assert_array_equal(np.isnan(read), np.isnan(values_of(computed, key)))
@@ -108,8 +108,8 @@ def test_odc_stac_reads_what_the_job_computed_from_the_item_alone(item, computed
     np.testing.assert_array_equal(flags, values_of(computed, "lai_flags").astype("uint8"))
 
 
-def test_the_raster_lies_where_the_scene_lies(walk, scene):
-    with rasterio.open(scene) as before, rasterio.open(walk.item_folder / "lai.tif") as after:
+def test_the_raster_lies_where_the_scene_lies(demo_run, scene):
+    with rasterio.open(scene) as before, rasterio.open(demo_run.item_folder / "lai.tif") as after:
         assert (after.crs, after.transform, after.shape) == (before.crs, before.transform, SIZE_PX)
 
 
@@ -127,21 +127,21 @@ def test_the_interval_holds_the_estimate(computed):
     assert (lai[seen] <= upper[seen]).all()
 
 
-def test_the_summary_lists_lai_agreement_files_and_addresses(walk, item, computed):
-    found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", walk.printed)
-    assert found is not None, walk.printed
+def test_the_summary_lists_lai_agreement_files_and_addresses(demo_run, item, computed):
+    found = re.search(r"r ([\d.]+), mean \|difference\| ([\d.]+)", demo_run.printed)
+    assert found is not None, demo_run.printed
     assert float(found[1]) >= 0.99
-    median = re.search(r"LAI +median ([\d.]+)", walk.printed)
+    median = re.search(r"LAI +median ([\d.]+)", demo_run.printed)
     assert median is not None
     assert float(median[1]) == pytest.approx(np.nanmedian(values_of(computed, "lai")), abs=0.006)
-    assert str(walk.item_folder / "lai.tif") in walk.printed
-    assert f"/collections/lai/items/{item.id}" in walk.printed
-    assert "created: http" in walk.printed
+    assert str(demo_run.item_folder / "lai.tif") in demo_run.printed
+    assert f"/collections/lai/items/{item.id}" in demo_run.printed
+    assert "created: http" in demo_run.printed
 
 
-def test_the_graph_beside_the_item_names_what_was_run(walk, item):
+def test_the_graph_beside_the_item_names_what_was_run(demo_run, item):
     (link,) = item.get_links("processing-expression")
-    graph = (walk.item_folder / Path(link.target).name).read_text()
+    graph = (demo_run.item_folder / Path(link.target).name).read_text()
     assert "apply_neighborhood" in graph
     assert set(OUTPUT_BANDS) <= set(re.findall(r"LAI(?:_[A-Z]+)?", graph))
 
@@ -158,8 +158,8 @@ def test_the_same_scene_again_is_unchanged(scene, tmp_path):
 @pytest.mark.parametrize(
     "field", ["laiq:valid_fraction", "laiq:lai_median"], ids=["share", "median"]
 )
-def test_pystac_client_finds_the_item_by_place_time_and_field(walk, item, field):
-    client = pystac_client.Client.open(walk.url)
+def test_pystac_client_finds_the_item_by_place_time_and_field(demo_run, item, field):
+    client = pystac_client.Client.open(demo_run.url)
     value = item.properties[field]
 
     def search(filter_value: float, **changed: object) -> list[str]:
@@ -178,10 +178,10 @@ def test_pystac_client_finds_the_item_by_place_time_and_field(walk, item, field)
     assert search(value - 0.001, datetime="2021-01-01/..") == []
 
 
-def test_the_published_rasters_are_served_byte_for_byte(walk, item):
-    published = requests.get(f"{walk.url}/collections/lai/items/{item.id}", timeout=10).json()
+def test_the_published_rasters_are_served_byte_for_byte(demo_run, item):
+    published = requests.get(f"{demo_run.url}/collections/lai/items/{item.id}", timeout=10).json()
     answer = requests.get(published["assets"]["lai"]["href"], timeout=10)
-    assert answer.content == (walk.item_folder / "lai.tif").read_bytes()
+    assert answer.content == (demo_run.item_folder / "lai.tif").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -189,12 +189,12 @@ def test_the_published_rasters_are_served_byte_for_byte(walk, item):
     [({}, 401), ({"Authorization": "Bearer guessed"}, 401)],
     ids=["no token", "wrong token"],
 )
-def test_publishing_without_the_right_token_stores_nothing(walk, headers, status):
-    body = {"directory": str(walk.item_folder), "collection": "stolen"}
-    stored = {path for path in (walk.out / "service").rglob("*") if path.is_dir()}
-    answer = requests.post(f"{walk.url}/publish", json=body, headers=headers, timeout=10)
+def test_publishing_without_the_right_token_stores_nothing(demo_run, headers, status):
+    body = {"directory": str(demo_run.item_folder), "collection": "stolen"}
+    stored = {path for path in (demo_run.out / "service").rglob("*") if path.is_dir()}
+    answer = requests.post(f"{demo_run.url}/publish", json=body, headers=headers, timeout=10)
 
     assert answer.status_code == status
     assert "token" in answer.json()["description"].lower()
-    assert requests.get(f"{walk.url}/collections/stolen", timeout=10).status_code == 404
-    assert {path for path in (walk.out / "service").rglob("*") if path.is_dir()} == stored
+    assert requests.get(f"{demo_run.url}/collections/stolen", timeout=10).status_code == 404
+    assert {path for path in (demo_run.out / "service").rglob("*") if path.is_dir()} == stored
