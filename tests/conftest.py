@@ -96,7 +96,7 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Return the folder of reference data (chips, field pairs, SNAP vectors); skip where absent."""
-    folder = Path(os.environ.get("LAI_SHARED_DATA", "../shared/data"))
+    folder = Path(os.environ.get("LAI_SHARED_DATA", "../shared/data")).resolve()
     if not folder.is_dir():
         pytest.skip(f"reference data not found at {folder}; set LAI_SHARED_DATA to run this test")
     return folder
