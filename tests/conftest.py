@@ -99,4 +99,4 @@ def shared_data() -> Path:
     folder = Path(os.environ.get("LAI_SHARED_DATA", "../shared/data")).resolve()
     if not folder.is_dir():
         pytest.skip(f"reference data not found at {folder}; set LAI_SHARED_DATA to run this test")
-    return folder.resolve()
+    return folder
