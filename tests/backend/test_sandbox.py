@@ -184,6 +184,15 @@ def test_secrets_files_and_the_network_are_out_of_reach(guarded, tmp_path):
     assert "got out by: ." in errors, errors
 
 
+def test_libraries_of_a_udf_compute_as_the_machine_sets_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("TEST_SECRET", "secret")
+    command, environment, _ = sandbox.sandbox_command(sandbox.Sandbox(tmp_path), ["-V"])
+    passed = [*command, *environment.values()]
+    assert "Haswell" in passed
+    assert "secret" not in passed
+
+
 def test_without_bubblewrap_the_environment_is_still_hidden(plain):
     context = {"data": str(plain.data), "port": 1, "seen": "/nowhere", "file": "/nowhere"}
     _, errors = finish(plain, TRIES, context)

@@ -30,6 +30,7 @@ APART = (
     "--new-session",
     *("--uid", "65534", "--gid", "65534", "--cap-drop", "ALL"),
 )
+LIBRARIES = ("OPENBLAS_",)  # what this machine sets for them: the same numbers in and outside
 WORK = "/run/udf"  # current folder of a UDF under bubblewrap
 PROBE_TIMEOUT_S = 10
 
@@ -81,6 +82,7 @@ def sandbox_command(
         "PYTHONPATH": os.pathsep.join(packages),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": str(sandbox.threads),
+        **{name: value for name, value in os.environ.items() if name.startswith(LIBRARIES)},
     }
     # a virtual environment's own link to Python may lead through folders that are not there
     python = [os.path.realpath(sys.executable), "-su", *arguments]
