@@ -39,6 +39,7 @@ test: .venv/.test  ## Every test that needs no GPU, network or PostgreSQL
 	$(BIN)/python -m pytest $(PARALLEL) -m "not network and not gpu and not postgres and not slow" $(ARGS)
 
 test-slow: .venv/.test  ## The tests that take longer: load, kills, fuzzing, whole scenes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' # it has --group
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group conformance
 	$(BIN)/python -m pytest -m "slow and not network and not gpu and not postgres" --timeout 900 $(ARGS)
 

@@ -78,3 +78,11 @@ def test_longer_path_wins_where_fields_are_included_and_excluded(
     (feature,) = filled.post("/search", json=body).json()["features"]
     assert feature.keys() == IDENTITY | {"properties"}
     assert sorted(feature["properties"]) == properties
+
+
+@pytest.mark.parametrize("text", ["", ",", "+,-", "%C2%A0", "%C2%A0,%E3%80%80"])
+def test_names_without_a_letter_show_the_default(filled: TestClient, text: str) -> None:
+    answer = filled.get(f"/search?limit=1&fields={text}")
+    assert answer.status_code == 200
+    (feature,) = answer.json()["features"]
+    assert set(feature) == DEFAULT

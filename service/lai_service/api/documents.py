@@ -171,7 +171,7 @@ class Fields:
         if text is None:
             return cls()
         # a `+` of an address arrives as a space
-        names = [name.strip() for name in text.split(",") if name.strip(" +-")]
+        names = [name for name in map(str.strip, text.split(",")) if name.strip("+-")]
         include = frozenset(name.lstrip("+") for name in names if name[0] != "-")
         exclude = frozenset(name[1:] for name in names if name[0] == "-")
         return cls(_shown(include, exclude), exclude)
