@@ -292,6 +292,7 @@ def summarise(
         "STAC item": folder / f"{folder.name}.json",
         **{path.stem: path for path in sorted(folder.glob("*.png")) + sorted(folder.glob("*.tif"))},
         "published as": published,
+        "map": f"{url}/map/",
         "STAC API": url,
         "STAC Browser": browser,
     }
