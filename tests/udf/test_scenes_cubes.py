@@ -15,7 +15,7 @@ from lai_udf import estimate
 from lai_udf.cli import app
 from lai_udf.errors import GridError, MetadataError, ProductError, UnreadableProductError
 from lai_udf.identity import RunOptions
-from lai_udf.predict import BANDS, LaiInputError, apply_datacube
+from lai_udf.predict import BANDS, LaiError, LaiInputError, apply_datacube
 from lai_udf.results import read_lai_cogs
 from lai_udf.run import run_cube, run_scenes
 from lai_udf.scenes.cubes import as_cube, open_cube, read_cube
@@ -82,8 +82,11 @@ def test_reflectance_beside_a_scale_that_is_applied_already_is_refused(
     for command in ("run", "series"):
         given = [command, str(tmp_path / "left.nc"), str(tmp_path / command)]
         result = CliRunner().invoke(app, given + ["--dates=observed"] * (command == "series"))
-        assert result.exit_code != 0
-        assert "--scale" in result.stderr
+        assert result.exit_code == 1
+        assert not list((tmp_path / command).rglob("*.tif"))
+    with pytest.raises(LaiError) as caught:
+        run_cube(reflectance, tmp_path / "cube")
+    assert caught.value.parameter == "reflectance_scale"
 
 
 def test_variables_per_band_become_a_cube(series: xr.DataArray, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ the network and SL2P both get the nominal angles, which is what a cube without a
 """
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Any
 
 import keras
@@ -189,7 +190,7 @@ def build_batch(
     return (features, masks), label[..., None], weights[..., None]
 
 
-class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
+class SampleStream(keras.utils.PyDataset, ABC):  # type: ignore[misc]
     """Batches; batch `index` of epoch `epoch` is a function of the seed alone."""
 
     def __init__(self, *, steps: int, seed: int, workers: int = 1, fixed: bool = False) -> None:
@@ -205,9 +206,9 @@ class SampleStream(keras.utils.PyDataset):  # type: ignore[misc]
         epoch = 0 if self._fixed else self.epoch
         return self.build(np.random.default_rng((self._seed, epoch, index)))
 
+    @abstractmethod
     def build(self, rng: np.random.Generator) -> Any:  # noqa: ANN401  (inputs, targets, weights)
         """Return a batch of what the generator draws."""
-        raise NotImplementedError
 
     def on_epoch_end(self) -> None:
         """Move on to the draws of the next epoch."""
