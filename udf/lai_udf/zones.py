@@ -32,11 +32,8 @@ MIN_PART_M2 = 1.0  # slivers of an area beyond the border of a zone are left out
 MIN_LATITUDE, MAX_LATITUDE = -80.0, 84.0  # where UTM ends
 _MAX_EDGE_DEG, _MAX_EDGE_M = 0.02, 2_000.0  # longer edges bend visibly when they are projected
 _MAX_POINTS_PER_SIDE = 1_000
-_RIMS_PX = (
-    HALO_PX,
-    2 * NEAR_PX,
-    0,
-)  # widest first; so far inside, no pixel has bit 64 by the border
+# Widest first; where a parcel lies so far inside, none of its pixels has bit 64 by the border.
+_RIMS_PX = (HALO_PX, 2 * NEAR_PX, 0)
 
 
 @dataclass(frozen=True, eq=False)
